@@ -1,0 +1,75 @@
+"""What can go wrong, each with the way out in its message.
+
+Everything pjfail raises on purpose is a :class:`PjfailError`. Errors in what the caller wrote (a URI, a server)
+are :class:`ValueError` too.
+"""
+
+from __future__ import annotations
+
+
+class PjfailError(Exception):
+    """Base of all errors of pjfail."""
+
+
+class BadURI(PjfailError, ValueError):
+    """A SIP URI that does not parse, or that names a transport pjfail does not speak."""
+
+
+class BadServer(PjfailError, ValueError):
+    """A server that is no ``Server`` and no ``"address:port"`` with a numeric address."""
+
+
+class HostError(PjfailError):
+    """The pjsip in this process cannot be used."""
+
+
+class NoPjsip(HostError):
+    """No object loaded into this process carries pjsip."""
+
+
+class TwoPjsips(HostError):
+    """More than one loaded object carries a pjsip of its own."""
+
+
+class NoEndpoint(HostError):
+    """pjsip is there, but its endpoint has not been created and initialised."""
+
+
+class UnsupportedVersion(HostError):
+    """The host's pjsip is not the version pjfail's extension was compiled for."""
+
+
+class LayoutMismatch(HostError):
+    """The host's pjsip has the right version, but its structures lie otherwise in memory."""
+
+
+class AlreadyAttached(HostError):
+    """pjfail is attached to this process's pjsip already."""
+
+
+class NotAttached(PjfailError):
+    """This ``Failover`` has been detached, or belongs to the parent of a forked process."""
+
+
+class PjsipError(PjfailError):
+    """A pjsip function failed; ``status`` is its ``pj_status_t``."""
+
+    def __init__(self, what: str, status: int, reason: str) -> None:
+        super().__init__(f"{what}: {reason} (pjsip status {status})")
+        self.status = status
+
+
+class LookupFailed(PjfailError):
+    """No candidates for a target.
+
+    ``temporary`` tells a name service that did not answer (the last good answer may still serve) from one that
+    answered "there is none".
+    """
+
+    def __init__(self, reason: str, *, temporary: bool = False) -> None:
+        super().__init__(reason)
+        self.temporary = temporary
+
+
+class UnknownTarget(LookupFailed):
+    """This lookup knows nothing of the target; another one may."""

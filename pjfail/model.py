@@ -1,0 +1,267 @@
+"""The nouns of pjfail: target, server, candidate, plan, outcome, health.
+
+All are immutable values. Times are ``time.monotonic()`` seconds, durations are seconds, unless a name says
+otherwise.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from .errors import BadServer, BadURI
+
+Transport = Literal["udp", "tcp", "tls"]
+TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
+
+DEFAULT_PORT: Mapping[Transport, int] = {"udp": 5060, "tcp": 5060, "tls": 5061}
+
+
+def parse_transport(text: str) -> Transport | None:
+    """The transport named by *text* in any case, or None when pjfail does not speak it."""
+    lowered = text.lower()
+    for transport in TRANSPORTS:
+        if lowered == transport:
+            return transport
+    return None
+
+
+def _parse_port(text: str) -> int:
+    """A port from 1 to 65535; ValueError otherwise."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise ValueError(f"{text!r} is no port number from 1 to 65535")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Server:
+    """One SIP server as the transport sees it: a numeric address, a port, a transport."""
+
+    address: str
+    port: int
+    transport: Transport = "udp"
+
+    def __post_init__(self) -> None:
+        try:
+            canonical = str(ipaddress.ip_address(self.address))
+        except ValueError:
+            raise BadServer(f"{self.address!r} is no numeric IPv4 or IPv6 address; a server is named by its address") from None
+        object.__setattr__(self, "address", canonical)
+        if not 0 < self.port < 65536:
+            raise BadServer(f"{self.port} is no port number from 1 to 65535")
+        if self.transport not in TRANSPORTS:
+            raise BadServer(f"{self.transport!r} is no transport; use one of {', '.join(TRANSPORTS)}")
+
+    @classmethod
+    def parse(cls, text: str, transport: Transport = "udp") -> Server:
+        """``"192.0.2.1:5060"``, ``"[2001:db8::1]:5061"`` or, with a transport, ``"tls:192.0.2.1:5061"``.
+
+        *transport* is used where *text* names none. Raises :class:`BadServer`.
+        """
+        match = re.fullmatch(r"(?:(\w+):)?(?:\[([^]]+)]|([^:\[\]]+)):(\d+)", text.strip())
+        if match is None:
+            raise BadServer(f'{text!r} is no server; write "address:port", an IPv6 address in brackets')
+        prefix, v6, v4, port = match.groups()
+        if prefix is not None:
+            named = parse_transport(prefix)
+            if named is None:
+                raise BadServer(f"{text!r}: {prefix!r} is no transport; use one of {', '.join(TRANSPORTS)}")
+            transport = named
+        return cls(v6 or v4, int(port), transport)
+
+    @property
+    def endpoint(self) -> str:
+        """``address:port``, with brackets around an IPv6 address."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.transport}:{self.endpoint}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What pjsip asks for: where a request should go before anything has been looked up.
+
+    ``port`` 0 and ``transport`` None mean that the URI names none (RFC 3263 section 4 treats a port given, even
+    5060, otherwise). ``secure`` asks for TLS whatever else is said (a sips URI). ``ipv6`` asks for IPv6 only.
+    """
+
+    host: str
+    port: int = 0
+    transport: Transport | None = None
+    secure: bool = False
+    ipv6: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "host", self.host.strip("[]").lower())
+
+    @classmethod
+    def parse(cls, uri: str) -> Target:
+        """The target of a SIP or SIPS URI, with ``<>`` and display name or without; ``maddr`` wins over the host.
+
+        Raises :class:`BadURI`.
+        """
+        text = uri.strip()
+        bracketed = re.search(r"<([^>]*)>", text)
+        if bracketed is not None:
+            text = bracketed.group(1)
+        match = re.fullmatch(r"(sips?):(?:[^@]*@)?(\[[^]]+]|[^:;?\[\]\s]+)(?::([^;?]*))?((?:;[^?]*)?)(?:\?.*)?", text, re.IGNORECASE)
+        if match is None:
+            raise BadURI(f"{uri!r} is no SIP URI; write sip:host, sip:user@host:port;transport=tcp or sips:host")
+        scheme, host, port_text, parameter_text = match.groups()
+        parameters = dict(
+            (name.lower(), value) for name, _, value in (part.partition("=") for part in parameter_text.split(";") if part)
+        )
+        try:
+            port = 0 if port_text is None else _parse_port(port_text)
+        except ValueError as error:
+            raise BadURI(f"{uri!r}: {error}") from None
+        secure = scheme.lower() == "sips"
+        transport = None
+        if "transport" in parameters:
+            transport = parse_transport(parameters["transport"])
+            if transport is None:
+                raise BadURI(f"{uri!r}: pjfail speaks {', '.join(TRANSPORTS)}, not {parameters['transport']!r}")
+            if secure:
+                transport = "tls"  # RFC 3261 section 26.2.2: sips;transport=tcp is TLS over TCP
+        if parameters.get("maddr"):
+            host = parameters["maddr"]
+        if host.startswith("["):
+            try:
+                ipaddress.IPv6Address(host.strip("[]"))
+            except ValueError:
+                raise BadURI(f"{uri!r}: {host} is no IPv6 address") from None
+        return cls(host, port, transport, secure or transport == "tls")
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the host is an IP address, so that nothing needs to be looked up."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        scheme = "sips" if self.secure and self.transport is None else "sip"
+        port = f":{self.port}" if self.port else ""
+        transport = f";transport={self.transport}" if self.transport else ""
+        return f"{scheme}:{host}{port}{transport}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One server that a lookup found for a target.
+
+    ``name`` is the host name whose address this is (the SRV target, else the host asked for). ``priority`` and
+    ``weight`` are RFC 2782's: the lower priority first, the higher weight more often. ``ttl`` is in seconds.
+    """
+
+    server: Server
+    name: str
+    priority: int = 0
+    weight: int = 0
+    ttl: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A candidate's place in a plan: its tier (0 is tried first) and, in words, why it stands there."""
+
+    candidate: Candidate
+    tier: int
+    reason: str
+
+    @property
+    def server(self) -> Server:
+        return self.candidate.server
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where requests for a target go: tiers of servers, valid until a time.
+
+    ``places`` are in order of tier. Within a tier the weights of RFC 2782 decide afresh at each use of the plan.
+    """
+
+    target: Target
+    places: tuple[Place, ...]
+    valid_until: float
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        return tuple(place.server for place in self.places)
+
+    @property
+    def tiers(self) -> tuple[tuple[Candidate, ...], ...]:
+        grouped: dict[int, list[Candidate]] = {}
+        for place in self.places:
+            grouped.setdefault(place.tier, []).append(place.candidate)
+        return tuple(tuple(grouped[tier]) for tier in sorted(grouped))
+
+    def __str__(self) -> str:
+        return ", ".join(f"{place.server} ({place.reason})" for place in self.places)
+
+
+class Seen(enum.Enum):
+    """What was seen of a server; the value says it in words."""
+
+    ANSWERED = "answered"
+    SILENT = "silent"  # no answer after two retransmissions (UDP), or for five seconds (TCP, TLS)
+    REFUSED = "refused the connection"
+    DISCONNECTED = "closed the connection with a request unanswered"
+    UNAVAILABLE = "answered 503"
+    CERTIFICATE = "showed a certificate that was not accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was seen of one server at one moment.
+
+    ``rtt`` is the smoothed round trip in seconds (retransmitted requests excluded), ``retry_after`` the seconds of a
+    503's Retry-After (None when it had none), ``sequence`` numbers a server's bad outcomes in the C core.
+    """
+
+    server: Server
+    seen: Seen
+    at: float
+    method: str = ""
+    code: int = 0
+    rtt: float | None = None
+    retry_after: float | None = None
+    after_provisional: bool = False
+    detail: str = ""
+    sequence: int = 0
+
+
+class State(enum.Enum):
+    """How a server stands with us."""
+
+    UP = "up"
+    SUSPECT = "suspect"
+    DOWN = "down"
+    HALF_OPEN = "half-open"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What is known of one server. ``until`` is when a hold-down ends, None when the state has no end of its own."""
+
+    state: State = State.UP
+    failures: int = 0
+    since: float = 0.0
+    until: float | None = None
+    reason: str = ""
+    rtt: float | None = field(default=None, compare=False)
+    last_answer: float | None = field(default=None, compare=False)
+
+    @property
+    def usable(self) -> bool:
+        """Whether new requests should go to this server before others."""
+        return self.state in (State.UP, State.HALF_OPEN)
