@@ -47,6 +47,9 @@ class AlreadyAttached(HostError):
     """pjfail is attached to this process's pjsip already."""
 
 
+ATTACHED_ALREADY = "pjfail is attached to this process's pjsip already; detach() the other Failover first"
+
+
 class NotAttached(PjfailError):
     """This ``Failover`` has been detached, or belongs to the parent of a forked process."""
 

@@ -49,7 +49,9 @@ class Server:
         try:
             canonical = str(ipaddress.ip_address(self.address))
         except ValueError:
-            raise BadServer(f"{self.address!r} is no numeric IPv4 or IPv6 address; a server is named by its address") from None
+            raise BadServer(
+                f"{self.address!r} is no numeric IPv4 or IPv6 address, which a server is named by"
+            ) from None
         object.__setattr__(self, "address", canonical)
         if not 0 < self.port < 65536:
             raise BadServer(f"{self.port} is no port number from 1 to 65535")
@@ -109,13 +111,14 @@ class Target:
         bracketed = re.search(r"<([^>]*)>", text)
         if bracketed is not None:
             text = bracketed.group(1)
-        match = re.fullmatch(r"(sips?):(?:[^@]*@)?(\[[^]]+]|[^:;?\[\]\s]+)(?::([^;?]*))?((?:;[^?]*)?)(?:\?.*)?", text, re.IGNORECASE)
+        match = re.fullmatch(
+            r"(sips?):(?:[^@]*@)?(\[[^]]+]|[^:;?\[\]\s]+)(?::([^;?]*))?((?:;[^?]*)?)(?:\?.*)?", text, re.IGNORECASE
+        )
         if match is None:
             raise BadURI(f"{uri!r} is no SIP URI; write sip:host, sip:user@host:port;transport=tcp or sips:host")
         scheme, host, port_text, parameter_text = match.groups()
-        parameters = dict(
-            (name.lower(), value) for name, _, value in (part.partition("=") for part in parameter_text.split(";") if part)
-        )
+        parts = (part.partition("=") for part in parameter_text.split(";") if part)
+        parameters = {name.lower(): value for name, _, value in parts}
         try:
             port = 0 if port_text is None else _parse_port(port_text)
         except ValueError as error:
@@ -251,17 +254,39 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is known of one server. ``until`` is when a hold-down ends, None when the state has no end of its own."""
+    """What is known of one server.
+
+    ``failures`` counts the consecutive ones; ``since`` and ``until`` are when the state began and when its hold-down
+    ends (None: it has no end of its own). ``held`` tells a hold-down that an answer does not end: the server's own
+    (503), or the application's.
+    """
 
     state: State = State.UP
     failures: int = 0
     since: float = 0.0
     until: float | None = None
     reason: str = ""
+    held: bool = False
     rtt: float | None = field(default=None, compare=False)
     last_answer: float | None = field(default=None, compare=False)
 
     @property
     def usable(self) -> bool:
-        """Whether new requests should go to this server before others."""
-        return self.state in (State.UP, State.HALF_OPEN)
+        """Whether new requests should go to this server before others: one that is half-open is probed first."""
+        return self.state in (State.UP, State.SUSPECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What pjsip asks of us: where does this target's request go?
+
+    ``refresh`` tells that nobody waits: the plan in use is about to be too old. The other fields are those of the
+    request that asked, empty where it could not be told.
+    """
+
+    target: Target
+    refresh: bool = False
+    method: str = ""
+    from_uri: str = ""
+    call_id: str = ""
+    to_tag: str = ""

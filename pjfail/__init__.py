@@ -1,0 +1,84 @@
+"""pjfail: SIP server failover for Python programs that speak SIP through pjsip.
+
+Quick start, in a pjsua2 program, after ``endpoint.libStart()``::
+
+    import pjfail
+
+    failover = pjfail.attach()
+
+See :func:`attach` for what can be chosen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import events
+from .errors import (
+    AlreadyAttached,
+    BadServer,
+    BadURI,
+    HostError,
+    LayoutMismatch,
+    LookupFailed,
+    NoEndpoint,
+    NoPjsip,
+    NotAttached,
+    PjfailError,
+    PjsipError,
+    TwoPjsips,
+    UnknownTarget,
+    UnsupportedVersion,
+)
+from .lookup import DnsLookup, Lookup, StaticLookup, SystemLookup
+from .model import Candidate, Health, Outcome, Place, Plan, Seen, Server, State, Target
+from .policy import ExponentialBackoff, Policy, by_priority, on_first_failure
+
+if TYPE_CHECKING:
+    from .failover import Failover, attach
+
+__all__ = [
+    "AlreadyAttached",
+    "BadServer",
+    "BadURI",
+    "Candidate",
+    "DnsLookup",
+    "ExponentialBackoff",
+    "Failover",
+    "Health",
+    "HostError",
+    "LayoutMismatch",
+    "Lookup",
+    "LookupFailed",
+    "NoEndpoint",
+    "NoPjsip",
+    "NotAttached",
+    "Outcome",
+    "PjfailError",
+    "PjsipError",
+    "Place",
+    "Plan",
+    "Policy",
+    "Seen",
+    "Server",
+    "State",
+    "StaticLookup",
+    "SystemLookup",
+    "Target",
+    "TwoPjsips",
+    "UnknownTarget",
+    "UnsupportedVersion",
+    "attach",
+    "by_priority",
+    "events",
+    "on_first_failure",
+]
+
+
+def __getattr__(name: str) -> object:
+    # What needs the compiled core is imported when asked for: lookups and the command line do without it.
+    if name in ("Failover", "attach"):
+        from . import failover
+
+        return getattr(failover, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,43 @@
+/*
+ * host.h: the pjsip that this process carries, reached by dlsym: pjfail's extension is linked with no pjsip.
+ *
+ * host is filled once by pf_host_open(), before anything else runs, and never changes while attached.
+ */
+#ifndef PJFAIL_HOST_H
+#define PJFAIL_HOST_H
+
+#include <pjlib.h>
+#include <pjlib-util.h>
+#include <pjsip.h>
+#include <pjsua-lib/pjsua.h>
+
+#define HOST_FUNCTIONS(X)                                                                                         \
+    X(pj_get_version) X(pj_strerror) X(pj_thread_is_registered) X(pj_thread_register)                             \
+    X(pj_ioqueue_register_sock) X(pj_ioqueue_unregister) X(pj_ioqueue_recv) X(pj_ioqueue_op_key_init)             \
+    X(pjsip_endpt_get_ioqueue) X(pjsip_endpt_create_pool) X(pjsip_endpt_release_pool) X(pjsip_endpt_atexit)       \
+    X(pjsip_endpt_get_tpmgr) X(pjsip_tpmgr_get_state_cb) X(pjsip_tpmgr_set_state_cb)                              \
+    X(pjsip_endpt_register_module) X(pjsip_endpt_unregister_module)                                               \
+    X(pjsip_endpt_set_ext_resolver) X(pjsip_endpt_set_resolver) X(pjsip_endpt_get_resolver)                       \
+    X(pjsip_endpt_resolve) X(pjsip_resolver_create) X(pjsip_resolver_destroy) X(pjsip_resolve)                    \
+    X(pjsip_endpt_create_request) X(pjsip_endpt_send_request_stateless) X(pjsip_get_options_method)               \
+    X(pjsip_tx_data_set_transport) X(pjsip_tx_data_add_ref) X(pjsip_tx_data_dec_ref) X(pjsip_msg_find_hdr)         \
+    X(pjsua_get_pjsip_endpt) X(pjsua_get_state)
+
+struct host_functions {
+#define X(name) __typeof__(&name) name;
+    HOST_FUNCTIONS(X)
+#undef X
+};
+
+extern struct host_functions host;
+
+/* Makes the calling thread one that pjlib knows; every pj function wants that. */
+void host_register_thread(void);
+
+/* Keeps what failed for pf_problem() and pf_status(), and returns result. Under the caller's attach lock. */
+int host_problem(int result, pj_status_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* CLOCK_MONOTONIC in seconds. */
+double host_now(void);
+
+#endif

@@ -1,0 +1,131 @@
+/*
+ * pjfail.h: what Python sees of the C core. cffi reads this file as it is.
+ *
+ * All of these functions are called from Python threads with the GIL released; none of them calls back into
+ * Python. Times are CLOCK_MONOTONIC seconds (Python's time.monotonic()), durations are seconds.
+ */
+#ifndef PJFAIL_H
+#define PJFAIL_H
+
+/* Results of pf_host_*() and pf_attach(). */
+enum {
+    PF_OK = 0,
+    PF_NO_OBJECT,         /* the object is not loaded into this process */
+    PF_NO_SYMBOL,         /* it lacks a function that is needed; pf_problem() names it */
+    PF_NO_ENDPOINT,       /* pjsua has no endpoint, or has not been initialised */
+    PF_BAD_LAYOUT,        /* a structure lies otherwise than compiled; pf_problem() says which */
+    PF_ALREADY_ATTACHED,
+    PF_PJSIP_FAILED       /* a pjsip function failed; pf_status() is its status, pf_problem() its name */
+};
+
+enum { PF_ANY = 0, PF_UDP = 1, PF_TCP = 2, PF_TLS = 3 };
+
+enum { PF_MAX_HOST = 256, PF_MAX_ENTRIES = 256 };
+
+/* What was seen of a server; the order is that of pjfail.model.Seen. */
+enum { PF_ANSWERED = 0, PF_SILENT, PF_REFUSED, PF_DISCONNECTED, PF_UNAVAILABLE, PF_CERTIFICATE };
+
+typedef struct pf_address {
+    unsigned char  ip[16];     /* network order; the first four octets for IPv4 */
+    unsigned char  family;     /* 4 or 6 */
+    unsigned char  transport;  /* PF_UDP, PF_TCP or PF_TLS */
+    unsigned short port;
+    unsigned int   scope;      /* of a link-local IPv6 address, else 0 */
+} pf_address;
+
+typedef struct pf_target {
+    char           host[256];  /* in lower case, ends with a zero */
+    unsigned short port;       /* 0: none given */
+    unsigned char  transport;  /* PF_ANY: none given */
+    unsigned char  secure;
+    unsigned char  ipv6;       /* IPv6 addresses only */
+} pf_target;
+
+/* One server in a plan. Entries come in order of tier; those of one tier and group (one SRV record) are adjacent. */
+typedef struct pf_entry {
+    pf_address     server;
+    unsigned short tier;
+    unsigned short group;
+    unsigned short weight;     /* of the group, RFC 2782 */
+} pf_entry;
+
+/* "Which server?", asked of Python. */
+typedef struct pf_question {
+    struct pf_question *next;
+    pf_target target;
+    int       refresh;         /* nobody waits: the plan is about to be too old */
+    char      method[16];      /* "" when unknown, as the next three */
+    char      from_uri[256];
+    char      call_id[128];
+    char      to_tag[64];
+} pf_question;
+
+typedef struct pf_outcome {
+    pf_address server;
+    int        seen;
+    int        code;           /* status code of the response, else 0 */
+    int        retry_after;    /* seconds; -1: none */
+    int        after_provisional;
+    int        status;         /* pj_status_t of a connection's end */
+    unsigned   sequence;       /* of this server's bad outcomes */
+    double     at;
+    double     rtt;            /* smoothed, seconds; negative: unknown */
+    char       method[16];
+} pf_outcome;
+
+typedef struct pf_stats {
+    pf_address server;
+    double     last_answer;    /* negative: never */
+    double     rtt;            /* smoothed, seconds; negative: unknown */
+    double     rtt_deviation;
+    unsigned   answers, silences, refusals, unavailable;
+    int        suspect;        /* put last by the core itself */
+} pf_stats;
+
+typedef struct pf_counters {
+    unsigned long long resolved;       /* times pjsip asked */
+    unsigned long long numeric;        /* answered inline: the host was an address */
+    unsigned long long from_plan;      /* answered inline from a plan */
+    unsigned long long questions;      /* had to wait */
+    unsigned long long from_stale;     /* waited in vain, answered from a plan too old */
+    unsigned long long from_system;    /* waited in vain, answered by the system's resolver */
+    unsigned long long failed;         /* ended with an error status */
+    unsigned long long dropped;        /* outcomes that Python did not fetch in time */
+    unsigned long long plans, servers, waiting, outstanding;   /* now */
+} pf_counters;
+
+/* host.c */
+const char *pf_built_for(void);                                 /* pjproject's version at compile time */
+void *pf_symbol(const char *object, const char *name);          /* NULL object: the main program */
+int  pf_host_open(const char *object);                          /* binds; pf_host_version() is valid afterwards */
+const char *pf_host_version(void);
+int  pf_host_check(void);                                       /* endpoint and layout; installs nothing */
+const char *pf_problem(void);
+int  pf_status(void);
+void pf_strerror(int status, char *text, int size);
+
+/* core.c */
+int  pf_attach(double deadline);                                /* seconds a question may wait for Python */
+void pf_detach(void);                                           /* any thread, again and again */
+int  pf_attached(void);
+void pf_read_counters(pf_counters *counters);
+
+/* probe.c */
+int  pf_probe(const pf_address *server, const char *host);      /* PF_OK: an OPTIONS for host is on its way there */
+
+/* queue.c: to the worker */
+int  pf_event_fd(void);                                         /* readable when there is something to fetch */
+pf_question *pf_next_question(void);                            /* NULL: none; free with pf_free_question() */
+void pf_free_question(pf_question *question);
+int  pf_next_outcomes(pf_outcome *outcomes, int size);          /* how many were written */
+
+/* plans.c: from the worker */
+int  pf_publish(const pf_target *target, const pf_entry *entries, int count, double refresh_at, double fresh_until);
+void pf_fail(const pf_target *target, int stale);               /* ends the waiting; stale: an old plan may serve */
+void pf_pass(const pf_target *target);                          /* ends the waiting: the system's resolver answers */
+void pf_forget(const pf_target *target);                        /* drops the plan */
+void pf_forgive(const pf_address *server, unsigned sequence);   /* Python has judged its outcomes up to sequence */
+int  pf_read_stats(const pf_address *server, pf_stats *stats);  /* 0: the server is in no plan */
+int  pf_draw(const pf_target *target, unsigned long long seed, pf_address *servers, int size);
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * plans.h: the plans that Python has published, and the servers in them with what was seen of each.
+ *
+ * One mutex guards both, held for a lookup and the drawing of an order; no other lock is taken inside, no callback runs
+ * inside. Any thread may call any function here.
+ */
+#ifndef PJFAIL_PLANS_H
+#define PJFAIL_PLANS_H
+
+#include "layout.h"
+#include "pjfail.h"
+#include "table.h"
+
+/* Who asks, as far as the message tells: so that what belongs together stays together. */
+struct asker {
+    pf_address server;      /* the one that its Call-ID was last answered by; family 0: none */
+    int bound;              /* it must go there if that server is in the plan: a dialog, or a challenge's answer */
+};
+
+enum plan_found { PLAN_NONE, PLAN_STALE, PLAN_FRESH };
+
+uint64_t target_hash(const pf_target *target);
+
+/*
+ * Writes the plan's servers in this use's order to answer, at most answer_limit(); name becomes their name. A plan that is too
+ * old is used only when stale is set. *refresh is set, once a plan, when it wants to be made anew soon.
+ */
+enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struct asker *asker, const pj_str_t *name,
+                             int stale, answer *answer, int *refresh);
+
+/* Whether there is a plan, of whatever age. */
+int plans_have(const pf_target *target, uint64_t hash);
+
+/* Whether the server is in any plan: what happens elsewhere is none of our business. */
+int plans_know(const pf_address *server);
+
+/* rtt: seconds, negative when this answer must not be measured. */
+void plans_note_answer(const pf_address *server, const char *method, int code, double rtt);
+
+/* Fills in outcome's server, time and sequence, marks the server suspect where that is due, and tells the worker. */
+void plans_note_failure(const pf_address *server, pf_outcome *outcome);
+
+void plans_count(unsigned long long *plans, unsigned long long *servers);
+void plans_clear(void);
+
+/* 0 when pjfail does not speak this transport or family. */
+int address_of(pf_address *address, const pj_sockaddr *sockaddr, int pjsip_type);
+int address_to_sockaddr(const pf_address *address, pj_sockaddr *sockaddr);     /* its length */
+int address_pjsip_type(const pf_address *address);
+
+#endif

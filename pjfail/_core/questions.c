@@ -1,0 +1,386 @@
+#include "questions.h"
+
+#include "observer.h"
+#include "queue.h"
+
+#include <netdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* How long the system's resolver may take when Python did not answer, and how many of its calls may be under way. */
+#define SYSTEM_TIME 1.5
+enum { MAX_SYSTEM_CALLS = 16 };
+
+/* Those who wait for one target. */
+struct group {
+    struct link link;
+    struct group *next;         /* in the list of all, or of those ready */
+    pf_target target;
+    double deadline;
+    int asking_system;
+    enum answer_from from;
+    answer *found;              /* by the system's resolver */
+    unsigned count;
+    struct waiter *waiters;
+};
+
+/* Guarded by lock: the table and list of the waiting, the list of the ready, whether open. plans.c's lock may be taken inside. */
+static struct {
+    pthread_mutex_t lock;
+    int open;
+    double deadline;
+    void (*wake)(void);
+    struct table table;
+    struct group *waiting, *ready, **ready_end;
+    unsigned long long count;
+    unsigned system_calls;
+} self = { .lock = PTHREAD_MUTEX_INITIALIZER, .ready_end = &self.ready };
+
+static struct {
+    atomic_ullong resolved, numeric, from_plan, questions, from_stale, from_system, failed;
+} counted;
+
+static void ask_system(struct group *group);
+
+/* --- the waiting, under self.lock -------------------------------------------------------------------------------- */
+
+static struct group *find_group(const pf_target *target, uint64_t hash)
+{
+    struct link *link;
+
+    for (link = table_first(&self.table, hash); link; link = table_next(link)) {
+        struct group *group = entry_of(link, struct group, link);
+        if (group->target.port == target->port && group->target.transport == target->transport &&
+            group->target.secure == target->secure && group->target.ipv6 == target->ipv6 &&
+            !strcmp(group->target.host, target->host))
+            return group;
+    }
+    return NULL;
+}
+
+static void end_group(struct group *group, enum answer_from from)
+{
+    struct group **place = &self.waiting;
+
+    while (*place != group)
+        place = &(*place)->next;
+    *place = group->next;
+    table_remove(&self.table, &group->link);
+    group->from = from;
+    group->next = NULL;
+    *self.ready_end = group;
+    self.ready_end = &group->next;
+}
+
+/* --- asking and ending ------------------------------------------------------------------------------------------- */
+
+void questions_open(double deadline, void (*wake)(void))
+{
+    pthread_mutex_lock(&self.lock);
+    self.deadline = deadline;
+    self.wake = wake;
+    self.open = 1;
+    pthread_mutex_unlock(&self.lock);
+    atomic_store(&counted.resolved, 0);
+    atomic_store(&counted.numeric, 0);
+    atomic_store(&counted.from_plan, 0);
+    atomic_store(&counted.questions, 0);
+    atomic_store(&counted.from_stale, 0);
+    atomic_store(&counted.from_system, 0);
+    atomic_store(&counted.failed, 0);
+}
+
+static void forget_link(struct link *link) { (void)link; }
+
+struct waiter *questions_close(void)
+{
+    struct group *lists[2], *group, *next;
+    struct waiter *all = NULL, **end = &all;
+    int i;
+
+    pthread_mutex_lock(&self.lock);
+    self.open = 0;
+    lists[0] = self.waiting;
+    lists[1] = self.ready;
+    self.waiting = self.ready = NULL;
+    self.ready_end = &self.ready;
+    self.count = 0;
+    table_clear(&self.table, &forget_link);
+    pthread_mutex_unlock(&self.lock);
+    for (i = 0; i < 2; i++)
+        for (group = lists[i]; group; group = next) {
+            next = group->next;
+            *end = group->waiters;
+            while (*end)
+                end = &(*end)->next;
+            free(group->found);
+            free(group);
+        }
+    return all;
+}
+
+int questions_ask(const pf_target *target, uint64_t hash, struct waiter *waiter, pf_question *question)
+{
+    struct group *group;
+    int new = 0;
+
+    pthread_mutex_lock(&self.lock);
+    group = self.open ? find_group(target, hash) : NULL;
+    if (self.open && !group) {
+        group = calloc(1, sizeof *group);
+        if (group) {
+            group->target = *target;
+            group->link.hash = hash;
+            group->deadline = host_now() + self.deadline;
+            if (table_put(&self.table, &group->link)) {
+                group->next = self.waiting;
+                self.waiting = group;
+                new = 1;
+            } else {
+                free(group);
+                group = NULL;
+            }
+        }
+    }
+    if (group) {
+        waiter->next = group->waiters;
+        group->waiters = waiter;
+        self.count++;
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (!group)
+        return 0;
+    atomic_fetch_add(&counted.questions, 1);
+    if (new)
+        queue_put_question(question);
+    else
+        pf_free_question(question);
+    return 1;
+}
+
+void questions_end(const pf_target *target, enum answer_from from)
+{
+    struct group *group;
+    void (*wake)(void) = NULL;
+
+    pthread_mutex_lock(&self.lock);
+    group = self.open ? find_group(target, target_hash(target)) : NULL;
+    if (group && from == ANSWER_SYSTEM) {
+        /* As if its deadline had come: the polling thread starts the call. */
+        group->deadline = 0;
+        wake = self.wake;
+    } else if (group) {
+        end_group(group, from);
+        wake = self.wake;
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (wake)
+        wake();
+}
+
+/* --- answering --------------------------------------------------------------------------------------------------- */
+
+/* Gives one waiter its answer; found is what the system's resolver said, if it was asked. Polling thread, no lock. */
+static void answer_waiter(const struct group *group, struct waiter *waiter)
+{
+    answer planned;
+    const answer *given = NULL;
+    int refresh;
+
+    if (group->from == ANSWER_SYSTEM && group->found) {
+        unsigned i;
+
+        /* The name must be one that outlives the call, and each waiter has its own. */
+        for (i = 0; i < group->count; i++)
+            answer_set_name(group->found, i, &waiter->info.addr.host);
+        given = group->found;
+        atomic_fetch_add(&counted.from_system, 1);
+    } else if (group->from != ANSWER_ERROR) {
+        enum plan_found found = plans_answer(&group->target, target_hash(&group->target), &waiter->asker,
+                                             &waiter->info.addr.host, 1, &planned, &refresh);
+        if (found != PLAN_NONE)
+            given = &planned;
+        if (found == PLAN_STALE)
+            atomic_fetch_add(&counted.from_stale, 1);
+    }
+    if (!given)
+        atomic_fetch_add(&counted.failed, 1);
+    /* PJ_ERESOLVE is the one status that a transaction turns into 502. */
+    observer_answer(waiter->callback, given ? PJ_SUCCESS : PJ_ERESOLVE, waiter->token, given ? &given->addresses : NULL);
+}
+
+void questions_run(void)
+{
+    for (;;) {
+        struct waiter *waiter, *next;
+        struct group *group;
+
+        pthread_mutex_lock(&self.lock);
+        group = self.ready;
+        if (group) {
+            self.ready = group->next;
+            if (!self.ready)
+                self.ready_end = &self.ready;
+            for (waiter = group->waiters; waiter; waiter = waiter->next)
+                self.count--;
+        }
+        pthread_mutex_unlock(&self.lock);
+        if (!group)
+            return;
+        for (waiter = group->waiters; waiter; waiter = next) {
+            next = waiter->next;
+            answer_waiter(group, waiter);
+            free(waiter);
+        }
+        free(group->found);
+        free(group);
+    }
+}
+
+void questions_tick(double now)
+{
+    struct group *group, *next;
+
+    pthread_mutex_lock(&self.lock);
+    for (group = self.waiting; group; group = next) {
+        next = group->next;
+        if (group->deadline > now)
+            continue;
+        if (group->asking_system)
+            end_group(group, ANSWER_ERROR);
+        else if (plans_have(&group->target, group->link.hash))
+            end_group(group, ANSWER_STALE);
+        else
+            ask_system(group);
+    }
+    pthread_mutex_unlock(&self.lock);
+    questions_run();
+}
+
+/* --- the system's resolver, when Python says nothing ------------------------------------------------------------- */
+
+/* What getaddrinfo() found, with pjsip's own rules for port and transport. */
+static answer *answer_of(const pf_target *target, const struct addrinfo *list, unsigned *count)
+{
+    answer *found = calloc(1, sizeof *found);
+    pj_str_t name = { "", 0 };
+    pf_address address;
+
+    *count = 0;
+    if (!found)
+        return NULL;
+    for (; list && *count < answer_limit() / 2; list = list->ai_next) {
+        pj_sockaddr sockaddr;
+        int length, type = target->transport == PF_TLS || target->secure ? PJSIP_TRANSPORT_TLS
+                         : target->transport == PF_TCP                   ? PJSIP_TRANSPORT_TCP
+                                                                         : PJSIP_TRANSPORT_UDP;
+
+        if (list->ai_addrlen > sizeof sockaddr)
+            continue;
+        memset(&sockaddr, 0, sizeof sockaddr);
+        memcpy(&sockaddr, list->ai_addr, list->ai_addrlen);
+        if (!address_of(&address, &sockaddr, type))
+            continue;
+        address.port = target->port ? target->port : type == PJSIP_TRANSPORT_TLS ? 5061 : 5060;
+        length = address_to_sockaddr(&address, &sockaddr);
+        answer_set(found, (*count)++, &name, address_pjsip_type(&address), &sockaddr, length, 0, 0);
+    }
+    answer_set_count(found, *count);
+    if (!*count) {
+        free(found);
+        return NULL;
+    }
+    return found;
+}
+
+/* A thread of its own, unknown to pjsip and to Python; owns target. */
+static void *call_system(void *argument)
+{
+    pf_target *target = argument;
+    struct addrinfo hints, *list = NULL;
+    void (*wake)(void) = NULL;
+    struct group *group;
+    answer *found;
+    unsigned count;
+
+    memset(&hints, 0, sizeof hints);
+    hints.ai_family = target->ipv6 ? AF_INET6 : AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    if (getaddrinfo(target->host, NULL, &hints, &list) != 0)
+        list = NULL;
+    found = answer_of(target, list, &count);
+    if (list)
+        freeaddrinfo(list);
+    pthread_mutex_lock(&self.lock);
+    self.system_calls--;
+    group = self.open ? find_group(target, target_hash(target)) : NULL;
+    if (group && group->asking_system) {
+        group->found = found;
+        group->count = count;
+        end_group(group, found ? ANSWER_SYSTEM : ANSWER_ERROR);
+        found = NULL;
+        wake = self.wake;
+    }
+    pthread_mutex_unlock(&self.lock);
+    free(found);
+    free(target);
+    if (wake)
+        wake();
+    return NULL;
+}
+
+/* Polling thread, under self.lock. When no thread can be had, the next deadline ends the question. */
+static void ask_system(struct group *group)
+{
+    pf_target *target;
+    pthread_t thread;
+
+    group->asking_system = 1;
+    group->deadline = host_now() + SYSTEM_TIME;
+    if (self.system_calls >= MAX_SYSTEM_CALLS)
+        return;
+    target = malloc(sizeof *target);
+    if (!target)
+        return;
+    *target = group->target;
+    if (pthread_create(&thread, NULL, &call_system, target) != 0) {
+        free(target);
+        return;
+    }
+    pthread_detach(thread);
+    self.system_calls++;
+}
+
+/* --- counters ---------------------------------------------------------------------------------------------------- */
+
+void questions_count_inline(int from_plan)
+{
+    atomic_fetch_add_explicit(&counted.resolved, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(from_plan ? &counted.from_plan : &counted.numeric, 1, memory_order_relaxed);
+}
+
+unsigned long long questions_waiting(void)
+{
+    unsigned long long count;
+
+    pthread_mutex_lock(&self.lock);
+    count = self.count;
+    pthread_mutex_unlock(&self.lock);
+    return count;
+}
+
+void questions_count(pf_counters *counters)
+{
+    counters->waiting = questions_waiting();
+    counters->numeric = atomic_load(&counted.numeric);
+    counters->from_plan = atomic_load(&counted.from_plan);
+    counters->questions = atomic_load(&counted.questions);
+    counters->resolved = atomic_load(&counted.resolved) + counters->questions;
+    counters->from_stale = atomic_load(&counted.from_stale);
+    counters->from_system = atomic_load(&counted.from_system);
+    counters->failed = atomic_load(&counted.failed);
+}

@@ -1,0 +1,22 @@
+/*
+ * queue.h: what the SIP threads tell the worker: questions, and outcomes in batches.
+ *
+ * Any thread may put; only the worker takes. One mutex, held for a few instructions and never together with another.
+ */
+#ifndef PJFAIL_QUEUE_H
+#define PJFAIL_QUEUE_H
+
+#include "pjfail.h"
+
+int queue_open(void);                               /* 0: no event descriptor, see errno */
+void queue_close(void);                             /* drops what nobody has fetched */
+
+/* Takes ownership of question. */
+void queue_put_question(pf_question *question);
+
+/* Copies outcome. When the worker is far behind, it is dropped and counted. */
+void queue_put_outcome(const pf_outcome *outcome);
+
+unsigned long long queue_dropped(void);
+
+#endif

@@ -1,0 +1,332 @@
+/*
+ * resolver.c: decides, on whatever thread sends a message, whether a question is answered on the spot or has to wait.
+ *
+ * resolve() is called by pjsip with the transaction's lock held. It never blocks: literal addresses are left to
+ * pjsip's own code, a plan at hand is used, everything else waits in questions.c.
+ */
+#include "resolver.h"
+
+#include "core.h"
+#include "dialogs.h"
+#include "observer.h"
+#include "queue.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * Written while attaching and detaching, under core.c's lock; read by SIP threads between. stock is a resolver
+ * of pjsip's with neither DNS nor us behind it: it applies pjsip's own rules to literal addresses. It lives as long
+ * as the endpoint, because a SIP thread may be inside it while we detach.
+ */
+static struct {
+    pjsip_endpoint *endpt;
+    pj_pool_t *pool;
+    pjsip_resolver_t *stock;
+    pj_dns_resolver *set_aside;
+    pjsip_resolver_callback *send_callback;     /* that of pjsip's own sends, whose token is a pjsip_send_state */
+} self;
+
+/* While a thread learns send_callback, its own question is kept here and refused. */
+struct lesson {
+    pj_pool_t *pool;
+    void *token;
+    pjsip_resolver_callback *callback;
+};
+static __thread struct lesson *learning;
+
+/* While a thread sends to one server and no other. */
+static __thread const pf_address *only_server;
+
+static int is_numeric(const pj_str_t *host)
+{
+    unsigned char octets[16];
+    char text[INET6_ADDRSTRLEN + 1];
+
+    if (host->slen < 2 || host->slen >= (pj_ssize_t)sizeof text)
+        return host->slen < 1;
+    memcpy(text, host->ptr, (size_t)host->slen);
+    text[host->slen] = '\0';
+    return inet_pton(AF_INET, text, octets) == 1 || inet_pton(AF_INET6, text, octets) == 1;
+}
+
+/* 0 when the target is none that pjfail knows how to look up: another transport, a name too long. */
+static int target_of(const pjsip_host_info *info, pf_target *target)
+{
+    pj_ssize_t i;
+
+    if (info->addr.host.slen >= PF_MAX_HOST)
+        return 0;
+    for (i = 0; i < info->addr.host.slen; i++)
+        target->host[i] = (char)tolower((unsigned char)info->addr.host.ptr[i]);
+    target->host[i] = '\0';
+    target->port = (unsigned short)info->addr.port;
+    target->secure = (info->flag & PJSIP_TRANSPORT_SECURE) != 0;
+    target->ipv6 = ((int)info->type & PJSIP_TRANSPORT_IPV6) != 0;
+    switch ((int)info->type & ~PJSIP_TRANSPORT_IPV6) {
+    case PJSIP_TRANSPORT_UNSPECIFIED: target->transport = PF_ANY; return 1;
+    case PJSIP_TRANSPORT_UDP: target->transport = PF_UDP; return 1;
+    case PJSIP_TRANSPORT_TCP: target->transport = PF_TCP; return 1;
+    case PJSIP_TRANSPORT_TLS: target->transport = PF_TLS; target->secure = 1; return 1;
+    default: return 0;
+    }
+}
+
+/* The request that this question is about, or NULL: a response, a raw send, a question of the application's own. */
+static pjsip_msg *request_of(pj_pool_t *pool, void *token, pjsip_resolver_callback *callback)
+{
+    pjsip_tx_data *tdata;
+
+    if (callback != self.send_callback)
+        return NULL;
+    tdata = ((pjsip_send_state *)token)->tdata;
+    return tdata_pool(tdata) == pool && tdata_msg(tdata)->type == PJSIP_REQUEST_MSG ? tdata_msg(tdata) : NULL;
+}
+
+static void copy_text(char *text, size_t size, const pj_str_t *from)
+{
+    size_t length = from->slen < 0 ? 0 : (size_t)from->slen < size ? (size_t)from->slen : size - 1;
+
+    memcpy(text, from->ptr, length);
+    text[length] = '\0';
+}
+
+static void who_asks(pjsip_msg *request, struct asker *asker)
+{
+    pjsip_cid_hdr *call_id = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_CALL_ID, NULL) : NULL;
+    pjsip_to_hdr *to = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_TO, NULL) : NULL;
+
+    memset(asker, 0, sizeof *asker);
+    if (call_id)
+        dialogs_find(&call_id->id, to && to->tag.slen, asker);
+}
+
+static pf_question *make_question(const pf_target *target, pjsip_msg *request, int refresh)
+{
+    pf_question *question = calloc(1, sizeof *question);
+    pjsip_from_hdr *from;
+    pjsip_to_hdr *to;
+    pjsip_cid_hdr *call_id;
+
+    if (!question)
+        return NULL;
+    question->target = *target;
+    question->refresh = refresh;
+    if (!request)
+        return question;
+    copy_text(question->method, sizeof question->method, &request->line.req.method.name);
+    from = host.pjsip_msg_find_hdr(request, PJSIP_H_FROM, NULL);
+    to = host.pjsip_msg_find_hdr(request, PJSIP_H_TO, NULL);
+    call_id = host.pjsip_msg_find_hdr(request, PJSIP_H_CALL_ID, NULL);
+    if (from && from->uri) {
+        int length = pjsip_uri_print(PJSIP_URI_IN_FROMTO_HDR, pjsip_uri_get_uri(from->uri), question->from_uri,
+                                     sizeof question->from_uri - 1);
+        question->from_uri[length > 0 ? length : 0] = '\0';
+    }
+    if (call_id)
+        copy_text(question->call_id, sizeof question->call_id, &call_id->id);
+    if (to)
+        copy_text(question->to_tag, sizeof question->to_tag, &to->tag);
+    return question;
+}
+
+static struct waiter *make_waiter(pj_pool_t *pool, const pjsip_host_info *info, void *token,
+                                  pjsip_resolver_callback *callback, const struct asker *asker)
+{
+    struct waiter *waiter = calloc(1, sizeof *waiter);
+
+    if (waiter) {
+        waiter->pool = pool;
+        waiter->info = *info;
+        copy_text(waiter->name, sizeof waiter->name, &info->addr.host);
+        waiter->info.addr.host.ptr = waiter->name;
+        waiter->token = token;
+        waiter->callback = callback;
+        waiter->asker = *asker;
+    }
+    return waiter;
+}
+
+static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_host_info *info, void *token,
+                    pjsip_resolver_callback *callback)
+{
+    pf_target target;
+    struct asker asker;
+    struct waiter *waiter;
+    pf_question *question;
+    pjsip_msg *request;
+    answer planned;
+    uint64_t hash;
+    int refresh;
+
+    (void)resolver;
+    if (learning) {
+        learning->pool = pool;
+        learning->token = token;
+        learning->callback = callback;
+        callback(PJ_ERESOLVE, token, NULL);
+        return;
+    }
+    if (only_server) {
+        pj_sockaddr sockaddr;
+        int length = address_to_sockaddr(only_server, &sockaddr);
+
+        answer_set(&planned, 0, &info->addr.host, address_pjsip_type(only_server), &sockaddr, length, 0, 0);
+        answer_set_count(&planned, 1);
+        observer_answer(callback, PJ_SUCCESS, token, &planned.addresses);
+        return;
+    }
+    /* A forked child has no worker to ask, and its copies of our locks may be held by threads that it has not got. */
+    if (core_is_foreign() || is_numeric(&info->addr.host)) {
+        if (!core_is_foreign())
+            questions_count_inline(0);
+        host.pjsip_resolve(self.stock, pool, info, token, callback);
+        return;
+    }
+    if (!target_of(info, &target)) {
+        host.pjsip_resolve(self.stock, pool, info, token, callback);
+        return;
+    }
+    request = request_of(pool, token, callback);
+    who_asks(request, &asker);
+    hash = target_hash(&target);
+    if (plans_answer(&target, hash, &asker, &info->addr.host, 0, &planned, &refresh) == PLAN_FRESH) {
+        if (refresh && (question = make_question(&target, request, 1)) != NULL)
+            queue_put_question(question);
+        questions_count_inline(1);
+        observer_answer(callback, PJ_SUCCESS, token, &planned.addresses);
+        return;
+    }
+    waiter = make_waiter(pool, info, token, callback, &asker);
+    question = make_question(&target, request, 0);
+    if (waiter && question && questions_ask(&target, hash, waiter, question))
+        return;
+    free(waiter);
+    pf_free_question(question);
+    if (core_attached())
+        callback(PJ_ERESOLVE, token, NULL);     /* out of memory: an error that pjsip knows */
+    else
+        host.pjsip_endpt_resolve(self.endpt, pool, (pjsip_host_info *)info, token, callback);   /* detached a moment ago */
+}
+
+/* --- installing and removing ------------------------------------------------------------------------------------- */
+
+static void forget_endpoint(pjsip_endpoint *endpt)
+{
+    if (self.endpt != endpt)
+        return;
+    host.pjsip_resolver_destroy(self.stock);
+    host.pjsip_endpt_release_pool(endpt, self.pool);
+    memset(&self, 0, sizeof self);
+}
+
+static int make_stock(pjsip_endpoint *endpt)
+{
+    pj_status_t status;
+
+    if (self.endpt == endpt)
+        return PF_OK;
+    self.pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 512, 512);
+    if (!self.pool)
+        return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
+    status = host.pjsip_resolver_create(self.pool, &self.stock);
+    if (status == PJ_SUCCESS) {
+        status = host.pjsip_endpt_atexit(endpt, &forget_endpoint);
+        if (status != PJ_SUCCESS)
+            host.pjsip_resolver_destroy(self.stock);
+    }
+    if (status != PJ_SUCCESS) {
+        host.pjsip_endpt_release_pool(endpt, self.pool);
+        return host_problem(PF_PJSIP_FAILED, status, "pjsip_resolver_create()");
+    }
+    self.endpt = endpt;
+    return PF_OK;
+}
+
+static void unsent(pjsip_send_state *state, pj_ssize_t sent, pj_bool_t *again)
+{
+    (void)state;
+    (void)sent;
+    *again = PJ_FALSE;
+}
+
+/* Sends a request that our resolver refuses, to learn which callback pjsip's sends come with. Nothing reaches the wire. */
+static int learn(pjsip_endpoint *endpt)
+{
+    static const pj_str_t target = { "sip:pjfail.invalid", 18 }, from = { "<sip:pjfail@pjfail.invalid>", 27 };
+    struct lesson lesson = { NULL, NULL, NULL };
+    const pj_str_t *name;
+    pjsip_tx_data *tdata;
+    pj_pool_t *pool;
+    pj_status_t status;
+    int fits;
+
+    status = host.pjsip_endpt_create_request(endpt, host.pjsip_get_options_method(), &target, &from, &from, NULL, NULL,
+                                             7, NULL, &tdata);
+    if (status != PJ_SUCCESS)
+        return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_create_request()");
+    pool = tdata_pool(tdata);
+    host.pjsip_tx_data_add_ref(tdata);
+    learning = &lesson;
+    status = host.pjsip_endpt_send_request_stateless(endpt, tdata, NULL, &unsent);
+    learning = NULL;
+    name = tdata_dest_name(tdata);
+    fits = status == PJ_SUCCESS && lesson.pool == pool && lesson.token &&
+           ((pjsip_send_state *)lesson.token)->tdata == tdata && name->slen == 14 &&
+           !memcmp(name->ptr, "pjfail.invalid", 14);
+    host.pjsip_tx_data_dec_ref(tdata);
+    if (!fits)
+        return host_problem(PF_BAD_LAYOUT, status, "pjsip_send_state");
+    self.send_callback = lesson.callback;
+    return PF_OK;
+}
+
+pj_status_t resolver_send_to(pjsip_endpoint *endpt, pjsip_tx_data *tdata, const pf_address *server)
+{
+    pj_status_t status;
+
+    only_server = server;
+    status = host.pjsip_endpt_send_request_stateless(endpt, tdata, NULL, &unsent);
+    only_server = NULL;
+    if (status != PJ_SUCCESS)
+        host.pjsip_tx_data_dec_ref(tdata);
+    return status;
+}
+
+int resolver_is_sending_to(void) { return only_server != NULL; }
+
+int resolver_install(pjsip_endpoint *endpt)
+{
+    static pjsip_ext_resolver ours = { &resolve };
+    pj_dns_resolver *built_in;
+    pj_status_t status;
+    int result = make_stock(endpt);
+
+    if (result != PF_OK)
+        return result;
+    /* Setting ours while the built-in one is there would destroy that, with pjsua still holding it. */
+    built_in = host.pjsip_endpt_get_resolver(endpt);
+    host.pjsip_endpt_set_resolver(endpt, NULL);
+    self.set_aside = built_in;
+    status = host.pjsip_endpt_set_ext_resolver(endpt, &ours);
+    result = status == PJ_SUCCESS ? learn(endpt) : host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_set_ext_resolver()");
+    if (result != PF_OK)
+        resolver_remove(endpt);
+    return result;
+}
+
+void resolver_remove(pjsip_endpoint *endpt)
+{
+    host.pjsip_endpt_set_ext_resolver(endpt, NULL);
+    /* The application may have given the endpoint another one meanwhile. */
+    if (self.set_aside && !host.pjsip_endpt_get_resolver(endpt))
+        host.pjsip_endpt_set_resolver(endpt, self.set_aside);
+    self.set_aside = NULL;
+}
+
+void resolver_return(pjsip_endpoint *endpt, struct waiter *waiter)
+{
+    host.pjsip_endpt_resolve(endpt, waiter->pool, &waiter->info, waiter->token, waiter->callback);
+}

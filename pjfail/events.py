@@ -1,0 +1,50 @@
+"""What listeners are told: frozen values, delivered on pjfail's worker after the new plans are in force.
+
+A listener is a callable that takes one event. One that raises is logged, and stays. It must not hold up the worker, nor
+call :meth:`pjfail.Failover.resolve`, which waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .model import Health, Outcome, Plan, Server, Target
+
+
+@dataclass(frozen=True, slots=True)
+class ServerDown:
+    """A server was convicted; ``outcome`` is None when the application itself marked it down."""
+
+    server: Server
+    health: Health
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUp:
+    """A server that was down answers again, or was restored by the application."""
+
+    server: Server
+    health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChanged:
+    """Requests for a target go elsewhere, or in another order, from now on."""
+
+    plan: Plan
+    before: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class LookupFailed:
+    """A lookup found nothing for a target."""
+
+    target: Target
+    reason: str
+    temporary: bool
+
+
+Event = ServerDown | ServerUp | PlanChanged | LookupFailed
+Listener = Callable[[Event], object]

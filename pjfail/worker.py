@@ -1,0 +1,403 @@
+"""The one Python thread: questions in, plans out, in an asyncio loop.
+
+The worker owns what is known of each target (candidates, plan) and the health table. Other threads reach it through
+:meth:`Worker.call` and :meth:`Worker.resolve`; no SIP thread ever waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TypeVar
+
+from . import bridge, events
+from .errors import LookupFailed, NotAttached, UnknownTarget
+from .health import HealthTable
+from .lookup import Lookup
+from .model import Candidate, Health, Outcome, Plan, Question, Seen, Server, State, Target
+from .planning import make_plan
+from .policy import Policy, describe, judge
+
+log = logging.getLogger("pjfail")
+
+T = TypeVar("T")
+
+# A lookup of the user's that never comes back must not stand in the way of the next question for its target.
+LOOKUP_LIMIT = 10.0
+# A plan lives as long as its shortest TTL, but not so short that each request asks; it is made anew before it ends.
+PLAN_FLOOR = 1.0
+REFRESH_AT = 0.8
+# When a hold-down ends: how many OPTIONS, how far apart, before the server is taken for silent still (seconds).
+PROBES = 3
+PROBE_GAP = 0.7
+# Targets beyond this many are forgotten, the longest unasked first.
+MOST_TARGETS = 20_000
+# How often the worker may be brought down by an exception before pjfail gives up and detaches.
+MOST_CRASHES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a lookup found for a target, and until when that holds."""
+
+    candidates: tuple[Candidate, ...]
+    refresh_at: float
+    valid_until: float
+    plan: Plan
+
+
+class Worker:
+    """Makes plans of questions and health of outcomes.
+
+    *detached* is called, on the worker, once it has ended by itself: the endpoint is gone, or it crashed too often.
+    """
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        policy: Policy,
+        listeners: Sequence[events.Listener],
+        detached: Callable[[], object],
+        random: Random | None = None,
+    ) -> None:
+        self._lookup = lookup
+        self._policy = policy
+        self._listeners = tuple(listeners)
+        self._detached = detached
+        self._random = random or Random()
+        self._targets: dict[Target, _Known] = {}
+        self._targets_of: dict[Server, set[Target]] = {}
+        self._health = HealthTable()
+        self._asked: dict[Target, asyncio.Task[Plan]] = {}
+        self._probing: set[Server] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._policy_errors: set[str] = set()
+        self._news: list[events.Event] = []
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pjfail", daemon=True)
+
+    # --- any thread ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+        self._ready.wait()
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """Ends the thread; one that a policy or listener holds up longer than *timeout* is left to end by itself."""
+        self._stopping = True
+        loop, end = self._loop, self._end
+        if loop is not None and end is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                loop.call_soon_threadsafe(end.set)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def health(self) -> Mapping[Server, Health]:
+        return self._health.snapshot(time.monotonic())
+
+    def resolve(self, target: Target, timeout: float) -> Plan:
+        """The plan of *target*, looked up when there is none or it is too old. Raises LookupFailed."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("resolve() waits for pjfail's worker; do not call it from a listener or policy")
+
+        async def plan() -> Plan:
+            known = self._targets.get(target)
+            if known is not None and known.valid_until > time.monotonic():
+                return self._replan(target, known)
+            return await asyncio.shield(self._ask(target))
+
+        loop = self._loop
+        if loop is None or self._stopping:
+            raise NotAttached("pjfail has been detached")
+        future = asyncio.run_coroutine_threadsafe(plan(), loop)
+        try:
+            return future.result(timeout)
+        except FutureTimeout:
+            future.cancel()
+            raise LookupFailed(f"{target}: no answer within {timeout:g} s", temporary=True) from None
+
+    def call(self, function: Callable[[], T], timeout: float = 5.0) -> T:
+        """Runs *function* on the worker and returns what it returns."""
+        if threading.current_thread() is self._thread:
+            return function()
+
+        async def run() -> T:
+            return function()
+
+        loop = self._loop
+        if loop is None or self._stopping:
+            raise NotAttached("pjfail has been detached")
+        return asyncio.run_coroutine_threadsafe(run(), loop).result(timeout)
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        crashes = 0
+        while not self._stopping:
+            try:
+                asyncio.run(self._main())
+            except BaseException:
+                crashes += 1
+                log.exception("pjfail's worker was brought down (%d of %d times)", crashes, MOST_CRASHES)
+                if crashes >= MOST_CRASHES:
+                    log.critical("pjfail detaches, its worker cannot be kept alive: pjsip resolves by itself again")
+                    self._give_up()
+            finally:
+                self._ready.set()
+        self._loop = None
+
+    def _give_up(self) -> None:
+        self._stopping = True
+        self._detached()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        descriptor = os.dup(bridge.event_fd())  # ours lives until we close it, whoever detaches
+        unanswered = list(self._asked)  # a crash took their lookups down
+        self._asked.clear()
+        self._probing.clear()
+        try:
+            self._loop.add_reader(descriptor, self._fetch)
+            self._ready.set()
+            for target in unanswered:
+                self._ask(target)
+            for server, health in self._health.snapshot(time.monotonic()).items():
+                self._watch(server, health)
+            self._fetch()
+            if not self._stopping:
+                await self._end.wait()
+        finally:
+            self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+    def _fetch(self) -> None:
+        """Takes what the SIP threads have left, outcomes before the questions whose plans they bear on."""
+        if not bridge.attached():
+            if not self._stopping:
+                log.info("pjfail is detached: the endpoint has ended")
+                self._give_up()
+            if self._end is not None:
+                self._end.set()
+            return
+        questions = list(bridge.questions())
+        self._judge(bridge.outcomes())
+        for question in questions:
+            self._answer(question)
+        self._deliver()
+
+    # --- questions to plans -------------------------------------------------------------------------------------------
+
+    def _answer(self, question: Question) -> None:
+        known = self._targets.get(question.target)
+        if known is not None and known.valid_until > time.monotonic() and not question.refresh:
+            self._replan(question.target, known)  # it was published while the question was on its way
+        else:
+            self._ask(question.target)
+
+    def _ask(self, target: Target) -> asyncio.Task[Plan]:
+        """Looks *target* up, once for all who ask meanwhile."""
+        task = self._asked.get(target)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._look_up(target))
+            self._asked[target] = task
+            task.add_done_callback(lambda done: self._looked_up(target, done))
+        return task
+
+    def _looked_up(self, target: Target, task: asyncio.Task[Plan]) -> None:
+        if self._asked.get(target) is task and not (task.cancelled() and not self._stopping):
+            del self._asked[target]
+        if not task.cancelled():
+            task.exception()  # it has been logged, and whoever waits has it
+
+    async def _look_up(self, target: Target) -> Plan:
+        try:
+            candidates = tuple(await asyncio.wait_for(self._lookup.lookup(target), LOOKUP_LIMIT))
+            if not candidates:
+                raise LookupFailed(f"{target}: the lookup returned no candidates")
+            return self._learn(target, candidates)
+        except UnknownTarget as error:
+            log.info("%s: %s; the system's resolver is asked", target, error)
+            bridge.pass_on(target)
+            raise
+        except LookupFailed as error:
+            log.warning("%s", error)
+            bridge.fail(target, stale=error.temporary)
+            self._news.append(events.LookupFailed(target, str(error), error.temporary))
+            raise
+        except Exception as error:
+            log.exception("%s: the lookup failed; the system's resolver is asked", target)
+            bridge.pass_on(target)
+            raise LookupFailed(f"{target}: the lookup failed: {error!r}", temporary=True) from error
+        finally:
+            self._deliver()
+
+    def _learn(self, target: Target, candidates: tuple[Candidate, ...]) -> Plan:
+        now = time.monotonic()
+        ttl = max(PLAN_FLOOR, min(candidate.ttl for candidate in candidates))
+        before = self._targets.pop(target, None)  # put back at the end: the longest unasked come first
+        plan = self._make(target, candidates, now + ttl)
+        known = _Known(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
+        for candidate in candidates:
+            self._targets_of.setdefault(candidate.server, set()).add(target)
+        if before is not None:
+            self._unlink(target, {candidate.server for candidate in before.candidates} - set(plan.servers))
+        self._targets[target] = known
+        bridge.publish(plan, known.refresh_at)
+        self._changed(before.plan if before is not None else None, plan)
+        while len(self._targets) > MOST_TARGETS:
+            self._forget(next(iter(self._targets)))
+        return plan
+
+    def _replan(self, target: Target, known: _Known) -> Plan:
+        """The same candidates in the order of today's health."""
+        plan = self._make(target, known.candidates, known.valid_until)
+        self._targets[target] = replace(known, plan=plan)
+        bridge.publish(plan, known.refresh_at)
+        self._changed(known.plan, plan)
+        return plan
+
+    def _make(self, target: Target, candidates: Sequence[Candidate], valid_until: float) -> Plan:
+        now = time.monotonic()
+        health = {candidate.server: self._health.get(candidate.server, now) for candidate in candidates}
+        return make_plan(target, candidates, health, self._policy.order, valid_until, now, self._policy_failed)
+
+    def _policy_failed(self, problem: str, error: Exception | None) -> None:
+        if problem not in self._policy_errors:
+            self._policy_errors.add(problem)
+            log.error("the policy %s; the default order is used (said once)", problem, exc_info=error)
+
+    def _changed(self, before: Plan | None, plan: Plan) -> None:
+        if before is None:
+            log.info("%s: %s", plan.target, plan)
+        elif before.places[0].server != plan.places[0].server or before.tiers != plan.tiers:
+            log.info("%s: now %s", plan.target, plan)
+            self._news.append(events.PlanChanged(plan, before))
+
+    def _forget(self, target: Target) -> None:
+        known = self._targets.pop(target)
+        bridge.forget(target)
+        self._unlink(target, {candidate.server for candidate in known.candidates})
+
+    def _unlink(self, target: Target, servers: set[Server]) -> None:
+        for server in servers:
+            targets = self._targets_of.get(server, set())
+            targets.discard(target)
+            if not targets:
+                self._targets_of.pop(server, None)
+                if self._health.get(server, time.monotonic()).state is State.UP:
+                    self._health.drop(server)
+
+    # --- outcomes to health -------------------------------------------------------------------------------------------
+
+    def _judge(self, outcomes: Sequence[Outcome]) -> None:
+        if not outcomes:
+            return
+        changed: set[Server] = set()
+        for outcome in outcomes:
+            now = time.monotonic()
+            before = self._health.get(outcome.server, now)
+            after = judge(before, outcome, self._policy, now, self._random)
+            self._health.put(outcome.server, after)
+            if outcome.seen is Seen.CERTIFICATE:
+                log.warning("%s %s", outcome.server, describe(outcome))
+            if after.state is State.DOWN and after.until != before.until:
+                changed.add(outcome.server)
+                self._went_down(outcome.server, after, outcome, now)
+            elif after.state is State.UP and before.state is not State.UP:
+                changed.add(outcome.server)
+                log.info("%s is up again: it answered %d to %s", outcome.server, outcome.code, outcome.method)
+                self._news.append(events.ServerUp(outcome.server, after))
+        self._health_changed(changed)
+        for outcome in outcomes:
+            bridge.forgive(outcome.server, outcome.sequence)
+
+    def _went_down(self, server: Server, health: Health, outcome: Outcome | None, now: float) -> None:
+        ending = "until it is restored" if health.until is None else f"for {health.until - now:.0f} s"
+        log.info("%s is down %s: %s (failure %d)", server, ending, health.reason, health.failures)
+        self._watch(server, health)
+        self._news.append(events.ServerDown(server, health, outcome))
+
+    def _health_changed(self, servers: set[Server]) -> None:
+        for target in {target for server in servers for target in self._targets_of.get(server, ())}:
+            self._replan(target, self._targets[target])
+
+    def _watch(self, server: Server, health: Health) -> None:
+        """Has *server* probed when its hold-down ends."""
+        if health.state is State.HALF_OPEN:
+            self._hold_down_ended(server)
+        elif health.state is State.DOWN and health.until is not None and self._loop is not None:
+            self._loop.call_later(health.until - time.monotonic() + 0.01, self._hold_down_ended, server)
+
+    def _hold_down_ended(self, server: Server) -> None:
+        if self._health.get(server, time.monotonic()).state is not State.HALF_OPEN or server in self._probing:
+            return
+        self._health_changed({server})  # for the reasons in its plans
+        self._deliver()
+        if self._targets_of.get(server):
+            self._probing.add(server)
+            task = asyncio.get_running_loop().create_task(self._probe(server))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def _probe(self, server: Server) -> None:
+        """Asks a half-open server whether it is alive; the answer, or a refused connection, comes as an outcome."""
+        try:
+            for _ in range(PROBES):
+                targets = self._targets_of.get(server)
+                if not targets or self._health.get(server, time.monotonic()).state is not State.HALF_OPEN:
+                    return
+                with contextlib.suppress(Exception):  # what cannot be sent stays unanswered
+                    bridge.probe(server, next(iter(targets)).host)
+                await asyncio.sleep(PROBE_GAP)
+            if self._health.get(server, time.monotonic()).state is State.HALF_OPEN:
+                self._judge([Outcome(server, Seen.SILENT, time.monotonic(), method="OPTIONS (probe)")])
+                self._deliver()
+        finally:
+            self._probing.discard(server)
+
+    # --- the application's own word -----------------------------------------------------------------------------------
+
+    def set_health(self, servers: Sequence[Server], change: Callable[[Health, float], Health]) -> None:
+        """Worker. Replaces the health of *servers* by what *change* makes of it and the time."""
+        now = time.monotonic()
+        for server in servers:
+            before = self._health.get(server, now)
+            after = change(before, now)
+            self._health.put(server, after)
+            if after.state is State.DOWN:
+                self._went_down(server, after, None, now)
+            elif after.state is State.UP and before.state is not State.UP:
+                log.info("%s is up again: %s", server, after.reason)
+                self._news.append(events.ServerUp(server, after))
+            else:
+                log.info("%s is %s: %s", server, after.state.value, after.reason)
+        self._health_changed(set(servers))
+        self._deliver()
+
+    def servers_at(self, endpoint: str) -> list[Server]:
+        """Worker. The servers in any plan whose ``address:port`` is *endpoint*."""
+        return sorted(server for server in self._targets_of if server.endpoint == endpoint)
+
+    # --- listeners ----------------------------------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        """Tells the listeners what is new, once the plans that come of it are in force."""
+        news, self._news = self._news, []
+        for event in news:
+            for listener in self._listeners:
+                try:
+                    listener(event)
+                except Exception:
+                    log.exception("a listener failed on %s", type(event).__name__)
