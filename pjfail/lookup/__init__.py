@@ -16,6 +16,11 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from ..model import Candidate, Target
+from .dns import DnsLookup
+from .static import StaticLookup
+from .system import SystemLookup
+
+__all__ = ["DnsLookup", "Lookup", "StaticLookup", "SystemLookup"]
 
 
 @runtime_checkable

@@ -1,0 +1,37 @@
+"""``python -m pjfail``: the subcommands.
+
+Exit status: 0 done, 1 nothing found or not done, 2 wrong arguments, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .errors import PjfailError
+from .demo import command as demo
+from .lookup import command as lookup
+
+SUBCOMMANDS = (lookup, demo)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the subcommand that *arguments* (the process's by default) name, and returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m pjfail", description="SIP server failover for pjsip.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for subcommand in SUBCOMMANDS:
+        subcommand.add(commands)
+    try:
+        parsed = parser.parse_args(arguments)
+        status: int = parsed.run(parsed)
+    except KeyboardInterrupt:
+        return 130
+    except (PjfailError, ValueError) as error:
+        print(f"pjfail: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""``python -m pjfail demo``: runs the demo on this terminal."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+
+from . import namespace
+from .scenario import DemoFailed, Scenario
+from .view import choose_view
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand to *commands*."""
+    parser = commands.add_parser(
+        "demo",
+        help="a pjsua2 program whose SIP server falls silent",
+        description="The same pjsua2 program with stock pjsip and with pjfail, while its SIP server falls silent.",
+    )
+    parser.add_argument("--fast", action="store_true", help="only the half with pjfail: 15 s at most instead of 45 s")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Returns 0 when the program with pjfail outlived its server, 1 when not or when something is missing, 130 after
+    Ctrl-C."""
+    if importlib.util.find_spec("pjsua2") is None:
+        return _fail('pjsua2 is not installed for this Python; "make setup" builds it into .venv')
+    try:
+        namespace.raise_loopback()
+        return _play(fast=arguments.fast)
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        namespace.enter()
+        return _fail(f"{error.strerror or error}; root may listen on port 53, and what is in the way may be ended")
+    except DemoFailed as error:
+        return _fail(str(error))
+
+
+def _play(*, fast: bool) -> int:
+    with Scenario(fast=fast) as scenario, choose_view() as view:
+        while scenario.advance(time.monotonic()):
+            view.update(scenario)
+            time.sleep(0.1)
+        view.update(scenario)
+        view.conclude(scenario)
+        return 0 if scenario.outlived() else 1
+
+
+def _fail(why: str) -> int:
+    print(f"demo: {why}", file=sys.stderr)
+    return 1

@@ -1,0 +1,127 @@
+"""The example program as a child process; what it prints becomes the transactions that the demo shows."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+EXAMPLE = Path(__file__).with_name("keep_registered.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A request of a program and how it ended: ``code`` is 0 while nobody knows, ``took`` is in seconds.
+
+    ``number`` counts the program's requests of that method, from 0; ``sent_at`` is a ``time.monotonic()``.
+    """
+
+    method: str
+    number: int
+    sent_at: float
+    code: int = 0
+    reason: str = ""
+    took: float = 0.0
+
+    @property
+    def succeeded(self) -> bool:
+        return self.code // 100 == 2
+
+
+class Program:
+    """The example program, run as *user*; it lives from ``with`` to its end."""
+
+    def __init__(self, user: str, domain: str, nameserver: str, *, stock: bool) -> None:
+        self.user = user
+        self.stock = stock
+        self.title = "with stock pjsip" if stock else "with pjfail"
+        self._command = [sys.executable, str(EXAMPLE), f"{user}@{domain}", "--nameserver", nameserver]
+        self._command += ["--stock"] * stock
+        self._transactions: list[Transaction] = []
+        self._numbers: Counter[str] = Counter()
+        self._log: list[str] = []
+
+    @property
+    def transactions(self) -> tuple[Transaction, ...]:
+        """Its requests so far, in the order in which they were sent."""
+        return tuple(self._transactions)
+
+    @property
+    def log(self) -> tuple[str, ...]:
+        """The lines of its standard error so far, pjfail's log among them."""
+        return tuple(self._log)
+
+    @property
+    def running(self) -> bool:
+        """False once it has ended; then ``log`` is whole."""
+        if self._process.poll() is None:
+            return True
+        for reader in self._readers:
+            reader.join()
+        return False
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is for the demo alone
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._readers = (
+            threading.Thread(target=self._read_output, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True),
+        )
+        for reader in self._readers:
+            reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        for reader in self._readers:
+            reader.join()
+
+    def _read_output(self, output: IO[str]) -> None:
+        for line in output:
+            if found := re.fullmatch(r"([A-Z]+) \.\.\.\n", line):
+                self._sent(found[1])
+            elif found := re.fullmatch(r"([A-Z]+) (\d{3}) (.*) after ([\d.]+) s\n", line):
+                self._ended(found[1], int(found[2]), found[3], float(found[4]))
+
+    def _read_log(self, log: IO[str]) -> None:
+        self._log.extend(line.rstrip() for line in log)
+
+    def _sent(self, method: str) -> None:
+        # pjsip may send a second REGISTER by itself before it tells how the first ended, once it has learnt its
+        # address as the registrar sees it: the two count as one, and only the second one's end is told
+        under_way = self._under_way(method)
+        if under_way is not None:
+            del self._transactions[under_way]
+        self._transactions.append(Transaction(method, self._numbers[method], time.monotonic()))
+        self._numbers[method] += 1
+
+    def _ended(self, method: str, code: int, reason: str, took: float) -> None:
+        under_way = self._under_way(method)
+        if under_way is not None:
+            transaction = self._transactions[under_way]
+            self._transactions[under_way] = replace(transaction, code=code, reason=reason, took=took)
+
+    def _under_way(self, method: str) -> int | None:
+        for index, transaction in enumerate(self._transactions):
+            if transaction.method == method and not transaction.code:
+                return index
+        return None

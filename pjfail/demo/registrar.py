@@ -1,0 +1,265 @@
+"""A small SIP registrar with faults that are switched while it runs.
+
+It answers every request itself: REGISTER with the Contact it was given, INVITE with 180 and a PCMU answer, all else
+with a bare 200. It runs in a thread of its own, so pjsip, a test and any number of registrars fit in one process::
+
+    with Registrar("127.0.20.1", 5060) as registrar:
+        registrar.wait_for("REGISTER")
+        registrar.fault = SILENT
+
+What has arrived stands in ``requests``, retransmissions too, and also what it did not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+import threading
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from ..model import Transport
+from .sip import Request
+from .sockets import Peer, Sockets, bind
+
+_PCMU_ANSWER = """v=0\r
+o=- 1 1 IN {family} {address}\r
+s=-\r
+c=IN {family} {address}\r
+t=0 0\r
+m=audio 9 RTP/AVP 0\r
+a=rtpmap:0 PCMU/8000\r
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """How a registrar fails; with the defaults it does not.
+
+    ``listens``: else its sockets are closed (UDP: ICMP port unreachable, TCP: RST). ``handshakes``: else TLS
+    connections are accepted and get no ServerHello. ``answers``: else requests are read and ignored, but for the
+    ``provisional`` responses, which come at once. ``resets``: a request over TCP or TLS gets an RST, over UDP nothing.
+    ``code``: the final code, with ``retry_after`` seconds in its Retry-After. ``delay``: seconds before the final
+    response.
+    """
+
+    listens: bool = True
+    handshakes: bool = True
+    answers: bool = True
+    resets: bool = False
+    code: int | None = None
+    retry_after: int | None = None
+    delay: float = 0.0
+    provisional: tuple[int, ...] = ()
+
+
+WELL = Fault()
+SILENT = Fault(answers=False)
+REFUSING = Fault(listens=False)
+RESETTING = Fault(resets=True)
+STALLING = Fault(handshakes=False)
+UNAVAILABLE = Fault(code=503)
+
+
+class Registrar:
+    """A registrar at *address*:*port* (0: a free one, to be found in ``port``), in a thread of its own.
+
+    With *tls*, a server's context, it listens for TLS too, on ``tls_port``, the one after *port*. With *realm* it
+    challenges (401) and accepts any credentials that carry its own nonce; it knows no passwords. While ``busy`` it
+    answers INVITE with 486. All attributes and methods may be used from any thread.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.20.1",
+        port: int = 5060,
+        transports: Sequence[Transport] = ("udp", "tcp"),
+        tls: ssl.SSLContext | None = None,
+        realm: str | None = None,
+    ) -> None:
+        if "tls" in transports and tls is None:
+            raise ValueError("a registrar that speaks TLS needs its certificate: give it tls=, an ssl.SSLContext")
+        self.address = address
+        self.port = port or _free_port(address)
+        self.transports = tuple(transports) if tls is None else (*transports, "tls")
+        self.realm = realm
+        self.nonce = secrets.token_hex(8)
+        self.busy = False
+        self._tag = secrets.token_hex(4)
+        self._fault = WELL
+        self._arrived = threading.Condition()
+        self._requests: list[Request] = []
+        self._delayed: dict[tuple[str, str], _Delayed] = {}
+        self._sockets = Sockets(address, tls, self._receive, lambda: self._fault.handshakes)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def tls_port(self) -> int:
+        return self.port + 1
+
+    @property
+    def requests(self) -> list[Request]:
+        """What has arrived so far, in order (a copy)."""
+        with self._arrived:
+            return list(self._requests)
+
+    @property
+    def fault(self) -> Fault:
+        """How it fails just now; a new one holds for all that arrives once the assignment is done."""
+        return self._fault
+
+    @fault.setter
+    def fault(self, fault: Fault) -> None:
+        self._fault = fault
+        if self._loop is not None:
+            self._run(self._open() if fault.listens else self._close())
+
+    def wait_for(self, method: str, count: int = 1, timeout: float = 5.0) -> list[Request]:
+        """The requests of *method*, once *count* have arrived in all; TimeoutError after *timeout* seconds."""
+
+        def matching() -> list[Request]:
+            return [request for request in self._requests if request.method == method]
+
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: len(matching()) >= count, timeout):
+                seen = ", ".join(request.method for request in self._requests) or "nothing"
+                got = f"{len(matching())} of {count} {method} within {timeout} s"
+                raise TimeoutError(f"{self} got {got}; in all it has seen {seen}")
+            return matching()
+
+    def start(self) -> None:
+        """Listens. OSError, with the address in its message, when a port is taken."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"registrar {self}", daemon=True)
+        self._thread.start()
+        try:
+            self.fault = self._fault
+        except OSError:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Closes all sockets and ends the thread. A second call does nothing."""
+        if self._loop is None or self._thread is None:
+            return
+        self._run(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._loop = self._thread = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.port}"
+
+    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    # What follows runs on the registrar's own thread.
+
+    async def _open(self) -> None:
+        await self._sockets.open(
+            [(transport, self.tls_port if transport == "tls" else self.port) for transport in self.transports]
+        )
+
+    async def _close(self) -> None:
+        for delayed in self._delayed.values():
+            delayed.timer.cancel()
+        self._delayed.clear()
+        await self._sockets.close()
+
+    def _receive(self, request: Request, peer: Peer) -> None:
+        with self._arrived:
+            self._requests.append(request)
+            self._arrived.notify_all()
+        fault = self._fault
+        key = request.branch, request.method
+        if request.method == "ACK" or key in self._delayed:
+            return
+        if fault.resets:
+            peer.reset()
+            return
+        for code in fault.provisional:
+            peer.send(request.response(code, tag=self._tag))
+        if not fault.answers:
+            return
+        final = self._final_code(request, fault)
+        if request.method == "CANCEL":
+            self._answer(request, final, fault, peer)
+            self._cancel(request.branch)
+            return
+        if request.method == "INVITE" and final == 200 and not fault.provisional:
+            peer.send(request.response(180, self._contact(request), tag=self._tag))
+        if fault.delay:
+            timer = asyncio.get_running_loop().call_later(fault.delay, self._answer, request, final, fault, peer)
+            self._delayed[key] = _Delayed(request, peer, timer)
+        else:
+            self._answer(request, final, fault, peer)
+
+    def _final_code(self, request: Request, fault: Fault) -> int:
+        if fault.code is not None:
+            return fault.code
+        # another server's nonce is as good as none, as with real registrars behind one name
+        known = f'nonce="{self.nonce}"' in request.header("authorization")
+        if self.realm is not None and request.method != "CANCEL" and not known:
+            return 401
+        return 486 if self.busy and request.method == "INVITE" else 200
+
+    def _answer(self, request: Request, code: int, fault: Fault, peer: Peer) -> None:
+        self._delayed.pop((request.branch, request.method), None)
+        headers: list[tuple[str, str]] = []
+        body = ""
+        if fault.retry_after is not None:
+            headers.append(("Retry-After", str(fault.retry_after)))
+        if code == 401:
+            challenge = f'Digest realm="{self.realm}", nonce="{self.nonce}", algorithm=MD5, qop="auth"'
+            headers.append(("WWW-Authenticate", challenge))
+        if code == 200 and request.method == "REGISTER" and request.expires:
+            headers += [("Contact", contact) for contact in request.every("contact")]
+        if code == 200 and request.method in ("REGISTER", "SUBSCRIBE"):
+            headers.append(("Expires", str(request.expires)))
+        if code == 200 and request.method in ("INVITE", "SUBSCRIBE"):
+            headers.append(self._contact(request))
+        if code == 200 and request.method == "INVITE":
+            headers.append(("Content-Type", "application/sdp"))
+            body = _PCMU_ANSWER.format(address=self.address, family="IP6" if ":" in self.address else "IP4")
+        peer.send(request.response(code, *headers, tag=self._tag, body=body))
+
+    def _cancel(self, branch: str) -> None:
+        invited = self._delayed.pop((branch, "INVITE"), None)
+        if invited is not None:
+            invited.timer.cancel()
+            invited.peer.send(invited.request.response(487, tag=self._tag))
+
+    def _contact(self, request: Request) -> tuple[str, str]:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        port = self.tls_port if request.transport == "tls" else self.port
+        return "Contact", f"<sip:{host}:{port};transport={request.transport}>"
+
+
+@dataclass(frozen=True, slots=True)
+class _Delayed:
+    """A request whose final response waits for its time."""
+
+    request: Request
+    peer: Peer
+    timer: asyncio.TimerHandle
+
+
+def _free_port(address: str) -> int:
+    with bind(address, 0, "udp") as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,171 @@
+"""The sockets of a SIP server: UDP, TCP and TLS at one address, in one asyncio loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from ..model import Transport
+from .sip import Request, cut_message, parse_request
+
+
+class Peer(Protocol):
+    """Where a request came from: what answers it."""
+
+    def send(self, response: bytes) -> None: ...
+
+    def reset(self) -> None:
+        """Closes the connection with RST; over UDP there is none, and nothing happens."""
+
+
+Receive: TypeAlias = Callable[[Request, Peer], None]
+
+
+class Sockets:
+    """Listens at *address* and hands every request to *receive*, as it arrives.
+
+    TLS connections accepted while *handshakes* says False never get a ServerHello.
+    """
+
+    def __init__(
+        self, address: str, tls: ssl.SSLContext | None, receive: Receive, handshakes: Callable[[], bool]
+    ) -> None:
+        self._address = address
+        self._tls = tls
+        self._receive = receive
+        self._handshakes = handshakes
+        self._listening: list[socket.socket] = []
+        self._stalled: list[socket.socket] = []
+        self._datagrams: list[socket.socket] = []
+        self._connections: set[asyncio.Transport] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self, ports: Sequence[tuple[Transport, int]]) -> None:
+        """Listens on *ports*; OSError, with the address in its message, when one is taken. Does nothing when open."""
+        if self._listening or self._datagrams:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            for transport, port in ports:
+                bound = bind(self._address, port, transport)
+                if transport == "udp":
+                    self._datagrams.append(bound)
+                    loop.add_reader(bound, self._read_datagram, bound)
+                else:
+                    bound.listen()
+                    self._listening.append(bound)
+                    self._spawn(loop.create_task(self._accept(bound, transport)))
+        except OSError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Closes everything at once, the connections too."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in tuple(self._connections):
+            connection.abort()
+        for datagrams in self._datagrams:
+            asyncio.get_running_loop().remove_reader(datagrams)
+        for one in (*self._datagrams, *self._listening, *self._stalled):
+            one.close()
+        for closed in (self._datagrams, self._listening, self._stalled):
+            closed.clear()
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn
+
+    def _spawn(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _read_datagram(self, bound: socket.socket) -> None:
+        raw, source = bound.recvfrom(65535)
+        request = parse_request(raw, time.monotonic(), "udp", source[:2])
+        if request is not None:
+            self._receive(request, _DatagramPeer(bound, source))
+
+    async def _accept(self, listening: socket.socket, transport: Transport) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            accepted, _ = await loop.sock_accept(listening)
+            if transport == "tls" and not self._handshakes():
+                self._stalled.append(accepted)
+            else:
+                self._spawn(loop.create_task(self._greet(accepted, transport)))
+
+    async def _greet(self, accepted: socket.socket, transport: Transport) -> None:
+        context = self._tls if transport == "tls" else None
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: _Stream(self._receive, self._connections, transport), accepted, ssl=context
+            )
+        except OSError:  # an ssl.SSLError is one: the client did not like the certificate, or went away
+            accepted.close()
+
+
+def bind(address: str, port: int, transport: Transport) -> socket.socket:
+    """A socket bound to *address*:*port*; OSError, in words, when that is taken."""
+    kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
+    bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
+    bound.setblocking(False)
+    if kind == socket.SOCK_STREAM:  # connections of an earlier run in TIME_WAIT do not make it taken
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((address, port))
+    except OSError as error:
+        bound.close()
+        why = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror
+        raise OSError(error.errno, f"cannot listen on {transport}:{address}:{port}: {why}") from None
+    return bound
+
+
+class _DatagramPeer:
+    def __init__(self, bound: socket.socket, source: tuple[Any, ...]) -> None:
+        self._bound = bound
+        self._source = source
+
+    def send(self, response: bytes) -> None:
+        self._bound.sendto(response, self._source)
+
+    def reset(self) -> None:
+        pass
+
+
+class _Stream(asyncio.Protocol):
+    def __init__(self, receive: Receive, connections: set[asyncio.Transport], transport: Transport) -> None:
+        self._receive = receive
+        self._connections = connections
+        self._transport = transport
+        self._buffer = bytearray()
+        self._connection: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._connection = transport
+        self._connections.add(transport)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._connections.discard(self._connection)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        source = self._connection.get_extra_info("peername")[:2]
+        while (raw := cut_message(self._buffer)) is not None:
+            request = parse_request(raw, time.monotonic(), self._transport, source)
+            if request is not None:
+                self._receive(request, self)
+
+    def send(self, response: bytes) -> None:
+        self._connection.write(response)
+
+    def reset(self) -> None:
+        at_once = struct.pack("ii", 1, 0)
+        self._connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        self._connection.abort()

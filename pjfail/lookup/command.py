@@ -1,0 +1,101 @@
+"""``python -m pjfail lookup URI``: what a URI leads to, as a table or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, get_args
+
+from ..model import TRANSPORTS, Candidate, Target
+from .dns import DnsLookup
+from .rfc2782 import draw
+from .rfc3263 import Family, UseOfNaptr
+
+COLUMNS = ("transport", "priority", "weight", "name", "address", "port", "TTL")
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand to *commands*."""
+    parser = commands.add_parser(
+        "lookup", help="the servers that a SIP URI leads to", description="Find the servers of a SIP URI by RFC 3263."
+    )
+    parser.add_argument("uri", metavar="URI", help="sip:host, sip:user@host:port;transport=tcp, sips:host")
+    parser.add_argument(
+        "--nameserver",
+        action="append",
+        metavar="IP[:PORT]",
+        help="a name server to ask, in place of the system's; may be given several times",
+    )
+    parser.add_argument(
+        "--transports", type=_names, default=TRANSPORTS, help="what the client speaks, best first (udp,tcp,tls)"
+    )
+    parser.add_argument(
+        "--families", type=_names, default=get_args(Family), help="its kinds of address, best first (ipv4,ipv6)"
+    )
+    parser.add_argument("--naptr", choices=get_args(UseOfNaptr), default="on", help="ask for NAPTR records (on)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Looks up and prints. Raises :class:`pjfail.LookupFailed`, and :class:`ValueError` for a bad argument."""
+    target = Target.parse(arguments.uri)
+    lookup = DnsLookup(
+        arguments.nameserver, transports=arguments.transports, families=arguments.families, naptr=arguments.naptr
+    )
+    candidates = draw(asyncio.run(lookup.lookup(target)), random.Random())
+    if arguments.json:
+        print(json.dumps(as_json(target, candidates), indent=2))
+    else:
+        _print_table(str(target), [_row(candidate) for candidate in candidates])
+    return 0
+
+
+def as_json(target: Target, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    return {
+        "target": asdict(target),
+        "candidates": [
+            asdict(candidate.server)
+            | {
+                "name": candidate.name,
+                "priority": candidate.priority,
+                "weight": candidate.weight,
+                "ttl": round(candidate.ttl),
+            }
+            for candidate in candidates
+        ],
+    }
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip().lower() for name in text.split(","))
+
+
+def _row(candidate: Candidate) -> tuple[str, ...]:
+    server = candidate.server
+    numbers = (candidate.priority, candidate.weight, candidate.name, server.address, server.port)
+    return (server.transport, *map(str, numbers), f"{candidate.ttl:.0f} s")
+
+
+def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
+    """A table by rich where that is installed, else columns of plain text."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+        for row in (COLUMNS, *rows):
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    else:
+        table = Table(title=title, title_justify="left")
+        for column in COLUMNS:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -1,0 +1,209 @@
+"""The wire to the name servers: several of them, UDP with EDNS, TCP where UDP is too small."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import dns.asyncbackend
+import dns.asyncquery
+import dns.exception
+import dns.message
+import dns.rcode
+import dns.resolver
+from dns.name import Name
+
+from ..errors import BadServer, LookupFailed
+from .resolver import Answer, Kind
+
+EDNS_PAYLOAD = 1232  # bytes; what passes without fragments (DNS flag day 2020)
+REST = 30.0  # seconds for which a silent name server is asked after the others
+MAX_QUESTIONS = 100  # on the wire at once, each with one socket or a few
+
+SILENT = "is silent"
+GARBLED = "gives no usable answer"
+
+
+@dataclass(frozen=True, slots=True)
+class NameServer:
+    """A name server's numeric address and port."""
+
+    address: str
+    port: int = 53
+
+    @classmethod
+    def parse(cls, text: str) -> NameServer:
+        """``"192.0.2.53"``, ``"192.0.2.53:5353"``, ``"2001:db8::53"`` or ``"[2001:db8::53]:5353"``.
+
+        Raises :class:`pjfail.BadServer`.
+        """
+        match = re.fullmatch(r"(?:\[([^]]+)]|([^:\[\]]+))(?::(\d+))?|([^\[\]]+)", text.strip())
+        try:
+            if match is None:
+                raise ValueError
+            bracketed, plain, port, v6 = match.groups()
+            server = cls(str(ipaddress.ip_address(bracketed or plain or v6)), int(port or 53))
+            if not 0 < server.port < 65536:
+                raise ValueError
+        except ValueError:
+            raise BadServer(
+                f'{text!r} is no name server; write "192.0.2.53", "192.0.2.53:5353" or "[2001:db8::53]:5353"'
+            ) from None
+        return server
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+def system_nameservers() -> list[NameServer]:
+    """The name servers of ``/etc/resolv.conf``. Raises :class:`pjfail.LookupFailed` where it names none."""
+    try:
+        system = dns.resolver.Resolver()
+    except dns.resolver.NoResolverConfiguration as error:
+        raise LookupFailed(f"this system names no name server ({error}); give DnsLookup its nameservers") from None
+    return [NameServer.parse(str(address)) for address in system.nameservers]
+
+
+class _Reply(NamedTuple):
+    """A name server's answer, and how many CNAMEs led there."""
+
+    answer: Answer
+    links: int
+
+
+class NameServers:
+    """A :class:`Resolver` that asks name servers, in their order, those that were silent of late last.
+
+    Who does not answer within a tenth of *timeout* gets company: the next one is asked too, and then all of them
+    again, while the first good answer wins. So a dead name server costs one short wait, and a slow one is still heard.
+    A question ends after *timeout* seconds. For one asyncio loop at a time.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[NameServer],
+        *,
+        timeout: float,
+        cname_limit: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._servers = tuple(servers)
+        self._timeout = timeout
+        self._cname_limit = cname_limit
+        self._clock = clock
+        self._resting: dict[NameServer, float] = {}
+        self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+
+    async def resolve(self, name: Name, kind: Kind) -> Answer:
+        """The records of *kind* at *name*; also where a server gives a CNAME alone and the rest must be asked for.
+
+        Raises :class:`pjfail.LookupFailed`: temporary when no name server has a usable answer, and for good when the
+        CNAMEs are more than the limit or go in a circle.
+        """
+        asked, links, ttl = name, 0, float("inf")
+        while True:
+            answer, more = await self._ask(asked, kind)
+            links += more
+            ttl = min(ttl, answer.ttl)
+            if links > self._cname_limit:
+                start = name.to_text(omit_final_dot=True)
+                raise LookupFailed(f"{start} leads on through more than {self._cname_limit} CNAMEs, or in a circle")
+            if answer or answer.name == asked:
+                return Answer(answer.name, answer.records, ttl)
+            asked = answer.name
+
+    async def _ask(self, name: Name, kind: Kind) -> _Reply:
+        """The reply of whichever name server is first to give a good one."""
+        async with self._turn():
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + self._timeout
+            servers = self._in_order()
+            trouble: dict[NameServer, str] = {}
+            waiting: dict[asyncio.Task[_Reply | str], NameServer] = {}
+            try:
+                for server, wait in self._schedule(servers, trouble):
+                    waiting[loop.create_task(_exchange(server, name, kind, self._timeout))] = server
+                    until = min(loop.time() + wait, deadline)
+                    while server not in trouble and (left := until - loop.time()) > 0:
+                        done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                        for task in done:
+                            who, reply = waiting.pop(task), task.result()
+                            if isinstance(reply, _Reply):
+                                self._resting.pop(who, None)
+                                return reply
+                            trouble[who] = reply
+                    if server not in trouble:
+                        self._resting[server] = self._clock() + REST
+                    if until == deadline:
+                        break
+            finally:
+                for task in waiting:
+                    task.cancel()
+        said = ", ".join(f"{server} {trouble.get(server, SILENT)}" for server in servers)
+        raise LookupFailed(f"no answer to {kind} {name.to_text(omit_final_dot=True)}: {said}", temporary=True)
+
+    def _turn(self) -> asyncio.Semaphore:
+        """What limits the sockets open at once, made anew for each loop."""
+        loop = asyncio.get_running_loop()
+        if self._turns is None or self._turns[0] is not loop:
+            self._turns = loop, asyncio.Semaphore(MAX_QUESTIONS)
+        return self._turns[1]
+
+    def _in_order(self) -> list[NameServer]:
+        now = self._clock()
+        return sorted(self._servers, key=lambda server: self._resting.get(server, now) > now)
+
+    def _schedule(
+        self, servers: Sequence[NameServer], trouble: Mapping[NameServer, str]
+    ) -> Iterator[tuple[NameServer, float]]:
+        """Whom to ask next and how long to wait before the one after; nobody in *trouble* is asked again."""
+        wait = self._timeout / 10
+        while any(server not in trouble for server in servers):
+            for server in servers:
+                if server not in trouble:
+                    yield server, wait
+            wait *= 2
+
+
+async def _exchange(server: NameServer, name: Name, kind: Kind, timeout: float) -> _Reply | str:
+    """The reply of one name server, or in words why there is none."""
+    try:
+        response = await _send(server, dns.message.make_query(name, kind, use_edns=0, payload=EDNS_PAYLOAD), timeout)
+        if response.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP):
+            response = await _send(server, dns.message.make_query(name, kind), timeout)  # it may not know EDNS
+        if response.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+            return f"says {dns.rcode.to_text(response.rcode())}"
+        if not isinstance(response, dns.message.QueryMessage):
+            return GARBLED
+        chain = response.resolve_chaining()
+    except dns.message.ChainTooLong:
+        return _Reply(Answer(name, (), 0.0), dns.message.MAX_CHAIN + 1)
+    except dns.exception.Timeout:
+        return SILENT
+    except ConnectionRefusedError:
+        return "refuses the connection"
+    except OSError as error:
+        return f"cannot be reached ({error})"
+    except Exception as error:  # whatever its bytes provoke is this name server's failure, and not the lookup's
+        return f"{GARBLED} ({type(error).__name__})"
+    records = tuple(chain.answer) if chain.answer is not None else ()
+    return _Reply(Answer(chain.canonical_name, records, float(chain.minimum_ttl)), len(chain.cnames))
+
+
+async def _send(server: NameServer, query: dns.message.Message, timeout: float) -> dns.message.Message:
+    """The response over UDP, over TCP where it is truncated. What is no answer to *query* is not listened to."""
+    backend: Any = dns.asyncbackend.get_backend("asyncio")
+    family = socket.AF_INET6 if ":" in server.address else socket.AF_INET
+    destination = (server.address, server.port)
+    # Connected, so that a port where nobody listens is known at once.
+    async with await backend.make_socket(family, socket.SOCK_DGRAM, destination=destination) as udp:
+        response, _ = await dns.asyncquery.udp_with_fallback(
+            query, server.address, timeout, server.port, ignore_unexpected=True, udp_sock=udp, ignore_errors=True
+        )
+    return response

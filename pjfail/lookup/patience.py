@@ -1,0 +1,44 @@
+"""Waiting for several answers without letting the slowest decide."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+from ..errors import LookupFailed
+
+T = TypeVar("T")
+
+
+async def settle(questions: Sequence[Coroutine[Any, Any, T]], patience: float) -> list[T | LookupFailed]:
+    """Every result in the order of *questions*, a :class:`LookupFailed` standing where one was raised.
+
+    Once one result is true, the others have *patience* seconds more; then they count as failed for the time being.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(question) for question in questions]
+    waiting = set(tasks)
+    until: float | None = None
+    try:
+        while waiting:
+            left = None if until is None else until - loop.time()
+            done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+            outcomes = [_outcome(task) for task in done]
+            if until is None and any(outcome for outcome in outcomes if not isinstance(outcome, LookupFailed)):
+                until = loop.time() + patience
+        return [_outcome(task) for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _outcome(task: asyncio.Task[T]) -> T | LookupFailed:
+    if not task.done():
+        return LookupFailed("no answer in time", temporary=True)
+    error = task.exception()
+    if isinstance(error, LookupFailed):
+        return error
+    return task.result()

@@ -1,0 +1,265 @@
+"""RFC 3263 section 4: from a SIP URI's target to the servers, in the order a client must try them.
+
+Everything that is asked goes through a :class:`Resolver`; nothing here knows of sockets or caches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import dns.exception
+import dns.name
+from dns.name import Name
+from dns.rdtypes.IN.A import A
+from dns.rdtypes.IN.AAAA import AAAA
+from dns.rdtypes.IN.NAPTR import NAPTR
+from dns.rdtypes.IN.SRV import SRV
+
+from ..errors import LookupFailed
+from ..model import DEFAULT_PORT, Candidate, Server, Target, Transport
+from .patience import settle
+from .resolver import Answer, Kind, Resolver
+
+Family = Literal["ipv4", "ipv6"]
+UseOfNaptr = Literal["on", "off", "always"]
+
+SERVICE_LABELS: Mapping[Transport, str] = {"udp": "_sip._udp", "tcp": "_sip._tcp", "tls": "_sips._tcp"}
+NAPTR_SERVICES: Mapping[str, Transport] = {"SIP+D2U": "udp", "SIP+D2T": "tcp", "SIPS+D2T": "tls"}
+ADDRESS_KINDS: Mapping[Family, Kind] = {"ipv4": "A", "ipv6": "AAAA"}
+
+MAX_SRV_RECORDS = 256  # of one answer; more would be a query storm, and pjsip takes 32 at most
+NUMERIC_TTL = 86400.0  # an address in the URI does not change; a day is as good as for ever
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What the client is able to do. ``transports`` and ``families`` stand in its order of preference.
+
+    ``naptr`` "on" asks for NAPTR records where RFC 3263 does, "always" also where the URI names a transport.
+    ``patience`` is how many seconds optional or further answers may take once there is enough to go on.
+    ``has_route`` tells of a numeric address whether packets can reach it.
+    """
+
+    transports: tuple[Transport, ...]
+    families: tuple[Family, ...]
+    naptr: UseOfNaptr
+    patience: float
+    has_route: Callable[[str], bool]
+
+
+class Service(NamedTuple):
+    """A name to ask SRV records of, and the transport these servers speak."""
+
+    name: Name
+    transport: Transport
+    ttl: float
+
+
+class Address(NamedTuple):
+    """One address of a host and its TTL in seconds."""
+
+    text: str
+    ttl: float
+
+
+async def locate(target: Target, resolver: Resolver, client: Client) -> list[Candidate]:
+    """The candidates of *target*, at least one, by ascending priority.
+
+    The addresses of one SRV record are adjacent. Where several sets of SRV records serve (one a transport, or several
+    NAPTR records of one order) each set follows the one before it as a whole, its priorities raised above that one's:
+    RFC 3263 does not merge them. Raises :class:`pjfail.LookupFailed`, temporary where a name service failed.
+    """
+    transports = _usable_transports(target, client.transports)
+    fallback: Transport = "udp" if "udp" in transports else transports[0]  # section 4.1: UDP for sip
+    if target.is_numeric:
+        server = Server(target.host, target.port or DEFAULT_PORT[fallback], fallback)
+        return [Candidate(server, target.host, ttl=NUMERIC_TTL)]
+    host = _name_of(target.host)
+    if target.ipv6:
+        client = replace(client, families=("ipv6",))
+    if target.port:
+        return await _by_host(target, host, fallback, resolver, client)
+
+    services: list[Service] = []
+    if client.naptr == "always" or (client.naptr == "on" and target.transport is None):
+        services = await _naptr_services(target, host, transports, resolver, client)
+        if services:
+            fallback = services[0].transport
+    if not services:
+        services = [Service(_under(SERVICE_LABELS[each], host), each, NUMERIC_TTL) for each in transports]
+    found = await _by_services(target, services, resolver, client)
+    return found or await _by_host(target, host, fallback, resolver, client)
+
+
+def _usable_transports(target: Target, transports: tuple[Transport, ...]) -> tuple[Transport, ...]:
+    """The client's transports that *target* allows; never anything but TLS for a secure one."""
+    wanted = "tls" if target.secure else target.transport
+    if wanted is None:
+        return transports
+    if wanted not in transports:
+        raise LookupFailed(f"{target} needs {wanted}, and this client has only {', '.join(transports)}")
+    return (wanted,)
+
+
+def _name_of(host: str) -> Name:
+    try:
+        return dns.name.from_text(host)
+    except (dns.exception.DNSException, UnicodeError) as error:
+        raise LookupFailed(f"{host!r} is no DNS name: {error}") from None
+
+
+def _under(labels: str, host: Name) -> Name:
+    try:
+        return dns.name.from_text(labels, host)
+    except dns.name.NameTooLong:
+        raise LookupFailed(f"{labels}.{_text(host)} is longer than a DNS name may be") from None
+
+
+def _text(name: Name) -> str:
+    return name.to_text(omit_final_dot=True).lower()
+
+
+async def _naptr_services(
+    target: Target, host: Name, transports: Sequence[Transport], resolver: Resolver, client: Client
+) -> list[Service]:
+    """The services that NAPTR records offer, best first; none where there is no NAPTR record for SIP (section 4.1).
+
+    NAPTR is optional, and some name servers swallow the question: no answer counts as no record.
+    """
+    try:
+        async with asyncio.timeout(client.patience):
+            answer = await resolver.resolve(host, "NAPTR")
+    except (LookupFailed, TimeoutError):
+        return []
+    offered = _sip_records(answer, [host, answer.name] if target.secure else None)
+    usable = [
+        (record, transport)
+        for record in offered
+        if (transport := NAPTR_SERVICES.get(_service_field(record))) and transport in transports
+    ]
+    if offered and not usable and target.transport is None:
+        services = ", ".join(sorted({_service_field(record) for record in offered}))
+        allowed = ", ".join(transports)
+        raise LookupFailed(f"{target}: {_text(host)} offers only {services}, and of that nothing goes over {allowed}")
+    # RFC 3403 section 4.1: after a match no record of another order counts, so a TLS failure never ends in plain TCP.
+    order = min((record.order for record, _ in usable), default=0)
+    usable = sorted((pair for pair in usable if pair[0].order == order), key=lambda pair: pair[0].preference)
+    return [Service(record.replacement, transport, answer.ttl) for record, transport in usable]
+
+
+def _sip_records(answer: Answer, inside: Sequence[Name] | None) -> list[NAPTR]:
+    """The well-formed NAPTR records for SIP; with *inside*, only replacements that lie in one of these domains."""
+    return [
+        record
+        for record in answer.records
+        if isinstance(record, NAPTR)
+        and _service_field(record).startswith(("SIP+D2", "SIPS+D2"))
+        and record.flags.lower() == b"s"
+        and not record.regexp
+        and record.replacement != dns.name.root
+        and (inside is None or any(record.replacement.is_subdomain(domain) for domain in inside))
+    ]
+
+
+def _service_field(record: NAPTR) -> str:
+    return record.service.decode("ascii", "replace").upper()
+
+
+async def _by_services(
+    target: Target, services: Sequence[Service], resolver: Resolver, client: Client
+) -> list[Candidate]:
+    """The candidates behind the SRV records of *services* (section 4.2); none only where there are no such records."""
+    answers = await settle([resolver.resolve(service.name, "SRV") for service in services], client.patience)
+    failures = [answer for answer in answers if isinstance(answer, LookupFailed)]
+    sets = [
+        (service, min(service.ttl, answer.ttl), _usable_records(answer))
+        for service, answer in zip(services, answers, strict=True)
+        if not isinstance(answer, LookupFailed) and answer
+    ]
+    if not sets:
+        if failures:
+            raise failures[0]  # a name service that fails has not said "there is none"
+        return []
+    hosts = {record.target: None for _, _, records in sets for record in records}
+    resolved = await settle([_addresses(host, resolver, client) for host in hosts], client.patience)
+    addresses = {host: each for host, each in zip(hosts, resolved, strict=True) if not isinstance(each, LookupFailed)}
+    found = _stacked(
+        [
+            Candidate(
+                Server(address.text, record.port, service.transport),
+                _text(record.target),
+                record.priority,
+                record.weight,
+                min(ttl, address.ttl),
+            )
+            for record in records
+            for address in addresses.get(record.target, ())
+        ]
+        for service, ttl, records in sets
+    )
+    if found:
+        return found
+    failures += [each for each in resolved if isinstance(each, LookupFailed)]
+    if failures:
+        raise failures[0]
+    if hosts:
+        names = ", ".join(_text(host) for host in hosts)
+        raise LookupFailed(f"{target}: its SRV records lead nowhere, for there is no address of {names}")
+    raise LookupFailed(f'{target}: its SRV record says "not available here" (RFC 2782, target ".")')
+
+
+def _usable_records(answer: Answer) -> list[SRV]:
+    """The SRV records that name a server, by priority and weight, not more than can be of use."""
+    records = [
+        record
+        for record in answer.records
+        if isinstance(record, SRV) and record.port and record.target != dns.name.root
+    ]
+    return sorted(records, key=lambda record: (record.priority, -record.weight))[:MAX_SRV_RECORDS]
+
+
+def _stacked(sets: Iterable[list[Candidate]]) -> list[Candidate]:
+    """One set after the other, the priorities of each raised above those of the set before it where they are not."""
+    stacked: list[Candidate] = []
+    for candidates in sets:
+        if stacked and candidates:
+            raised = max(0, stacked[-1].priority + 1 - candidates[0].priority)
+            stacked += [replace(candidate, priority=candidate.priority + raised) for candidate in candidates]
+        else:
+            stacked += candidates
+    return stacked
+
+
+async def _by_host(
+    target: Target, host: Name, transport: Transport, resolver: Resolver, client: Client
+) -> list[Candidate]:
+    """The candidates by the addresses of the host itself (end of section 4.2)."""
+    port = target.port or DEFAULT_PORT[transport]
+    addresses = await _addresses(host, resolver, client)
+    if not addresses:
+        sought = "address" if target.port else "SRV record and no address"
+        raise LookupFailed(f"{target}: {_text(host)} has no {sought}")
+    return [Candidate(Server(address.text, port, transport), _text(host), ttl=address.ttl) for address in addresses]
+
+
+async def _addresses(host: Name, resolver: Resolver, client: Client) -> list[Address]:
+    """The addresses of *host*: those with a route first, then by family in the client's order (RFC 6724, RFC 7984).
+
+    A family whose question fails does not take the other's addresses with it.
+    """
+    questions = [resolver.resolve(host, ADDRESS_KINDS[family]) for family in client.families]
+    answers = await settle(questions, client.patience)
+    found = [
+        Address(record.address, answer.ttl)
+        for answer in answers
+        if not isinstance(answer, LookupFailed)
+        for record in answer.records
+        if isinstance(record, A | AAAA)
+    ]
+    failures = [answer for answer in answers if isinstance(answer, LookupFailed)]
+    if failures and not found:
+        raise failures[0]
+    return sorted(found, key=lambda address: not client.has_route(address.text))

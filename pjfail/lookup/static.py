@@ -1,0 +1,110 @@
+"""The lookup in a table of the application's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from ..errors import BadServer, LookupFailed, UnknownTarget
+from ..model import Candidate, Server, Target, Transport
+
+Listed = str | Server | Candidate | tuple[str | Server, int, int]
+"""A server in the table: ``"address:port"``, ``"tls:address:port"``, a :class:`Server`, a :class:`Candidate`, or one of
+the first three with priority and weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A server of a host; with ``any_transport`` it is there on the one that the target names."""
+
+    candidate: Candidate
+    any_transport: bool
+
+    def over(self, wanted: Transport | None) -> Candidate | None:
+        """The candidate for a target that asks for transport *wanted*, None where this server has another."""
+        if self.any_transport and wanted is not None:
+            return replace(self.candidate, server=replace(self.candidate.server, transport=wanted))
+        return self.candidate if wanted in (None, self.candidate.server.transport) else None
+
+
+class StaticLookup:
+    """Finds the servers of a host in *table*: host name to a list of servers.
+
+    ``{"example.com": ["192.0.2.1:5060", "tls:[2001:db8::1]:5061"]}`` is tried in the order given: a server's place in
+    the list is its priority. ``("192.0.2.1:5060", 10, 60)`` has priority 10 and weight 60 as in RFC 2782, and a
+    candidate stands as it is. A server without a transport has the target's, UDP where that names none. *ttl* is how
+    many seconds an answer is good for, and so how soon an update is felt; a candidate's own TTL above 0 precedes it.
+
+    Raises :class:`pjfail.BadServer` for anything in the table that is no server.
+    """
+
+    def __init__(self, table: Mapping[str, Iterable[Listed]], *, ttl: float = 30.0) -> None:
+        self._ttl = ttl
+        self._table = _read(table, ttl)
+
+    def update(self, table: Mapping[str, Iterable[Listed]]) -> None:
+        """Puts *table* in the place of the old one, whole. Callable from any thread.
+
+        Raises :class:`pjfail.BadServer`; the old table then stays.
+        """
+        self._table = _read(table, self._ttl)
+
+    async def lookup(self, target: Target) -> list[Candidate]:
+        """The servers of the target's host, whatever its port: TLS alone for a secure target, IPv6 where it asks so.
+
+        Raises :class:`pjfail.UnknownTarget` for a host that is not in the table, and :class:`pjfail.LookupFailed` for
+        one that has no server of the kind the target asks for.
+        """
+        rows = self._table.get(_key(target.host))
+        if rows is None:
+            raise UnknownTarget(f"{target.host} is not in the table")
+        wanted: Transport | None = "tls" if target.secure else target.transport
+        found = [candidate for row in rows if (candidate := row.over(wanted)) is not None]
+        if target.ipv6:
+            found = [candidate for candidate in found if ":" in candidate.server.address]
+        if not found:
+            kind = f"{'IPv6 ' if target.ipv6 else ''}server{f' over {wanted}' if wanted else ''}"
+            raise LookupFailed(f"{target}: the table has no {kind} for {target.host}")
+        return sorted(found, key=lambda candidate: candidate.priority)
+
+
+def _key(host: str) -> str:
+    return Target(host).host.rstrip(".")
+
+
+def _read(table: Mapping[str, Iterable[Listed]], ttl: float) -> dict[str, tuple[_Row, ...]]:
+    rows = {}
+    for host, listed in table.items():
+        if isinstance(listed, str):
+            raise BadServer(f"{host}: {listed!r} is one server; write a list of servers")
+        try:
+            rows[_key(host)] = tuple(_row(each, host, place, ttl) for place, each in enumerate(listed))
+        except BadServer as error:
+            raise BadServer(f"{host}: {error}") from None
+        if not rows[_key(host)]:
+            raise BadServer(f"{host}: no server is listed; leave the host out, or list one")
+    return rows
+
+
+def _row(listed: Listed, host: str, place: int, ttl: float) -> _Row:
+    match listed:
+        case Candidate():
+            return _Row(listed if listed.ttl > 0 else replace(listed, ttl=ttl), any_transport=False)
+        case (str() | Server() as server, int() as priority, int() as weight):
+            if not (0 <= priority < 65536 and 0 <= weight < 65536):
+                raise BadServer(f"{listed!r}: priority and weight are numbers from 0 to 65535")
+            parsed, any_transport = _server(server)
+            # A record of its own in the draw, as an SRV record is by its target: so the address is its name.
+            return _Row(Candidate(parsed, parsed.address, priority, weight, ttl), any_transport)
+        case str() | Server():
+            parsed, any_transport = _server(listed)
+            return _Row(Candidate(parsed, _key(host), place, 0, ttl), any_transport)
+        case _:
+            raise BadServer(f'{listed!r} is no server; write "address:port", or ("address:port", priority, weight)')
+
+
+def _server(listed: str | Server) -> tuple[Server, bool]:
+    """The server, and whether the text for it leaves the transport open."""
+    if isinstance(listed, Server):
+        return listed, False
+    return Server.parse(listed), Server.parse(listed, "udp") != Server.parse(listed, "tcp")

@@ -1,0 +1,93 @@
+"""The demo from outside: its outcome, its ways to end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pty
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pjfail.demo import command, namespace
+
+pytestmark = pytest.mark.timeout(90)
+
+DEMO = [sys.executable, "-m", "pjfail", "demo", "--fast"]
+FAST = argparse.Namespace(fast=True)
+
+
+def test_the_program_with_pjfail_outlives_its_first_server() -> None:
+    demo = subprocess.run(DEMO, capture_output=True, text=True, timeout=60, check=False)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    table = [re.split(r"\s{2,}", line.strip()) for line in demo.stdout.partition("\nwith pjfail\n")[2].splitlines()]
+    assert table[0] == ["first is", "request", "went to", "took", "ended"]
+    before = [cells for cells in table if cells[0] == "well"]
+    assert {(cells[1].split()[0], cells[2], cells[4]) for cells in before} == {
+        ("REGISTER", "first", "200 OK"),
+        ("MESSAGE", "first", "200 OK"),
+    }
+    messages = [cells for cells in table if cells[0] == "silent" and cells[1].startswith("MESSAGE")]
+    assert messages
+    assert {(cells[2], cells[4]) for cells in messages} == {("second", "200 OK")}
+    assert "requests got through with pjfail" in demo.stdout
+    assert "stock" not in demo.stdout
+
+
+def test_ctrl_c_on_a_terminal_ends_everything() -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execvp(DEMO[0], DEMO)
+    shown = b""
+    while b"silent for" not in shown:
+        shown += os.read(terminal, 65536)
+    programs = children(child)
+    os.write(terminal, b"\x03")
+    while True:
+        try:
+            os.read(terminal, 65536)
+        except OSError:  # EIO: the demo has closed its end
+            break
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert programs
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{program}").exists() for program in programs) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [program for program in programs if Path(f"/proc/{program}").exists()]
+
+
+def test_a_taken_port_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(namespace, "enter", lambda: None)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.77.1", 5060))
+        assert command.run(FAST) == 1
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"demo: cannot listen on \S*127\.0\.77\.\d+:\d+: .*\n", told)
+
+
+def test_a_missing_pjsua2_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pjsua2", None)
+    assert command.run(FAST) == 1
+    assert capsys.readouterr().err == (
+        'demo: pjsua2 is not installed for this Python; "make setup" builds it into .venv\n'
+    )
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(fields[1]) == parent:
+            found.append(int(stat.parent.name))
+    return found

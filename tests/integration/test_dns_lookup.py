@@ -1,0 +1,394 @@
+"""DnsLookup over the wire: the shared cases, and name servers with every fault."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rig.dns_server import FAULTS, DnsServer
+
+from pjfail.errors import LookupFailed
+from pjfail.lookup import DnsLookup
+from pjfail.model import Candidate, Target
+
+CASES_FOLDER = Path(__file__).parents[1] / "cases"
+ZONES = yaml.safe_load((CASES_FOLDER / "zones.yaml").read_text())
+CASES = {case["id"]: case for case in yaml.safe_load((CASES_FOLDER / "resolve.yaml").read_text())}
+
+FAMILIES = {"v4": "ipv4", "v6": "ipv6"}
+
+OURS: Mapping[str, list[list[str]] | str] = {
+    # ip_default, no_srv_default: conflicts.yaml says UDP alone, where these stacks add TCP.
+    "sipx-001": [["udp:1.1.0.1:5060"]],
+    "sipx-002": [["udp:1.1.0.1:101"]],
+    "sipx-003": [["udp:1.2.1.0:5060"]],
+    "sipx-004": [["udp:1.2.1.0:102"]],
+    "sipx-005": [["udp:1.3.1.0:5060", "udp:1.3.1.1:5060"]],
+    "sipx-006": [["udp:1.3.1.0:103", "udp:1.3.1.1:103"]],
+    "sipx-010": [["udp:1.6.1.0:106"]],
+    "sipx-011": [["udp:1.10.1.0:106"]],
+    "sipx-016": [["udp:1.9.1.0:106"]],
+    # srv_target_fail: SRV records that lead nowhere are no reason for the domain's own address.
+    "sipx-015": "fail",
+    "sipx-032": [["udp:1.11.1.0:5060"]],
+    "sipx-049": "fail",
+    "sipx-086": "fail",
+    # srv_merge: transports are not merged.
+    "sipx-017": [["udp:2.1.6.0:666"], ["tcp:2.1.6.1:667"]],
+    "sipx-065": [["udp:2.1.4.0:8000"], ["tcp:2.1.4.0:8001"]],  # and _sip._tls is no label of RFC 3263
+    "sipx-076": [["udp:1.25.1.0:666"], ["tcp:1.25.1.0:667"]],
+    "sipx-094": [["udp:2.1.4.0:8001"], ["udp:2.1.4.0:8003"], ["tcp:2.1.4.0:8002"], ["tcp:2.1.4.0:8004"]],
+    "sipx-095": [["udp:2.1.4.0:8001", "udp:2.1.4.0:8003"], ["tcp:2.1.4.0:8002", "tcp:2.1.4.0:8004"]],
+    # srv: there is no switch to leave SRV out.
+    "sipx-060": [["udp:2.1.4.0:5060"]],
+    "sipx-061": [["tcp:2.1.4.0:5060"]],
+    "sipx-062": [["tcp:2.1.6.0:5066", "tcp:2.1.6.1:5067"]],
+}
+"""What comes out in the cases whose policy we have no switch for: conflicts.yaml's choice."""
+
+
+def look_up(lookup: DnsLookup, uri: str) -> list[Candidate]:
+    return asyncio.run(lookup.lookup(Target.parse(uri)))
+
+
+def refused(lookup: DnsLookup, uri: str) -> LookupFailed:
+    with pytest.raises(LookupFailed) as caught:
+        look_up(lookup, uri)
+    return caught.value
+
+
+def servers(found: list[Candidate]) -> list[str]:
+    return [str(candidate.server) for candidate in found]
+
+
+def lookup_of(*name_servers: DnsServer, **options: Any) -> DnsLookup:
+    return DnsLookup([str(each) for each in name_servers], **options)
+
+
+@contextmanager
+def seconds(at_least: float = 0.0, at_most: float = 60.0) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    assert at_least <= time.monotonic() - start <= at_most
+
+
+@pytest.fixture(scope="module")
+def zones() -> Iterator[dict[str, DnsServer]]:
+    """A name server for each zone of zones.yaml."""
+    running = {name: DnsServer(zone["records"]) for name, zone in ZONES.items()}
+    for server in running.values():
+        server.__enter__()
+    yield running
+    for server in running.values():
+        server.__exit__(None, None, None)
+
+
+def switches(case: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of DnsLookup for what the client of *case* is and has."""
+    policy = case.get("policy", {})
+    given = {
+        "transports": case["ua"]["transports"],
+        "families": [FAMILIES[each] for each in case["ua"]["families"]],
+    }
+    given |= {name: policy[name] for name in ("naptr", "cname_limit") if name in policy}
+    if policy.get("srv_select") == "udp_only":
+        given["transports"] = ["udp"]
+    return given
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+def test_shared_case(case: dict[str, Any], zones: dict[str, DnsServer]) -> None:
+    expected = OURS.get(case["id"])
+    named = {}
+    if expected is None and case["expect"]["kind"] == "fail":
+        expected = "fail"
+    elif expected is None:
+        listed = [[dict(each) for each in group] for group in case["expect"]["groups"]]
+        expected = [[f"{each['transport']}:{each['ip']}:{each['port']}" for each in group] for group in listed]
+        named = {expected[0][0]: listed[0][0]["name"]} if "name" in listed[0][0] else {}
+
+    lookup = lookup_of(zones[case["zone"]], **switches(case))
+    uri = case["query"]["uri"]
+    if expected == "fail":
+        assert not refused(lookup, uri).temporary
+        return
+    found = look_up(lookup, uri)
+    groups = [servers(list(group)) for _, group in groupby(found, key=lambda each: each.priority)]
+    assert [sorted(group) for group in groups] == [sorted(group) for group in expected]
+    assert {str(each.server): each.name for each in found if str(each.server) in named} == named
+
+
+def test_every_must_is_held_to_the_letter() -> None:
+    assert {case["verdict"] for name, case in CASES.items() if name in OURS} <= {"policy", "differs"}
+    assert len(CASES) == 121
+
+
+ZONE = [
+    "_sip._udp.example.com. 60 IN SRV 0 0 5060 u.example.com.",
+    "_sip._tcp.example.com. 60 IN SRV 0 0 5060 t.example.com.",
+    "u.example.com. 60 IN A 192.0.2.1",
+    "u.example.com. 60 IN AAAA 2001:db8::1",
+    "t.example.com. 60 IN A 192.0.2.2",
+    "example.com. 60 IN A 192.0.2.9",
+]
+
+
+@pytest.fixture
+def server() -> Iterator[DnsServer]:
+    with DnsServer(ZONE) as running:
+        yield running
+
+
+@pytest.mark.parametrize("over", ["udp", "tcp"])
+def test_the_rig_answers_as_it_says(server: DnsServer, over: str) -> None:
+    import dns.message
+    import dns.query
+    import dns.rcode
+
+    def answer(name: str, kind: str) -> dns.message.Message:
+        ask = dns.query.udp if over == "udp" else dns.query.tcp
+        return ask(dns.message.make_query(name, kind), server.address, 2, server.port)
+
+    server.records([*ZONE, "*.w.example. 60 IN A 192.0.2.5", "a.b.w.example. 60 IN A 192.0.2.6"])
+    assert len(answer("u.example.com", "A").answer) == 1
+    assert answer("u.example.com", "SRV").rcode() == dns.rcode.NOERROR
+    assert answer("_udp.example.com", "SRV").rcode() == dns.rcode.NOERROR  # there are names below
+    assert answer("gone.example.com", "A").rcode() == dns.rcode.NXDOMAIN
+    assert len(answer("any.w.example", "A").answer) == 1
+    assert answer("b.w.example", "A").rcode() == dns.rcode.NOERROR
+    assert answer("b.w.example", "A").answer == []
+    assert answer("x.b.w.example", "A").rcode() == dns.rcode.NXDOMAIN
+
+
+def test_an_answer_is_kept_for_its_ttl_and_then_asked_for_again(server: DnsServer) -> None:
+    now = [1000.0]
+    lookup = lookup_of(server, clock=lambda: now[0])
+    first = look_up(lookup, "sip:example.com;transport=tcp")
+    assert [each.ttl for each in first] == [60]
+    asked = len(server.queries)
+    server.records(["_sip._tcp.example.com. 60 IN SRV 0 0 5070 u.example.com.", "u.example.com. 60 IN A 192.0.2.7"])
+    now[0] += 59
+    assert servers(look_up(lookup, "sip:example.com;transport=tcp")) == servers(first)
+    assert len(server.queries) == asked
+    now[0] += 1
+    assert servers(look_up(lookup, "sip:example.com;transport=tcp")) == ["tcp:192.0.2.7:5070"]
+
+
+def test_many_lookups_of_one_target_ask_once(server: DnsServer) -> None:
+    lookup = lookup_of(server)
+
+    async def many() -> None:
+        await asyncio.gather(*(lookup.lookup(Target("example.com", 5060)) for _ in range(100)))
+
+    asyncio.run(many())
+    assert sorted(query.kind for query in server.queries) == ["A", "AAAA"]
+
+
+def test_a_thousand_targets_at_once_are_all_found(server: DnsServer) -> None:
+    server.records([f"h{number}.example. 60 IN A 192.0.2.1" for number in range(1000)])
+    lookup = lookup_of(server, timeout=30, naptr="off", transports=("udp",), families=("ipv4",))
+
+    async def many() -> list[list[Candidate]]:
+        return await asyncio.gather(*(lookup.lookup(Target(f"h{number}.example", 5060)) for number in range(1000)))
+
+    assert len(asyncio.run(many())) == 1000
+
+
+@pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"truncate"}))
+def test_a_name_server_with_a_fault_is_a_failure_for_the_time_being(server: DnsServer, fault: str) -> None:
+    server.fault(fault)
+    with seconds(at_most=0.9):
+        failure = refused(lookup_of(server, timeout=0.4), "sip:example.com")
+    assert failure.temporary
+
+
+@pytest.mark.parametrize("fault", ["servfail", "refused", "silent", "garbage", "wrong id"])
+def test_a_failing_srv_question_never_falls_back_to_the_host(server: DnsServer, fault: str) -> None:
+    server.fault(fault, "SRV")
+    with seconds(at_most=0.9):
+        assert refused(lookup_of(server, timeout=0.4), "sip:example.com").temporary
+    assert "example.com" not in server.asked("A")
+
+
+@pytest.mark.parametrize("kinds", [("AAAA",), ("NAPTR",), ("NAPTR", "AAAA")])
+@pytest.mark.parametrize("fault", ["servfail", "silent", "half"])
+def test_what_is_swallowed_beside_does_not_matter(server: DnsServer, fault: str, kinds: tuple[str, ...]) -> None:
+    server.fault(fault, *kinds)
+    with seconds(at_most=1.5):
+        found = look_up(lookup_of(server, timeout=1.5, families=("ipv4", "ipv6")), "sip:example.com")
+    addresses = [each.server.address for each in found]
+    assert addresses[:1] == ["192.0.2.1"]
+    assert "192.0.2.2" in addresses
+
+
+def test_the_failure_names_the_question_and_what_each_name_server_did(server: DnsServer) -> None:
+    with DnsServer(ZONE, "127.0.0.2") as other, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.3", 0))
+        nobody = "127.0.0.3:%d" % closed.getsockname()[1]
+        closed.close()
+        server.fault("silent")
+        other.fault("servfail")
+        lookup = DnsLookup([str(server), str(other), nobody], timeout=0.5)
+        failure = str(refused(lookup, "sip:example.com:5060"))
+    assert "example.com" in failure
+    assert f"{server} is silent" in failure
+    assert f"{other} says SERVFAIL" in failure
+    assert f"{nobody} refuses the connection" in failure
+
+
+def test_a_dead_name_server_costs_one_short_wait_once(server: DnsServer) -> None:
+    with DnsServer(ZONE, "127.0.0.2") as dead:
+        dead.fault("silent")
+        lookup = lookup_of(dead, server, timeout=3.0, naptr="off", transports=("udp",))
+        with seconds(at_least=0.2, at_most=1.0):
+            look_up(lookup, "sip:example.com")
+        asked = len(dead.queries)
+        with seconds(at_most=0.2):
+            look_up(lookup, "sip:t.example.com")
+        assert len(dead.queries) == asked
+
+
+def test_a_name_server_that_came_back_is_asked_again(server: DnsServer) -> None:
+    now = [1000.0]
+    with DnsServer(ZONE, "127.0.0.2") as first:
+        lookup = lookup_of(first, server, timeout=1.0, clock=lambda: now[0])
+        first.fault("silent")
+        look_up(lookup, "sip:example.com:5060")
+        first.mend()
+        now[0] += 3600
+        asked = len(server.queries)
+        look_up(lookup, "sip:example.com:5060")
+        assert len(server.queries) == asked
+
+
+def test_a_slow_name_server_is_heard_all_the_same(server: DnsServer) -> None:
+    server.delay(0.6)
+    with seconds(at_least=0.6, at_most=1.2):
+        assert look_up(lookup_of(server, timeout=3.0), "sip:example.com:5060")
+
+
+@pytest.mark.parametrize("fault", ["servfail", "refused", "notimp", "silent", "garbage", "half", "wrong question"])
+def test_the_next_name_server_answers_for_a_faulty_one(server: DnsServer, fault: str) -> None:
+    with DnsServer([], "127.0.0.2") as faulty:
+        faulty.fault(fault)
+        found = look_up(lookup_of(faulty, server, timeout=1.0), "sip:example.com:5060")
+    assert servers(found) == ["udp:192.0.2.9:5060"]
+
+
+def test_no_such_name_is_final_and_not_asked_of_the_next(server: DnsServer) -> None:
+    with DnsServer([], "127.0.0.2") as first:
+        assert not refused(lookup_of(first, server), "sip:example.com").temporary
+    assert server.queries == []
+
+
+def test_a_large_answer_comes_over_tcp(server: DnsServer) -> None:
+    records = [f"_sip._udp.example.com. 60 IN SRV {n} 0 5060 a-rather-long-name-{n}.example.com." for n in range(100)]
+    records += [f"a-rather-long-name-{n}.example.com. 60 IN A 192.0.2.{n}" for n in range(100)]
+    server.records(records)
+    found = look_up(lookup_of(server, naptr="off", families=("ipv4",)), "sip:example.com;transport=udp")
+    assert [each.server.address for each in found] == [f"192.0.2.{n}" for n in range(100)]
+    assert [query.over for query in server.queries if query.kind == "SRV"] == ["udp", "tcp"]
+
+
+def test_four_thousand_records_are_no_trouble(server: DnsServer) -> None:
+    server.records([f"example.com. 60 IN A 10.0.{n // 250}.{n % 250}" for n in range(4000)])
+    assert len(look_up(lookup_of(server), "sip:example.com:5060")) == 4000
+
+
+def test_a_truncated_answer_is_asked_for_over_tcp(server: DnsServer) -> None:
+    server.fault("truncate")
+    assert servers(look_up(lookup_of(server), "sip:example.com;transport=tcp")) == ["tcp:192.0.2.2:5060"]
+
+
+def test_a_name_server_without_edns_is_asked_without() -> None:
+    with DnsServer(ZONE, edns=False) as server:
+        assert look_up(lookup_of(server), "sip:example.com:5060")
+
+
+def test_a_name_server_over_ipv6() -> None:
+    with DnsServer(ZONE, "::1") as server:
+        assert look_up(DnsLookup([f"[::1]:{server.port}"]), "sip:example.com:5060")
+
+
+@pytest.mark.parametrize("lone", [False, True])
+def test_cnames_are_followed_up_to_the_limit(lone: bool) -> None:
+    links = [f"c{n}.example. 60 IN CNAME c{n - 1}.example." for n in range(1, 12)]
+    with DnsServer([*links, "c0.example. 60 IN A 192.0.2.1"], lone_cnames=lone) as server:
+        lookup = lookup_of(server, cname_limit=10)
+        assert servers(look_up(lookup, "sip:c10.example:5060")) == ["udp:192.0.2.1:5060"]
+        failure = refused(lookup, "sip:c11.example:5060")
+    assert "CNAME" in str(failure)
+    assert not failure.temporary
+
+
+@pytest.mark.parametrize("lone", [False, True])
+def test_a_circle_of_cnames_ends(lone: bool) -> None:
+    circle = ["a.example. 60 IN CNAME b.example.", "b.example. 60 IN CNAME a.example.", "c.example. 60 IN CNAME c.example."]
+    with DnsServer(circle, lone_cnames=lone) as server, seconds(at_most=1.0):
+        for uri in ("sip:a.example", "sip:b.example:5060", "sip:c.example"):
+            assert "CNAME" in str(refused(lookup_of(server), uri))
+
+
+def test_a_new_name_is_found_after_the_negative_ttl() -> None:
+    now = [1000.0]
+    with DnsServer([], negative_ttl=20) as server:
+        lookup = lookup_of(server, clock=lambda: now[0])
+        refused(lookup, "sip:example.com:5060")
+        server.records(ZONE)
+        now[0] += 19
+        refused(lookup, "sip:example.com:5060")
+        now[0] += 1
+        assert look_up(lookup, "sip:example.com:5060")
+
+
+def test_an_answer_after_the_budget_harms_nobody(server: DnsServer) -> None:
+    lookup = lookup_of(server, timeout=0.2, ttl_floor=0.0)
+
+    async def late() -> list[Candidate]:
+        server.delay(0.3)
+        with pytest.raises(LookupFailed):
+            await lookup.lookup(Target("example.com", 5060))
+        server.mend()
+        await asyncio.sleep(0.2)
+        return await lookup.lookup(Target("example.com", 5060))
+
+    assert asyncio.run(late())
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=80), st.sampled_from([0, 2, 6, 12]), st.integers(0, 60))
+def test_garbage_is_a_failed_lookup_and_nothing_else(garbage: bytes, keep: int, cut: int) -> None:
+    """Bytes put over a good answer from some place on; from 2 on they are an answer to the question that was asked."""
+
+    def spoil(_query: object, answer: bytes) -> bytes:
+        return (answer[:keep] + garbage + answer[keep + len(garbage) :])[: max(keep, len(answer) - cut)]
+
+    FAULTS["spoilt"] = spoil
+    try:
+        SPOILING.fault("spoilt")
+        try:
+            found = look_up(lookup_of(SPOILING, timeout=0.05), "sip:example.com")
+        except LookupFailed:
+            return
+        assert all(isinstance(each, Candidate) for each in found)
+    finally:
+        del FAULTS["spoilt"]
+
+
+SPOILING = DnsServer(ZONE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def spoiling() -> Iterator[None]:
+    with SPOILING:
+        yield

@@ -1,0 +1,268 @@
+"""The registrar that the demo and the tests run against: each of its faults, seen from outside."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import trustme
+from rig.app import run_app
+
+from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
+
+pytestmark = pytest.mark.timeout(30)
+
+AUTHORITY = trustme.CA()
+
+
+@pytest.fixture
+def registrar() -> Iterator[Registrar]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert("127.0.21.1").configure_cert(context)
+    with Registrar("127.0.21.1", 0, tls=context) as registrar:
+        yield registrar
+
+
+@pytest.fixture
+def udp(registrar: Registrar) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.connect((registrar.address, registrar.port))
+        udp.settimeout(0.3)
+        yield udp
+
+
+@pytest.fixture
+def tcp(registrar: Registrar) -> Iterator[socket.socket]:
+    with socket.create_connection((registrar.address, registrar.port), timeout=2) as tcp:
+        yield tcp
+
+
+def request(method: str, *headers: str, branch: str = "one", transport: str = "UDP") -> bytes:
+    lines = [
+        f"{method} sip:voip.example SIP/2.0",
+        f"Via: SIP/2.0/{transport} 127.0.0.1:5999;rport;branch=z9hG4bK{branch}",
+        "From: <sip:alice@voip.example>;tag=a",
+        "To: <sip:alice@voip.example>",
+        "Call-ID: call-1",
+        f"CSeq: 7 {method}",
+        "Contact: <sip:alice@127.0.0.1:5999>",
+        *headers,
+        "Content-Length: 0",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def status(response: bytes) -> int:
+    return int(response.split()[1])
+
+
+def test_register_is_granted_as_asked(registrar: Registrar, udp: socket.socket) -> None:
+    udp.send(request("REGISTER", "Expires: 77"))
+    answer = udp.recv(4096).decode()
+    assert answer.startswith("SIP/2.0 200 OK\r\n")
+    assert "Contact: <sip:alice@127.0.0.1:5999>\r\n" in answer
+    assert "Expires: 77\r\n" in answer
+    assert f"rport={udp.getsockname()[1]}" in answer
+    assert re.search(r"\r\nTo: .*;tag=\w+\r\n", answer)
+    [seen] = registrar.requests
+    assert (seen.method, seen.call_id, seen.cseq, seen.branch) == ("REGISTER", "call-1", 7, "z9hG4bKone")
+    assert (seen.transport, seen.source) == ("udp", udp.getsockname())
+    assert 0 <= time.monotonic() - seen.at < 5
+
+
+def test_messages_on_a_stream_are_cut_by_their_length(registrar: Registrar, tcp: socket.socket) -> None:
+    both = request("OPTIONS", branch="one") + b"\r\n\r\n" + request("MESSAGE", branch="two")
+    tcp.sendall(both[:100])
+    time.sleep(0.05)
+    tcp.sendall(both[100:])
+    registrar.wait_for("OPTIONS")
+    registrar.wait_for("MESSAGE")
+    assert [seen.transport for seen in registrar.requests] == ["tcp", "tcp"]
+
+
+def test_silence_is_recorded_and_ends(registrar: Registrar, udp: socket.socket) -> None:
+    registrar.fault = SILENT
+    udp.send(request("REGISTER"))
+    with pytest.raises(TimeoutError):
+        udp.recv(4096)
+    assert len(registrar.wait_for("REGISTER")) == 1
+    registrar.fault = WELL
+    udp.send(request("REGISTER"))
+    assert status(udp.recv(4096)) == 200
+
+
+def test_refusing_closes_ports_and_connections(registrar: Registrar, udp: socket.socket, tcp: socket.socket) -> None:
+    tcp.sendall(request("OPTIONS", transport="TCP"))
+    assert status(tcp.recv(4096)) == 200
+    registrar.fault = REFUSING
+    udp.send(request("REGISTER"))
+    with pytest.raises(ConnectionRefusedError):  # this is how ICMP port unreachable shows
+        udp.recv(4096)
+    assert tcp.recv(4096) == b""
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((registrar.address, registrar.port))
+    registrar.fault = WELL
+    udp.send(request("REGISTER"))
+    assert status(udp.recv(4096)) == 200
+
+
+def test_a_request_is_answered_by_rst(registrar: Registrar, tcp: socket.socket) -> None:
+    registrar.fault = RESETTING
+    tcp.sendall(request("OPTIONS", transport="TCP"))
+    with pytest.raises(ConnectionResetError):
+        tcp.recv(4096)
+    assert registrar.wait_for("OPTIONS")
+
+
+def test_tls_answers_and_stalls(registrar: Registrar) -> None:
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    endpoint = registrar.address, registrar.tls_port
+    with socket.create_connection(endpoint, timeout=2) as tcp:
+        with context.wrap_socket(tcp, server_hostname="127.0.21.1") as tls:
+            tls.sendall(request("OPTIONS", transport="TLS"))
+            assert status(tls.recv(4096)) == 200
+    assert registrar.requests[0].transport == "tls"
+    registrar.fault = STALLING
+    with socket.create_connection(endpoint, timeout=0.3) as tcp, pytest.raises(TimeoutError):
+        context.wrap_socket(tcp, server_hostname="127.0.21.1")
+
+
+def test_503_with_and_without_retry_after(registrar: Registrar, udp: socket.socket) -> None:
+    registrar.fault = UNAVAILABLE
+    udp.send(request("REGISTER"))
+    answer = udp.recv(4096)
+    assert status(answer) == 503
+    assert b"Retry-After" not in answer
+    registrar.fault = Fault(code=503, retry_after=7)
+    udp.send(request("REGISTER"))
+    assert b"Retry-After: 7\r\n" in udp.recv(4096)
+
+
+def test_a_provisional_response_then_silence_or_503(registrar: Registrar, udp: socket.socket) -> None:
+    registrar.fault = Fault(provisional=(100, 180), answers=False)
+    udp.send(request("INVITE"))
+    assert [status(udp.recv(4096)), status(udp.recv(4096))] == [100, 180]
+    with pytest.raises(TimeoutError):
+        udp.recv(4096)
+    registrar.fault = Fault(provisional=(100,), code=503)
+    udp.send(request("INVITE", branch="two"))
+    assert [status(udp.recv(4096)), status(udp.recv(4096))] == [100, 503]
+
+
+def test_a_slow_answer_comes_once(registrar: Registrar, udp: socket.socket) -> None:
+    registrar.fault = Fault(delay=0.2)
+    sent_at = time.monotonic()
+    udp.send(request("REGISTER"))
+    udp.send(request("REGISTER"))
+    assert status(udp.recv(4096)) == 200
+    assert time.monotonic() - sent_at >= 0.2
+    with pytest.raises(TimeoutError):
+        udp.recv(4096)
+    assert len(registrar.wait_for("REGISTER", 2)) == 2
+
+
+def test_a_call_is_answered_busy_or_cancelled(registrar: Registrar, udp: socket.socket) -> None:
+    udp.send(request("INVITE"))
+    assert status(udp.recv(4096)) == 180
+    answer = udp.recv(4096)
+    assert status(answer) == 200
+    assert b"PCMU/8000" in answer
+    registrar.busy = True
+    udp.send(request("INVITE", branch="two"))
+    assert status(udp.recv(4096)) == 486
+    registrar.busy = False
+    registrar.fault = Fault(delay=20)
+    udp.send(request("INVITE", branch="three"))
+    assert status(udp.recv(4096)) == 180
+    udp.send(request("CANCEL", branch="three"))
+    assert [status(udp.recv(4096)), status(udp.recv(4096))] == [200, 487]
+
+
+def test_only_its_own_nonce_will_do(udp: socket.socket, registrar: Registrar) -> None:
+    registrar.realm = "voip.example"
+    udp.send(request("REGISTER"))
+    challenge = udp.recv(4096).decode()
+    assert status(challenge.encode()) == 401
+    found = re.search(r'WWW-Authenticate: Digest realm="voip.example", nonce="(\w+)"', challenge)
+    assert found is not None
+    udp.send(request("REGISTER", 'Authorization: Digest nonce="foreign"', branch="two"))
+    assert status(udp.recv(4096)) == 401
+    udp.send(request("REGISTER", f'Authorization: Digest nonce="{found[1]}"', branch="three"))
+    assert status(udp.recv(4096)) == 200
+
+
+def test_waiting_for_too_much_says_what_came(registrar: Registrar, udp: socket.socket) -> None:
+    udp.send(request("OPTIONS"))
+    udp.recv(4096)
+    with pytest.raises(TimeoutError, match=r"got 0 of 1 REGISTER within 0.1 s; in all it has seen OPTIONS"):
+        registrar.wait_for("REGISTER", timeout=0.1)
+
+
+def test_a_taken_port_is_named_and_nothing_is_left(registrar: Registrar) -> None:
+    threads = threading.active_count()
+    with pytest.raises(OSError, match=rf"cannot listen on udp:127.0.21.1:{registrar.port}: another program"):
+        Registrar("127.0.21.1", registrar.port).start()
+    assert threading.active_count() == threads
+
+
+PJSUA2 = """
+    import sys, threading
+    import pjsua2 as pj
+    from rig.prelude import emit
+
+    registered, confirmed, over = threading.Event(), threading.Event(), threading.Event()
+
+    class Account(pj.Account):
+        def onRegState(self, prm):
+            emit(code=prm.code)
+            registered.set()
+
+    class Call(pj.Call):
+        def onCallState(self, _):
+            state = self.getInfo().stateText
+            emit(call=state)
+            if state == "CONFIRMED":
+                confirmed.set()
+            if state == "DISCONNECTED":
+                over.set()
+
+    endpoint = pj.Endpoint()
+    endpoint.libCreate()
+    config = pj.EpConfig()
+    config.medConfig.clockRate = 8000  # PCMU's own: this pjproject is built without a resampler
+    endpoint.libInit(config)
+    endpoint.transportCreate(pj.PJSIP_TRANSPORT_TCP, pj.TransportConfig())
+    endpoint.libStart()
+    endpoint.audDevManager().setNullDev()
+    config = pj.AccountConfig()
+    config.idUri = "sip:alice@voip.example"
+    config.regConfig.registrarUri = f"sip:{sys.argv[1]};transport=tcp"
+    config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", "alice", 0, "secret"))
+    account = Account()
+    account.create(config)
+    registered.wait(5)
+    call = Call(account)
+    call.makeCall(f"sip:bob@{sys.argv[1]};transport=tcp", pj.CallOpParam(True))
+    confirmed.wait(5)
+    call.hangup(pj.CallOpParam())
+    over.wait(5)
+    del call
+    endpoint.libDestroy()
+"""
+
+
+def test_pjsua2_registers_with_digest_and_calls(registrar: Registrar) -> None:
+    registrar.realm = "voip.example"
+    lines = run_app(PJSUA2, str(registrar)).lines
+    assert lines[0] == {"code": 200}
+    states = [line["call"] for line in lines if "call" in line]
+    assert states == ["CALLING", "EARLY", "CONNECTING", "CONFIRMED", "DISCONNECTED"]
+    methods = [seen.method for seen in registrar.requests]
+    assert methods[:2] == ["REGISTER", "REGISTER"]
+    assert {"INVITE", "ACK", "BYE"} < set(methods)

@@ -1,0 +1,67 @@
+"""Kamailio as a registrar on one loopback address: UDP and TCP on 5060, TLS on 5061, with faults at run time."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+from .certificates import Authority
+from .daemon import Daemon, find
+
+_CONFIGURATION = Path(__file__).with_name("kamailio.cfg")
+_TLS = """\
+[server:default]
+method=TLSv1.2+
+verify_certificate=no
+private_key={key}
+certificate={certificate}
+[client:default]
+verify_certificate=no
+"""
+
+
+class Kamailio(Daemon):
+    """A registrar at *address*; its certificate is for the address and *names*, signed by *authority* or its own."""
+
+    SILENT = 1
+
+    def __init__(self, address: str, *names: str, authority: Authority | None = None) -> None:
+        super().__init__("kamailio")
+        self.address = address
+        self.authority = authority or Authority(self.run)
+        key, certificate = self.authority.issue(address, *names)
+        (self.run / "tls.cfg").write_text(_TLS.format(key=key, certificate=certificate))
+        modules = next(Path("/usr/lib").glob("*/kamailio/modules"))
+        text = _CONFIGURATION.read_text()
+        for word, value in (("SELF", address), ("RUN", self.run), ("MODULES", modules)):
+            text = text.replace(word, str(value))
+        (self.run / "kamailio.cfg").write_text(text)
+
+    def __enter__(self) -> Kamailio:
+        self.serve()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def serve(self) -> None:
+        """Starts the registrar, well and knowing nobody; also after `stop()`."""
+        (self.run / "ctl.sock").unlink(missing_ok=True)
+        command = [find("kamailio"), "-DD", "-E", "-f", f"{self.run}/kamailio.cfg", "-Y", str(self.run)]
+        self.start([*command, "-P", f"{self.run}/kamailio.pid", "-m", "64", "-M", "8"], self._listens)
+
+    def fault(self, mode: int, retry_after: int = 0) -> None:
+        """From now on `Kamailio.SILENT`, answering every request with the status *mode*, or well again (0)."""
+        self._command("htable.seti", "f", "ra", str(retry_after)).check_returncode()
+        self._command("htable.seti", "f", "mode", str(mode)).check_returncode()
+
+    def _listens(self) -> bool:
+        # The control socket answers once every other socket is bound.
+        return self._command("core.uptime").returncode == 0
+
+    def _command(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        command = [find("kamcmd"), "-s", f"unix:{self.run}/ctl.sock", *words]
+        return subprocess.run(command, check=False, capture_output=True, timeout=10)

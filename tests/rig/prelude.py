@@ -1,0 +1,186 @@
+"""What a pjsua2 program in a test starts from: an endpoint, accounts that wait for their answers, JSON lines.
+
+Importing it keeps standard output for JSON lines: whatever else is printed, pjsip's log included, goes to standard
+error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import pjsua2 as pj
+
+_out = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+_out_lock = threading.Lock()
+
+_TRANSPORTS = {"udp": pj.PJSIP_TRANSPORT_UDP, "tcp": pj.PJSIP_TRANSPORT_TCP, "tls": pj.PJSIP_TRANSPORT_TLS}
+
+
+def emit(**fields: Any) -> None:
+    """Prints one JSON line."""
+    with _out_lock:
+        _out.write(json.dumps(fields) + "\n")
+        _out.flush()
+
+
+def heard() -> str:
+    """Waits for a line from the test (`App.tell`)."""
+    return sys.stdin.readline().rstrip("\n")
+
+
+class Answer(NamedTuple):
+    """How a request ended: `server` is who answered ("address:port"), empty when nobody did."""
+
+    method: str
+    code: int
+    reason: str
+    seconds: float
+    server: str
+    thread: int
+
+
+class Endpoint:
+    """pjsua2 started with its stock settings on ephemeral ports of 127.0.0.1, without sound.
+
+    `threads=0` is the host that polls: callbacks come from `libHandleEvents()` on the thread that waits. With `ca`
+    (a PEM file) TLS servers must show a certificate that it signed.
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: int = 1,
+        nameserver: str | Sequence[str] | None = None,
+        transports: Sequence[str] = ("udp", "tcp"),
+        log_level: int = 3,
+        max_calls: int = 4,
+        ca: str | None = None,
+    ) -> None:
+        self.threads = threads
+        self.pj = pj.Endpoint()
+        self.pj.libCreate()
+        config = pj.EpConfig()
+        config.uaConfig.threadCnt = threads
+        config.uaConfig.mainThreadOnly = threads == 0
+        config.uaConfig.maxCalls = max_calls
+        for address in [nameserver] if isinstance(nameserver, str) else nameserver or ():
+            config.uaConfig.nameserver.append(address)
+        config.logConfig.level = config.logConfig.consoleLevel = log_level
+        self.pj.libInit(config)
+        for name in transports:
+            transport = pj.TransportConfig()
+            transport.boundAddress = "127.0.0.1"
+            if name == "tls" and ca is not None:
+                transport.tlsConfig.CaListFile = ca
+                transport.tlsConfig.verifyServer = True
+            self.pj.transportCreate(_TRANSPORTS[name], transport)
+        self.pj.libStart()
+        self.pj.audDevManager().setNullDev()
+
+    def __enter__(self) -> Endpoint:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.destroy()
+
+    def destroy(self) -> None:
+        """Ends pjsip without unregistering, so that a dead server does not hold it up."""
+        self.pj.libDestroy(pj.PJSUA_DESTROY_NO_TX_MSG)
+
+    def run(self, seconds: float) -> None:
+        """Lets pjsip work for so long."""
+        self.wait(queue.SimpleQueue(), seconds)
+
+    def wait(self, events: queue.SimpleQueue[Answer], timeout: float) -> Answer | None:
+        """The next of *events*, or None when there is none in time. A host that polls does so meanwhile."""
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                return events.get(timeout=left) if self.threads else events.get_nowait()
+            except queue.Empty:
+                if not self.threads:
+                    self.pj.libHandleEvents(min(50, int(left * 1000) + 1))
+        return None
+
+
+class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
+    """An account whose answers to REGISTER and to other requests are kept in `answers`, in order of arrival."""
+
+    def __init__(self, endpoint: Endpoint, proxies: Sequence[str] = (), password: str | None = None) -> None:
+        super().__init__()
+        self.password = password
+        self.endpoint = endpoint
+        self.proxies = tuple(proxies)
+        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._sent: dict[str, float] = {}
+
+    def open(self, uri: str, registrar: str = "") -> None:
+        """Adds the account to pjsip without registering."""
+        config = pj.AccountConfig()
+        config.idUri = uri
+        config.regConfig.registrarUri = registrar
+        config.regConfig.registerOnAdd = False
+        if self.password is not None:
+            config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", "alice", 0, self.password))
+        for proxy in self.proxies:
+            config.sipConfig.proxies.append(proxy)
+        self.create(config)
+
+    def register(self, uri: str, registrar: str, timeout: float = 60) -> Answer:
+        """Adds the account and registers it; `reregister()` does it again."""
+        self.open(uri, registrar)
+        return self.reregister(timeout)
+
+    def reregister(self, timeout: float = 60) -> Answer:
+        self.send_register()
+        return self.answer(timeout)
+
+    def send_register(self) -> None:
+        """Registers and does not wait."""
+        self._sent["REGISTER"] = time.monotonic()
+        self.setRegistration(True)
+
+    def send(self, method: str, uri: str) -> None:
+        """Sends a request and does not wait."""
+        parameters = pj.SendRequestParam()
+        parameters.method = method
+        parameters.txOption.targetUri = uri
+        self._sent[method] = time.monotonic()
+        self.sendRequest(parameters)
+
+    def request(self, method: str, uri: str, timeout: float = 60) -> Answer:
+        self.send(method, uri)
+        return self.answer(timeout)
+
+    def options(self, uri: str, timeout: float = 60) -> Answer:
+        return self.request("OPTIONS", uri, timeout)
+
+    def answer(self, timeout: float = 60) -> Answer:
+        """The next answer; its seconds count from the last request of its method."""
+        answer = self.endpoint.wait(self.answers, timeout)
+        if answer is None:
+            raise TimeoutError(f"pjsip did not end the request within {timeout:g} s")
+        return answer
+
+    def onRegState(self, prm: pj.OnRegStateParam) -> None:
+        self._keep("REGISTER", prm.code, prm.reason, prm.rdata.srcAddress)
+
+    def onSendRequest(self, prm: pj.OnSendRequestParam) -> None:
+        state = prm.e.body.tsxState
+        server = state.src.rdata.srcAddress if state.type == pj.PJSIP_EVENT_RX_MSG else ""
+        self._keep(state.tsx.method, state.tsx.statusCode, state.tsx.statusText, server)
+
+    def _keep(self, method: str, code: int, reason: str, server: str) -> None:
+        seconds = time.monotonic() - self._sent.get(method, time.monotonic())
+        self.answers.put(Answer(method, code, reason, seconds, server, threading.get_ident()))
