@@ -9,8 +9,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .errors import PjfailError
 from .demo import command as demo
+from .errors import PjfailError
 from .lookup import command as lookup
 
 SUBCOMMANDS = (lookup, demo)

@@ -216,10 +216,9 @@ class Worker:
         return task
 
     def _looked_up(self, target: Target, task: asyncio.Task[Plan]) -> None:
-        if self._asked.get(target) is task and not (task.cancelled() and not self._stopping):
-            del self._asked[target]
-        if not task.cancelled():
-            task.exception()  # it has been logged, and whoever waits has it
+        answered = not task.cancelled() and isinstance(task.exception(), Exception | None)
+        if answered and self._asked.get(target) is task:
+            del self._asked[target]  # else a crash took it down, and it is asked again
 
     async def _look_up(self, target: Target) -> Plan:
         try:
@@ -227,6 +226,11 @@ class Worker:
             if not candidates:
                 raise LookupFailed(f"{target}: the lookup returned no candidates")
             return self._learn(target, candidates)
+        except TimeoutError:
+            error = LookupFailed(f"{target}: the lookup did not end within {LOOKUP_LIMIT:g} s", temporary=True)
+            log.warning("%s", error)
+            bridge.pass_on(target)
+            raise error from None
         except UnknownTarget as error:
             log.info("%s: %s; the system's resolver is asked", target, error)
             bridge.pass_on(target)

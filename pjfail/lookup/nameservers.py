@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import dns.asyncbackend
 import dns.asyncquery
 import dns.exception
+import dns.flags
 import dns.message
 import dns.rcode
 import dns.resolver
@@ -179,7 +180,7 @@ async def _exchange(server: NameServer, name: Name, kind: Kind, timeout: float) 
             response = await _send(server, dns.message.make_query(name, kind), timeout)  # it may not know EDNS
         if response.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
             return f"says {dns.rcode.to_text(response.rcode())}"
-        if not isinstance(response, dns.message.QueryMessage):
+        if not isinstance(response, dns.message.QueryMessage) or response.flags & dns.flags.TC:
             return GARBLED
         chain = response.resolve_chaining()
     except dns.message.ChainTooLong:

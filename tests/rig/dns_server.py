@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self, cast
 
@@ -29,52 +29,60 @@ class Query(NamedTuple):
     over: str
 
 
-def _rcode(code: dns.rcode.Rcode) -> Callable[[Message, bytes], bytes]:
-    def fault(query: Message, _answer: bytes) -> bytes:
+Fault = Callable[[Message, bytes], list[bytes]]
+"""From a query and its good answer to what is sent instead."""
+
+
+def _rcode(code: dns.rcode.Rcode) -> Fault:
+    def fault(query: Message, _answer: bytes) -> list[bytes]:
         response = dns.message.make_response(query)
         response.set_rcode(code)
-        return response.to_wire()
+        return [response.to_wire()]
 
     return fault
 
 
-def _wrong_question(query: Message, _answer: bytes) -> bytes:
+def _wrong_id(query: Message, answer: bytes) -> list[bytes]:
+    return [struct.pack("!H", query.id ^ 1) + answer[2:]]
+
+
+def _wrong_question(query: Message, _answer: bytes) -> list[bytes]:
     other = dns.message.make_query("another.example.", query.question[0].rdtype, id=query.id)
-    return dns.message.make_response(other).to_wire()
+    return [dns.message.make_response(other).to_wire()]
 
 
-def _truncate(query: Message, _answer: bytes) -> bytes:
+def _truncate(query: Message, _answer: bytes) -> list[bytes]:
     response = dns.message.make_response(query)
     response.flags |= dns.flags.TC
-    return response.to_wire()
+    return [response.to_wire()]
 
 
-def _pointer_loop(query: Message, _answer: bytes) -> bytes:
+def _pointer_loop(query: Message, _answer: bytes) -> list[bytes]:
     """One answer record whose owner is a compression pointer to itself."""
     bare = dns.message.make_response(query)
     bare.use_edns(False)
     wire = bytearray(bare.to_wire())
     wire[6:8] = b"\x00\x01"
     here = len(wire)
-    return bytes(wire + struct.pack("!HHHIH", 0xC000 | here, 1, 1, 60, 4) + b"\x7f\x00\x00\x01")
+    return [bytes(wire + struct.pack("!HHHIH", 0xC000 | here, 1, 1, 60, 4) + b"\x7f\x00\x00\x01")]
 
 
 EMPTY = cast(Callable[[], dns.node.Node], dns.node.Node)()
 
-FAULTS: dict[str, Callable[[Message, bytes], bytes | None]] = {
-    "silent": lambda _query, _answer: None,
+FAULTS: dict[str, Fault] = {
+    "silent": lambda _query, _answer: [],
     "servfail": _rcode(dns.rcode.SERVFAIL),
     "refused": _rcode(dns.rcode.REFUSED),
     "notimp": _rcode(dns.rcode.NOTIMP),
-    "garbage": lambda query, _answer: struct.pack("!H", query.id) + b"\xff" * 40,
-    "half": lambda _query, answer: answer[: len(answer) // 2],
-    "inflated": lambda _query, answer: answer[:6] + b"\xff\xff" + answer[8:],
+    "garbage": lambda query, _answer: [struct.pack("!H", query.id) + b"\xff" * 40],
+    "half": lambda _query, answer: [answer[: len(answer) // 2]],
+    "inflated": lambda _query, answer: [answer[:6] + b"\xff\xff" + answer[8:]],
     "pointer loop": _pointer_loop,
-    "wrong id": lambda query, answer: struct.pack("!H", query.id ^ 1) + answer[2:],
+    "wrong id": _wrong_id,
+    "forged first": lambda query, answer: [*_wrong_id(query, answer), *_wrong_question(query, answer), answer],
     "wrong question": _wrong_question,
     "truncate": _truncate,
 }
-"""What each fault makes of a query and its good answer. "truncate" is of UDP only: TCP then gives the whole answer."""
 
 
 class DnsServer:
@@ -100,7 +108,7 @@ class DnsServer:
         self.queries: list[Query] = []
         self._lone_cnames = lone_cnames
         self._edns = edns
-        self._faults: dict[str, str] = {}
+        self._faults: dict[tuple[str, str], str] = {}
         self._delays: dict[str, float] = {}
         self._zone = dns.zone.Zone(dns.name.root)
         self._soa = dns.rrset.from_text(".", 3600, "IN", "SOA", f"ns.rig. rig. 1 3600 600 86400 {negative_ttl}")
@@ -110,10 +118,10 @@ class DnsServer:
         """Serves *records* from now on, and none of the old."""
         self._zone = dns.zone.from_text("\n".join(records), ".", relativize=False, check_origin=False)
 
-    def fault(self, name: str, *kinds: str) -> None:
+    def fault(self, name: str, *kinds: str, over: Sequence[str] = ("udp", "tcp")) -> None:
         """Gives questions of *kinds* ("SRV", ...; all, where none is given) a fault of :data:`FAULTS`."""
         assert name in FAULTS, name
-        self._faults.update(dict.fromkeys(kinds or ("ANY",), name))
+        self._faults |= {(kind, each): name for kind in kinds or ("ANY",) for each in over}
 
     def delay(self, seconds: float, *kinds: str) -> None:
         """Answers questions of *kinds* (all, where none is given) that much later."""
@@ -165,24 +173,21 @@ class DnsServer:
         try:
             while True:
                 (size,) = struct.unpack("!H", await reader.readexactly(2))
-                answer = await self.respond(await reader.readexactly(size), "tcp")
-                if answer is not None:
+                for answer in await self.respond(await reader.readexactly(size), "tcp"):
                     writer.write(struct.pack("!H", len(answer)) + answer)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    async def respond(self, wire: bytes, over: str) -> bytes | None:
-        """The bytes of the response to one query, None for silence."""
+    async def respond(self, wire: bytes, over: str) -> list[bytes]:
+        """What is sent in response to one query."""
         query = dns.message.from_wire(wire)
         question = query.question[0]
         kind = dns.rdatatype.to_text(question.rdtype)
         self.queries.append(Query(question.name.to_text(omit_final_dot=True), kind, over))
-        fault = self._faults.get(kind, self._faults.get("ANY"))
+        fault = self._faults.get((kind, over), self._faults.get(("ANY", over)))
         await asyncio.sleep(self._delays.get(kind, self._delays.get("ANY", 0)))
         answer = self._answer(query, over)
-        if fault is None or (fault == "truncate" and over == "tcp"):
-            return answer
-        return FAULTS[fault](query, answer)
+        return [answer] if fault is None else FAULTS[fault](query, answer)
 
     def _answer(self, query: Message, over: str) -> bytes:
         response = dns.message.make_response(query)
@@ -244,6 +249,6 @@ class _Datagrams(asyncio.DatagramProtocol):
         response.add_done_callback(self._responses.discard)
 
     async def _respond(self, data: bytes, client: tuple[str, int]) -> None:
-        answer = await self._server.respond(data, "udp")
-        if answer is not None and not self._transport.is_closing():
-            self._transport.sendto(answer, client)
+        for answer in await self._server.respond(data, "udp"):
+            if not self._transport.is_closing():
+                self._transport.sendto(answer, client)

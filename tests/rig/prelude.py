@@ -64,9 +64,10 @@ class Endpoint:
         log_level: int = 3,
         max_calls: int = 4,
         ca: str | None = None,
+        kind: type[pj.Endpoint] = pj.Endpoint,
     ) -> None:
         self.threads = threads
-        self.pj = pj.Endpoint()
+        self.pj = kind()
         self.pj.libCreate()
         config = pj.EpConfig()
         config.uaConfig.threadCnt = threads

@@ -3,6 +3,9 @@
 # -fPIC, OpenSSL, IPv6, no sound, no video, no codec but G.711. A tree that has been built is left as it is.
 set -eu
 
+# Called from a Makefile: its variables and flags are not meant for pjproject's.
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
+
 here=$(cd "$(dirname "$0")" && pwd)
 say() { printf 'pjproject: %s\n' "$*"; }
 die() { printf 'pjproject: %s\n' "$*" >&2; exit 1; }
@@ -12,10 +15,13 @@ need() { command -v "$1" >/dev/null 2>&1 || die "\"$1\" is missing; install the 
 [ -e "$1/version.mak" ] || die "\"$1\" is no pjproject tree (it has no version.mak); check PJPROJECT_DIR."
 cd "$1"
 
+# The mark is left behind by a configure that did not come to its end.
+configured() { [ -e build.mak ] && [ ! -e pjfail-configuring ]; }
+
 built() {
-    [ -e build.mak ] || return 1
+    configured || return 1
     for library in pjlib/lib/libpj pjlib-util/lib/libpjlib-util pjnath/lib/libpjnath pjmedia/lib/libpjmedia \
-        pjsip/lib/libpjsip pjsip/lib/libpjsua pjsip/lib/libpjsua2; do
+        pjsip/lib/libpjsip pjsip/lib/libpjsip-simple pjsip/lib/libpjsip-ua pjsip/lib/libpjsua pjsip/lib/libpjsua2; do
         set -- "$library"-*.a "$library"-*.so "$library".so*
         for file in "$@"; do [ ! -e "$file" ] || continue 2; done
         return 1
@@ -36,19 +42,21 @@ need gcc gcc; need g++ g++; need make make
 [ -e pjlib/include/pj/config_site.h ] || cp "$here/config_site.h" pjlib/include/pj/config_site.h
 # Debian's sources come without this non-free driver.
 [ -e pjmedia/src/pjmedia-audiodev/bdimad_dev.c ] || sed -i 's/ bdimad_dev\.o//' pjmedia/build/Makefile
-if [ ! -e build.mak ]; then
+if ! configured; then
     [ -e /usr/include/openssl/ssl.h ] || die "OpenSSL's headers are missing; install the Debian package \"libssl-dev\" and run again."
     say "configuring $(pwd) ..."
+    touch pjfail-configuring
     CFLAGS="${CFLAGS:--O2 -g} -fPIC" CXXFLAGS="${CXXFLAGS:--O2} -fPIC" quietly ./aconfigure \
         --disable-sound --disable-video --disable-sdl --disable-ffmpeg --disable-v4l2 --disable-openh264 --disable-vpx \
         --disable-resample --disable-speex-aec --disable-l16-codec --disable-gsm-codec --disable-g722-codec \
         --disable-g7221-codec --disable-speex-codec --disable-ilbc-codec --disable-opencore-amr --disable-silk \
         --disable-opus --disable-bcg729 --disable-lyra --disable-libsrtp --disable-libyuv --disable-libwebrtc \
         --disable-upnp
+    rm pjfail-configuring
 fi
+say "building $(pwd), about a minute ..."
 jobs=$(nproc 2>/dev/null || echo 1)
 for part in pjlib pjlib-util pjnath third_party pjmedia pjsip; do
-    say "building $part ..."
     quietly make -j"$jobs" -C "$part/build" dep
     quietly make -j"$jobs" -C "$part/build"
 done

@@ -45,7 +45,7 @@ SOURCES
     set -- -q -o "Dir::Etc::SourceList=$work/debian.sources" -o Dir::Etc::SourceParts=/dev/null \
         -o "Dir::State::Lists=$work/lists" -o "Dir::Cache::archives=$work/archives" \
         -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root \
-        -o Acquire::Retries=3
+        -o Acquire::Retries=3 -o APT::Update::Error-Mode=any
     say "asking Debian's mirror for the source package \"asterisk\" (13 MB) ..."
     apt-get "$@" update >"$work/log" 2>&1 || { why="Debian's mirror did not answer ($(tail -n 1 "$work/log"))"; return 1; }
     why="Debian has no source package with pjproject $version"

@@ -1,0 +1,107 @@
+# pjfail from a clone. Every target first makes what it needs, and makes nothing twice.
+
+PYTHON ?= python3
+VENV ?= .venv
+PJPROJECT_DIR ?=
+
+tree := $(or $(PJPROJECT_DIR),third_party/pjproject/src)
+python := $(VENV)/bin/python
+pip := $(python) -m pip --disable-pip-version-check --no-input
+done := $(VENV)/done
+sources := $(wildcard pjfail/_core/*.c pjfail/_core/*.h pjfail_build.py setup.py) pyproject.toml
+extension = $(wildcard pjfail/_native*.so)
+
+ifneq ($(words $(CURDIR)) $(words $(VENV)) $(words $(tree)),1 1 1)
+$(error pjproject cannot be built in a folder with a space in its name: $(CURDIR), $(VENV), $(tree))
+endif
+
+# The extension lies in the source tree: made for another pjproject tree, it is made again.
+built_for := build/pjproject-tree
+ifneq ($(abspath $(tree)),$(and $(extension),$(shell cat $(built_for) 2>/dev/null)))
+$(done)/pjfail: again
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help setup demo test bench lint clean distclean again build-packages test-packages pjproject
+
+help:
+	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
+	@echo 'make demo       the same program twice, stock pjsip and pjfail, while its SIP server falls silent'
+	@echo 'make test       lint, then all tests'
+	@echo 'make bench      the figures of the bench, as a table and in bench/out/bench.json'
+	@echo 'make lint       ruff and mypy'
+	@echo 'make clean      removes what was built here; the pjproject tree stays'
+	@echo 'make distclean  removes the fetched pjproject tree and its archive too'
+	@echo
+	@echo 'PJPROJECT_DIR=  a pjproject tree of your own (now: $(tree))'
+	@echo 'VENV=           another folder for the virtual environment (now: $(VENV))'
+	@echo 'PYTHON=         the Python to make it with, 3.11 or later (now: $(PYTHON))'
+
+setup: $(done)/pjfail
+	@third_party/pjproject/pjsua2.sh '$(tree)' '$(VENV)'
+	@echo 'setup: pjfail and pjsua2 are ready in $(VENV)'
+
+demo: setup $(done)/demo
+	@$(python) -m pjfail demo
+
+test: setup test-packages lint $(done)/demo $(done)/test
+	@$(python) -m pytest tests/unit tests/integration tests/e2e
+
+bench: setup
+	@$(python) -m bench
+
+lint: $(done)/lint
+	@echo 'lint: ruff, mypy'
+	@$(python) -m ruff check --quiet --extend-exclude third_party .
+	@$(python) -m mypy --no-error-summary
+
+clean:
+	@if [ -e '$(VENV)/made-by-pjfail' ]; then echo 'clean: $(VENV)'; rm -rf '$(VENV)'; \
+	elif [ -e '$(VENV)' ]; then echo 'clean: $(VENV) was not made here, and stays'; fi
+	@echo 'clean: the extension, build/, bench/out/ and caches'
+	@rm -rf build dist bench/out *.egg-info pjfail/_native*.so pjfail/_native.c pjfail/_native.o
+	@rm -rf .ruff_cache .mypy_cache .pytest_cache .hypothesis
+	@find pjfail tests bench examples tools -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean
+	@echo 'clean: the fetched pjproject'
+	@rm -rf third_party/pjproject/src third_party/pjproject/download third_party/pjproject/*.tar.xz
+
+build-packages:
+	@tools/system-packages.sh build '$(PYTHON)'
+
+test-packages:
+	@tools/system-packages.sh test '$(PYTHON)'
+
+pjproject: | build-packages
+ifeq ($(PJPROJECT_DIR),)
+	@third_party/pjproject/fetch.sh
+endif
+	@third_party/pjproject/build.sh '$(tree)'
+
+$(done)/venv: | build-packages
+	@tools/step.sh venv 'making $(VENV)' tools/venv.sh '$(VENV)' '$(PYTHON)'
+	@mkdir -p $(done)
+	@touch $@
+
+$(done)/pjfail-needs: pyproject.toml $(done)/venv
+	@mkdir -p build
+	@$(python) tools/requirements.py >build/requirements.txt
+	@tools/step.sh venv 'installing the Python packages that pjfail needs' $(pip) install -r build/requirements.txt
+	@touch $@
+
+$(done)/demo $(done)/test $(done)/lint: $(done)/pjfail-needs
+	@mkdir -p build
+	@$(python) tools/requirements.py $(@F) >build/requirements-$(@F).txt
+	@tools/step.sh venv 'installing the Python packages for $(@F)' $(pip) install -r build/requirements-$(@F).txt
+	@touch $@
+
+# With the headers of another tree the C compiler must not find its old work good enough.
+$(done)/pjfail: $(sources) $(done)/pjfail-needs | pjproject
+	@rm -rf $(extension) build/temp* build/lib*
+	@PJPROJECT_DIR='$(abspath $(tree))' tools/step.sh pjfail 'building the extension' \
+		$(pip) install --no-build-isolation --no-deps --editable .
+	@echo '$(abspath $(tree))' >$(built_for)
+	@touch $@

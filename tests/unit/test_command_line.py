@@ -1,0 +1,124 @@
+"""``python -m pjfail lookup``, without a wire."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+from pjfail.__main__ import main
+from pjfail.errors import LookupFailed
+from pjfail.lookup import DnsLookup
+from pjfail.lookup.command import as_json
+from pjfail.model import Candidate, Server, Target
+
+FOUND = [
+    Candidate(Server("2001:db8::1", 5061, "tls"), "edge-1.example.com", 10, 60, 29.6),
+    Candidate(Server("192.0.2.1", 5061, "tls"), "edge-2.a-long-name-that-fills-a-line.example.com", 20, 0, 60.0),
+]
+
+
+@pytest.fixture
+def dns(monkeypatch: pytest.MonkeyPatch) -> list[Target]:
+    """Lets every lookup find FOUND; gives the targets that were looked up."""
+    asked = []
+
+    async def lookup(_self: DnsLookup, target: Target) -> list[Candidate]:
+        asked.append(target)
+        return FOUND
+
+    monkeypatch.setattr(DnsLookup, "lookup", lookup)
+    return asked
+
+
+def test_json_has_exactly_these_members() -> None:
+    assert as_json(Target("example.com", 0, "tls", secure=True), FOUND) == {
+        "target": {"host": "example.com", "port": 0, "transport": "tls", "secure": True, "ipv6": False},
+        "candidates": [
+            {
+                "address": "2001:db8::1",
+                "port": 5061,
+                "transport": "tls",
+                "name": "edge-1.example.com",
+                "priority": 10,
+                "weight": 60,
+                "ttl": 30,
+            },
+            {
+                "address": "192.0.2.1",
+                "port": 5061,
+                "transport": "tls",
+                "name": "edge-2.a-long-name-that-fills-a-line.example.com",
+                "priority": 20,
+                "weight": 0,
+                "ttl": 60,
+            },
+        ],
+    }
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_the_table_shows_all_of_each_candidate(
+    rich: bool, dns: list[Target], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not rich:
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert main(["lookup", "sips:alice@example.com", "--nameserver", "127.0.0.1:9"]) == 0
+    shown = capsys.readouterr().out
+    assert ("┃" in shown) is rich
+    for candidate in FOUND:
+        [line] = [line for line in shown.splitlines() if candidate.name in line]
+        words = line.replace("│", " ").split()
+        assert words[:3] == ["tls", str(candidate.priority), str(candidate.weight)]
+        assert words[4:7] == [candidate.server.address, "5061", f"{candidate.ttl:.0f}"]
+    assert dns == [Target("example.com", secure=True)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["tel:123"], "'tel:123' is no SIP URI"),
+        (["sip:example.com;transport=sctp"], "not 'sctp'"),
+        (["sip:example.com", "--nameserver", "dns.example"], "'dns.example' is no name server"),
+        (["sip:example.com", "--transports", "udp,sctp"], "choose among udp, tcp, tls"),
+        (["sip:example.com", "--families", "ipv5"], "choose among ipv4, ipv6"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence_and_status_2(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lookup", "--nameserver", "127.0.0.1:9", *arguments]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert reason in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["lookup"], ["lookup", "sip:a", "--naptr", "maybe"]])
+def test_what_argparse_refuses_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_a_failed_lookup_is_one_sentence_and_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def lookup(_self: DnsLookup, target: Target) -> list[Candidate]:
+        raise LookupFailed(f"{target} has nothing")
+
+    monkeypatch.setattr(DnsLookup, "lookup", lookup)
+    assert main(["lookup", "sip:example.com", "--nameserver", "127.0.0.1:9"]) == 1
+    assert capsys.readouterr() == ("", "pjfail: sip:example.com has nothing\n")
+
+
+def test_ctrl_c_is_quiet_and_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    async def lookup(_self: DnsLookup, _target: Target) -> list[Candidate]:
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DnsLookup, "lookup", lookup)
+    assert main(["lookup", "sip:example.com", "--nameserver", "127.0.0.1:9"]) == 130
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,83 @@
+"""What DnsLookup takes and what it refuses; nothing is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pjfail.errors import BadServer, LookupFailed
+from pjfail.lookup import DnsLookup, Lookup
+from pjfail.lookup.nameservers import NameServer, system_nameservers
+from pjfail.model import Target
+
+
+@pytest.mark.parametrize(
+    ("text", "server", "printed"),
+    [
+        ("192.0.2.53", NameServer("192.0.2.53", 53), "192.0.2.53:53"),
+        ("192.0.2.54:5353", NameServer("192.0.2.54", 5353), "192.0.2.54:5353"),
+        ("[::1]:5353", NameServer("::1", 5353), "[::1]:5353"),
+        ("[2001:db8::53]", NameServer("2001:db8::53", 53), "[2001:db8::53]:53"),
+        ("2001:db8::53", NameServer("2001:db8::53", 53), "[2001:db8::53]:53"),
+    ],
+)
+def test_a_name_server_is_an_address_and_maybe_a_port(text: str, server: NameServer, printed: str) -> None:
+    assert NameServer.parse(text) == server
+    assert str(server) == printed
+
+
+@pytest.mark.parametrize("text", ["", "dns.example", "192.0.2.53:", "192.0.2.53:0", "192.0.2.53:65536", "192.0.2.300"])
+def test_what_is_no_name_server_is_refused(text: str) -> None:
+    with pytest.raises(BadServer, match="is no name server; write"):
+        DnsLookup([text])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"transports": ()}, "transports"),
+        ({"transports": ("udp", "sctp")}, "udp, tcp, tls"),
+        ({"transports": "udp"}, "transports"),
+        ({"transports": ("udp", "udp")}, "once"),
+        ({"families": ("ipv5",)}, "ipv4, ipv6"),
+        ({"naptr": "maybe"}, "on, off, always"),
+        ({"timeout": 0}, "timeout"),
+        ({"nameservers": []}, "nameservers"),
+    ],
+)
+def test_a_wrong_argument_is_refused(arguments: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        DnsLookup(**{"nameservers": ["127.0.0.1"]} | arguments)
+
+
+def test_it_is_a_lookup() -> None:
+    assert isinstance(DnsLookup(["127.0.0.1"]), Lookup)
+
+
+def test_a_numeric_host_needs_no_name_server() -> None:
+    [found] = asyncio.run(DnsLookup(["127.0.0.1:9"]).lookup(Target("192.0.2.1", secure=True)))
+    assert str(found.server) == "tls:192.0.2.1:5061"
+    assert found.ttl > 0
+
+
+def test_the_systems_name_servers_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    import dns.resolver
+
+    class System:
+        nameservers = ("192.0.2.1", "2001:db8::1")
+
+    monkeypatch.setattr(dns.resolver, "Resolver", System)
+    assert system_nameservers() == [NameServer("192.0.2.1"), NameServer("2001:db8::1")]
+
+
+def test_a_system_without_name_servers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import dns.resolver
+
+    def nothing() -> None:
+        raise dns.resolver.NoResolverConfiguration("no nameservers")
+
+    monkeypatch.setattr(dns.resolver, "Resolver", nothing)
+    with pytest.raises(LookupFailed, match="give DnsLookup its nameservers"):
+        DnsLookup()

@@ -1,0 +1,88 @@
+"""Targets and servers as they are written."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pjfail.errors import BadServer, BadURI
+from pjfail.model import TRANSPORTS, Candidate, Place, Plan, Server, Target
+
+labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
+hosts = st.one_of(
+    st.lists(labels, min_size=1, max_size=4).map(".".join),
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=6).map(str),
+)
+
+
+@pytest.mark.parametrize(
+    ("uri", "target"),
+    [
+        ("sip:example.com", Target("example.com")),
+        ("SIP:Example.COM", Target("example.com")),
+        ("sip:alice:secret@example.com:5070", Target("example.com", 5070)),
+        ("sip:example.com:5060", Target("example.com", 5060)),
+        ("sip:example.com;transport=TCP", Target("example.com", 0, "tcp")),
+        ("sip:example.com;lr;transport=tls", Target("example.com", 0, "tls", secure=True)),
+        ("sips:example.com", Target("example.com", secure=True)),
+        ("sips:example.com;transport=tcp", Target("example.com", 0, "tls", secure=True)),
+        ('"Alice" <sip:alice@example.com;transport=udp>;tag=1', Target("example.com", 0, "udp")),
+        ("sip:example.com;maddr=192.0.2.7", Target("192.0.2.7")),
+        ("sip:[2001:db8::1]:5061;transport=tls", Target("2001:db8::1", 5061, "tls", secure=True)),
+        ("sip:example.com?subject=hello", Target("example.com")),
+    ],
+)
+def test_a_uri_has_one_target(uri: str, target: Target) -> None:
+    assert Target.parse(uri) == target
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "example.com",
+        "tel:+15550100",
+        "sip:",
+        "sip:exa mple.com",
+        "sip:example.com:",
+        "sip:example.com:0",
+        "sip:example.com:65536",
+        "sip:example.com;transport=sctp",
+        "sip:[2001:db8::g]",
+    ],
+)
+def test_what_is_no_uri_is_refused(uri: str) -> None:
+    with pytest.raises(BadURI, match=r"sip|port|address|speaks"):
+        Target.parse(uri)
+
+
+@given(hosts, st.integers(0, 65535), st.sampled_from([None, *TRANSPORTS]), st.booleans())
+def test_a_target_reads_back_what_it_prints(host: str, port: int, transport: str | None, sips: bool) -> None:
+    scheme = "sips" if sips else "sip"
+    bracketed = f"[{host}]" if ":" in host else host
+    uri = f"{scheme}:{bracketed}{f':{port}' if port else ''}{f';transport={transport}' if transport else ''}"
+    target = Target.parse(uri)
+    assert Target.parse(str(target)) == target
+    assert target.secure == (sips or transport == "tls")
+
+
+@given(st.ip_addresses(), st.integers(1, 65535), st.sampled_from(TRANSPORTS))
+def test_a_server_reads_back_what_it_prints(address: object, port: int, transport: str) -> None:
+    server = Server(str(address), port, transport)  # type: ignore[arg-type]
+    assert Server.parse(str(server)) == server
+    assert Server.parse(server.endpoint, server.transport) == server
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1", "example.com:5060", "sctp:192.0.2.1:5060", "192.0.2.1:0", "[::1]", ""])
+def test_what_is_no_server_is_refused(text: str) -> None:
+    with pytest.raises(BadServer):
+        Server.parse(text)
+
+
+def test_a_plan_groups_its_places_by_tier() -> None:
+    first, second, third = (Candidate(Server(f"192.0.2.{n}", 5060), "example.com") for n in (1, 2, 3))
+    plan = Plan(Target("example.com"), (Place(first, 0, ""), Place(second, 0, ""), Place(third, 1, "down")), 10.0)
+    assert plan.tiers == ((first, second), (third,))
+    assert plan.servers == (first.server, second.server, third.server)
