@@ -1,0 +1,1 @@
+"""Benchmarks, each beside what stock pjsip does in the same run: ``python -m bench``."""
