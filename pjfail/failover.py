@@ -130,11 +130,7 @@ class Failover:
     def servers(self) -> Mapping[Server, Health]:
         """What is known of each server at this moment. Never blocks."""
         self._require_attached()
-        known = {}
-        for server, health in self._worker.health().items():
-            stats = bridge.stats(server)
-            known[server] = health if stats is None else replace(health, rtt=stats.rtt, last_answer=stats.last_answer)
-        return known
+        return self._worker.health()
 
     def mark_down(self, server: Server | str, seconds: float | None = None) -> None:
         """Puts *server* behind the others for *seconds*, or until :meth:`restore`; answers do not lift it.

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from random import Random
+from types import MappingProxyType
 from typing import TypeVar
 
 from . import bridge, events
@@ -52,6 +53,11 @@ class _Known:
     refresh_at: float
     valid_until: float
     plan: Plan
+
+
+def _measured(server: Server, health: Health) -> Health:
+    stats = bridge.stats(server)
+    return health if stats is None else replace(health, rtt=stats.rtt, last_answer=stats.last_answer)
 
 
 class Worker:
@@ -104,7 +110,9 @@ class Worker:
             self._thread.join(timeout)
 
     def health(self) -> Mapping[Server, Health]:
-        return self._health.snapshot(time.monotonic())
+        """What is known of each server, with the core's newest measurements."""
+        snapshot = self._health.snapshot(time.monotonic())
+        return MappingProxyType({server: _measured(server, health) for server, health in snapshot.items()})
 
     def resolve(self, target: Target, timeout: float) -> Plan:
         """The plan of *target*, looked up when there is none or it is too old. Raises LookupFailed."""
@@ -274,7 +282,8 @@ class Worker:
 
     def _make(self, target: Target, candidates: Sequence[Candidate], valid_until: float) -> Plan:
         now = time.monotonic()
-        health = {candidate.server: self._health.get(candidate.server, now) for candidate in candidates}
+        servers = {candidate.server for candidate in candidates}
+        health = {server: _measured(server, self._health.get(server, now)) for server in servers}
         return make_plan(target, candidates, health, self._policy.order, valid_until, now, self._policy_failed)
 
     def _policy_failed(self, problem: str, error: Exception | None) -> None:
