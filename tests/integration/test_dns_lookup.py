@@ -330,8 +330,8 @@ def test_a_silent_name_server_is_not_flooded(server: DnsServer) -> None:
 
 def test_a_name_server_heard_late_is_not_put_last(server: DnsServer) -> None:
     with DnsServer([], "127.0.0.2") as second:
-        lookup = lookup_of(server, second, timeout=1.0, families=("ipv4",))
-        server.delay(0.2)
+        lookup = lookup_of(server, second, timeout=2.0, families=("ipv4",))
+        server.delay(0.27)  # the second is asked after 0.18 s, and counted as silent after 0.54
         second.fault("silent")
         look_up(lookup, "sip:example.com:5060")
         server.mend()

@@ -511,7 +511,7 @@ def test_an_endpoint_created_anew_is_attached_to_anew() -> None:
 def test_transports_created_after_attaching_tell_their_states_once() -> None:
     """pjsua then puts its state callback on top of ours, with ours below, which calls pjsua's: no loop, no echo."""
     [line] = run_app(
-        app(f"""
+        app("""
         states = []
         class Listening(pj.Endpoint):
             def onTransportState(self, prm):
