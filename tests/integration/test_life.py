@@ -169,7 +169,7 @@ def test_questions_are_answered_in_every_kind_of_host(threads: int) -> None:
     assert line == {"code": 200, "own": threads == 0, "worker": False}
 
 
-def test_literal_addresses_and_unknown_hosts_need_no_plan(registrar: Registrar) -> None:
+def test_literal_addresses_and_unknown_hosts_need_no_plan() -> None:
     [line] = run_app(
         app(f"""
         with Endpoint() as endpoint:
@@ -315,7 +315,8 @@ def test_a_worker_brought_down_recovers() -> None:
         with Endpoint() as endpoint:
             failover = pjfail.attach(lookup=table, policy=policy)
             account = Account(endpoint)
-            emit(code=account.register("sip:alice@sip.test", "sip:sip.test", timeout=10).code, attached=failover.attached)
+            answer = account.register("sip:alice@sip.test", "sip:sip.test", timeout=10)
+            emit(code=answer.code, attached=failover.attached)
         """)
     )
     assert result.lines == [{"code": 200, "attached": True}]
