@@ -46,13 +46,13 @@ setup: $(done)/pjfail
 demo: setup $(done)/demo
 	@$(python) -m pjfail demo
 
-test: setup test-packages lint $(done)/demo $(done)/test
+test: setup test-packages lint $(done)/test
 	@$(python) -m pytest tests/unit tests/integration tests/e2e
 
 bench: setup
 	@$(python) -m bench
 
-lint: $(done)/lint
+lint: $(done)/lint $(done)/demo
 	@echo 'lint: ruff, mypy'
 	@$(python) -m ruff check --quiet --extend-exclude third_party .
 	@$(python) -m mypy --no-error-summary
