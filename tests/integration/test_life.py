@@ -536,8 +536,8 @@ def test_ctrl_c_ends_the_program_as_ever() -> None:
     code = app("""
         with Endpoint() as endpoint:
             pjfail.attach(lookup=table)
-            emit(ready=True)
             try:
+                emit(ready=True)
                 time.sleep(60)
             except KeyboardInterrupt:
                 emit(interrupted=True)
