@@ -7,7 +7,7 @@ microseconds, and no Python runs under them.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,15 +80,15 @@ def _target(c: Any) -> Target:
 
 
 def _fill_address(c: Any, server: Server) -> Any:
-    address, _, zone = server.address.partition("%")
+    address, _, scope = server.address.partition("%")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     octets = socket.inet_pton(family, address)
     ffi.memmove(c.ip, octets, len(octets))
     c.family = 6 if family == socket.AF_INET6 else 4
     c.transport = TRANSPORTS.index(server.transport) + 1
     c.port = server.port
-    if zone:
-        c.scope = int(zone) if zone.isdigit() else socket.if_nametoindex(zone)
+    if scope:
+        c.scope = int(scope)
     return c
 
 
@@ -253,13 +253,14 @@ def _same_record(one: Candidate, other: Candidate) -> bool:
     )
 
 
-def publish(plan: Plan, refresh_at: float) -> None:
+def publish(plan: Plan, refresh_at: float, left_out: Iterable[Server] = ()) -> None:
     """Makes *plan* the one for its target and answers those who wait for it; at most MAX_SERVERS places of it.
 
-    *refresh_at*: from when on a use of the plan asks for a new one.
+    *refresh_at*: from when on a use of the plan asks for a new one. Servers *left_out* are watched all the same.
     """
     places = plan.places[:MAX_SERVERS]
-    entries = ffi.new("pf_entry[]", len(places))
+    watched = list(left_out)[: MAX_SERVERS - len(places)]
+    entries = ffi.new("pf_entry[]", len(places) + len(watched))
     group = 0
     for index, place in enumerate(places):
         if index and not _same_record(places[index - 1].candidate, place.candidate):
@@ -269,7 +270,12 @@ def publish(plan: Plan, refresh_at: float) -> None:
         entry.tier = place.tier
         entry.group = group
         entry.weight = place.candidate.weight
-    if not lib.pf_publish(_c_target(plan.target), entries, len(places), refresh_at, plan.valid_until):
+    for index, server in enumerate(watched, len(places)):
+        _fill_address(entries[index].server, server)
+    if not places:
+        raise ValueError(f"the plan of {plan.target} has no servers")
+    count = len(entries)
+    if not lib.pf_publish(_c_target(plan.target), entries, count, len(places), refresh_at, plan.valid_until):
         raise MemoryError(f"no memory for the plan of {plan.target}")
 
 

@@ -48,12 +48,17 @@ def attach(
     if policy is None:
         policy = Policy()
     elif not isinstance(policy, Policy):
-        if not callable(policy):
+        if not callable(policy) or isinstance(policy, type):
             raise TypeError(f"policy is {policy!r}; give a Policy or a function (candidates, health) -> candidates")
         policy = Policy(order=policy)
-    if lookup is not None and not isinstance(lookup, Lookup):
+    if callable(listeners):
+        raise TypeError("listeners is one function; give a list of them")
+    if lookup is not None and (not isinstance(lookup, Lookup) or isinstance(lookup, type)):
         raise TypeError(f"lookup is {lookup!r}; give an object with a method: async def lookup(self, target)")
-    return Failover(lookup or DnsLookup(), policy, listeners, host)
+    for listener in listeners:
+        if not callable(listener):
+            raise TypeError(f"{listener!r} is no listener; give functions that take an event")
+    return Failover(DnsLookup() if lookup is None else lookup, policy, tuple(listeners), host)
 
 
 class Failover:

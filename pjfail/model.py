@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -37,6 +38,20 @@ def _parse_port(text: str) -> int:
     return int(text)
 
 
+def _canonical_address(text: str) -> str:
+    """A numeric address as it is written; a scope as its number. ValueError or OSError where it is none."""
+    bare, percent, scope = text.partition("%")
+    address = ipaddress.ip_address(bare)
+    if not percent:
+        return str(address)
+    if address.version == 4 or not scope:
+        raise ValueError(f"{text!r} has a scope that is none")
+    index = int(scope) if scope.isascii() and scope.isdigit() else socket.if_nametoindex(scope)
+    if index >= 2**32:
+        raise ValueError(f"{text!r} has a scope that is none")
+    return f"{address}%{index}" if index else str(address)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Server:
     """One SIP server as the transport sees it: a numeric address, a port, a transport."""
@@ -47,8 +62,8 @@ class Server:
 
     def __post_init__(self) -> None:
         try:
-            canonical = str(ipaddress.ip_address(self.address))
-        except ValueError:
+            canonical = _canonical_address(self.address)
+        except (ValueError, OSError):
             raise BadServer(
                 f"{self.address!r} is no numeric IPv4 or IPv6 address, which a server is named by"
             ) from None
@@ -162,7 +177,8 @@ class Candidate:
     """One server that a lookup found for a target.
 
     ``name`` is the host name whose address this is (the SRV target, else the host asked for). ``priority`` and
-    ``weight`` are RFC 2782's: the lower priority first, the higher weight more often. ``ttl`` is in seconds.
+    ``weight`` are RFC 2782's: the lower priority first, the higher weight (0 to 65535) more often. ``ttl`` is in
+    seconds. Raises ValueError for a weight or a TTL that is none.
     """
 
     server: Server
@@ -170,6 +186,12 @@ class Candidate:
     priority: int = 0
     weight: int = 0
     ttl: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < 65536:
+            raise ValueError(f"{self.weight} is no weight from 0 to 65535 (RFC 2782)")
+        if not self.ttl >= 0:
+            raise ValueError(f"{self.ttl} is no TTL in seconds")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ def make_plan(
 
     A plan is never empty: with every candidate left out, all are in it.
     """
+    candidates = tuple(dict.fromkeys(candidates))  # a lookup may have found one twice
     tiers = _tiers(order, candidates, health, complain) or by_priority(candidates, health)
     places = tuple(
         Place(candidate, number, reason(candidate, health.get(candidate.server, Health()), now))

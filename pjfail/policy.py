@@ -5,6 +5,7 @@ A policy is three plain callables in a :class:`Policy`. A plain function given a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -68,20 +69,26 @@ class Policy:
 
 
 def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: Random) -> Health:
-    """A server's health after *outcome*, given its health before. Pure; what :mod:`pjfail.health` keeps."""
+    """A server's health after *outcome*, given its health before. Pure; what :mod:`pjfail.health` keeps.
+
+    Raises what the policy's parts raise, and ValueError or TypeError for a backoff that is no time.
+    """
     if outcome.seen is Seen.ANSWERED:
         answered = _with_answer(health, outcome)
-        on_hold = health.held and health.until is not None and health.until > now
+        on_hold = health.state is State.DOWN and health.held and _holds(health, now)
         if on_hold or health.state in (State.UP, State.DRAINING):
             return answered
         return Health(State.UP, since=now, rtt=answered.rtt, last_answer=answered.last_answer)
     if health.state is State.DRAINING or not policy.convict(health, outcome):
         return health
     asked = outcome.retry_after if outcome.seen is Seen.UNAVAILABLE else None
-    if health.state is State.DOWN and (health.until is None or health.until > now) and asked is None:
+    down_already = health.state is State.DOWN and _holds(health, now)
+    if down_already and (asked is None or health.until is None):
         return health  # the same trouble, told by another request
-    failures = health.failures + 1
+    failures = health.failures + (not down_already)
     hold = policy.backoff(failures, random) if asked is None else min(max(asked, 1.0), policy.retry_after_ceiling)
+    if not 0 <= hold < math.inf:
+        raise ValueError(f"the backoff after {failures} failures is {hold!r}, which is no number of seconds")
     until = now + hold
     if health.state is State.DOWN and health.until is not None:
         until = max(until, health.until)
@@ -95,6 +102,11 @@ def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: 
         rtt=health.rtt,
         last_answer=health.last_answer,
     )
+
+
+def _holds(health: Health, now: float) -> bool:
+    """Whether a hold-down has not ended."""
+    return health.until is None or health.until > now
 
 
 def _with_answer(health: Health, outcome: Outcome) -> Health:

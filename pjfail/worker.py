@@ -54,6 +54,16 @@ class _Known:
     valid_until: float
     plan: Plan
 
+    @property
+    def servers(self) -> frozenset[Server]:
+        """Those of all candidates, also of those that the policy left out."""
+        return frozenset(candidate.server for candidate in self.candidates)
+
+
+def _order(plan: Plan) -> list[tuple[int, Candidate]]:
+    """What of a plan decides where requests go; the TTLs do not."""
+    return [(place.tier, replace(place.candidate, ttl=0.0)) for place in plan.places]
+
 
 def _measured(server: Server, health: Health) -> Health:
     stats = bridge.stats(server)
@@ -258,15 +268,15 @@ class Worker:
     def _learn(self, target: Target, candidates: tuple[Candidate, ...]) -> Plan:
         now = time.monotonic()
         ttl = max(PLAN_FLOOR, min(candidate.ttl for candidate in candidates))
-        before = self._targets.pop(target, None)  # put back at the end: the longest unasked come first
         plan = self._make(target, candidates, now + ttl)
         known = _Known(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
-        for candidate in candidates:
-            self._targets_of.setdefault(candidate.server, set()).add(target)
-        if before is not None:
-            self._unlink(target, {candidate.server for candidate in before.candidates} - set(plan.servers))
+        self._publish(known)
+        before = self._targets.pop(target, None)  # put back at the end: the longest unasked come first
         self._targets[target] = known
-        bridge.publish(plan, known.refresh_at)
+        for server in known.servers:
+            self._targets_of.setdefault(server, set()).add(target)
+        if before is not None:
+            self._unlink(target, before.servers - known.servers)
         self._changed(before.plan if before is not None else None, plan)
         while len(self._targets) > MOST_TARGETS:
             self._forget(next(iter(self._targets)))
@@ -275,10 +285,14 @@ class Worker:
     def _replan(self, target: Target, known: _Known) -> Plan:
         """The same candidates in the order of today's health."""
         plan = self._make(target, known.candidates, known.valid_until)
-        self._targets[target] = replace(known, plan=plan)
-        bridge.publish(plan, known.refresh_at)
+        changed = replace(known, plan=plan)
+        self._publish(changed)
+        self._targets[target] = changed
         self._changed(known.plan, plan)
         return plan
+
+    def _publish(self, known: _Known) -> None:
+        bridge.publish(known.plan, known.refresh_at, known.servers - set(known.plan.servers))
 
     def _make(self, target: Target, candidates: Sequence[Candidate], valid_until: float) -> Plan:
         now = time.monotonic()
@@ -289,21 +303,21 @@ class Worker:
     def _policy_failed(self, problem: str, error: Exception | None) -> None:
         if problem not in self._policy_errors:
             self._policy_errors.add(problem)
-            log.error("the policy %s; the default order is used (said once)", problem, exc_info=error)
+            log.error("the policy %s; the default is used (said once)", problem, exc_info=error)
 
     def _changed(self, before: Plan | None, plan: Plan) -> None:
         if before is None:
             log.info("%s: %s", plan.target, plan)
-        elif before.places[0].server != plan.places[0].server or before.tiers != plan.tiers:
+        elif _order(before) != _order(plan):
             log.info("%s: now %s", plan.target, plan)
             self._news.append(events.PlanChanged(plan, before))
 
     def _forget(self, target: Target) -> None:
         known = self._targets.pop(target)
         bridge.forget(target)
-        self._unlink(target, {candidate.server for candidate in known.candidates})
+        self._unlink(target, known.servers)
 
-    def _unlink(self, target: Target, servers: set[Server]) -> None:
+    def _unlink(self, target: Target, servers: frozenset[Server]) -> None:
         for server in servers:
             targets = self._targets_of.get(server, set())
             targets.discard(target)
@@ -321,13 +335,15 @@ class Worker:
         for outcome in outcomes:
             now = time.monotonic()
             before = self._health.get(outcome.server, now)
-            after = judge(before, outcome, self._policy, now, self._random)
+            after = self._judged(before, outcome, now)
             self._health.put(outcome.server, after)
             if outcome.seen is Seen.CERTIFICATE:
                 log.warning("%s %s", outcome.server, describe(outcome))
-            if after.state is State.DOWN and after.until != before.until:
+            if after.state is State.DOWN and before.state is not State.DOWN:
                 changed.add(outcome.server)
                 self._went_down(outcome.server, after, outcome, now)
+            elif after.state is State.DOWN and after.until != before.until:
+                self._watch(outcome.server, after)
             elif after.state is State.UP and before.state is not State.UP:
                 changed.add(outcome.server)
                 log.info("%s is up again: it answered %d to %s", outcome.server, outcome.code, outcome.method)
@@ -335,6 +351,13 @@ class Worker:
         self._health_changed(changed)
         for outcome in outcomes:
             bridge.forgive(outcome.server, outcome.sequence)
+
+    def _judged(self, before: Health, outcome: Outcome, now: float) -> Health:
+        try:
+            return judge(before, outcome, self._policy, now, self._random)
+        except Exception as error:
+            self._policy_failed(f"raised {type(error).__name__} when it judged {outcome.seen.name}", error)
+            return judge(before, outcome, Policy(), now, self._random)
 
     def _went_down(self, server: Server, health: Health, outcome: Outcome | None, now: float) -> None:
         ending = "until it is restored" if health.until is None else f"for {health.until - now:.0f} s"
@@ -344,7 +367,10 @@ class Worker:
 
     def _health_changed(self, servers: set[Server]) -> None:
         for target in {target for server in servers for target in self._targets_of.get(server, ())}:
-            self._replan(target, self._targets[target])
+            try:
+                self._replan(target, self._targets[target])
+            except Exception:
+                log.exception("%s: its plan cannot be made anew, and stays", target)
 
     def _watch(self, server: Server, health: Health) -> None:
         """Has *server* probed when its hold-down ends."""

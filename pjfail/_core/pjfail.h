@@ -120,7 +120,9 @@ void pf_free_question(pf_question *question);
 int  pf_next_outcomes(pf_outcome *outcomes, int size);          /* how many were written */
 
 /* plans.c: from the worker */
-int  pf_publish(const pf_target *target, const pf_entry *entries, int count, double refresh_at, double fresh_until);
+/* The first drawn entries are the plan; the servers of the others are watched, but nothing is sent there. */
+int  pf_publish(const pf_target *target, const pf_entry *entries, int count, int drawn, double refresh_at,
+                double fresh_until);
 void pf_fail(const pf_target *target, int stale);               /* ends the waiting; stale: an old plan may serve */
 void pf_pass(const pf_target *target);                          /* ends the waiting: the system's resolver answers */
 void pf_forget(const pf_target *target);                        /* drops the plan */

@@ -35,7 +35,8 @@ struct plan {
     int asked;                  /* to be refreshed */
     unsigned short port;
     unsigned char transport, secure, ipv6;
-    unsigned short count;
+    unsigned short count;       /* of places; those from drawn on only hold their servers */
+    unsigned short drawn;
     struct place *places;       /* behind the host in the same block */
     char host[];
 };
@@ -194,7 +195,7 @@ static void free_plan(struct plan *plan)
 
 static void drop_plan(struct link *link) { free_plan(entry_of(link, struct plan, link)); }
 
-static struct plan *make_plan(const pf_target *target, const pf_entry *entries, int count)
+static struct plan *make_plan(const pf_target *target, const pf_entry *entries, int count, int drawn)
 {
     size_t head = offsetof(struct plan, host) + strlen(target->host) + 1;
     struct plan *plan;
@@ -208,6 +209,7 @@ static struct plan *make_plan(const pf_target *target, const pf_entry *entries, 
     plan->transport = target->transport;
     plan->secure = target->secure;
     plan->ipv6 = target->ipv6;
+    plan->drawn = (unsigned short)drawn;
     strcpy(plan->host, target->host);
     for (; plan->count < count; plan->count++) {
         const pf_entry *entry = &entries[plan->count];
@@ -264,11 +266,11 @@ static unsigned draw_places(const struct plan *plan, const struct server *own, u
     struct group groups[PF_MAX_ENTRIES];
     unsigned at = 0, written = 0;
 
-    while (at < plan->count) {
+    while (at < plan->drawn) {
         unsigned short tier = plan->places[at].tier;
         unsigned count = 0, i;
 
-        for (; at < plan->count && plan->places[at].tier == tier; at++) {
+        for (; at < plan->drawn && plan->places[at].tier == tier; at++) {
             if (!count || plan->places[at].group != plan->places[at - 1].group) {
                 groups[count].first = (unsigned short)at;
                 groups[count].length = 0;
@@ -468,16 +470,17 @@ void plans_clear(void)
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */
 
-int pf_publish(const pf_target *target, const pf_entry *entries, int count, double refresh_at, double fresh_until)
+int pf_publish(const pf_target *target, const pf_entry *entries, int count, int drawn, double refresh_at,
+               double fresh_until)
 {
     struct plan *plan, *old;
     uint64_t hash = target_hash(target);
     int done = 0;
 
-    if (count < 1 || count > PF_MAX_ENTRIES)
+    if (drawn < 1 || drawn > count || count > PF_MAX_ENTRIES)
         return 0;
     pthread_mutex_lock(&self.lock);
-    plan = make_plan(target, entries, count);
+    plan = make_plan(target, entries, count, drawn);
     if (plan) {
         plan->link.hash = hash;
         plan->refresh_at = refresh_at;

@@ -1,82 +1,146 @@
-"""The cache in front of a resolver: TTLs, negative answers (RFC 2308), one question under way at a time."""
+"""The cache in front of a resolver: TTLs, negative answers (RFC 2308), answers that outlast an outage (RFC 8767)."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from dns.name import Name
 
 from ..errors import LookupFailed
-from .resolver import Answer, Kind, Resolver
+from .resolver import Answer, Asked, Kind, Resolver
 
 NEGATIVE_CEILING = 300.0  # a name that is new in the DNS is found after five minutes at the latest
+REFRESH_AT = 0.8  # of its TTL an answer is asked for again, when plans made of it are made anew
+STALE_TTL = 30.0  # of an answer that outlasts its TTL (RFC 8767 section 4)
+RETRY = 20.0  # after a failed refresh; less than REFRESH_AT of STALE_TTL, so that a plan made anew asks again
 MAX_ENTRIES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    """What was said, and when it is asked for again; an answer holds until ``expires``, and then may serve as stale.
+
+    ``trouble`` is how the last attempt to get a newer one failed.
+    """
+
     outcome: Answer | LookupFailed
+    ask_at: float
     expires: float
+    trouble: str = ""
 
 
 class Cache:
-    """A :class:`Resolver` that remembers what another one said.
+    """A :class:`Resolver` that remembers what another one said. It alone owns what is remembered.
 
-    An answer is kept for its TTL, at least *floor* and at most *ceiling* seconds; a failure for *floor* seconds, so
-    that a name service in trouble is not asked faster (RFC 9520). The same question asked again while under way is
-    asked once; it runs to its end even when nobody waits for it any more. For one asyncio loop at a time. *clock*
-    gives seconds and never runs backwards.
+    An answer is kept for its TTL, at least *floor* and at most *ceiling* seconds. Whoever asks in the last fifth of that
+    time asks the other resolver again. Where that one fails, or takes longer than *hurry* seconds, the answer at hand
+    still serves, also for *max_stale* seconds after its TTL; any newer one, "there is none" too, takes its place.
+    A failure without an answer at hand is kept for *floor* seconds, so that a name service in trouble is not asked
+    faster (RFC 9520).
+
+    The same question asked again while under way is asked once; it runs to its end even when nobody waits for it any
+    more. For one asyncio loop at a time. *clock* gives seconds and never runs backwards. *learnt* is called, in the
+    loop, after each new answer. *answers* are of an earlier life: they are asked for again at their first use.
     """
 
     def __init__(
-        self, resolver: Resolver, *, floor: float, ceiling: float, clock: Callable[[], float] = time.monotonic
+        self,
+        resolver: Resolver,
+        *,
+        floor: float,
+        ceiling: float,
+        max_stale: float,
+        hurry: float,
+        clock: Callable[[], float] = time.monotonic,
+        learnt: Callable[[], object] = lambda: None,
+        answers: Mapping[Asked, Answer] | None = None,
     ) -> None:
         self._resolver = resolver
         self._floor = floor
         self._ceiling = ceiling
+        self._max_stale = max_stale
+        self._hurry = hurry
         self._clock = clock
-        self._entries: dict[tuple[Name, Kind], _Entry] = {}
-        self._under_way: dict[tuple[Name, Kind], asyncio.Task[_Entry]] = {}
+        self._learnt = learnt
+        self._under_way: dict[Asked, asyncio.Task[_Entry]] = {}
+        now = clock()
+        self._entries = {
+            asked: _Entry(answer, ask_at=now, expires=now + min(answer.ttl, ceiling))
+            for asked, answer in (answers or {}).items()
+        }
 
     async def resolve(self, name: Name, kind: Kind) -> Answer:
         """The answer at hand, else a fresh one; its TTL is what is left of it. Raises :class:`pjfail.LookupFailed`."""
-        key = (name, kind)
-        entry = self._entries.get(key)
-        now = self._clock()
-        if entry is None or entry.expires <= now:
-            outcome = (await asyncio.shield(self._question(key))).outcome
-        elif isinstance(entry.outcome, Answer):
-            outcome = replace(entry.outcome, ttl=entry.expires - now)
-        else:
-            outcome = entry.outcome
-        if isinstance(outcome, LookupFailed):
-            raise LookupFailed(str(outcome), temporary=outcome.temporary)
-        return outcome
+        asked = Asked(name, kind)
+        entry = self._entries.get(asked)
+        if entry is None or entry.ask_at <= self._clock():
+            entry = await self._newer(asked, entry)
+        if isinstance(entry.outcome, LookupFailed):
+            raise LookupFailed(str(entry.outcome), temporary=entry.outcome.temporary)
+        left = entry.expires - self._clock()
+        if entry.trouble and left <= 0:
+            return replace(entry.outcome, ttl=STALE_TTL, stale=entry.trouble)
+        return replace(entry.outcome, ttl=max(left, 0.0))
 
-    def _question(self, key: tuple[Name, Kind]) -> asyncio.Task[_Entry]:
+    def answers(self) -> dict[Asked, Answer]:
+        """The answers that may still serve, each with the seconds left of its TTL, which are negative after it."""
+        now = self._clock()
+        return {
+            asked: replace(entry.outcome, ttl=entry.expires - now)
+            for asked, entry in self._entries.items()
+            if isinstance(entry.outcome, Answer) and self._serves(entry, now)
+        }
+
+    def _serves(self, entry: _Entry, now: float) -> bool:
+        return isinstance(entry.outcome, Answer) and now < entry.expires + self._max_stale
+
+    async def _newer(self, asked: Asked, entry: _Entry | None) -> _Entry:
+        """What the resolver says now, or *entry* where that takes too long."""
+        question = asyncio.shield(self._question(asked))
+        if entry is None or not self._serves(entry, self._clock()):
+            return await question
+        try:
+            async with asyncio.timeout(self._hurry):
+                return await question
+        except TimeoutError:
+            return replace(entry, trouble=f"no answer to {asked} within {self._hurry:g} s")
+
+    def _question(self, asked: Asked) -> asyncio.Task[_Entry]:
         loop = asyncio.get_running_loop()
-        task = self._under_way.get(key)
+        task = self._under_way.get(asked)
         if task is None or task.get_loop() is not loop:
-            task = loop.create_task(self._ask(key))
-            self._under_way[key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+            task = loop.create_task(self._ask(asked))
+            self._under_way[asked] = task
+            task.add_done_callback(lambda _: self._under_way.pop(asked, None))
         return task
 
-    async def _ask(self, key: tuple[Name, Kind]) -> _Entry:
-        outcome: Answer | LookupFailed
+    async def _ask(self, asked: Asked) -> _Entry:
         try:
-            answer = await self._resolver.resolve(*key)
+            answer = await self._resolver.resolve(*asked)
+        except LookupFailed as failure:
+            entry = self._failed(asked, failure)
+        else:
             ceiling = self._ceiling if answer else min(self._ceiling, NEGATIVE_CEILING)
             lifetime = max(self._floor, min(answer.ttl, ceiling))
-            outcome = replace(answer, ttl=lifetime)
-        except LookupFailed as failure:
-            outcome, lifetime = failure, self._floor
-        entry = _Entry(outcome, self._clock() + lifetime)
-        self._entries.pop(key, None)
-        self._entries[key] = entry
+            now = self._clock()
+            entry = _Entry(answer, now + REFRESH_AT * lifetime, now + lifetime)
+        self._entries.pop(asked, None)
+        self._entries[asked] = entry
         if len(self._entries) > MAX_ENTRIES:
-            del self._entries[next(iter(self._entries))]  # the one learnt longest ago
+            del self._entries[next(iter(self._entries))]  # the one asked for longest ago
+        if not isinstance(entry.outcome, LookupFailed) and not entry.trouble:
+            self._learnt()
         return entry
+
+    def _failed(self, asked: Asked, failure: LookupFailed) -> _Entry:
+        """The answer at hand, where *failure* is for the time being and the answer may still serve; else the failure."""
+        now = self._clock()
+        entry = self._entries.get(asked)
+        if entry is not None and failure.temporary and self._serves(entry, now):
+            return replace(
+                entry, ask_at=min(now + RETRY, entry.expires + self._max_stale), trouble=str(failure)
+            )
+        return _Entry(failure, now + self._floor, now + self._floor)

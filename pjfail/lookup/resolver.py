@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from dns.name import Name
 from dns.rdata import Rdata
@@ -11,16 +11,28 @@ from dns.rdata import Rdata
 Kind = Literal["NAPTR", "SRV", "A", "AAAA"]
 
 
+class Asked(NamedTuple):
+    """A question to the DNS."""
+
+    name: Name
+    kind: Kind
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name.to_text(omit_final_dot=True)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a name service said to one question. Without records it is false, and means "there is none".
 
     ``name`` is where the CNAME chain ended. ``ttl`` is in seconds; without records it is RFC 2308's negative TTL.
+    ``stale`` says why an answer whose TTL is over still serves (RFC 8767); it is empty for all others.
     """
 
     name: Name
     records: tuple[Rdata, ...]
     ttl: float
+    stale: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.records)

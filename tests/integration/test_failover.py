@@ -277,3 +277,23 @@ def test_a_probe_that_is_not_answered_keeps_the_server_down_longer(first: Regist
         assert downs[0]["reason"] == "silent to MESSAGE"
         assert "probe" in downs[1]["reason"]
         assert told(app, "OPTIONS")["server"] == f"{SECOND}:5060"
+
+
+def test_a_server_that_the_policy_leaves_out_is_watched_all_the_same(first: Registrar, second: Registrar) -> None:
+    """The most natural policy of all; the one left out must be found again when it is well."""
+    code = APP.replace(
+        "lookup=pjfail.StaticLookup(table))",
+        "lookup=pjfail.StaticLookup(table, ttl=2), policy=pjfail.Policy("
+        "order=lambda candidates, health: [each for each in candidates if health[each.server].usable],"
+        "backoff=lambda failures, random: 3.0))",
+    )
+    with App(code, "udp", f"{FIRST}:5060", f"{SECOND}:5060") as app:
+        app.next()
+        first.fault = UNAVAILABLE
+        assert told(app, "OPTIONS")["code"] == 503
+        first.fault = Fault()
+        assert told(app, "OPTIONS")["server"] == f"{SECOND}:5060"
+        deadline = time.monotonic() + 10
+        while told(app, "OPTIONS")["server"] != f"{FIRST}:5060":
+            assert time.monotonic() < deadline, "the server is well, but nothing goes there again"
+            time.sleep(0.1)

@@ -301,7 +301,7 @@ def test_a_policy_that_is_wrong_is_said_once_and_the_default_used(policy: str) -
         """)
     )
     assert result.lines == [{"code": 200}]
-    assert result.stderr.count("the default order is used") == 1
+    assert result.stderr.count("the default is used") == 1
 
 
 def test_a_worker_brought_down_recovers() -> None:

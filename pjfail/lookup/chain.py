@@ -1,0 +1,69 @@
+"""Several lookups, one after the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from ..errors import LookupFailed, UnknownTarget
+from ..model import Candidate, Target, Transport
+from .protocol import Adaptive, Lookup, ServesStale, TellStale
+from .rfc3263 import Family
+
+log = logging.getLogger("pjfail")
+
+
+class ChainLookup:
+    """Asks *lookups* in their order; the first that finds candidates answers.
+
+    One that does not know the target (:class:`pjfail.UnknownTarget`), finds no candidate, fails for the time being, or
+    raises what it should not, which is logged, passes it on to the next. One that says "there is none" ends the chain.
+
+    The seconds that each takes add up, and the worker waits ten for all of them.
+
+    Raises :class:`TypeError` without lookups, or for one that is none.
+    """
+
+    def __init__(self, *lookups: Lookup) -> None:
+        if not lookups:
+            raise TypeError("a ChainLookup without lookups finds nothing; give at least one")
+        for lookup in lookups:
+            if not isinstance(lookup, Lookup):
+                raise TypeError(f"{lookup!r} is no lookup; give an object with: async def lookup(self, target)")
+        self._lookups = lookups
+
+    async def lookup(self, target: Target) -> Sequence[Candidate]:
+        """The candidates of the first lookup that has any. Runs in the loop of the caller.
+
+        Raises :class:`pjfail.LookupFailed`: the first temporary failure where there was one, for who failed might have
+        known better than those after it; else what ended the chain; else :class:`pjfail.UnknownTarget`.
+        """
+        unknown: list[UnknownTarget] = []
+        failed: list[LookupFailed] = []
+        for lookup in self._lookups:
+            try:
+                if found := await lookup.lookup(target):
+                    return found
+            except UnknownTarget as error:
+                unknown.append(error)
+            except LookupFailed as error:
+                failed.append(error)
+                if not error.temporary:
+                    break
+            except Exception as error:
+                name = type(lookup).__name__
+                log.exception("%s: %s failed; the next lookup is asked", target, name)
+                failed.append(LookupFailed(f"{target}: {name} failed: {error!r}", temporary=True))
+        raise next(iter(failed + unknown), UnknownTarget(f"{target}: no lookup has a candidate"))
+
+    def adapt(self, transports: Sequence[Transport], families: Sequence[Family]) -> None:
+        """Tells those of the lookups that want to know what the endpoint has (:class:`Adaptive`)."""
+        for lookup in self._lookups:
+            if isinstance(lookup, Adaptive):
+                lookup.adapt(transports, families)
+
+    def on_stale(self, tell: TellStale) -> None:
+        """Has those of the lookups that serve old answers say so to *tell* (:class:`ServesStale`)."""
+        for lookup in self._lookups:
+            if isinstance(lookup, ServesStale):
+                lookup.on_stale(tell)

@@ -1,0 +1,90 @@
+"""What attach() says of its arguments before it looks at pjsip."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+import pjfail
+from pjfail import bridge, failover
+
+LOOKUP = pjfail.StaticLookup({"example.com": ["192.0.2.1:5060"]})
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Has attach() end where its arguments have been read; gives what Failover would be made of."""
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(failover, "Failover", lambda *arguments: calls.append(arguments))
+    return calls
+
+
+@pytest.mark.parametrize("policy", [3, "round robin", ["192.0.2.1:5060"]])
+def test_a_policy_that_cannot_be_called_is_a_type_error(policy: Any) -> None:
+    with pytest.raises(TypeError, match=r"policy is .*; give a Policy or a function"):
+        pjfail.attach(lookup=LOOKUP, policy=policy)
+
+
+@pytest.mark.parametrize("lookup", [object(), {"example.com": ["192.0.2.1:5060"]}, lambda target: [target]])
+def test_a_lookup_without_the_method_is_a_type_error(lookup: Any) -> None:
+    with pytest.raises(TypeError, match=r"lookup is .*async def lookup"):
+        pjfail.attach(lookup=lookup)
+
+
+def test_a_plain_function_is_the_order_of_the_default_policy(made: list[tuple[Any, ...]]) -> None:
+    def as_they_come(
+        candidates: Sequence[pjfail.Candidate], _health: Mapping[pjfail.Server, pjfail.Health]
+    ) -> Sequence[pjfail.Candidate]:
+        return candidates
+
+    pjfail.attach(lookup=LOOKUP, policy=as_they_come)
+    assert made == [(LOOKUP, pjfail.Policy(order=as_they_come), (), None)]
+
+
+def test_a_policy_is_taken_as_it_is(made: list[tuple[Any, ...]]) -> None:
+    policy = pjfail.Policy(retry_after_ceiling=5.0)
+    pjfail.attach(lookup=LOOKUP, policy=policy)
+    assert made[0][1] is policy
+
+
+def test_the_defaults_are_the_dns_and_the_default_policy(made: list[tuple[Any, ...]]) -> None:
+    pjfail.attach()
+    lookup, policy, listeners, host = made[0]
+    assert isinstance(lookup, pjfail.DnsLookup)
+    assert (policy, listeners, host) == (pjfail.Policy(), (), None)
+
+
+def test_a_lookup_that_is_empty_so_far_is_a_lookup_too(made: list[tuple[Any, ...]]) -> None:
+    class Table(dict[str, list[pjfail.Candidate]]):
+        async def lookup(self, target: pjfail.Target) -> list[pjfail.Candidate]:
+            return self[target.host]
+
+    table = Table()
+    pjfail.attach(lookup=table)
+    assert made[0][0] is table
+
+
+@pytest.mark.parametrize("host", ["/nowhere/libpjsip.so", pytest, sys], ids=["no file", "a package", "built in"])
+def test_a_host_that_carries_no_pjsip_is_named(host: Any) -> None:
+    with pytest.raises(pjfail.NoPjsip, match=r"nowhere|pytest|module sys"):
+        pjfail.attach(lookup=LOOKUP, host=host)
+
+
+def test_an_attach_that_failed_leaves_nothing_behind() -> None:
+    with pytest.raises(pjfail.NoPjsip):
+        pjfail.attach(lookup=LOOKUP, host="/nowhere/libpjsip.so")
+    assert not bridge.attached()
+    assert "pjfail" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_without_pjsip_the_error_says_what_to_do_first() -> None:
+    """In a process of its own: whoever runs these tests may have imported pjsua2."""
+    program = "import pjfail; pjfail.attach(lookup=pjfail.StaticLookup({'example.com': ['192.0.2.1:5060']}))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
+    assert ended.returncode == 1
+    assert "NoPjsip: no pjsip in this process: import pjsua2 and create its Endpoint" in ended.stderr
