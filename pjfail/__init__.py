@@ -30,7 +30,7 @@ from .errors import (
     UnknownTarget,
     UnsupportedVersion,
 )
-from .lookup import DnsLookup, Lookup, StaticLookup, SystemLookup
+from .lookup import DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
 from .model import Candidate, Health, Outcome, Place, Plan, Seen, Server, State, Target
 from .policy import ExponentialBackoff, Policy, by_priority, on_first_failure
 
@@ -55,6 +55,7 @@ __all__ = [
     "NotAttached",
     "Outcome",
     "PjfailError",
+    "PjsipDnsLookup",
     "PjsipError",
     "Place",
     "Plan",

@@ -7,7 +7,7 @@ microseconds, and no Python runs under them.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ MAX_HOST: int = lib.PF_MAX_HOST - 1
 
 _SEEN = (Seen.ANSWERED, Seen.SILENT, Seen.REFUSED, Seen.DISCONNECTED, Seen.UNAVAILABLE, Seen.CERTIFICATE)
 _BATCH = 256
+_A, _AAAA = 1, 28  # RFC 1035, RFC 3596
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,30 @@ class Counters:
     servers: int
     waiting: int
     outstanding: int
+
+
+@dataclass(frozen=True, slots=True)
+class DnsRecord:
+    """A record as pjsip's DNS resolver has parsed it; ``type`` is the DNS's number, ``address`` numeric text."""
+
+    name: str
+    type: int
+    ttl: int
+    priority: int
+    weight: int
+    port: int
+    target: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class DnsAnswer:
+    """What pjsip's DNS resolver said to question ``number``; ``problem`` is empty when all went well."""
+
+    number: int
+    exists: bool
+    problem: str
+    records: tuple[DnsRecord, ...]
 
 
 # --- values to and from C (Any stands for C data) ---------------------------------------------------------------------
@@ -130,6 +155,20 @@ def _question(c: Any) -> Question:
         call_id=_text(c.call_id),
         to_tag=_text(c.to_tag),
     )
+
+
+def _record(c: Any) -> DnsRecord:
+    address = ""
+    if c.type == _A:
+        address = socket.inet_ntop(socket.AF_INET, bytes(ffi.buffer(c.ip, 4)))
+    elif c.type == _AAAA:
+        address = socket.inet_ntop(socket.AF_INET6, bytes(ffi.buffer(c.ip, 16)))
+    return DnsRecord(_text(c.name), c.type, c.ttl, c.priority, c.weight, c.port, _text(c.target), address)
+
+
+def _dns_answer(c: Any) -> DnsAnswer:
+    records = tuple(_record(c.records[index]) for index in range(c.count))
+    return DnsAnswer(c.id, bool(c.exists), strerror(c.status) if c.status else "", records)
 
 
 # --- the host ---------------------------------------------------------------------------------------------------------
@@ -230,6 +269,48 @@ def questions() -> Iterator[Question]:
         finally:
             lib.pf_free_question(c)
         yield question
+
+
+def dns_open(servers: Sequence[tuple[str, int]]) -> int:
+    """A DNS resolver of pjsip's that asks *servers* (address, port); with none, the one that pjsua was configured with.
+
+    It ends with the attachment. Worker. Raises :class:`pjfail.PjfailError`.
+    """
+    texts = [ffi.new("char[]", address.encode()) for address, _ in servers]
+    handle = ffi.new("int *")
+    ports = [port for _, port in servers]
+    result = lib.pf_dns_open(ffi.new("char *[]", texts), ffi.new("unsigned short[]", ports), len(texts), handle)
+    if result == lib.PF_NO_RESOLVER:
+        raise errors.NoEndpoint(
+            "pjsip has no DNS resolver of its own; set uaConfig.nameserver before libInit(), or give nameservers="
+        )
+    _check(result)
+    return int(handle[0])
+
+
+def dns_ask(handle: int, name: str, kind: int, number: int) -> bool:
+    """Asks for the records of type *kind* at *name*; the answer comes through :func:`dns_answers`, with *number*.
+
+    False when there is no such resolver any more. Worker. Raises :class:`pjfail.PjfailError`.
+    """
+    result = lib.pf_dns_ask(handle, name.encode("ascii"), kind, number)
+    if result == lib.PF_NO_RESOLVER:
+        return False
+    _check(result)
+    return True
+
+
+def dns_answers() -> Iterator[DnsAnswer]:
+    """Takes the answers of pjsip's DNS resolver that have come."""
+    while True:
+        c = lib.pf_next_dns_answer()
+        if c == ffi.NULL:
+            return
+        try:
+            answer = _dns_answer(c)
+        finally:
+            lib.pf_free_dns_answer(c)
+        yield answer
 
 
 def outcomes() -> list[Outcome]:

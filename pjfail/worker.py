@@ -22,7 +22,7 @@ from typing import TypeVar
 from . import bridge, events
 from .errors import LookupFailed, NotAttached, UnknownTarget
 from .health import HealthTable
-from .lookup import Lookup
+from .lookup import Lookup, pjsip_dns
 from .model import Candidate, Health, Outcome, Plan, Question, Seen, Server, State, Target
 from .planning import make_plan
 from .policy import Policy, describe, judge
@@ -210,6 +210,8 @@ class Worker:
                 self._end.set()
             return
         questions = list(bridge.questions())
+        for answer in bridge.dns_answers():
+            pjsip_dns.deliver(answer)
         self._judge(bridge.outcomes())
         for question in questions:
             self._answer(question)

@@ -7,6 +7,7 @@
 #include "core.h"
 
 #include "dialogs.h"
+#include "dns.h"
 #include "observer.h"
 #include "pjfail.h"
 #include "queue.h"
@@ -380,6 +381,7 @@ static void detach(int endpoint_ends)
     struct waiter *waiter, *next;
 
     atomic_store(&self.attached, 0);
+    dns_close();
     resolver_remove(endpt);
     unchain_state_callback(endpt);
     stop_ticking();

@@ -21,6 +21,8 @@
     X(pjsip_endpt_resolve) X(pjsip_resolver_create) X(pjsip_resolver_destroy) X(pjsip_resolve)                    \
     X(pjsip_endpt_create_request) X(pjsip_endpt_send_request_stateless) X(pjsip_get_options_method)               \
     X(pjsip_tx_data_set_transport) X(pjsip_tx_data_add_ref) X(pjsip_tx_data_dec_ref) X(pjsip_msg_find_hdr)         \
+    X(pjsip_endpt_create_resolver) X(pj_dns_resolver_set_ns) X(pj_dns_resolver_start_query)                       \
+    X(pj_dns_resolver_destroy)                                                                                    \
     X(pjsua_get_pjsip_endpt) X(pjsua_get_state)
 
 struct host_functions {

@@ -15,6 +15,7 @@ enum {
     PF_NO_ENDPOINT,       /* pjsua has no endpoint, or has not been initialised */
     PF_BAD_LAYOUT,        /* a structure lies otherwise than compiled; pf_problem() says which */
     PF_ALREADY_ATTACHED,
+    PF_NO_RESOLVER,       /* no such DNS resolver of pjsip's, or none any more */
     PF_PJSIP_FAILED       /* a pjsip function failed; pf_status() is its status, pf_problem() its name */
 };
 
@@ -94,6 +95,24 @@ typedef struct pf_counters {
     unsigned long long plans, servers, waiting, outstanding;   /* now */
 } pf_counters;
 
+/* One record of an answer of pjsip's DNS resolver. */
+typedef struct pf_record {
+    char           name[256];
+    char           target[256];        /* SRV, CNAME */
+    unsigned       ttl;
+    unsigned short type, priority, weight, port;
+    unsigned char  ip[16];             /* A: the first four octets, network order; AAAA */
+} pf_record;
+
+typedef struct pf_dns_answer {
+    struct pf_dns_answer *next;
+    unsigned id;
+    int      status;                   /* pj_status_t */
+    int      exists;                   /* 0: NXDOMAIN */
+    int      count;
+    pf_record records[];
+} pf_dns_answer;
+
 /* host.c */
 const char *pf_built_for(void);                                 /* pjproject's version at compile time */
 void *pf_symbol(const char *object, const char *name);          /* NULL object: the main program */
@@ -113,10 +132,16 @@ void pf_read_counters(pf_counters *counters);
 /* probe.c */
 int  pf_probe(const pf_address *server, const char *host);      /* PF_OK: an OPTIONS for host is on its way there */
 
+/* dns.c: pjsip's DNS resolver. No addresses: the one that the application configured. */
+int  pf_dns_open(const char *const *addresses, const unsigned short *ports, int count, int *handle);
+int  pf_dns_ask(int handle, const char *name, int type, unsigned id);      /* PF_OK: the answer comes by the queue */
+
 /* queue.c: to the worker */
 int  pf_event_fd(void);                                         /* readable when there is something to fetch */
 pf_question *pf_next_question(void);                            /* NULL: none; free with pf_free_question() */
 void pf_free_question(pf_question *question);
+pf_dns_answer *pf_next_dns_answer(void);                        /* NULL: none; free with pf_free_dns_answer() */
+void pf_free_dns_answer(pf_dns_answer *answer);
 int  pf_next_outcomes(pf_outcome *outcomes, int size);          /* how many were written */
 
 /* plans.c: from the worker */

@@ -8,12 +8,13 @@
 
 enum { ROOM = 4096 };
 
-/* Guarded by lock: the questions, the ring of outcomes, the descriptor. */
+/* Guarded by lock: the questions, the answers, the ring of outcomes, the descriptor. */
 static struct {
     pthread_mutex_t lock;
     int fd;
     int signalled;
     pf_question *first, **end;
+    pf_dns_answer *answers;             /* newest first: each finds its own question */
     pf_outcome *ring;
     unsigned head, used;
     unsigned long long dropped;
@@ -53,6 +54,7 @@ int queue_open(void)
 void queue_close(void)
 {
     pf_question *question, *next;
+    pf_dns_answer *answer, *next_answer;
 
     pthread_mutex_lock(&queue.lock);
     if (queue.fd >= 0) {
@@ -66,10 +68,16 @@ void queue_close(void)
     question = queue.first;
     queue.first = NULL;
     queue.end = &queue.first;
+    answer = queue.answers;
+    queue.answers = NULL;
     pthread_mutex_unlock(&queue.lock);
     for (; question; question = next) {
         next = question->next;
         free(question);
+    }
+    for (; answer; answer = next_answer) {
+        next_answer = answer->next;
+        free(answer);
     }
 }
 
@@ -85,6 +93,19 @@ void queue_put_question(pf_question *question)
     }
     pthread_mutex_unlock(&queue.lock);
     free(question);
+}
+
+void queue_put_dns_answer(pf_dns_answer *answer)
+{
+    pthread_mutex_lock(&queue.lock);
+    if (queue.fd >= 0) {
+        answer->next = queue.answers;
+        queue.answers = answer;
+        answer = NULL;
+        signal_worker();
+    }
+    pthread_mutex_unlock(&queue.lock);
+    free(answer);
 }
 
 void queue_put_outcome(const pf_outcome *outcome)
@@ -136,6 +157,20 @@ pf_question *pf_next_question(void)
     pthread_mutex_unlock(&queue.lock);
     return question;
 }
+
+pf_dns_answer *pf_next_dns_answer(void)
+{
+    pf_dns_answer *answer;
+
+    pthread_mutex_lock(&queue.lock);
+    answer = queue.answers;
+    if (answer)
+        queue.answers = answer->next;
+    pthread_mutex_unlock(&queue.lock);
+    return answer;
+}
+
+void pf_free_dns_answer(pf_dns_answer *answer) { free(answer); }
 
 void pf_free_question(pf_question *question) { free(question); }
 

@@ -1,5 +1,5 @@
 /*
- * queue.h: what the SIP threads tell the worker: questions, and outcomes in batches.
+ * queue.h: what pjsip's threads tell the worker: questions, outcomes in batches, answers of pjsip's DNS resolver.
  *
  * Any thread may put; only the worker takes. One mutex, held for a few instructions and never together with another.
  */
@@ -13,6 +13,9 @@ void queue_close(void);                             /* drops what nobody has fet
 
 /* Takes ownership of question. */
 void queue_put_question(pf_question *question);
+
+/* Takes ownership of answer. */
+void queue_put_dns_answer(pf_dns_answer *answer);
 
 /* Copies outcome. When the worker is far behind, it is dropped and counted. */
 void queue_put_outcome(const pf_outcome *outcome);

@@ -326,6 +326,8 @@ void resolver_remove(pjsip_endpoint *endpt)
     self.set_aside = NULL;
 }
 
+pj_dns_resolver *resolver_set_aside(void) { return self.set_aside; }
+
 void resolver_return(pjsip_endpoint *endpt, struct waiter *waiter)
 {
     host.pjsip_endpt_resolve(endpt, waiter->pool, &waiter->info, waiter->token, waiter->callback);

@@ -15,6 +15,9 @@ int resolver_install(pjsip_endpoint *endpt);
 /* Puts back what was set aside; questions asked from now on are pjsip's own again. Detaching thread, or the endpoint's end. */
 void resolver_remove(pjsip_endpoint *endpt);
 
+/* The built-in DNS resolver that was set aside, or NULL. Under core.c's lock. */
+pj_dns_resolver *resolver_set_aside(void);
+
 /*
  * Sends a request with no transaction behind it to exactly this server; names in it stay names. Any thread that pjsip knows.
  * Takes over the reference to tdata.

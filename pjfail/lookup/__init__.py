@@ -16,8 +16,18 @@ from __future__ import annotations
 
 from .chain import ChainLookup
 from .dns import DnsLookup
+from .pjsip_dns import PjsipDnsLookup
 from .protocol import Adaptive, Lookup, ServesStale
 from .static import StaticLookup
 from .system import SystemLookup
 
-__all__ = ["Adaptive", "ChainLookup", "DnsLookup", "Lookup", "ServesStale", "StaticLookup", "SystemLookup"]
+__all__ = [
+    "Adaptive",
+    "ChainLookup",
+    "DnsLookup",
+    "Lookup",
+    "PjsipDnsLookup",
+    "ServesStale",
+    "StaticLookup",
+    "SystemLookup",
+]

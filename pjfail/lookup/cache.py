@@ -35,11 +35,11 @@ class _Entry:
 class Cache:
     """A :class:`Resolver` that remembers what another one said. It alone owns what is remembered.
 
-    An answer is kept for its TTL, at least *floor* and at most *ceiling* seconds. Whoever asks in the last fifth of that
-    time asks the other resolver again. Where that one fails, or takes longer than *hurry* seconds, the answer at hand
-    still serves, also for *max_stale* seconds after its TTL; any newer one, "there is none" too, takes its place.
-    A failure without an answer at hand is kept for *floor* seconds, so that a name service in trouble is not asked
-    faster (RFC 9520).
+    An answer is kept for its TTL, at least *floor* and at most *ceiling* seconds. Whoever asks in the last fifth of
+    that time has the other resolver asked again. Where that one fails, or takes longer than *hurry* seconds, the answer
+    at hand still serves, also for *max_stale* seconds after its TTL; any newer one, "there is none" too, takes its
+    place. A failure without an answer at hand is kept for *floor* seconds, so that a name service in trouble is not
+    asked faster (RFC 9520).
 
     The same question asked again while under way is asked once; it runs to its end even when nobody waits for it any
     more. For one asyncio loop at a time. *clock* gives seconds and never runs backwards. *learnt* is called, in the
@@ -121,26 +121,26 @@ class Cache:
         try:
             answer = await self._resolver.resolve(*asked)
         except LookupFailed as failure:
-            entry = self._failed(asked, failure)
-        else:
-            ceiling = self._ceiling if answer else min(self._ceiling, NEGATIVE_CEILING)
-            lifetime = max(self._floor, min(answer.ttl, ceiling))
-            now = self._clock()
-            entry = _Entry(answer, now + REFRESH_AT * lifetime, now + lifetime)
+            return self._put(asked, self._failed(asked, failure))
+        ceiling = self._ceiling if answer else min(self._ceiling, NEGATIVE_CEILING)
+        lifetime = max(self._floor, min(answer.ttl, ceiling))
+        now = self._clock()
+        entry = self._put(asked, _Entry(answer, now + REFRESH_AT * lifetime, now + lifetime))
+        self._learnt()
+        return entry
+
+    def _put(self, asked: Asked, entry: _Entry) -> _Entry:
         self._entries.pop(asked, None)
         self._entries[asked] = entry
         if len(self._entries) > MAX_ENTRIES:
             del self._entries[next(iter(self._entries))]  # the one asked for longest ago
-        if not isinstance(entry.outcome, LookupFailed) and not entry.trouble:
-            self._learnt()
         return entry
 
     def _failed(self, asked: Asked, failure: LookupFailed) -> _Entry:
-        """The answer at hand, where *failure* is for the time being and the answer may still serve; else the failure."""
+        """The answer at hand, where *failure* is temporary and the answer may still serve; else the failure."""
         now = self._clock()
         entry = self._entries.get(asked)
         if entry is not None and failure.temporary and self._serves(entry, now):
-            return replace(
-                entry, ask_at=min(now + RETRY, entry.expires + self._max_stale), trouble=str(failure)
-            )
+            until = entry.expires + self._max_stale
+            return replace(entry, ask_at=min(now + RETRY, until), trouble=str(failure))
         return _Entry(failure, now + self._floor, now + self._floor)

@@ -38,7 +38,7 @@ class ChainLookup:
         Raises :class:`pjfail.LookupFailed`: the first temporary failure where there was one, for who failed might have
         known better than those after it; else what ended the chain; else :class:`pjfail.UnknownTarget`.
         """
-        unknown: list[UnknownTarget] = []
+        unknown: list[LookupFailed] = []
         failed: list[LookupFailed] = []
         for lookup in self._lookups:
             try:
@@ -54,7 +54,7 @@ class ChainLookup:
                 name = type(lookup).__name__
                 log.exception("%s: %s failed; the next lookup is asked", target, name)
                 failed.append(LookupFailed(f"{target}: {name} failed: {error!r}", temporary=True))
-        raise next(iter(failed + unknown), UnknownTarget(f"{target}: no lookup has a candidate"))
+        raise [*failed, *unknown, UnknownTarget(f"{target}: no lookup has a candidate")][0]
 
     def adapt(self, transports: Sequence[Transport], families: Sequence[Family]) -> None:
         """Tells those of the lookups that want to know what the endpoint has (:class:`Adaptive`)."""

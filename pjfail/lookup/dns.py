@@ -5,75 +5,162 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import get_args
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar, get_args
 
-from ..errors import LookupFailed
+from ..errors import LookupFailed, UnknownTarget
 from ..model import TRANSPORTS, Candidate, Target, Transport
 from .cache import Cache
+from .cachefile import CacheFile
+from .hosts import HostsFile
 from .nameservers import NameServer, NameServers, system_nameservers
+from .protocol import TellStale
 from .reachability import has_route
-from .rfc3263 import Client, Family, UseOfNaptr, locate
+from .resolver import Resolver
+from .rfc3263 import Client, Family, NothingThere, UseOfNaptr, locate, name_of
+from .stale import StaleTargets, Witness
+
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
+T = TypeVar("T")
 
 
 class DnsLookup:
     """Finds servers by RFC 3263: NAPTR, SRV, A and AAAA.
 
     *nameservers* are ``"192.0.2.53"``, ``"192.0.2.54:5353"``, ``"[2001:db8::53]:5353"``; None takes those of
-    ``/etc/resolv.conf``. *transports* and *families* are what the client has, in its order of preference. *naptr* "on"
-    asks for NAPTR records where RFC 3263 does, "off" never, "always" also where the URI names a transport.
+    ``/etc/resolv.conf``. *transports* and *families* are what may be used, in the order of preference; None takes what
+    the endpoint has once pjfail is attached, and all of them without an endpoint. *naptr* "on" asks for NAPTR records
+    where RFC 3263 does, "off" never, "always" also where the URI names a transport. *has_route* tells of a numeric
+    address whether packets can reach it; those that cannot stand behind, whatever their family (RFC 6724).
 
     A lookup ends within *timeout* seconds. An answer of the DNS is kept for its TTL, at least *ttl_floor* and at most
-    *ttl_ceiling* seconds of *clock*. A name that goes through more than *cname_limit* CNAMEs (16 at most) is not
-    followed. *has_route* tells of a numeric address whether packets can reach it; those that cannot stand behind.
+    *ttl_ceiling* seconds of *clock*. While the name servers are silent or fail, the last good answer serves for
+    *max_stale* seconds beyond its TTL (RFC 8767; 0 for not at all): its candidates have a TTL of 30 s, and a log line
+    says so once. With *cache_file* the answers are kept in that file too, and found again after a restart.
+
+    Hosts that stand in the file *hosts* have their addresses from there (None: no such file). An international name is
+    asked for as IDNA 2008 writes it. Search domains and multicast DNS are left to the system: a host of one label (with
+    no dot at its end), one in ``.local``, or one of the hosts file, that the name servers do not lead to a server is an
+    :class:`pjfail.UnknownTarget`. A name that goes through more than *cname_limit* CNAMEs (16 at most) is not followed.
 
     Raises :class:`pjfail.BadServer` for a name server that is none, :class:`ValueError` for another argument, and
-    :class:`pjfail.LookupFailed` where the system names no name server.
+    :class:`pjfail.LookupFailed` where the system names no name server. Reads the cache file.
     """
 
     def __init__(
         self,
         nameservers: Sequence[str] | None = None,
         *,
-        transports: Sequence[Transport] = TRANSPORTS,
-        families: Sequence[Family] = ("ipv4", "ipv6"),
+        transports: Sequence[Transport] | None = None,
+        families: Sequence[Family] | None = None,
         naptr: UseOfNaptr = "on",
         timeout: float = 3.0,
         ttl_floor: float = 1.0,
         ttl_ceiling: float = 86400.0,
+        max_stale: float = 86400.0,
+        cache_file: str | Path | None = None,
+        hosts: str | Path | None = "/etc/hosts",
         cname_limit: int = 16,
         clock: Callable[[], float] = time.monotonic,
         has_route: Callable[[str], bool] = has_route,
     ) -> None:
         _check("transports", transports, TRANSPORTS)
-        _check("families", families, get_args(Family))
+        _check("families", families, FAMILIES)
         _check("naptr", [naptr], get_args(UseOfNaptr))
         if timeout <= 0:
             raise ValueError(f"timeout is {timeout}; give the seconds that a lookup may take")
+        if max_stale < 0:
+            raise ValueError(f"max_stale is {max_stale}; give seconds, 0 for no answer beyond its TTL")
         servers = system_nameservers() if nameservers is None else [NameServer.parse(each) for each in nameservers]
         if not servers:
             raise ValueError("nameservers is empty; give at least one, or None for the system's")
         self._timeout = timeout
-        self._client = Client(tuple(transports), tuple(families), naptr, timeout / 3, has_route)
+        self._transports = None if transports is None else tuple(transports)
+        self._families = None if families is None else tuple(families)
+        self._client = Client(
+            self._transports or TRANSPORTS, self._families or FAMILIES, naptr, timeout / 3, has_route
+        )
+        self._file = None if cache_file is None else CacheFile(Path(cache_file))
+        self._stale = StaleTargets()
         # A question ends a little before the lookup does, for its error tells more: who was asked what.
         wire = NameServers(servers, timeout=0.9 * timeout, cname_limit=cname_limit, clock=clock)
-        self._resolver = Cache(wire, floor=ttl_floor, ceiling=ttl_ceiling, clock=clock)
+        self._cache = Cache(
+            wire,
+            floor=ttl_floor,
+            ceiling=ttl_ceiling,
+            max_stale=max_stale,
+            # Three questions follow upon each other: together they take the 1.8 s of RFC 8767 section 5.
+            hurry=timeout / 5,
+            clock=clock,
+            learnt=self._learnt,
+            answers=None if self._file is None else self._file.load(),
+        )
+        self._hosts = None if hosts is None else HostsFile(Path(hosts), self._cache)
+        self._resolver: Resolver = self._hosts or self._cache
 
     async def lookup(self, target: Target) -> list[Candidate]:
         """The candidates of *target*, at least one, by priority; weights are left to whoever uses them.
 
         A numeric host is one candidate, and nothing is asked. Runs in the asyncio loop of the caller, and in one loop
         at a time. Raises :class:`pjfail.LookupFailed`: temporary where name servers were silent or failed, for good
-        where they said that there is no such name or service.
+        where they said that there is no such name or service; :class:`pjfail.UnknownTarget` where the system may know
+        more.
         """
+        witness = Witness(self._resolver)
         try:
             async with asyncio.timeout(self._timeout):
-                return await locate(target, self._resolver, self._client)
+                found = await locate(target, witness, self._client)
         except TimeoutError:
-            reason = f"{target}: the name servers did not give all answers within {self._timeout:g} s"
-            raise LookupFailed(reason, temporary=True) from None
+            failure = LookupFailed(
+                f"{target}: the name servers did not give all answers within {self._timeout:g} s", temporary=True
+            )
+        except LookupFailed as error:
+            failure = error
+        else:
+            self._stale.found(target, witness.stale)
+            return found
+        temporary = failure.temporary or bool(witness.stale)  # an old "there is none" is not the last word
+        if (temporary or isinstance(failure, NothingThere)) and self._system_may_know(target.host):
+            raise UnknownTarget(str(failure), temporary=temporary)
+        raise LookupFailed(str(failure), temporary=temporary)
+
+    def adapt(self, transports: Sequence[Transport], families: Sequence[Family]) -> None:
+        """From now on finds only what an endpoint with *transports* and *families* can use.
+
+        Where the constructor was given an order of preference, what of it the endpoint has; else all that the endpoint
+        has, in the order given here. Nothing given here means that it is not known, and so all. Called by the worker.
+        """
+        self._client = replace(
+            self._client,
+            transports=_in_common(self._transports, transports or TRANSPORTS),
+            families=_in_common(self._families, families or FAMILIES),
+        )
+
+    def on_stale(self, tell: TellStale) -> None:
+        """Has *tell* called, in the loop, with each target that begins to be found by old answers, and the reason."""
+        self._stale.on_stale(tell)
+
+    def _learnt(self) -> None:
+        if self._file is not None:
+            self._file.save_soon(self._cache.answers)
+
+    def _system_may_know(self, host: str) -> bool:
+        """Whether this machine may give *host* a meaning besides the DNS: search domains, mDNS, the hosts file."""
+        *others, last = host.removesuffix(".").split(".")
+        if last == "local" or not (others or host.endswith(".")):
+            return True
+        return self._hosts is not None and self._hosts.lists(name_of(host))
 
 
-def _check(name: str, given: Sequence[str], known: Sequence[str]) -> None:
-    """ValueError unless *given* is some of *known*, each once."""
+def _in_common(preferred: tuple[T, ...] | None, had: Sequence[T]) -> tuple[T, ...]:
+    return tuple(had) if preferred is None else tuple(each for each in preferred if each in had)
+
+
+def _check(name: str, given: Sequence[str] | None, known: Sequence[str]) -> None:
+    """ValueError unless *given* is some of *known*, each once, or None."""
+    if given is None:
+        return
     if isinstance(given, str) or not given or len(set(given)) < len(given) or not set(given) <= set(known):
         raise ValueError(f"{name} {', '.join(given)!r}: choose among {', '.join(known)}, each once")

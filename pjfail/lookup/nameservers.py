@@ -17,6 +17,7 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdatatype
 import dns.resolver
 from dns.name import Name
 
@@ -194,7 +195,10 @@ async def _exchange(server: NameServer, name: Name, kind: Kind, timeout: float) 
     except Exception as error:  # whatever its bytes provoke is this name server's failure, and not the lookup's
         return f"{GARBLED} ({type(error).__name__})"
     records = tuple(chain.answer) if chain.answer is not None else ()
-    return _Reply(Answer(chain.canonical_name, records, float(chain.minimum_ttl)), len(chain.cnames))
+    # RFC 2308 section 5: without a SOA record that there is none is not to be kept.
+    lasts = records or chain.cnames or any(rrset.rdtype == dns.rdatatype.SOA for rrset in response.authority)
+    ttl = float(chain.minimum_ttl) if lasts else 0.0
+    return _Reply(Answer(chain.canonical_name, records, ttl), len(chain.cnames))
 
 
 async def _send(server: NameServer, query: dns.message.Message, timeout: float) -> dns.message.Message:

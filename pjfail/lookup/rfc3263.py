@@ -50,6 +50,10 @@ class Client:
     has_route: Callable[[str], bool]
 
 
+class NothingThere(LookupFailed):
+    """The name service knows neither a SIP service nor an address of the host."""
+
+
 class Service(NamedTuple):
     """A name to ask SRV records of, and the transport these servers speak."""
 
@@ -66,18 +70,21 @@ class Address(NamedTuple):
 
 
 async def locate(target: Target, resolver: Resolver, client: Client) -> list[Candidate]:
-    """The candidates of *target*, at least one, by ascending priority.
+    """The candidates of *target*, at least one, by ascending priority, each server once: in its first place.
 
     The addresses of one SRV record are adjacent. Where several sets of SRV records serve (one a transport, or several
     NAPTR records of one order) each set follows the one before it as a whole, its priorities raised above that one's:
-    RFC 3263 does not merge them. Raises :class:`pjfail.LookupFailed`, temporary where a name service failed.
+    RFC 3263 does not merge them. Raises :class:`pjfail.LookupFailed`, temporary where a name service failed, and
+    :class:`NothingThere`.
     """
+    if not (client.transports and client.families):
+        raise LookupFailed(f"{target}: the lookup may use no transport, or no kind of address, that the endpoint has")
     transports = _usable_transports(target, client.transports)
     fallback: Transport = "udp" if "udp" in transports else transports[0]  # section 4.1: UDP for sip
     if target.is_numeric:
         server = Server(target.host, target.port or DEFAULT_PORT[fallback], fallback)
         return [Candidate(server, target.host, ttl=NUMERIC_TTL)]
-    host = _name_of(target.host)
+    host = name_of(target.host)
     if target.ipv6:
         client = replace(client, families=("ipv6",))
     if target.port:
@@ -91,7 +98,7 @@ async def locate(target: Target, resolver: Resolver, client: Client) -> list[Can
     if not services:
         services = [Service(_under(SERVICE_LABELS[each], host), each, NUMERIC_TTL) for each in transports]
     found = await _by_services(target, services, resolver, client)
-    return found or await _by_host(target, host, fallback, resolver, client)
+    return _once(found) or await _by_host(target, host, fallback, resolver, client)
 
 
 def _usable_transports(target: Target, transports: tuple[Transport, ...]) -> tuple[Transport, ...]:
@@ -104,9 +111,10 @@ def _usable_transports(target: Target, transports: tuple[Transport, ...]) -> tup
     return (wanted,)
 
 
-def _name_of(host: str) -> Name:
+def name_of(host: str) -> Name:
+    """*host* as a DNS name, an international one in ASCII (IDNA 2008). Raises :class:`pjfail.LookupFailed`."""
     try:
-        return dns.name.from_text(host)
+        return dns.name.from_text(host, idna_codec=dns.name.IDNA_2008_Practical)
     except (dns.exception.DNSException, UnicodeError) as error:
         raise LookupFailed(f"{host!r} is no DNS name: {error}") from None
 
@@ -241,8 +249,17 @@ async def _by_host(
     addresses = await _addresses(host, resolver, client)
     if not addresses:
         sought = "address" if target.port else "SRV record and no address"
-        raise LookupFailed(f"{target}: {_text(host)} has no {sought}")
-    return [Candidate(Server(address.text, port, transport), _text(host), ttl=address.ttl) for address in addresses]
+        raise NothingThere(f"{target}: {_text(host)} has no {sought}")
+    name = _text(host)
+    return _once(Candidate(Server(address.text, port, transport), name, ttl=address.ttl) for address in addresses)
+
+
+def _once(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Each server in its first place."""
+    first: dict[Server, Candidate] = {}
+    for candidate in candidates:
+        first.setdefault(candidate.server, candidate)
+    return list(first.values())
 
 
 async def _addresses(host: Name, resolver: Resolver, client: Client) -> list[Address]:

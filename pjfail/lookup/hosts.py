@@ -1,0 +1,79 @@
+"""The hosts file in front of a resolver."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+
+import dns.rdata
+from dns.name import Name
+from dns.rdata import Rdata
+
+from .resolver import Answer, Kind, Resolver
+
+TTL = 60.0  # of what stands in the file, which does not say
+
+
+class HostsFile:
+    """A :class:`Resolver` that answers for the addresses of the hosts in the file at *path*, else asks *resolver*.
+
+    As with the system's own resolver, a listed host has the listed addresses alone: one that is listed with IPv4 has no
+    IPv6 address. SRV and NAPTR records are never in the file. A file that has changed is read again when it is needed
+    next; one that is not there lists nothing.
+    """
+
+    def __init__(self, path: Path, resolver: Resolver) -> None:
+        self._path = path
+        self._resolver = resolver
+        self._read: tuple[int, int, int] | None = None
+        self._table: dict[str, list[str]] = {}
+
+    async def resolve(self, name: Name, kind: Kind) -> Answer:
+        """As :meth:`Resolver.resolve`."""
+        listed = self._addresses(name) if kind in ("A", "AAAA") else None
+        if listed is None:
+            return await self._resolver.resolve(name, kind)
+        return Answer(name, _records(listed, kind), TTL)
+
+    def lists(self, name: Name) -> bool:
+        """Whether *name* stands in the file."""
+        return self._addresses(name) is not None
+
+    def _addresses(self, name: Name) -> list[str] | None:
+        try:
+            stat = os.stat(self._path)
+            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if version != self._read:
+                self._table = parse(self._path.read_text("utf-8", "replace"))
+                self._read = version
+        except OSError:
+            self._table, self._read = {}, None
+        return self._table.get(_key(name.to_text()))
+
+
+def parse(text: str) -> dict[str, list[str]]:
+    """The addresses of each host, in the order of the lines; as hosts(5)."""
+    table: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        address, *hosts = line.partition("#")[0].split() or [""]
+        for host in hosts:
+            table.setdefault(_key(host), []).append(address)
+    return table
+
+
+def _key(host: str) -> str:
+    return host.rstrip(".").lower()
+
+
+def _records(addresses: list[str], kind: Kind) -> tuple[Rdata, ...]:
+    """Those of *addresses* that records of *kind* can hold; others (a typing error, one with a scope) do not count."""
+    records = []
+    for address in addresses:
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            continue
+        if "%" not in address and (parsed.version == 4) is (kind == "A"):
+            records.append(dns.rdata.from_text("IN", kind, str(parsed)))
+    return tuple(records)
