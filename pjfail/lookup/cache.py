@@ -143,4 +143,5 @@ class Cache:
         if entry is not None and failure.temporary and self._serves(entry, now):
             until = entry.expires + self._max_stale
             return replace(entry, ask_at=min(now + RETRY, until), trouble=str(failure))
-        return _Entry(failure, now + self._floor, now + self._floor)
+        bare = LookupFailed(str(failure), temporary=failure.temporary)  # its traceback would keep all its frames
+        return _Entry(bare, now + self._floor, now + self._floor)

@@ -146,4 +146,4 @@ def _rdata(record: bridge.DnsRecord) -> Rdata:
         text = f"{record.priority} {record.weight} {record.port} {record.target or '.'}"
     else:
         text = record.address
-    return dns.rdata.from_text(IN, RdataType.make(record.type), text, origin=dns.name.root)
+    return dns.rdata.from_text(IN, RdataType.make(record.type), text, origin=dns.name.root, relativize=False)
