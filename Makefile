@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PJPROJECT_DIR ?=
+SANITIZERS ?= address thread
 
 tree := $(or $(PJPROJECT_DIR),third_party/pjproject/src)
 python := $(VENV)/bin/python
@@ -24,12 +25,14 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test bench lint clean distclean again build-packages test-packages pjproject
+.PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
+.PHONY: pjproject
 
 help:
 	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
 	@echo 'make demo       the same program twice, stock pjsip and pjfail, while its SIP server falls silent'
 	@echo 'make test       lint, then all tests'
+	@echo 'make sanitize   life and failover tests on a C core built with the address and thread sanitizers, ten minutes'
 	@echo 'make bench      the figures of the bench, as a table and in bench/out/bench.json'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make clean      removes what was built here; the pjproject tree stays'
@@ -37,6 +40,7 @@ help:
 	@echo
 	@echo 'PJPROJECT_DIR=  a pjproject tree of your own (now: $(tree))'
 	@echo 'VENV=           another folder for the virtual environment (now: $(VENV))'
+	@echo 'SANITIZERS=     which of them make sanitize uses (now: $(SANITIZERS))'
 	@echo 'PYTHON=         the Python to make it with, 3.11 or later (now: $(PYTHON))'
 
 setup: $(done)/pjfail
@@ -48,6 +52,14 @@ demo: setup $(done)/demo
 
 test: setup test-packages lint $(done)/test
 	@$(python) -m pytest tests/unit tests/integration tests/e2e
+
+# Both have their say, whatever the first one finds.
+sanitized := $(addprefix tests/integration/test_,life.py failover.py core_regressions.py pjsip_dns.py)
+sanitize: setup sanitize-packages $(done)/test
+	@failed=; for kind in $(SANITIZERS); do \
+	    tools/sanitize.sh '$(python)' '$(tree)' $$kind $(sanitized) || failed="$$failed $$kind"; \
+	done; \
+	if [ "$$failed" ]; then echo "sanitize: FAILED:$$failed"; exit 1; else echo 'sanitize: passed: $(SANITIZERS)'; fi
 
 bench: setup
 	@$(python) -m bench
@@ -74,6 +86,9 @@ build-packages:
 
 test-packages:
 	@tools/system-packages.sh test '$(PYTHON)'
+
+sanitize-packages:
+	@tools/system-packages.sh sanitize '$(PYTHON)'
 
 pjproject: | build-packages
 ifeq ($(PJPROJECT_DIR),)

@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from random import Random
@@ -144,6 +145,8 @@ class Worker:
         except FutureTimeout:
             future.cancel()
             raise LookupFailed(f"{target}: no answer within {timeout:g} s", temporary=True) from None
+        except CancelledError:
+            raise NotAttached("pjfail has been detached") from None
 
     def call(self, function: Callable[[], T], timeout: float = 5.0) -> T:
         """Runs *function* on the worker and returns what it returns."""
@@ -201,8 +204,11 @@ class Worker:
             os.close(descriptor)
 
     def _fetch(self) -> None:
-        """Takes what the SIP threads have left, outcomes before the questions whose plans they bear on."""
-        if not bridge.attached():
+        """Takes what the SIP threads have left, outcomes before the questions whose plans they bear on.
+
+        Nothing once stopped: a worker that was held up longer than a detach waits could take what is the next one's.
+        """
+        if self._stopping or not bridge.attached():
             if not self._stopping:
                 log.info("pjfail is detached: the endpoint has ended")
                 self._give_up()
@@ -240,9 +246,17 @@ class Worker:
         if answered and self._asked.get(target) is task:
             del self._asked[target]  # else a crash took it down, and it is asked again
 
+    async def _find(self, target: Target) -> tuple[Candidate, ...]:
+        """What the lookup finds; cancelled, whatever it finds, when it comes after the end."""
+        try:
+            return tuple(await asyncio.wait_for(self._lookup.lookup(target), LOOKUP_LIMIT))
+        finally:
+            if self._stopping:
+                raise asyncio.CancelledError
+
     async def _look_up(self, target: Target) -> Plan:
         try:
-            candidates = tuple(await asyncio.wait_for(self._lookup.lookup(target), LOOKUP_LIMIT))
+            candidates = await self._find(target)
             if not candidates:
                 raise LookupFailed(f"{target}: the lookup returned no candidates")
             return self._learn(target, candidates)
@@ -294,7 +308,8 @@ class Worker:
         return plan
 
     def _publish(self, known: _Known) -> None:
-        bridge.publish(known.plan, known.refresh_at, known.servers - set(known.plan.servers))
+        if not self._stopping:  # else it could be the next worker's target
+            bridge.publish(known.plan, known.refresh_at, known.servers - set(known.plan.servers))
 
     def _make(self, target: Target, candidates: Sequence[Candidate], valid_until: float) -> Plan:
         now = time.monotonic()

@@ -1,6 +1,6 @@
 #!/bin/sh
-# system-packages.sh build|test PYTHON: finds what building pjfail with that Python needs of this machine, or what
-# its tests need too. Missing Debian packages are installed where that is allowed (root, or sudo without a password);
+# system-packages.sh build|test|sanitize PYTHON: finds what building pjfail with that Python needs of this machine, or what
+# its tests, or its tests with gcc's sanitizers, need too. Missing Debian packages are installed where that is allowed (root, or sudo without a password);
 # otherwise this prints the line to run, and stops.
 set -eu
 
@@ -10,7 +10,7 @@ PATH=$PATH:/usr/sbin:/sbin
 say() { printf 'packages: %s\n' "$*"; }
 die() { printf 'packages: %s\n' "$*" >&2; exit 1; }
 
-[ $# -eq 2 ] || die "usage: system-packages.sh build|test PYTHON"
+[ $# -eq 2 ] || die "usage: system-packages.sh build|test|sanitize PYTHON"
 purpose=$1
 python=$2
 
@@ -56,6 +56,14 @@ look() {
     need xz xz-utils
     [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
     need_python
+    if [ "$purpose" = sanitize ]; then
+        need ip iproute2
+        # They come with gcc's own headers; without gcc it brings them along.
+        for runtime in libasan.so libubsan.so libtsan.so; do
+            ! command -v gcc >/dev/null 2>&1 || [ -e "$(gcc -print-file-name=$runtime)" ] ||
+                missing="$missing libgcc-$(gcc -dumpversion)-dev"
+        done
+    fi
     [ "$purpose" = test ] || return 0
     need kamailio kamailio
     [ -n "$(find /usr/lib -path '*/kamailio/modules/tls.so' 2>/dev/null)" ] || missing="$missing kamailio-tls-modules"

@@ -28,8 +28,15 @@ enum { TICK_MS = 100 };
 /* How long a detach waits for pjsip to let go of our module; it goes on by itself when called from a SIP callback. */
 #define LETTING_GO 2.0
 
+/* How long an attach waits for pjsip to take our module: in a SIP callback it would wait for itself. */
+#define TAKING_IN 5.0
+
 /* How long an attach waits for a free key of pjsip's ioqueue. */
 #define KEY_TIME 1.0
+
+/* How many of our keys may be on their way back at once, each for this long: with none left pjsip aborts the program. */
+enum { MOST_KEYS = 8 };
+#define KEY_REST 0.6
 
 /* Guarded by lock, unless said otherwise. */
 static struct {
@@ -41,6 +48,8 @@ static struct {
     pj_ioqueue_key_t *key;          /* of the socket that wakes the polling thread; its memory is pool's */
     pj_ioqueue_op_key_t receiving;  /* the polling thread's */
     char received[8];
+    double key_gone[MOST_KEYS];     /* when the last keys were let go, a ring */
+    unsigned keys_gone;
     pthread_mutex_t wake_lock;
     int wake_socket;                /* guarded by wake_lock */
     pthread_t ticker;
@@ -48,10 +57,13 @@ static struct {
     pthread_cond_t tick_end;
     int ticking;
     _Atomic pjsip_tp_state_callback chained;    /* SIP threads read it */
-    pthread_mutex_t module_lock;    /* guards module_busy, never taken with another */
-    int module_busy;                /* being unregistered by a thread of its own */
+    pthread_mutex_t module_lock;    /* guards what follows; nothing is taken inside */
+    int module_busy;                /* being registered or unregistered by a thread of its own */
+    int module_given_up;            /* the attach that wanted it registered is over */
+    pj_status_t module_status;      /* of registering it */
+    unsigned users;                 /* threads inside core_with_endpoint() */
 } self = {
-    /* Recursive: what an application does in a callback that a probe's sending causes may be a detach. */
+    /* Recursive: what an application does in a callback that a detach's answers cause may be an attach. */
     .lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP,
     .wake_lock = PTHREAD_MUTEX_INITIALIZER,
     .wake_socket = -1,
@@ -84,21 +96,25 @@ static void on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_s
 
     if (!core_attached() || core_is_foreign())
         return;
-    if (received >= 0)
-        host.pj_ioqueue_recv(key, operation, self.received, &size, PJ_IOQUEUE_ALWAYS_ASYNC);
+    /* Threads that poll side by side are told of one wake-up together; who finds nothing more must listen again too. */
+    (void)received;
+    host.pj_ioqueue_recv(key, operation, self.received, &size, PJ_IOQUEUE_ALWAYS_ASYNC);
     now = host_now();
     questions_tick(now);
     observer_tick(now);
 }
 
-/* A key that was let go is free again only half a second later, and an ioqueue has few: wait for one. */
+/* A key that was let go is free again only half a second later, and an ioqueue has few: leave it some, and wait for one. */
 static pj_status_t register_socket(pjsip_endpoint *endpt, int socket)
 {
     static const pj_ioqueue_callback callback = { .on_read_complete = &on_woken };
     const struct timespec pause = { 0, 20000000 };
-    double until = host_now() + KEY_TIME;
+    double until;
     pj_status_t status;
 
+    while (self.keys_gone >= MOST_KEYS && host_now() < self.key_gone[self.keys_gone % MOST_KEYS] + KEY_REST)
+        nanosleep(&pause, NULL);
+    until = host_now() + KEY_TIME;
     for (;;) {
         status = host.pj_ioqueue_register_sock(self.pool, host.pjsip_endpt_get_ioqueue(endpt), socket, NULL, &callback,
                                                &self.key);
@@ -140,6 +156,7 @@ static void close_wake(pjsip_endpoint *endpt)
     self.wake_socket = -1;
     pthread_mutex_unlock(&self.wake_lock);
     host.pj_ioqueue_unregister(self.key);   /* closes its socket */
+    self.key_gone[self.keys_gone++ % MOST_KEYS] = host_now();
     host.pjsip_endpt_release_pool(endpt, self.pool);
 }
 
@@ -222,6 +239,7 @@ static pj_status_t on_stop(void)
     if (core_attached())
         detach(1);
     pthread_mutex_unlock(&self.lock);
+    core_settle();
     return PJ_SUCCESS;
 }
 
@@ -230,59 +248,141 @@ static pjsip_module module = {
     NULL, NULL, &on_stop, NULL, NULL, &on_rx_response, &on_tx_request, NULL, NULL,
 };
 
-static void *unregister_module(void *endpt)
+static void module_is_done(void)
 {
-    host_register_thread();
-    unregistering = 1;
-    host.pjsip_endpt_unregister_module(endpt, &module);
-    unregistering = 0;
     pthread_mutex_lock(&self.module_lock);
     self.module_busy = 0;
     pthread_mutex_unlock(&self.module_lock);
+}
+
+static void unregister(pjsip_endpoint *endpt)
+{
+    unregistering = 1;
+    host.pjsip_endpt_unregister_module(endpt, &module);
+    unregistering = 0;
+    module_is_done();
+}
+
+static int has_users(void)
+{
+    int users;
+
+    pthread_mutex_lock(&self.module_lock);
+    users = self.users != 0;
+    pthread_mutex_unlock(&self.module_lock);
+    return users;
+}
+
+/* Until the last user is gone the module stays, and does nothing but hear of the endpoint's end, which waits then. */
+static void *unregister_module(void *endpt)
+{
+    const struct timespec pause = { 0, 2000000 };
+
+    host_register_thread();
+    while (has_users())
+        nanosleep(&pause, NULL);
+    unregister(endpt);
     return NULL;
 }
 
-static int module_is_busy(void)
+static void *register_module(void *endpt)
+{
+    pj_status_t status;
+    int given_up;
+
+    host_register_thread();
+    status = host.pjsip_endpt_register_module(endpt, &module);
+    pthread_mutex_lock(&self.module_lock);
+    given_up = self.module_given_up;
+    self.module_status = status;
+    if (!given_up)
+        self.module_busy = 0;
+    pthread_mutex_unlock(&self.module_lock);
+    if (given_up && status == PJ_SUCCESS)
+        unregister(endpt);
+    else if (given_up)
+        module_is_done();
+    return NULL;
+}
+
+/* Whether a thread of ours is still about its work with the module or, inside core_with_endpoint(), with the endpoint. */
+static int is_busy(void)
 {
     int busy;
 
     pthread_mutex_lock(&self.module_lock);
-    busy = self.module_busy;
+    busy = self.module_busy || self.users;
     pthread_mutex_unlock(&self.module_lock);
     return busy;
 }
 
-/* Waits until pjsip has let go of the module. 0: it has not in that time. */
-static int module_is_free(double seconds)
+/* Waits until pjsip has let go of the module, and we of the endpoint. 0: not in that time. */
+static int is_free(double seconds)
 {
     const struct timespec pause = { 0, 2000000 };
     double until = host_now() + seconds;
 
-    while (module_is_busy() && host_now() < until)
+    while (is_busy() && host_now() < until)
         nanosleep(&pause, NULL);
-    return !module_is_busy();
+    return !is_busy();
+}
+
+void core_settle(void)
+{
+    if (!core_is_foreign())
+        is_free(LETTING_GO);
 }
 
 /*
- * Unregistering waits until no thread is inside any module. The caller may itself be inside one (a detach from
- * onRegState()), so a thread of its own does it.
+ * Both wait until no thread is inside any module. The caller may itself be inside one (a detach from onRegState()), so a
+ * thread of its own does it.
  */
-static void let_go_of_module(pjsip_endpoint *endpt)
+static int start_on_module(void *(*work)(void *endpt), pjsip_endpoint *endpt)
 {
     pthread_t thread;
 
     pthread_mutex_lock(&self.module_lock);
     self.module_busy = 1;
+    self.module_given_up = 0;
     pthread_mutex_unlock(&self.module_lock);
-    if (pthread_create(&thread, NULL, &unregister_module, endpt) != 0) {
-        unregister_module(endpt);
-        return;
-    }
+    if (pthread_create(&thread, NULL, work, endpt) != 0)
+        return 0;
     pthread_detach(thread);
-    module_is_free(LETTING_GO);
+    return 1;
+}
+
+static void let_go_of_module(pjsip_endpoint *endpt)
+{
+    if (start_on_module(&unregister_module, endpt))
+        is_free(LETTING_GO);
+    else
+        unregister(endpt);
+}
+
+static pj_status_t take_in_module(pjsip_endpoint *endpt)
+{
+    pj_status_t status;
+
+    if (!start_on_module(&register_module, endpt)) {
+        module_is_done();
+        return PJ_ENOMEM;
+    }
+    is_free(TAKING_IN);
+    pthread_mutex_lock(&self.module_lock);
+    self.module_given_up = self.module_busy;
+    status = self.module_busy ? PJ_EBUSY : self.module_status;
+    pthread_mutex_unlock(&self.module_lock);
+    return status;
 }
 
 /* --- the transport state callback -------------------------------------------------------------------------------- */
+
+/* An event that this thread is telling, and the one in whose telling it happened. */
+struct event {
+    const struct event *around;
+    const pjsip_transport *transport;
+    pjsip_transport_state state;
+};
 
 /*
  * pjsip has one slot for it, which pjsua uses, and chains as we do: a pjsua that creates a transport after us puts
@@ -291,17 +391,20 @@ static void let_go_of_module(pjsip_endpoint *endpt)
 static void on_transport_state(pjsip_transport *transport, pjsip_transport_state state,
                                const pjsip_transport_state_info *info)
 {
-    static __thread int inside;
+    static __thread const struct event *inside;
+    const struct event here = { inside, transport, state }, *event;
     pjsip_tp_state_callback chained = atomic_load(&self.chained);
 
-    if (inside)
-        return;
-    inside = 1;
+    /* Another event within an event is none of that circle: pjsua shuts down what has disconnected. */
+    for (event = here.around; event; event = event->around)
+        if (event->transport == transport && event->state == state)
+            return;
+    inside = &here;
     if (core_attached() && !core_is_foreign())
         observer_on_transport_state(transport, state, info);
     if (chained && host.pjsip_tpmgr_get_state_cb(transport->tpmgr) != chained)
         chained(transport, state, info);
-    inside = 0;
+    inside = here.around;
 }
 
 static void chain_state_callback(pjsip_endpoint *endpt)
@@ -338,14 +441,17 @@ static int plug_in(pjsip_endpoint *endpt, double deadline)
         queue_close();
         return result;
     }
-    status = start_ticking() ? host.pjsip_endpt_register_module(endpt, &module) : PJ_ENOMEM;
+    status = start_ticking() ? take_in_module(endpt) : PJ_ENOMEM;
     if (status != PJ_SUCCESS) {
         if (self.ticking)
             stop_ticking();
         close_wake(endpt);
         queue_close();
-        return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_register_module() (PJSIP_MAX_MODULE)");
+        return host_problem(PF_PJSIP_FAILED, status, status == PJ_EBUSY
+                                ? "pjsip_endpt_register_module() (attaching from a callback of pjsip's?)"
+                                : "pjsip_endpt_register_module() (PJSIP_MAX_MODULE)");
     }
+    plans_clear();              /* of what a late publish of the last attachment may have left */
     questions_open(deadline, &wake);
     self.endpt = endpt;
     atomic_store(&self.attached, 1);
@@ -365,8 +471,11 @@ int pf_attach(double deadline)
         pthread_atfork(NULL, NULL, &mark_foreign);
     if (core_is_foreign())
         return PF_NO_ENDPOINT;
-    if (core_attached() || !module_is_free(LETTING_GO))
+    if (core_attached())
         return PF_ALREADY_ATTACHED;
+    if (!is_free(LETTING_GO))
+        return host_problem(PF_PJSIP_FAILED, PJ_EBUSY,
+                            "the end of the last attachment (still waited for by a callback of pjsip's?)");
     host_register_thread();
     pthread_mutex_lock(&self.lock);
     result = core_attached() ? PF_ALREADY_ATTACHED : plug_in(host.pjsua_get_pjsip_endpt(), deadline);
@@ -417,16 +526,27 @@ void pf_detach(void)
 
 int core_with_endpoint(int (*work)(pjsip_endpoint *endpt, void *argument), void *argument)
 {
-    int result = PF_NO_ENDPOINT;
+    pjsip_endpoint *endpt = NULL;
+    int result;
 
     if (core_is_foreign())
-        return result;
+        return PF_NO_ENDPOINT;
     pthread_mutex_lock(&self.lock);
     if (core_attached()) {
-        host_register_thread();
-        result = work(self.endpt, argument);
+        endpt = self.endpt;
+        pthread_mutex_lock(&self.module_lock);
+        self.users++;
+        pthread_mutex_unlock(&self.module_lock);
     }
     pthread_mutex_unlock(&self.lock);
+    if (!endpt)
+        return PF_NO_ENDPOINT;
+    /* Without self.lock: work takes pjsip's locks, and who holds one of those (an application's callback) may detach. */
+    host_register_thread();
+    result = work(endpt, argument);
+    pthread_mutex_lock(&self.module_lock);
+    self.users--;
+    pthread_mutex_unlock(&self.module_lock);
     return result;
 }
 
@@ -435,6 +555,8 @@ int pf_attached(void) { return core_attached() && !core_is_foreign(); }
 void pf_read_counters(pf_counters *counters)
 {
     memset(counters, 0, sizeof *counters);
+    if (core_is_foreign())      /* a lock may be held by a thread that a forked child has not got */
+        return;
     questions_count(counters);
     plans_count(&counters->plans, &counters->servers);
     counters->dropped = queue_dropped();

@@ -8,8 +8,14 @@
 
 int core_attached(void);
 
-/* Runs work with the endpoint, which cannot go away meanwhile; PF_NO_ENDPOINT when detached. No SIP thread, lest it wait. */
+/*
+ * Runs work with the endpoint, whose end waits for that; PF_NO_ENDPOINT when detached. No lock of ours is held, so a detach
+ * may come meanwhile. No SIP thread, lest it wait.
+ */
 int core_with_endpoint(int (*work)(pjsip_endpoint *endpt, void *argument), void *argument);
+
+/* The endpoint's end: waits for threads of ours that are still at work with it, two seconds at the most. */
+void core_settle(void);
 
 /* Whether this is a forked child of the process that attached. No lock. */
 int core_is_foreign(void);

@@ -1,8 +1,8 @@
 /*
  * dns.c: questions of the worker's to pjsip's DNS resolver, answers into the queue.
  *
- * A question is asked on the worker, under core.c's lock. Its answer comes on pjsip's polling thread, or on the worker
- * itself when the resolver has it in its cache; nothing of ours is locked then.
+ * A question is asked on the worker. Its answer comes on pjsip's polling thread, or on the worker itself when the
+ * resolver has it in its cache; it goes into the queue, whose lock may be taken inside ours.
  */
 #include "dns.h"
 
@@ -11,17 +11,19 @@
 #include "queue.h"
 #include "resolver.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MOST_RESOLVERS = 8 };
 
-/* Guarded by core.c's lock. */
+/* Guarded by lock, which a detach takes too: no resolver ends while it is being asked. */
 static struct {
+    pthread_mutex_t lock;
     pj_dns_resolver *resolvers[MOST_RESOLVERS];
     int count;
     int first;                  /* the handle of the first: handles of an earlier attach are never given out again */
-} self = { .first = 1 };
+} self = { .lock = PTHREAD_MUTEX_INITIALIZER, .first = 1 };
 
 static void copy_name(char *name, size_t size, const pj_str_t *from)
 {
@@ -91,14 +93,14 @@ static int open_resolver(pjsip_endpoint *endpt, void *argument)
     pj_uint16_t ports[PJ_DNS_RESOLVER_MAX_NS];
     pj_dns_resolver *resolver;
     pj_status_t status;
-    int i;
+    int i, kept;
 
     if (!opening->count) {
         opening->handle = 0;
         return resolver_set_aside() ? PF_OK : PF_NO_RESOLVER;
     }
-    if (self.count == MOST_RESOLVERS || opening->count > PJ_DNS_RESOLVER_MAX_NS)
-        return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "a DNS resolver of pjsip's");
+    if (opening->count > PJ_DNS_RESOLVER_MAX_NS)
+        return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "pj_dns_resolver_set_ns()");
     for (i = 0; i < opening->count; i++) {
         servers[i].ptr = (char *)opening->addresses[i];
         servers[i].slen = (pj_ssize_t)strlen(opening->addresses[i]);
@@ -112,9 +114,17 @@ static int open_resolver(pjsip_endpoint *endpt, void *argument)
         host.pj_dns_resolver_destroy(resolver, PJ_FALSE);
         return host_problem(PF_PJSIP_FAILED, status, "pj_dns_resolver_set_ns()");
     }
-    opening->handle = self.first + self.count;
-    self.resolvers[self.count++] = resolver;
-    return PF_OK;
+    pthread_mutex_lock(&self.lock);
+    kept = self.count < MOST_RESOLVERS && core_attached();
+    if (kept) {
+        opening->handle = self.first + self.count;
+        self.resolvers[self.count++] = resolver;
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (kept)
+        return PF_OK;
+    host.pj_dns_resolver_destroy(resolver, PJ_FALSE);
+    return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "one more DNS resolver of pjsip's");
 }
 
 int pf_dns_open(const char *const *addresses, const unsigned short *ports, int count, int *handle)
@@ -138,17 +148,20 @@ static int ask(pjsip_endpoint *endpt, void *argument)
     const struct asking *asking = argument;
     pj_dns_resolver *resolver = NULL;
     pj_str_t name = { (char *)asking->name, (pj_ssize_t)strlen(asking->name) };
-    pj_status_t status;
+    pj_status_t status = PJ_SUCCESS;
 
     (void)endpt;
+    pthread_mutex_lock(&self.lock);
     if (!asking->handle)
         resolver = resolver_set_aside();
     else if (asking->handle >= self.first && asking->handle < self.first + self.count)
         resolver = self.resolvers[asking->handle - self.first];
+    if (resolver)
+        status = host.pj_dns_resolver_start_query(resolver, &name, asking->type, 0, &on_answer,
+                                                  (void *)(uintptr_t)asking->id, NULL);
+    pthread_mutex_unlock(&self.lock);
     if (!resolver)
         return PF_NO_RESOLVER;
-    status = host.pj_dns_resolver_start_query(resolver, &name, asking->type, 0, &on_answer,
-                                              (void *)(uintptr_t)asking->id, NULL);
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pj_dns_resolver_start_query()");
 }
 
@@ -161,7 +174,9 @@ int pf_dns_ask(int handle, const char *name, int type, unsigned id)
 
 void dns_close(void)
 {
+    pthread_mutex_lock(&self.lock);
     self.first += self.count;
     while (self.count)
         host.pj_dns_resolver_destroy(self.resolvers[--self.count], PJ_TRUE);
+    pthread_mutex_unlock(&self.lock);
 }

@@ -5,7 +5,7 @@
 #ifndef PJFAIL_DNS_H
 #define PJFAIL_DNS_H
 
-/* Ends our resolvers; what was asked of them is answered with an error. Under core.c's lock. */
+/* Ends our resolvers; what was asked of them is answered with an error. After core_attached() has gone to 0. */
 void dns_close(void);
 
 #endif

@@ -17,8 +17,9 @@
 
 struct host_functions host;
 
-static char problem[256];
-static int problem_status;
+/* Of the thread that asks: the worker's probes fail at any time. */
+static __thread char problem[256];
+static __thread int problem_status;
 
 int host_problem(int result, pj_status_t status, const char *format, ...)
 {

@@ -36,7 +36,7 @@ extern struct host_functions host;
 /* Makes the calling thread one that pjlib knows; every pj function wants that. */
 void host_register_thread(void);
 
-/* Keeps what failed for pf_problem() and pf_status(), and returns result. Under the caller's attach lock. */
+/* Keeps what failed for this thread's pf_problem() and pf_status(), and returns result. */
 int host_problem(int result, pj_status_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* CLOCK_MONOTONIC in seconds. */

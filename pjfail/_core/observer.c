@@ -175,7 +175,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
             request->sent_at = host_now();
             request->sends = 1;
             request->answered = request->noted = 0;
-            request->probe = (unsigned char)resolver_is_sending_to();
+            request->probe = (unsigned char)resolver_is_sending_to(tdata);
             copy_method(request->method, &method->name);
             make_newest(request);
             if (server.transport != PF_UDP)

@@ -1,7 +1,7 @@
 /*
  * probe.c: asks one server with an OPTIONS whether it is alive. The observer sees the answer, and keeps it from the application.
  *
- * Called by Python's worker; holds core.c's lock, so that the endpoint stays.
+ * Called by Python's worker; core.c has the endpoint's end wait for it.
  */
 #include "core.h"
 #include "pjfail.h"

@@ -13,6 +13,7 @@
 
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,8 +26,8 @@ static struct {
     pjsip_endpoint *endpt;
     pj_pool_t *pool;
     pjsip_resolver_t *stock;
-    pj_dns_resolver *set_aside;
-    pjsip_resolver_callback *send_callback;     /* that of pjsip's own sends, whose token is a pjsip_send_state */
+    _Atomic(pj_dns_resolver *) set_aside;       /* the worker asks for it too */
+    _Atomic(pjsip_resolver_callback *) send_callback;   /* that of pjsip's own sends, whose token is a pjsip_send_state */
 } self;
 
 /* While a thread learns send_callback, its own question is kept here and refused. */
@@ -37,8 +38,9 @@ struct lesson {
 };
 static __thread struct lesson *learning;
 
-/* While a thread sends to one server and no other. */
+/* While a thread sends a request to one server and no other: the requests of an application's callback meanwhile go their way. */
 static __thread const pf_address *only_server;
+static __thread const pjsip_tx_data *only_request;
 
 static int is_numeric(const pj_str_t *host)
 {
@@ -79,7 +81,7 @@ static pjsip_msg *request_of(pj_pool_t *pool, void *token, pjsip_resolver_callba
 {
     pjsip_tx_data *tdata;
 
-    if (callback != self.send_callback)
+    if (callback != atomic_load_explicit(&self.send_callback, memory_order_relaxed))
         return NULL;
     tdata = ((pjsip_send_state *)token)->tdata;
     return tdata_pool(tdata) == pool && tdata_msg(tdata)->type == PJSIP_REQUEST_MSG ? tdata_msg(tdata) : NULL;
@@ -89,7 +91,8 @@ static void copy_text(char *text, size_t size, const pj_str_t *from)
 {
     size_t length = from->slen < 0 ? 0 : (size_t)from->slen < size ? (size_t)from->slen : size - 1;
 
-    memcpy(text, from->ptr, length);
+    if (length)                 /* without one ptr may be NULL */
+        memcpy(text, from->ptr, length);
     text[length] = '\0';
 }
 
@@ -169,7 +172,8 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
         callback(PJ_ERESOLVE, token, NULL);
         return;
     }
-    if (only_server) {
+    if (only_server && callback == atomic_load_explicit(&self.send_callback, memory_order_relaxed) &&
+        ((pjsip_send_state *)token)->tdata == only_request) {
         pj_sockaddr sockaddr;
         int length = address_to_sockaddr(only_server, &sockaddr);
 
@@ -217,6 +221,7 @@ static void forget_endpoint(pjsip_endpoint *endpt)
 {
     if (self.endpt != endpt)
         return;
+    core_settle();
     host.pjsip_resolver_destroy(self.stock);
     host.pjsip_endpt_release_pool(endpt, self.pool);
     memset(&self, 0, sizeof self);
@@ -279,7 +284,7 @@ static int learn(pjsip_endpoint *endpt)
     host.pjsip_tx_data_dec_ref(tdata);
     if (!fits)
         return host_problem(PF_BAD_LAYOUT, status, "pjsip_send_state");
-    self.send_callback = lesson.callback;
+    atomic_store(&self.send_callback, lesson.callback);
     return PF_OK;
 }
 
@@ -288,14 +293,16 @@ pj_status_t resolver_send_to(pjsip_endpoint *endpt, pjsip_tx_data *tdata, const 
     pj_status_t status;
 
     only_server = server;
+    only_request = tdata;
     status = host.pjsip_endpt_send_request_stateless(endpt, tdata, NULL, &unsent);
     only_server = NULL;
+    only_request = NULL;
     if (status != PJ_SUCCESS)
         host.pjsip_tx_data_dec_ref(tdata);
     return status;
 }
 
-int resolver_is_sending_to(void) { return only_server != NULL; }
+int resolver_is_sending_to(const pjsip_tx_data *tdata) { return only_request == tdata; }
 
 int resolver_install(pjsip_endpoint *endpt)
 {
@@ -326,7 +333,7 @@ void resolver_remove(pjsip_endpoint *endpt)
     self.set_aside = NULL;
 }
 
-pj_dns_resolver *resolver_set_aside(void) { return self.set_aside; }
+pj_dns_resolver *resolver_set_aside(void) { return atomic_load(&self.set_aside); }
 
 void resolver_return(pjsip_endpoint *endpt, struct waiter *waiter)
 {

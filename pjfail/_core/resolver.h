@@ -15,7 +15,7 @@ int resolver_install(pjsip_endpoint *endpt);
 /* Puts back what was set aside; questions asked from now on are pjsip's own again. Detaching thread, or the endpoint's end. */
 void resolver_remove(pjsip_endpoint *endpt);
 
-/* The built-in DNS resolver that was set aside, or NULL. Under core.c's lock. */
+/* The built-in DNS resolver that was set aside, or NULL; it lives as long as the endpoint. */
 pj_dns_resolver *resolver_set_aside(void);
 
 /*
@@ -24,8 +24,8 @@ pj_dns_resolver *resolver_set_aside(void);
  */
 pj_status_t resolver_send_to(pjsip_endpoint *endpt, pjsip_tx_data *tdata, const pf_address *server);
 
-/* Whether this thread is inside resolver_send_to(). */
-int resolver_is_sending_to(void);
+/* Whether this thread is inside resolver_send_to() with tdata. */
+int resolver_is_sending_to(const pjsip_tx_data *tdata);
 
 /* Has pjsip's own resolver answer waiter. Not for a SIP thread: a name is looked up on the spot. */
 void resolver_return(pjsip_endpoint *endpt, struct waiter *waiter);

@@ -86,11 +86,14 @@ class Cache:
         return replace(entry.outcome, ttl=max(left, 0.0))
 
     def answers(self) -> dict[Asked, Answer]:
-        """The answers that may still serve, each with the seconds left of its TTL, which are negative after it."""
+        """The answers that may still serve, each with the seconds left of its TTL, which are negative after it.
+
+        Callable from any thread.
+        """
         now = self._clock()
         return {
             asked: replace(entry.outcome, ttl=entry.expires - now)
-            for asked, entry in self._entries.items()
+            for asked, entry in list(self._entries.items())
             if isinstance(entry.outcome, Answer) and self._serves(entry, now)
         }
 

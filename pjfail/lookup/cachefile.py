@@ -21,7 +21,7 @@ log = logging.getLogger("pjfail")
 
 VERSION = 1
 HEAD = '{"pjfail": "answers of the DNS"'  # how each file of ours begins, so that no other is written over
-SAVE_AFTER = 5.0  # seconds; what is learnt meanwhile is written with the rest
+SAVE_AFTER = 10.0  # seconds; what is learnt meanwhile is written with the rest
 MAX_SIZE = 64 << 20  # bytes; 20 000 answers are a tenth of it
 
 Answers = Mapping[Asked, Answer]
@@ -97,27 +97,28 @@ class CacheFile:
         return {}
 
     def save_soon(self, answers: Callable[[], Answers]) -> None:
-        """Writes what *answers* returns in five seconds, or when the loop is ended (by ``asyncio.run``) before that.
+        """Writes what *answers* returns in ten seconds, or when the loop is ended (by ``asyncio.run``) before that.
 
-        In the running loop, the writing itself in a thread of its executor.
+        Called in a loop; *answers* and the writing run in a thread of its executor.
         """
         loop = asyncio.get_running_loop()
-        if self._writes and (self._saving is None or self._saving.get_loop() is not loop):
+        under_way = self._saving is not None and self._saving.get_loop() is loop and not self._saving.done()
+        if self._writes and not under_way:
             self._saving = loop.create_task(self._save_later(answers))
 
     async def _save_later(self, answers: Callable[[], Answers]) -> None:
         try:
             await asyncio.sleep(SAVE_AFTER)
         except asyncio.CancelledError:
-            self.save(answers())
+            self.save(answers)
             raise
         self._saving = None  # what is learnt from here on needs another time
-        await asyncio.to_thread(self.save, answers())
+        await asyncio.to_thread(self.save, answers)
 
-    def save(self, answers: Answers) -> None:
-        """Writes *answers*. Blocks; raises nothing. Callable from any thread."""
+    def save(self, answers: Callable[[], Answers]) -> None:
+        """Writes what *answers* returns. Blocks; raises no OSError. Callable from any thread."""
         try:
-            _replace(self._path, encode(answers, self._wall()))
+            _replace(self._path, encode(answers(), self._wall()))
         except OSError as error:
             if self._writes:
                 log.warning("the DNS cache file %s cannot be written, and is given up: %s", self._path, error)

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 import pytest
-from rig.app import App, run_app
+from rig.app import SANITIZED, App, run_app
 
 from pjfail.demo.registrar import Registrar
 
@@ -381,7 +381,7 @@ def test_attach_and_detach_under_traffic_leaves_nothing_behind() -> None:
     ).lines
     assert line["answered"] == line["sent"] == 1000
     assert line["descriptors"] <= 0
-    assert line["grown"] < 8_000_000
+    assert line["grown"] < 8_000_000 or SANITIZED
 
 
 def test_a_detach_answers_those_who_wait() -> None:

@@ -35,6 +35,10 @@ from .daemon import group_lives
 
 TESTS = Path(__file__).resolve().parent.parent
 
+# tools/sanitize.sh names its own, whose sanitizer takes memory as it likes.
+PYTHON = os.environ.get("PJFAIL_TEST_PYTHON") or sys.executable
+SANITIZED = sys.executable != PYTHON
+
 Line = dict[str, Any]
 
 
@@ -59,7 +63,7 @@ class App:
             script.write_text(textwrap.dedent(code))
         path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", str(script), *args],
+            [PYTHON, "-X", "faulthandler", str(script), *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

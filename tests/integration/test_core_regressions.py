@@ -1,0 +1,303 @@
+"""What an adversarial reading of the C core found: each of these once hung, crashed, or sent a request astray."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+import pytest
+from rig.app import run_app
+
+from pjfail.demo.registrar import Registrar
+
+FIRST, SECOND = "127.0.32.1", "127.0.32.2"
+FAILS_AT_ONCE = "255.255.255.255"  # a TCP connect does, within the call
+
+HEAD = f"""
+    import asyncio, logging, os, sys, threading, time
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    import pjsua2 as pj
+    import pjfail
+    from pjfail import bridge
+    from rig.prelude import Account, Endpoint, emit
+
+    table = pjfail.StaticLookup({{"sip.test": ["{FIRST}:5060"], "other.test": ["{SECOND}:5060"]}})
+"""
+
+
+def app(body: str) -> str:
+    return HEAD + textwrap.indent(textwrap.dedent(body), "    ")
+
+
+@pytest.fixture(autouse=True)
+def first() -> Iterator[Registrar]:
+    with Registrar(FIRST) as registrar:
+        yield registrar
+
+
+@pytest.fixture
+def second() -> Iterator[Registrar]:
+    with Registrar(SECOND) as registrar:
+        yield registrar
+
+
+def test_many_polling_threads_do_not_miss_a_wake_up() -> None:
+    """Told of one wake-up together, one that found nothing stopped listening: no question was answered any more."""
+    [line] = run_app(
+        app("""
+        class Nothing:
+            async def lookup(self, target):
+                raise pjfail.LookupFailed("no such name")
+        logging.disable()
+        with Endpoint(threads=8, log_level=0) as endpoint:
+            pjfail.attach(lookup=Nothing())
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            number = 0
+            until = time.monotonic() + 12
+            while time.monotonic() < until:
+                for number in range(number, number + 40):
+                    account.send("OPTIONS", f"sip:no{number}.test")
+                    if number % 8 == 7:
+                        time.sleep(0.0005)
+                assert {account.answer(8).code for _ in range(40)} == {502}
+                number += 1
+            emit(enough=number > 1000)
+        """)
+    ).lines
+    assert line["enough"]
+
+
+def test_attaching_again_and_again_does_not_use_up_the_ioqueue() -> None:
+    """A key that was let go rests for half a second; with none left pjsip's assertion ended the program."""
+    [line] = run_app(
+        app("""
+        with Endpoint() as endpoint:
+            for _ in range(80):
+                pjfail.attach(lookup=table).detach()
+            with pjfail.attach(lookup=table):
+                emit(code=Account(endpoint).register("sip:alice@sip.test", "sip:sip.test").code)
+        """)
+    ).lines
+    assert line == {"code": 200}
+
+
+def test_attaching_from_a_callback_is_refused_where_it_would_wait_for_itself() -> None:
+    [during, after] = run_app(
+        app(f"""
+        class Attaching(Account):
+            wanted = False
+            def onRegState(self, prm):
+                if self.wanted:
+                    self.wanted = False
+                    try:
+                        pjfail.attach(lookup=table)
+                    except pjfail.PjsipError as error:
+                        emit(error=str(error))
+                super().onRegState(prm)
+        with Endpoint() as endpoint:
+            account = Attaching(endpoint)
+            with pjfail.attach(lookup=table):
+                assert account.register("sip:alice@sip.test", "sip:{FIRST}").code == 200
+            # Since a module has come or gone, pjsip's threads hold a lock while they are in one.
+            account.wanted = True
+            refused = account.reregister(20).code
+            with pjfail.attach(lookup=table):
+                emit(refused=refused, code=account.options("sip:sip.test").code)
+        """)
+    ).lines
+    assert "callback" in during["error"]
+    assert after == {"refused": 200, "code": 200}
+
+
+def test_events_of_a_transport_within_an_event_are_told() -> None:
+    """pjsua shuts down what has disconnected, while that event is told: the shutdown is an event too."""
+    [stock, attached] = run_app(
+        app(f"""
+        states = []
+        class Listening(pj.Endpoint):
+            def onTransportState(self, prm):
+                states.append(prm.state)
+        names = {{getattr(pj, name): name[15:] for name in dir(pj) if name.startswith("PJSIP_TP_STATE_")}}
+        with Endpoint(kind=Listening) as endpoint:
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            for lookup in (None, table):
+                states.clear()
+                failover = lookup and pjfail.attach(lookup=lookup)
+                account.options("sip:{SECOND}:9;transport=tcp")  # refused
+                time.sleep(0.5)
+                emit(states=[names[state] for state in states])
+        """)
+    ).lines
+    assert stock["states"] == ["DISCONNECTED", "SHUTDOWN", "DESTROY"]
+    assert attached == stock
+
+
+@pytest.mark.usefixtures("second")
+def test_a_request_sent_while_a_probe_fails_goes_its_own_way() -> None:
+    """From the application's onTransportState, on the worker's thread, in the middle of the probe's sending."""
+    [line] = run_app(
+        app(f"""
+        class Listening(pj.Endpoint):
+            armed = False
+            def onTransportState(self, prm):
+                if self.armed and threading.current_thread().name == "pjfail":
+                    self.armed = False
+                    account.send("MESSAGE", "sip:other.test")
+                    nested.append(True)
+        nested = []
+        dead = pjfail.Server("{FAILS_AT_ONCE}", 5060, "tcp")
+        lookup = pjfail.StaticLookup({{"dead.test": [dead.endpoint], "other.test": ["{SECOND}:5060"]}})
+        with Endpoint(kind=Listening) as endpoint:
+            failover = pjfail.attach(lookup=lookup)
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            assert account.options("sip:other.test").code == 200
+            endpoint.pj.armed = True
+            def probe():
+                try:
+                    bridge.probe(dead, "dead.test")
+                except pjfail.PjsipError:
+                    pass
+            failover._worker.call(probe)
+            answer = account.answer(20)
+            emit(nested=len(nested), code=answer.code, server=answer.server)
+        """)
+    ).lines
+    assert line == {"nested": 1, "code": 200, "server": f"{SECOND}:5060"}
+
+
+def test_a_detach_under_pjsips_locks_does_not_wait_for_a_probe_that_wants_them() -> None:
+    """onTransportState comes under the transport manager's lock, which the worker's probe needs."""
+    [line] = run_app(
+        app(f"""
+        class Listening(pj.Endpoint):
+            armed = False
+            def onTransportState(self, prm):
+                if self.armed and threading.current_thread().name != "pjfail":
+                    self.armed = False
+                    threading.Thread(target=lambda: failover._worker.call(probe, 20)).start()
+                    probing.wait()
+                    time.sleep(0.3)
+                    failover.detach()
+        probing = threading.Event()
+        def probe():
+            probing.set()
+            try:
+                bridge.probe(pjfail.Server("{FIRST}", 5060, "tcp"), "sip.test")
+            except pjfail.PjfailError:
+                pass
+        with Endpoint(kind=Listening) as endpoint:
+            failover = pjfail.attach(lookup=table)
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            assert account.options("sip:sip.test;transport=tcp").code == 200
+            endpoint.pj.armed = True
+            try:
+                account.send("OPTIONS", "sip:{FAILS_AT_ONCE};transport=tcp")
+            except pj.Error:
+                pass
+            emit(probing=probing.is_set(), attached=failover.attached)
+        """)
+    ).lines
+    assert line == {"probing": True, "attached": False}
+
+
+def test_a_worker_held_up_does_not_take_the_next_ones_questions() -> None:
+    [line] = run_app(
+        app("""
+        class Blocking:
+            async def lookup(self, target):
+                blocked.set()
+                time.sleep(3.5)
+                raise pjfail.LookupFailed("too late")
+        class Busy:
+            async def lookup(self, target):
+                if target.host == "busy.test":
+                    time.sleep(2.5)
+                return await table.lookup(target)
+        blocked = threading.Event()
+        with Endpoint() as endpoint:
+            failover = pjfail.attach(lookup=Blocking())
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            account.send("OPTIONS", "sip:localhost:5069;transport=tcp")
+            blocked.wait()
+            failover.detach()
+            account.answer(10)
+            pjfail.attach(lookup=Busy())
+            account.send("MESSAGE", "sip:busy.test")
+            time.sleep(0.5)
+            account.send("OPTIONS", "sip:sip.test")  # waits while the old worker comes back and the new one is busy
+            answers = {answer.method: answer for answer in (account.answer(10), account.answer(10))}
+            emit(code=answers["OPTIONS"].code)
+        """)
+    ).lines
+    assert line == {"code": 200}
+
+
+def test_a_plan_that_comes_after_a_detach_is_not_the_next_attachments() -> None:
+    [line] = run_app(
+        app(f"""
+        class Slow:
+            async def lookup(self, target):
+                slow.set()
+                time.sleep(1)
+                return [pjfail.Candidate(pjfail.Server("{FAILS_AT_ONCE}", 5060), target.host, ttl=600)]
+        slow = threading.Event()
+        def resolve():
+            try:
+                failover.resolve("sip:sip.test")
+            except pjfail.NotAttached as error:
+                refused.append(str(error))
+        refused = []
+        with Endpoint() as endpoint:
+            failover = pjfail.attach(lookup=Slow())
+            waiting = threading.Thread(target=resolve)
+            waiting.start()
+            slow.wait()
+            failover.detach()
+            waiting.join()
+            with pjfail.attach(lookup=table) as again:
+                account = Account(endpoint)
+                account.open("sip:alice@sip.test")
+                emit(plans=again.counters().plans, code=account.options("sip:sip.test").code, refused=refused)
+        """)
+    ).lines
+    assert line == {"plans": 0, "code": 200, "refused": ["pjfail has been detached"]}
+
+
+def test_counters_in_a_forked_child_do_not_hang() -> None:
+    """A thread that the child has not got may have held one of the core's locks."""
+    [line] = run_app(
+        app("""
+        import signal
+        def count():
+            counters = bridge.ffi.new("pf_counters *")
+            while not ended:
+                bridge.lib.pf_read_counters(counters)
+        ended = False
+        with Endpoint() as endpoint:
+            failover = pjfail.attach(lookup=table)
+            threads = [threading.Thread(target=count) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            hung = 0
+            for _ in range(60):
+                child = os.fork()
+                if child == 0:
+                    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                    signal.alarm(5)
+                    assert failover.counters().resolved == 0
+                    os._exit(0)
+                if os.waitpid(child, 0)[1] != 0:
+                    hung += 1
+                    break
+            ended = True
+            for thread in threads:
+                thread.join()
+            emit(hung=hung)
+        """)
+    ).lines
+    assert line == {"hung": 0}

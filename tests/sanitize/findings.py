@@ -1,0 +1,92 @@
+"""findings.py KIND FOLDER STATUS: what the sanitizers' reports in FOLDER say of pjfail's C core, and the verdict.
+
+A report is the core's when the code at fault, or the code that allocated, freed or locked, is the core itself: the
+innermost frame of one of its stacks that is none of the sanitizer's own. Those of Python, pjsip and others are counted
+only. UBSan sees nothing but the core. STATUS is pytest's. Exits with 1 when there is anything to mend.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+START = re.compile(
+    r"^(?:==\d+==)?(?:ERROR: AddressSanitizer|WARNING: ThreadSanitizer|FATAL: ThreadSanitizer|(?:Direct|Indirect) leak"
+    r"|.*: runtime error: )"
+)
+FRAME = re.compile(r"^\s*#(\d+) (?:0x[0-9a-f]+ (?:in )?)?(.*)")
+SANITIZERS = re.compile(r"libsanitizer|lib[atlu]b?san\.so|__interceptor_|\b__(?:a|t|ub)san_")
+CORE = re.compile(r"pjfail/_core/|_native\.abi3\.so|_native\.c:")
+# What a report says after that is who made the memory, the locks and the threads.
+ASIDE = re.compile(r"^\s*(?:Location is|Mutex M\d+ .*created at|Thread T\d+ .*created by)")
+SHOWN = 5
+
+
+def split(text: str) -> list[str]:
+    """The single reports in one process's file."""
+    reports: list[list[str]] = []
+    for line in text.splitlines():
+        if START.match(line):
+            reports.append([])
+        if reports:
+            reports[-1].append(line)
+    return ["\n".join(report).rstrip("= \n") for report in reports]
+
+
+def culprits(report: str) -> list[str]:
+    """The innermost frame of each stack that is none of the sanitizer's."""
+    found = []
+    wanted = False
+    for line in report.splitlines():
+        if ASIDE.match(line):
+            break
+        frame = FRAME.match(line)
+        if frame is None:
+            continue
+        if frame[1] == "0":
+            wanted = True
+        if wanted and not SANITIZERS.search(frame[2]):
+            found.append(frame[2])
+            wanted = False
+    return found
+
+
+def is_ours(report: str) -> bool:
+    return ": runtime error: " in report.splitlines()[0] or any(CORE.search(frame) for frame in culprits(report))
+
+
+def kind_of(report: str) -> str:
+    """What was found, and where: the same thing found in many processes is one."""
+    first = re.sub(r"^==\d+==|0x[0-9a-f]+|\(pid=\d+\)|\d+ (?:byte|object)\S*", "", report.splitlines()[0])
+    first = re.split(r" on (?:unknown )?address| at pc", first)[0]
+    ours = [re.sub(r"0x[0-9a-f]+", "", frame) for frame in culprits(report) if CORE.search(frame)]
+    return " | ".join([first.strip(), *dict.fromkeys(ours)])
+
+
+def main(kind: str, folder: str, status: str) -> int:
+    ours: dict[str, str] = {}
+    times: Counter[str] = Counter()
+    others = 0
+    for file in sorted(Path(folder).iterdir()):
+        for report in split(file.read_text(errors="replace")):
+            if is_ours(report):
+                ours.setdefault(kind_of(report), report)
+                times[kind_of(report)] += 1
+            else:
+                others += 1
+    for what in list(ours)[:SHOWN]:
+        print(f"\n--- {times[what]} times: {what}\n{ours[what]}")
+    verdict = f"{len(ours)} findings in the C core" if ours else "nothing found in the C core"
+    if len(ours) > SHOWN:
+        verdict += f" (the first {SHOWN} are shown)"
+    tests = "the tests passed" if status == "0" else "TESTS FAILED"
+    failed = bool(ours) or status != "0"
+    print(f"\nsanitize, {kind}: {'FAILED' if failed else 'passed'}: {verdict}, {tests};")
+    print(f"    {others} reports on Python, pjsip and other libraries do not count. All reports: {folder}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
