@@ -30,7 +30,7 @@ from .errors import (
     UnknownTarget,
     UnsupportedVersion,
 )
-from .lookup import DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
+from .lookup import ChainLookup, DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
 from .model import Candidate, Health, Outcome, Place, Plan, Seen, Server, State, Target
 from .policy import ExponentialBackoff, Policy, by_priority, on_first_failure
 
@@ -42,6 +42,7 @@ __all__ = [
     "BadServer",
     "BadURI",
     "Candidate",
+    "ChainLookup",
     "DnsLookup",
     "ExponentialBackoff",
     "Failover",

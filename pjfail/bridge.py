@@ -13,7 +13,7 @@ from typing import Any
 
 from . import errors
 from ._native import ffi, lib
-from .model import TRANSPORTS, Candidate, Outcome, Plan, Question, Seen, Server, Target
+from .model import FAMILIES, TRANSPORTS, Candidate, Family, Outcome, Plan, Question, Seen, Server, Target, Transport
 
 MAX_SERVERS: int = lib.PF_MAX_ENTRIES
 MAX_HOST: int = lib.PF_MAX_HOST - 1
@@ -378,6 +378,26 @@ def forget(target: Target) -> None:
 def forgive(server: Server, sequence: int) -> None:
     """Ends the core's own suspicion of *server*: its outcomes up to *sequence* have been judged."""
     lib.pf_forgive(_c_address(server), sequence)
+
+
+def transports() -> tuple[tuple[Transport, ...], tuple[Family, ...]]:
+    """What the endpoint can send over: its transports and its address families, both empty when that is not known.
+
+    Not from a SIP thread.
+    """
+    found = ffi.new("unsigned *")
+    if lib.pf_transports(found) != lib.PF_OK:
+        return (), ()
+    over = {
+        (transport, family)
+        for number, transport in enumerate(TRANSPORTS, 1)
+        for bit, family in enumerate(FAMILIES)
+        if found[0] & 1 << (2 * number + bit)
+    }
+    return (
+        tuple(transport for transport in TRANSPORTS if any(transport == each for each, _ in over)),
+        tuple(family for family in FAMILIES if any(family == each for _, each in over)),
+    )
 
 
 def probe(server: Server, host: str) -> None:

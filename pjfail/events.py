@@ -46,5 +46,13 @@ class LookupFailed:
     temporary: bool
 
 
-Event = ServerDown | ServerUp | PlanChanged | LookupFailed
+@dataclass(frozen=True, slots=True)
+class LookupStale:
+    """A target begins to live on old answers, because its name service is out of order; told once an outage."""
+
+    target: Target
+    reason: str
+
+
+Event = ServerDown | ServerUp | PlanChanged | LookupFailed | LookupStale
 Listener = Callable[[Event], object]

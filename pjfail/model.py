@@ -19,6 +19,9 @@ from .errors import BadServer, BadURI
 Transport = Literal["udp", "tcp", "tls"]
 TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
 
+Family = Literal["ipv4", "ipv6"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
 DEFAULT_PORT: Mapping[Transport, int] = {"udp": 5060, "tcp": 5060, "tls": 5061}
 
 

@@ -23,8 +23,8 @@ from typing import TypeVar
 from . import bridge, events
 from .errors import LookupFailed, NotAttached, UnknownTarget
 from .health import HealthTable
-from .lookup import Lookup, pjsip_dns
-from .model import Candidate, Health, Outcome, Plan, Question, Seen, Server, State, Target
+from .lookup import Adaptive, Lookup, ServesStale, pjsip_dns
+from .model import Candidate, Family, Health, Outcome, Plan, Question, Seen, Server, State, Target, Transport
 from .planning import make_plan
 from .policy import Policy, describe, judge
 
@@ -98,9 +98,12 @@ class Worker:
         self._background: set[asyncio.Task[None]] = set()
         self._policy_errors: set[str] = set()
         self._news: list[events.Event] = []
+        self._endpoint_has: tuple[Sequence[Transport], Sequence[Family]] = (), ()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
+        if isinstance(lookup, ServesStale):
+            lookup.on_stale(self._lives_on_old_answers)
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pjfail", daemon=True)
 
@@ -246,6 +249,17 @@ class Worker:
         if answered and self._asked.get(target) is task:
             del self._asked[target]  # else a crash took it down, and it is asked again
 
+    def _adapt(self) -> None:
+        """Tells the lookup what the endpoint has: an application may create transports at any time."""
+        if isinstance(self._lookup, Adaptive):
+            endpoint_has = bridge.transports()
+            if endpoint_has != self._endpoint_has:
+                self._endpoint_has = endpoint_has
+                self._lookup.adapt(*endpoint_has)
+
+    def _lives_on_old_answers(self, target: Target, reason: str) -> None:
+        self._news.append(events.LookupStale(target, reason))
+
     async def _find(self, target: Target) -> tuple[Candidate, ...]:
         """What the lookup finds; cancelled, whatever it finds, when it comes after the end."""
         try:
@@ -256,6 +270,7 @@ class Worker:
 
     async def _look_up(self, target: Target) -> Plan:
         try:
+            self._adapt()
             candidates = await self._find(target)
             if not candidates:
                 raise LookupFailed(f"{target}: the lookup returned no candidates")

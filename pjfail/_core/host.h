@@ -16,6 +16,7 @@
     X(pj_ioqueue_register_sock) X(pj_ioqueue_unregister) X(pj_ioqueue_recv) X(pj_ioqueue_op_key_init)             \
     X(pjsip_endpt_get_ioqueue) X(pjsip_endpt_create_pool) X(pjsip_endpt_release_pool) X(pjsip_endpt_atexit)       \
     X(pjsip_endpt_get_tpmgr) X(pjsip_tpmgr_get_state_cb) X(pjsip_tpmgr_set_state_cb)                              \
+    X(pjsip_tpmgr_find_local_addr2)                                                                               \
     X(pjsip_endpt_register_module) X(pjsip_endpt_unregister_module)                                               \
     X(pjsip_endpt_set_ext_resolver) X(pjsip_endpt_set_resolver) X(pjsip_endpt_get_resolver)                       \
     X(pjsip_endpt_resolve) X(pjsip_resolver_create) X(pjsip_resolver_destroy) X(pjsip_resolve)                    \

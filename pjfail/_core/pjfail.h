@@ -129,6 +129,9 @@ void pf_detach(void);                                           /* any thread, a
 int  pf_attached(void);
 void pf_read_counters(pf_counters *counters);
 
+/* transport.c: bit 2*t is set where the endpoint has transport t over IPv4, bit 2*t+1 over IPv6 */
+int  pf_transports(unsigned *found);
+
 /* probe.c */
 int  pf_probe(const pf_address *server, const char *host);      /* PF_OK: an OPTIONS for host is on its way there */
 

@@ -6,9 +6,8 @@ import logging
 from collections.abc import Sequence
 
 from ..errors import LookupFailed, UnknownTarget
-from ..model import Candidate, Target, Transport
+from ..model import Candidate, Family, Target, Transport
 from .protocol import Adaptive, Lookup, ServesStale, TellStale
-from .rfc3263 import Family
 
 log = logging.getLogger("pjfail")
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, get_args
 
-from ..model import TRANSPORTS, Candidate, Target
+from ..model import FAMILIES, TRANSPORTS, Candidate, Target
 from .dns import DnsLookup
 from .rfc2782 import draw
-from .rfc3263 import Family, UseOfNaptr
+from .rfc3263 import UseOfNaptr
 
 COLUMNS = ("transport", "priority", "weight", "name", "address", "port", "TTL")
 
@@ -35,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--transports", type=_names, default=TRANSPORTS, help="what the client speaks, best first (udp,tcp,tls)"
     )
     parser.add_argument(
-        "--families", type=_names, default=get_args(Family), help="its kinds of address, best first (ipv4,ipv6)"
+        "--families", type=_names, default=FAMILIES, help="its kinds of address, best first (ipv4,ipv6)"
     )
     parser.add_argument("--naptr", choices=get_args(UseOfNaptr), default="on", help="ask for NAPTR records (on)")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from ..errors import LookupFailed, UnknownTarget
-from ..model import TRANSPORTS, Candidate, Target, Transport
+from ..model import FAMILIES, TRANSPORTS, Candidate, Family, Target, Transport
 from .cache import Cache
 from .cachefile import CacheFile
 from .hosts import HostsFile
@@ -18,10 +18,8 @@ from .nameservers import NameServer, NameServers, system_nameservers
 from .protocol import TellStale
 from .reachability import has_route
 from .resolver import Resolver
-from .rfc3263 import Client, Family, NothingThere, UseOfNaptr, locate, name_of
+from .rfc3263 import Client, NothingThere, UseOfNaptr, locate, name_of
 from .stale import StaleTargets, Witness
-
-FAMILIES: tuple[Family, ...] = get_args(Family)
 
 T = TypeVar("T")
 
@@ -134,8 +132,8 @@ class DnsLookup:
         """
         self._client = replace(
             self._client,
-            transports=_in_common(self._transports, transports or TRANSPORTS),
-            families=_in_common(self._families, families or FAMILIES),
+            transports=in_common(self._transports, transports or TRANSPORTS),
+            families=in_common(self._families, families or FAMILIES),
         )
 
     def on_stale(self, tell: TellStale) -> None:
@@ -154,7 +152,8 @@ class DnsLookup:
         return self._hosts is not None and self._hosts.lists(name_of(host))
 
 
-def _in_common(preferred: tuple[T, ...] | None, had: Sequence[T]) -> tuple[T, ...]:
+def in_common(preferred: Sequence[T] | None, had: Sequence[T]) -> tuple[T, ...]:
+    """What of *preferred* (None: no preference) an endpoint with *had* can use, in the order of preference."""
     return tuple(had) if preferred is None else tuple(each for each in preferred if each in had)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dns.name
@@ -19,11 +20,12 @@ from dns.rdataclass import IN
 from dns.rdatatype import RdataType
 
 from ..errors import LookupFailed, PjfailError
-from ..model import Candidate, Target, Transport
+from ..model import FAMILIES, TRANSPORTS, Candidate, Family, Target, Transport
+from .dns import in_common
 from .nameservers import NameServer
 from .reachability import has_route
 from .resolver import Answer, Kind
-from .rfc3263 import Client, Family, locate
+from .rfc3263 import Client, locate
 
 if TYPE_CHECKING:
     from .. import bridge
@@ -49,8 +51,8 @@ class PjsipDnsLookup:
 
     *nameservers* None takes the resolver that pjsua was configured with (``uaConfig.nameserver``), set aside while we
     are attached; else one of pjsip's is made that asks these, written as for :class:`pjfail.DnsLookup`. *transports*
-    and *families* are what the client has, in its order of preference. A lookup ends within *timeout* seconds.
-    Works attached only.
+    and *families* are what may be used, in the order of preference; None takes what the endpoint has. A lookup ends
+    within *timeout* seconds. Works attached only.
 
     Raises :class:`pjfail.BadServer`.
     """
@@ -59,13 +61,17 @@ class PjsipDnsLookup:
         self,
         nameservers: Sequence[str] | None = None,
         *,
-        transports: Sequence[Transport] = ("udp", "tcp", "tls"),
-        families: Sequence[Family] = ("ipv4", "ipv6"),
+        transports: Sequence[Transport] | None = None,
+        families: Sequence[Family] | None = None,
         timeout: float = 3.0,
     ) -> None:
         servers = () if nameservers is None else tuple(NameServer.parse(each) for each in nameservers)
         self._timeout = timeout
-        self._client = Client(tuple(transports), tuple(families), "off", timeout / 3, has_route)
+        self._transports = transports
+        self._families = families
+        self._client = Client(
+            tuple(transports or TRANSPORTS), tuple(families or FAMILIES), "off", timeout / 3, has_route
+        )
         self._resolver = _PjsipResolver(servers)
 
     async def lookup(self, target: Target) -> list[Candidate]:
@@ -79,6 +85,14 @@ class PjsipDnsLookup:
         except TimeoutError:
             reason = f"{target}: pjsip's DNS resolver did not give all answers within {self._timeout:g} s"
             raise LookupFailed(reason, temporary=True) from None
+
+    def adapt(self, transports: Sequence[Transport], families: Sequence[Family]) -> None:
+        """From now on finds only what the endpoint can use, as :meth:`pjfail.DnsLookup.adapt`. Called by the worker."""
+        self._client = replace(
+            self._client,
+            transports=in_common(self._transports, transports or TRANSPORTS),
+            families=in_common(self._families, families or FAMILIES),
+        )
 
 
 class _PjsipResolver:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from ..model import Candidate, Target, Transport
-from .rfc3263 import Family
+from ..model import Candidate, Family, Target, Transport
 
 TellStale = Callable[[Target, str], object]
 """Told a target whose candidates come from answers of before, and why no newer ones were to be had."""

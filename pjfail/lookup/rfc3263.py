@@ -19,11 +19,10 @@ from dns.rdtypes.IN.NAPTR import NAPTR
 from dns.rdtypes.IN.SRV import SRV
 
 from ..errors import LookupFailed
-from ..model import DEFAULT_PORT, Candidate, Server, Target, Transport
+from ..model import DEFAULT_PORT, Candidate, Family, Server, Target, Transport
 from .patience import settle
 from .resolver import Answer, Kind, Resolver
 
-Family = Literal["ipv4", "ipv6"]
 UseOfNaptr = Literal["on", "off", "always"]
 
 SERVICE_LABELS: Mapping[Transport, str] = {"udp": "_sip._udp", "tcp": "_sip._tcp", "tls": "_sips._tcp"}

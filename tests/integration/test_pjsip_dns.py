@@ -31,7 +31,7 @@ APP = f"""
     from rig.prelude import Account, Endpoint, emit
 
     with Endpoint() as endpoint:
-        lookup = pjfail.PjsipDnsLookup(nameservers=["{NAME_SERVER}:{PORT}"], transports=("udp", "tcp"), families=("ipv4",))
+        lookup = pjfail.PjsipDnsLookup(nameservers=["{NAME_SERVER}:{PORT}"])
         failover = pjfail.attach(lookup=lookup)
         for uri in sys.argv[1:]:
             try:
@@ -79,10 +79,10 @@ def test_a_silent_name_server_ends_in_time_and_harms_nobody() -> None:
 
 def test_the_answer_of_pjsips_cache_is_used() -> None:
     with DnsServer(ZONE, address=NAME_SERVER, port=PORT) as name_server:
-        lines = run_app(APP, "sip:a.example.com:5060", "sip:a.example.com:5061").lines
-        asked = [query for query in name_server.queries if "a.example.com" in str(query)]
-    assert [line["servers"][0][0] for line in lines] == ["udp:127.0.32.1:5060", "udp:127.0.32.1:5061"]
-    assert len(asked) == 1
+        lines = run_app(APP, *(f"sip:a.example.com:{port}" for port in range(5060, 5070))).lines
+        asked = [query for query in name_server.queries if query.name == "a.example.com"]
+    assert [line["servers"][0][0] for line in lines] == [f"udp:127.0.32.1:{port}" for port in range(5060, 5070)]
+    assert len(asked) < 5, "ten targets of one host are one question, but for a retransmission"
 
 
 def test_the_resolver_that_pjsua_was_configured_with_is_driven_and_put_back() -> None:
@@ -91,7 +91,7 @@ def test_the_resolver_that_pjsua_was_configured_with_is_driven_and_put_back() ->
         from rig.prelude import Account, Endpoint, emit
         with Endpoint(nameserver="127.0.32.53") as endpoint:
             for _ in range(2):
-                with pjfail.attach(lookup=pjfail.PjsipDnsLookup(families=("ipv4",), transports=("udp",))) as failover:
+                with pjfail.attach(lookup=pjfail.PjsipDnsLookup()) as failover:
                     emit(first=str(failover.resolve("sip:plain.example.com").servers[0]))
         del endpoint  # pjsua2 has one at a time
         with Endpoint() as endpoint:
