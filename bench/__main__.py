@@ -19,7 +19,7 @@ import pjfail
 from pjfail.demo.name_server import NameServer
 from pjfail.host import find
 
-from . import native
+from . import lookups, native
 
 ADDRESS = "127.0.90.1"
 NAME_SERVER = "127.0.90.53"
@@ -40,6 +40,7 @@ RESOLUTIONS = 100_000
 PYTHON_RESOLUTIONS = 20_000
 # Beside busy threads, Python inline waits for the GIL each time, 5 ms a thread.
 HINDERED_PYTHON_RESOLUTIONS = 5_000
+COLD = 200
 ROUNDS, REQUESTS, WINDOW = 7, 6_000, 48
 
 Figures = dict[str, float]
@@ -122,12 +123,12 @@ class Bench:
         assert seconds > 0, "a request was not answered 200"
         return REQUESTS / seconds
 
-    def use_built_in(self) -> None:
-        """Stock pjsip with its DNS resolver, the names in its cache."""
-        assert self.lib.bench_use_built_in(NAME_SERVER.encode(), 5353)
+    def use_built_in(self, address: str = NAME_SERVER, port: int = 5353, host: str = HOST) -> None:
+        """Stock pjsip with its DNS resolver, *host* in its cache."""
+        assert self.lib.bench_use_built_in(address.encode(), port)
         seconds = self.ffi.new("double[]", 1)
         deadline = time.monotonic() + 10
-        while not self.lib.bench_resolve(HOST.encode(), 1, seconds):
+        while not self.lib.bench_resolve(host.encode(), 1, seconds):
             assert time.monotonic() < deadline, "the name server does not answer"
 
     def attach(self) -> pjfail.Failover:
@@ -168,6 +169,23 @@ def requests(bench: Bench) -> Figures:
         "detached_per_second": statistics.median(detached),
         "ratio": statistics.median(one / other for one, other in zip(attached, detached, strict=True)),
     }
+
+
+def cold_lookups(bench: Bench) -> Figures:
+    """Milliseconds from pjsip's question to its answer, where nothing is known: SRV, and two addresses."""
+
+    def median(first: int) -> float:
+        names = [f"t{number}.bench.test".encode() for number in range(first, first + COLD)]
+        seconds = [float(bench.lib.bench_ask(name)) for name in names]
+        assert min(seconds) > 0, "a lookup found nothing"
+        return statistics.median(seconds) * 1e3
+
+    with lookups.Served():
+        bench.use_built_in(lookups.NAME_SERVER, lookups.PORT, "t999.bench.test")
+        stock = median(0)
+        with pjfail.attach(lookup=lookups.lookup()):
+            ours = median(COLD)
+    return {"stock_ms": stock, "pjfail_ms": ours, "at_once_s": lookups.at_once_seconds()}
 
 
 TARGETS, SERVERS_EACH = 10_000, 10
@@ -240,6 +258,11 @@ def show(results: dict[str, Any]) -> None:
         f"10 000 targets, 100 000 servers: p50 {row['many_p50_us']:.2f} us (one target: {row['few_p50_us']:.2f} us), "
         f"{row['bytes_a_server']:.0f} bytes a server (aim: at most 300)"
     )
+    row = results["lookup"]
+    print(
+        f"a cold lookup: {row['pjfail_ms']:.2f} ms with pjfail, {row['stock_ms']:.2f} ms with stock pjsip; "
+        f"1 000 targets at once: {row['at_once_s']:.2f} s"
+    )
 
 
 def main() -> None:
@@ -251,6 +274,7 @@ def main() -> None:
             "requests": requests(bench),
             "many": many_targets(bench),
         }
+        results["lookup"] = cold_lookups(bench)
         results["resolve"]["inline_python"] = inline_python(bench)
     show(results)
     native.OUT.mkdir(exist_ok=True)

@@ -100,6 +100,34 @@ static int bench_resolve(const char *name, int count, double *seconds)
     return i;
 }
 
+static sem_t found;
+
+static void on_found(pj_status_t status, void *token, const pjsip_server_addresses *addresses)
+{
+    *(int *)token = status == PJ_SUCCESS ? (int)addresses->count : -1;
+    sem_post(&found);
+}
+
+/* Seconds from the question to its answer, whoever gives it; negative when that is none. */
+static double bench_ask(const char *name)
+{
+    pjsip_endpoint *endpt = host.pjsua_get_pjsip_endpt();
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "bench", 4096, 65536);
+    pjsip_host_info target;
+    double began, ended;
+    int count = 0;
+
+    target_of(name, &target);
+    sem_init(&found, 0, 0);
+    began = now();
+    host.pjsip_endpt_resolve(endpt, pool, &target, &count, &on_found);
+    sem_wait(&found);
+    ended = now();
+    usleep(2000);               /* who has answered may still look at its pool */
+    host.pjsip_endpt_release_pool(endpt, pool);
+    return count > 0 ? ended - began : -1;
+}
+
 /* Gives the endpoint a DNS resolver of pjsip's own that asks this name server, as pjsua does for its nameserver setting. */
 static int bench_use_built_in(const char *address, int port)
 {

@@ -15,6 +15,7 @@ OUT = HERE / "out"
 DECLARATIONS = """
 int bench_bind(const char *object);
 int bench_resolve(const char *name, int count, double *seconds);
+double bench_ask(const char *name);
 int bench_use_built_in(const char *address, int port);
 void bench_add_answer(void *answer, const char *address, int port);
 int bench_use_python(void (*resolve)(void *, int, void *));
