@@ -28,6 +28,9 @@ enum { TICK_MS = 100 };
 /* How long a detach waits for pjsip to let go of our module; it goes on by itself when called from a SIP callback. */
 #define LETTING_GO 2.0
 
+/* How long the endpoint's end waits for threads of ours; stock pjsip waits for its own, which look names up, without a limit. */
+#define SETTLING 30.0
+
 /* How long an attach waits for pjsip to take our module: in a SIP callback it would wait for itself. */
 #define TAKING_IN 5.0
 
@@ -61,6 +64,7 @@ static struct {
     int module_busy;                /* being registered or unregistered by a thread of its own */
     int module_given_up;            /* the attach that wanted it registered is over */
     pj_status_t module_status;      /* of registering it */
+    struct waiter *returning;       /* questions for pjsip's own resolver, when we are gone */
     unsigned users;                 /* threads inside core_with_endpoint() */
 } self = {
     /* Recursive: what an application does in a callback that a detach's answers cause may be an attach. */
@@ -273,12 +277,29 @@ static int has_users(void)
     return users;
 }
 
+/* Those who waited are answered as if we had never been. pjsip may look names up on the spot, which takes its time. */
+static void return_waiters(pjsip_endpoint *endpt)
+{
+    struct waiter *waiter, *next;
+
+    pthread_mutex_lock(&self.module_lock);
+    waiter = self.returning;
+    self.returning = NULL;
+    pthread_mutex_unlock(&self.module_lock);
+    for (; waiter; waiter = next) {
+        next = waiter->next;
+        resolver_return(endpt, waiter);
+        free(waiter);
+    }
+}
+
 /* Until the last user is gone the module stays, and does nothing but hear of the endpoint's end, which waits then. */
 static void *unregister_module(void *endpt)
 {
     const struct timespec pause = { 0, 2000000 };
 
     host_register_thread();
+    return_waiters(endpt);
     while (has_users())
         nanosleep(&pause, NULL);
     unregister(endpt);
@@ -330,7 +351,7 @@ static int is_free(double seconds)
 void core_settle(void)
 {
     if (!core_is_foreign())
-        is_free(LETTING_GO);
+        is_free(SETTLING);
 }
 
 /*
@@ -351,12 +372,17 @@ static int start_on_module(void *(*work)(void *endpt), pjsip_endpoint *endpt)
     return 1;
 }
 
-static void let_go_of_module(pjsip_endpoint *endpt)
+static void let_go_of_module(pjsip_endpoint *endpt, struct waiter *waiters)
 {
-    if (start_on_module(&unregister_module, endpt))
+    pthread_mutex_lock(&self.module_lock);
+    self.returning = waiters;
+    pthread_mutex_unlock(&self.module_lock);
+    if (start_on_module(&unregister_module, endpt)) {
         is_free(LETTING_GO);
-    else
+    } else {
+        return_waiters(endpt);
         unregister(endpt);
+    }
 }
 
 static pj_status_t take_in_module(pjsip_endpoint *endpt)
@@ -496,16 +522,13 @@ static void detach(int endpoint_ends)
     stop_ticking();
     waiter = questions_close();
     close_wake(endpt);
-    for (; waiter; waiter = next) {
+    if (!endpoint_ends)
+        let_go_of_module(endpt, waiter);
+    for (; endpoint_ends && waiter; waiter = next) {
         next = waiter->next;
-        if (endpoint_ends)
-            observer_answer(waiter->callback, PJ_ECANCELLED, waiter->token, NULL);
-        else
-            resolver_return(endpt, waiter);
+        observer_answer(waiter->callback, PJ_ECANCELLED, waiter->token, NULL);
         free(waiter);
     }
-    if (!endpoint_ends)
-        let_go_of_module(endpt);
     observer_clear();
     dialogs_clear();
     plans_clear();

@@ -92,7 +92,8 @@ int pf_host_open(const char *object)
         memcpy((char *)&found + wanted[i].offset, &symbol, sizeof symbol);
     }
     /* The handle is kept on purpose: the host must stay loaded for as long as its functions are called. */
-    host = found;
+    if (memcmp(&host, &found, sizeof host))     /* threads of the last attachment may still be at their end, reading it */
+        host = found;
     return PF_OK;
 }
 
