@@ -26,13 +26,14 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
-.PHONY: pjproject
+.PHONY: pjproject fuzz
 
 help:
 	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
 	@echo 'make demo       the same program twice, stock pjsip and pjfail, while its SIP server falls silent'
 	@echo 'make test       lint, then all tests'
 	@echo 'make sanitize   life and failover tests on a C core built with the address and thread sanitizers, ten minutes'
+	@echo 'make fuzz       50 000 damaged answers of name servers, some five minutes'
 	@echo 'make bench      the figures of the bench, as a table and in bench/out/bench.json'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make clean      removes what was built here; the pjproject tree stays'
@@ -60,6 +61,9 @@ sanitize: setup sanitize-packages $(done)/test
 	    tools/sanitize.sh '$(python)' '$(tree)' $$kind $(sanitized) || failed="$$failed $$kind"; \
 	done; \
 	if [ "$$failed" ]; then echo "sanitize: FAILED:$$failed"; exit 1; else echo 'sanitize: passed: $(SANITIZERS)'; fi
+
+fuzz: setup $(done)/test
+	@$(python) -m pytest tests/fuzz
 
 bench: setup
 	@$(python) -m bench

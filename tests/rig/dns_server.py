@@ -90,7 +90,8 @@ class DnsServer:
 
     Wildcards, CNAMEs, NXDOMAIN and NODATA as in RFC 1034 and RFC 4592; answers that are too big for the client's EDNS
     size are truncated. With ``lone_cnames`` a CNAME comes without what it leads to. ``edns=False`` answers FORMERR to
-    a query with EDNS, as servers of old do. Faults and records may be changed from any thread.
+    a query with EDNS, as servers of old do. ``negative_ttl=None`` leaves the SOA record out where there is no answer.
+    Faults and records may be changed from any thread.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class DnsServer:
         address: str = "127.0.0.1",
         port: int = 0,
         *,
-        negative_ttl: int = 60,
+        negative_ttl: int | None = 60,
         lone_cnames: bool = False,
         edns: bool = True,
     ) -> None:
@@ -111,7 +112,8 @@ class DnsServer:
         self._faults: dict[tuple[str, str], str] = {}
         self._delays: dict[str, float] = {}
         self._zone = dns.zone.Zone(dns.name.root)
-        self._soa = dns.rrset.from_text(".", 3600, "IN", "SOA", f"ns.rig. rig. 1 3600 600 86400 {negative_ttl}")
+        soa = f"ns.rig. rig. 1 3600 600 86400 {negative_ttl}"
+        self._soa = [] if negative_ttl is None else [dns.rrset.from_text(".", 3600, "IN", "SOA", soa)]
         self.records(records)
 
     def records(self, records: Iterable[str]) -> None:
@@ -186,10 +188,11 @@ class DnsServer:
         self.queries.append(Query(question.name.to_text(omit_final_dot=True), kind, over))
         fault = self._faults.get((kind, over), self._faults.get(("ANY", over)))
         await asyncio.sleep(self._delays.get(kind, self._delays.get("ANY", 0)))
-        answer = self._answer(query, over)
+        answer = self.answer(query, over)
         return [answer] if fault is None else FAULTS[fault](query, answer)
 
-    def _answer(self, query: Message, over: str) -> bytes:
+    def answer(self, query: Message, over: str) -> bytes:
+        """The good answer to *query*; no server need run for it."""
         response = dns.message.make_response(query)
         response.flags |= dns.flags.AA | dns.flags.RA
         if query.edns >= 0 and not self._edns:
@@ -214,7 +217,7 @@ class DnsServer:
             if self._lone_cnames or hops > 20:
                 return self._to_wire(response, query, over)
         if not response.answer or (name != question.name and response.answer[-1].rdtype == dns.rdatatype.CNAME):
-            response.authority.append(self._soa)
+            response.authority += self._soa
         return self._to_wire(response, query, over)
 
     def _node(self, name: Name) -> dns.node.Node | None:

@@ -10,7 +10,7 @@ import pytest
 from pjfail.errors import BadServer, LookupFailed
 from pjfail.lookup import DnsLookup, Lookup
 from pjfail.lookup.nameservers import NameServer, system_nameservers
-from pjfail.model import Target
+from pjfail.model import TRANSPORTS, Family, Target, Transport
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,7 @@ def test_what_is_no_name_server_is_refused(text: str) -> None:
         ({"families": ("ipv5",)}, "ipv4, ipv6"),
         ({"naptr": "maybe"}, "on, off, always"),
         ({"timeout": 0}, "timeout"),
+        ({"max_stale": -1}, "max_stale"),
         ({"nameservers": []}, "nameservers"),
     ],
 )
@@ -81,3 +82,59 @@ def test_a_system_without_name_servers_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(dns.resolver, "Resolver", nothing)
     with pytest.raises(LookupFailed, match="give DnsLookup its nameservers"):
         DnsLookup()
+
+
+ALL: list[Family] = ["ipv4", "ipv6"]
+
+
+def transports(lookup: DnsLookup) -> list[Transport]:
+    """Those that a lookup uses for a numeric host, each in turn; the one for a plain URI first."""
+    used: list[Transport] = []
+    for wanted in (None, *TRANSPORTS):
+        try:
+            [found] = asyncio.run(lookup.lookup(Target("192.0.2.1", transport=wanted)))
+        except LookupFailed:
+            continue
+        used.append(found.server.transport)
+    return used
+
+
+@pytest.mark.parametrize(
+    ("preferred", "had", "used"),
+    [
+        (None, ["tcp", "tls"], ["tcp", "tcp", "tls"]),
+        (None, ["tls", "udp"], ["udp", "udp", "tls"]),
+        (None, [], ["udp", "udp", "tcp", "tls"]),
+        (["tls", "tcp"], ["udp", "tcp", "tls"], ["tls", "tcp", "tls"]),
+        (["tcp", "udp"], ["udp"], ["udp", "udp"]),
+        (["tls"], ["udp"], []),
+        (["tls"], [], ["tls", "tls"]),
+    ],
+)
+def test_what_the_endpoint_has_bounds_what_is_used_and_the_users_order_stays(
+    preferred: list[Transport] | None, had: list[Transport], used: list[Transport]
+) -> None:
+    lookup = DnsLookup(["127.0.0.1"], transports=preferred)
+    lookup.adapt(had, ALL)
+    assert transports(lookup) == used
+
+
+def test_before_it_is_attached_it_uses_all() -> None:
+    assert transports(DnsLookup(["127.0.0.1"])) == ["udp", *TRANSPORTS]
+    assert transports(DnsLookup(["127.0.0.1"], transports=("tcp",))) == ["tcp", "tcp"]
+
+
+def test_what_the_endpoint_gains_is_used_too() -> None:
+    lookup = DnsLookup(["127.0.0.1"])
+    lookup.adapt(["udp"], ALL)
+    assert transports(lookup) == ["udp", "udp"]
+    lookup.adapt(["udp", "tls"], ALL)
+    assert transports(lookup) == ["udp", "udp", "tls"]
+
+
+def test_nothing_in_common_is_told() -> None:
+    lookup = DnsLookup(["127.0.0.1"], families=("ipv6",))
+    lookup.adapt(["udp"], ["ipv4"])
+    with pytest.raises(LookupFailed, match="no kind of address, that the endpoint has") as caught:
+        asyncio.run(lookup.lookup(Target("192.0.2.1")))
+    assert not caught.value.temporary
