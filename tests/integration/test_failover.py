@@ -297,3 +297,30 @@ def test_a_server_that_the_policy_leaves_out_is_watched_all_the_same(first: Regi
         while told(app, "OPTIONS")["server"] != f"{FIRST}:5060":
             assert time.monotonic() < deadline, "the server is well, but nothing goes there again"
             time.sleep(0.1)
+
+
+def test_a_large_request_goes_over_tcp_and_over_udp_where_tcp_is_refused() -> None:
+    """pjsip puts TCP copies before the UDP servers of a plan; one of 40 servers must leave them room."""
+    app = """
+        import sys
+        import pjfail
+        import pjsua2 as pj
+        from rig.prelude import Account, Endpoint, emit
+        with Endpoint() as endpoint:
+            table = [f"127.0.30.{number}:5060" for number in range(1, 41)]
+            pjfail.attach(lookup=pjfail.StaticLookup({"sip.test": table}))
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            large = pj.SendRequestParam()
+            large.method = "MESSAGE"
+            large.txOption.targetUri = "sip:sip.test"
+            large.txOption.contentType = "text/plain"
+            large.txOption.msgBody = "x" * 2000
+            account.sendRequest(large)
+            emit(**account.answer(20)._asdict())
+    """
+    for transports in (("udp", "tcp"), ("udp",)):
+        with Registrar(FIRST, transports=transports) as registrar:
+            [line] = run_app(app).lines
+            assert (line["code"], line["server"]) == (200, f"{FIRST}:5060")
+            assert {request.transport for request in registrar.requests} == {transports[-1]}
