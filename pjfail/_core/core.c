@@ -98,11 +98,16 @@ static void on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_s
     pj_ssize_t size = sizeof self.received;
     double now;
 
-    if (!core_attached() || core_is_foreign())
+    if (core_is_foreign())
         return;
-    /* Threads that poll side by side are told of one wake-up together; who finds nothing more must listen again too. */
+    /*
+     * Threads that poll side by side are told of one wake-up together; who finds nothing more must listen again too. So must
+     * who is woken for nothing before the attach is complete, by a descriptor number that was another's a moment ago.
+     */
     (void)received;
     host.pj_ioqueue_recv(key, operation, self.received, &size, PJ_IOQUEUE_ALWAYS_ASYNC);
+    if (!core_attached())
+        return;
     now = host_now();
     questions_tick(now);
     observer_tick(now);
