@@ -7,6 +7,7 @@ import gc
 import itertools
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from dns.message import Message
@@ -64,8 +65,9 @@ def test_ten_thousand_faulty_answers_leave_nothing_behind(server: DnsServer) -> 
         return sys.getallocatedblocks()
 
     async def run() -> None:
-        before = await until(2000)
-        assert await until(10_000) - before < 2000  # one block in five questions would be seen
+        sizes = [await until(2000)] + [await until(4000) for _ in range(3)]
+        # A leak of one block in four questions grows each time; what else this process does, now and then.
+        assert min(after - before for before, after in pairwise(sizes)) < 1000
         server.mend()
         while isinstance(await one(1), LookupFailed):  # on a busy machine its budget is short
             await asyncio.sleep(0.1)
