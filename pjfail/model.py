@@ -181,7 +181,7 @@ class Candidate:
 
     ``name`` is the host name whose address this is (the SRV target, else the host asked for). ``priority`` and
     ``weight`` are RFC 2782's: the lower priority first, the higher weight (0 to 65535) more often. ``ttl`` is in
-    seconds. Raises ValueError for a weight or a TTL that is none.
+    seconds. ``query`` tells people what was asked to find it. Raises ValueError for a weight or a TTL that is none.
     """
 
     server: Server
@@ -189,6 +189,7 @@ class Candidate:
     priority: int = 0
     weight: int = 0
     ttl: float = 0.0
+    query: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < 65536:

@@ -16,7 +16,7 @@ from .dns import DnsLookup
 from .rfc2782 import draw
 from .rfc3263 import UseOfNaptr
 
-COLUMNS = ("transport", "priority", "weight", "name", "address", "port", "TTL")
+COLUMNS = ("transport", "priority", "weight", "name", "address", "port", "TTL", "found by")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,6 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--families", type=_names, default=FAMILIES, help="its kinds of address, best first (ipv4,ipv6)"
     )
     parser.add_argument("--naptr", choices=get_args(UseOfNaptr), default="on", help="ask for NAPTR records (on)")
+    parser.add_argument("--trace", action="store_true", help="show every DNS question and answer on standard error")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -46,7 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Looks up and prints. Raises :class:`pjfail.LookupFailed`, and :class:`ValueError` for a bad argument."""
     target = Target.parse(arguments.uri)
     lookup = DnsLookup(
-        arguments.nameserver, transports=arguments.transports, families=arguments.families, naptr=arguments.naptr
+        arguments.nameserver,
+        transports=arguments.transports,
+        families=arguments.families,
+        naptr=arguments.naptr,
+        trace=_trace if arguments.trace else None,
     )
     candidates = draw(asyncio.run(lookup.lookup(target)), random.Random())
     if arguments.json:
@@ -80,7 +85,11 @@ def _names(text: str) -> tuple[str, ...]:
 def _row(candidate: Candidate) -> tuple[str, ...]:
     server = candidate.server
     numbers = (candidate.priority, candidate.weight, candidate.name, server.address, server.port)
-    return (server.transport, *map(str, numbers), f"{candidate.ttl:.0f} s")
+    return (server.transport, *map(str, numbers), f"{candidate.ttl:.0f} s", candidate.query or "its own address")
+
+
+def _trace(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:

@@ -20,6 +20,7 @@ from .reachability import has_route
 from .resolver import Resolver
 from .rfc3263 import Client, NothingThere, UseOfNaptr, locate, name_of
 from .stale import StaleTargets, Witness
+from .trace import Trace, TracedResolver
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class DnsLookup:
     asked for as IDNA 2008 writes it. Search domains and multicast DNS are left to the system: a host of one label (with
     no dot at its end), one in ``.local``, or one of the hosts file, that the name servers do not lead to a server is an
     :class:`pjfail.UnknownTarget`. A name that goes through more than *cname_limit* CNAMEs (16 at most) is not followed.
+    *trace* is told of each question to the name servers and of its answer.
 
     Raises :class:`pjfail.BadServer` for a name server that is none, :class:`ValueError` for another argument, and
     :class:`pjfail.LookupFailed` where the system names no name server. Reads the cache file.
@@ -61,6 +63,7 @@ class DnsLookup:
         cache_file: str | Path | None = None,
         hosts: str | Path | None = "/etc/hosts",
         cname_limit: int = 16,
+        trace: Trace | None = None,
         clock: Callable[[], float] = time.monotonic,
         has_route: Callable[[str], bool] = has_route,
     ) -> None:
@@ -77,15 +80,13 @@ class DnsLookup:
         self._timeout = timeout
         self._transports = None if transports is None else tuple(transports)
         self._families = None if families is None else tuple(families)
-        self._client = Client(
-            self._transports or TRANSPORTS, self._families or FAMILIES, naptr, timeout / 3, has_route
-        )
+        self._client = Client(self._transports or TRANSPORTS, self._families or FAMILIES, naptr, timeout / 3, has_route)
         self._file = None if cache_file is None else CacheFile(Path(cache_file))
         self._stale = StaleTargets()
         # A question ends a little before the lookup does, for its error tells more: who was asked what.
         wire = NameServers(servers, timeout=0.9 * timeout, cname_limit=cname_limit, clock=clock)
         self._cache = Cache(
-            wire,
+            wire if trace is None else TracedResolver(wire, trace),
             floor=ttl_floor,
             ceiling=ttl_ceiling,
             max_stale=max_stale,

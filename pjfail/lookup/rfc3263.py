@@ -201,6 +201,7 @@ async def _by_services(
                 record.priority,
                 record.weight,
                 min(ttl, address.ttl),
+                query=f"{_text(service.name)} SRV",
             )
             for record in records
             for address in addresses.get(record.target, ())
@@ -250,7 +251,15 @@ async def _by_host(
         sought = "address" if target.port else "SRV record and no address"
         raise NothingThere(f"{target}: {_text(host)} has no {sought}")
     name = _text(host)
-    return _once(Candidate(Server(address.text, port, transport), name, ttl=address.ttl) for address in addresses)
+    return _once(
+        Candidate(
+            Server(address.text, port, transport),
+            name,
+            ttl=address.ttl,
+            query=f"{name} {'AAAA' if ':' in address.text else 'A'}",
+        )
+        for address in addresses
+    )
 
 
 def _once(candidates: Iterable[Candidate]) -> list[Candidate]:

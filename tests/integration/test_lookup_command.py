@@ -83,3 +83,22 @@ def test_ctrl_c_is_quiet_and_status_130(server: DnsServer) -> None:
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=10) == (b"", b"")
     assert process.returncode == 130
+
+
+def test_the_table_tells_which_query_found_each_server(server: DnsServer) -> None:
+    done = run(server, "sip:example.com")
+    assert done.returncode == 0
+    assert done.stdout.count("_sips._tcp.example.com SRV") == 2
+    assert "a.example.com A" in run(server, "sip:a.example.com:5060").stdout
+
+
+def test_a_trace_shows_every_question_before_its_answer(server: DnsServer) -> None:
+    done = run(server, "sip:example.com", "--trace", "--json", "--families", "ipv4")
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if line.startswith("? ")][:2] == [
+        "? example.com NAPTR",
+        "? _sips._tcp.example.com SRV",
+    ]
+    assert sum(line.startswith("? ") for line in lines) == sum(line.startswith("= ") for line in lines) == 4
+    assert "= a.example.com A: 127.0.0.11 (TTL 30 s)" in lines
+    assert json.loads(done.stdout)["candidates"]
