@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from . import events
 from .errors import (
+    AffinityDisabled,
+    AffinityError,
     AlreadyAttached,
     BadServer,
     BadURI,
@@ -26,7 +28,11 @@ from .errors import (
     NotAttached,
     PjfailError,
     PjsipError,
+    RequestFailed,
+    RequestTimeout,
+    RouteRefused,
     TwoPjsips,
+    UnknownAccount,
     UnknownTarget,
     UnsupportedVersion,
 )
@@ -36,8 +42,11 @@ from .policy import ExponentialBackoff, Policy, by_priority, on_first_failure
 
 if TYPE_CHECKING:
     from .failover import Failover, attach
+    from .request import Response
 
 __all__ = [
+    "AffinityDisabled",
+    "AffinityError",
     "AlreadyAttached",
     "BadServer",
     "BadURI",
@@ -61,6 +70,10 @@ __all__ = [
     "Place",
     "Plan",
     "Policy",
+    "RequestFailed",
+    "RequestTimeout",
+    "Response",
+    "RouteRefused",
     "Seen",
     "Server",
     "State",
@@ -68,6 +81,7 @@ __all__ = [
     "SystemLookup",
     "Target",
     "TwoPjsips",
+    "UnknownAccount",
     "UnknownTarget",
     "UnsupportedVersion",
     "attach",
@@ -83,4 +97,8 @@ def __getattr__(name: str) -> object:
         from . import failover
 
         return getattr(failover, name)
+    if name == "Response":
+        from .request import Response
+
+        return Response
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

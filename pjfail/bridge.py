@@ -22,6 +22,12 @@ _SEEN = (Seen.ANSWERED, Seen.SILENT, Seen.REFUSED, Seen.DISCONNECTED, Seen.UNAVA
 _BATCH = 256
 _A, _AAAA = 1, 28  # RFC 1035, RFC 3596
 
+# pj_status_t (pj/errno.h, pjsip/sip_errno.h): PJ_ENOTFOUND, PJ_ETIMEDOUT, PJ_EINVALIDOP, PJSIP_EBUSY
+NOT_FOUND = 70006
+TIMED_OUT = 70009
+INVALID_OPERATION = 70013
+REGISTERING = 171001
+
 
 @dataclass(frozen=True, slots=True)
 class Stats:
@@ -79,6 +85,70 @@ class DnsAnswer:
     records: tuple[DnsRecord, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What pjsua has an account set to.
+
+    ``aor`` is its user@host[:port] as in From; ``next_hop`` is where its requests go, None for an account that has
+    neither proxy nor registrar. ``secure`` tells of TLS: a sips URI, or transport=tls, in it, its registrar or a proxy.
+    ``affinity`` tells whether pjsip's own server affinity is enabled, None where that is inherited, or pjsip has none.
+    """
+
+    id: int
+    aor: str
+    next_hop: Target | None
+    next_hop_uri: str
+    secure: bool
+    registers: bool
+    registered: bool
+    transport_id: int | None
+    affinity: bool | None
+    proxies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """One account's server: for all its requests to ``next_hop``, and ``registrar``, if any, for its REGISTERs alone.
+
+    A pin that is ``idle`` changes nothing; its server is watched all the same. The registrations of an account that is
+    ``followed`` are told.
+    """
+
+    account: int
+    aor: str
+    next_hop: Target
+    server: Server | None
+    registrar: Server | None = None
+    idle: bool = False
+    followed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What became of a followed account's REGISTER: answered with ``code``, or not sent (0) for ``status``.
+
+    ``retry_after`` is in seconds. ``removed``: it took the binding away.
+    """
+
+    account: int
+    server: Server | None
+    code: int
+    status: int
+    retry_after: float | None
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How request ``number`` ended: with a ``message`` off the wire, or without one for ``status``."""
+
+    number: int
+    status: int
+    at: float
+    server: Server | None
+    message: bytes
+
+
 # --- values to and from C (Any stands for C data) ---------------------------------------------------------------------
 
 
@@ -125,6 +195,10 @@ def _server(c: Any) -> Server:
     octets = bytes(ffi.buffer(c.ip, 16 if c.family == 6 else 4))
     address = socket.inet_ntop(socket.AF_INET6 if c.family == 6 else socket.AF_INET, octets)
     return Server(f"{address}%{c.scope}" if c.scope else address, c.port, TRANSPORTS[c.transport - 1])
+
+
+def _server_or_none(c: Any) -> Server | None:
+    return _server(c) if c.family else None
 
 
 def _known(value: float) -> float | None:
@@ -226,6 +300,10 @@ def _check(result: int) -> None:
         )
     if result == lib.PF_ALREADY_ATTACHED:
         raise errors.AlreadyAttached(errors.ATTACHED_ALREADY)
+    if result == lib.PF_NO_ACCOUNT:
+        raise errors.UnknownAccount(f"pjsua has no account {problem}")
+    if result == lib.PF_BAD_URI:
+        raise errors.BadURI(f"pjsip cannot make sense of {problem!r}")
     status = lib.pf_status()
     raise errors.PjsipError(problem, status, strerror(status))
 
@@ -380,32 +458,75 @@ def forgive(server: Server, sequence: int) -> None:
     lib.pf_forgive(_c_address(server), sequence)
 
 
-def transports() -> tuple[tuple[Transport, ...], tuple[Family, ...]]:
-    """What the endpoint can send over: its transports and its address families, both empty when that is not known.
-
-    Not from a SIP thread.
-    """
+def sendable() -> frozenset[tuple[Transport, Family]]:
+    """What the endpoint can send over, empty when that is not known. Not from a SIP thread."""
     found = ffi.new("unsigned *")
     if lib.pf_transports(found) != lib.PF_OK:
-        return (), ()
-    over = {
+        return frozenset()
+    return frozenset(
         (transport, family)
         for number, transport in enumerate(TRANSPORTS, 1)
         for bit, family in enumerate(FAMILIES)
         if found[0] & 1 << (2 * number + bit)
-    }
+    )
+
+
+def transports() -> tuple[tuple[Transport, ...], tuple[Family, ...]]:
+    """The endpoint's transports and its address families, both empty when that is not known. Not from a SIP thread."""
+    over = sendable()
     return (
         tuple(transport for transport in TRANSPORTS if any(transport == each for each, _ in over)),
         tuple(family for family in FAMILIES if any(family == each for _, each in over)),
     )
 
 
-def probe(server: Server, host: str) -> None:
-    """Sends one OPTIONS for *host* to exactly *server*, which must be in a plan; its answer comes as an outcome.
+def request(
+    number: int,
+    method: str,
+    uri: str,
+    *,
+    server: Server | None,
+    from_uri: str,
+    to_uri: str,
+    headers: Sequence[tuple[str, str]],
+    content_type: str,
+    body: bytes,
+) -> None:
+    """Sends one request outside of any dialog, to exactly *server* if given; :func:`answers` has its end.
 
-    Not from a SIP thread. Raises :class:`pjfail.PjsipError` when it cannot be sent.
+    Not from a SIP thread. Raises :class:`pjfail.PjfailError` when it cannot be sent.
     """
-    _check(lib.pf_probe(_c_address(server), host.encode("utf-8")))
+    names = [ffi.new("char[]", name.encode()) for name, _ in headers]
+    values = [ffi.new("char[]", value.encode()) for _, value in headers]
+    result = lib.pf_request(
+        number,
+        ffi.NULL if server is None else _c_address(server),
+        method.encode(),
+        uri.encode(),
+        from_uri.encode(),
+        to_uri.encode(),
+        ffi.new("char *[]", names),
+        ffi.new("char *[]", values),
+        len(headers),
+        content_type.encode(),
+        body,
+        len(body),
+    )
+    _check(result)
+
+
+def answers() -> Iterator[Answer]:
+    """Takes the ends of requests that have come."""
+    while True:
+        c = lib.pf_next_response()
+        if c == ffi.NULL:
+            return
+        try:
+            message = bytes(ffi.buffer(c.message, c.length))
+            answer = Answer(int(c.id), int(c.status), float(c.at), _server_or_none(c.server), message)
+        finally:
+            lib.pf_free_response(c)
+        yield answer
 
 
 def stats(server: Server) -> Stats | None:
@@ -430,3 +551,110 @@ def draw(target: Target, seed: int) -> list[Server]:
     servers = ffi.new("pf_address[]", MAX_SERVERS)
     count = lib.pf_draw(_c_target(target), seed, servers, MAX_SERVERS)
     return [_server(servers[index]) for index in range(count)]
+
+
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+
+def read_account(number: int) -> Account:
+    """What pjsua has account *number* set to. Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.HostError`."""
+    c = ffi.new("pf_account *")
+    _check(lib.pf_read_account(number, c))
+    uri = _text(c.next_hop_uri)
+    affinity = {lib.PF_AFFINITY_ENABLED: True, lib.PF_AFFINITY_DISABLED: False}.get(c.affinity)
+    return Account(
+        id=number,
+        aor=_text(c.aor),
+        next_hop=_target(c.next_hop) if uri else None,
+        next_hop_uri=uri,
+        secure=bool(c.secure),
+        registers=bool(c.registers),
+        registered=bool(c.registered),
+        transport_id=None if c.transport_id < 0 else int(c.transport_id),
+        affinity=affinity,
+        proxies=tuple(_text(c.proxy[index]) for index in range(c.proxies)),
+    )
+
+
+def account_exists(number: int) -> bool:
+    return bool(lib.pf_account_is_valid(number))
+
+
+def set_proxies(number: int, proxies: Sequence[str]) -> None:
+    """Gives account *number* these proxies, in order, by ``pjsua_acc_modify()``. Raises :class:`pjfail.PjfailError`."""
+    texts = [ffi.new("char[]", proxy.encode()) for proxy in proxies]
+    _check(lib.pf_set_proxies(number, ffi.new("char *[]", texts), len(texts)))
+
+
+def has_native_affinity() -> bool:
+    """Whether this pjsip has server affinity of its own (after 2.17)."""
+    return bool(lib.pf_has_native_affinity())
+
+
+def enable_affinity(number: int) -> None:
+    """Enables pjsip's own server affinity on account *number*. Raises :class:`pjfail.PjfailError`."""
+    _check(lib.pf_enable_affinity(number))
+
+
+def native_pin(number: int, server: Server | None) -> None:
+    """``pjsua_acc_set_affinity_addr()``; None: ``pjsua_acc_refresh_transport()``. Raises :class:`pjfail.PjsipError`."""
+    _check(lib.pf_native_pin(number, _optional_address(server)))
+
+
+def _optional_address(server: Server | None) -> Any:
+    return ffi.new("pf_address *") if server is None else _c_address(server)
+
+
+def set_pin(pin: Pin) -> None:
+    """Has *pin* decide from now on, in place of the one for the same AOR and account."""
+    c = ffi.new("pf_pin *")
+    c.account = pin.account
+    c.aor = pin.aor.encode()
+    ffi.memmove(ffi.addressof(c, "next_hop"), _c_target(pin.next_hop), ffi.sizeof("pf_target"))
+    if pin.server is not None:
+        _fill_address(c.server, pin.server)
+    if pin.registrar is not None:
+        _fill_address(c.registrar, pin.registrar)
+    c.idle = pin.idle
+    c.followed = pin.followed
+    if not lib.pf_set_pin(c):
+        raise errors.NotAttached(f"account {pin.account} is not pinned: pjfail has been detached")
+
+
+def drop_pin(pin: Pin) -> None:
+    """Ends *pin*."""
+    lib.pf_drop_pin(pin.aor.encode(), pin.account)
+
+
+def register(number: int, aor: str) -> None:
+    """Has account *number* register, soon and on pjsip's polling thread, if its AOR is still *aor*.
+
+    What becomes of it is told by :func:`registrations` where the account is followed.
+    """
+    lib.pf_account_job(lib.PF_REGISTER, number, aor.encode(), ffi.NULL)
+
+
+def native_pin_soon(number: int, aor: str, server: Server | None) -> None:
+    """As :func:`native_pin`, on pjsip's polling thread; what fails there is pjsip's log's."""
+    job = lib.PF_NATIVE_UNPIN if server is None else lib.PF_NATIVE_PIN
+    lib.pf_account_job(job, number, aor.encode(), _optional_address(server))
+
+
+def registrations() -> Iterator[Registration]:
+    """Takes what became of the REGISTERs of followed accounts, oldest first."""
+    while True:
+        c = lib.pf_next_registration()
+        if c == ffi.NULL:
+            return
+        try:
+            registration = Registration(
+                account=int(c.account),
+                server=_server_or_none(c.server),
+                code=int(c.code),
+                status=int(c.status),
+                retry_after=_known(c.retry_after),
+                removed=bool(c.removed),
+            )
+        finally:
+            lib.pf_free_registration(c)
+        yield registration

@@ -62,6 +62,30 @@ class PjsipError(PjfailError):
         self.status = status
 
 
+class UnknownAccount(PjfailError, ValueError):
+    """pjsua has no such account (any more)."""
+
+
+class AffinityError(PjfailError):
+    """This account cannot be kept on a server in this way; the message says why, and what can be done."""
+
+
+class AffinityDisabled(AffinityError):
+    """pjsip's own server affinity is not enabled on the account; see :meth:`pjfail.Failover.enable_affinity`."""
+
+
+class RouteRefused(AffinityError):
+    """The address of a server must not stand in this account's Route."""
+
+
+class RequestFailed(PjfailError):
+    """A request found no answer: it could not be sent, or its connection was lost."""
+
+
+class RequestTimeout(RequestFailed):
+    """No final answer to a request came in time."""
+
+
 class LookupFailed(PjfailError):
     """No candidates for a target.
 

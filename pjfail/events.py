@@ -38,6 +38,20 @@ class PlanChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountMoved:
+    """A followed account (a pjsua account id, and its user@host) has been sent to another server.
+
+    ``before`` is None for its first one; ``server`` is None while none is well, and its plan decides.
+    """
+
+    account: int
+    aor: str
+    server: Server | None
+    before: Server | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LookupFailed:
     """A lookup found nothing for a target."""
 
@@ -54,5 +68,5 @@ class LookupStale:
     reason: str
 
 
-Event = ServerDown | ServerUp | PlanChanged | LookupFailed | LookupStale
+Event = ServerDown | ServerUp | PlanChanged | AccountMoved | LookupFailed | LookupStale
 Listener = Callable[[Event], object]

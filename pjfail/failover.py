@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import logging
+import math
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, TracebackType
 
 from . import bridge
 from . import host as hosts
-from .errors import BadServer, NotAttached
+from .affinity import Routes, account_id, own_next_hop, route_server, server_for
+from .errors import AffinityError, BadServer, NotAttached
 from .events import Listener
+from .following import Following
 from .lookup import DnsLookup, Lookup
 from .model import Health, Plan, Server, State, Target
 from .policy import Order, Policy
+from .request import Headers, Response, timeout_error
 from .worker import Worker
 
 log = logging.getLogger("pjfail")
@@ -71,6 +79,7 @@ class Failover:
         self._process = os.getpid()
         self._once = threading.Lock()
         self._ended = False
+        self._routes = Routes()
         self._worker = Worker(lookup, policy, listeners, self._end)
         bridge.attach(QUESTION_DEADLINE)
         try:
@@ -195,6 +204,165 @@ class Failover:
         if not found:
             raise BadServer(f'{server!r} is in no plan so far; to name it before its first use, write "udp:{server}"')
         return found
+
+    # --- accounts -----------------------------------------------------------------------------------------------------
+
+    def pin(self, account: object, server: Server | str) -> None:
+        """Sends *account*'s requests to *server* alone: those to the account's own next hop (its first proxy, else its
+        registrar). Dialogs stay where they are, and requests to other hosts go their way.
+
+        *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server`` or "address:port". Host names
+        stay what they are, for TLS too. In force when this returns; call :meth:`unpin` to end it. While *server* is
+        down the pin rests, and the account's plan decides. Where pjsip has a server affinity of its own (after 2.17),
+        that is used: ``pjsua_acc_set_affinity_addr()``.
+
+        Not while holding a lock that a pjsua2 callback takes. Raises :class:`pjfail.UnknownAccount`,
+        :class:`pjfail.BadServer`, :class:`pjfail.AffinityDisabled`, :class:`pjfail.AffinityError`,
+        :class:`pjfail.NotAttached`; the earlier pin is kept then.
+        """
+        settings = self._account(account)
+        chosen = server_for(settings, server)
+        if settings.id in self._worker.follower:
+            raise AffinityError(f"account {settings.id} follows its servers: unfollow() it before pinning it")
+        self._require_no_route(settings)
+        self._worker.pins.pin(settings, chosen)
+        self._worker.mind_accounts_soon()
+
+    def unpin(self, account: object) -> None:
+        """Ends what :meth:`pin` began, if it did. Raises :class:`pjfail.NotAttached`."""
+        self._require_attached()
+        self._worker.pins.unpin(account_id(account))
+
+    def pinned(self, account: object) -> Server | None:
+        """The server that *account* is kept on, by :meth:`pin` or at this moment by :meth:`follow`; else None."""
+        self._require_attached()
+        number = account_id(account)
+        return self._worker.pins.pinned(number) or self._worker.follower.server(number)
+
+    @property
+    def native_affinity(self) -> bool:
+        """Whether this pjsip has server affinity of its own, which :meth:`pin` then uses."""
+        self._require_attached()
+        return bridge.has_native_affinity()
+
+    def enable_affinity(self, account: object) -> None:
+        """Enables pjsip's own server affinity on *account*, for :meth:`pin`; nothing to do where pjsip has none.
+
+        By ``pjsua_acc_modify()``. Raises as :meth:`pin` does.
+        """
+        settings = self._account(account)
+        if bridge.has_native_affinity() and not settings.affinity:
+            bridge.enable_affinity(settings.id)
+
+    def follow(self, account: object, failback: float | None = 60.0, spread: float = 2.0) -> None:
+        """Keeps *account* on a working server: on the one that it registered with, for all its requests.
+
+        When that fails, the next one of its plan has the account's requests at once, and a REGISTER within *spread*
+        seconds (a share of them, so that many accounts do not come together). Dialogs stay where they are. When a
+        server in a better tier has been well for *failback* seconds (and up to half as long again), the account
+        registers there, and moves once it is; None: it never moves back. The server is asked with an OPTIONS when it
+        has said nothing for some seconds. ``events.AccountMoved`` tells of each move.
+
+        Call it before or after the account has registered. Retry-After of a REGISTER is honoured; a 4xx or 6xx moves
+        nothing. Raises as :meth:`pin` does, and ValueError for times that are none.
+        """
+        if not 0 <= spread < math.inf or (failback is not None and not 0 <= failback < math.inf):
+            raise ValueError(f"failback {failback!r} and spread {spread!r} are seconds; failback may be None")
+        settings = self._account(account)
+        next_hop = own_next_hop(settings)
+        if not settings.registers:
+            raise AffinityError(f"account {settings.id} ({settings.aor}) has no registrar: there is nothing to follow")
+        if self._worker.pins.pinned(settings.id) is not None:
+            raise AffinityError(f"account {settings.id} is pinned: unpin() it before it can follow its servers")
+        self._require_no_route(settings)
+        now = time.monotonic() if settings.registered else None  # where it is registered, only a REGISTER tells
+        following = Following(settings.id, settings.aor, next_hop, failback, spread, register_at=now)
+        self._worker.call(lambda: self._worker.follow(following))
+
+    def unfollow(self, account: object) -> None:
+        """Ends what :meth:`follow` began, if it did: the account's plan decides again. Raises :class:`NotAttached`."""
+        self._require_attached()
+        number = account_id(account)
+        self._worker.call(lambda: self._worker.follower.unfollow(number))
+
+    def route_via(self, account: object, server: Server | str | None) -> None:
+        """Puts *server*'s address into *account*'s Route, in place of its first proxy: the classic way for UDP and TCP.
+
+        The account's other proxies and its credentials stay. With None it gets the proxies back that it had. By
+        ``pjsua_acc_modify()``, which registers anew where the account is registered. pjfail does not watch over a
+        route: it holds until you change it. Raises :class:`pjfail.RouteRefused` for an account that speaks TLS, and
+        as :meth:`pin` does.
+        """
+        settings = self._account(account)
+        if server is None:
+            self._routes.restore(settings)
+            return
+        if self._worker.pins.pinned(settings.id) is not None or settings.id in self._worker.follower:
+            raise AffinityError(f"account {settings.id} is pinned or followed: unpin() or unfollow() it first")
+        self._routes.via(settings, route_server(settings, server))
+
+    def _account(self, account: object) -> bridge.Account:
+        self._require_attached()
+        return bridge.read_account(account_id(account))
+
+    def _require_no_route(self, account: bridge.Account) -> None:
+        if self._routes.has(account.id):
+            raise AffinityError(f"account {account.id} has a route of its own: route_via(account, None) ends it")
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        method: str,
+        uri: str,
+        server: Server | str | None = None,
+        headers: Headers = (),
+        body: bytes | str = b"",
+        timeout: float = 5.0,
+    ) -> Response:
+        """Sends one request outside of any dialog, and waits for its final response, whatever its code.
+
+        With *server* it goes to exactly that one, over a transport acquired for it and selected on the message; TLS
+        shows and checks the host of *uri*. Without, the plan of *uri* decides. *headers* are pairs or a mapping; From,
+        To and Content-Type (text/plain) may be among them. *timeout* is in seconds. Blocks; not from a pjsua2 callback,
+        nor in the thread that polls ``libHandleEvents()``: use :meth:`request_async` there.
+
+        Raises :class:`pjfail.RequestTimeout`, :class:`pjfail.RequestFailed`, :class:`pjfail.BadURI`,
+        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for what is no method or header.
+        """
+        future, chosen = self._send(method, uri, server, headers, body)
+        try:
+            return future.result(timeout)
+        except FutureTimeout:
+            self._worker.requests.forget(future)
+            raise timeout_error(method, uri, chosen, timeout) from None
+
+    async def request_async(
+        self,
+        method: str,
+        uri: str,
+        server: Server | str | None = None,
+        headers: Headers = (),
+        body: bytes | str = b"",
+        timeout: float = 5.0,
+    ) -> Response:
+        """As :meth:`request`, for asyncio."""
+        future, chosen = self._send(method, uri, server, headers, body)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+        except TimeoutError:
+            raise timeout_error(method, uri, chosen, timeout) from None
+        finally:
+            self._worker.requests.forget(future)
+
+    def _send(
+        self, method: str, uri: str, server: Server | str | None, headers: Headers, body: bytes | str
+    ) -> tuple[Future[Response], Server | None]:
+        self._require_attached()
+        if isinstance(server, str):
+            target = Target.parse(uri)
+            server = Server.parse(server, "tls" if target.secure else target.transport or "udp")
+        return self._worker.requests.send(method, uri, server, headers, body), server
 
     def counters(self) -> bridge.Counters:
         """What the C core has counted: questions, where their answers came from, what it holds. Never blocks."""

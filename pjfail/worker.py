@@ -21,12 +21,16 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from . import bridge, events
+from .affinity import Pins
 from .errors import LookupFailed, NotAttached, UnknownTarget
+from .following import Follower, Following, Surroundings
 from .health import HealthTable
 from .lookup import Adaptive, Lookup, ServesStale, pjsip_dns
 from .model import Candidate, Family, Health, Outcome, Plan, Question, Seen, Server, State, Target, Transport
 from .planning import make_plan
 from .policy import Policy, describe, judge
+from .probe import Prober
+from .request import Requests
 
 log = logging.getLogger("pjfail")
 
@@ -37,9 +41,8 @@ LOOKUP_LIMIT = 10.0
 # A plan lives as long as its shortest TTL, but not so short that each request asks; it is made anew before it ends.
 PLAN_FLOOR = 1.0
 REFRESH_AT = 0.8
-# When a hold-down ends: how many OPTIONS, how far apart, before the server is taken for silent still (seconds).
-PROBES = 3
-PROBE_GAP = 0.7
+# How often accounts that are followed or pinned are looked after (seconds).
+ACCOUNTS_EVERY = 0.25
 # Targets beyond this many are forgotten, the longest unasked first.
 MOST_TARGETS = 20_000
 # How often the worker may be brought down by an exception before pjfail gives up and detaches.
@@ -71,6 +74,11 @@ def _measured(server: Server, health: Health) -> Health:
     return health if stats is None else replace(health, rtt=stats.rtt, last_answer=stats.last_answer)
 
 
+def _last_answer(server: Server) -> float | None:
+    stats = bridge.stats(server)
+    return None if stats is None else stats.last_answer
+
+
 class Worker:
     """Makes plans of questions and health of outcomes.
 
@@ -94,8 +102,11 @@ class Worker:
         self._targets_of: dict[Server, set[Target]] = {}
         self._health = HealthTable()
         self._asked: dict[Target, asyncio.Task[Plan]] = {}
-        self._probing: set[Server] = set()
-        self._background: set[asyncio.Task[None]] = set()
+        self.requests = Requests()
+        self.pins = Pins()
+        self.follower = Follower(Surroundings(self._plan_of, self._health_now, self._news_of), self._random)
+        self._prober = Prober(self.requests, self._probed, self._random)
+        self._minding = False
         self._policy_errors: set[str] = set()
         self._news: list[events.Event] = []
         self._endpoint_has: tuple[Sequence[Transport], Sequence[Family]] = (), ()
@@ -120,6 +131,7 @@ class Worker:
         if loop is not None and end is not None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(end.set)
+        self.requests.end()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
@@ -191,7 +203,7 @@ class Worker:
         descriptor = os.dup(bridge.event_fd())  # ours lives until we close it, whoever detaches
         unanswered = list(self._asked)  # a crash took their lookups down
         self._asked.clear()
-        self._probing.clear()
+        self._prober.forget()
         try:
             self._loop.add_reader(descriptor, self._fetch)
             self._ready.set()
@@ -199,6 +211,8 @@ class Worker:
                 self._ask(target)
             for server, health in self._health.snapshot(time.monotonic()).items():
                 self._watch(server, health)
+            self._minding = False
+            self._mind_accounts()
             self._fetch()
             if not self._stopping:
                 await self._end.wait()
@@ -219,9 +233,13 @@ class Worker:
                 self._end.set()
             return
         questions = list(bridge.questions())
-        for answer in bridge.dns_answers():
-            pjsip_dns.deliver(answer)
+        for dns_answer in bridge.dns_answers():
+            pjsip_dns.deliver(dns_answer)
         self._judge(bridge.outcomes())
+        for answer in bridge.answers():
+            self.requests.deliver(answer)
+        for registration in bridge.registrations():
+            self.follower.heed(registration, time.monotonic())
         for question in questions:
             self._answer(question)
         self._deliver()
@@ -403,6 +421,8 @@ class Worker:
                 self._replan(target, self._targets[target])
             except Exception:
                 log.exception("%s: its plan cannot be made anew, and stays", target)
+        if servers:
+            self._review_accounts()
 
     def _watch(self, server: Server, health: Health) -> None:
         """Has *server* probed when its hold-down ends."""
@@ -412,31 +432,66 @@ class Worker:
             self._loop.call_later(health.until - time.monotonic() + 0.01, self._hold_down_ended, server)
 
     def _hold_down_ended(self, server: Server) -> None:
-        if self._health.get(server, time.monotonic()).state is not State.HALF_OPEN or server in self._probing:
+        if self._health.get(server, time.monotonic()).state is not State.HALF_OPEN:
             return
         self._health_changed({server})  # for the reasons in its plans
         self._deliver()
-        if self._targets_of.get(server):
-            self._probing.add(server)
-            task = asyncio.get_running_loop().create_task(self._probe(server))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+        targets = self._targets_of.get(server)
+        if targets:
+            self._prober.start(server, next(iter(targets)).host)
 
-    async def _probe(self, server: Server) -> None:
-        """Asks a half-open server whether it is alive; the answer, or a refused connection, comes as an outcome."""
+    def _probed(self, outcome: Outcome) -> None:
+        """A probe had no answer: what the core has not seen of it itself, it is told of here."""
+        if self._health.get(outcome.server, time.monotonic()).state is not State.DOWN:
+            self._judge([outcome])
+            self._deliver()
+
+    # --- accounts -----------------------------------------------------------------------------------------------------
+
+    def follow(self, following: Following) -> None:
+        """Worker. Keeps an account on a working server from now on."""
+        self.follower.follow(following, time.monotonic())
+        self._mind_accounts()
+
+    def mind_accounts_soon(self) -> None:
+        """Any thread. There is an account to look after."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._mind_accounts)
+
+    def _mind_accounts(self) -> None:
+        """Looks after the accounts that are followed or pinned, for as long as there are any."""
+        if not self._minding and self._loop is not None:
+            self._minding = True
+            self._loop.call_soon(self._mind)
+
+    def _mind(self) -> None:
+        if self._stopping or self._loop is None or not (self.follower or self.pins):
+            self._minding = False
+            return
         try:
-            for _ in range(PROBES):
-                targets = self._targets_of.get(server)
-                if not targets or self._health.get(server, time.monotonic()).state is not State.HALF_OPEN:
-                    return
-                with contextlib.suppress(Exception):  # what cannot be sent stays unanswered
-                    bridge.probe(server, next(iter(targets)).host)
-                await asyncio.sleep(PROBE_GAP)
-            if self._health.get(server, time.monotonic()).state is State.HALF_OPEN:
-                self._judge([Outcome(server, Seen.SILENT, time.monotonic(), method="OPTIONS (probe)")])
-                self._deliver()
-        finally:
-            self._probing.discard(server)
+            self._review_accounts()
+            self._prober.watch({**self.pins.servers(), **self.follower.servers()}, _last_answer, time.monotonic())
+        except Exception:
+            log.exception("accounts cannot be looked after just now")
+        self._deliver()
+        self._loop.call_later(ACCOUNTS_EVERY, self._mind)
+
+    def _review_accounts(self) -> None:
+        self.pins.review(self._health_now())
+        self.follower.review(time.monotonic())
+
+    def _plan_of(self, target: Target) -> Plan | None:
+        """The plan of *target*; looked up anew, for the next time, where there is none."""
+        known = self._targets.get(target)
+        if known is None:
+            self._ask(target)
+        return None if known is None else known.plan
+
+    def _health_now(self) -> Mapping[Server, Health]:
+        return self._health.snapshot(time.monotonic())
+
+    def _news_of(self, event: events.Event) -> None:
+        self._news.append(event)
 
     # --- the application's own word -----------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@
  */
 #include "core.h"
 
+#include "affinity.h"
 #include "dialogs.h"
 #include "dns.h"
 #include "observer.h"
@@ -108,6 +109,7 @@ static void on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_s
     host.pj_ioqueue_recv(key, operation, self.received, &size, PJ_IOQUEUE_ALWAYS_ASYNC);
     if (!core_attached())
         return;
+    affinity_run();
     now = host_now();
     questions_tick(now);
     observer_tick(now);
@@ -484,6 +486,7 @@ static int plug_in(pjsip_endpoint *endpt, double deadline)
     }
     plans_clear();              /* of what a late publish of the last attachment may have left */
     questions_open(deadline, &wake);
+    affinity_open(&wake);
     self.endpt = endpt;
     atomic_store(&self.attached, 1);
     chain_state_callback(endpt);
@@ -536,6 +539,7 @@ static void detach(int endpoint_ends)
     }
     observer_clear();
     dialogs_clear();
+    affinity_close();
     plans_clear();
     queue_close();
 }

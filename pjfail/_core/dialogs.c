@@ -7,11 +7,14 @@
 /* The oldest is forgotten for the newest: enough for as many calls as one endpoint can hold. */
 enum { ROOM = 16384 };
 
+/* How long a challenge binds: its answer comes at once, and the registration's next refresh is free again. */
+#define CHALLENGE_SECONDS 5.0
+
 struct dialog {
     struct link link;           /* by 64 bits of the Call-ID's hash, which stand for the Call-ID */
     struct dialog *newer, *older;
     pf_address server;
-    int challenged;             /* its last answer was a challenge */
+    double challenged_at;       /* its last answer was a challenge; else negative */
 };
 
 /* Guarded by lock. */
@@ -78,7 +81,7 @@ void dialogs_note(const pj_str_t *call_id, pjsip_method_e method, int code, cons
     }
     if (dialog) {
         dialog->server = *server;
-        dialog->challenged = code == 401 || code == 407;
+        dialog->challenged_at = code == 401 || code == 407 ? host_now() : -CHALLENGE_SECONDS;
         make_newest(dialog);
     }
     pthread_mutex_unlock(&self.lock);
@@ -93,7 +96,7 @@ void dialogs_find(const pj_str_t *call_id, int in_dialog, struct asker *asker)
     dialog = find(hash_of(call_id));
     if (dialog) {
         asker->server = dialog->server;
-        asker->bound = in_dialog || dialog->challenged;
+        asker->bound = in_dialog || host_now() < dialog->challenged_at + CHALLENGE_SECONDS;
     }
     pthread_mutex_unlock(&self.lock);
 }

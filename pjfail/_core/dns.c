@@ -74,7 +74,7 @@ static void on_answer(void *token, pj_status_t status, pj_dns_parsed_packet *pac
     answer->exists = status != PJ_STATUS_FROM_DNS_RCODE(PJ_DNS_RCODE_NXDOMAIN);
     for (i = 0; i < count; i++)
         answer->count += copy_record(&answer->records[answer->count], &packet->ans[i]);
-    queue_put_dns_answer(answer);
+    queue_put_note(NOTE_DNS_ANSWER, answer);
 }
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */

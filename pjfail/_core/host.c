@@ -72,9 +72,13 @@ int pf_host_open(const char *object)
     static const struct {
         const char *name;
         size_t offset;
+        int optional;
     } wanted[] = {
-#define X(name) { #name, offsetof(struct host_functions, name) },
+#define X(name) { #name, offsetof(struct host_functions, name), 0 },
         HOST_FUNCTIONS(X)
+#undef X
+#define X(name) { #name, offsetof(struct host_functions, name), 1 },
+        X(pjsua_acc_set_affinity_addr) X(pjsua_acc_refresh_transport)
 #undef X
     };
     struct host_functions found;
@@ -85,7 +89,7 @@ int pf_host_open(const char *object)
         return host_problem(PF_NO_OBJECT, 0, "%s", object ? object : "the main program");
     for (i = 0; i < PJ_ARRAY_SIZE(wanted); i++) {
         void *symbol = dlsym(handle, wanted[i].name);
-        if (!symbol) {
+        if (!symbol && !wanted[i].optional) {
             dlclose(handle);
             return host_problem(PF_NO_SYMBOL, 0, "%s", wanted[i].name);
         }

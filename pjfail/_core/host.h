@@ -24,12 +24,19 @@
     X(pjsip_tx_data_set_transport) X(pjsip_tx_data_add_ref) X(pjsip_tx_data_dec_ref) X(pjsip_msg_find_hdr)         \
     X(pjsip_endpt_create_resolver) X(pj_dns_resolver_set_ns) X(pj_dns_resolver_start_query)                       \
     X(pj_dns_resolver_destroy)                                                                                    \
-    X(pjsua_get_pjsip_endpt) X(pjsua_get_state)
+    X(pjsip_endpt_send_request) X(pjsip_endpt_acquire_transport2) X(pjsip_transport_dec_ref)                      \
+    X(pjsip_method_init_np) X(pjsip_msg_body_create) X(pjsip_parse_hdr) X(pjsip_parse_uri) X(pjsip_get_dest_info)    \
+    X(pjsua_get_pjsip_endpt) X(pjsua_get_state)                                                                   \
+    X(pjsua_acc_is_valid) X(pjsua_acc_get_info) X(pjsua_acc_config_default) X(pjsua_acc_get_config)               \
+    X(pjsua_acc_modify) X(pjsua_acc_set_registration)
 
 struct host_functions {
 #define X(name) __typeof__(&name) name;
     HOST_FUNCTIONS(X)
 #undef X
+    /* Only after pjproject 2.17; NULL before. */
+    pj_status_t (*pjsua_acc_set_affinity_addr)(pjsua_acc_id, const pj_sockaddr *);
+    pj_status_t (*pjsua_acc_refresh_transport)(pjsua_acc_id);
 };
 
 extern struct host_functions host;

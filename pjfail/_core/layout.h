@@ -1,7 +1,7 @@
 /*
  * layout.h: the one place that reaches into structures whose layout differs between pjproject versions:
- * pjsip_server_addresses, pjsip_tx_data, pjsip_transport. host.c checks at attach that they lie in the live
- * host as they were compiled here.
+ * pjsip_server_addresses, pjsip_tx_data, pjsip_transport, pjsua_acc_config. host.c checks at attach that they lie in the
+ * live host as they were compiled here; account.c does, for the last one, when it is needed.
  */
 #ifndef PJFAIL_LAYOUT_H
 #define PJFAIL_LAYOUT_H
@@ -70,6 +70,8 @@ static inline pjsip_transport *tdata_transport(const pjsip_tx_data *tdata) { ret
 
 static inline const pj_sockaddr *tdata_destination(const pjsip_tx_data *tdata) { return &tdata->tp_info.dst_addr; }
 
+static inline void tdata_set_dest_name(pjsip_tx_data *tdata, const pj_str_t *name) { tdata->dest_info.name = *name; }
+
 static inline int transport_type(const pjsip_transport *transport) { return transport->key.type; }
 
 static inline const pj_sockaddr *transport_peer(const pjsip_transport *transport) { return &transport->key.rem_addr; }
@@ -78,5 +80,41 @@ static inline int transport_is_outgoing(const pjsip_transport *transport)
 {
     return transport->dir == PJSIP_TP_DIR_OUTGOING;
 }
+
+static inline int transaction_status(const pjsip_transaction *tsx) { return tsx->status_code; }
+
+/* Room for the host's own pjsua_acc_config, should it be larger than ours: account.c finds out. */
+typedef union account_config {
+    pjsua_acc_config config;
+    char room[2 * sizeof(pjsua_acc_config)];
+} account_config;
+
+#ifdef PJSUA_ACC_SERVER_AFFINITY_DEFAULT    /* after pjproject 2.17 */
+
+static inline int config_affinity(const account_config *config)
+{
+    switch (config->config.server_affinity) {
+    case PJSUA_SERVER_AFFINITY_ENABLED: return 1;
+    case PJSUA_SERVER_AFFINITY_DISABLED: return 0;
+    default: return -1;
+    }
+}
+
+static inline void config_enable_affinity(account_config *config)
+{
+    config->config.server_affinity = PJSUA_SERVER_AFFINITY_ENABLED;
+}
+
+#else
+
+static inline int config_affinity(const account_config *config)
+{
+    (void)config;
+    return 0;
+}
+
+static inline void config_enable_affinity(account_config *config) { (void)config; }
+
+#endif
 
 #endif

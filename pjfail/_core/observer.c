@@ -1,8 +1,9 @@
 #include "observer.h"
 
+#include "affinity.h"
 #include "dialogs.h"
 #include "plans.h"
-#include "resolver.h"
+#include "queue.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -29,7 +30,8 @@ struct request {
     unsigned short sends;
     unsigned char answered;     /* provisionally */
     unsigned char noted;        /* as silent or lost */
-    unsigned char probe;        /* ours, nobody else waits for its answer */
+    unsigned char removes;      /* a binding (RFC 3261 section 10.2.2) */
+    int account;                /* the followed one whose REGISTER it is, else -1 */
     char method[16];
 };
 
@@ -131,6 +133,34 @@ static void note_silence(const pf_address *server, const char *method)
     plans_note_failure(server, &outcome);
 }
 
+static int retry_after(pjsip_msg *msg)
+{
+    pjsip_retry_after_hdr *header = host.pjsip_msg_find_hdr(msg, PJSIP_H_RETRY_AFTER, NULL);
+
+    return header ? header->ivalue : -1;
+}
+
+static int removes_binding(pjsip_msg *msg)
+{
+    pjsip_expires_hdr *expires = host.pjsip_msg_find_hdr(msg, PJSIP_H_EXPIRES, NULL);
+
+    return expires && !expires->ivalue;
+}
+
+static void tell_registration(int account, const pf_address *server, int removes, pjsip_msg *msg)
+{
+    pf_registration *registration = calloc(1, sizeof *registration);
+
+    if (registration) {
+        registration->account = account;
+        registration->server = *server;
+        registration->code = msg->line.status.code;
+        registration->retry_after = retry_after(msg);
+        registration->removed = removes;
+        queue_put_note(NOTE_REGISTRATION, registration);
+    }
+}
+
 pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
 {
     pjsip_msg *msg = tdata_msg(tdata);
@@ -141,6 +171,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     pf_address server;
     uint64_t hash;
     char silent_to[16] = "";
+    int account;
 
     if (method->id == PJSIP_ACK_METHOD || !address_of(&server, tdata_destination(tdata), transport_type(transport)) ||
         !plans_know(&server))
@@ -149,6 +180,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     if (!via || !via->branch_param.slen)
         return PJ_SUCCESS;
     hash = request_hash(&via->branch_param, &method->name);
+    account = affinity_registers(msg);
     pthread_mutex_lock(&self.lock);
     request = find_request(hash);
     if (request && !memcmp(&request->server, &server, sizeof server) && request->transport == transport) {
@@ -175,7 +207,8 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
             request->sent_at = host_now();
             request->sends = 1;
             request->answered = request->noted = 0;
-            request->probe = (unsigned char)resolver_is_sending_to(tdata);
+            request->account = account;
+            request->removes = (unsigned char)(account >= 0 && removes_binding(msg));
             copy_method(request->method, &method->name);
             make_newest(request);
             if (server.transport != PF_UDP)
@@ -188,19 +221,12 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     return PJ_SUCCESS;
 }
 
-static int retry_after(pjsip_msg *msg)
-{
-    pjsip_retry_after_hdr *header = host.pjsip_msg_find_hdr(msg, PJSIP_H_RETRY_AFTER, NULL);
-
-    return header ? header->ivalue : -1;
-}
-
 pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
 {
     pjsip_msg *msg = rdata->msg_info.msg;
     pjsip_via_hdr *via = rdata->msg_info.via;
     pjsip_cseq_hdr *cseq = rdata->msg_info.cseq;
-    int code = msg->line.status.code, found = 0, probe = 0, after_provisional = 0;
+    int code = msg->line.status.code, found = 0, after_provisional = 0, account = -1, removes = 0;
     struct request *request;
     pf_address server;
     double rtt = -1;
@@ -219,7 +245,8 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         if (connection)
             connection->connected = 1;
         after_provisional = request->answered;
-        probe = request->probe;
+        account = request->account;
+        removes = request->removes;
         /* Karn: after a retransmission nobody knows which copy was answered. An INVITE's final waits for a human. */
         if (request->sends == 1 && !request->answered)
             rtt = host_now() - request->sent_at;
@@ -231,6 +258,8 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
     pthread_mutex_unlock(&self.lock);
     if (!found)
         return PJ_FALSE;
+    if (account >= 0 && code >= 200)
+        tell_registration(account, &server, removes, msg);
     copy_method(name, &cseq->method.name);
     if (code == PJSIP_SC_SERVICE_UNAVAILABLE) {
         pf_outcome outcome;
@@ -242,12 +271,12 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         outcome.after_provisional = after_provisional;
         memcpy(outcome.method, name, sizeof name);
         plans_note_failure(&server, &outcome);
-        return probe;
+        return PJ_FALSE;
     }
     plans_note_answer(&server, name, code, rtt);
-    if (rdata->msg_info.cid && !probe)
+    if (rdata->msg_info.cid)
         dialogs_note(&rdata->msg_info.cid->id, cseq->method.id, code, &server);
-    return probe;
+    return PJ_FALSE;
 }
 
 /* --- connections ------------------------------------------------------------------------------------------------- */

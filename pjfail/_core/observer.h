@@ -1,6 +1,6 @@
 /*
  * observer.h: sees every request and response on the wire and every connection's end, and notes what they tell of
- * a server. It changes nothing, and keeps from the application only the answers to our own probes.
+ * a server. It changes nothing.
  */
 #ifndef PJFAIL_OBSERVER_H
 #define PJFAIL_OBSERVER_H

@@ -16,12 +16,14 @@ enum {
     PF_BAD_LAYOUT,        /* a structure lies otherwise than compiled; pf_problem() says which */
     PF_ALREADY_ATTACHED,
     PF_NO_RESOLVER,       /* no such DNS resolver of pjsip's, or none any more */
+    PF_NO_ACCOUNT,        /* pjsua has no account with this id */
+    PF_BAD_URI,           /* pjsip cannot parse pf_problem() */
     PF_PJSIP_FAILED       /* a pjsip function failed; pf_status() is its status, pf_problem() its name */
 };
 
 enum { PF_ANY = 0, PF_UDP = 1, PF_TCP = 2, PF_TLS = 3 };
 
-enum { PF_MAX_HOST = 256, PF_MAX_ENTRIES = 256 };
+enum { PF_MAX_HOST = 256, PF_MAX_ENTRIES = 256, PF_MAX_URI = 256, PF_MAX_PROXIES = 8 };
 
 /* What was seen of a server; the order is that of pjfail.model.Seen. */
 enum { PF_ANSWERED = 0, PF_SILENT, PF_REFUSED, PF_DISCONNECTED, PF_UNAVAILABLE, PF_CERTIFICATE };
@@ -113,6 +115,57 @@ typedef struct pf_dns_answer {
     pf_record records[];
 } pf_dns_answer;
 
+/* What an account of pjsua's is set to. */
+typedef struct pf_account {
+    char      aor[PF_MAX_URI];         /* user@host[:port], as in From */
+    char      next_hop_uri[PF_MAX_URI];     /* its first proxy, else its registrar; "": it has neither */
+    pf_target next_hop;
+    int       secure;                  /* a sips URI or transport=tls in its own, its registrar's or a proxy's */
+    int       registers;               /* it has a registrar */
+    int       registered;              /* as pjsua believes */
+    int       transport_id;            /* -1: none given */
+    int       affinity;                /* PF_AFFINITY_ */
+    int       proxies;
+    char      proxy[PF_MAX_PROXIES][PF_MAX_URI];
+} pf_account;
+
+enum { PF_AFFINITY_NONE = 0, PF_AFFINITY_DISABLED, PF_AFFINITY_INHERITED, PF_AFFINITY_ENABLED };
+
+/* Which server an account's requests go to. Of the addresses, family 0 stands for none. */
+typedef struct pf_pin {
+    int        account;
+    char       aor[PF_MAX_URI];
+    pf_target  next_hop;
+    pf_address server;                 /* all its requests to next_hop; watched also while idle */
+    pf_address registrar;              /* if any, its REGISTERs alone */
+    int        idle;                   /* requests go as the plan has it */
+    int        followed;               /* its registrations are told to the worker */
+} pf_pin;
+
+/* What became of a followed account's REGISTER. */
+typedef struct pf_registration {
+    struct pf_registration *next;
+    int        account;
+    pf_address server;                 /* family 0: it was not sent */
+    int        code;                   /* 0: it was not sent, for status */
+    int        status;
+    int        retry_after;            /* seconds; -1: none */
+    int        removed;                /* it took the binding away */
+} pf_registration;
+
+enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN };
+
+/* How a request of pf_request() ended. */
+typedef struct pf_response {
+    struct pf_response *next;
+    unsigned   id;
+    int        status;                 /* 0: answered, else the pj_status_t it failed for */
+    double     at;
+    pf_address server;                 /* who answered */
+    int        length;
+    char       message[];              /* as it came from the wire */
+} pf_response;
+
 /* host.c */
 const char *pf_built_for(void);                                 /* pjproject's version at compile time */
 void *pf_symbol(const char *object, const char *name);          /* NULL object: the main program */
@@ -132,8 +185,27 @@ void pf_read_counters(pf_counters *counters);
 /* transport.c: bit 2*t is set where the endpoint has transport t over IPv4, bit 2*t+1 over IPv6 */
 int  pf_transports(unsigned *found);
 
-/* probe.c */
-int  pf_probe(const pf_address *server, const char *host);      /* PF_OK: an OPTIONS for host is on its way there */
+/* account.c: pjsua's accounts. Any thread of Python's that holds no lock which a callback of pjsua's takes. */
+int  pf_read_account(int id, pf_account *account);
+int  pf_account_is_valid(int id);
+int  pf_set_proxies(int id, const char *const *proxies, int count);     /* by pjsua_acc_modify() */
+int  pf_has_native_affinity(void);
+int  pf_enable_affinity(int id);                                /* by pjsua_acc_modify(); nothing to do where there is none */
+int  pf_native_pin(int id, const pf_address *server);           /* family 0: unpins */
+
+/* affinity.c */
+int  pf_set_pin(const pf_pin *pin);                             /* replaces that of this AOR and account; 0: no memory */
+void pf_drop_pin(const char *aor, int account);
+int  pf_account_job(int job, int account, const char *aor, const pf_address *server);   /* on pjsip's polling thread, soon */
+pf_registration *pf_next_registration(void);                    /* NULL: none; free with pf_free_registration() */
+void pf_free_registration(pf_registration *registration);
+
+/* request.c: server NULL: wherever the plan says. PF_OK: the end comes by the queue, with id. */
+int  pf_request(unsigned id, const pf_address *server, const char *method, const char *uri, const char *from,
+                const char *to, const char *const *names, const char *const *values, int headers,
+                const char *content_type, const char *body, int body_length);
+pf_response *pf_next_response(void);                            /* NULL: none; free with pf_free_response() */
+void pf_free_response(pf_response *response);
 
 /* dns.c: pjsip's DNS resolver. No addresses: the one that the application configured. */
 int  pf_dns_open(const char *const *addresses, const unsigned short *ports, int count, int *handle);

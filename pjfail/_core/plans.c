@@ -380,6 +380,29 @@ int plans_know(const pf_address *server)
     return known;
 }
 
+int plans_hold(const pf_address *address)
+{
+    int held;
+
+    if (!address->family)
+        return 1;
+    pthread_mutex_lock(&self.lock);
+    held = hold_server(address) != NULL;
+    pthread_mutex_unlock(&self.lock);
+    return held;
+}
+
+void plans_release(const pf_address *address)
+{
+    struct server *server;
+
+    pthread_mutex_lock(&self.lock);
+    server = find_server(address);
+    if (server)
+        release_server(server);
+    pthread_mutex_unlock(&self.lock);
+}
+
 /* RFC 6298 section 2, with its alpha and beta. */
 static void measure(struct server *server, double rtt)
 {

@@ -34,6 +34,10 @@ int plans_have(const pf_target *target, uint64_t hash);
 /* Whether the server is in any plan: what happens elsewhere is none of our business. */
 int plans_know(const pf_address *server);
 
+/* Has the server watched though it be in no plan, until released. 0: no memory. Family 0: nothing to do. */
+int plans_hold(const pf_address *server);
+void plans_release(const pf_address *server);
+
 /* rtt: seconds, negative when this answer must not be measured. */
 void plans_note_answer(const pf_address *server, const char *method, int code, double rtt);
 

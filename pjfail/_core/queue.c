@@ -8,13 +8,21 @@
 
 enum { ROOM = 4096 };
 
-/* Guarded by lock: the questions, the answers, the ring of outcomes, the descriptor. */
+struct note {
+    struct note *next;
+};
+
+struct notes {
+    struct note *first, **end;
+};
+
+/* Guarded by lock: the questions, the notes, the ring of outcomes, the descriptor. */
 static struct {
     pthread_mutex_t lock;
     int fd;
     int signalled;
     pf_question *first, **end;
-    pf_dns_answer *answers;             /* newest first: each finds its own question */
+    struct notes notes[NOTE_KINDS];
     pf_outcome *ring;
     unsigned head, used;
     unsigned long long dropped;
@@ -51,10 +59,20 @@ int queue_open(void)
     return 1;
 }
 
+/* Under queue.lock. */
+static struct note *take_notes(struct notes *notes)
+{
+    struct note *first = notes->first;
+
+    notes->first = NULL;
+    return first;
+}
+
 void queue_close(void)
 {
     pf_question *question, *next;
-    pf_dns_answer *answer, *next_answer;
+    struct note *notes[NOTE_KINDS], *next_note;
+    int kind;
 
     pthread_mutex_lock(&queue.lock);
     if (queue.fd >= 0) {
@@ -68,17 +86,18 @@ void queue_close(void)
     question = queue.first;
     queue.first = NULL;
     queue.end = &queue.first;
-    answer = queue.answers;
-    queue.answers = NULL;
+    for (kind = 0; kind < NOTE_KINDS; kind++)
+        notes[kind] = take_notes(&queue.notes[kind]);
     pthread_mutex_unlock(&queue.lock);
     for (; question; question = next) {
         next = question->next;
         free(question);
     }
-    for (; answer; answer = next_answer) {
-        next_answer = answer->next;
-        free(answer);
-    }
+    for (kind = 0; kind < NOTE_KINDS; kind++)
+        for (; notes[kind]; notes[kind] = next_note) {
+            next_note = notes[kind]->next;
+            free(notes[kind]);
+        }
 }
 
 void queue_put_question(pf_question *question)
@@ -95,17 +114,22 @@ void queue_put_question(pf_question *question)
     free(question);
 }
 
-void queue_put_dns_answer(pf_dns_answer *answer)
+void queue_put_note(enum note_kind kind, void *note)
 {
+    struct notes *notes = &queue.notes[kind];
+
     pthread_mutex_lock(&queue.lock);
     if (queue.fd >= 0) {
-        answer->next = queue.answers;
-        queue.answers = answer;
-        answer = NULL;
+        if (!notes->first)
+            notes->end = &notes->first;
+        ((struct note *)note)->next = NULL;
+        *notes->end = note;
+        notes->end = &((struct note *)note)->next;
+        note = NULL;
         signal_worker();
     }
     pthread_mutex_unlock(&queue.lock);
-    free(answer);
+    free(note);
 }
 
 void queue_put_outcome(const pf_outcome *outcome)
@@ -158,19 +182,29 @@ pf_question *pf_next_question(void)
     return question;
 }
 
-pf_dns_answer *pf_next_dns_answer(void)
+static void *next_note(enum note_kind kind)
 {
-    pf_dns_answer *answer;
+    struct note *note;
 
     pthread_mutex_lock(&queue.lock);
-    answer = queue.answers;
-    if (answer)
-        queue.answers = answer->next;
+    note = queue.notes[kind].first;
+    if (note)
+        queue.notes[kind].first = note->next;
     pthread_mutex_unlock(&queue.lock);
-    return answer;
+    return note;
 }
 
+pf_dns_answer *pf_next_dns_answer(void) { return next_note(NOTE_DNS_ANSWER); }
+
+pf_registration *pf_next_registration(void) { return next_note(NOTE_REGISTRATION); }
+
+pf_response *pf_next_response(void) { return next_note(NOTE_RESPONSE); }
+
 void pf_free_dns_answer(pf_dns_answer *answer) { free(answer); }
+
+void pf_free_registration(pf_registration *registration) { free(registration); }
+
+void pf_free_response(pf_response *response) { free(response); }
 
 void pf_free_question(pf_question *question) { free(question); }
 

@@ -1,5 +1,5 @@
 /*
- * queue.h: what pjsip's threads tell the worker: questions, outcomes in batches, answers of pjsip's DNS resolver.
+ * queue.h: what pjsip's threads tell the worker: questions, outcomes in batches, notes one by one.
  *
  * Any thread may put; only the worker takes. One mutex, held for a few instructions and never together with another.
  */
@@ -14,8 +14,11 @@ void queue_close(void);                             /* drops what nobody has fet
 /* Takes ownership of question. */
 void queue_put_question(pf_question *question);
 
-/* Takes ownership of answer. */
-void queue_put_dns_answer(pf_dns_answer *answer);
+/* What is told one by one. A note is a block of malloc()'s that begins with the pointer to the next one. */
+enum note_kind { NOTE_DNS_ANSWER, NOTE_REGISTRATION, NOTE_RESPONSE, NOTE_KINDS };
+
+/* Takes ownership of note. */
+void queue_put_note(enum note_kind kind, void *note);
 
 /* Copies outcome. When the worker is far behind, it is dropped and counted. */
 void queue_put_outcome(const pf_outcome *outcome);

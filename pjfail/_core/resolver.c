@@ -6,6 +6,7 @@
  */
 #include "resolver.h"
 
+#include "affinity.h"
 #include "core.h"
 #include "dialogs.h"
 #include "observer.h"
@@ -54,8 +55,7 @@ static int is_numeric(const pj_str_t *host)
     return inet_pton(AF_INET, text, octets) == 1 || inet_pton(AF_INET6, text, octets) == 1;
 }
 
-/* 0 when the target is none that pjfail knows how to look up: another transport, a name too long. */
-static int target_of(const pjsip_host_info *info, pf_target *target)
+int resolver_target_of(const pjsip_host_info *info, pf_target *target)
 {
     pj_ssize_t i;
 
@@ -152,6 +152,19 @@ static struct waiter *make_waiter(pj_pool_t *pool, const pjsip_host_info *info, 
     return waiter;
 }
 
+/* Whatever host was asked for, its name stays what TLS shows and checks. */
+static void answer_one(const pjsip_host_info *info, const pf_address *server, void *token,
+                       pjsip_resolver_callback *callback)
+{
+    pj_sockaddr sockaddr;
+    int length = address_to_sockaddr(server, &sockaddr);
+    answer one;
+
+    answer_set(&one, 0, &info->addr.host, address_pjsip_type(server), &sockaddr, length, 0, 0);
+    answer_set_count(&one, 1);
+    observer_answer(callback, PJ_SUCCESS, token, &one.addresses);
+}
+
 static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_host_info *info, void *token,
                     pjsip_resolver_callback *callback)
 {
@@ -162,7 +175,7 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
     pjsip_msg *request;
     answer planned;
     uint64_t hash;
-    int refresh;
+    int refresh, known;
 
     (void)resolver;
     if (learning) {
@@ -172,29 +185,29 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
         callback(PJ_ERESOLVE, token, NULL);
         return;
     }
-    if (only_server && callback == atomic_load_explicit(&self.send_callback, memory_order_relaxed) &&
-        ((pjsip_send_state *)token)->tdata == only_request) {
-        pj_sockaddr sockaddr;
-        int length = address_to_sockaddr(only_server, &sockaddr);
-
-        answer_set(&planned, 0, &info->addr.host, address_pjsip_type(only_server), &sockaddr, length, 0, 0);
-        answer_set_count(&planned, 1);
-        observer_answer(callback, PJ_SUCCESS, token, &planned.addresses);
+    request = request_of(pool, token, callback);
+    if (only_server && request && ((pjsip_send_state *)token)->tdata == only_request) {
+        answer_one(info, only_server, token, callback);
         return;
     }
+    known = resolver_target_of(info, &target);
     /* A forked child has no worker to ask, and its copies of our locks may be held by threads that it has not got. */
-    if (core_is_foreign() || is_numeric(&info->addr.host)) {
-        if (!core_is_foreign())
+    if (known && !core_is_foreign()) {
+        pf_address server;
+
+        who_asks(request, &asker);
+        if (affinity_answer(&target, request, &asker, &server)) {
+            questions_count_inline(1);
+            answer_one(info, &server, token, callback);
+            return;
+        }
+    }
+    if (!known || core_is_foreign() || is_numeric(&info->addr.host)) {
+        if (known && !core_is_foreign())
             questions_count_inline(0);
         host.pjsip_resolve(self.stock, pool, info, token, callback);
         return;
     }
-    if (!target_of(info, &target)) {
-        host.pjsip_resolve(self.stock, pool, info, token, callback);
-        return;
-    }
-    request = request_of(pool, token, callback);
-    who_asks(request, &asker);
     hash = target_hash(&target);
     if (plans_answer(&target, hash, &asker, &info->addr.host, 0, &planned, &refresh) == PLAN_FRESH) {
         if (refresh && (question = make_question(&target, request, 1)) != NULL)
@@ -288,17 +301,16 @@ static int learn(pjsip_endpoint *endpt)
     return PF_OK;
 }
 
-pj_status_t resolver_send_to(pjsip_endpoint *endpt, pjsip_tx_data *tdata, const pf_address *server)
+pj_status_t resolver_send_to(const pf_address *server, pjsip_tx_data *tdata, pj_status_t (*send)(pjsip_tx_data *, void *),
+                             void *argument)
 {
     pj_status_t status;
 
     only_server = server;
     only_request = tdata;
-    status = host.pjsip_endpt_send_request_stateless(endpt, tdata, NULL, &unsent);
+    status = send(tdata, argument);
     only_server = NULL;
     only_request = NULL;
-    if (status != PJ_SUCCESS)
-        host.pjsip_tx_data_dec_ref(tdata);
     return status;
 }
 

@@ -157,8 +157,8 @@ def test_a_request_sent_while_a_probe_fails_goes_its_own_way() -> None:
             endpoint.pj.armed = True
             def probe():
                 try:
-                    bridge.probe(dead, "dead.test")
-                except pjfail.PjsipError:
+                    failover._worker.requests.send("OPTIONS", "sip:dead.test;transport=tcp", dead)
+                except pjfail.RequestFailed:
                     pass
             failover._worker.call(probe)
             answer = account.answer(20)
@@ -185,7 +185,8 @@ def test_a_detach_under_pjsips_locks_does_not_wait_for_a_probe_that_wants_them()
         def probe():
             probing.set()
             try:
-                bridge.probe(pjfail.Server("{FIRST}", 5060, "tcp"), "sip.test")
+                server = pjfail.Server("{FIRST}", 5060, "tcp")
+                failover._worker.requests.send("OPTIONS", "sip:sip.test;transport=tcp", server)
             except pjfail.PjfailError:
                 pass
         with Endpoint(kind=Listening) as endpoint:

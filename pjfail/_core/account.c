@@ -1,0 +1,264 @@
+/*
+ * account.c: reads what an account of pjsua's is set to, and changes it through pjsua's own functions.
+ *
+ * Called by Python threads, and by affinity.c on pjsip's polling thread. pjsua takes its own lock; none of ours is held.
+ */
+#include "account.h"
+
+#include "core.h"
+#include "layout.h"
+#include "plans.h"
+#include "resolver.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define UNTOUCHED 0xA5
+
+/* Whether the host's pjsua_acc_config is as large as ours, and what tells it apart lies where we look for it. */
+static int config_fits(account_config *config)
+{
+    size_t i;
+
+    memset(config, UNTOUCHED, sizeof *config);
+    host.pjsua_acc_config_default(&config->config);
+    for (i = sizeof config->config; i < sizeof config->room; i++)
+        if ((unsigned char)config->room[i] != UNTOUCHED)
+            return 0;
+    return (unsigned char)config->room[sizeof config->config - 1] != UNTOUCHED && !config->config.proxy_cnt &&
+           config->config.reg_timeout == PJSUA_REG_INTERVAL && config->config.transport_id == PJSUA_INVALID_ID;
+}
+
+/* Reads the account's configuration; its strings are pool's. */
+static int read_config(int id, pj_pool_t *pool, account_config *config)
+{
+    pj_status_t status;
+
+    if (!config_fits(config))
+        return host_problem(PF_BAD_LAYOUT, 0, "pjsua_acc_config");
+    if (!host.pjsua_acc_is_valid(id))
+        return host_problem(PF_NO_ACCOUNT, 0, "%d", id);
+    status = host.pjsua_acc_get_config(id, pool, &config->config);
+    return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_get_config()");
+}
+
+static void copy_text(char *text, size_t size, const pj_str_t *from)
+{
+    size_t length = from->slen < 0 ? 0 : (size_t)from->slen < size ? (size_t)from->slen : size - 1;
+
+    if (length)
+        memcpy(text, from->ptr, length);
+    text[length] = '\0';
+}
+
+int account_aor(const pjsip_uri *uri, char *aor, size_t size)
+{
+    const pjsip_sip_uri *sip = uri ? pjsip_uri_get_uri(uri) : NULL;
+    const pj_str_t *scheme = sip ? pjsip_uri_get_scheme(sip) : NULL;
+    int length, i;
+
+    if (!scheme || scheme->slen < 3 || scheme->slen > 4 || strncasecmp(scheme->ptr, "sips", (size_t)scheme->slen))
+        return 0;
+    length = snprintf(aor, size, "%.*s@", (int)sip->user.slen, sip->user.slen ? sip->user.ptr : "");
+    for (i = 0; i < sip->host.slen && length + 1 < (int)size; i++)
+        aor[length++] = (char)tolower((unsigned char)sip->host.ptr[i]);
+    if (length + 8 > (int)size)
+        return 0;
+    aor[length] = '\0';
+    if (sip->port)
+        snprintf(aor + length, size - (size_t)length, ":%d", sip->port);
+    return 1;
+}
+
+/* copy is what pjsip's parser writes into, and what the parsed URI points at. NULL when it is none, or too long. */
+static pjsip_uri *parse(pj_pool_t *pool, const pj_str_t *text, char *copy, size_t size)
+{
+    if (text->slen >= (pj_ssize_t)size)
+        return NULL;
+    copy_text(copy, size, text);
+    return host.pjsip_parse_uri(pool, copy, (pj_size_t)text->slen, 0);
+}
+
+/* Where a URI sends to; 0 when it is no SIP URI. */
+static int target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *target)
+{
+    char copy[2 * PF_MAX_URI];
+    pjsip_uri *uri = parse(pool, text, copy, sizeof copy);
+    pjsip_host_info where;
+
+    return uri && host.pjsip_get_dest_info(pjsip_uri_get_uri(uri), NULL, pool, &where) == PJ_SUCCESS &&
+           resolver_target_of(&where, target);
+}
+
+static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account *account)
+{
+    const pjsua_acc_config *config = &found->config;
+    const pj_str_t *next_hop = config->proxy_cnt ? &config->proxy[0] : &config->reg_uri;
+    char text[2 * PF_MAX_URI];
+    pjsua_acc_info info;
+    pf_target target;
+    pjsip_uri *uri = parse(pool, &config->id, text, sizeof text);
+    unsigned i;
+
+    if (!uri || !account_aor(uri, account->aor, sizeof account->aor))
+        return host_problem(PF_BAD_URI, 0, "%.*s", (int)config->id.slen, config->id.ptr);
+    account->secure = (target_of(pool, &config->id, &target) && target.secure) ||
+                      (config->reg_uri.slen && target_of(pool, &config->reg_uri, &target) && target.secure);
+    if (next_hop->slen) {
+        copy_text(account->next_hop_uri, sizeof account->next_hop_uri, next_hop);
+        if (!target_of(pool, next_hop, &account->next_hop))
+            return host_problem(PF_BAD_URI, 0, "%s", account->next_hop_uri);
+    }
+    if (config->proxy_cnt > PF_MAX_PROXIES)
+        return host_problem(PF_BAD_LAYOUT, 0, "pjsua_acc_config.proxy (PJSUA_ACC_MAX_PROXIES)");
+    for (i = 0; i < config->proxy_cnt; i++) {
+        copy_text(account->proxy[i], sizeof account->proxy[i], &config->proxy[i]);
+        account->secure |= target_of(pool, &config->proxy[i], &target) && target.secure;
+    }
+    account->proxies = (int)config->proxy_cnt;
+    account->transport_id = config->transport_id;
+    account->registers = config->reg_uri.slen != 0;
+    if (pf_has_native_affinity()) {
+        int affinity = config_affinity(found);
+        account->affinity = affinity > 0 ? PF_AFFINITY_ENABLED : affinity ? PF_AFFINITY_INHERITED : PF_AFFINITY_DISABLED;
+    }
+    account->registered = host.pjsua_acc_get_info(id, &info) == PJ_SUCCESS && info.has_registration &&
+                          (int)info.status / 100 == 2 && info.expires && info.expires != PJSIP_EXPIRES_NOT_SPECIFIED;
+    return PF_OK;
+}
+
+int account_read(pjsip_endpoint *endpt, int id, pf_account *account)
+{
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 4000, 4000);
+    account_config config;
+    int result;
+
+    memset(account, 0, sizeof *account);
+    if (!pool)
+        return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
+    result = read_config(id, pool, &config);
+    if (result == PF_OK)
+        result = fill(id, pool, &config, account);
+    host.pjsip_endpt_release_pool(endpt, pool);
+    return result;
+}
+
+/* --- from Python ------------------------------------------------------------------------------------------------- */
+
+struct reading {
+    int id;
+    pf_account *account;
+};
+
+static int read_it(pjsip_endpoint *endpt, void *argument)
+{
+    const struct reading *reading = argument;
+
+    return account_read(endpt, reading->id, reading->account);
+}
+
+int pf_read_account(int id, pf_account *account)
+{
+    struct reading reading = { id, account };
+
+    return core_with_endpoint(&read_it, &reading);
+}
+
+struct change {
+    int id;
+    const char *const *proxies;         /* NULL: as they are */
+    int count;
+    int enable_affinity;
+};
+
+static int modify(pjsip_endpoint *endpt, void *argument)
+{
+    const struct change *change = argument;
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 4000, 4000);
+    account_config config;
+    int result, i;
+
+    if (!pool)
+        return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
+    result = read_config(change->id, pool, &config);
+    if (result == PF_OK) {
+        pj_status_t status;
+
+        for (i = 0; i < change->count; i++) {
+            config.config.proxy[i].ptr = (char *)change->proxies[i];
+            config.config.proxy[i].slen = (pj_ssize_t)strlen(change->proxies[i]);
+        }
+        if (change->proxies)
+            config.config.proxy_cnt = (unsigned)change->count;
+        if (change->enable_affinity)
+            config_enable_affinity(&config);
+        status = host.pjsua_acc_modify(change->id, &config.config);
+        if (status != PJ_SUCCESS)
+            result = host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_modify()");
+    }
+    host.pjsip_endpt_release_pool(endpt, pool);
+    return result;
+}
+
+int pf_set_proxies(int id, const char *const *proxies, int count)
+{
+    struct change change = { .id = id, .proxies = proxies, .count = count };
+
+    if (count > PF_MAX_PROXIES || count > (int)PJ_ARRAY_SIZE(((pjsua_acc_config *)0)->proxy))
+        return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "the account's proxies (PJSUA_ACC_MAX_PROXIES)");
+    return core_with_endpoint(&modify, &change);
+}
+
+int pf_enable_affinity(int id)
+{
+    struct change change = { .id = id, .enable_affinity = 1 };
+
+    return core_with_endpoint(&modify, &change);
+}
+
+static int is_valid(pjsip_endpoint *endpt, void *id)
+{
+    (void)endpt;
+    return host.pjsua_acc_is_valid(*(int *)id) ? PF_OK : PF_NO_ACCOUNT;
+}
+
+int pf_account_is_valid(int id) { return core_with_endpoint(&is_valid, &id) == PF_OK; }
+
+/* --- pjsip's own affinity, after 2.17 ---------------------------------------------------------------------------- */
+
+int pf_has_native_affinity(void) { return host.pjsua_acc_set_affinity_addr && host.pjsua_acc_refresh_transport; }
+
+pj_status_t account_native_pin(int id, const pf_address *server)
+{
+    pj_sockaddr address;
+
+    if (!pf_has_native_affinity() || !host.pjsua_acc_is_valid(id))
+        return PJ_EINVAL;
+    if (!server->family)
+        return host.pjsua_acc_refresh_transport(id);
+    address_to_sockaddr(server, &address);
+    return host.pjsua_acc_set_affinity_addr(id, &address);
+}
+
+struct native_pin {
+    int id;
+    const pf_address *server;
+};
+
+static int pin_natively(pjsip_endpoint *endpt, void *argument)
+{
+    const struct native_pin *pin = argument;
+    pj_status_t status = account_native_pin(pin->id, pin->server);
+
+    (void)endpt;
+    return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_set_affinity_addr()");
+}
+
+int pf_native_pin(int id, const pf_address *server)
+{
+    struct native_pin pin = { id, server };
+
+    return core_with_endpoint(&pin_natively, &pin);
+}

@@ -1,0 +1,222 @@
+"""Accounts and their servers: the application's own pins, and the IP-in-Route way."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import bridge
+from .bridge import Account, Pin
+from .errors import AffinityDisabled, AffinityError, BadServer, PjsipError, RouteRefused
+from .model import TRANSPORTS, Family, Health, Server, Target, Transport
+
+log = logging.getLogger("pjfail")
+
+
+def account_id(account: object) -> int:
+    """The pjsua account id of *account*: an id, or a pjsua2 ``Account``. Raises TypeError."""
+    get_id: Callable[[], Any] | None = getattr(account, "getId", None)
+    if get_id is not None:
+        return int(get_id())
+    if isinstance(account, int) and not isinstance(account, bool):
+        return account
+    raise TypeError(f"{account!r} is no account; give a pjsua account id or a pjsua2 Account")
+
+
+def own_next_hop(account: Account) -> Target:
+    """Where the account's requests go. Raises AffinityError for an account with no server of its own."""
+    if account.next_hop is None:
+        raise AffinityError(
+            f"account {account.id} ({account.aor}) has neither a proxy nor a registrar: no server is its own"
+        )
+    return account.next_hop
+
+
+def server_for(account: Account, server: Server | str) -> Server:
+    """The server that the application means for *account*, over the transport that the account speaks to its next hop.
+
+    Raises :class:`pjfail.BadServer`.
+    """
+    next_hop = own_next_hop(account)
+    spoken: Transport | None = "tls" if next_hop.secure else next_hop.transport
+    if isinstance(server, str):
+        server = Server.parse(server, spoken or _transport_in_plans(server) or "udp")
+    if spoken is not None and server.transport != spoken:
+        raise BadServer(
+            f"{server}: account {account.id} speaks {spoken} to its server ({account.next_hop_uri}); "
+            "a pin changes the address, not the transport"
+        )
+    return _reachable(server)
+
+
+def route_server(account: Account, server: Server | str) -> Server:
+    """The server that the application means for *account*'s Route. Raises :class:`pjfail.BadServer`."""
+    if isinstance(server, str):
+        spoken = account.next_hop.transport if account.next_hop is not None else None
+        server = Server.parse(server, spoken or "udp")
+    return server if account.secure else _reachable(server)
+
+
+def _reachable(server: Server) -> Server:
+    """*server*, if the endpoint has a transport for it. Raises BadServer."""
+    family: Family = "ipv6" if ":" in server.address else "ipv4"
+    over = bridge.sendable()
+    if over and (server.transport, family) not in over:
+        version = "IPv6" if family == "ipv6" else "IPv4"
+        raise BadServer(f"{server}: this endpoint has no {server.transport} transport over {version}; create one first")
+    return server
+
+
+def _transport_in_plans(endpoint: str) -> Transport | None:
+    """The transport over which some plan has this ``address:port``."""
+    for transport in TRANSPORTS:
+        server = Server.parse(endpoint, transport)
+        if bridge.stats(server) is not None:
+            return server.transport
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A pin of the application's, and whether it rests because its server is down."""
+
+    pin: Pin
+    server: Server
+    native: bool
+    resting: bool = False
+
+
+class Pins:
+    """The application's own pins.
+
+    Owns them, under one lock. Any thread pins; the worker has them rest while their server is down.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[int, _Held] = {}
+
+    def pin(self, account: Account, server: Server) -> None:
+        """Raises :class:`pjfail.AffinityDisabled` and others of its kind; the earlier pin is kept then."""
+        native = bridge.has_native_affinity()
+        if native:
+            _pin_natively(account, server)
+        pin = Pin(account.id, account.aor, own_next_hop(account), server, idle=native)
+        with self._lock:
+            bridge.set_pin(pin)
+            before = self._held.get(account.id)
+            if before is not None and before.pin.aor != pin.aor:
+                bridge.drop_pin(before.pin)
+            self._held[account.id] = _Held(pin, server, native)
+        log.info("account %d (%s) is pinned to %s", account.id, account.aor, server)
+
+    def unpin(self, account: int) -> None:
+        with self._lock:
+            held = self._held.pop(account, None)
+            if held is None:
+                return
+            bridge.drop_pin(held.pin)
+        if held.native and not held.resting and bridge.account_exists(account):
+            bridge.native_pin(account, None)
+        log.info("account %d (%s) is not pinned any more", account, held.pin.aor)
+
+    def pinned(self, account: int) -> Server | None:
+        with self._lock:
+            held = self._held.get(account)
+        return None if held is None else held.server
+
+    def servers(self) -> Mapping[Server, str]:
+        """The servers that accounts are pinned to, each with a host name that its accounts know it by."""
+        with self._lock:
+            return {held.server: held.pin.next_hop.host for held in self._held.values()}
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def review(self, health: Mapping[Server, Health]) -> None:
+        """Worker. No pin lasts on a dead server: it rests, and holds again once the server is well."""
+        with self._lock:
+            for number, held in list(self._held.items()):
+                if not bridge.account_exists(number):
+                    bridge.drop_pin(held.pin)
+                    del self._held[number]
+                    continue
+                rests = not health.get(held.server, Health()).usable
+                if rests == held.resting:
+                    continue
+                if held.native:
+                    bridge.native_pin_soon(number, held.pin.aor, None if rests else held.server)
+                else:
+                    bridge.set_pin(replace(held.pin, idle=rests))
+                self._held[number] = replace(held, resting=rests)
+                log.info(
+                    "account %d (%s): its pin to %s %s",
+                    number,
+                    held.pin.aor,
+                    held.server,
+                    "rests while that is down" if rests else "holds again",
+                )
+
+
+def _pin_natively(account: Account, server: Server) -> None:
+    try:
+        bridge.native_pin(account.id, server)
+    except PjsipError as error:
+        if error.status != bridge.INVALID_OPERATION:
+            raise AffinityError(f"account {account.id} cannot be pinned to {server}: {error}") from error
+        if account.transport_id is not None:
+            raise AffinityError(
+                f"account {account.id} is bound to transport {account.transport_id} (sipConfig.transportId), which "
+                "pjsip puts above any server affinity; give it no transport of its own, or use route_via()"
+            ) from error
+        raise AffinityDisabled(
+            f"server affinity is not enabled on account {account.id}: call enable_affinity() first, or set "
+            "sipConfig.serverAffinity before the account is created"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Routed:
+    """The proxies that an account had, and those it has now."""
+
+    before: tuple[str, ...]
+    now: tuple[str, ...]
+
+
+class Routes:
+    """The classic IP-in-Route way: the server's address in place of the account's first proxy. Owns what to restore."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._routed: dict[int, _Routed] = {}
+
+    def via(self, account: Account, server: Server) -> None:
+        """Raises :class:`pjfail.RouteRefused`, :class:`pjfail.PjsipError`."""
+        if account.secure or server.transport == "tls":
+            raise RouteRefused(
+                f"account {account.id} ({account.aor}) speaks TLS: with {server.endpoint} in its Route, that address "
+                "would be the name that TLS shows (SNI) and checks against the certificate; use pin() or follow(), "
+                "which keep the host name"
+            )
+        parameter = "" if server.transport == "udp" else f";transport={server.transport}"
+        with self._lock:
+            routed = self._routed.get(account.id)
+            before = routed.before if routed is not None and routed.now == account.proxies else account.proxies
+            bridge.set_proxies(account.id, [f"<sip:{server.endpoint}{parameter};lr>", *before[1:]])
+            self._routed[account.id] = _Routed(before, bridge.read_account(account.id).proxies)
+        log.info("account %d (%s) is routed via %s", account.id, account.aor, server)
+
+    def restore(self, account: Account) -> None:
+        """Gives the account the proxies that it had; those that the application has set meanwhile stay."""
+        with self._lock:
+            routed = self._routed.pop(account.id, None)
+            if routed is not None and routed.now == account.proxies:
+                bridge.set_proxies(account.id, routed.before)
+                log.info("account %d (%s) has its own route again", account.id, account.aor)
+
+    def has(self, account: int) -> bool:
+        with self._lock:
+            return account in self._routed

@@ -1,0 +1,176 @@
+"""One request to exactly one server, and its answer.
+
+:class:`Requests` owns what is on its way; any thread sends, the worker delivers the ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from . import bridge
+from .errors import BadServer, NotAttached, PjsipError, RequestFailed, RequestTimeout
+from .model import Server, Target
+
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
+_TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")  # RFC 3261 section 25.1
+_MEDIA_TYPE = re.compile(r"[^\s/;]+/[^\s/;]+")
+# They are pjsip's to write.
+_OWN = frozenset({"via", "v", "cseq", "call-id", "i", "max-forwards", "content-length", "l"})
+_NEED_A_DIALOG = frozenset({"INVITE", "ACK", "CANCEL", "BYE", "PRACK"})
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A server's final response. ``rtt`` is in seconds, from sending the request (connecting included)."""
+
+    code: int
+    reason: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    server: Server
+    rtt: float
+
+    def header(self, name: str) -> str | None:
+        """The first value of the header called *name*, in any case; None when there is none."""
+        return next((value for header, value in self.headers if header.lower() == name.lower()), None)
+
+
+def parse(message: bytes, server: Server, rtt: float) -> Response:
+    """A response as it came from the wire, which pjsip has parsed before."""
+    head, _, body = message.partition(b"\r\n\r\n")
+    status_line, _, rest = head.decode("utf-8", "replace").partition("\r\n")
+    _, code, reason = (status_line + "  ").split(" ", 2)
+    unfolded = re.sub(r"\r\n[ \t]+", " ", rest)
+    lines = (line.partition(":") for line in unfolded.split("\r\n") if line)
+    headers = tuple((name.strip(), value.strip()) for name, _, value in lines)
+    return Response(int(code), reason.strip(), headers, body, server, rtt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    what: str
+    at: float
+    server: Server | None
+    future: Future[Response]
+
+
+class Requests:
+    """The requests that wait for their answers, under one lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._sent: dict[int, _Sent] = {}
+        self._ended = False
+
+    def send(
+        self, method: str, uri: str, server: Server | None = None, headers: Headers = (), body: bytes | str = b""
+    ) -> Future[Response]:
+        """Sends a request; any thread but a SIP thread. It and its future raise what :meth:`Failover.request` does."""
+        if not _TOKEN.fullmatch(method):
+            raise ValueError(f"{method!r} is no method")
+        if method in _NEED_A_DIALOG:
+            raise ValueError(f"{method} needs a dialog, which pjsua has: make a call with it")
+        target = Target.parse(uri)
+        if server is not None and target.transport not in (None, server.transport):
+            raise BadServer(f"{server}: {uri} asks for {target.transport}")
+        if server is not None and target.secure and server.transport != "tls":
+            raise BadServer(f"{server}: {uri} asks for TLS")
+        given = _checked(headers)
+        content_type = _taken(given, "content-type", "c") or "text/plain"
+        if not _MEDIA_TYPE.fullmatch(content_type):
+            raise ValueError(f"{content_type!r} is no media type like text/plain; its parameters are not sent")
+        host = f"[{target.host}]" if ":" in target.host else target.host
+        sender = _taken(given, "from", "f") or f"<sip:pjfail@{host}>"
+        to = _taken(given, "to", "t") or uri
+        sent = _Sent(f"{method} {uri}", time.monotonic(), server, Future())
+        with self._lock:
+            if self._ended:
+                raise NotAttached("pjfail has been detached")
+            number = next(self._numbers) & 0xFFFFFFFF
+            self._sent[number] = sent
+        try:
+            bridge.request(
+                number,
+                method,
+                uri,
+                server=server,
+                from_uri=sender,
+                to_uri=to,
+                headers=given,
+                content_type=content_type,
+                body=body.encode() if isinstance(body, str) else body,
+            )
+        except PjsipError as error:
+            self.forget(sent.future)
+            raise RequestFailed(f"{sent.what}{_to(server)} cannot be sent: {error}") from error
+        except BaseException:
+            self.forget(sent.future)
+            raise
+        return sent.future
+
+    def forget(self, future: Future[Response]) -> None:
+        """Nobody waits for *future* any more."""
+        with self._lock:
+            self._sent = {number: sent for number, sent in self._sent.items() if sent.future is not future}
+
+    def deliver(self, answer: bridge.Answer) -> None:
+        """Worker. The end of a request."""
+        with self._lock:
+            sent = self._sent.pop(answer.number, None)
+        if sent is None or not sent.future.set_running_or_notify_cancel():
+            return
+        server = answer.server or sent.server
+        if answer.message and server is not None:
+            sent.future.set_result(parse(answer.message, server, answer.at - sent.at))
+        elif answer.status == bridge.TIMED_OUT:
+            sent.future.set_exception(RequestTimeout(f"{sent.what}{_to(sent.server)}: no answer"))
+        else:
+            why = bridge.strerror(answer.status)
+            sent.future.set_exception(RequestFailed(f"{sent.what}{_to(sent.server)}: {why}"))
+
+    def end(self) -> None:
+        """Ends all: pjfail has been detached."""
+        with self._lock:
+            self._ended = True
+            sent, self._sent = self._sent, {}
+        for each in sent.values():
+            if each.future.set_running_or_notify_cancel():
+                each.future.set_exception(NotAttached("pjfail has been detached"))
+
+
+def timeout_error(method: str, uri: str, server: Server | None, seconds: float) -> RequestTimeout:
+    return RequestTimeout(f"{method} {uri}{_to(server)}: no answer within {seconds:g} s")
+
+
+def _to(server: Server | None) -> str:
+    return "" if server is None else f" to {server}"
+
+
+def _checked(headers: Headers) -> list[tuple[str, str]]:
+    """The headers as pairs. ValueError for one that is none, or that is pjsip's own."""
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    for name, value in pairs:
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name!r} is no header's name")
+        if name.lower() in _OWN:
+            raise ValueError(f"{name} is written by pjsip")
+        if any(ord(character) < 32 or ord(character) == 127 for character in value):
+            raise ValueError(f"{name}: {value!r} has control characters in it")
+    return pairs
+
+
+def _taken(headers: list[tuple[str, str]], *names: str) -> str | None:
+    """Takes the header called one of *names* out of *headers*."""
+    for pair in headers:
+        if pair[0].lower() in names:
+            headers.remove(pair)
+            return pair[1]
+    return None
