@@ -303,7 +303,7 @@ static unsigned order_plan(const struct plan *plan, const struct asker *asker, d
     const struct place *drawn[PF_MAX_ENTRIES];
     unsigned count = draw_places(plan, own, random, drawn), written = 0, i;
 
-    if (own && asker->bound)
+    if (own && (asker->bound || (asker->follows && own->suspect_until <= now)))
         for (i = 0; i < count; i++)
             if (drawn[i]->server == own)
                 order[written++] = drawn[i];

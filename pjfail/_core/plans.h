@@ -13,8 +13,9 @@
 
 /* Who asks, as far as the message tells: so that what belongs together stays together. */
 struct asker {
-    pf_address server;      /* the one that its Call-ID was last answered by; family 0: none */
+    pf_address server;      /* the one that its Call-ID was last answered by, or its account follows; family 0: none */
     int bound;              /* it must go there if that server is in the plan: a dialog, or a challenge's answer */
+    int follows;            /* it goes there first if that server is in the plan and not suspect */
 };
 
 enum plan_found { PLAN_NONE, PLAN_STALE, PLAN_FRESH };

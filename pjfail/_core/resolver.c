@@ -193,12 +193,10 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
     known = resolver_target_of(info, &target);
     /* A forked child has no worker to ask, and its copies of our locks may be held by threads that it has not got. */
     if (known && !core_is_foreign()) {
-        pf_address server;
-
         who_asks(request, &asker);
-        if (affinity_answer(&target, request, &asker, &server)) {
+        if (affinity_answer(&target, request, &asker)) {
             questions_count_inline(1);
-            answer_one(info, &server, token, callback);
+            answer_one(info, &asker.server, token, callback);
             return;
         }
     }
