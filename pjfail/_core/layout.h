@@ -100,11 +100,6 @@ static inline int config_affinity(const account_config *config)
     }
 }
 
-static inline void config_enable_affinity(account_config *config)
-{
-    config->config.server_affinity = PJSUA_SERVER_AFFINITY_ENABLED;
-}
-
 #else
 
 static inline int config_affinity(const account_config *config)
@@ -112,8 +107,6 @@ static inline int config_affinity(const account_config *config)
     (void)config;
     return 0;
 }
-
-static inline void config_enable_affinity(account_config *config) { (void)config; }
 
 #endif
 

@@ -190,7 +190,6 @@ int  pf_read_account(int id, pf_account *account);
 int  pf_account_is_valid(int id);
 int  pf_set_proxies(int id, const char *const *proxies, int count);     /* by pjsua_acc_modify() */
 int  pf_has_native_affinity(void);
-int  pf_enable_affinity(int id);                                /* by pjsua_acc_modify(); nothing to do where there is none */
 int  pf_native_pin(int id, const pf_address *server);           /* family 0: unpins */
 
 /* affinity.c */
