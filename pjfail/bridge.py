@@ -591,11 +591,6 @@ def has_native_affinity() -> bool:
     return bool(lib.pf_has_native_affinity())
 
 
-def enable_affinity(number: int) -> None:
-    """Enables pjsip's own server affinity on account *number*. Raises :class:`pjfail.PjfailError`."""
-    _check(lib.pf_enable_affinity(number))
-
-
 def native_pin(number: int, server: Server | None) -> None:
     """``pjsua_acc_set_affinity_addr()``; None: ``pjsua_acc_refresh_transport()``. Raises :class:`pjfail.PjsipError`."""
     _check(lib.pf_native_pin(number, _optional_address(server)))

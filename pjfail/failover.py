@@ -246,13 +246,12 @@ class Failover:
         return bridge.has_native_affinity()
 
     def enable_affinity(self, account: object) -> None:
-        """Enables pjsip's own server affinity on *account*, for :meth:`pin`; nothing to do where pjsip has none.
+        """Lets :meth:`pin` work on an account that was created without pjsip's own server affinity.
 
-        By ``pjsua_acc_modify()``. Raises as :meth:`pin` does.
+        pjsip (after 2.17) takes ``sipConfig.serverAffinity`` from the creation of an account and never again; so it is
+        pjfail then that keeps the account on its server, as it does on every pjsip before. Raises as :meth:`pin` does.
         """
-        settings = self._account(account)
-        if bridge.has_native_affinity() and not settings.affinity:
-            bridge.enable_affinity(settings.id)
+        self._worker.pins.enable(self._account(account))
 
     def follow(self, account: object, failback: float | None = 60.0, spread: float = 2.0) -> None:
         """Keeps *account* on a working server: on the one that it registered with, for all its requests.
@@ -274,6 +273,11 @@ class Failover:
             raise AffinityError(f"account {settings.id} ({settings.aor}) has no registrar: there is nothing to follow")
         if self._worker.pins.pinned(settings.id) is not None:
             raise AffinityError(f"account {settings.id} is pinned: unpin() it before it can follow its servers")
+        if settings.affinity:
+            raise AffinityError(
+                f"account {settings.id} was created with pjsip's own server affinity, which keeps it on the server that "
+                "it registered with, dead or alive: create it with sipConfig.serverAffinity disabled"
+            )
         self._require_no_route(settings)
         now = time.monotonic() if settings.registered else None  # where it is registered, only a REGISTER tells
         following = Following(settings.id, settings.aor, next_hop, failback, spread, register_at=now)
