@@ -37,7 +37,7 @@ from .errors import (
     UnsupportedVersion,
 )
 from .lookup import ChainLookup, DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
-from .model import Candidate, Health, Outcome, Place, Plan, Seen, Server, State, Target
+from .model import Candidate, CertificateProblem, Health, Outcome, Place, Plan, Seen, Server, State, Target
 from .policy import ExponentialBackoff, Policy, by_priority, on_first_failure
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ __all__ = [
     "BadServer",
     "BadURI",
     "Candidate",
+    "CertificateProblem",
     "ChainLookup",
     "DnsLookup",
     "ExponentialBackoff",

@@ -13,7 +13,20 @@ from typing import Any
 
 from . import errors
 from ._native import ffi, lib
-from .model import FAMILIES, TRANSPORTS, Candidate, Family, Outcome, Plan, Question, Seen, Server, Target, Transport
+from .model import (
+    FAMILIES,
+    TRANSPORTS,
+    Candidate,
+    CertificateProblem,
+    Family,
+    Outcome,
+    Plan,
+    Question,
+    Seen,
+    Server,
+    Target,
+    Transport,
+)
 
 MAX_SERVERS: int = lib.PF_MAX_ENTRIES
 MAX_HOST: int = lib.PF_MAX_HOST - 1
@@ -216,6 +229,7 @@ def _outcome(c: Any) -> Outcome:
         retry_after=_known(c.retry_after),
         after_provisional=bool(c.after_provisional),
         detail=strerror(c.status) if c.status else "",
+        certificate=CertificateProblem(c.certificate),
         sequence=c.sequence,
     )
 

@@ -30,6 +30,18 @@ class ServerUp:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateRejected:
+    """A server showed a certificate that was not accepted: for each handshake once, and it stays up all the same.
+
+    ``reason`` says what is wrong in words, ``outcome.certificate`` for programs.
+    """
+
+    server: Server
+    reason: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
 class PlanChanged:
     """Requests for a target go elsewhere, or in another order, from now on."""
 
@@ -68,5 +80,5 @@ class LookupStale:
     reason: str
 
 
-Event = ServerDown | ServerUp | PlanChanged | AccountMoved | LookupFailed | LookupStale
+Event = ServerDown | ServerUp | CertificateRejected | PlanChanged | AccountMoved | LookupFailed | LookupStale
 Listener = Callable[[Event], object]

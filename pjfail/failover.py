@@ -275,8 +275,8 @@ class Failover:
             raise AffinityError(f"account {settings.id} is pinned: unpin() it before it can follow its servers")
         if settings.affinity:
             raise AffinityError(
-                f"account {settings.id} was created with pjsip's own server affinity, which keeps it on the server that "
-                "it registered with, dead or alive: create it with sipConfig.serverAffinity disabled"
+                f"account {settings.id} was created with pjsip's own server affinity, which keeps it on the server "
+                "that it registered with, dead or alive: create it with sipConfig.serverAffinity disabled"
             )
         self._require_no_route(settings)
         now = time.monotonic() if settings.registered else None  # where it is registered, only a REGISTER tells

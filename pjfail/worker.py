@@ -388,7 +388,9 @@ class Worker:
             after = self._judged(before, outcome, now)
             self._health.put(outcome.server, after)
             if outcome.seen is Seen.CERTIFICATE:
-                log.warning("%s %s", outcome.server, describe(outcome))
+                reason = describe(outcome)
+                log.warning("%s %s", outcome.server, reason)
+                self._news.append(events.CertificateRejected(outcome.server, reason, outcome))
             if after.state is State.DOWN and before.state is not State.DOWN:
                 changed.add(outcome.server)
                 self._went_down(outcome.server, after, outcome, now)
@@ -396,7 +398,7 @@ class Worker:
                 self._watch(outcome.server, after)
             elif after.state is State.UP and before.state is not State.UP:
                 changed.add(outcome.server)
-                log.info("%s is up again: it answered %d to %s", outcome.server, outcome.code, outcome.method)
+                log.info("%s is up again: it %s", outcome.server, describe(outcome))
                 self._news.append(events.ServerUp(outcome.server, after))
         self._health_changed(changed)
         for outcome in outcomes:

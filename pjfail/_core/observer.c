@@ -296,12 +296,18 @@ static int lose_requests(const pjsip_transport *transport, char *method)
     return lost;
 }
 
-static int certificate_problem(const pjsip_transport_state_info *info, int is_tls)
+/* What pjsip found wrong with the server's certificate: PJ_SSL_CERT_E* bits, 0 for nothing. */
+static unsigned certificate_problem(const pjsip_transport_state_info *info)
 {
-    const pjsip_tls_state_info *tls = is_tls && info ? info->ext_info : NULL;
+    const pjsip_tls_state_info *tls;
 
-    return (info && info->status == PJSIP_TLS_ECERTVERIF) ||
-           (tls && tls->ssl_sock_info && tls->ssl_sock_info->verify_status != PJ_SSL_CERT_ESUCCESS);
+    /* Where the endpoint does not verify, there may be problems too, but they are not why the connection ended. */
+    if (!info || info->status != PJSIP_TLS_ECERTVERIF)
+        return 0;
+    tls = info->ext_info;
+    if (tls && tls->ssl_sock_info && tls->ssl_sock_info->verify_status)
+        return tls->ssl_sock_info->verify_status;
+    return PJ_SSL_CERT_EUNKNOWN;
 }
 
 void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_state state,
@@ -333,7 +339,8 @@ void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
                 outcome.seen = PF_DISCONNECTED;
                 note = lose_requests(transport, outcome.method) > 0;
             } else {
-                outcome.seen = certificate_problem(info, plain == PJSIP_TRANSPORT_TLS) ? PF_CERTIFICATE : PF_REFUSED;
+                outcome.certificate = certificate_problem(info);
+                outcome.seen = outcome.certificate ? PF_CERTIFICATE : PF_REFUSED;
                 note = 1;
             }
         }

@@ -70,6 +70,7 @@ typedef struct pf_outcome {
     int        retry_after;    /* seconds; -1: none */
     int        after_provisional;
     int        status;         /* pj_status_t of a connection's end */
+    unsigned   certificate;    /* PJ_SSL_CERT_E* bits: what is wrong with it */
     unsigned   sequence;       /* of this server's bad outcomes */
     double     at;
     double     rtt;            /* smoothed, seconds; negative: unknown */
