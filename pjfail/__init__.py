@@ -33,6 +33,7 @@ from .errors import (
 from .lookup import ChainLookup, DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
 from .model import Candidate, Health, Outcome, Place, Plan, Seen, Server, State, Target
 from .policy import ExponentialBackoff, Policy, by_priority, on_first_failure
+from .steering import Steering
 
 if TYPE_CHECKING:
     from .failover import Failover, attach
@@ -65,6 +66,7 @@ __all__ = [
     "Server",
     "State",
     "StaticLookup",
+    "Steering",
     "SystemLookup",
     "Target",
     "TwoPjsips",

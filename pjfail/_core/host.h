@@ -24,6 +24,10 @@
     X(pjsip_tx_data_set_transport) X(pjsip_tx_data_add_ref) X(pjsip_tx_data_dec_ref) X(pjsip_msg_find_hdr)         \
     X(pjsip_endpt_create_resolver) X(pj_dns_resolver_set_ns) X(pj_dns_resolver_start_query)                       \
     X(pj_dns_resolver_destroy)                                                                                    \
+    X(pj_grp_lock_acquire) X(pj_grp_lock_tryacquire) X(pj_grp_lock_release) X(pj_grp_lock_dec_ref)                 \
+    X(pjsip_tsx_create_key) X(pjsip_tsx_layer_find_tsx2) X(pjsip_tsx_terminate) X(pjsip_hdr_print_on)              \
+    X(pjsip_transport_add_ref) X(pjsip_transport_dec_ref) X(pjsip_transport_remove_state_listener)                 \
+    X(pjsip_endpt_acquire_transport2) X(pjsip_endpt_send_raw) X(pjsip_udp_transport_get_socket)                   \
     X(pjsua_get_pjsip_endpt) X(pjsua_get_state)
 
 struct host_functions {

@@ -1,5 +1,6 @@
 #include "observer.h"
 
+#include "byhand.h"
 #include "dialogs.h"
 #include "plans.h"
 #include "resolver.h"
@@ -11,6 +12,12 @@
 /* A server that left two retransmissions (T1, 2*T1: 1.5 s) unanswered is silent; so is one on a connection after this. */
 enum { SILENT_SENDS = 3 };
 #define SILENT_SECONDS 5.0
+
+/* A server whose request was answered by another is silent when it has left two sends over UDP unanswered for so long. */
+#define LEFT_SECONDS 1.5
+
+/* A connect that takes longer has failed, as far as anybody waits for it. */
+#define CONNECT_SECONDS 5.0
 
 /* How long a request is kept waiting for an answer (timer F), and one with a provisional for its final (an INVITE's). */
 #define PATIENCE 33.0
@@ -30,6 +37,8 @@ struct request {
     unsigned char answered;     /* provisionally */
     unsigned char noted;        /* as silent or lost */
     unsigned char probe;        /* ours, nobody else waits for its answer */
+    unsigned char by_hand;      /* a copy of one that pjsip sent elsewhere */
+    unsigned char left;         /* another server has answered it */
     char method[16];
 };
 
@@ -37,6 +46,8 @@ struct request {
 struct connection {
     struct link link;           /* by the transport's address */
     const pjsip_transport *transport;
+    pf_address server;          /* family 0: one that is no connection of ours */
+    double since;
     int connected;
     int ended;                  /* and noted */
 };
@@ -58,11 +69,17 @@ static uint64_t request_hash(const pj_str_t *branch, const pj_str_t *method)
     return hash_bytes(hash_bytes(HASH_SEED, branch->ptr, (size_t)branch->slen), method->ptr, (size_t)method->slen);
 }
 
-static struct request *find_request(uint64_t hash)
+/* That server's; without one, the one that pjsip itself has sent. */
+static struct request *find_request(uint64_t hash, const pf_address *server)
 {
-    struct link *link = table_first(&self.requests, hash);
+    struct link *link;
 
-    return link ? entry_of(link, struct request, link) : NULL;
+    for (link = table_first(&self.requests, hash); link; link = table_next(link)) {
+        struct request *request = entry_of(link, struct request, link);
+        if (server ? !memcmp(&request->server, server, sizeof *server) : !request->by_hand)
+            return request;
+    }
+    return NULL;
 }
 
 static void unlink_age(struct request *request)
@@ -109,7 +126,11 @@ static struct connection *hold_connection(const pjsip_transport *transport, int 
     connection = make ? calloc(1, sizeof *connection) : NULL;
     if (connection) {
         connection->transport = transport;
+        connection->since = host_now();
         connection->link.hash = hash;
+        if (!transport_is_outgoing(transport) ||
+            !address_of(&connection->server, transport_peer(transport), transport_type(transport)))
+            memset(&connection->server, 0, sizeof connection->server);
         if (!table_put(&self.connections, &connection->link)) {
             free(connection);
             connection = NULL;
@@ -150,7 +171,9 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
         return PJ_SUCCESS;
     hash = request_hash(&via->branch_param, &method->name);
     pthread_mutex_lock(&self.lock);
-    request = find_request(hash);
+    request = find_request(hash, &server);
+    if (!request)
+        request = find_request(hash, NULL);
     if (request && !memcmp(&request->server, &server, sizeof server) && request->transport == transport) {
         if (++request->sends == SILENT_SENDS && !request->answered && !request->noted) {
             request->noted = 1;
@@ -174,7 +197,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
             request->transport = transport;
             request->sent_at = host_now();
             request->sends = 1;
-            request->answered = request->noted = 0;
+            request->answered = request->noted = request->by_hand = request->left = 0;
             request->probe = (unsigned char)resolver_is_sending_to(tdata);
             copy_method(request->method, &method->name);
             make_newest(request);
@@ -186,6 +209,46 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     if (silent_to[0])
         note_silence(&server, silent_to);
     return PJ_SUCCESS;
+}
+
+void observer_note_sent(uint64_t hash, const char *method, const pf_address *server, const pjsip_transport *transport)
+{
+    struct request *request;
+    int silent = 0;
+
+    pthread_mutex_lock(&self.lock);
+    request = find_request(hash, server);
+    if (request) {
+        silent = ++request->sends == SILENT_SENDS && !request->answered && !request->noted;
+        request->noted |= (unsigned char)silent;
+    } else if (self.requests.count < MOST_OUTSTANDING && (request = calloc(1, sizeof *request)) != NULL) {
+        request->link.hash = hash;
+        if (table_put(&self.requests, &request->link)) {
+            request->server = *server;
+            request->transport = transport;
+            request->sent_at = host_now();
+            request->sends = 1;
+            request->by_hand = 1;
+            strcpy(request->method, method);
+            make_newest(request);
+            if (server->transport != PF_UDP)
+                hold_connection(transport, 1);
+        } else {
+            free(request);
+        }
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (silent)
+        note_silence(server, method);
+}
+
+/* Under self.lock. Another server has answered the request. */
+static void leave_others(uint64_t hash)
+{
+    struct link *link;
+
+    for (link = table_first(&self.requests, hash); link; link = table_next(link))
+        entry_of(link, struct request, link)->left = 1;
 }
 
 static int retry_after(pjsip_msg *msg)
@@ -201,15 +264,20 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
     pjsip_via_hdr *via = rdata->msg_info.via;
     pjsip_cseq_hdr *cseq = rdata->msg_info.cseq;
     int code = msg->line.status.code, found = 0, probe = 0, after_provisional = 0;
-    struct request *request;
+    struct request *request = NULL;
     pf_address server;
     double rtt = -1;
     char name[16];
+    uint64_t hash;
 
     if (!via || !cseq || !via->branch_param.slen)
         return PJ_FALSE;
+    hash = request_hash(&via->branch_param, &cseq->method.name);
     pthread_mutex_lock(&self.lock);
-    request = find_request(request_hash(&via->branch_param, &cseq->method.name));
+    if (address_of(&server, (const pj_sockaddr *)&rdata->pkt_info.src_addr, transport_type(rdata->tp_info.transport)))
+        request = find_request(hash, &server);
+    if (!request)
+        request = find_request(hash, NULL);
     if (request) {
         struct connection *connection;
 
@@ -227,6 +295,8 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
             request->answered = 1;
         else
             forget_request(request);
+        if (code >= 200)
+            leave_others(hash);
     }
     pthread_mutex_unlock(&self.lock);
     if (!found)
@@ -326,6 +396,50 @@ void observer_answer(pjsip_resolver_callback *callback, pj_status_t status, void
     answering--;
 }
 
+pj_status_t observer_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+                             pjsip_transport **connection)
+{
+    pj_status_t status;
+
+    answering++;
+    status = byhand_connect(endpt, server, host_name, connection);
+    answering--;
+    if (status == PJ_SUCCESS) {
+        pthread_mutex_lock(&self.lock);
+        hold_connection(*connection, 1);
+        pthread_mutex_unlock(&self.lock);
+    }
+    return status;
+}
+
+int observer_is_connected(const pjsip_transport *transport)
+{
+    struct connection *connection;
+    int connected;
+
+    pthread_mutex_lock(&self.lock);
+    connection = hold_connection(transport, 0);
+    connected = connection && connection->connected && !connection->ended;
+    pthread_mutex_unlock(&self.lock);
+    return connected;
+}
+
+int observer_has_connection(const pf_address *server)
+{
+    struct link *link;
+    size_t i;
+    int has = 0;
+
+    pthread_mutex_lock(&self.lock);
+    for (i = 0; i < self.connections.size && !has; i++)
+        for (link = self.connections.buckets[i]; link && !has; link = link->next) {
+            const struct connection *connection = entry_of(link, struct connection, link);
+            has = connection->connected && !connection->ended && !memcmp(&connection->server, server, sizeof *server);
+        }
+    pthread_mutex_unlock(&self.lock);
+    return has;
+}
+
 /* --- time -------------------------------------------------------------------------------------------------------- */
 
 void observer_tick(double now)
@@ -340,9 +454,10 @@ void observer_tick(double now)
         double age = now - request->sent_at;
 
         newer = request->newer;
-        if (age < SILENT_SECONDS)
+        if (age < LEFT_SECONDS)
             break;
-        if (!request->answered && !request->noted && request->server.transport != PF_UDP) {
+        if (!request->answered && !request->noted &&
+            (request->server.transport == PF_UDP ? request->left && request->sends > 1 : age >= SILENT_SECONDS)) {
             request->noted = 1;
             silent[count].server = request->server;
             memcpy(silent[count++].method, request->method, sizeof request->method);

@@ -34,6 +34,18 @@ int plans_have(const pf_target *target, uint64_t hash);
 /* Whether the server is in any plan: what happens elsewhere is none of our business. */
 int plans_know(const pf_address *server);
 
+/* First aid without an outcome: the server is put last until it answers, or Python has judged what follows. */
+void plans_suspect(const pf_address *server);
+
+int plans_is_suspect(const pf_address *server);
+
+/* When an answer of the server is overdue, in seconds since it was asked: its smoothed round trip and four times the deviation.
+ * Negative when it has never been measured. */
+double plans_overdue(const pf_address *server);
+
+/* Whether the server answered within the last so many seconds, and is not suspect. */
+int plans_is_well(const pf_address *server, double seconds);
+
 /* rtt: seconds, negative when this answer must not be measured. */
 void plans_note_answer(const pf_address *server, const char *method, int code, double rtt);
 

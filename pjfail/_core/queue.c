@@ -15,10 +15,11 @@ static struct {
     int signalled;
     pf_question *first, **end;
     pf_dns_answer *answers;             /* newest first: each finds its own question */
+    pf_failover *failovers, **failovers_end;
     pf_outcome *ring;
     unsigned head, used;
     unsigned long long dropped;
-} queue = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1, .end = &queue.first };
+} queue = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1, .end = &queue.first, .failovers_end = &queue.failovers };
 
 /* Under queue.lock. */
 static void signal_worker(void)
@@ -55,6 +56,7 @@ void queue_close(void)
 {
     pf_question *question, *next;
     pf_dns_answer *answer, *next_answer;
+    pf_failover *failover, *next_failover;
 
     pthread_mutex_lock(&queue.lock);
     if (queue.fd >= 0) {
@@ -70,6 +72,9 @@ void queue_close(void)
     queue.end = &queue.first;
     answer = queue.answers;
     queue.answers = NULL;
+    failover = queue.failovers;
+    queue.failovers = NULL;
+    queue.failovers_end = &queue.failovers;
     pthread_mutex_unlock(&queue.lock);
     for (; question; question = next) {
         next = question->next;
@@ -78,6 +83,10 @@ void queue_close(void)
     for (; answer; answer = next_answer) {
         next_answer = answer->next;
         free(answer);
+    }
+    for (; failover; failover = next_failover) {
+        next_failover = failover->next;
+        free(failover);
     }
 }
 
@@ -106,6 +115,20 @@ void queue_put_dns_answer(pf_dns_answer *answer)
     }
     pthread_mutex_unlock(&queue.lock);
     free(answer);
+}
+
+void queue_put_failover(pf_failover *failover)
+{
+    failover->next = NULL;
+    pthread_mutex_lock(&queue.lock);
+    if (queue.fd >= 0) {
+        *queue.failovers_end = failover;
+        queue.failovers_end = &failover->next;
+        failover = NULL;
+        signal_worker();
+    }
+    pthread_mutex_unlock(&queue.lock);
+    free(failover);
 }
 
 void queue_put_outcome(const pf_outcome *outcome)
@@ -169,6 +192,23 @@ pf_dns_answer *pf_next_dns_answer(void)
     pthread_mutex_unlock(&queue.lock);
     return answer;
 }
+
+pf_failover *pf_next_failover(void)
+{
+    pf_failover *failover;
+
+    pthread_mutex_lock(&queue.lock);
+    failover = queue.failovers;
+    if (failover) {
+        queue.failovers = failover->next;
+        if (!queue.failovers)
+            queue.failovers_end = &queue.failovers;
+    }
+    pthread_mutex_unlock(&queue.lock);
+    return failover;
+}
+
+void pf_free_failover(pf_failover *failover) { free(failover); }
 
 void pf_free_dns_answer(pf_dns_answer *answer) { free(answer); }
 

@@ -20,6 +20,9 @@ void queue_put_dns_answer(pf_dns_answer *answer);
 /* Copies outcome. When the worker is far behind, it is dropped and counted. */
 void queue_put_outcome(const pf_outcome *outcome);
 
+/* Takes ownership of failover. */
+void queue_put_failover(pf_failover *failover);
+
 unsigned long long queue_dropped(void);
 
 #endif
