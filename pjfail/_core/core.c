@@ -11,6 +11,7 @@
 #include "observer.h"
 #include "pjfail.h"
 #include "queue.h"
+#include "race.h"
 #include "resolver.h"
 #include "steering.h"
 
@@ -115,6 +116,7 @@ static void on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_s
     questions_tick(now);
     observer_tick(now);
     steering_tick(now);
+    race_tick(now);
 }
 
 /* A key that was let go is free again only half a second later, and an ioqueue has few: leave it some, and wait for one. */
@@ -193,7 +195,7 @@ static void *tick(void *unused)
         now = host_now();
         if (!self.ticking || (now < regular && now < self.due))
             continue;
-        if (now >= self.due || questions_waiting() || observer_outstanding())
+        if (now >= self.due || questions_waiting() || observer_is_watching())
             wake();
         if (now >= self.due)
             self.due = INFINITY;
@@ -460,6 +462,7 @@ static void on_transport_state(pjsip_transport *transport, pjsip_transport_state
     if (core_attached() && !core_is_foreign()) {
         observer_on_transport_state(transport, state, info);
         steering_on_transport_state(transport, state);
+        race_on_transport_state(transport, state);
     }
     if (chained && host.pjsip_tpmgr_get_state_cb(transport->tpmgr) != chained)
         chained(transport, state, info);
@@ -513,6 +516,7 @@ static int plug_in(pjsip_endpoint *endpt, double deadline)
     plans_clear();              /* of what a late publish of the last attachment may have left */
     questions_open(deadline, &wake);
     steering_open(endpt, &wake_at);
+    race_open(endpt, deadline, &wake_at);
     self.endpt = endpt;
     atomic_store(&self.attached, 1);
     chain_state_callback(endpt);
@@ -543,6 +547,16 @@ int pf_attach(double deadline)
     return result;
 }
 
+static struct waiter *join(struct waiter *one, struct waiter *other)
+{
+    struct waiter **end = &one;
+
+    while (*end)
+        end = &(*end)->next;
+    *end = other;
+    return one;
+}
+
 /* Under self.lock. */
 static void detach(int endpoint_ends)
 {
@@ -554,7 +568,7 @@ static void detach(int endpoint_ends)
     resolver_remove(endpt);
     unchain_state_callback(endpt);
     stop_ticking();
-    waiter = questions_close();
+    waiter = join(questions_close(), race_close());
     close_wake(endpt);
     steering_close();
     if (!endpoint_ends)
@@ -618,6 +632,7 @@ void pf_read_counters(pf_counters *counters)
     questions_count(counters);
     plans_count(&counters->plans, &counters->servers);
     steering_count(counters);
+    counters->waiting += race_waiting();
     counters->dropped = queue_dropped();
     counters->outstanding = observer_outstanding();
 }

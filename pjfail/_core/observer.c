@@ -49,6 +49,7 @@ struct connection {
     pf_address server;          /* family 0: one that is no connection of ours */
     double since;
     int connected;
+    int late;                   /* somebody went elsewhere meanwhile */
     int ended;                  /* and noted */
 };
 
@@ -352,7 +353,7 @@ void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
     struct connection *connection;
     pf_outcome outcome;
     pf_address server;
-    int note = 0;
+    int note = 0, cleared = 0;
 
     if ((plain != PJSIP_TRANSPORT_TCP && plain != PJSIP_TRANSPORT_TLS) || !transport_is_outgoing(transport) ||
         !address_of(&server, transport_peer(transport), type))
@@ -367,6 +368,8 @@ void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
         note = state == PJSIP_TP_STATE_DESTROY && answering;
     } else if (state == PJSIP_TP_STATE_CONNECTED) {
         connection->connected = 1;
+        cleared = connection->late && !connection->ended;
+        connection->late = 0;
     } else if (state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY) {
         if (!connection->ended) {
             connection->ended = 1;
@@ -384,6 +387,8 @@ void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
         }
     }
     pthread_mutex_unlock(&self.lock);
+    if (cleared)
+        plans_clear_of_suspicion(&server);
     if (note)
         plans_note_failure(&server, &outcome);
 }
@@ -410,6 +415,18 @@ pj_status_t observer_connect(pjsip_endpoint *endpt, const pf_address *server, co
         pthread_mutex_unlock(&self.lock);
     }
     return status;
+}
+
+void observer_note_late(const pjsip_transport *transport, const pf_address *server)
+{
+    struct connection *connection;
+
+    pthread_mutex_lock(&self.lock);
+    connection = hold_connection(transport, 1);
+    if (connection)
+        connection->late = 1;
+    pthread_mutex_unlock(&self.lock);
+    plans_suspect(server);
 }
 
 int observer_is_connected(const pjsip_transport *transport)
@@ -442,12 +459,43 @@ int observer_has_connection(const pf_address *server)
 
 /* --- time -------------------------------------------------------------------------------------------------------- */
 
+/* Connects that have taken too long, noted as refused. Under self.lock. */
+static int list_late(double now, pf_address *servers, int room)
+{
+    struct link *link;
+    int count = 0;
+    size_t i;
+
+    for (i = 0; i < self.connections.size; i++)
+        for (link = self.connections.buckets[i]; link && count < room; link = link->next) {
+            struct connection *connection = entry_of(link, struct connection, link);
+
+            if (connection->late && !connection->ended && now - connection->since > CONNECT_SECONDS) {
+                connection->ended = 1;
+                servers[count++] = connection->server;
+            }
+        }
+    return count;
+}
+
+static void note_no_connection(const pf_address *server)
+{
+    pf_outcome outcome;
+
+    memset(&outcome, 0, sizeof outcome);
+    outcome.seen = PF_REFUSED;
+    outcome.retry_after = -1;
+    outcome.status = PJ_ETIMEDOUT;
+    plans_note_failure(server, &outcome);
+}
+
 void observer_tick(double now)
 {
     enum { BATCH = 32 };
     struct { pf_address server; char method[16]; } silent[BATCH];
     struct request *request, *newer;
-    int count = 0, i;
+    pf_address unreached[BATCH];
+    int count = 0, late, i;
 
     pthread_mutex_lock(&self.lock);
     for (request = self.oldest; request && count < BATCH; request = newer) {
@@ -465,7 +513,10 @@ void observer_tick(double now)
         if (age > (request->answered ? RINGING : PATIENCE))
             forget_request(request);
     }
+    late = list_late(now, unreached, BATCH);
     pthread_mutex_unlock(&self.lock);
+    for (i = 0; i < late; i++)
+        note_no_connection(&unreached[i]);
     for (i = 0; i < count; i++)
         note_silence(&silent[i].server, silent[i].method);
 }
@@ -478,6 +529,23 @@ unsigned long long observer_outstanding(void)
     count = self.requests.count;
     pthread_mutex_unlock(&self.lock);
     return count;
+}
+
+int observer_is_watching(void)
+{
+    struct link *link;
+    int watching;
+    size_t i;
+
+    pthread_mutex_lock(&self.lock);
+    watching = self.requests.count > 0;
+    for (i = 0; i < self.connections.size && !watching; i++)
+        for (link = self.connections.buckets[i]; link && !watching; link = link->next) {
+            const struct connection *connection = entry_of(link, struct connection, link);
+            watching = connection->late && !connection->ended;
+        }
+    pthread_mutex_unlock(&self.lock);
+    return watching;
 }
 
 static void drop_request(struct link *link) { free(entry_of(link, struct request, link)); }

@@ -32,6 +32,9 @@ void observer_note_sent(uint64_t hash, const char *method, const pf_address *ser
 pj_status_t observer_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
                              pjsip_transport **connection);
 
+/* Somebody has waited for that connection long enough: its server is suspect until it is there. */
+void observer_note_late(const pjsip_transport *transport, const pf_address *server);
+
 /* Whether that connection is known to be up. */
 int observer_is_connected(const pjsip_transport *transport);
 
@@ -42,6 +45,9 @@ int observer_has_connection(const pf_address *server);
 void observer_tick(double now);
 
 unsigned long long observer_outstanding(void);
+
+/* Whether observer_tick() has anything to look at. */
+int observer_is_watching(void);
 void observer_clear(void);
 
 #endif

@@ -467,6 +467,17 @@ void plans_suspect(const pf_address *address)
     pthread_mutex_unlock(&self.lock);
 }
 
+void plans_clear_of_suspicion(const pf_address *address)
+{
+    struct server *server;
+
+    pthread_mutex_lock(&self.lock);
+    server = find_server(address);
+    if (server)
+        server->suspect_until = 0;
+    pthread_mutex_unlock(&self.lock);
+}
+
 int plans_is_suspect(const pf_address *address)
 {
     struct server *server;

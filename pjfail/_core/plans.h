@@ -15,6 +15,7 @@
 struct asker {
     pf_address server;      /* the one that its Call-ID was last answered by; family 0: none */
     int bound;              /* it must go there if that server is in the plan: a dialog, or a challenge's answer */
+    int free_to_race;       /* a request over whatever connection there is */
 };
 
 enum plan_found { PLAN_NONE, PLAN_STALE, PLAN_FRESH };
@@ -38,6 +39,9 @@ int plans_know(const pf_address *server);
 void plans_suspect(const pf_address *server);
 
 int plans_is_suspect(const pf_address *server);
+
+/* Ends the core's own suspicion: it was wrong. */
+void plans_clear_of_suspicion(const pf_address *server);
 
 /* When an answer of the server is overdue, in seconds since it was asked: its smoothed round trip and four times the deviation.
  * Negative when it has never been measured. */
