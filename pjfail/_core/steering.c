@@ -285,17 +285,18 @@ static int is_unanswered(const struct course *course)
     return unanswered;
 }
 
-/* From now on the transaction is server's, over that transport. SIP thread, no lock held. */
-static void move_tsx(const struct course *course, const pf_address *server, pjsip_transport *transport)
+/* From now on the transaction is server's, over that transport. 0: it cannot be moved. SIP thread, no lock held. */
+static int move_tsx(const struct course *course, const pf_address *server, pjsip_transport *transport)
 {
     pjsip_transaction *tsx = find_tsx(course);
     pj_sockaddr address;
-    int length = address_to_sockaddr(server, &address);
+    int length = address_to_sockaddr(server, &address), moved;
 
     if (!tsx)
-        return;
+        return 0;
     host.pj_grp_lock_acquire(tsx_lock(tsx));
-    if (tsx_is_open(tsx) && tsx_transport(tsx)) {
+    moved = tsx_is_open(tsx) && tsx_transport(tsx);
+    if (moved) {
         pjsip_tx_data *sent = tsx_last_sent(tsx);
         const pjsip_server_addresses *addresses = tdata_addresses(sent);
         unsigned i;
@@ -313,6 +314,7 @@ static void move_tsx(const struct course *course, const pf_address *server, pjsi
     }
     host.pj_grp_lock_release(tsx_lock(tsx));
     drop_tsx(tsx);
+    return moved;
 }
 
 /* --- a request is sent ------------------------------------------------------------------------------------------- */
@@ -842,8 +844,11 @@ static enum verdict judge(struct course *course, struct leg *leg, int code)
     unsigned others, i, ringing = 0;
     int own_failure;
 
-    if (course->final)
+    if (course->final) {
+        leg->provisional |= code < 200;
+        leg->ended |= code >= 200;
         return leg == course->winner ? PASS : LATE;
+    }
     if (leg->ended && code >= 200)
         return KEEP_BACK;                       /* a retransmission of what was kept back */
     if (code < 200) {
@@ -887,12 +892,14 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
         leg = &course->legs[0];                 /* a server with several addresses; pjsip does not mind, nor do we */
     server = leg->server;
     verdict = judge(course, leg, code);
-    over = course->final && !pending_legs(course);
+    over = course->final && !pending_legs(course) && !(course->invite && course->count > 1);
     pthread_mutex_unlock(&self.lock);
     switch (verdict) {
     case PASS:
-        if (course->count > 1)
-            move_tsx(course, &server, course->udp ? course->udp : transport);
+        /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
+        if (course->count > 1 && !move_tsx(course, &server, course->udp ? course->udp : transport) && course->invite &&
+            code >= 300)
+            acknowledge(course, &server, rdata);
         if (course->invite && code >= 200)
             cancel_others(course, &server);
         break;
