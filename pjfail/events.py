@@ -69,8 +69,8 @@ class Why(enum.Enum):
 class FailedOver:
     """A request under way went on from the server ``left`` to the server ``taken``, ``after`` so many seconds.
 
-    ``code`` is that of the response which the application did not see (``Why.CODE``), else 0. The first server may still
-    answer; the first answer wins.
+    ``code`` is that of the response which the application did not see (``Why.CODE``), else 0. The server that was left
+    may still answer; the first answer wins.
     """
 
     method: str

@@ -49,7 +49,7 @@ struct connection {
     pf_address server;          /* family 0: one that is no connection of ours */
     double since;
     int connected;
-    int late;                   /* somebody went elsewhere meanwhile */
+    pjsip_transport *late;      /* referenced: somebody went elsewhere meanwhile */
     int ended;                  /* and noted */
 };
 
@@ -369,7 +369,6 @@ void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
     } else if (state == PJSIP_TP_STATE_CONNECTED) {
         connection->connected = 1;
         cleared = connection->late && !connection->ended;
-        connection->late = 0;
     } else if (state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY) {
         if (!connection->ended) {
             connection->ended = 1;
@@ -417,16 +416,32 @@ pj_status_t observer_connect(pjsip_endpoint *endpt, const pf_address *server, co
     return status;
 }
 
-void observer_note_late(const pjsip_transport *transport, const pf_address *server)
+void observer_note_late(pjsip_transport *transport, const pf_address *server)
 {
     struct connection *connection;
+    int taken;
 
     pthread_mutex_lock(&self.lock);
     connection = hold_connection(transport, 1);
-    if (connection)
-        connection->late = 1;
+    taken = connection && !connection->late;
+    if (taken)
+        connection->late = transport;
     pthread_mutex_unlock(&self.lock);
     plans_suspect(server);
+    if (!taken)
+        host.pjsip_transport_dec_ref(transport);
+}
+
+int observer_knows(const pjsip_transport *transport)
+{
+    struct connection *connection;
+    int known;
+
+    pthread_mutex_lock(&self.lock);
+    connection = hold_connection(transport, 0);
+    known = connection && !connection->ended;
+    pthread_mutex_unlock(&self.lock);
+    return known;
 }
 
 int observer_is_connected(const pjsip_transport *transport)
@@ -459,8 +474,15 @@ int observer_has_connection(const pf_address *server)
 
 /* --- time -------------------------------------------------------------------------------------------------------- */
 
-/* Connects that have taken too long, noted as refused. Under self.lock. */
-static int list_late(double now, pf_address *servers, int room)
+/* A connect that was late: it is there now, has failed, or has taken too long. */
+struct late {
+    pjsip_transport *transport;
+    pf_address server;
+    int expired;
+};
+
+/* Under self.lock. Those of which nothing more is to be awaited; their references are the caller's. all: whatever their state. */
+static int take_late(double now, struct late *late, int room, int all)
 {
     struct link *link;
     int count = 0;
@@ -469,11 +491,15 @@ static int list_late(double now, pf_address *servers, int room)
     for (i = 0; i < self.connections.size; i++)
         for (link = self.connections.buckets[i]; link && count < room; link = link->next) {
             struct connection *connection = entry_of(link, struct connection, link);
+            int expired = !connection->connected && !connection->ended && now - connection->since > CONNECT_SECONDS;
 
-            if (connection->late && !connection->ended && now - connection->since > CONNECT_SECONDS) {
-                connection->ended = 1;
-                servers[count++] = connection->server;
-            }
+            if (!connection->late || !(connection->connected || connection->ended || expired || all))
+                continue;
+            late[count].transport = connection->late;
+            late[count].server = connection->server;
+            late[count++].expired = expired && !all;
+            connection->late = NULL;
+            connection->ended |= expired;
         }
     return count;
 }
@@ -494,8 +520,8 @@ void observer_tick(double now)
     enum { BATCH = 32 };
     struct { pf_address server; char method[16]; } silent[BATCH];
     struct request *request, *newer;
-    pf_address unreached[BATCH];
-    int count = 0, late, i;
+    struct late late[BATCH];
+    int count = 0, lates, i;
 
     pthread_mutex_lock(&self.lock);
     for (request = self.oldest; request && count < BATCH; request = newer) {
@@ -513,10 +539,15 @@ void observer_tick(double now)
         if (age > (request->answered ? RINGING : PATIENCE))
             forget_request(request);
     }
-    late = list_late(now, unreached, BATCH);
+    lates = take_late(now, late, BATCH, 0);
     pthread_mutex_unlock(&self.lock);
-    for (i = 0; i < late; i++)
-        note_no_connection(&unreached[i]);
+    for (i = 0; i < lates; i++) {
+        if (late[i].expired) {
+            note_no_connection(&late[i].server);
+            host.pjsip_transport_shutdown2(late[i].transport, PJ_FALSE);     /* nobody else shall wait for it */
+        }
+        host.pjsip_transport_dec_ref(late[i].transport);
+    }
     for (i = 0; i < count; i++)
         note_silence(&silent[i].server, silent[i].method);
 }
@@ -542,7 +573,7 @@ int observer_is_watching(void)
     for (i = 0; i < self.connections.size && !watching; i++)
         for (link = self.connections.buckets[i]; link && !watching; link = link->next) {
             const struct connection *connection = entry_of(link, struct connection, link);
-            watching = connection->late && !connection->ended;
+            watching = connection->late != NULL;
         }
     pthread_mutex_unlock(&self.lock);
     return watching;
@@ -554,6 +585,16 @@ static void drop_connection(struct link *link) { free(entry_of(link, struct conn
 
 void observer_clear(void)
 {
+    struct late late[16];
+    int count, i;
+
+    do {
+        pthread_mutex_lock(&self.lock);
+        count = take_late(0, late, PJ_ARRAY_SIZE(late), 1);
+        pthread_mutex_unlock(&self.lock);
+        for (i = 0; i < count; i++)
+            host.pjsip_transport_dec_ref(late[i].transport);
+    } while (count == PJ_ARRAY_SIZE(late));
     pthread_mutex_lock(&self.lock);
     table_clear(&self.requests, &drop_request);
     table_clear(&self.connections, &drop_connection);

@@ -32,8 +32,14 @@ void observer_note_sent(uint64_t hash, const char *method, const pf_address *ser
 pj_status_t observer_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
                              pjsip_transport **connection);
 
-/* Somebody has waited for that connection long enough: its server is suspect until it is there. */
-void observer_note_late(const pjsip_transport *transport, const pf_address *server);
+/*
+ * Somebody has waited for that connection long enough: its server is suspect until it is there, and it is closed when it never
+ * is. Takes over the reference to transport.
+ */
+void observer_note_late(pjsip_transport *transport, const pf_address *server);
+
+/* Whether that connection is there still, or in the making. */
+int observer_knows(const pjsip_transport *transport);
 
 /* Whether that connection is known to be up. */
 int observer_is_connected(const pjsip_transport *transport);

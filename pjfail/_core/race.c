@@ -168,8 +168,10 @@ static void finish(struct race *race, const struct runner *winner)
         }
     answer_set_count(&given, count);
     for (i = 0; i < race->count; i++)
-        if (race->runners[i].state == CONNECTING)
+        if (race->runners[i].state == CONNECTING) {
             observer_note_late(race->runners[i].transport, &race->runners[i].server);
+            race->runners[i].transport = NULL;
+        }
     if (winner && winner != race->runners)
         tell(race, winner);
     observer_answer(race->waiter->callback, PJ_SUCCESS, race->waiter->token, &given.addresses);

@@ -35,6 +35,9 @@ enum { MOST_COURSES = 16384 };
 /* How long after its time a server that got a single packet gets a second: pjsip's own retransmission comes first, if any. */
 #define ECHO 0.05
 
+/* A connection that is silent for so long is given up: what comes next shall not wait on it. */
+#define DEAD_SECONDS 5.0
+
 /* Ends of times that were meant to coincide. */
 #define SLACK 0.005
 
@@ -47,6 +50,7 @@ struct leg {
     unsigned char provisional;          /* it gave one */
     unsigned char ended;                /* it answered finally, or its connection has ended */
     unsigned char suspected;
+    unsigned char given_up;             /* its connection */
 };
 
 /*
@@ -696,13 +700,47 @@ static void plan_look(struct course *course)
     for (i = 0; i < course->count; i++) {
         const struct leg *leg = &course->legs[i];
 
-        if (!leg->ended && !leg->provisional && (!leg->suspected || wants_echo(course, leg)))
+        if (leg->ended || leg->provisional)
+            continue;
+        if (!leg->suspected || wants_echo(course, leg))
             due = fmin(due, leg->first_sent + course->after + (leg->suspected ? ECHO : 0));
+        if (!course->udp && !leg->given_up)
+            due = fmin(due, leg->first_sent + DEAD_SECONDS);
     }
     course->due = due;
     pthread_mutex_unlock(&self.lock);
     if (isfinite(due))
         look_again(due);
+}
+
+/* Closes connections on which nothing has come for long. Who waits on them still may do so. No lock held. */
+static void give_up_connections(struct course *course, double now)
+{
+    struct { pf_address server; const pjsip_transport *transport; } dead[MOST_LEGS];
+    unsigned count = 0, i;
+
+    pthread_mutex_lock(&self.lock);
+    for (i = 0; i < course->count && !course->udp; i++) {
+        struct leg *leg = &course->legs[i];
+
+        if (leg->ended || leg->provisional || leg->given_up || leg->first_sent + DEAD_SECONDS > now + SLACK)
+            continue;
+        leg->given_up = 1;
+        dead[count].server = leg->server;
+        dead[count++].transport = leg->transport;
+    }
+    pthread_mutex_unlock(&self.lock);
+    for (i = 0; i < count; i++) {
+        pjsip_transport *connection;
+
+        /* Asked for by its address, for the pointer may be one of the past by now. */
+        if (!plans_is_well(&dead[i].server, DEAD_SECONDS) && observer_knows(dead[i].transport) &&
+            byhand_connect(self.endpt, &dead[i].server, course->name, &connection) == PJ_SUCCESS) {
+            if (connection == dead[i].transport)
+                host.pjsip_transport_shutdown2(connection, PJ_FALSE);
+            host.pjsip_transport_dec_ref(connection);
+        }
+    }
 }
 
 static void end_tsx(const struct course *course)
@@ -737,6 +775,7 @@ static void look_at(struct course *course, double now)
         return;
     }
     suspect(course, now);
+    give_up_connections(course, now);
     if (open && (lost || late || sooner))
         more = go_on(course, &left, lost ? PF_WHY_LOST : late ? PF_WHY_SILENT : PF_WHY_SLOW, 0, lost);
     if (lost && !more) {
