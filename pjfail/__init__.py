@@ -39,6 +39,7 @@ from .errors import (
 from .lookup import ChainLookup, DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
 from .model import Candidate, CertificateProblem, Health, Outcome, Place, Plan, Seen, Server, State, Target
 from .policy import ExponentialBackoff, Policy, by_priority, on_first_failure
+from .steering import Steering
 
 if TYPE_CHECKING:
     from .failover import Failover, attach
@@ -79,6 +80,7 @@ __all__ = [
     "Server",
     "State",
     "StaticLookup",
+    "Steering",
     "SystemLookup",
     "Target",
     "TwoPjsips",

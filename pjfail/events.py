@@ -6,6 +6,7 @@ call :meth:`pjfail.Failover.resolve`, which waits for it.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,5 +81,34 @@ class LookupStale:
     reason: str
 
 
-Event = ServerDown | ServerUp | CertificateRejected | PlanChanged | AccountMoved | LookupFailed | LookupStale
+class Why(enum.Enum):
+    """Why a request went on to another server; the value says it of the server that it left."""
+
+    SILENT = "silent"
+    SLOW = "later than its round trips so far"
+    CODE = "answered that it will not"
+    LOST = "closed the connection"
+    RACE = "connected later than another"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedOver:
+    """A request under way went on from the server ``left`` to the server ``taken``, ``after`` so many seconds.
+
+    ``code`` is that of the response which the application did not see (``Why.CODE``), else 0. The server that was left
+    may still answer; the first answer wins.
+    """
+
+    method: str
+    call_id: str
+    left: Server
+    taken: Server
+    why: Why
+    after: float
+    code: int = 0
+
+
+Event = (
+    ServerDown | ServerUp | CertificateRejected | PlanChanged | AccountMoved | LookupFailed | LookupStale | FailedOver
+)
 Listener = Callable[[Event], object]

@@ -27,6 +27,7 @@ from .lookup import DnsLookup, Lookup
 from .model import Health, Plan, Server, State, Target
 from .policy import Order, Policy
 from .request import Headers, Response, timeout_error
+from .steering import Steering
 from .worker import Worker
 
 log = logging.getLogger("pjfail")
@@ -39,6 +40,7 @@ QUESTION_DEADLINE = 3.5
 def attach(
     lookup: Lookup | None = None,
     policy: Policy | Order | None = None,
+    steering: Steering | None = None,
     listeners: Sequence[Listener] = (),
     host: str | Path | ModuleType | None = None,
 ) -> Failover:
@@ -47,6 +49,7 @@ def attach(
     Call it once, after ``libInit()`` (after ``libStart()`` is fine), from a Python thread. From then on the servers
     of a SIP domain are found by *lookup* (default: :class:`pjfail.DnsLookup` with the system's name servers) and
     ordered by *policy* (a :class:`pjfail.Policy`, or a plain function ``(candidates, health) -> candidates``).
+    *steering* says when a request under way goes on to the next server (default: :class:`pjfail.Steering`, as it is).
     *listeners* are called with :mod:`pjfail.events`. *host* names the loaded object that carries pjsip, where that
     cannot be found out.
 
@@ -59,6 +62,8 @@ def attach(
         if not callable(policy) or isinstance(policy, type):
             raise TypeError(f"policy is {policy!r}; give a Policy or a function (candidates, health) -> candidates")
         policy = Policy(order=policy)
+    if steering is not None and not isinstance(steering, Steering):
+        raise TypeError(f"steering is {steering!r}; give a Steering, or Steering.off()")
     if callable(listeners):
         raise TypeError("listeners is one function; give a list of them")
     if lookup is not None and (not isinstance(lookup, Lookup) or isinstance(lookup, type)):
@@ -66,14 +71,19 @@ def attach(
     for listener in listeners:
         if not callable(listener):
             raise TypeError(f"{listener!r} is no listener; give functions that take an event")
-    return Failover(DnsLookup() if lookup is None else lookup, policy, tuple(listeners), host)
+    return Failover(DnsLookup() if lookup is None else lookup, policy, steering or Steering(), tuple(listeners), host)
 
 
 class Failover:
     """pjfail, attached. Made by :func:`attach`; all methods may be called from any thread but where they say not."""
 
     def __init__(
-        self, lookup: Lookup, policy: Policy, listeners: Sequence[Listener], host: str | Path | ModuleType | None
+        self,
+        lookup: Lookup,
+        policy: Policy,
+        steering: Steering,
+        listeners: Sequence[Listener],
+        host: str | Path | ModuleType | None,
     ) -> None:
         self.pjsip_version = hosts.bind(host)
         self._process = os.getpid()
@@ -81,7 +91,7 @@ class Failover:
         self._ended = False
         self._routes = Routes()
         self._worker = Worker(lookup, policy, listeners, self._end)
-        bridge.attach(QUESTION_DEADLINE)
+        bridge.attach(QUESTION_DEADLINE, steering)
         try:
             self._worker.start()
         except BaseException:

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
@@ -240,6 +240,7 @@ class Worker:
             self.requests.deliver(answer)
         for registration in bridge.registrations():
             self.follower.heed(registration, time.monotonic())
+        self._note(bridge.failovers())
         for question in questions:
             self._answer(question)
         self._deliver()
@@ -403,6 +404,15 @@ class Worker:
         self._health_changed(changed)
         for outcome in outcomes:
             bridge.forgive(outcome.server, outcome.sequence)
+
+    def _note(self, failovers: Iterable[events.FailedOver]) -> None:
+        for event in failovers:
+            code = f" {event.code}" if event.code else ""
+            log.info(
+                "%s went on from %s to %s after %.3f s: %s%s",
+                event.method, event.left, event.taken, event.after, event.why.value, code,
+            )  # fmt: skip
+            self._news.append(event)
 
     def _judged(self, before: Health, outcome: Outcome, now: float) -> Health:
         try:

@@ -42,7 +42,7 @@ class Fault:
     connections are accepted and get no ServerHello. ``answers``: else requests are read and ignored, but for the
     ``provisional`` responses, which come at once. ``resets``: a request over TCP or TLS gets an RST, over UDP nothing.
     ``code``: the final code, with ``retry_after`` seconds in its Retry-After. ``delay``: seconds before the final
-    response.
+    response. ``latency``: seconds before it does anything at all with a request.
     """
 
     listens: bool = True
@@ -52,6 +52,7 @@ class Fault:
     code: int | None = None
     retry_after: int | None = None
     delay: float = 0.0
+    latency: float = 0.0
     provisional: tuple[int, ...] = ()
 
 
@@ -186,6 +187,12 @@ class Registrar:
             self._requests.append(request)
             self._arrived.notify_all()
         fault = self._fault
+        if fault.latency:
+            asyncio.get_running_loop().call_later(fault.latency, self._handle, request, peer, fault)
+        else:
+            self._handle(request, peer, fault)
+
+    def _handle(self, request: Request, peer: Peer, fault: Fault) -> None:
         key = request.branch, request.method
         if request.method == "ACK" or key in self._delayed:
             return
