@@ -242,38 +242,55 @@ static void look_again(double when)
 
 /* --- the transaction --------------------------------------------------------------------------------------------- */
 
-/* The client transaction of the course, with a reference (drop_tsx()); NULL when it is over. May hold a transaction's lock. */
-static pjsip_transaction *find_tsx(const struct course *course)
+/* The client transaction of that branch, with a reference (drop_tsx()); NULL when it is over. May hold a transaction's lock. */
+static pjsip_transaction *find_branch(pj_str_t branch, const pjsip_method *method)
 {
     pj_pool_t *pool = host.pjsip_endpt_create_pool(self.endpt, "pjfail", 512, 512);
     pjsip_transaction *tsx = NULL;
     pjsip_rx_data *rdata;
     pjsip_via_hdr via;
-    pjsip_method method;
     pj_str_t key;
 
     if (!pool)
         return NULL;
     rdata = calloc(1, sizeof *rdata);
-    if (rdata) {
+    /* A branch of RFC 2543 would want more of a message than this one has. */
+    if (rdata && branch.slen > 7 && !memcmp(branch.ptr, "z9hG4bK", 7)) {
         memset(&via, 0, sizeof via);
-        via.branch_param.ptr = course->branch;
-        via.branch_param.slen = (pj_ssize_t)course->branch_size;
-        method.id = course->method_id;
-        method.name.ptr = (char *)(uintptr_t)course->method;
-        method.name.slen = (pj_ssize_t)strlen(course->method);
+        via.branch_param = branch;
         rdata->msg_info.via = &via;
-        /* A branch of RFC 2543 would want more of a message than we have. */
-        if (course->branch_size > 7 && !memcmp(course->branch, "z9hG4bK", 7) &&
-            host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, &method, rdata) == PJ_SUCCESS)
+        if (host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, method, rdata) == PJ_SUCCESS)
             tsx = host.pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);
-        free(rdata);
     }
+    free(rdata);
     host.pjsip_endpt_release_pool(self.endpt, pool);
     return tsx;
 }
 
+static pjsip_transaction *find_tsx(const struct course *course)
+{
+    const pj_str_t branch = { course->branch, (pj_ssize_t)course->branch_size };
+    pjsip_method method;
+
+    method.id = course->method_id;
+    method.name.ptr = (char *)(uintptr_t)course->method;
+    method.name.slen = (pj_ssize_t)strlen(course->method);
+    return find_branch(branch, &method);
+}
+
 static void drop_tsx(pjsip_transaction *tsx) { host.pj_grp_lock_dec_ref(tsx_lock(tsx)); }
+
+void steering_settle(pjsip_tx_data *tdata)
+{
+    pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
+    pjsip_transaction *tsx = via ? find_branch(via->branch_param, &tdata_msg(tdata)->line.req.method) : NULL;
+
+    if (!tsx)
+        return;
+    host.pj_grp_lock_acquire(tsx_lock(tsx));
+    host.pj_grp_lock_release(tsx_lock(tsx));
+    drop_tsx(tsx);
+}
 
 static int is_unanswered(const struct course *course)
 {
