@@ -65,6 +65,7 @@ class Client(Account):
         for call in self._calls:
             if call.isActive():
                 call.hangup(pj.CallOpParam())
+                self.endpoint.run(0.2)  # or the next request waits in TCP for the BYE to be acknowledged
 
 
 class Servers:
