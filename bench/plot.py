@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from rig.faults import METHODS, Cell, Order, Outcome, Outcomes, Stack  # noqa: E402
+from rig.faults import METHODS, Cell, Order, Outcome, Outcomes, Stack
 
 COLOURS = dict(zip(METHODS, ("#3f8cff", "#14a38b", "#d99000", "#a56be0", "#e8558a"), strict=True))
 PANELS: tuple[tuple[Order, Stack], ...] = (
@@ -51,7 +51,7 @@ def draw(matrix: Mapping[Cell, Outcomes]) -> str:
         *_legend(),
     ]
     for index, (failure, transport) in enumerate(rows):
-        y = TOP + ROW * index
+        y: float = TOP + ROW * index
         if index % 2 == 0:
             parts.append(f'<rect class="row" x="8" y="{y}" width="{WIDTH - 16}" height="{ROW}"/>')
         middle = y + ROW / 2 + 4

@@ -13,13 +13,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pjsua2 as pj
+
+import pjfail
+from pjfail.demo.registrar import Registrar
 from rig.dns_server import DnsServer
 from rig.faults import DOMAIN, FAILURES, Failure
 from rig.network import vanish
 from rig.prelude import Account, Answer, Call, Endpoint, emit
-
-import pjfail
-from pjfail.demo.registrar import Registrar
 
 FIRST, SECOND, NAME_SERVER = "127.0.80.1", "127.0.80.2", "127.0.80.53"
 ZONE = [
@@ -104,9 +104,7 @@ def main(kind: str, transport: str, method: str, stack: str, certificates: str) 
         running.enter_context(DnsServer(ZONE, NAME_SERVER, 53))
         servers = Servers(running, failure, Path(certificates))
         authority = str(Path(certificates, "authority.pem"))
-        endpoint = running.enter_context(
-            Endpoint(nameserver=NAME_SERVER, transports=(transport,), ca=authority)
-        )
+        endpoint = running.enter_context(Endpoint(nameserver=NAME_SERVER, transports=(transport,), ca=authority))
         if stack == "pjfail":
             pjfail.attach(lookup=pjfail.DnsLookup([NAME_SERVER]))
         client = Client(endpoint, method, uri)
@@ -123,12 +121,9 @@ def main(kind: str, transport: str, method: str, stack: str, certificates: str) 
             server = servers.who_answered(method, answer.code, sent_at, time.monotonic())
             if request == "next":
                 endpoint.run(LINGER + failure.fault.delay)
-            emit(
-                request=request, seconds=answer.seconds, code=answer.code, server=server, answers=client.told - told
-            )
+            emit(request=request, seconds=answer.seconds, code=answer.code, server=server, answers=client.told - told)
             client.hang_up()
         endpoint.run(LINGER)
-
 
 
 main(*sys.argv[1:])

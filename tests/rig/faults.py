@@ -15,29 +15,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from pjfail.demo.registrar import (
-    DYING,
-    REFUSING,
-    RESETTING,
-    SILENT,
-    STALLING,
-    UNAVAILABLE,
-    WELL,
-    Fault,
-)
+from pjfail.demo.registrar import DYING, REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault
 from pjfail.model import Transport
 
 from .app import PYTHON, App
 from .certificates import Authority
-from .network import alone
+from .network import BECOME, alone
 
 DOMAIN = "fault.test"
 ANOTHER_DOMAIN = "another.test"
 METHODS = ("REGISTER", "OPTIONS", "MESSAGE", "SUBSCRIBE", "INVITE")
-STACKS = ("stock", "pjfail")
 
 Stack = Literal["stock", "pjfail"]
 Order = Literal["first", "next"]
+
+STACKS: tuple[Stack, ...] = ("stock", "pjfail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +118,7 @@ def run(cells: Sequence[Cell], at_once: int = 64) -> dict[Cell, Outcomes]:
 
 def _run(cell: Cell, folder: str, getting_up: threading.Semaphore) -> Outcomes:
     with getting_up:
-        app = App(_BECOME, *alone(), PYTHON, "-X", "faulthandler", str(_PROGRAM), *asdict(cell).values(), folder)
+        app = App(BECOME, *alone(), PYTHON, "-X", "faulthandler", str(_PROGRAM), *asdict(cell).values(), folder)
         with _ends_on_error(app):
             app.next()
     with app:
@@ -154,4 +146,3 @@ def _certificates() -> Iterator[str]:
 
 
 _PROGRAM = Path(__file__).with_name("fault_cell.py")
-_BECOME = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"

@@ -7,6 +7,9 @@ from functools import cache
 
 from .daemon import find
 
+BECOME = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+"""A program that becomes the command of its arguments: what App runs, when that is to be alone()."""
+
 _UNSHARE = (["unshare", "--net"], ["unshare", "--map-root-user", "--net"])  # as root, as anybody
 _VANISH = """\
 table inet pjfail {{
@@ -34,8 +37,3 @@ def vanish(address: str) -> None:
     They are dropped where they come in: dropped on their way out they would fail the sender's call with EPERM.
     """
     subprocess.run([find("nft"), "-f", "-"], input=_VANISH.format(address=address), text=True, check=True)
-
-
-def reappear() -> None:
-    """Ends all vanishing."""
-    subprocess.run([find("nft"), "flush", "ruleset"], check=True)
