@@ -19,7 +19,7 @@ FIRST, SECOND = "127.0.82.1", "127.0.82.2"
 STEERED_WITHIN = 4.0  # 1.5 s, on a busy machine
 
 
-def caller(transport: str = "udp") -> App:
+def caller(transport: str) -> App:
     return App(PROGRAM, transport, f"{FIRST}:5060", f"{SECOND}:5060")
 
 
@@ -52,6 +52,12 @@ def nothing_more(app: App) -> None:
     assert [line for line in app.finish().lines if line.get("state") == "DISCONNECTED"][1:] == []
 
 
+@pytest.fixture(params=["udp", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
 def silent_first() -> Iterator[Registrar]:
     with Registrar(FIRST) as first:
@@ -59,7 +65,6 @@ def silent_first() -> Iterator[Registrar]:
         yield first
 
 
-@pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_a_call_is_set_up_through_the_second_server(silent_first: Registrar, transport: str) -> None:
     with Sipp(SECOND, "answers", transport) as second, caller(transport) as app:
         lines = call(app, "CONFIRMED")
@@ -74,8 +79,8 @@ def test_a_call_is_set_up_through_the_second_server(silent_first: Registrar, tra
         assert {request.method for request in silent_first.requests} == {"INVITE"}
 
 
-def test_a_503_is_acknowledged_and_the_call_goes_on() -> None:
-    with Sipp(FIRST, "unavailable") as first, Sipp(SECOND, "answers") as second, caller() as app:
+def test_a_503_is_acknowledged_and_the_call_goes_on(transport: str) -> None:
+    with Sipp(FIRST, "unavailable", transport) as first, Sipp(SECOND, "answers", transport) as second, caller(transport) as app:
         assert took(call(app, "CONFIRMED")) < 1
         first.finish()
         hang_up(app)
@@ -83,8 +88,8 @@ def test_a_503_is_acknowledged_and_the_call_goes_on() -> None:
         nothing_more(app)
 
 
-def test_a_late_answer_of_the_first_server_is_acknowledged_and_released() -> None:
-    with Sipp(FIRST, "answers_late") as first, Sipp(SECOND, "answers") as second, caller() as app:
+def test_a_late_answer_of_the_first_server_is_acknowledged_and_released(transport: str) -> None:
+    with Sipp(FIRST, "answers_late", transport) as first, Sipp(SECOND, "answers", transport) as second, caller(transport) as app:
         lines = call(app, "CONFIRMED")
         assert took(lines) < 2.4, "the late answer came first, so this test has shown nothing"
         first.finish()
@@ -95,9 +100,9 @@ def test_a_late_answer_of_the_first_server_is_acknowledged_and_released() -> Non
         nothing_more(app)
 
 
-def test_a_call_cancelled_in_the_middle_of_steering_rings_nowhere() -> None:
+def test_a_call_cancelled_in_the_middle_of_steering_rings_nowhere(transport: str) -> None:
     """The first one, silent so far, answers after the CANCEL: it must not be left with a call."""
-    with Sipp(FIRST, "answers_late") as first, Sipp(SECOND, "rings") as second, caller() as app:
+    with Sipp(FIRST, "answers_late", transport) as first, Sipp(SECOND, "rings", transport) as second, caller(transport) as app:
         lines = call(app, "EARLY")
         assert took(lines) < 2.4, "the late answer came first, so this test has shown nothing"
         assert hang_up(app)["code"] == 487
@@ -106,9 +111,9 @@ def test_a_call_cancelled_in_the_middle_of_steering_rings_nowhere() -> None:
         nothing_more(app)
 
 
-def test_a_call_given_up_before_steering_rings_nowhere() -> None:
+def test_a_call_given_up_before_steering_rings_nowhere(transport: str) -> None:
     """No provisional answer, so there is nothing to cancel yet; who answers later must be told that it is over."""
-    with Sipp(FIRST, "answers_late") as first, Registrar(SECOND) as second, caller() as app:
+    with Sipp(FIRST, "answers_late", transport) as first, Registrar(SECOND) as second, caller(transport) as app:
         app.tell("call")
         states(app, "CALLING")
         app.tell("hang up")
@@ -119,8 +124,8 @@ def test_a_call_given_up_before_steering_rings_nowhere() -> None:
         nothing_more(app)
 
 
-def test_a_challenge_of_the_second_server_is_answered_there(silent_first: Registrar) -> None:
-    with Sipp(SECOND, "challenges") as second, caller() as app:
+def test_a_challenge_of_the_second_server_is_answered_there(silent_first: Registrar, transport: str) -> None:
+    with Sipp(SECOND, "challenges", transport) as second, caller(transport) as app:
         assert took(call(app, "CONFIRMED")) < STEERED_WITHIN
         hang_up(app)
         second.finish()
@@ -128,8 +133,19 @@ def test_a_challenge_of_the_second_server_is_answered_there(silent_first: Regist
         assert not any(request.header("authorization") for request in silent_first.requests)
 
 
-def test_early_media_and_then_nothing_is_no_reason_to_go_elsewhere() -> None:
-    with Sipp(FIRST, "early_media") as first, Registrar(SECOND) as second, caller() as app:
+def test_one_of_two_forked_answers_is_released(silent_first: Registrar, transport: str) -> None:
+    """That is stock pjsip's work; pjfail must not do it a second time, nor to the one that the call is with."""
+    with Sipp(SECOND, "forks", transport) as second, caller(transport) as app:
+        assert took(call(app, "CONFIRMED")) < STEERED_WITHIN
+        app.tell("listen")
+        assert app.next()["received"] > 30
+        hang_up(app)
+        second.finish()
+        nothing_more(app)
+
+
+def test_early_media_and_then_nothing_is_no_reason_to_go_elsewhere(transport: str) -> None:
+    with Sipp(FIRST, "early_media", transport) as first, Registrar(SECOND) as second, caller(transport) as app:
         call(app, "EARLY")
         with pytest.raises(TimeoutError):
             second.wait_for("INVITE", timeout=4)
