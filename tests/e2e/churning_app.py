@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pjsua2 as pj
 from pjfail.steering import SILENCE
@@ -27,6 +28,7 @@ import pjfail
 DOMAIN = "churn.test"
 ACCOUNTS = 8
 LINGER = 6.0  # a transaction over UDP outlives its answer by 5 s
+AT_REST_WITHIN = 40.0  # the late answer to a request that went on is awaited for 33 s
 
 transport, count, at_once, a_second = sys.argv[1], *(int(word) for word in sys.argv[2:5])
 uri = f"sip:{DOMAIN};transport={transport}"
@@ -109,8 +111,8 @@ def log() -> Iterator[list[str]]:
         lines += file.read().splitlines()
 
 
-def dump() -> dict[str, object]:
-    """pjsip's own account of what it holds: transactions, transports with their users, pools by kind."""
+def dump() -> dict[str, Any]:
+    """pjsip's own account of what it holds: transactions, messages to send, references to transports, pools by kind."""
     pjsip.pj_log_set_level(3)
     with log() as lines:
         pjsip.pjsua_dump(1)
@@ -124,7 +126,7 @@ def dump() -> dict[str, object]:
     return {
         "transactions": int(transactions[1]),
         "buffers": int(buffers[1]),
-        "transports": re.findall(r"^\s+(\S+ .*\(refcnt=.*)$", text, re.MULTILINE),
+        "users": sum(int(count) for count in re.findall(r"refcnt=(\d+)", text)),
         "pools": dict(Counter(pools)),
         "text": text,
     }
@@ -157,7 +159,11 @@ with Endpoint(transports=(transport,)) as endpoint:
     ledger.wait(0, 60)
     took = time.monotonic() - began
     emit(over=True)
-    time.sleep(LINGER)
+    rests_at = time.monotonic() + AT_REST_WITHIN
+    while (after := dump())["users"] > before["users"] or after["transactions"]:
+        if time.monotonic() > rests_at:
+            break
+        time.sleep(1)
     emit(
         requests=len(ledger.sent),
         unanswered=sorted(ledger.sent.keys() - ledger.answers.keys()),
@@ -165,5 +171,5 @@ with Endpoint(transports=(transport,)) as endpoint:
         unasked=ledger.unasked,
         seconds=took,
         before=before,
-        after=dump(),
+        after=after,
     )
