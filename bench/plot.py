@@ -18,11 +18,12 @@ PANELS: tuple[tuple[Order, Stack], ...] = (
     ("next", "stock"),
     ("next", "pjfail"),
 )
+AIMS: dict[Order, tuple[float, ...]] = {"first": (0.6, 2.0), "next": (0.1,)}
 TICKS = {0.001: "1 ms", 0.01: "10 ms", 0.1: "0.1 s", 0.6: "0.6", 2.0: "2", 32.0: "32 s"}
 SHORTEST, LONGEST = 0.0004, 48.0  # what the time axis spans
 
 LABELS, PANEL, GAP, PAIR_GAP = 206, 200, 10, 26
-LANE, PAD, TOP, BOTTOM = 6, 5, 118, 66
+LANE, PAD, TOP, BOTTOM = 6, 5, 118, 84
 ROW = LANE * len(METHODS) + 2 * PAD
 WIDTH = LABELS + 4 * PANEL + 2 * GAP + PAIR_GAP + 16
 
@@ -30,10 +31,10 @@ STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 .title { font-size: 18px; font-weight: 600 } .head { font-size: 13px; font-weight: 600 }
 .faint, .faint text { fill: #59636e } .back { fill: #ffffff } .row { fill: #f3f5f7 }
-.grid { stroke: #d1d9e0 } .aim { fill: #2da44e; opacity: .13 } .cross { stroke: #d1242f; stroke-width: 1.7; fill: none }
+.grid { stroke: #d1d9e0 } .aim { fill: #2da44e; opacity: .1 } .cross { stroke: #d1242f; stroke-width: 1.7; fill: none }
 @media (prefers-color-scheme: dark) {
  text { fill: #e6edf3 } .faint, .faint text { fill: #9198a1 } .back { fill: #0d1117 } .row { fill: #161c24 }
- .grid { stroke: #3d444d } .aim { opacity: .2 } .cross { stroke: #ff6a69 }
+ .grid { stroke: #3d444d } .aim { opacity: .16 } .cross { stroke: #ff6a69 }
 }
 """
 
@@ -66,8 +67,10 @@ def draw(matrix: Mapping[Cell, Outcomes]) -> str:
                 y = TOP + ROW * rows.index((cell.failure, cell.transport)) + PAD + LANE * (lane + 0.5)
                 parts.append(_mark(left, y, cell, outcomes[order]))
     parts.append(
-        f'<text class="faint" x="{(LABELS + WIDTH) / 2:.0f}" y="{height - 18}" text-anchor="middle">'
+        f'<text class="faint" x="{(LABELS + WIDTH) / 2:.0f}" y="{height - 34}" text-anchor="middle">'
         "time until the application was told, in seconds, logarithmic</text>"
+        f'<text class="faint" x="16" y="{height - 12}">By default pjfail sends no MESSAGE twice that may have arrived, '
+        "and leaves a call that rings (slow) where it is.</text>"
     )
     return "\n".join([*parts, "</svg>", ""])
 
@@ -78,8 +81,8 @@ def _panel(left: float, order: Order, stack: Stack, height: int) -> Iterator[str
     if stack == "stock":
         yield f'<text class="head" x="{left + PANEL + GAP / 2}" y="{TOP - 28}" text-anchor="middle">{request}</text>'
     yield f'<text x="{left + PANEL / 2}" y="{TOP - 9}" text-anchor="middle">{title}</text>'
-    until = _x(0.6 if order == "first" else 0.1)
-    yield f'<rect class="aim" x="{left}" y="{TOP}" width="{until:.1f}" height="{height}"/>'
+    for aim in AIMS[order]:
+        yield f'<rect class="aim" x="{left}" y="{TOP}" width="{_x(aim):.1f}" height="{height}"/>'
     for seconds, words in TICKS.items():
         x = f"{left + _x(seconds):.1f}"
         yield f'<line class="grid" x1="{x}" x2="{x}" y1="{TOP}" y2="{TOP + height + 4}"/>'
@@ -106,6 +109,7 @@ def _legend() -> Iterator[str]:
     cross = f"M{x + 111} 52l7 7m0 -7l-7 7"
     yield f'<path class="cross" d="{cross}"/><text x="{x + 124}" y="60">failed</text>'
     yield f'<rect class="aim" x="{x + 180}" y="49" width="24" height="13"/>'
+    yield f'<rect class="aim" x="{x + 180}" y="49" width="14" height="13"/>'
     yield f'<text x="{x + 210}" y="60">aim: 0.6 s (INVITE 2 s), the next request at once</text>'
 
 

@@ -95,4 +95,3 @@ def left_over(transport: str, before: Line, after: Line) -> None:
         assert after["pools"] == before["pools"], after["text"]
     else:
         assert not {"tsx", "tdta"} & after["pools"].keys(), after["text"]
-

@@ -6,6 +6,7 @@ A SIPp scenario succeeds only when every message that it waits for has come, in 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ STEERED_WITHIN = 4.0  # 1.5 s, on a busy machine
 
 def caller(transport: str) -> App:
     return App(PROGRAM, transport, f"{FIRST}:5060", f"{SECOND}:5060")
+
+
+@contextmanager
+def two_callees(first: str, second: str, transport: str) -> Iterator[tuple[Sipp, Sipp]]:
+    with Sipp(FIRST, first, transport) as one, Sipp(SECOND, second, transport) as other:
+        yield one, other
 
 
 def states(app: App, last: str, timeout: float = 20) -> list[Line]:
@@ -80,7 +87,7 @@ def test_a_call_is_set_up_through_the_second_server(silent_first: Registrar, tra
 
 
 def test_a_503_is_acknowledged_and_the_call_goes_on(transport: str) -> None:
-    with Sipp(FIRST, "unavailable", transport) as first, Sipp(SECOND, "answers", transport) as second, caller(transport) as app:
+    with two_callees("unavailable", "answers", transport) as (first, second), caller(transport) as app:
         assert took(call(app, "CONFIRMED")) < 1
         first.finish()
         hang_up(app)
@@ -89,7 +96,7 @@ def test_a_503_is_acknowledged_and_the_call_goes_on(transport: str) -> None:
 
 
 def test_a_late_answer_of_the_first_server_is_acknowledged_and_released(transport: str) -> None:
-    with Sipp(FIRST, "answers_late", transport) as first, Sipp(SECOND, "answers", transport) as second, caller(transport) as app:
+    with two_callees("answers_late", "answers", transport) as (first, second), caller(transport) as app:
         lines = call(app, "CONFIRMED")
         assert took(lines) < 2.4, "the late answer came first, so this test has shown nothing"
         first.finish()
@@ -102,7 +109,7 @@ def test_a_late_answer_of_the_first_server_is_acknowledged_and_released(transpor
 
 def test_a_call_cancelled_in_the_middle_of_steering_rings_nowhere(transport: str) -> None:
     """The first one, silent so far, answers after the CANCEL: it must not be left with a call."""
-    with Sipp(FIRST, "answers_late", transport) as first, Sipp(SECOND, "rings", transport) as second, caller(transport) as app:
+    with two_callees("answers_late", "rings", transport) as (first, second), caller(transport) as app:
         lines = call(app, "EARLY")
         assert took(lines) < 2.4, "the late answer came first, so this test has shown nothing"
         assert hang_up(app)["code"] == 487

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,24 +116,15 @@ def run(cells: Sequence[Cell], at_once: int = 64) -> dict[Cell, Outcomes]:
         return dict(zip(cells, outcomes, strict=True))
 
 
-def _run(cell: Cell, folder: str, getting_up: threading.Semaphore) -> Outcomes:
-    with getting_up:
-        app = App(BECOME, *alone(), PYTHON, "-X", "faulthandler", str(_PROGRAM), *asdict(cell).values(), folder)
-        with _ends_on_error(app):
+def _run(cell: Cell, certificates: str, getting_up: threading.Semaphore) -> Outcomes:
+    command = [*alone(), PYTHON, "-X", "faulthandler", str(_PROGRAM), *asdict(cell).values(), certificates]
+    with ExitStack() as stack:
+        with getting_up:
+            app = stack.enter_context(App(BECOME, *command))
             app.next()
-    with app:
         outcomes = [Outcome(**line) for line in app.finish(timeout=120).lines[1:]]
-    assert [outcome.request for outcome in outcomes] == ["first", "next"], f"{cell}:\n{app.stderr}"
+        assert [outcome.request for outcome in outcomes] == ["first", "next"], f"{cell} has not come to its end"
     return {outcome.request: outcome for outcome in outcomes}
-
-
-@contextmanager
-def _ends_on_error(app: App) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        app.__exit__(type(error), error, error.__traceback__)
-        raise
 
 
 @contextmanager
