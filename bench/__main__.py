@@ -1,4 +1,4 @@
-"""``python -m bench``: times pjfail beside stock pjsip, prints tables, writes ``bench/out/bench.json``."""
+"""``python -m bench``: times pjfail beside stock pjsip, prints tables, writes ``bench/out``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pjfail
 from pjfail.demo.name_server import NameServer
 from pjfail.host import find
 
-from . import lookups, native
+from . import faults, lookups, native
 
 ADDRESS = "127.0.90.1"
 NAME_SERVER = "127.0.90.53"
@@ -281,6 +281,7 @@ def main() -> None:
     path = native.OUT / "bench.json"
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten to {path}")
+    faults.main()
     sys.stdout.flush()
     # Python inline is installed still, and pjsip's threads would call it while the interpreter ends.
     os._exit(0)
