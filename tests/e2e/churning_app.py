@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pjsua2 as pj
-from pjfail.steering import SILENCE
 from rig.prelude import Account, Endpoint, emit
 
 import pjfail
+from pjfail.steering import SILENCE
 
 DOMAIN = "churn.test"
 ACCOUNTS = 8
