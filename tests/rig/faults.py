@@ -132,7 +132,9 @@ def _certificates() -> Iterator[str]:
     with TemporaryDirectory(prefix="pjfail-certificates-") as folder:
         authority = Authority(Path(folder))
         for name in (DOMAIN, ANOTHER_DOMAIN):
-            authority.issue(name)
+            certificate = authority.issue(name)
+            certificate.key.rename(Path(folder, f"{name}.key"))
+            certificate.chain.rename(Path(folder, f"{name}.crt"))
         yield folder
 
 
