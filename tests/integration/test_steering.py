@@ -287,6 +287,15 @@ def test_the_application_sees_the_503_of_the_last_server_and_other_errors_of_the
         assert told(app, "counters")["swallowed"] == 1
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_503_is_the_last_word_when_all_others_are_silent(first: Registrar, second: Registrar, transport: str) -> None:
+    first.fault, second.fault = Fault(code=503, retry_after=9), SILENT
+    with app_on(transport) as app:
+        answer = told(app, "REGISTER")
+        assert (answer["code"], answer["server"]) == (503, f"{FIRST}:5060")
+        assert answer["seconds"] < 6
+
+
 # --- connections ------------------------------------------------------------------------------------------------------
 
 
