@@ -200,15 +200,17 @@ def test_one_lost_packet_convicts_nobody(first: Registrar, second: Registrar) ->
         assert told(app, "servers").get(FIRST, "up") == "up"
 
 
-def test_with_all_silent_a_server_that_returns_is_still_asked(first: Registrar, second: Registrar) -> None:
+@pytest.mark.parametrize("number", [0, 1])
+def test_with_all_silent_a_server_that_returns_is_still_asked(first: Registrar, second: Registrar, number: int) -> None:
     """Nobody is worse off than with stock pjsip, whose retransmissions find a server that was away for two seconds."""
     first.fault = second.fault = SILENT
+    returning = (first, second)[number]
     with app_on("udp") as app:
         app.tell("REGISTER")
-        first.wait_for("REGISTER", count=3)
-        first.fault = WELL
+        returning.wait_for("REGISTER", count=3)
+        returning.fault = WELL
         answer = app.next()
-        assert (answer["code"], answer["server"]) == (200, f"{FIRST}:5060")
+        assert (answer["code"], answer["server"]) == (200, f"{returning.address}:5060")
         assert answer["seconds"] < 5
 
 
@@ -283,6 +285,15 @@ def test_the_application_sees_the_503_of_the_last_server_and_other_errors_of_the
         answers = {told(app, "OPTIONS")["code"] for _ in range(2)}
         assert answers <= {404, 503}
         assert told(app, "counters")["swallowed"] == 1
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_503_is_the_last_word_when_all_others_are_silent(first: Registrar, second: Registrar, transport: str) -> None:
+    first.fault, second.fault = Fault(code=503, retry_after=9), SILENT
+    with app_on(transport) as app:
+        answer = told(app, "REGISTER")
+        assert (answer["code"], answer["server"]) == (503, f"{FIRST}:5060")
+        assert answer["seconds"] < 6
 
 
 # --- connections ------------------------------------------------------------------------------------------------------
