@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import ssl
 import threading
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from typing import Any, Self
 
 from ..model import Transport
 from .sip import Request
-from .sockets import Peer, Sockets, bind
+from .sockets import Peer, Sockets, Tls, bind
 
 _PCMU_ANSWER = """v=0\r
 o=- 1 1 IN {family} {address}\r
@@ -67,9 +66,10 @@ UNAVAILABLE = Fault(code=503)
 class Registrar:
     """A registrar at *address*:*port* (0: a free one, to be found in ``port``), in a thread of its own.
 
-    With *tls*, a server's context, it listens for TLS too, on ``tls_port``, the one after *port*. With *realm* it
-    challenges (401) and accepts any credentials that carry its own nonce; it knows no passwords. While ``busy`` it
-    answers INVITE with 486. All attributes and methods may be used from any thread.
+    With *tls* (a server's context, or what makes one for a client's address and port) it listens for TLS too, on
+    ``tls_port``, the one after *port*. With *realm* it challenges (401) and accepts any credentials that carry its own
+    nonce; it knows no passwords. While ``busy`` it answers INVITE with 486. All attributes and methods may be used
+    from any thread.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Registrar:
         address: str = "127.0.20.1",
         port: int = 5060,
         transports: Sequence[Transport] = ("udp", "tcp"),
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
         realm: str | None = None,
     ) -> None:
         if "tls" in transports and tls is None:

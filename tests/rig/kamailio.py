@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -57,6 +58,11 @@ class Kamailio(Daemon):
         """From now on `Kamailio.SILENT`, answering every request with the status *mode*, or well again (0)."""
         self._command("htable.seti", "f", "ra", str(retry_after)).check_returncode()
         self._command("htable.seti", "f", "mode", str(mode)).check_returncode()
+
+    @property
+    def shown(self) -> list[tuple[str, str]]:
+        """The method of each request over TLS, with the name (SNI) that its connection began with."""
+        return re.findall(r"TLS (\w+) for name (\S+)$", self.log(), re.MULTILINE)
 
     def _listens(self) -> bool:
         # The control socket answers once every other socket is bound.
