@@ -36,20 +36,31 @@ static struct {
 
 static uint64_t aor_hash(const char *aor) { return hash_bytes(HASH_SEED, aor, strlen(aor)); }
 
-/* Two accounts of one AOR are told apart by their next hops, if at all. */
-static struct pin *find_pin(const char *aor, const pf_target *next_hop)
+/* A URI that names no port or transport (a buddy's, the one that PUBLISH goes to) means those that the account speaks. */
+static int leads_to(const pf_target *target, const pf_target *next_hop)
 {
+    return !strcmp(target->host, next_hop->host) && (!target->port || target->port == next_hop->port) &&
+           (target->transport == PF_ANY ? !target->secure || next_hop->secure
+                                        : target->transport == next_hop->transport && target->secure == next_hop->secure);
+}
+
+/* Two accounts of one AOR are told apart by their next hops, if at all: by that which is the target to the letter first. */
+static struct pin *find_pin(const char *aor, const pf_target *target)
+{
+    struct pin *found = NULL;
     struct link *link;
 
     for (link = table_first(&self.pins, aor_hash(aor)); link; link = table_next(link)) {
         struct pin *pin = entry_of(link, struct pin, link);
         const pf_target *own = &pin->is.next_hop;
 
-        if (!strcmp(pin->is.aor, aor) && own->port == next_hop->port && own->transport == next_hop->transport &&
-            own->secure == next_hop->secure && !strcmp(own->host, next_hop->host))
+        if (strcmp(pin->is.aor, aor) || !leads_to(target, own))
+            continue;
+        if (own->port == target->port && own->transport == target->transport && own->secure == target->secure)
             return pin;
+        found = pin;
     }
-    return NULL;
+    return found;
 }
 
 static struct pin *pin_of(const char *aor, int account)
@@ -165,6 +176,23 @@ void affinity_run(void)
         run(job);
         free(job);
     }
+}
+
+void affinity_forget_native(int account)
+{
+    struct job **place, *job;
+
+    pthread_mutex_lock(&self.lock);
+    for (place = &self.first; (job = *place) != NULL;) {
+        if (job->what != PF_REGISTER && job->account == account) {
+            *place = job->next;
+            free(job);
+        } else {
+            place = &job->next;
+        }
+    }
+    self.end = place;
+    pthread_mutex_unlock(&self.lock);
 }
 
 /* --- attaching, under core.c's lock ------------------------------------------------------------------------------ */

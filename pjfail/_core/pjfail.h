@@ -162,8 +162,10 @@ typedef struct pf_response {
     int        status;                 /* 0: answered, else the pj_status_t it failed for */
     double     at;
     pf_address server;                 /* who answered */
-    int        length;
-    char       message[];              /* as it came from the wire */
+    int        code;
+    int        head;                   /* octets of reason and headers ("name: value"), each with its zero */
+    int        body;                   /* octets that follow */
+    char       message[];
 } pf_response;
 
 /* host.c */

@@ -14,6 +14,7 @@
 /* Who asks, as far as the message tells: so that what belongs together stays together. */
 struct asker {
     pf_address server;      /* the one that its Call-ID was last answered by; family 0: none */
+    int in_dialog;          /* it has a To tag */
     int bound;              /* it must go there if that server is in the plan: a dialog, or a challenge's answer */
 };
 

@@ -32,42 +32,96 @@ static pj_str_t text_of(const char *text)
     return string;
 }
 
-/* A SIP thread, with the transaction's lock; once a request. */
-static void on_end(void *token, pjsip_event *event)
+/*
+ * Writes reason and headers, each with its zero, and returns the octets written. As pjsip prints what it has parsed: in the
+ * packet itself it has undone the escapes of URIs, in their place.
+ */
+static int write_head(const pjsip_msg *msg, char *text, int size)
 {
-    const pjsip_rx_data *rdata = NULL;
-    pf_response *response;
-    int length = 0;
+    const pj_str_t *reason = &msg->line.status.reason;
+    const pjsip_hdr *header;
+    int at = (int)reason->slen;
 
-    if (event->body.tsx_state.type == PJSIP_EVENT_RX_MSG) {
-        rdata = event->body.tsx_state.src.rdata;
-        length = rdata->msg_info.len;
-    }
-    response = calloc(1, sizeof *response + (size_t)length);
-    if (response) {
-        response->id = (unsigned)(uintptr_t)token;
-        response->at = host_now();
-        if (rdata) {
-            response->length = length;
-            memcpy(response->message, rdata->msg_info.msg_buf, (size_t)length);
-            address_of(&response->server, &rdata->pkt_info.src_addr, transport_type(rdata->tp_info.transport));
-        } else if (event->body.tsx_state.type == PJSIP_EVENT_TRANSPORT_ERROR) {
-            response->status = event->body.tsx_state.src.status;
+    if (at)
+        memcpy(text, reason->ptr, (size_t)at);
+    text[at++] = '\0';
+    for (header = msg->hdr.next; header != &msg->hdr && at + 1 < size; header = header->next) {
+        int length = header->vptr->print_on((void *)header, text + at, (pj_size_t)(size - at - 1));
+        if (length > 0) {
+            at += length;
+            text[at++] = '\0';
         }
-        if (!rdata && response->status == PJ_SUCCESS)
-            response->status = PJ_ETIMEDOUT;
-        queue_put_note(NOTE_RESPONSE, response);
     }
+    return at;
 }
 
-static void add(pjsip_msg *msg, void *added)
+static int write_body(const pjsip_rx_data *rdata, char *text, int size)
 {
-    pjsip_hdr *header = added, *end = &msg->hdr;
+    pjsip_msg_body *body = rdata->msg_info.msg->body;
+    const pjsip_clen_hdr *length = rdata->msg_info.clen;
+    int written = body ? body->print_body(body, text, (pj_size_t)size) : 0;
 
-    header->prev = end->prev;
-    header->next = end;
-    end->prev->next = header;
-    end->prev = header;
+    /* What a datagram holds beyond its Content-Length is to be discarded (RFC 3261 section 18.3). */
+    return written < 0 ? 0 : length && length->len < written ? length->len : written;
+}
+
+/* NULL: no memory. */
+static pf_response *make_response(const pjsip_rx_data *rdata)
+{
+    const pjsip_msg *msg = rdata->msg_info.msg;
+    const pjsip_hdr *header;
+    pf_response *response;
+    int size = 3 * rdata->msg_info.len + 1000;      /* printing escapes an octet as three */
+
+    for (header = msg->hdr.next; header != &msg->hdr; header = header->next)
+        size += 64;                                 /* and writes a compact name in full */
+    response = calloc(1, sizeof *response + (size_t)size);
+    if (response) {
+        response->code = msg->line.status.code;
+        response->head = write_head(msg, response->message, size);
+        response->body = write_body(rdata, response->message + response->head, size - response->head);
+        address_of(&response->server, &rdata->pkt_info.src_addr, transport_type(rdata->tp_info.transport));
+    }
+    return response;
+}
+
+/* A SIP thread; once a request. */
+static void on_end(void *token, pjsip_event *event)
+{
+    int kind = event->body.tsx_state.type, answered = kind == PJSIP_EVENT_RX_MSG;
+    pf_response *response = answered ? make_response(event->body.tsx_state.src.rdata) : calloc(1, sizeof *response);
+
+    if (!response)
+        return;
+    response->id = (unsigned)(uintptr_t)token;
+    response->at = host_now();
+    if (kind == PJSIP_EVENT_TIMER)
+        response->status = PJ_ETIMEDOUT;
+    else if (!answered)         /* the event itself does not say */
+        response->status = transaction_error(event->body.tsx_state.tsx);
+    if (!answered && response->status == PJ_SUCCESS)
+        response->status = PJ_ECANCELLED;
+    queue_put_note(NOTE_RESPONSE, response);
+}
+
+/*
+ * One line can make several headers, in a ring. Their text is still where it was parsed, and the request may go out later, on
+ * another thread: it gets copies.
+ */
+static void add(pjsip_tx_data *tdata, const pjsip_hdr *parsed)
+{
+    const pjsip_hdr *each = parsed;
+    pjsip_hdr *end = &tdata_msg(tdata)->hdr;
+
+    do {
+        pjsip_hdr *header = each->vptr->clone(tdata_pool(tdata), each);
+
+        header->prev = end->prev;
+        header->next = end;
+        end->prev->next = header;
+        end->prev = header;
+        each = each->next;
+    } while (each != parsed);
 }
 
 static int fill_in(pjsip_tx_data *tdata, const struct order *order)
@@ -80,7 +134,7 @@ static int fill_in(pjsip_tx_data *tdata, const struct order *order)
                                             strlen(order->values[i]), NULL);
         if (!header)
             return host_problem(PF_BAD_URI, 0, "%s: %s", order->names[i], order->values[i]);
-        add(tdata_msg(tdata), header);
+        add(tdata, header);
     }
     if (order->body.slen) {
         const char *slash = strchr(order->content_type, '/');

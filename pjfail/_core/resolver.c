@@ -102,8 +102,9 @@ static void who_asks(pjsip_msg *request, struct asker *asker)
     pjsip_to_hdr *to = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_TO, NULL) : NULL;
 
     memset(asker, 0, sizeof *asker);
+    asker->in_dialog = to && to->tag.slen;
     if (call_id)
-        dialogs_find(&call_id->id, to && to->tag.slen, asker);
+        dialogs_find(&call_id->id, asker->in_dialog, asker);
 }
 
 static pf_question *make_question(const pf_target *target, pjsip_msg *request, int refresh)
@@ -175,7 +176,7 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
     pjsip_msg *request;
     answer planned;
     uint64_t hash;
-    int refresh, known;
+    int refresh, known, numeric;
 
     (void)resolver;
     if (learning) {
@@ -186,6 +187,7 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
         return;
     }
     request = request_of(pool, token, callback);
+    numeric = is_numeric(&info->addr.host);
     if (only_server && request && ((pjsip_send_state *)token)->tdata == only_request) {
         answer_one(info, only_server, token, callback);
         return;
@@ -196,13 +198,14 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
         pf_address server;
 
         who_asks(request, &asker);
-        if (affinity_answer(&target, request, &asker, &server)) {
+        /* A dialog that nobody has noted has named its server itself where that is an address. */
+        if (!(numeric && asker.in_dialog && !asker.bound) && affinity_answer(&target, request, &asker, &server)) {
             questions_count_inline(1);
             answer_one(info, &server, token, callback);
             return;
         }
     }
-    if (!known || core_is_foreign() || is_numeric(&info->addr.host)) {
+    if (!known || core_is_foreign() || numeric) {
         if (known && !core_is_foreign())
             questions_count_inline(0);
         host.pjsip_resolve(self.stock, pool, info, token, callback);
@@ -304,13 +307,16 @@ static int learn(pjsip_endpoint *endpt)
 pj_status_t resolver_send_to(const pf_address *server, pjsip_tx_data *tdata, pj_status_t (*send)(pjsip_tx_data *, void *),
                              void *argument)
 {
+    const pf_address *server_around = only_server;
+    const pjsip_tx_data *request_around = only_request;
     pj_status_t status;
 
+    /* An application's callback meanwhile may send another one. */
     only_server = server;
     only_request = tdata;
     status = send(tdata, argument);
-    only_server = NULL;
-    only_request = NULL;
+    only_server = server_around;
+    only_request = request_around;
     return status;
 }
 
