@@ -91,10 +91,13 @@ def _transport_in_plans(endpoint: str) -> Transport | None:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A pin of the application's, and whether it rests because its server is down."""
+    """A pin of the application's, and whether it rests because its server is down.
+
+    One that has ended (``server`` None) is kept for the calls that it has brought about.
+    """
 
     pin: Pin
-    server: Server
+    server: Server | None
     native: bool
     resting: bool = False
 
@@ -125,10 +128,12 @@ class Pins:
 
     def unpin(self, account: int) -> None:
         with self._lock:
-            held = self._held.pop(account, None)
-            if held is None:
+            held = self._held.get(account)
+            if held is None or held.server is None:
                 return
-            bridge.drop_pin(held.pin)
+            ended = replace(held.pin, server=None, idle=True)
+            bridge.set_pin(ended)
+            self._held[account] = replace(held, pin=ended, server=None)
         if held.native and bridge.account_is(account, held.pin.aor):
             bridge.native_pin(account, None)
         log.info("account %d (%s) is not pinned any more", account, held.pin.aor)
@@ -142,10 +147,11 @@ class Pins:
     def servers(self) -> Mapping[Server, str]:
         """The servers that accounts are pinned to, each with a host name that its accounts know it by."""
         with self._lock:
-            return {held.server: held.pin.next_hop.host for held in self._held.values()}
+            return {held.server: held.pin.next_hop.host for held in self._held.values() if held.server is not None}
 
     def __bool__(self) -> bool:
-        return bool(self._held)
+        with self._lock:
+            return any(held.server is not None for held in self._held.values())
 
     def review(self, health: Mapping[Server, Health]) -> None:
         """Worker. No pin lasts on a dead server: it rests, and holds again once the server is well."""
@@ -155,8 +161,8 @@ class Pins:
                     bridge.drop_pin(held.pin)
                     del self._held[number]
                     continue
-                rests = not health.get(held.server, Health()).usable
-                if rests == held.resting:
+                rests = held.server is not None and not health.get(held.server, Health()).usable
+                if held.server is None or rests == held.resting:
                     continue
                 if held.native:
                     bridge.native_pin_soon(number, held.pin.aor, None if rests else held.server)

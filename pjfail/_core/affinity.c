@@ -94,7 +94,7 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, const struct as
         return 0;
     pthread_mutex_lock(&self.lock);
     pin = find_pin(aor, target);
-    if (pin && !pin->is.idle) {
+    if (pin && (!pin->is.idle || (asker->bound && asker->in_dialog))) {
         *server = asker->bound ? asker->server
                 : pin->is.registrar.family && request->line.req.method.id == PJSIP_REGISTER_METHOD ? pin->is.registrar
                 : pin->is.server;

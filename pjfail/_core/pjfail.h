@@ -138,7 +138,7 @@ typedef struct pf_pin {
     pf_target  next_hop;
     pf_address server;                 /* all its requests to next_hop; watched also while idle */
     pf_address registrar;              /* if any, its REGISTERs alone */
-    int        idle;                   /* requests go as the plan has it */
+    int        idle;                   /* requests go as the plan has it, but for those of dialogs */
     int        followed;               /* its registrations are told to the worker */
 } pf_pin;
 
