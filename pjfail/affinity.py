@@ -111,12 +111,27 @@ class Pins:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[int, _Held] = {}
+        self._ours: dict[int, str] = {}
+
+    def enable(self, account: Account) -> None:
+        """Has :meth:`pin` work on *account*, by pjsip's own affinity or, where that cannot be had any more, by ours."""
+        if not bridge.has_native_affinity() or account.affinity:
+            return
+        bridge.enable_affinity(account.id)
+        if not bridge.read_account(account.id).affinity:  # this pjsip takes it only when an account is created
+            with self._lock:
+                self._ours[account.id] = account.aor
 
     def pin(self, account: Account, server: Server) -> None:
         """Raises :class:`pjfail.AffinityDisabled` and others of its kind; the earlier pin is kept then."""
         native = bridge.has_native_affinity()
         if native:
-            _pin_natively(account, server)
+            try:
+                _pin_natively(account, server)
+            except AffinityDisabled:
+                if self._ours.get(account.id) != account.aor:
+                    raise
+                native = False
         pin = Pin(account.id, account.aor, own_next_hop(account), server, idle=native)
         with self._lock:
             bridge.set_pin(pin)

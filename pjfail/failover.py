@@ -248,13 +248,12 @@ class Failover:
         return bridge.has_native_affinity()
 
     def enable_affinity(self, account: object) -> None:
-        """Enables pjsip's own server affinity on *account*, for :meth:`pin`; nothing to do where pjsip has none.
+        """Has :meth:`pin` work on *account* where pjsip's own server affinity is not enabled; elsewhere nothing to do.
 
-        By ``pjsua_acc_modify()``. Raises as :meth:`pin` does.
+        By ``pjsua_acc_modify()``. A pjsip that takes ``sipConfig.serverAffinity`` only when an account is created has
+        the account pinned by pjfail's resolver instead, as before 2.17. Raises as :meth:`pin` does.
         """
-        settings = self._account(account)
-        if bridge.has_native_affinity() and not settings.affinity:
-            bridge.enable_affinity(settings.id)
+        self._worker.pins.enable(self._account(account))
 
     def follow(self, account: object, failback: float | None = 60.0, spread: float = 2.0) -> None:
         """Keeps *account* on a working server: on the one that it registered with, for all its requests.

@@ -132,8 +132,8 @@ def site(
         record_property("affinity", kind)
         print(kind)
         found = Site(transport, console, servers, native, start)
+        console.run("Account.affinity = True")
         console.run(f'alice = opened("sip:alice@sip.test", "{found.uri}", password="secret")')
-        console.run("failover.enable_affinity(alice)")
         yield found
 
 
@@ -257,11 +257,25 @@ def test_a_pin_to_a_dead_server_does_not_last(site: Site) -> None:
     assert other
 
 
+def test_an_account_without_affinity_says_so_and_can_be_given_it(site: Site) -> None:
+    site.console.run("Account.affinity = False")
+    site.console.run(f'dave = opened("sip:dave@sip.test", "{site.uri}")')
+    if site.native:
+        pin = f'failover.pin(dave, "{site.at(PINNED)}")'
+        assert site.console.error(pin, "enable_affinity()") == "AffinityDisabled"
+        assert site.console.get("failover.pinned(dave)") is None
+        assert site.console.get("dave.reregister().server") == site.at(FIRST)
+    site.console.run("failover.enable_affinity(dave)")
+    site.pin(PINNED, "dave")
+    assert site.console.get("dave.reregister().server") == site.at(PINNED)
+    site.console.run("failover.unpin(dave)")
+    assert site.console.get("dave.reregister().server") == site.at(FIRST)
+
+
 def test_the_proxys_host_is_the_next_hop(site: Site) -> None:
     """And the name that TLS shows is the proxy's."""
     proxy = f"sip:other.test{parameter(site.transport)};lr"
     site.console.run(f'carol = opened("sip:carol@sip.test", "{site.uri}", proxies=["{proxy}"])')
-    site.console.run("failover.enable_affinity(carol)")
     assert site.console.get("carol.reregister().server") == site.at(OTHER)
     site.pin(PINNED, "carol")
     assert site.console.get("carol.reregister().server") == site.at(PINNED)

@@ -117,7 +117,12 @@ class Endpoint:
 
 
 class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
-    """An account whose answers to REGISTER and to other requests are kept in `answers`, in order of arrival."""
+    """An account whose answers to REGISTER and to other requests are kept in `answers`, in order of arrival.
+
+    With `affinity` it has pjsip's own server affinity enabled, where there is such a thing.
+    """
+
+    affinity = False
 
     def __init__(self, endpoint: Endpoint, proxies: Sequence[str] = (), password: str | None = None) -> None:
         super().__init__()
@@ -135,6 +140,8 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
         config.regConfig.registerOnAdd = False
         if self.password is not None:
             config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", "alice", 0, self.password))
+        if self.affinity and hasattr(config.sipConfig, "serverAffinity"):
+            config.sipConfig.serverAffinity = pj.PJSUA_SERVER_AFFINITY_ENABLED
         for proxy in self.proxies:
             config.sipConfig.proxies.append(proxy)
         self.create(config)
