@@ -36,16 +36,22 @@ static struct {
 
 static uint64_t aor_hash(const char *aor) { return hash_bytes(HASH_SEED, aor, strlen(aor)); }
 
-/* A URI that names no port or transport (a buddy's, the one that PUBLISH goes to) means those that the account speaks. */
-static int leads_to(const pf_target *target, const pf_target *next_hop)
+/*
+ * A URI that names no port or transport (a buddy's, the one that PUBLISH goes to) means those that the account speaks; and
+ * pjsip asks for the transport of an account that is bound to one, where the URI of its next hop leaves that open.
+ */
+static int leads_to(const pf_target *target, const pf_target *next_hop, int transport)
 {
-    return !strcmp(target->host, next_hop->host) && (!target->port || target->port == next_hop->port) &&
-           (target->transport == PF_ANY ? !target->secure || next_hop->secure
-                                        : target->transport == next_hop->transport && target->secure == next_hop->secure);
+    if (strcmp(target->host, next_hop->host) || (target->port && target->port != next_hop->port))
+        return 0;
+    if (target->transport == PF_ANY)
+        return !target->secure || next_hop->secure;
+    return target->transport == (next_hop->transport == PF_ANY ? transport : next_hop->transport) &&
+           (target->secure || !next_hop->secure);
 }
 
 /* Two accounts of one AOR are told apart by their next hops, if at all: by that which is the target to the letter first. */
-static struct pin *find_pin(const char *aor, const pf_target *target)
+static struct pin *find_pin(const char *aor, const pf_target *target, const struct asker *asker)
 {
     struct pin *found = NULL;
     struct link *link;
@@ -54,7 +60,8 @@ static struct pin *find_pin(const char *aor, const pf_target *target)
         struct pin *pin = entry_of(link, struct pin, link);
         const pf_target *own = &pin->is.next_hop;
 
-        if (strcmp(pin->is.aor, aor) || !leads_to(target, own))
+        if (strcmp(pin->is.aor, aor) ||
+            !leads_to(target, own, asker->bound ? asker->server.transport : pin->is.server.transport))
             continue;
         if (own->port == target->port && own->transport == target->transport && own->secure == target->secure)
             return pin;
@@ -93,7 +100,7 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, const struct as
     if (!atomic_load_explicit(&self.count, memory_order_acquire) || !request || !aor_of(request, aor, sizeof aor))
         return 0;
     pthread_mutex_lock(&self.lock);
-    pin = find_pin(aor, target);
+    pin = find_pin(aor, target, asker);
     if (pin && (!pin->is.idle || (asker->bound && asker->in_dialog))) {
         *server = asker->bound ? asker->server
                 : pin->is.registrar.family && request->line.req.method.id == PJSIP_REGISTER_METHOD ? pin->is.registrar

@@ -200,9 +200,11 @@ def test_a_pin_changes_and_ends_while_requests_go(site: Site) -> None:
     site.console.run("failover.unpin(alice)")
     assert site.console.get("failover.pinned(alice)") is None
     assert site.console.get(f'alice.options("{site.uri}").server') == site.at(FIRST)
-    assert site.console.get(register) == site.at(FIRST)
     site.hang_up(NEXT)
     assert site.methods(NEXT) == ["REGISTER", "INVITE", "ACK", "BYE"]
+    # pjsip's own affinity leaves a registration on the connection that it had, until that ends.
+    stays = site.native and site.transport != "udp"
+    assert site.console.get(register) == site.at(NEXT if stays else FIRST)
     site.console.run("failover.unpin(alice)")  # as often as one likes
 
 
@@ -240,8 +242,6 @@ def test_a_pin_to_a_dead_server_does_not_last(site: Site) -> None:
     assert site.console.get("alice.reregister().server") == site.at(PINNED)
     site.servers[PINNED].fault = SILENT if site.transport == "udp" else REFUSING
     site.console.run(f'alice.send("OPTIONS", "{site.uri}")')
-    other = "alice.options('" + site.uri + "').server"
-
     def goes_on() -> bool:
         while site.console.get("alice.answers.qsize()"):
             site.console.run("alice.answers.get()")
@@ -254,7 +254,31 @@ def test_a_pin_to_a_dead_server_does_not_last(site: Site) -> None:
     site.clear()
     site.console.run(f'alice.send("MESSAGE", "{site.uri}")')
     assert site.servers[FIRST].wait_for("MESSAGE")
-    assert other
+    site.console.run("alice.send_register()")
+    assert site.servers[FIRST].wait_for("REGISTER")
+
+
+def test_an_account_bound_to_a_transport(site: Site) -> None:
+    """pjsip asks for that transport by its name then, though the account's URIs do not."""
+    if site.transport != "udp":
+        pytest.skip("only UDP transports bind an account, whose URIs say nothing of it, to a socket of theirs")
+    site.console.run("config = pj.AccountConfig()")
+    for setting, value in {
+        "idUri": '"sip:erin@sip.test"',
+        "regConfig.registrarUri": '"sip:sip.test"',
+        "regConfig.registerOnAdd": "False",
+        "sipConfig.transportId": "0",
+    }.items():
+        site.console.run(f"config.{setting} = {value}")
+    if site.native:
+        site.console.run("config.sipConfig.serverAffinity = pj.PJSUA_SERVER_AFFINITY_ENABLED")
+    site.console.run("erin = Account(endpoint); erin.create(config)")
+    if site.native:
+        assert site.console.error(f'failover.pin(erin, "{site.at(PINNED)}")', "transport 0") == "AffinityError"
+        assert site.console.get("erin.reregister().server") == site.at(FIRST)
+    else:
+        site.pin(PINNED, "erin")
+        assert site.console.get("erin.reregister().server") == site.at(PINNED)
 
 
 def test_an_account_without_affinity_says_so_and_can_be_given_it(site: Site) -> None:
