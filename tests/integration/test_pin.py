@@ -182,6 +182,7 @@ def test_a_call_from_before_stays_with_its_server(site: Site) -> None:
     """The Contact is the domain's name, so the BYE's next hop is the account's own, which is pinned by then."""
     assert site.console.get("alice.reregister().server") == site.at(FIRST)
     site.console.run(f'phone = call(alice, "{site.uri}")')
+    site.servers[FIRST].wait_for("ACK")
     site.pin(PINNED)
     site.clear()
     site.hang_up(FIRST)
