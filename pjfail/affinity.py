@@ -132,7 +132,7 @@ class Pins:
                 if self._ours.get(account.id) != account.aor:
                     raise
                 native = False
-        pin = Pin(account.id, account.aor, own_next_hop(account), server, idle=native)
+        pin = Pin(account.id, account.aor, own_next_hop(account), server)  # pjsip's own ends with its connection
         with self._lock:
             bridge.set_pin(pin)
             before = self._held.get(account.id)
@@ -179,10 +179,9 @@ class Pins:
                 rests = held.server is not None and not health.get(held.server, Health()).usable
                 if held.server is None or rests == held.resting:
                     continue
+                bridge.set_pin(replace(held.pin, idle=rests))
                 if held.native:
                     bridge.native_pin_soon(number, held.pin.aor, None if rests else held.server)
-                else:
-                    bridge.set_pin(replace(held.pin, idle=rests))
                 self._held[number] = replace(held, resting=rests)
                 log.info(
                     "account %d (%s): its pin to %s %s",
