@@ -76,6 +76,8 @@ static inline int transport_type(const pjsip_transport *transport) { return tran
 
 static inline const pj_sockaddr *transport_peer(const pjsip_transport *transport) { return &transport->key.rem_addr; }
 
+static inline int transport_is_closing(const pjsip_transport *transport) { return transport->is_shutdown; }
+
 static inline int transport_is_outgoing(const pjsip_transport *transport)
 {
     return transport->dir == PJSIP_TP_DIR_OUTGOING;

@@ -166,6 +166,24 @@ static void answer_one(const pjsip_host_info *info, const pf_address *server, vo
     observer_answer(callback, PJ_SUCCESS, token, &one.addresses);
 }
 
+/*
+ * pjsip's own affinity leaves a registration on its connection when the pin ends (pjsua_acc_refresh_transport() forgets it),
+ * and when the connection does: over that, no REGISTER would go out ever again.
+ */
+static void free_of_connection(pjsip_tx_data *tdata)
+{
+    const pjsip_tpselector *selector = tdata_selector(tdata);
+    pjsip_tpselector none;
+
+    if (selector->type != PJSIP_TPSELECTOR_TRANSPORT ||
+        (transport_type(selector->u.transport) & ~PJSIP_TRANSPORT_IPV6) == PJSIP_TRANSPORT_UDP)
+        return;
+    if (transport_is_closing(selector->u.transport) || affinity_rests(tdata_msg(tdata))) {
+        memset(&none, 0, sizeof none);
+        host.pjsip_tx_data_set_transport(tdata, &none);
+    }
+}
+
 static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_host_info *info, void *token,
                     pjsip_resolver_callback *callback)
 {
@@ -197,6 +215,8 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
     if (known && !core_is_foreign()) {
         pf_address server;
 
+        if (request && request->line.req.method.id == PJSIP_REGISTER_METHOD && pf_has_native_affinity())
+            free_of_connection(((pjsip_send_state *)token)->tdata);
         who_asks(request, &asker);
         /* A dialog that nobody has noted has named its server itself where that is an address. */
         if (!(numeric && asker.in_dialog && !asker.bound) && affinity_answer(&target, request, &asker, &server)) {
