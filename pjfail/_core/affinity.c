@@ -111,23 +111,6 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, const struct as
     return found;
 }
 
-int affinity_rests(pjsip_msg *request)
-{
-    char aor[PF_MAX_URI];
-    struct link *link;
-    int rests = 0;
-
-    if (!atomic_load_explicit(&self.count, memory_order_acquire) || !aor_of(request, aor, sizeof aor))
-        return 0;
-    pthread_mutex_lock(&self.lock);
-    for (link = table_first(&self.pins, aor_hash(aor)); link; link = table_next(link)) {
-        const pf_pin *pin = &entry_of(link, struct pin, link)->is;
-        rests |= !strcmp(pin->aor, aor) && pin->idle && !pin->followed;
-    }
-    pthread_mutex_unlock(&self.lock);
-    return rests;
-}
-
 int affinity_registers(pjsip_msg *request)
 {
     char aor[PF_MAX_URI];

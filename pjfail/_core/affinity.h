@@ -18,9 +18,6 @@ void affinity_close(void);
  */
 int affinity_answer(const pf_target *target, pjsip_msg *request, const struct asker *asker, pf_address *server);
 
-/* Whether this request's account had a pin that has ended or rests. Any SIP thread. */
-int affinity_rests(pjsip_msg *request);
-
 /* The followed account that this REGISTER is of, else -1. Any SIP thread. */
 int affinity_registers(pjsip_msg *request);
 

@@ -166,19 +166,13 @@ static void answer_one(const pjsip_host_info *info, const pf_address *server, vo
     observer_answer(callback, PJ_SUCCESS, token, &one.addresses);
 }
 
-/*
- * pjsip's own affinity leaves a registration on its connection when the pin ends (pjsua_acc_refresh_transport() forgets it),
- * and when the connection does: over that, no REGISTER would go out ever again.
- */
+/* pjsip's own affinity leaves a registration bound to its connection when that ends: no REGISTER would go out ever again. */
 static void free_of_connection(pjsip_tx_data *tdata)
 {
     const pjsip_tpselector *selector = tdata_selector(tdata);
     pjsip_tpselector none;
 
-    if (selector->type != PJSIP_TPSELECTOR_TRANSPORT ||
-        (transport_type(selector->u.transport) & ~PJSIP_TRANSPORT_IPV6) == PJSIP_TRANSPORT_UDP)
-        return;
-    if (transport_is_closing(selector->u.transport) || affinity_rests(tdata_msg(tdata))) {
+    if (selector->type == PJSIP_TPSELECTOR_TRANSPORT && transport_is_closing(selector->u.transport)) {
         memset(&none, 0, sizeof none);
         host.pjsip_tx_data_set_transport(tdata, &none);
     }

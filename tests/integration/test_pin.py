@@ -203,7 +203,9 @@ def test_a_pin_changes_and_ends_while_requests_go(site: Site) -> None:
     assert site.console.get(f'alice.options("{site.uri}").server') == site.at(FIRST)
     site.hang_up(NEXT)
     assert site.methods(NEXT) == ["REGISTER", "INVITE", "ACK", "BYE"]
-    assert site.console.get(register) == site.at(FIRST)
+    # pjsip's own affinity leaves a registration on the connection that it had, until that ends.
+    stays = site.native and site.transport != "udp"
+    assert site.console.get(register) == site.at(NEXT if stays else FIRST)
     site.console.run("failover.unpin(alice)")  # as often as one likes
 
 
@@ -241,6 +243,7 @@ def test_a_pin_to_a_dead_server_does_not_last(site: Site) -> None:
     assert site.console.get("alice.reregister().server") == site.at(PINNED)
     site.servers[PINNED].fault = SILENT if site.transport == "udp" else REFUSING
     site.console.run(f'alice.send("OPTIONS", "{site.uri}")')
+
     def goes_on() -> bool:
         while site.console.get("alice.answers.qsize()"):
             site.console.run("alice.answers.get()")

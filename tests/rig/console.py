@@ -37,6 +37,12 @@ _PROGRAM = """
         account.open(uri, registrar)
         return account
 
+    def drained(account):
+        # once pjsua has ended what it does by itself, as after a change of settings
+        while (answer := endpoint.wait(account.answers, 0.4)) is not None:
+            pass
+        return account
+
     def settle():
         failover.servers()
         try:

@@ -90,7 +90,12 @@ def test_from_to_and_content_type_take_the_place_of_the_defaults(sent: list[dict
         "MESSAGE",
         "sip:bob@example.com",
         SERVER,
-        headers={"f": "<sip:alice@example.com>", "To": "<sip:team@example.com>", "C": "application/sdp", "Subject": "x"},
+        headers={
+            "f": "<sip:alice@example.com>",
+            "To": "<sip:team@example.com>",
+            "C": "application/sdp",
+            "Subject": "x",
+        },
         body="größer",
     )
     plain, full = sent
