@@ -12,6 +12,7 @@
 #include "observer.h"
 #include "pjfail.h"
 #include "queue.h"
+#include "request.h"
 #include "resolver.h"
 
 #include <errno.h>
@@ -110,6 +111,7 @@ static void on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_s
     if (!core_attached())
         return;
     affinity_run();
+    request_run();
     now = host_now();
     questions_tick(now);
     observer_tick(now);
@@ -487,6 +489,7 @@ static int plug_in(pjsip_endpoint *endpt, double deadline)
     plans_clear();              /* of what a late publish of the last attachment may have left */
     questions_open(deadline, &wake);
     affinity_open(&wake);
+    request_open(&wake);
     self.endpt = endpt;
     atomic_store(&self.attached, 1);
     chain_state_callback(endpt);
@@ -540,6 +543,7 @@ static void detach(int endpoint_ends)
     observer_clear();
     dialogs_clear();
     affinity_close();
+    request_close();
     plans_clear();
     queue_close();
 }

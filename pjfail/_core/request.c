@@ -1,8 +1,11 @@
 /*
  * request.c: one request outside of any dialog, in a transaction of its own, over a transport to exactly one server.
  *
- * Sent by Python threads, which core.c has the endpoint's end wait for; its end comes on a SIP thread, and goes to the worker.
+ * Made by Python threads, which core.c has the endpoint's end wait for, and sent by pjsip's polling thread: one whose connection
+ * ends while another thread is still sending it would never end. Its end comes on a SIP thread, and goes to the worker.
  */
+#include "request.h"
+
 #include "core.h"
 #include "layout.h"
 #include "pjfail.h"
@@ -10,6 +13,7 @@
 #include "queue.h"
 #include "resolver.h"
 
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +27,21 @@ struct order {
     const char *content_type;
     pj_str_t body;
 };
+
+/* A request that waits for the polling thread. */
+struct outgoing {
+    struct outgoing *next;
+    pjsip_tx_data *tdata;
+    pf_address server;          /* family 0: wherever the plan says */
+    unsigned id;
+};
+
+/* Guarded by lock. */
+static struct {
+    pthread_mutex_t lock;
+    struct outgoing *first, **end;
+    void (*wake)(void);         /* NULL: detached */
+} self = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &self.first };
 
 /* pjsip takes what it is given for read-only, and says otherwise. */
 static pj_str_t text_of(const char *text)
@@ -170,11 +189,109 @@ static pj_status_t select_transport(pjsip_endpoint *endpt, pjsip_tx_data *tdata,
     return status;
 }
 
-static pj_status_t transmit(pjsip_tx_data *tdata, void *argument)
+static pj_status_t transmit(pjsip_tx_data *tdata, void *id)
 {
-    const struct order *order = argument;
+    return host.pjsip_endpt_send_request(host.pjsua_get_pjsip_endpt(), tdata, -1, id, &on_end);
+}
 
-    return host.pjsip_endpt_send_request(host.pjsua_get_pjsip_endpt(), tdata, -1, (void *)(uintptr_t)order->id, &on_end);
+static void tell_unsent(unsigned id, pj_status_t status)
+{
+    pf_response *response = calloc(1, sizeof *response);
+
+    if (response) {
+        response->id = id;
+        response->status = status;
+        response->at = host_now();
+        queue_put_note(NOTE_RESPONSE, response);
+    }
+}
+
+/* pjsip's polling thread. */
+static void send_it(const struct outgoing *outgoing)
+{
+    const pf_address *server = outgoing->server.family ? &outgoing->server : NULL;
+    pj_status_t status = PJ_SUCCESS;
+
+    if (server) {
+        status = select_transport(host.pjsua_get_pjsip_endpt(), outgoing->tdata, server);
+        if (status != PJ_SUCCESS)
+            host.pjsip_tx_data_dec_ref(outgoing->tdata);
+    }
+    if (status == PJ_SUCCESS)
+        status = resolver_send_to(server, outgoing->tdata, &transmit, (void *)(uintptr_t)outgoing->id);
+    if (status != PJ_SUCCESS)
+        tell_unsent(outgoing->id, status);
+}
+
+static struct outgoing *take_outgoing(void)
+{
+    struct outgoing *first = self.first;
+
+    self.first = NULL;
+    self.end = &self.first;
+    return first;
+}
+
+void request_run(void)
+{
+    struct outgoing *outgoing, *next;
+
+    pthread_mutex_lock(&self.lock);
+    outgoing = take_outgoing();
+    pthread_mutex_unlock(&self.lock);
+    for (; outgoing; outgoing = next) {
+        next = outgoing->next;
+        send_it(outgoing);
+        free(outgoing);
+    }
+}
+
+void request_open(void (*wake)(void))
+{
+    pthread_mutex_lock(&self.lock);
+    self.wake = wake;
+    pthread_mutex_unlock(&self.lock);
+}
+
+void request_close(void)
+{
+    struct outgoing *outgoing, *next;
+
+    pthread_mutex_lock(&self.lock);
+    self.wake = NULL;
+    outgoing = take_outgoing();
+    pthread_mutex_unlock(&self.lock);
+    for (; outgoing; outgoing = next) {
+        next = outgoing->next;
+        host.pjsip_tx_data_dec_ref(outgoing->tdata);
+        free(outgoing);
+    }
+}
+
+/* 0: no memory, or detached a moment ago. */
+static int hand_over(pjsip_tx_data *tdata, const struct order *order)
+{
+    struct outgoing *outgoing = calloc(1, sizeof *outgoing);
+    void (*wake)(void);
+
+    if (!outgoing)
+        return 0;
+    outgoing->tdata = tdata;
+    outgoing->id = order->id;
+    if (order->server)
+        outgoing->server = *order->server;
+    pthread_mutex_lock(&self.lock);
+    wake = self.wake;
+    if (wake) {
+        *self.end = outgoing;
+        self.end = &outgoing->next;
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (wake)
+        wake();
+    else
+        free(outgoing);
+    return wake != NULL;
 }
 
 static int request(pjsip_endpoint *endpt, void *argument)
@@ -191,17 +308,11 @@ static int request(pjsip_endpoint *endpt, void *argument)
     if (status != PJ_SUCCESS)
         return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_create_request()");
     result = fill_in(tdata, order);
-    if (result != PF_OK) {
+    if (result == PF_OK && !hand_over(tdata, order))
+        result = host_problem(PF_PJSIP_FAILED, PJ_ECANCELLED, "pf_request()");
+    if (result != PF_OK)
         host.pjsip_tx_data_dec_ref(tdata);
-        return result;
-    }
-    status = order->server ? select_transport(endpt, tdata, order->server) : PJ_SUCCESS;
-    if (status != PJ_SUCCESS) {
-        host.pjsip_tx_data_dec_ref(tdata);
-        return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_acquire_transport2()");
-    }
-    status = resolver_send_to(order->server, tdata, &transmit, argument);
-    return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_send_request()");
+    return result;
 }
 
 int pf_request(unsigned id, const pf_address *server, const char *method, const char *uri, const char *from,

@@ -1,4 +1,4 @@
-"""The classic IP-in-Route way: what is on the wire, what becomes of the account's own settings, and where it is refused."""
+"""The classic IP-in-Route way: what is on the wire, what becomes of the account's settings, where it is refused."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
         assert console.get('account.reregister().code') == 200
         assert console.error('failover.pin(account, "127.0.0.1:0")') == "BadServer"
 
-Any domain has the servers of `table`, else those of `servers`. Lines are run on the program's main thread; with `threads=0`
-that thread polls while it waits for an answer.
+Any domain has the servers of `table`, else those of `servers`. Lines are run on the program's main thread; with
+`threads=0` that thread polls while it waits for an answer.
 """
 
 from __future__ import annotations
