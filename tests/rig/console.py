@@ -123,4 +123,8 @@ class Console:
 
     def _tell(self, source: str) -> dict[str, Any]:
         self._app.tell(json.dumps(source))
-        return self._app.next(40)
+        try:
+            return self._app.next(40)
+        except AssertionError as error:
+            error.add_note(f"{source}\nthe program's standard error:\n{self._app.stderr[-5000:]}")
+            raise
