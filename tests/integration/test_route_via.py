@@ -22,6 +22,7 @@ def servers() -> Iterator[dict[str, Registrar]]:
 def console() -> Iterator[Console]:
     table = {f"{transport}.test": [f"{transport}:{FIRST}:5060"] for transport in ("udp", "tcp")}
     with Console(table=table, transports=("udp", "tcp", "tls")) as console:
+        console.run("Account.affinity = True")
         console.run("from pjfail import bridge")
         yield console
 
