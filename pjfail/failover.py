@@ -301,6 +301,11 @@ class Failover:
             return
         if self._worker.pins.pinned(settings) is not None or settings.id in self._worker.follower:
             raise AffinityError(f"account {settings.id} is pinned or followed: unpin() or unfollow() it first")
+        if settings.affinity:
+            raise AffinityError(
+                f"pjsip's own server affinity is enabled on account {settings.id}: it keeps the account where it has "
+                "registered, whatever its Route says; use pin() or follow()"
+            )
         self._routes.via(settings, route_server(settings, server))
 
     def _account(self, account: object) -> bridge.Account:

@@ -1,4 +1,4 @@
-"""What cannot be pinned, asked or kept: clear exceptions, no crash, the earlier pin stays. And accounts of every shape."""
+"""What cannot be pinned, asked or kept: clear exceptions, no crash, the earlier pin stays. Accounts of every shape."""
 
 from __future__ import annotations
 

@@ -22,7 +22,6 @@ def servers() -> Iterator[dict[str, Registrar]]:
 def console() -> Iterator[Console]:
     table = {f"{transport}.test": [f"{transport}:{FIRST}:5060"] for transport in ("udp", "tcp")}
     with Console(table=table, transports=("udp", "tcp", "tls")) as console:
-        console.run("Account.affinity = True")
         console.run("from pjfail import bridge")
         yield console
 
@@ -91,6 +90,7 @@ def test_what_the_application_has_set_meanwhile_stays(console: Console) -> None:
     console.run('own = opened("sip:own@udp.test", "sip:udp.test")')
     console.run(f'failover.route_via(own, "{ROUTED}:5060")')
     console.run('bridge.set_proxies(own.getId(), ["<sip:third.test;lr>"])')  # pjsua_acc_modify(), as an application's
+    console.run("failover.enable_affinity(own)")
     console.run(f'failover.pin(own, "{NEXT}:5060")')  # there is no route of ours in its way
     console.run("failover.unpin(own)")
     console.run("failover.route_via(own, None)")
@@ -105,6 +105,7 @@ def test_another_account_that_gets_the_id_has_no_route(console: Console) -> None
     assert console.get("heir.getId() == number")
     console.run("failover.route_via(heir, None)")
     assert console.get("bridge.read_account(number).proxies") == []
+    console.run("failover.enable_affinity(heir)")
     console.run(f'failover.pin(heir, "{NEXT}:5060"); failover.unpin(heir)')
 
 
@@ -153,6 +154,7 @@ def test_an_account_that_speaks_tls_is_refused(console: Console, uri: str, regis
 def test_it_is_refused_where_it_would_contend_or_makes_no_sense(console: Console) -> None:
     console.run('held = opened("sip:held@udp.test", "sip:udp.test")')
     route = f'failover.route_via(held, "{ROUTED}:5060")'
+    console.run("failover.enable_affinity(held)")
     console.run(f'failover.pin(held, "{NEXT}:5060")')
     assert console.error(route, "unpin() or unfollow()") == "AffinityError"
     console.run("failover.unpin(held); failover.follow(held)")
@@ -173,6 +175,17 @@ def test_it_is_refused_where_it_would_contend_or_makes_no_sense(console: Console
     assert console.error("failover.route_via(held, b'x')", "is no server") == "TypeError"
     assert console.get("bridge.read_account(held.getId()).proxies") == kept
     console.run("failover.route_via(held, None)")
+
+
+def test_pjsips_own_affinity_is_in_its_way(console: Console) -> None:
+    console.run("Account.affinity = True")
+    console.run('kept = opened("sip:kept@udp.test", "sip:udp.test"); Account.affinity = False')
+    route = f'failover.route_via(kept, "{ROUTED}:5060")'
+    if console.get("failover.native_affinity"):
+        assert console.error(route, "server affinity is enabled", "use pin()") == "AffinityError"
+    else:
+        console.run(route)
+        console.run("failover.route_via(kept, None)")
 
 
 def test_a_proxy_too_long_to_be_kept_is_not_cut_short(console: Console) -> None:
