@@ -83,6 +83,8 @@ static inline int transport_is_outgoing(const pjsip_transport *transport)
     return transport->dir == PJSIP_TP_DIR_OUTGOING;
 }
 
+static inline int transaction_status(const pjsip_transaction *tsx) { return tsx->status_code; }
+
 static inline pj_status_t transaction_error(const pjsip_transaction *tsx) { return tsx->transport_err; }
 
 /* Room for the host's own pjsua_acc_config, should it be larger than ours: account.c finds out. */
