@@ -10,7 +10,7 @@ from typing import Any
 
 from . import bridge
 from .bridge import Account, Pin
-from .errors import AffinityDisabled, AffinityError, BadServer, PjsipError, RouteRefused
+from .errors import AffinityDisabled, AffinityError, BadServer, PjsipError, RouteRefused, UnknownAccount
 from .model import TRANSPORTS, Family, Health, Server, Target, Transport
 
 log = logging.getLogger("pjfail")
@@ -19,11 +19,13 @@ log = logging.getLogger("pjfail")
 def account_id(account: object) -> int:
     """The pjsua account id of *account*: an id, or a pjsua2 ``Account``. Raises TypeError."""
     get_id: Callable[[], Any] | None = getattr(account, "getId", None)
-    if get_id is not None:
+    if get_id is not None and not isinstance(account, type):
         return int(get_id())
-    if isinstance(account, int) and not isinstance(account, bool):
-        return account
-    raise TypeError(f"{account!r} is no account; give a pjsua account id or a pjsua2 Account")
+    if not isinstance(account, int) or isinstance(account, bool):
+        raise TypeError(f"{account!r} is no account; give a pjsua account id or a pjsua2 Account")
+    if not -(2**31) <= account < 2**31:
+        raise UnknownAccount(f"pjsua has no account {account}")
+    return account
 
 
 def own_next_hop(account: Account) -> Target:
@@ -44,6 +46,7 @@ def server_for(account: Account, server: Server | str) -> Server:
     spoken: Transport | None = "tls" if next_hop.secure else next_hop.transport
     if isinstance(server, str):
         server = Server.parse(server, spoken or _transport_in_plans(server) or "udp")
+    require_server(server)
     if spoken is not None and server.transport != spoken:
         raise BadServer(
             f"{server}: account {account.id} speaks {spoken} to its server ({account.next_hop_uri}); "
@@ -57,7 +60,14 @@ def route_server(account: Account, server: Server | str) -> Server:
     if isinstance(server, str):
         spoken = account.next_hop.transport if account.next_hop is not None else None
         server = Server.parse(server, spoken or "udp")
+    require_server(server)
     return server if account.secure else _reachable(server)
+
+
+def require_server(server: object) -> None:
+    """TypeError for what is no server; a caller without a type checker may give anything."""
+    if not isinstance(server, Server):
+        raise TypeError(f'{server!r} is no server; give a Server or "address:port"')
 
 
 def _reachable(server: Server) -> Server:
@@ -81,10 +91,13 @@ def _transport_in_plans(endpoint: str) -> Transport | None:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A pin of the application's, and whether it rests because its server is down."""
+    """A pin of the application's, and whether it rests because its server is down.
+
+    One that has ended (``server`` None) is kept for the calls that it has brought about.
+    """
 
     pin: Pin
-    server: Server
+    server: Server | None
     native: bool
     resting: bool = False
 
@@ -98,20 +111,20 @@ class Pins:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[int, _Held] = {}
-        self._ours: set[tuple[int, str]] = set()
+        self._ours: dict[int, str] = {}
 
     def enable(self, account: Account) -> None:
         """Has pjfail do for *account* what pjsip's own affinity does not: that is fixed when an account is created."""
         if bridge.has_native_affinity() and not account.affinity:
             with self._lock:
-                self._ours.add((account.id, account.aor))
+                self._ours[account.id] = account.aor
 
     def pin(self, account: Account, server: Server) -> None:
         """Raises :class:`pjfail.AffinityDisabled` and others of its kind; the earlier pin is kept then."""
-        native = bridge.has_native_affinity() and (account.id, account.aor) not in self._ours
+        native = bridge.has_native_affinity() and self._ours.get(account.id) != account.aor
         if native:
             _pin_natively(account, server)
-        pin = Pin(account.id, account.aor, own_next_hop(account), server, idle=native)
+        pin = Pin(account.id, account.aor, own_next_hop(account), server)  # pjsip's own ends with its connection
         with self._lock:
             bridge.set_pin(pin)
             before = self._held.get(account.id)
@@ -122,26 +135,30 @@ class Pins:
 
     def unpin(self, account: int) -> None:
         with self._lock:
-            held = self._held.pop(account, None)
-            if held is None:
+            held = self._held.get(account)
+            if held is None or held.server is None:
                 return
-            bridge.drop_pin(held.pin)
-        if held.native and not held.resting and bridge.account_exists(account):
+            ended = replace(held.pin, server=None, idle=True)
+            bridge.set_pin(ended)
+            self._held[account] = replace(held, pin=ended, server=None)
+        if held.native and bridge.account_is(account, held.pin.aor):
             bridge.native_pin(account, None)
         log.info("account %d (%s) is not pinned any more", account, held.pin.aor)
 
-    def pinned(self, account: int) -> Server | None:
+    def pinned(self, account: Account) -> Server | None:
+        """An account's id may have been another's, whose pin is not this one's."""
         with self._lock:
-            held = self._held.get(account)
-        return None if held is None else held.server
+            held = self._held.get(account.id)
+        return None if held is None or held.pin.aor != account.aor else held.server
 
     def servers(self) -> Mapping[Server, str]:
         """The servers that accounts are pinned to, each with a host name that its accounts know it by."""
         with self._lock:
-            return {held.server: held.pin.next_hop.host for held in self._held.values()}
+            return {held.server: held.pin.next_hop.host for held in self._held.values() if held.server is not None}
 
     def __bool__(self) -> bool:
-        return bool(self._held)
+        with self._lock:
+            return any(held.server is not None for held in self._held.values())
 
     def review(self, health: Mapping[Server, Health]) -> None:
         """Worker. No pin lasts on a dead server: it rests, and holds again once the server is well."""
@@ -151,13 +168,12 @@ class Pins:
                     bridge.drop_pin(held.pin)
                     del self._held[number]
                     continue
-                rests = not health.get(held.server, Health()).usable
-                if rests == held.resting:
+                rests = held.server is not None and not health.get(held.server, Health()).usable
+                if held.server is None or rests == held.resting:
                     continue
+                bridge.set_pin(replace(held.pin, idle=rests))
                 if held.native:
                     bridge.native_pin_soon(number, held.pin.aor, None if rests else held.server)
-                else:
-                    bridge.set_pin(replace(held.pin, idle=rests))
                 self._held[number] = replace(held, resting=rests)
                 log.info(
                     "account %d (%s): its pin to %s %s",
@@ -189,12 +205,20 @@ def _pin_natively(account: Account, server: Server) -> None:
 class _Routed:
     """The proxies that an account had, and those it has now."""
 
+    aor: str
     before: tuple[str, ...]
     now: tuple[str, ...]
 
+    def holds_for(self, account: Account) -> bool:
+        """Not for another account that has got the id, nor once the application has set the proxies itself."""
+        return self.aor == account.aor and self.now == account.proxies
+
 
 class Routes:
-    """The classic IP-in-Route way: the server's address in place of the account's first proxy. Owns what to restore."""
+    """The classic IP-in-Route way: the server's address in place of the account's first proxy. Owns what to restore.
+
+    The lock is never held while pjsua is called: it calls the application back, which may come here again.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -209,21 +233,37 @@ class Routes:
                 "which keep the host name"
             )
         parameter = "" if server.transport == "udp" else f";transport={server.transport}"
-        with self._lock:
-            routed = self._routed.get(account.id)
-            before = routed.before if routed is not None and routed.now == account.proxies else account.proxies
-            bridge.set_proxies(account.id, [f"<sip:{server.endpoint}{parameter};lr>", *before[1:]])
-            self._routed[account.id] = _Routed(before, bridge.read_account(account.id).proxies)
+        routed = self._of(account)
+        before = account.proxies if routed is None else routed.before
+        proxies = (f"<sip:{server.endpoint}{parameter};lr>", *before[1:])
+        self._keep(account.id, _Routed(account.aor, before, proxies))
+        try:
+            bridge.set_proxies(account.id, proxies)
+        except BaseException:
+            self._keep(account.id, routed)
+            raise
+        self._keep(account.id, _Routed(account.aor, before, bridge.read_account(account.id).proxies))
         log.info("account %d (%s) is routed via %s", account.id, account.aor, server)
 
     def restore(self, account: Account) -> None:
         """Gives the account the proxies that it had; those that the application has set meanwhile stay."""
-        with self._lock:
-            routed = self._routed.pop(account.id, None)
-            if routed is not None and routed.now == account.proxies:
-                bridge.set_proxies(account.id, routed.before)
-                log.info("account %d (%s) has its own route again", account.id, account.aor)
+        routed = self._of(account)
+        if routed is not None:
+            bridge.set_proxies(account.id, routed.before)
+            log.info("account %d (%s) has its own route again", account.id, account.aor)
+        self._keep(account.id, None)
 
-    def has(self, account: int) -> bool:
+    def has(self, account: Account) -> bool:
+        return self._of(account) is not None
+
+    def _of(self, account: Account) -> _Routed | None:
         with self._lock:
-            return account in self._routed
+            routed = self._routed.get(account.id)
+        return routed if routed is not None and routed.holds_for(account) else None
+
+    def _keep(self, account: int, routed: _Routed | None) -> None:
+        with self._lock:
+            if routed is None:
+                self._routed.pop(account, None)
+            else:
+                self._routed[account] = routed

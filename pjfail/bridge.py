@@ -160,13 +160,19 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How request ``number`` ended: with a ``message`` off the wire, or without one for ``status``."""
+    """How request ``number`` ended: with a ``code`` and what came with it, or without one (0) for ``status``.
+
+    ``headers`` are lines, each unfolded.
+    """
 
     number: int
     status: int
     at: float
     server: Server | None
-    message: bytes
+    code: int = 0
+    reason: str = ""
+    headers: tuple[str, ...] = ()
+    body: bytes = b""
 
 
 # --- values to and from C (Any stands for C data) ---------------------------------------------------------------------
@@ -174,6 +180,15 @@ class Answer:
 
 def _text(array: Any) -> str:
     return str(ffi.string(array).decode("utf-8", "replace"))
+
+
+def _own_text(array: Any) -> str:
+    """What may go back to C, to the letter, by :func:`_own_octets`: a user part may have any octets in it."""
+    return str(ffi.string(array).decode("utf-8", "surrogateescape"))
+
+
+def _own_octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _c_target(target: Target) -> Any:
@@ -600,8 +615,18 @@ def answers() -> Iterator[Answer]:
         if c == ffi.NULL:
             return
         try:
-            message = bytes(ffi.buffer(c.message, c.length))
-            answer = Answer(int(c.id), int(c.status), float(c.at), _server_or_none(c.server), message)
+            message = bytes(ffi.buffer(c.message, c.head + c.body))
+            reason, *headers = message[: c.head].decode("utf-8", "replace").split("\0")[:-1] or [""]
+            answer = Answer(
+                number=int(c.id),
+                status=int(c.status),
+                at=float(c.at),
+                server=_server_or_none(c.server),
+                code=int(c.code),
+                reason=reason,
+                headers=tuple(headers),
+                body=message[c.head :],
+            )
         finally:
             lib.pf_free_response(c)
         yield answer
@@ -642,7 +667,7 @@ def read_account(number: int) -> Account:
     affinity = {lib.PF_AFFINITY_ENABLED: True, lib.PF_AFFINITY_DISABLED: False}.get(c.affinity)
     return Account(
         id=number,
-        aor=_text(c.aor),
+        aor=_own_text(c.aor),
         next_hop=_target(c.next_hop) if uri else None,
         next_hop_uri=uri,
         secure=bool(c.secure),
@@ -650,7 +675,7 @@ def read_account(number: int) -> Account:
         registered=bool(c.registered),
         transport_id=None if c.transport_id < 0 else int(c.transport_id),
         affinity=affinity,
-        proxies=tuple(_text(c.proxy[index]) for index in range(c.proxies)),
+        proxies=tuple(_own_text(c.proxy[index]) for index in range(c.proxies)),
     )
 
 
@@ -658,9 +683,17 @@ def account_exists(number: int) -> bool:
     return bool(lib.pf_account_is_valid(number))
 
 
+def account_is(number: int, aor: str) -> bool:
+    """Whether account *number* is still that of *aor*."""
+    try:
+        return read_account(number).aor == aor
+    except errors.PjfailError:
+        return False
+
+
 def set_proxies(number: int, proxies: Sequence[str]) -> None:
     """Gives account *number* these proxies, in order, by ``pjsua_acc_modify()``. Raises :class:`pjfail.PjfailError`."""
-    texts = [ffi.new("char[]", proxy.encode()) for proxy in proxies]
+    texts = [ffi.new("char[]", _own_octets(proxy)) for proxy in proxies]
     _check(lib.pf_set_proxies(number, ffi.new("char *[]", texts), len(texts)))
 
 
@@ -682,7 +715,7 @@ def set_pin(pin: Pin) -> None:
     """Has *pin* decide from now on, in place of the one for the same AOR and account."""
     c = ffi.new("pf_pin *")
     c.account = pin.account
-    c.aor = pin.aor.encode()
+    c.aor = _own_octets(pin.aor)
     ffi.memmove(ffi.addressof(c, "next_hop"), _c_target(pin.next_hop), ffi.sizeof("pf_target"))
     if pin.server is not None:
         _fill_address(c.server, pin.server)
@@ -696,7 +729,7 @@ def set_pin(pin: Pin) -> None:
 
 def drop_pin(pin: Pin) -> None:
     """Ends *pin*."""
-    lib.pf_drop_pin(pin.aor.encode(), pin.account)
+    lib.pf_drop_pin(_own_octets(pin.aor), pin.account)
 
 
 def register(number: int, aor: str) -> None:
@@ -704,13 +737,13 @@ def register(number: int, aor: str) -> None:
 
     What becomes of it is told by :func:`registrations` where the account is followed.
     """
-    lib.pf_account_job(lib.PF_REGISTER, number, aor.encode(), ffi.NULL)
+    lib.pf_account_job(lib.PF_REGISTER, number, _own_octets(aor), ffi.NULL)
 
 
 def native_pin_soon(number: int, aor: str, server: Server | None) -> None:
     """As :func:`native_pin`, on pjsip's polling thread; what fails there is pjsip's log's."""
     job = lib.PF_NATIVE_UNPIN if server is None else lib.PF_NATIVE_PIN
-    lib.pf_account_job(job, number, aor.encode(), _optional_address(server))
+    lib.pf_account_job(job, number, _own_octets(aor), _optional_address(server))
 
 
 def registrations() -> Iterator[Registration]:

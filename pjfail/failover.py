@@ -19,7 +19,7 @@ from types import ModuleType, TracebackType
 
 from . import bridge
 from . import host as hosts
-from .affinity import Routes, account_id, own_next_hop, route_server, server_for
+from .affinity import Routes, account_id, own_next_hop, require_server, route_server, server_for
 from .errors import AffinityError, BadServer, NotAttached
 from .events import Listener
 from .following import Following
@@ -219,7 +219,8 @@ class Failover:
 
     def pin(self, account: object, server: Server | str) -> None:
         """Sends *account*'s requests to *server* alone: those to the account's own next hop (its first proxy, else its
-        registrar). Dialogs stay where they are, and requests to other hosts go their way.
+        registrar; a URI of that host may leave port and transport out). Dialogs stay where they are, and requests to
+        other hosts go their way.
 
         *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server`` or "address:port". Host names
         stay what they are, for TLS too. In force when this returns; call :meth:`unpin` to end it. While *server* is
@@ -244,10 +245,12 @@ class Failover:
         self._worker.pins.unpin(account_id(account))
 
     def pinned(self, account: object) -> Server | None:
-        """The server that *account* is kept on, by :meth:`pin` or at this moment by :meth:`follow`; else None."""
-        self._require_attached()
-        number = account_id(account)
-        return self._worker.pins.pinned(number) or self._worker.follower.server(number)
+        """The server that *account* is kept on, by :meth:`pin` or at this moment by :meth:`follow`; else None.
+
+        Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.NotAttached`.
+        """
+        settings = self._account(account)
+        return self._worker.pins.pinned(settings) or self._worker.follower.server(settings.id)
 
     @property
     def native_affinity(self) -> bool:
@@ -281,7 +284,7 @@ class Failover:
         next_hop = own_next_hop(settings)
         if not settings.registers:
             raise AffinityError(f"account {settings.id} ({settings.aor}) has no registrar: there is nothing to follow")
-        if self._worker.pins.pinned(settings.id) is not None:
+        if self._worker.pins.pinned(settings) is not None:
             raise AffinityError(f"account {settings.id} is pinned: unpin() it before it can follow its servers")
         if settings.affinity:
             raise AffinityError(
@@ -311,8 +314,13 @@ class Failover:
         if server is None:
             self._routes.restore(settings)
             return
-        if self._worker.pins.pinned(settings.id) is not None or settings.id in self._worker.follower:
+        if self._worker.pins.pinned(settings) is not None or settings.id in self._worker.follower:
             raise AffinityError(f"account {settings.id} is pinned or followed: unpin() or unfollow() it first")
+        if settings.affinity:
+            raise AffinityError(
+                f"pjsip's own server affinity is enabled on account {settings.id}: it keeps the account where it has "
+                "registered, whatever its Route says; use pin() or follow()"
+            )
         self._routes.via(settings, route_server(settings, server))
 
     def _account(self, account: object) -> bridge.Account:
@@ -320,7 +328,7 @@ class Failover:
         return bridge.read_account(account_id(account))
 
     def _require_no_route(self, account: bridge.Account) -> None:
-        if self._routes.has(account.id):
+        if self._routes.has(account):
             raise AffinityError(f"account {account.id} has a route of its own: route_via(account, None) ends it")
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -344,6 +352,8 @@ class Failover:
         Raises :class:`pjfail.RequestTimeout`, :class:`pjfail.RequestFailed`, :class:`pjfail.BadURI`,
         :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for what is no method or header.
         """
+        if self._worker.is_current():
+            raise RuntimeError("request() waits for pjfail's worker; do not call it from a listener or policy")
         future, chosen = self._send(method, uri, server, headers, body)
         try:
             return future.result(timeout)
@@ -376,6 +386,8 @@ class Failover:
         if isinstance(server, str):
             target = Target.parse(uri)
             server = Server.parse(server, "tls" if target.secure else target.transport or "udp")
+        if server is not None:
+            require_server(server)
         return self._worker.requests.send(method, uri, server, headers, body), server
 
     def counters(self) -> bridge.Counters:

@@ -14,12 +14,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from . import bridge
-from .errors import BadServer, NotAttached, PjsipError, RequestFailed, RequestTimeout
+from .errors import BadServer, BadURI, NotAttached, PjsipError, RequestFailed, RequestTimeout
 from .model import Server, Target
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 _TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")  # RFC 3261 section 25.1
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_FOLD = re.compile(r"\s*[\r\n]+\s*")
 _MEDIA_TYPE = re.compile(r"[^\s/;]+/[^\s/;]+")
 # They are pjsip's to write.
 _OWN = frozenset({"via", "v", "cseq", "call-id", "i", "max-forwards", "content-length", "l"})
@@ -42,15 +44,10 @@ class Response:
         return next((value for header, value in self.headers if header.lower() == name.lower()), None)
 
 
-def parse(message: bytes, server: Server, rtt: float) -> Response:
-    """A response as it came from the wire, which pjsip has parsed before."""
-    head, _, body = message.partition(b"\r\n\r\n")
-    status_line, _, rest = head.decode("utf-8", "replace").partition("\r\n")
-    _, code, reason = (status_line + "  ").split(" ", 2)
-    unfolded = re.sub(r"\r\n[ \t]+", " ", rest)
-    lines = (line.partition(":") for line in unfolded.split("\r\n") if line)
-    headers = tuple((name.strip(), value.strip()) for name, _, value in lines)
-    return Response(int(code), reason.strip(), headers, body, server, rtt)
+def _response(answer: bridge.Answer, server: Server, rtt: float) -> Response:
+    lines = (line.partition(":") for line in answer.headers)
+    headers = tuple((name.strip(), _FOLD.sub(" ", value.strip())) for name, _, value in lines)
+    return Response(answer.code, answer.reason.strip(), headers, answer.body, server, rtt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +58,15 @@ class _Sent:
     future: Future[Response]
 
 
+# Through all attachments: a transaction of the last one may end in this one.
+_numbers = itertools.count(1)
+
+
 class Requests:
     """The requests that wait for their answers, under one lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._numbers = itertools.count(1)
         self._sent: dict[int, _Sent] = {}
         self._ended = False
 
@@ -79,6 +79,8 @@ class Requests:
         if method in _NEED_A_DIALOG:
             raise ValueError(f"{method} needs a dialog, which pjsua has: make a call with it")
         target = Target.parse(uri)
+        if _CONTROL.search(uri):
+            raise BadURI(f"{uri!r} has control characters in it")
         if server is not None and target.transport not in (None, server.transport):
             raise BadServer(f"{server}: {uri} asks for {target.transport}")
         if server is not None and target.secure and server.transport != "tls":
@@ -94,7 +96,7 @@ class Requests:
         with self._lock:
             if self._ended:
                 raise NotAttached("pjfail has been detached")
-            number = next(self._numbers) & 0xFFFFFFFF
+            number = next(_numbers) & 0xFFFFFFFF
             self._sent[number] = sent
         try:
             bridge.request(
@@ -128,8 +130,8 @@ class Requests:
         if sent is None or not sent.future.set_running_or_notify_cancel():
             return
         server = answer.server or sent.server
-        if answer.message and server is not None:
-            sent.future.set_result(parse(answer.message, server, answer.at - sent.at))
+        if answer.code and server is not None:
+            sent.future.set_result(_response(answer, server, answer.at - sent.at))
         elif answer.status == bridge.TIMED_OUT:
             sent.future.set_exception(RequestTimeout(f"{sent.what}{_to(sent.server)}: no answer"))
         else:
@@ -162,7 +164,7 @@ def _checked(headers: Headers) -> list[tuple[str, str]]:
             raise ValueError(f"{name!r} is no header's name")
         if name.lower() in _OWN:
             raise ValueError(f"{name} is written by pjsip")
-        if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        if _CONTROL.search(value):
             raise ValueError(f"{name}: {value!r} has control characters in it")
     return pairs
 

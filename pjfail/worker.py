@@ -132,7 +132,7 @@ class Worker:
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(end.set)
         self.requests.end()
-        if threading.current_thread() is not self._thread:
+        if not self.is_current():
             self._thread.join(timeout)
 
     def health(self) -> Mapping[Server, Health]:
@@ -140,9 +140,13 @@ class Worker:
         snapshot = self._health.snapshot(time.monotonic())
         return MappingProxyType({server: _measured(server, health) for server, health in snapshot.items()})
 
+    def is_current(self) -> bool:
+        """Whether the worker asks this itself, in a listener or policy: what waits for it must not."""
+        return threading.current_thread() is self._thread
+
     def resolve(self, target: Target, timeout: float) -> Plan:
         """The plan of *target*, looked up when there is none or it is too old. Raises LookupFailed."""
-        if threading.current_thread() is self._thread:
+        if self.is_current():
             raise RuntimeError("resolve() waits for pjfail's worker; do not call it from a listener or policy")
 
         async def plan() -> Plan:
@@ -165,7 +169,7 @@ class Worker:
 
     def call(self, function: Callable[[], T], timeout: float = 5.0) -> T:
         """Runs *function* on the worker and returns what it returns."""
-        if threading.current_thread() is self._thread:
+        if self.is_current():
             return function()
 
         async def run() -> T:

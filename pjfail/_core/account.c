@@ -5,6 +5,7 @@
  */
 #include "account.h"
 
+#include "affinity.h"
 #include "core.h"
 #include "layout.h"
 #include "plans.h"
@@ -114,6 +115,8 @@ static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account
     if (config->proxy_cnt > PF_MAX_PROXIES)
         return host_problem(PF_BAD_LAYOUT, 0, "pjsua_acc_config.proxy (PJSUA_ACC_MAX_PROXIES)");
     for (i = 0; i < config->proxy_cnt; i++) {
+        if (config->proxy[i].slen >= (pj_ssize_t)sizeof account->proxy[i])
+            return host_problem(PF_BAD_URI, 0, "%.*s", (int)config->proxy[i].slen, config->proxy[i].ptr);
         copy_text(account->proxy[i], sizeof account->proxy[i], &config->proxy[i]);
         account->secure |= target_of(pool, &config->proxy[i], &target) && target.secure;
     }
@@ -239,9 +242,11 @@ struct native_pin {
 static int pin_natively(pjsip_endpoint *endpt, void *argument)
 {
     const struct native_pin *pin = argument;
-    pj_status_t status = account_native_pin(pin->id, pin->server);
+    pj_status_t status;
 
     (void)endpt;
+    affinity_forget_native(pin->id);    /* what the worker wanted of the account's last pin is over */
+    status = account_native_pin(pin->id, pin->server);
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_set_affinity_addr()");
 }
 

@@ -36,20 +36,38 @@ static struct {
 
 static uint64_t aor_hash(const char *aor) { return hash_bytes(HASH_SEED, aor, strlen(aor)); }
 
-/* Two accounts of one AOR are told apart by their next hops, if at all. */
-static struct pin *find_pin(const char *aor, const pf_target *next_hop)
+/*
+ * A URI that names no port or transport (a buddy's, the one that PUBLISH goes to) means those that the account speaks; and
+ * pjsip asks for the transport of an account that is bound to one, where the URI of its next hop leaves that open.
+ */
+static int leads_to(const pf_target *target, const pf_target *next_hop, int transport)
 {
+    if (strcmp(target->host, next_hop->host) || (target->port && target->port != next_hop->port))
+        return 0;
+    if (target->transport == PF_ANY)
+        return !target->secure || next_hop->secure;
+    return target->transport == (next_hop->transport == PF_ANY ? transport : next_hop->transport) &&
+           (target->secure || !next_hop->secure);
+}
+
+/* Two accounts of one AOR are told apart by their next hops, if at all: by that which is the target to the letter first. */
+static struct pin *find_pin(const char *aor, const pf_target *target, const struct asker *asker)
+{
+    struct pin *found = NULL;
     struct link *link;
 
     for (link = table_first(&self.pins, aor_hash(aor)); link; link = table_next(link)) {
         struct pin *pin = entry_of(link, struct pin, link);
         const pf_target *own = &pin->is.next_hop;
 
-        if (!strcmp(pin->is.aor, aor) && own->port == next_hop->port && own->transport == next_hop->transport &&
-            own->secure == next_hop->secure && !strcmp(own->host, next_hop->host))
+        if (strcmp(pin->is.aor, aor) ||
+            !leads_to(target, own, asker->bound ? asker->server.transport : pin->is.server.transport))
+            continue;
+        if (own->port == target->port && own->transport == target->transport && own->secure == target->secure)
             return pin;
+        found = pin;
     }
-    return NULL;
+    return found;
 }
 
 static struct pin *pin_of(const char *aor, int account)
@@ -82,8 +100,8 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct asker *a
     if (!atomic_load_explicit(&self.count, memory_order_acquire) || !request || !aor_of(request, aor, sizeof aor))
         return 0;
     pthread_mutex_lock(&self.lock);
-    pin = find_pin(aor, target);
-    if (pin && !pin->is.idle) {
+    pin = find_pin(aor, target, asker);
+    if (pin && (!pin->is.idle || (asker->bound && asker->in_dialog))) {
         alone = asker->bound || !pin->is.followed;
         if (!asker->bound) {
             asker->server = pin->is.registrar.family && request->line.req.method.id == PJSIP_REGISTER_METHOD
@@ -92,7 +110,7 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct asker *a
         }
     }
     pthread_mutex_unlock(&self.lock);
-    return alone;
+    return alone && asker->server.family;
 }
 
 int affinity_registers(pjsip_msg *request)
@@ -167,6 +185,23 @@ void affinity_run(void)
         run(job);
         free(job);
     }
+}
+
+void affinity_forget_native(int account)
+{
+    struct job **place, *job;
+
+    pthread_mutex_lock(&self.lock);
+    for (place = &self.first; (job = *place) != NULL;) {
+        if (job->what != PF_REGISTER && job->account == account) {
+            *place = job->next;
+            free(job);
+        } else {
+            place = &job->next;
+        }
+    }
+    self.end = place;
+    pthread_mutex_unlock(&self.lock);
 }
 
 /* --- attaching, under core.c's lock ------------------------------------------------------------------------------ */

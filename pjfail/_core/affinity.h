@@ -24,4 +24,7 @@ int affinity_registers(pjsip_msg *request);
 /* pjsip's polling thread. */
 void affinity_run(void);
 
+/* Takes back the jobs for the account's native pin that have not begun. Any thread. */
+void affinity_forget_native(int account);
+
 #endif

@@ -13,6 +13,7 @@
 #include "pjfail.h"
 #include "queue.h"
 #include "race.h"
+#include "request.h"
 #include "resolver.h"
 #include "steering.h"
 
@@ -115,6 +116,7 @@ static void on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_s
     if (!core_attached())
         return;
     affinity_run();
+    request_run();
     now = host_now();
     questions_tick(now);
     observer_tick(now);
@@ -531,6 +533,7 @@ static int plug_in(pjsip_endpoint *endpt, double deadline)
     affinity_open(&wake);
     steering_open(endpt, &wake_at);
     race_open(endpt, deadline, &wake_at);
+    request_open(&wake);
     self.endpt = endpt;
     atomic_store(&self.attached, 1);
     chain_state_callback(endpt);
@@ -595,6 +598,7 @@ static void detach(int endpoint_ends)
     observer_clear();
     dialogs_clear();
     affinity_close();
+    request_close();
     plans_clear();
     queue_close();
 }

@@ -100,6 +100,8 @@ static inline int transport_type(const pjsip_transport *transport) { return tran
 
 static inline const pj_sockaddr *transport_peer(const pjsip_transport *transport) { return &transport->key.rem_addr; }
 
+static inline int transport_is_closing(const pjsip_transport *transport) { return transport->is_shutdown; }
+
 static inline int transport_is_outgoing(const pjsip_transport *transport)
 {
     return transport->dir == PJSIP_TP_DIR_OUTGOING;
@@ -162,6 +164,8 @@ static inline pjsip_tp_state_callback pjsua_found_callback(void)
 }
 
 /* --- accounts --------------------------------------------------------------------------------------------------- */
+
+static inline pj_status_t transaction_error(const pjsip_transaction *tsx) { return tsx->transport_err; }
 
 /* Room for the host's own pjsua_acc_config, should it be larger than ours: account.c finds out. */
 typedef union account_config {

@@ -172,7 +172,7 @@ typedef struct pf_pin {
     pf_target  next_hop;
     pf_address server;                 /* all its requests to next_hop; watched also while idle */
     pf_address registrar;              /* if any, its REGISTERs alone */
-    int        idle;                   /* requests go as the plan has it */
+    int        idle;                   /* requests go as the plan has it, but for those of dialogs */
     int        followed;               /* its registrations are told to the worker */
 } pf_pin;
 
@@ -196,8 +196,10 @@ typedef struct pf_response {
     int        status;                 /* 0: answered, else the pj_status_t it failed for */
     double     at;
     pf_address server;                 /* who answered */
-    int        length;
-    char       message[];              /* as it came from the wire */
+    int        code;
+    int        head;                   /* octets of reason and headers ("name: value"), each with its zero */
+    int        body;                   /* octets that follow */
+    char       message[];
 } pf_response;
 
 /* host.c */

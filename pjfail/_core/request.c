@@ -1,8 +1,11 @@
 /*
  * request.c: one request outside of any dialog, in a transaction of its own, over a transport to exactly one server.
  *
- * Sent by Python threads, which core.c has the endpoint's end wait for; its end comes on a SIP thread, and goes to the worker.
+ * Made by Python threads, which core.c has the endpoint's end wait for, and sent by pjsip's polling thread: one whose connection
+ * ends while another thread is still sending it would never end. Its end comes on a SIP thread, and goes to the worker.
  */
+#include "request.h"
+
 #include "core.h"
 #include "layout.h"
 #include "pjfail.h"
@@ -10,6 +13,7 @@
 #include "queue.h"
 #include "resolver.h"
 
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +28,21 @@ struct order {
     pj_str_t body;
 };
 
+/* A request that waits for the polling thread. */
+struct outgoing {
+    struct outgoing *next;
+    pjsip_tx_data *tdata;
+    pf_address server;          /* family 0: wherever the plan says */
+    unsigned id;
+};
+
+/* Guarded by lock. */
+static struct {
+    pthread_mutex_t lock;
+    struct outgoing *first, **end;
+    void (*wake)(void);         /* NULL: detached */
+} self = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &self.first };
+
 /* pjsip takes what it is given for read-only, and says otherwise. */
 static pj_str_t text_of(const char *text)
 {
@@ -32,42 +51,96 @@ static pj_str_t text_of(const char *text)
     return string;
 }
 
-/* A SIP thread, with the transaction's lock; once a request. */
-static void on_end(void *token, pjsip_event *event)
+/*
+ * Writes reason and headers, each with its zero, and returns the octets written. As pjsip prints what it has parsed: in the
+ * packet itself it has undone the escapes of URIs, in their place.
+ */
+static int write_head(const pjsip_msg *msg, char *text, int size)
 {
-    const pjsip_rx_data *rdata = NULL;
-    pf_response *response;
-    int length = 0;
+    const pj_str_t *reason = &msg->line.status.reason;
+    const pjsip_hdr *header;
+    int at = (int)reason->slen;
 
-    if (event->body.tsx_state.type == PJSIP_EVENT_RX_MSG) {
-        rdata = event->body.tsx_state.src.rdata;
-        length = rdata->msg_info.len;
-    }
-    response = calloc(1, sizeof *response + (size_t)length);
-    if (response) {
-        response->id = (unsigned)(uintptr_t)token;
-        response->at = host_now();
-        if (rdata) {
-            response->length = length;
-            memcpy(response->message, rdata->msg_info.msg_buf, (size_t)length);
-            address_of(&response->server, &rdata->pkt_info.src_addr, transport_type(rdata->tp_info.transport));
-        } else if (event->body.tsx_state.type == PJSIP_EVENT_TRANSPORT_ERROR) {
-            response->status = event->body.tsx_state.src.status;
+    if (at)
+        memcpy(text, reason->ptr, (size_t)at);
+    text[at++] = '\0';
+    for (header = msg->hdr.next; header != &msg->hdr && at + 1 < size; header = header->next) {
+        int length = header->vptr->print_on((void *)header, text + at, (pj_size_t)(size - at - 1));
+        if (length > 0) {
+            at += length;
+            text[at++] = '\0';
         }
-        if (!rdata && response->status == PJ_SUCCESS)
-            response->status = PJ_ETIMEDOUT;
-        queue_put_note(NOTE_RESPONSE, response);
     }
+    return at;
 }
 
-static void add(pjsip_msg *msg, void *added)
+static int write_body(const pjsip_rx_data *rdata, char *text, int size)
 {
-    pjsip_hdr *header = added, *end = &msg->hdr;
+    pjsip_msg_body *body = rdata->msg_info.msg->body;
+    const pjsip_clen_hdr *length = rdata->msg_info.clen;
+    int written = body ? body->print_body(body, text, (pj_size_t)size) : 0;
 
-    header->prev = end->prev;
-    header->next = end;
-    end->prev->next = header;
-    end->prev = header;
+    /* What a datagram holds beyond its Content-Length is to be discarded (RFC 3261 section 18.3). */
+    return written < 0 ? 0 : length && length->len < written ? length->len : written;
+}
+
+/* NULL: no memory. */
+static pf_response *make_response(const pjsip_rx_data *rdata)
+{
+    const pjsip_msg *msg = rdata->msg_info.msg;
+    const pjsip_hdr *header;
+    pf_response *response;
+    int size = 3 * rdata->msg_info.len + 1000;      /* printing escapes an octet as three */
+
+    for (header = msg->hdr.next; header != &msg->hdr; header = header->next)
+        size += 64;                                 /* and writes a compact name in full */
+    response = calloc(1, sizeof *response + (size_t)size);
+    if (response) {
+        response->code = msg->line.status.code;
+        response->head = write_head(msg, response->message, size);
+        response->body = write_body(rdata, response->message + response->head, size - response->head);
+        address_of(&response->server, &rdata->pkt_info.src_addr, transport_type(rdata->tp_info.transport));
+    }
+    return response;
+}
+
+/* A SIP thread; once a request. */
+static void on_end(void *token, pjsip_event *event)
+{
+    int kind = event->body.tsx_state.type, answered = kind == PJSIP_EVENT_RX_MSG;
+    pf_response *response = answered ? make_response(event->body.tsx_state.src.rdata) : calloc(1, sizeof *response);
+
+    if (!response)
+        return;
+    response->id = (unsigned)(uintptr_t)token;
+    response->at = host_now();
+    if (kind == PJSIP_EVENT_TIMER)
+        response->status = PJ_ETIMEDOUT;
+    else if (!answered)         /* the event itself does not say */
+        response->status = transaction_error(event->body.tsx_state.tsx);
+    if (!answered && response->status == PJ_SUCCESS)
+        response->status = PJ_ECANCELLED;
+    queue_put_note(NOTE_RESPONSE, response);
+}
+
+/*
+ * One line can make several headers, in a ring. Their text is still where it was parsed, and the request may go out later, on
+ * another thread: it gets copies.
+ */
+static void add(pjsip_tx_data *tdata, const pjsip_hdr *parsed)
+{
+    const pjsip_hdr *each = parsed;
+    pjsip_hdr *end = &tdata_msg(tdata)->hdr;
+
+    do {
+        pjsip_hdr *header = each->vptr->clone(tdata_pool(tdata), each);
+
+        header->prev = end->prev;
+        header->next = end;
+        end->prev->next = header;
+        end->prev = header;
+        each = each->next;
+    } while (each != parsed);
 }
 
 static int fill_in(pjsip_tx_data *tdata, const struct order *order)
@@ -80,7 +153,7 @@ static int fill_in(pjsip_tx_data *tdata, const struct order *order)
                                             strlen(order->values[i]), NULL);
         if (!header)
             return host_problem(PF_BAD_URI, 0, "%s: %s", order->names[i], order->values[i]);
-        add(tdata_msg(tdata), header);
+        add(tdata, header);
     }
     if (order->body.slen) {
         const char *slash = strchr(order->content_type, '/');
@@ -116,11 +189,109 @@ static pj_status_t select_transport(pjsip_endpoint *endpt, pjsip_tx_data *tdata,
     return status;
 }
 
-static pj_status_t transmit(pjsip_tx_data *tdata, void *argument)
+static pj_status_t transmit(pjsip_tx_data *tdata, void *id)
 {
-    const struct order *order = argument;
+    return host.pjsip_endpt_send_request(host.pjsua_get_pjsip_endpt(), tdata, -1, id, &on_end);
+}
 
-    return host.pjsip_endpt_send_request(host.pjsua_get_pjsip_endpt(), tdata, -1, (void *)(uintptr_t)order->id, &on_end);
+static void tell_unsent(unsigned id, pj_status_t status)
+{
+    pf_response *response = calloc(1, sizeof *response);
+
+    if (response) {
+        response->id = id;
+        response->status = status;
+        response->at = host_now();
+        queue_put_note(NOTE_RESPONSE, response);
+    }
+}
+
+/* pjsip's polling thread. */
+static void send_it(const struct outgoing *outgoing)
+{
+    const pf_address *server = outgoing->server.family ? &outgoing->server : NULL;
+    pj_status_t status = PJ_SUCCESS;
+
+    if (server) {
+        status = select_transport(host.pjsua_get_pjsip_endpt(), outgoing->tdata, server);
+        if (status != PJ_SUCCESS)
+            host.pjsip_tx_data_dec_ref(outgoing->tdata);
+    }
+    if (status == PJ_SUCCESS)
+        status = resolver_send_to(server, outgoing->tdata, &transmit, (void *)(uintptr_t)outgoing->id);
+    if (status != PJ_SUCCESS)
+        tell_unsent(outgoing->id, status);
+}
+
+static struct outgoing *take_outgoing(void)
+{
+    struct outgoing *first = self.first;
+
+    self.first = NULL;
+    self.end = &self.first;
+    return first;
+}
+
+void request_run(void)
+{
+    struct outgoing *outgoing, *next;
+
+    pthread_mutex_lock(&self.lock);
+    outgoing = take_outgoing();
+    pthread_mutex_unlock(&self.lock);
+    for (; outgoing; outgoing = next) {
+        next = outgoing->next;
+        send_it(outgoing);
+        free(outgoing);
+    }
+}
+
+void request_open(void (*wake)(void))
+{
+    pthread_mutex_lock(&self.lock);
+    self.wake = wake;
+    pthread_mutex_unlock(&self.lock);
+}
+
+void request_close(void)
+{
+    struct outgoing *outgoing, *next;
+
+    pthread_mutex_lock(&self.lock);
+    self.wake = NULL;
+    outgoing = take_outgoing();
+    pthread_mutex_unlock(&self.lock);
+    for (; outgoing; outgoing = next) {
+        next = outgoing->next;
+        host.pjsip_tx_data_dec_ref(outgoing->tdata);
+        free(outgoing);
+    }
+}
+
+/* 0: no memory, or detached a moment ago. */
+static int hand_over(pjsip_tx_data *tdata, const struct order *order)
+{
+    struct outgoing *outgoing = calloc(1, sizeof *outgoing);
+    void (*wake)(void);
+
+    if (!outgoing)
+        return 0;
+    outgoing->tdata = tdata;
+    outgoing->id = order->id;
+    if (order->server)
+        outgoing->server = *order->server;
+    pthread_mutex_lock(&self.lock);
+    wake = self.wake;
+    if (wake) {
+        *self.end = outgoing;
+        self.end = &outgoing->next;
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (wake)
+        wake();
+    else
+        free(outgoing);
+    return wake != NULL;
 }
 
 static int request(pjsip_endpoint *endpt, void *argument)
@@ -137,17 +308,11 @@ static int request(pjsip_endpoint *endpt, void *argument)
     if (status != PJ_SUCCESS)
         return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_create_request()");
     result = fill_in(tdata, order);
-    if (result != PF_OK) {
+    if (result == PF_OK && !hand_over(tdata, order))
+        result = host_problem(PF_PJSIP_FAILED, PJ_ECANCELLED, "pf_request()");
+    if (result != PF_OK)
         host.pjsip_tx_data_dec_ref(tdata);
-        return result;
-    }
-    status = order->server ? select_transport(endpt, tdata, order->server) : PJ_SUCCESS;
-    if (status != PJ_SUCCESS) {
-        host.pjsip_tx_data_dec_ref(tdata);
-        return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_acquire_transport2()");
-    }
-    status = resolver_send_to(order->server, tdata, &transmit, argument);
-    return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_send_request()");
+    return result;
 }
 
 int pf_request(unsigned id, const pf_address *server, const char *method, const char *uri, const char *from,

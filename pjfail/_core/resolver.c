@@ -107,8 +107,9 @@ static void who_asks(pjsip_msg *request, void *token, struct asker *asker)
     asker->sends = request != NULL;
     asker->free_to_race = selector && selector->type != PJSIP_TPSELECTOR_TRANSPORT &&
                           selector->type != PJSIP_TPSELECTOR_LISTENER && request->line.req.method.id != PJSIP_ACK_METHOD;
+    asker->in_dialog = to && to->tag.slen;
     if (call_id)
-        dialogs_find(&call_id->id, to && to->tag.slen, asker);
+        dialogs_find(&call_id->id, asker->in_dialog, asker);
 }
 
 static pf_question *make_question(const pf_target *target, pjsip_msg *request, int refresh)
@@ -171,6 +172,18 @@ static void answer_one(const pjsip_host_info *info, const pf_address *server, vo
     observer_answer(callback, PJ_SUCCESS, token, &one.addresses);
 }
 
+/* pjsip's own affinity leaves a registration bound to its connection when that ends: no REGISTER would go out ever again. */
+static void free_of_connection(pjsip_tx_data *tdata)
+{
+    const pjsip_tpselector *selector = tdata_selector(tdata);
+    pjsip_tpselector none;
+
+    if (selector->type == PJSIP_TPSELECTOR_TRANSPORT && transport_is_closing(selector->u.transport)) {
+        memset(&none, 0, sizeof none);
+        host.pjsip_tx_data_set_transport(tdata, &none);
+    }
+}
+
 static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_host_info *info, void *token,
                     pjsip_resolver_callback *callback)
 {
@@ -181,7 +194,7 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
     pjsip_msg *request;
     answer planned;
     uint64_t hash;
-    int refresh, known;
+    int refresh, known, numeric;
 
     (void)resolver;
     if (learning) {
@@ -192,6 +205,7 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
         return;
     }
     request = request_of(pool, token, callback);
+    numeric = is_numeric(&info->addr.host);
     if (only_server && request && ((pjsip_send_state *)token)->tdata == only_request) {
         answer_one(info, only_server, token, callback);
         return;
@@ -199,14 +213,17 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
     known = resolver_target_of(info, &target);
     /* A forked child has no worker to ask, and its copies of our locks may be held by threads that it has not got. */
     if (known && !core_is_foreign()) {
+        if (request && request->line.req.method.id == PJSIP_REGISTER_METHOD && pf_has_native_affinity())
+            free_of_connection(((pjsip_send_state *)token)->tdata);
         who_asks(request, token, &asker);
-        if (affinity_answer(&target, request, &asker)) {
+        /* A dialog that nobody has noted has named its server itself where that is an address. */
+        if (!(numeric && asker.in_dialog && !asker.bound) && affinity_answer(&target, request, &asker)) {
             questions_count_inline(1);
             answer_one(info, &asker.server, token, callback);
             return;
         }
     }
-    if (!known || core_is_foreign() || is_numeric(&info->addr.host)) {
+    if (!known || core_is_foreign() || numeric) {
         if (known && !core_is_foreign())
             questions_count_inline(0);
         host.pjsip_resolve(self.stock, pool, info, token, callback);
@@ -315,13 +332,16 @@ static int learn(pjsip_endpoint *endpt)
 pj_status_t resolver_send_to(const pf_address *server, pjsip_tx_data *tdata, pj_status_t (*send)(pjsip_tx_data *, void *),
                              void *argument)
 {
+    const pf_address *server_around = only_server;
+    const pjsip_tx_data *request_around = only_request;
     pj_status_t status;
 
+    /* An application's callback meanwhile may send another one. */
     only_server = server;
     only_request = tdata;
     status = send(tdata, argument);
-    only_server = NULL;
-    only_request = NULL;
+    only_server = server_around;
+    only_request = request_around;
     return status;
 }
 

@@ -73,7 +73,7 @@ class Endpoint:
         config.uaConfig.threadCnt = threads
         config.uaConfig.mainThreadOnly = threads == 0
         config.uaConfig.maxCalls = max_calls
-        config.medConfig.clockRate = 8000  # without sound or resampling, what a call can do
+        config.medConfig.clockRate = config.medConfig.sndClockRate = 8000  # PCMU's; there may be no resampler
         for address in [nameserver] if isinstance(nameserver, str) else nameserver or ():
             config.uaConfig.nameserver.append(address)
         config.logConfig.level = config.logConfig.consoleLevel = log_level
@@ -119,8 +119,11 @@ class Endpoint:
 class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
     """An account whose answers to REGISTER and to other requests are kept in `answers`, in order of arrival.
 
-    Without *retries* pjsua does not repeat a failed registration by itself.
+    Without *retries* pjsua does not repeat a failed registration by itself. With `affinity` it has pjsip's own server
+    affinity enabled, where there is such a thing.
     """
+
+    affinity = False
 
     def __init__(
         self, endpoint: Endpoint, proxies: Sequence[str] = (), password: str | None = None, retries: bool = True
@@ -143,6 +146,8 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
             config.regConfig.retryIntervalSec = 0
         if self.password is not None:
             config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", "alice", 0, self.password))
+        if self.affinity and hasattr(config.sipConfig, "serverAffinity"):
+            config.sipConfig.serverAffinity = pj.PJSUA_SERVER_AFFINITY_ENABLED
         for proxy in self.proxies:
             config.sipConfig.proxies.append(proxy)
         self.create(config)

@@ -1,0 +1,323 @@
+"""One request to exactly one server, outside of any account and dialog: who gets it, and how it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from rig.certificates import Authority
+from rig.console import Console
+from rig.tls import TlsServer
+
+from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, WELL, Fault, Registrar
+from pjfail.demo.sip import Request
+from pjfail.demo.sockets import Peer
+
+FIRST, CHOSEN, THIRD, FOURTH = "127.0.43.1", "127.0.43.2", "127.0.43.3", "127.0.43.4"
+TRANSPORTS = ("udp", "tcp", "tls")
+
+# What the servers say beyond what a registrar says; `rewrite` of one makes its raw responses anew.
+EXTRA = (
+    ("X-Repeated", "1"),
+    ("x-repeated", "2"),
+    ("X-Folded", "over\r\n\t two lines"),  # of three lines pjsip keeps the last alone
+    ("Contact", "<sip:a%0d%0aX-Evil:%20yes@example.com>, <sip:b%20c@example.com>"),
+    ("k", "timer"),
+    ("Content-Type", "application/octet-stream"),
+)
+BODY = "a\0b\r\n\r\nc"
+
+
+class _Telling:
+    """Answers OPTIONS with all sorts of headers and a body."""
+
+    def _receive(self, request: Request, peer: Peer) -> None:
+        super()._receive(request, _Rewriting(peer) if request.method == "OPTIONS" else peer)  # type: ignore[misc]
+
+
+@dataclass
+class _Rewriting:
+    peer: Peer
+
+    def send(self, message: bytes) -> None:
+        head = message.partition(b"\r\nContent-Length")[0].replace(b"SIP/2.0 200 OK", b"SIP/2.0  200 \t Very  fine")
+        lines = "".join(f"\r\n{name}: {value}" for name, value in EXTRA)
+        self.peer.send(head + f"{lines}\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}".encode())
+
+    def reset(self) -> None:
+        self.peer.reset()
+
+
+class TellingRegistrar(_Telling, Registrar):
+    pass
+
+
+class TellingTlsServer(_Telling, TlsServer):
+    pass
+
+
+def uri(transport: str, host: str = "sip.test") -> str:
+    return f"sip:bob@{host}" + ("" if transport == "udp" else f";transport={transport}")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def servers(authority: Authority) -> Iterator[dict[tuple[str, str], Registrar]]:
+    certificate = authority.issue("sip.test")
+    made: dict[tuple[str, str], Registrar] = {}
+    for address in (FIRST, CHOSEN):
+        made["udp", address] = made["tcp", address] = TellingRegistrar(address, 5060, ("udp", "tcp"))
+        made["tls", address] = TellingTlsServer(address, certificate)
+    for server in set(made.values()):
+        server.start()
+    yield made
+    for server in set(made.values()):
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def console(authority: Authority) -> Iterator[Console]:
+    with Console(transports=TRANSPORTS, ca=str(authority.path)) as console:
+        console.run("""
+def told(*arguments, **more):
+    response = failover.request(*arguments, **more)
+    return [response.code, response.reason, [list(pair) for pair in response.headers], response.body.decode("latin1"),
+            str(response.server), response.rtt]
+
+async def at_once(count, method, uri, server):
+    requests = [failover.request_async(method, uri, server=server) for _ in range(count)]
+    return [response.code for response in await asyncio.gather(*requests)]
+""")
+        yield console
+
+
+@pytest.fixture(autouse=True)
+def well(servers: dict[tuple[str, str], Registrar]) -> Iterator[None]:
+    yield
+    for server in servers.values():
+        server.fault = WELL
+        server.realm = None
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_the_chosen_server_alone_gets_it_and_all_it_says_comes_back(
+    console: Console, servers: dict[tuple[str, str], Registrar], transport: str
+) -> None:
+    """Though no plan has that server, and the host cannot even be looked up; TLS shows and checks the URI's host."""
+    target = f'"OPTIONS", "{uri(transport)}", server="{CHOSEN}:{5061 if transport == "tls" else 5060}"'
+    headers = '[("X-One", "1"), ("Subject", "a"), ("X-One", "2"), ("Contact", "<sip:c@x.test>, <sip:d@x.test>")]'
+    before = len(servers[transport, FIRST].requests)
+    code, reason, told, body, server, rtt = console.get(f'told({target}, headers={headers}, body=b"\\0b", timeout=5)')
+    assert (code, reason, body) == (200, "Very  fine", BODY)
+    assert server == f"{transport}:{CHOSEN}:{5061 if transport == 'tls' else 5060}"
+    assert 0 < rtt < 2
+    names = [name for name, _ in told]
+    assert names[:5] == ["Via", "From", "To", "Call-ID", "CSeq"]
+    assert "X-Evil" not in names
+    assert [value for name, value in told if name.lower() == "x-repeated"] == ["1", "2"]
+    assert dict(map(tuple, told))["X-Folded"] == "over two lines"
+    contacts = [value.lower() for name, value in told if name == "Contact"]
+    assert contacts == ["<sip:a%0d%0ax-evil:%20yes@example.com>", "<sip:b%20c@example.com>"]
+    assert dict(map(tuple, told))["Supported"] == "timer"
+    [request] = servers[transport, CHOSEN].requests[-1:]
+    assert (request.method, request.uri, request.transport) == ("OPTIONS", uri(transport), transport)
+    assert (request.every("x-one"), request.header("subject")) == (["1", "2"], "a")
+    assert request.every("contact") == ["<sip:c@x.test>", "<sip:d@x.test>"]
+    assert request.raw.endswith("\r\n\r\n\0b")
+    assert len(servers[transport, FIRST].requests) == before
+    chosen = servers[transport, CHOSEN]
+    if isinstance(chosen, TlsServer):
+        assert chosen.handshake_of(request).sni == "sip.test"
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_without_a_server_the_plan_decides_and_the_headers_wait_for_it(
+    console: Console, servers: dict[tuple[str, str], Registrar], transport: str
+) -> None:
+    """The request goes out on another thread, once the target has been looked up, with what it was given."""
+    for number in range(20):
+        host = f"n{number}.{transport}.example"
+        console.run(f'settings["table"]["{host}"] = ["{transport}:{FIRST}:5060"]')
+        headers = f'[("X-Header-{number}", "{number}" * 200), ("Contact", "<sip:{number}@x.test>")]'
+        assert console.get(f'told("OPTIONS", "{uri(transport, host)}", headers={headers})[0]') == 200
+        request = servers[transport, FIRST].requests[-1]
+        assert request.header(f"x-header-{number}") == f"{number}" * 200
+        assert request.header("contact") == f"<sip:{number}@x.test>"
+
+
+def test_codes_are_returned_and_a_challenge_is_not_answered(
+    console: Console, servers: dict[tuple[str, str], Registrar]
+) -> None:
+    for code in (404, 503, 603):
+        servers["udp", CHOSEN].fault = Fault(code=code)
+        assert console.get(f'told("MESSAGE", "{uri("udp")}", server="{CHOSEN}:5060")[0]') == code
+    servers["udp", CHOSEN].fault = WELL
+    servers["udp", CHOSEN].realm = "test"
+    before = len(servers["udp", CHOSEN].requests)
+    console.run(f'response = failover.request("MESSAGE", "{uri("udp")}", server="{CHOSEN}:5060")')
+    assert console.get("response.code") == 401
+    assert "Digest" in console.get('response.header("www-authenticate")')
+    assert len(servers["udp", CHOSEN].requests) == before + 1
+
+
+def test_the_application_hears_nothing_of_it(console: Console) -> None:
+    console.run('account = opened("sip:alice@sip.test")')
+    assert console.get(f'told("OPTIONS", "{uri("udp")}", server="{CHOSEN}:5060")[0]') == 200
+    console.run("endpoint.run(0.3)")
+    assert console.get("account.answers.empty()")
+
+
+def test_how_it_ends_without_an_answer(console: Console, servers: dict[tuple[str, str], Registrar]) -> None:
+    def ended(transport: str, timeout: float = 2.0) -> tuple[str, float]:
+        port = 5061 if transport == "tls" else 5060
+        began = time.monotonic()
+        request = f'failover.request("OPTIONS", "{uri(transport)}", server="{CHOSEN}:{port}", timeout={timeout})'
+        return console.error(request, "OPTIONS"), time.monotonic() - began
+
+    for transport in TRANSPORTS:
+        servers[transport, CHOSEN].fault = SILENT
+        name, seconds = ended(transport, 0.5)
+        assert (name, 0.4 < seconds < 1.5) == ("RequestTimeout", True)
+        servers[transport, CHOSEN].fault = WELL
+    for transport in ("tcp", "tls"):
+        servers[transport, CHOSEN].fault = RESETTING
+        name, seconds = ended(transport, 5)
+        assert (name, seconds < 2) == ("RequestFailed", True), "the connection was reset with the request unanswered"
+        servers[transport, CHOSEN].fault = REFUSING
+        name, seconds = ended(transport, 5)
+        assert (name, seconds < 2) == ("RequestFailed", True)
+        servers[transport, CHOSEN].fault = WELL
+    refused = f'failover.request("OPTIONS", "{uri("tcp")}", server="{THIRD}:5060")'
+    assert console.error(refused, "refused") == "RequestFailed"
+    assert console.error('failover.request("OPTIONS", "sip:nobody.invalid;transport=tcp")') == "RequestFailed"
+    large = f'failover.request("OPTIONS", "{uri("udp")}", server="{CHOSEN}:5060", body="x" * 70000)'
+    assert console.error(large) in ("RequestFailed", "RequestTimeout")
+
+
+def test_a_certificate_for_another_name_fails_it_and_is_not_held_against_the_server(
+    console: Console, servers: dict[tuple[str, str], Registrar]
+) -> None:
+    request = f'failover.request("OPTIONS", "{uri("tls", "other.test")}", server="{CHOSEN}:5061")'
+    before = len(servers["tls", CHOSEN].requests)
+    assert console.error(request) == "RequestFailed"
+    console.run("settle()")
+    assert len(servers["tls", CHOSEN].requests) == before
+    states = console.get("{str(server): health.state.value for server, health in failover.servers().items()}")
+    assert states.get(f"tls:{CHOSEN}:5061", "up") == "up"
+    again = f'told("OPTIONS", "{uri("tls")}", server="{CHOSEN}:5061")[0]'
+    assert console.get(again) == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_two_hundred_at_once(console: Console, servers: dict[tuple[str, str], Registrar], transport: str) -> None:
+    server = f"{CHOSEN}:{5061 if transport == 'tls' else 5060}"
+    codes = console.get(f'asyncio.run(at_once(200, "OPTIONS", "{uri(transport)}", "{server}"))')
+    assert codes == [200] * 200
+
+
+def test_asyncio_may_time_out_and_cancel(console: Console, servers: dict[tuple[str, str], Registrar]) -> None:
+    servers["udp", CHOSEN].fault = SILENT
+    request = f'failover.request_async("OPTIONS", "{uri("udp")}", server="{CHOSEN}:5060", timeout=0.3)'
+    assert console.error(f"asyncio.run({request})", "no answer within 0.3 s") == "RequestTimeout"
+    console.run(f"""
+async def cancelled():
+    task = asyncio.ensure_future({request.replace("0.3", "30")})
+    await asyncio.sleep(0.1)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return len(failover._worker.requests._sent)
+""")
+    assert console.get("asyncio.run(cancelled())") == 0
+
+
+def test_misuse(console: Console) -> None:
+    def error(arguments: str, *words: str) -> str:
+        return console.error(f"failover.request({arguments})", *words)
+
+    assert error('"INVITE", "sip:sip.test"', "needs a dialog") == "ValueError"
+    assert error('"OPTIONS", "tel:+123"') == "BadURI"
+    assert error('"OPTIONS", "sip:"') == "BadURI"
+    assert error('"OPTIONS", "sip:sip.test;transport=tcp", server="udp:127.0.0.1:5060"') == "BadServer"
+    assert error('"OPTIONS", "sips:sip.test", server="tcp:127.0.0.1:5060"') == "BadServer"
+    assert error('"OPTIONS", "sip:sip.test", server="sip.test:5060"') == "BadServer"
+    assert error('"OPTIONS", "sip:sip.test", server="127.0.0.1:0"') == "BadServer"
+    assert error('"OPTIONS", "sip:sip.test", server=5060', "is no server") == "TypeError"
+    assert error('"OPTIONS", "sip:sip.test", server=b"127.0.0.1:5060"', "is no server") == "TypeError"
+    assert error('"OPTIONS", "sip:sip.test", server="127.0.0.1:5060", headers=[("Contact", "<sip:")]') == "BadURI"
+    assert error('"OPTIONS", "sip:sip.test", server="127.0.0.1:5060", headers=[("From", "no uri")]') == "RequestFailed"
+    assert error('"OPTIONS", "sip:sip.test", server="[::1]:5060"') == "RequestFailed"
+    # long ones are no crash, whatever becomes of them
+    for long in ("sip:" + "u" * 5000 + "@sip.test", "sip:" + "h" * 300 + ".test"):
+        console._tell(f'failover.request("OPTIONS", "{long}", server="{CHOSEN}:5060", timeout=0.5)')
+    assert console.get(f'told("OPTIONS", "sip:%41%FF%00@sip.test", server="{CHOSEN}:5060")[0]') == 200
+    assert console.get(f'told("OPTIONS", "sip:[::1]", server="{CHOSEN}:5060")[0]') == 200
+
+
+def test_a_listener_cannot_wait_for_an_answer(console: Console) -> None:
+    console.run(f"""
+heard_of = queue.SimpleQueue()
+def listener(event):
+    try:
+        failover.request("OPTIONS", "{uri("udp")}", server="{CHOSEN}:5060", timeout=1)
+    except RuntimeError as error:
+        heard_of.put(str(error))
+failover._worker._listeners = (listener,)
+failover.mark_down("udp:{THIRD}:5060")
+""")
+    assert "listener" in console.get("heard_of.get(timeout=5)")
+    console.run("failover._worker._listeners = ()")
+
+
+def test_a_detach_ends_those_who_wait_and_the_next_attachment_is_not_answered_for_them() -> None:
+    """The last attachment's transaction goes on; its answer comes in the time of the next one."""
+    with Registrar(THIRD) as first, Registrar(FOURTH) as chosen, Console() as console:
+        first.fault = Fault(delay=2.0)
+        chosen.fault = SILENT
+        console.run(f"""
+ends = queue.SimpleQueue()
+def ask(server, timeout):
+    try:
+        ends.put(failover.request("OPTIONS", "sip:sip.test", server=server, timeout=timeout).code)
+    except pjfail.PjfailError as error:
+        ends.put(type(error).__name__)
+threading.Thread(target=ask, args=("{THIRD}:5060", 30), daemon=True).start()
+""")
+        first.wait_for("OPTIONS")
+        console.run("failover.detach()")
+        assert console.get("ends.get(timeout=5)") == "NotAttached"
+        assert console.error('failover.request("OPTIONS", "sip:sip.test")') == "NotAttached"
+        console.run("failover = pjfail.attach(lookup=Table())")
+        console.run(f'ask("{FOURTH}:5060", 3)')
+        assert console.get("ends.get(timeout=5)") == "RequestTimeout"
+
+
+def test_a_host_that_polls_asks_from_asyncio_or_another_thread() -> None:
+    with Registrar(FOURTH), Console(threads=0) as console:
+        console.run(f"""
+async def polling():
+    request = asyncio.ensure_future(
+        failover.request_async("OPTIONS", "sip:sip.test;transport=tcp", server="{FOURTH}:5060"))
+    while not request.done():
+        endpoint.pj.libHandleEvents(10)
+        await asyncio.sleep(0)
+    return (await request).code
+
+def beside():
+    ends = queue.SimpleQueue()
+    thread = threading.Thread(
+        target=lambda: ends.put(failover.request("OPTIONS", "sip:sip.test", server="{FOURTH}:5060").code))
+    thread.start()
+    while thread.is_alive():
+        endpoint.pj.libHandleEvents(10)
+    return ends.get()
+""")
+        assert console.get("asyncio.run(polling())") == 200
+        assert console.get("beside()") == 200
