@@ -45,7 +45,7 @@ if older_than_tree "$wheels/done"; then
     done
 
     say "building the Python module of $tree, about a minute ..."
-    rm -rf "$wheels"
+    rm -rf "$wheels" build  # setuptools sees no new libraries
     quietly make pjsua2_wrap.cpp
     CFLAGS="-O1 -g0 -w" LDFLAGS="${LDFLAGS:-}$rpath" \
         quietly "$python" -m pip wheel --no-build-isolation --no-deps --wheel-dir "$wheels" .
