@@ -275,9 +275,10 @@ class Failover:
         if self._worker.pins.pinned(settings.id) is not None:
             raise AffinityError(f"account {settings.id} is pinned: unpin() it before it can follow its servers")
         self._require_no_route(settings)
-        now = time.monotonic() if settings.registered else None  # where it is registered, only a REGISTER tells
-        following = Following(settings.id, settings.aor, next_hop, failback, spread, register_at=now)
+        following = Following(settings.id, settings.aor, next_hop, failback, spread)
         self._worker.call(lambda: self._worker.follow(following))
+        if self._account(account).registered:  # it was before: where, only another REGISTER tells
+            self._worker.call(lambda: self._worker.follower.find_out(settings.id, time.monotonic()))
 
     def unfollow(self, account: object) -> None:
         """Ends what :meth:`follow` began, if it did: the account's plan decides again. Raises :class:`NotAttached`."""

@@ -3,6 +3,7 @@
 #include "account.h"
 #include "core.h"
 #include "queue.h"
+#include "resolver.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -93,23 +94,70 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, const struct as
     return found;
 }
 
-int affinity_registers(pjsip_msg *request)
+/* Where a request goes, as its account has it. */
+static int next_hop_of(pjsip_tx_data *tdata, pf_target *target)
+{
+    pjsip_msg *request = tdata_msg(tdata);
+    pjsip_route_hdr *route = host.pjsip_msg_find_hdr(request, PJSIP_H_ROUTE, NULL);
+    pjsip_uri *uri = route ? route->name_addr.uri : request->line.req.uri;
+    pjsip_host_info where;
+
+    memset(target, 0, sizeof *target);
+    return uri && host.pjsip_get_dest_info(pjsip_uri_get_uri(uri), NULL, tdata_pool(tdata), &where) == PJ_SUCCESS &&
+           resolver_target_of(&where, target);
+}
+
+int affinity_registers(pjsip_tx_data *request)
 {
     char aor[PF_MAX_URI];
-    struct link *link;
+    struct pin *pin;
+    pf_target next_hop;
     int account = -1;
 
     if (!atomic_load_explicit(&self.count, memory_order_acquire) ||
-        request->line.req.method.id != PJSIP_REGISTER_METHOD || !aor_of(request, aor, sizeof aor))
+        tdata_msg(request)->line.req.method.id != PJSIP_REGISTER_METHOD ||
+        !aor_of(tdata_msg(request), aor, sizeof aor) || !next_hop_of(request, &next_hop))
+        return -1;
+    pthread_mutex_lock(&self.lock);
+    pin = find_pin(aor, &next_hop);
+    if (pin && pin->is.followed)
+        account = pin->is.account;
+    pthread_mutex_unlock(&self.lock);
+    return account;
+}
+
+int affinity_registered(pjsip_msg *response, int account)
+{
+    char aor[PF_MAX_URI];
+    struct link *link;
+    int found = -1;
+
+    if (!atomic_load_explicit(&self.count, memory_order_acquire) || !aor_of(response, aor, sizeof aor))
         return -1;
     pthread_mutex_lock(&self.lock);
     for (link = table_first(&self.pins, aor_hash(aor)); link; link = table_next(link)) {
         const pf_pin *pin = &entry_of(link, struct pin, link)->is;
-        if (pin->followed && !strcmp(pin->aor, aor))
-            account = pin->account;
+
+        if (pin->followed && (account < 0 || pin->account == account) && !strcmp(pin->aor, aor))
+            found = pin->account;
     }
     pthread_mutex_unlock(&self.lock);
-    return account;
+    return found;
+}
+
+void affinity_tell(int account, pjsip_msg *message, const pf_address *server, int code, int retry_after, int removed)
+{
+    pf_registration *registration = calloc(1, sizeof *registration);
+
+    if (!registration)
+        return;
+    registration->account = account;
+    aor_of(message, registration->aor, sizeof registration->aor);
+    registration->server = *server;
+    registration->code = code;
+    registration->retry_after = retry_after;
+    registration->removed = removed;
+    queue_put_note(NOTE_REGISTRATION, registration);
 }
 
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
@@ -124,12 +172,13 @@ static int still_is(const struct job *job)
     return is;
 }
 
-static void tell_unsent(const struct job *job, pj_status_t status)
+static void tell(const struct job *job, pj_status_t status)
 {
     pf_registration *registration = calloc(1, sizeof *registration);
 
     if (registration) {
         registration->account = job->account;
+        memcpy(registration->aor, job->aor, sizeof registration->aor);
         registration->status = status;
         registration->retry_after = -1;
         queue_put_note(NOTE_REGISTRATION, registration);
@@ -141,11 +190,13 @@ static void run(const struct job *job)
     pj_status_t status;
 
     if (!still_is(job)) {
-        tell_unsent(job, PJ_ENOTFOUND);
+        tell(job, PJ_ENOTFOUND);
+    } else if (job->what == PF_ASK_AFTER) {
+        tell(job, PJ_SUCCESS);
     } else if (job->what == PF_REGISTER) {
         status = host.pjsua_acc_set_registration(job->account, PJ_TRUE);
         if (status != PJ_SUCCESS)
-            tell_unsent(job, status);
+            tell(job, status);
     } else {
         account_native_pin(job->account, &job->server);
     }

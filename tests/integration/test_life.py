@@ -437,9 +437,8 @@ def test_an_endpoint_that_ends_first_takes_pjfail_with_it() -> None:
 
 
 def test_an_endpoint_that_ends_with_a_question_waiting() -> None:
-    assert (
-        run_app(
-            app("""
+    assert run_app(
+        app("""
         with Endpoint() as endpoint:
             failover = pjfail.attach(lookup=Stalled())
             account = Account(endpoint)
@@ -448,9 +447,7 @@ def test_an_endpoint_that_ends_with_a_question_waiting() -> None:
             account.send("OPTIONS", "sip:sip.test")
             emit(waiting=failover.counters().waiting)
         """)
-        ).lines
-        == [{"waiting": 2}]
-    )
+    ).lines == [{"waiting": 2}]
 
 
 @pytest.mark.parametrize("lookup", ["table", "Stalled()"])
