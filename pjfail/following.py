@@ -37,7 +37,7 @@ class Following:
     """One followed account, at one moment.
 
     ``server`` has its requests, None while its plan decides; its REGISTERs go to ``trying``, if any, which takes the
-    others over once it has answered. ``lost``: it had a server, and none was well since. ``register_at`` is when the
+    others over once it has answered. ``lost``: it wants a server, and none was well so far. ``register_at`` is when the
     next REGISTER of ours is due, ``return_at`` when the account goes back to a better server; ``reason`` tells of the
     last move.
     """
@@ -75,18 +75,19 @@ def decide(
     usable = [server for server in order if health.get(server, Health()).usable]
     soon = now + random.uniform(0, following.spread)
     if following.trying is not None and following.trying not in usable:
-        following = replace(following, trying=None, register_at=soon if usable else None, return_at=None)
+        due = soon if usable else following.register_at
+        following = replace(following, trying=None, lost=following.server is None, register_at=due, return_at=None)
     if following.server is not None and not health.get(following.server, Health()).usable:
         lost = health[following.server]
         reason = f"{following.server} is {lost.state.value}: {lost.reason}"
         following = replace(following, server=None, trying=None, return_at=None, reason=reason)
         if usable:
             return replace(following, server=usable[0], register_at=soon)
-        return replace(following, lost=True, register_at=None)
+        return replace(following, lost=True)
     if following.server is None:
-        if usable and following.lost:
-            reason = f"{usable[0]} is well again"
-            return replace(following, server=usable[0], trying=None, lost=False, register_at=soon, reason=reason)
+        if usable and following.lost and following.trying is None:
+            reason = f"{usable[0]} is well"
+            return replace(following, server=usable[0], lost=False, register_at=soon, reason=reason)
         return following
     if following.failback is None or plan is None or following.trying is not None:
         return following
@@ -142,15 +143,17 @@ def registered(following: Following, registration: Registration, now: float) -> 
             return following  # a refresh that was on its way when the better server's turn came
         moving = following.server is not None and server in (following.trying, following.server)
         reason = following.reason if moving else f"it registered with {server}"
+        return_at = following.return_at if server == following.server else None
         return replace(
-            following, server=server, trying=None, lost=False, register_at=None, return_at=None, reason=reason
+            following, server=server, trying=None, lost=False, register_at=None, return_at=return_at, reason=reason
         )
     if server == following.trying and following.server is not None:
         # It will not have us: back to where we are, and not again at once.
         later = None if following.failback is None else now + max(following.failback, REFUSED)
         return replace(following, trying=None, register_at=now, return_at=later)
     if following.server is None:
-        return _told_when(replace(following, trying=None), registration, now)
+        lost = following.lost or code == 503
+        return _told_when(replace(following, trying=None, lost=lost), registration, now)
     return _told_when(following, registration, now) if server == following.server else following
 
 

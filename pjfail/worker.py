@@ -239,12 +239,13 @@ class Worker:
         questions = list(bridge.questions())
         for dns_answer in bridge.dns_answers():
             pjsip_dns.deliver(dns_answer)
-        self._judge(bridge.outcomes())
-        for answer in bridge.answers():
-            self.requests.deliver(answer)
-        with contextlib.suppress(NotAttached):
+        outcomes = bridge.outcomes()
+        with contextlib.suppress(NotAttached):  # before the outcome of the same answer can move the account
             for registration in bridge.registrations():
                 self.follower.heed(registration, time.monotonic())
+        self._judge(outcomes)
+        for answer in bridge.answers():
+            self.requests.deliver(answer)
         for question in questions:
             self._answer(question)
         self._deliver()

@@ -115,7 +115,7 @@ def test_an_account_with_a_server_has_one_as_long_as_any_is_usable(
     assume(following.server is not None or following.lost)
     after = decided(following, health, order, seed=seed)
     if any(each.usable for each in health.values()):
-        assert after.server is not None
+        assert after.server is not None or after.trying is not None
     else:
         assert after.server is None
         assert after.lost
@@ -127,7 +127,10 @@ def test_with_one_usable_server_the_account_ends_there(
 ) -> None:
     assume(following.server is not None or following.lost)
     health = {server: Health(state) if server == only else DOWN for server in SERVERS}
-    assert decided(following, health, order).server == only
+    after = decided(following, health, order)
+    if after.trying is not None:
+        after = registered(after, register(after.trying, 200), NOW)
+    assert after.server == only
 
 
 @given(followings, healths, priorities, st.integers())
@@ -165,7 +168,7 @@ def test_an_account_that_never_had_a_server_is_left_to_its_plan(health: Accounts
 
 
 def test_with_no_server_well_nothing_is_sent_until_one_is() -> None:
-    after = decided(replace(following_on(FIRST), register_at=NOW + 1), dict.fromkeys(SERVERS, DOWN))
+    after = decided(following_on(FIRST), dict.fromkeys(SERVERS, DOWN))
     assert (after.server, after.register_at, after.lost) == (None, None, True)
     assert decided(after, dict.fromkeys(SERVERS, DOWN), now=NOW + 10) == after
     again = decided(after, {FIRST: DOWN, SECOND: WELL, THIRD: DOWN}, now=NOW + 20)
@@ -178,10 +181,21 @@ def test_a_first_register_that_fails_is_sent_again_where_a_server_is_well() -> N
     sent = registered(following_on(None), register(FIRST, 0), NOW)
     assert (sent.server, sent.trying) == (None, FIRST)
     assert sent.pin.idle
-    after = decided(sent, {FIRST: DOWN, SECOND: WELL, THIRD: WELL})
-    assert after.register_at is not None
-    assert NOW <= after.register_at <= NOW + SPREAD
+    refused = registered(sent, register(FIRST, 503, wait=60), NOW)
+    for failed in (sent, refused):
+        after = decided(failed, {FIRST: DOWN, SECOND: WELL, THIRD: WELL})
+        assert after.server in (SECOND, THIRD)
+        assert after.register_at is not None
+        assert NOW <= after.register_at <= NOW + SPREAD
     assert decided(sent, dict.fromkeys(SERVERS, DOWN)).register_at is None
+    assert decided(refused, dict.fromkeys(SERVERS, DOWN)).register_at == NOW + 60
+    assert decided(registered(sent, register(FIRST, 403), NOW), dict.fromkeys(SERVERS, WELL)).register_at is None
+
+
+def test_a_lost_account_waits_for_a_register_that_is_on_its_way() -> None:
+    lost = registered(replace(following_on(None), lost=True), register(FIRST, 0), NOW)
+    assert decided(lost, dict.fromkeys(SERVERS, WELL)) == lost
+    assert decided(lost, {FIRST: DOWN, SECOND: WELL, THIRD: DOWN}).server == SECOND
 
 
 @given(followings, healths, priorities, st.integers(), codes, st.booleans())
@@ -296,7 +310,8 @@ def test_one_that_will_not_have_the_account_is_left_at_once_and_not_tried_again_
     trying = replace(following_on(SECOND, failback), trying=FIRST)
     refused = registered(trying, register(FIRST, code), NOW)
     assert (refused.server, refused.trying, refused.register_at) == (SECOND, None, NOW)
-    at = went_back_at(replace(refused, register_at=None), dict.fromkeys(SERVERS, WELL), seed, NOW + 100)
+    refused = registered(refused, register(SECOND, 200), NOW + 0.1)
+    at = went_back_at(refused, dict.fromkeys(SERVERS, WELL), seed, NOW + 100)
     assert at is not None
     assert at >= NOW + max(failback, REFUSED)
 
@@ -310,6 +325,11 @@ def test_a_plan_without_the_better_server_for_a_while_does_not_bring_it_forward(
 def test_a_refresh_that_was_on_its_way_does_not_put_the_return_off() -> None:
     trying = replace(following_on(SECOND), trying=FIRST, register_at=NOW + 1)
     assert registered(trying, register(SECOND, 200), NOW) == trying
+
+
+def test_a_refresh_does_not_put_the_return_off() -> None:
+    following = replace(following_on(SECOND), return_at=NOW + 10)
+    assert registered(following, register(SECOND, 200), NOW).return_at == NOW + 10
 
 
 def test_one_that_cannot_be_sent_to_is_given_up() -> None:
@@ -326,7 +346,7 @@ def test_an_account_is_where_it_registered(following: Following, server: Server,
     after = registered(following, register(server, code), NOW)
     assert after.server == server
     if server != following.server or following.trying in (None, server):
-        assert (after.trying, after.lost, after.register_at, after.return_at) == (None, False, None, None)
+        assert (after.trying, after.lost, after.register_at) == (None, False, None)
 
 
 @pytest.mark.parametrize("code", [302, 401, 403, 404, 407, 408, 500, 603])
@@ -360,6 +380,23 @@ def test_retry_after_of_the_server_that_was_left_is_not_heeded() -> None:
     assert later.register_at <= NOW + SPREAD
     under_way = replace(moved, register_at=None)
     assert registered(under_way, busy, NOW) == under_way
+
+
+def test_retry_after_of_one_server_does_not_put_off_what_is_due_at_another() -> None:
+    """The first REGISTER of all fails; the account has no server yet, and another is well."""
+    sent = registered(following_on(None), register(FIRST, 0), NOW)
+    going_on = decided(sent, {FIRST: DOWN, SECOND: WELL, THIRD: DOWN})
+    assert going_on.register_at is not None
+    assert registered(going_on, register(FIRST, 503, wait=30), NOW) == going_on
+
+
+@given(followings, healths, st.integers())
+def test_an_order_with_servers_that_are_not_usable_first_is_none_to_follow(
+    following: Following, health: AccountsHealth, seed: int
+) -> None:
+    """A draw may be older than what is known of the servers."""
+    after = decide(following, plan_of((1, 2, 3), {}), SERVERS, health, NOW, Random(seed))
+    assert after.server is None or health[after.server].usable
 
 
 @given(followings, healths, priorities, st.integers())
