@@ -184,6 +184,24 @@ class Surroundings:
     at: Callable[[float, Callable[[], None]], object]
 
 
+class _View:
+    """What one review knows of servers; accounts of one target share what is known of it."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self.health = around.health()
+        self._around = around
+        self._targets: dict[Target, tuple[Plan | None, Mapping[Server, int]]] = {}
+
+    def of(self, target: Target) -> tuple[Plan | None, Mapping[Server, int]]:
+        """The target's plan, and the tiers of its usable servers."""
+        if target not in self._targets:
+            plan = self._around.plan(target)
+            places = () if plan is None else plan.places
+            usable = {each.server: each.tier for each in places if self.health.get(each.server, Health()).usable}
+            self._targets[target] = plan, usable
+        return self._targets[target]
+
+
 class Follower:
     """The followed accounts. Worker only."""
 
@@ -248,23 +266,23 @@ class Follower:
         if not self._followed:
             return
         self._ask_after_some()
-        health = self._around.health()
-        views: dict[Target, tuple[Plan | None, dict[Server, int]]] = {}
+        view = _View(self._around)
         for following in list(self._followed.values()):
-            if following.next_hop not in views:
-                plan = self._around.plan(following.next_hop)
-                places = () if plan is None else plan.places
-                tiers = {each.server: each.tier for each in places if health.get(each.server, Health()).usable}
-                views[following.next_hop] = plan, tiers
-            plan, tiers = views[following.next_hop]
-            if not settled(following, tiers):
-                order = bridge.draw(following.next_hop, self._random.getrandbits(32)) if plan is not None else []
-                self._set(decide(following, plan, order, health, now, self._random))
-            self._register_if_due(following.account, now)
+            self._attend(following, view, now)
 
-    def _register_if_due(self, account: int, now: float) -> None:
+    def _due(self, account: int, now: float) -> None:
+        """Its time has come: between two reviews, so that accounts do not come in step with those."""
         following = self._followed.get(account)
-        if following is not None and following.register_at is not None and following.register_at <= now:
+        if following is not None:
+            self._attend(following, _View(self._around), now)
+
+    def _attend(self, following: Following, view: _View, now: float) -> None:
+        plan, tiers = view.of(following.next_hop)
+        if not settled(following, tiers):
+            order = bridge.draw(following.next_hop, self._random.getrandbits(32)) if plan is not None else []
+            following = decide(following, plan, order, view.health, now, self._random)
+            self._set(following)
+        if following.register_at is not None and following.register_at <= now:
             self._set(replace(following, register_at=None))
             bridge.register(following.account, following.aor)
 
@@ -298,9 +316,10 @@ class Follower:
         self._followed[following.account] = following
         if before is None or before.pin != following.pin:
             bridge.set_pin(following.pin)
-        due = following.register_at
-        if due is not None and (before is None or due != before.register_at):
-            self._around.at(due, partial(self._register_if_due, following.account, due))
+        known = () if before is None else (before.register_at, before.return_at)
+        for due in (following.register_at, following.return_at):
+            if due is not None and due not in known:
+                self._around.at(due, partial(self._due, following.account, due))
         was = None if before is None else before.server
         if following.server != was:
             moved = events.AccountMoved(following.account, following.aor, following.server, was, following.reason)

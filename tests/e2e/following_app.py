@@ -1,7 +1,7 @@
 """An ordinary pjsua2 program with many accounts, each followed, and calls between some of them.
 
-following_app.py ACCOUNTS FAILBACK FIRST SECOND: user0, user1, ... at many.test, FIRST preferred; each answer to a REGISTER
-is printed, with its time. Each line on its standard input is run.
+following_app.py ACCOUNTS FAILBACK FIRST SECOND: user0, user1, ... at many.test, FIRST preferred; each answer to a
+REGISTER is printed, with its time. Each line on its standard input is run.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ servers = [(f"{address}:5060", priority, 0) for priority, address in enumerate(s
 
 
 class Call(pj.Call):  # type: ignore[misc]  # pjsua2 has no types
-    def onCallState(self, prm: pj.OnCallStateParam) -> None:
+    def onCallState(self, _prm: pj.OnCallStateParam) -> None:
         info = self.getInfo()
-        emit(call=self.getId(), state=info.stateText, code=info.lastStatusCode)
+        emit(call=info.id, state=info.stateText, code=info.lastStatusCode)
 
 
 class Account(pj.Account):  # type: ignore[misc]

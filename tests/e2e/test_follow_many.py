@@ -104,7 +104,7 @@ def test_two_hundred_accounts_outlive_their_registrar(
         wait(lambda: asked(app, "{str(failover.pinned(each)) for each in accounts} == {'udp:127.0.63.1:5060'}"))
 
         app.tell("call.hangup(pj.CallOpParam())")
-        wait(lambda: states(app, 0)[-1:] == states(app, 1)[-1:] == ["DISCONNCTD"])
+        wait(lambda: states(app, 0)[-1:] == states(app, 1)[-1:] == ["DISCONNECTED"])
         assert (first.received("bye"), second.received("bye")) == (0, 1)
     record_property("moved", moved - killed)
     for name, lines, since in (("moved", answers, killed), ("back", returns, restored)):
