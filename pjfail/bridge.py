@@ -128,7 +128,7 @@ class Registration:
     """A followed account's REGISTER: answered with ``code``, just sent (0), or without a server, unsent for ``status``.
 
     ``retry_after`` is in seconds. ``removed``: it takes the binding away. Neither server nor status: the account is
-    there.
+    there, and ``registered`` or not.
     """
 
     account: int
@@ -138,6 +138,7 @@ class Registration:
     status: int
     retry_after: float | None
     removed: bool
+    registered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -637,7 +638,7 @@ def register(number: int, aor: str) -> None:
 
 
 def ask_after(number: int, aor: str) -> None:
-    """Has :func:`registrations` tell whether account *number*'s AOR is still *aor*."""
+    """Has :func:`registrations` tell whether account *number*'s AOR is still *aor*, and whether it is registered."""
     lib.pf_account_job(lib.PF_ASK_AFTER, number, aor.encode(), ffi.NULL)
 
 
@@ -662,6 +663,7 @@ def registrations() -> Iterator[Registration]:
                 status=int(c.status),
                 retry_after=_known(c.retry_after),
                 removed=bool(c.removed),
+                registered=bool(c.registered),
             )
         finally:
             lib.pf_free_registration(c)

@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -277,8 +276,6 @@ class Failover:
         self._require_no_route(settings)
         following = Following(settings.id, settings.aor, next_hop, failback, spread)
         self._worker.call(lambda: self._worker.follow(following))
-        if self._account(account).registered:  # it was before: where, only another REGISTER tells
-            self._worker.call(lambda: self._worker.follower.find_out(settings.id, time.monotonic()))
 
     def unfollow(self, account: object) -> None:
         """Ends what :meth:`follow` began, if it did: the account's plan decides again. Raises :class:`NotAttached`."""

@@ -131,7 +131,11 @@ def registered(following: Following, registration: Registration, now: float) -> 
     code, server = registration.code, registration.server
     if registration.status:
         return _unsent(following, registration.status, now)
-    if server is None or code in (401, 407):
+    if server is None:
+        # It was registered before it was followed: where, only another REGISTER tells.
+        unknown = following.server is None and following.trying is None and not following.lost
+        return replace(following, register_at=now) if registration.registered and unknown else following
+    if code in (401, 407):
         return following
     if registration.removed:  # from when it is sent, whatever is answered: it is not ours to register again
         reason = "it unregisters"
@@ -220,6 +224,7 @@ class Follower:
             self.unfollow(following.account)  # the id was another account's, or it has another registrar now
         self._let_go(each for each in list(self._followed) if self._followed[each].aor == following.aor)
         self._set(following)
+        bridge.ask_after(following.account, following.aor)  # is it registered? A REGISTER may be ending just now
         self.review(now)
 
     def unfollow(self, account: int) -> None:
@@ -240,12 +245,6 @@ class Follower:
     def servers(self) -> Mapping[Server, str]:
         """The servers that accounts live on, each with a host name that its accounts know it by."""
         return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}
-
-    def find_out(self, account: int, now: float) -> None:
-        """Registers, if nothing is known of where *account* is: it was registered before it was followed."""
-        following = self._followed.get(account)
-        if following is not None and following.server is None and following.trying is None:
-            self._set(replace(following, register_at=now))
 
     def heed(self, registration: Registration, now: float) -> None:
         asked_after, following = self._asked_after, self._followed.get(registration.account)

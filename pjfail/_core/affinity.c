@@ -162,17 +162,18 @@ void affinity_tell(int account, pjsip_msg *message, const pf_address *server, in
 
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
 
-static int still_is(const struct job *job)
+static int still_is(const struct job *job, int *registered)
 {
     pf_account *account = malloc(sizeof *account);
     int is = account && account_read(host.pjsua_get_pjsip_endpt(), job->account, account) == PF_OK &&
              !strcmp(account->aor, job->aor);
 
+    *registered = is && account->registered;
     free(account);
     return is;
 }
 
-static void tell(const struct job *job, pj_status_t status)
+static void tell(const struct job *job, pj_status_t status, int registered)
 {
     pf_registration *registration = calloc(1, sizeof *registration);
 
@@ -180,6 +181,7 @@ static void tell(const struct job *job, pj_status_t status)
         registration->account = job->account;
         memcpy(registration->aor, job->aor, sizeof registration->aor);
         registration->status = status;
+        registration->registered = registered;
         registration->retry_after = -1;
         queue_put_note(NOTE_REGISTRATION, registration);
     }
@@ -188,15 +190,16 @@ static void tell(const struct job *job, pj_status_t status)
 static void run(const struct job *job)
 {
     pj_status_t status;
+    int registered;
 
-    if (!still_is(job)) {
-        tell(job, PJ_ENOTFOUND);
+    if (!still_is(job, &registered)) {
+        tell(job, PJ_ENOTFOUND, 0);
     } else if (job->what == PF_ASK_AFTER) {
-        tell(job, PJ_SUCCESS);
+        tell(job, PJ_SUCCESS, registered);
     } else if (job->what == PF_REGISTER) {
         status = host.pjsua_acc_set_registration(job->account, PJ_TRUE);
         if (status != PJ_SUCCESS)
-            tell(job, status);
+            tell(job, status, 0);
     } else {
         account_native_pin(job->account, &job->server);
     }

@@ -152,6 +152,7 @@ typedef struct pf_registration {
     int        status;                 /* why it was not sent; PJ_ENOTFOUND: there is no such account any more */
     int        retry_after;            /* seconds; -1: none */
     int        removed;                /* it takes the binding away */
+    int        registered;             /* to PF_ASK_AFTER: it is, as pjsua has it */
 } pf_registration;
 
 enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER };

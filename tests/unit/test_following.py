@@ -416,6 +416,17 @@ def test_a_late_answer_of_the_old_server_does_no_lasting_harm(
             assert after.register_at <= NOW + SPREAD
 
 
+def test_an_account_that_was_registered_before_registers_to_tell_where_it_is() -> None:
+    there = replace(register(None, 0), registered=True)
+    assert registered(following_on(None), there, NOW).register_at == NOW
+    for known in (
+        following_on(FIRST),
+        replace(following_on(None), trying=FIRST),
+        replace(following_on(None), lost=True),
+    ):
+        assert registered(known, there, NOW) == known
+
+
 def test_a_register_that_pjsua_would_not_send_is_tried_again() -> None:
     following = following_on(FIRST)
     assert registered(following, register(None, 0, status=bridge.REGISTERING), NOW).register_at == NOW + BUSY
