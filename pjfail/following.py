@@ -114,16 +114,20 @@ def _better(plan: Plan, server: Server, usable: Sequence[Server]) -> Server | No
     return next((other for other in usable if tiers.get(other, own) < own), None)
 
 
-def settled(following: Following, tiers: Mapping[Server, int]) -> bool:
+def settled(following: Following, tiers: Mapping[Server, int], health: Mapping[Server, Health], now: float) -> bool:
     """Whether :func:`decide` has nothing to say, told from the tiers of the plan's usable servers. Pure, and quick."""
     if following.server is None:
         return following.trying is None and not (following.lost and tiers)
-    if following.trying is not None or following.return_at is not None:
-        return False
     own = tiers.get(following.server)
-    if own is None:  # down, or in no plan any more
+    if following.trying is not None or own is None:  # it is down, or in no plan any more
         return False
-    return following.failback is None or own <= min(tiers.values())
+    if following.failback is None:
+        return True
+    at = following.return_at
+    if at is None:
+        return own <= min(tiers.values())
+    waits = (health.get(server, Health()).since + following.failback <= at for server in tiers if tiers[server] < own)
+    return now < at and all(waits)
 
 
 def registered(following: Following, registration: Registration, now: float) -> Following:
@@ -277,7 +281,7 @@ class Follower:
 
     def _attend(self, following: Following, view: _View, now: float) -> None:
         plan, tiers = view.of(following.next_hop)
-        if not settled(following, tiers):
+        if not settled(following, tiers, view.health, now):
             order = bridge.draw(following.next_hop, self._random.getrandbits(32)) if plan is not None else []
             following = decide(following, plan, order, view.health, now, self._random)
             self._set(following)

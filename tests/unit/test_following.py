@@ -212,19 +212,24 @@ def test_where_an_account_is_settled_there_is_nothing_to_decide(
     following: Following, health: AccountsHealth, order: list[int], seed: int, quiet: bool
 ) -> None:
     if quiet:  # else few are
-        following = replace(following, trying=None, return_at=None)
+        following = replace(following, trying=None)
     plan = plan_of(order, health)
     tiers = {place.server: place.tier for place in plan.places if health[place.server].usable}
-    if settled(following, tiers):
+    if settled(following, tiers, health, NOW):
         assert decided(following, health, order, seed=seed) == following
 
 
-def test_an_account_that_has_its_best_server_is_settled() -> None:
-    assert settled(following_on(FIRST), {FIRST: 0, SECOND: 1})
-    assert settled(following_on(FIRST), {FIRST: 0, SECOND: 0})
-    assert settled(following_on(SECOND, failback=None), {FIRST: 0, SECOND: 1})
-    assert not settled(following_on(SECOND), {FIRST: 0, SECOND: 1})
-    assert not settled(following_on(SECOND), {FIRST: 0})
+def test_an_account_that_has_its_best_server_or_waits_for_it_is_settled() -> None:
+    health = dict.fromkeys(SERVERS, WELL)
+    waiting = replace(following_on(SECOND), return_at=NOW + 1)
+    assert settled(following_on(FIRST), {FIRST: 0, SECOND: 1}, health, NOW)
+    assert settled(following_on(FIRST), {FIRST: 0, SECOND: 0}, health, NOW)
+    assert settled(following_on(SECOND, failback=None), {FIRST: 0, SECOND: 1}, health, NOW)
+    assert settled(waiting, {FIRST: 0, SECOND: 1}, health, NOW)
+    assert not settled(waiting, {FIRST: 0, SECOND: 1}, health, NOW + 1)
+    assert not settled(waiting, {FIRST: 0, SECOND: 1}, {**health, FIRST: Health(since=NOW - 1)}, NOW)
+    assert not settled(following_on(SECOND), {FIRST: 0, SECOND: 1}, health, NOW)
+    assert not settled(following_on(SECOND), {FIRST: 0}, health, NOW)
 
 
 # --- going back -------------------------------------------------------------------------------------------------------
