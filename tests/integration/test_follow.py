@@ -375,6 +375,7 @@ def test_an_account_that_has_unregistered_is_not_registered_again(servers: list[
         second.fault = SILENT  # nor while it unregisters at a server that is dead
         app.tell(f"alice.setRegistration(False); failover.restore('udp:{FIRST}:5060')")
         began = time.monotonic()
+        assert told(app, "", 1, moved=0)["server"] is None
         second.wait_for("REGISTER", 4)
         time.sleep(2)
         assert not [each for each in of(first, "REGISTER") if each.at > began]
@@ -388,18 +389,31 @@ def test_accounts_come_and_go_and_ids_are_used_again(servers: list[Registrar]) -
         assert asked(app, "bob.getId()") == 0
         # Bob is not followed, and alice is not any more: neither has a server of its own.
         eventually(lambda: pinned(app, "bob") is None)
-        app.tell(f"failover.mark_down('udp:{FIRST}:5060')")
+        pin = f"failover.pin, bob, '{FIRST}:5060'"
+        eventually(lambda: asked(app, f"raised(failover.enable_affinity, bob) or raised({pin})") is None)
+        app.tell(f"failover.unpin(bob); failover.mark_down('udp:{FIRST}:5060')")
         time.sleep(0.7)
         assert not second.requests
         app.tell(f"failover.restore('udp:{FIRST}:5060')")
         app.tell("failover.follow(bob, spread=0.2)")
         assert told(app, "", moved=0, aor="bob@sip.test")["server"] == FIRST
+        # What was asked about alice says nothing of bob.
+        app.tell(
+            "late = pjfail.bridge.Registration(0, 'alice@sip.test', None, 0, pjfail.bridge.NOT_FOUND, None, False); "
+            "failover._worker.call(lambda: failover._worker.follower.heed(late, time.monotonic()))"
+        )
+        assert pinned(app, "bob") == FIRST
         # At once, too: followed while the last one of the id still was.
         app.tell("bob.shutdown(); carol = account('carol'); failover.follow(carol); carol.reregister()")
         assert told(app, "", moved=0, aor="carol@sip.test")["server"] == FIRST
         app.tell("carol.shutdown(); again = account('carol'); failover.follow(again); again.reregister()")
         told(app, "emit(kind='same', id=again.getId())", kind="same")
         assert pinned(app, "again") == FIRST
+        # Nor is anything left of one whose id was followed next.
+        app.tell("again.shutdown(); dora = account('dora'); failover.follow(dora)")
+        app.tell(f"carol = account('carol'); failover.mark_down('udp:{FIRST}:5060')")
+        told(app, "ask(carol, 'MESSAGE')", method="MESSAGE", server=f"{SECOND}:5060")
+        app.tell(f"failover.restore('udp:{FIRST}:5060')")
         # Many, while a server comes and goes.
         app.tell("many = []")
         for number in range(20):
