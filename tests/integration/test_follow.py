@@ -409,7 +409,11 @@ def test_accounts_come_and_go_and_ids_are_used_again(servers: list[Registrar]) -
         app.tell("carol.shutdown(); again = account('carol'); failover.follow(again); again.reregister()")
         told(app, "emit(kind='same', id=again.getId())", kind="same")
         assert pinned(app, "again") == FIRST
-        # Nor is anything left of one whose id was followed next.
+        # Nor is anything left of one whose id was followed next, and that had nothing to unregister.
+        servers[0].fault = Fault(code=403)
+        told(app, "ask(again, 'REGISTER')", method="REGISTER", code=403)
+        servers[0].fault = WELL
+        assert pinned(app, "again") == FIRST
         app.tell("again.shutdown(); dora = account('dora'); failover.follow(dora)")
         app.tell(f"carol = account('carol'); failover.mark_down('udp:{FIRST}:5060')")
         told(app, "ask(carol, 'MESSAGE')", method="MESSAGE", server=f"{SECOND}:5060")

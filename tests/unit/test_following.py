@@ -424,6 +424,7 @@ def test_a_late_answer_of_the_old_server_does_no_lasting_harm(
 def test_an_account_that_was_registered_before_registers_to_tell_where_it_is() -> None:
     there = replace(register(None, 0), registered=True)
     assert registered(following_on(None), there, NOW).register_at == NOW
+    assert registered(following_on(None), register(None, 0), NOW) == following_on(None)
     for known in (
         following_on(FIRST),
         replace(following_on(None), trying=FIRST),
