@@ -10,6 +10,7 @@ python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check --no-input
 done := $(VENV)/done
 sources := $(wildcard pjfail/_core/*.c pjfail/_core/*.h pjfail_build.py setup.py) pyproject.toml
+sources += $(if $(PJPROJECT_DIR),,third_party/pjproject/config_site.h)
 extension = $(wildcard pjfail/_native*.so)
 
 ifneq ($(words $(CURDIR)) $(words $(VENV)) $(words $(tree)),1 1 1)

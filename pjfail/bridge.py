@@ -145,17 +145,20 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What became of a followed account's REGISTER: answered with ``code``, or not sent (0) for ``status``.
+    """A followed account's REGISTER: answered with ``code``, just sent (0), or without a server, unsent for ``status``.
 
-    ``retry_after`` is in seconds. ``removed``: it took the binding away.
+    ``retry_after`` is in seconds. ``removed``: it takes the binding away. Neither server nor status: the account is
+    there, and ``registered`` or not.
     """
 
     account: int
+    aor: str
     server: Server | None
     code: int
     status: int
     retry_after: float | None
     removed: bool
+    registered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -740,6 +743,11 @@ def register(number: int, aor: str) -> None:
     lib.pf_account_job(lib.PF_REGISTER, number, _own_octets(aor), ffi.NULL)
 
 
+def ask_after(number: int, aor: str) -> None:
+    """Has :func:`registrations` tell whether account *number*'s AOR is still *aor*, and whether it is registered."""
+    lib.pf_account_job(lib.PF_ASK_AFTER, number, aor.encode(), ffi.NULL)
+
+
 def native_pin_soon(number: int, aor: str, server: Server | None) -> None:
     """As :func:`native_pin`, on pjsip's polling thread; what fails there is pjsip's log's."""
     job = lib.PF_NATIVE_UNPIN if server is None else lib.PF_NATIVE_PIN
@@ -747,7 +755,7 @@ def native_pin_soon(number: int, aor: str, server: Server | None) -> None:
 
 
 def registrations() -> Iterator[Registration]:
-    """Takes what became of the REGISTERs of followed accounts, oldest first."""
+    """Takes what is told of followed accounts and their REGISTERs, oldest first."""
     while True:
         c = lib.pf_next_registration()
         if c == ffi.NULL:
@@ -755,11 +763,13 @@ def registrations() -> Iterator[Registration]:
         try:
             registration = Registration(
                 account=int(c.account),
+                aor=_text(c.aor),
                 server=_server_or_none(c.server),
                 code=int(c.code),
                 status=int(c.status),
                 retry_after=_known(c.retry_after),
                 removed=bool(c.removed),
+                registered=bool(c.registered),
             )
         finally:
             lib.pf_free_registration(c)

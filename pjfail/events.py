@@ -54,7 +54,8 @@ class PlanChanged:
 class AccountMoved:
     """A followed account (a pjsua account id, and its user@host) has been sent to another server.
 
-    ``before`` is None for its first one; ``server`` is None while none is well, and its plan decides.
+    ``before`` is None for its first one; ``server`` is None while none is well, or once the account unregisters: then
+    its plan decides.
     """
 
     account: int

@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -275,8 +274,9 @@ class Failover:
         registers there, and moves once it is; None: it never moves back. The server is asked with an OPTIONS when it
         has said nothing for some seconds. ``events.AccountMoved`` tells of each move.
 
-        Call it before or after the account has registered. Retry-After of a REGISTER is honoured; a 4xx or 6xx moves
-        nothing. Raises as :meth:`pin` does, and ValueError for times that are none.
+        Call it before or after the account has registered; one that unregisters is left alone until it registers again.
+        Called again, it changes the times. Retry-After of a REGISTER is honoured; a 4xx or 6xx moves nothing.
+        Raises as :meth:`pin` does, and ValueError for times that are none.
         """
         if not 0 <= spread < math.inf or (failback is not None and not 0 <= failback < math.inf):
             raise ValueError(f"failback {failback!r} and spread {spread!r} are seconds; failback may be None")
@@ -292,8 +292,7 @@ class Failover:
                 "that it registered with, dead or alive: create it with sipConfig.serverAffinity disabled"
             )
         self._require_no_route(settings)
-        now = time.monotonic() if settings.registered else None  # where it is registered, only a REGISTER tells
-        following = Following(settings.id, settings.aor, next_hop, failback, spread, register_at=now)
+        following = Following(settings.id, settings.aor, next_hop, failback, spread)
         self._worker.call(lambda: self._worker.follow(following))
 
     def unfollow(self, account: object) -> None:

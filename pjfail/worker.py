@@ -43,6 +43,8 @@ PLAN_FLOOR = 1.0
 REFRESH_AT = 0.8
 # How often accounts that are followed or pinned are looked after (seconds).
 ACCOUNTS_EVERY = 0.25
+# How often a plan that only they need is asked for at the most (seconds).
+ASK_AGAIN = 5.0
 # Targets beyond this many are forgotten, the longest unasked first.
 MOST_TARGETS = 20_000
 # How often the worker may be brought down by an exception before pjfail gives up and detaches.
@@ -104,9 +106,11 @@ class Worker:
         self._asked: dict[Target, asyncio.Task[Plan]] = {}
         self.requests = Requests()
         self.pins = Pins()
-        self.follower = Follower(Surroundings(self._plan_of, self._health_now, self._news_of), self._random)
+        surroundings = Surroundings(self._plan_of, self._health_now, self._news_of, self._at)
+        self.follower = Follower(surroundings, self._random)
         self._prober = Prober(self.requests, self._probed, self._random)
         self._minding = False
+        self._ask_again: dict[Target, float] = {}
         self._policy_errors: set[str] = set()
         self._news: list[events.Event] = []
         self._endpoint_has: tuple[Sequence[Transport], Sequence[Family]] = (), ()
@@ -239,11 +243,13 @@ class Worker:
         questions = list(bridge.questions())
         for dns_answer in bridge.dns_answers():
             pjsip_dns.deliver(dns_answer)
-        self._judge(bridge.outcomes())
+        outcomes = bridge.outcomes()
+        with contextlib.suppress(NotAttached):  # before the outcome of the same answer can move the account
+            for registration in bridge.registrations():
+                self.follower.heed(registration, time.monotonic())
+        self._judge(outcomes)
         for answer in bridge.answers():
             self.requests.deliver(answer)
-        for registration in bridge.registrations():
-            self.follower.heed(registration, time.monotonic())
         self._note(bridge.failovers())
         for question in questions:
             self._answer(question)
@@ -493,21 +499,34 @@ class Worker:
         self._loop.call_later(ACCOUNTS_EVERY, self._mind)
 
     def _review_accounts(self) -> None:
-        self.pins.review(self._health_now())
-        self.follower.review(time.monotonic())
+        with contextlib.suppress(NotAttached):
+            self.pins.review(self._health_now())
+            self.follower.review(time.monotonic())
 
     def _plan_of(self, target: Target) -> Plan | None:
-        """The plan of *target*; looked up anew, for the next time, where there is none."""
-        known = self._targets.get(target)
-        if known is None:
+        """The plan of *target*; looked up anew, for the next time, where there is none or it is old.
+
+        Those who follow it do not use it, and so nobody else would ask.
+        """
+        known, now = self._targets.get(target), time.monotonic()
+        if (known is None or known.refresh_at < now) and now >= self._ask_again.get(target, now):
+            self._ask_again[target] = now + ASK_AGAIN
             self._ask(target)
         return None if known is None else known.plan
 
-    def _health_now(self) -> Mapping[Server, Health]:
-        return self._health.snapshot(time.monotonic())
-
     def _news_of(self, event: events.Event) -> None:
         self._news.append(event)
+
+    def _at(self, when: float, function: Callable[[], None]) -> None:
+        def run() -> None:
+            with contextlib.suppress(NotAttached):
+                function()
+
+        if self._loop is not None:
+            self._loop.call_at(when, run)
+
+    def _health_now(self) -> Mapping[Server, Health]:
+        return self._health.snapshot(time.monotonic())
 
     # --- the application's own word -----------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 #include "account.h"
 #include "core.h"
 #include "queue.h"
+#include "resolver.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -113,44 +114,94 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct asker *a
     return alone && asker->server.family;
 }
 
-int affinity_registers(pjsip_msg *request)
+/* Where a request goes, as its account has it. */
+static int next_hop_of(pjsip_tx_data *tdata, pf_target *target)
+{
+    pjsip_msg *request = tdata_msg(tdata);
+    pjsip_route_hdr *route = host.pjsip_msg_find_hdr(request, PJSIP_H_ROUTE, NULL);
+    pjsip_uri *uri = route ? route->name_addr.uri : request->line.req.uri;
+    pjsip_host_info where;
+
+    memset(target, 0, sizeof *target);
+    return uri && host.pjsip_get_dest_info(pjsip_uri_get_uri(uri), NULL, tdata_pool(tdata), &where) == PJ_SUCCESS &&
+           resolver_target_of(&where, target);
+}
+
+int affinity_registers(pjsip_tx_data *request)
 {
     char aor[PF_MAX_URI];
-    struct link *link;
+    struct pin *pin;
+    pf_target next_hop;
     int account = -1;
 
     if (!atomic_load_explicit(&self.count, memory_order_acquire) ||
-        request->line.req.method.id != PJSIP_REGISTER_METHOD || !aor_of(request, aor, sizeof aor))
+        tdata_msg(request)->line.req.method.id != PJSIP_REGISTER_METHOD ||
+        !aor_of(tdata_msg(request), aor, sizeof aor) || !next_hop_of(request, &next_hop))
         return -1;
     pthread_mutex_lock(&self.lock);
-    for (link = table_first(&self.pins, aor_hash(aor)); link; link = table_next(link)) {
-        const pf_pin *pin = &entry_of(link, struct pin, link)->is;
-        if (pin->followed && !strcmp(pin->aor, aor))
-            account = pin->account;
-    }
+    pin = find_pin(aor, &next_hop);
+    if (pin && pin->is.followed)
+        account = pin->is.account;
     pthread_mutex_unlock(&self.lock);
     return account;
 }
 
+int affinity_registered(pjsip_msg *response, int account)
+{
+    char aor[PF_MAX_URI];
+    struct link *link;
+    int found = -1;
+
+    if (!atomic_load_explicit(&self.count, memory_order_acquire) || !aor_of(response, aor, sizeof aor))
+        return -1;
+    pthread_mutex_lock(&self.lock);
+    for (link = table_first(&self.pins, aor_hash(aor)); link; link = table_next(link)) {
+        const pf_pin *pin = &entry_of(link, struct pin, link)->is;
+
+        if (pin->followed && (account < 0 || pin->account == account) && !strcmp(pin->aor, aor))
+            found = pin->account;
+    }
+    pthread_mutex_unlock(&self.lock);
+    return found;
+}
+
+void affinity_tell(int account, pjsip_msg *message, const pf_address *server, int code, int retry_after, int removed)
+{
+    pf_registration *registration = calloc(1, sizeof *registration);
+
+    if (!registration)
+        return;
+    registration->account = account;
+    aor_of(message, registration->aor, sizeof registration->aor);
+    registration->server = *server;
+    registration->code = code;
+    registration->retry_after = retry_after;
+    registration->removed = removed;
+    queue_put_note(NOTE_REGISTRATION, registration);
+}
+
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
 
-static int still_is(const struct job *job)
+static int still_is(const struct job *job, int *registered)
 {
     pf_account *account = malloc(sizeof *account);
     int is = account && account_read(host.pjsua_get_pjsip_endpt(), job->account, account) == PF_OK &&
              !strcmp(account->aor, job->aor);
 
+    *registered = is && account->registered;
     free(account);
     return is;
 }
 
-static void tell_unsent(const struct job *job, pj_status_t status)
+static void tell(const struct job *job, pj_status_t status, int registered)
 {
     pf_registration *registration = calloc(1, sizeof *registration);
 
     if (registration) {
         registration->account = job->account;
+        memcpy(registration->aor, job->aor, sizeof registration->aor);
         registration->status = status;
+        registration->registered = registered;
         registration->retry_after = -1;
         queue_put_note(NOTE_REGISTRATION, registration);
     }
@@ -159,13 +210,16 @@ static void tell_unsent(const struct job *job, pj_status_t status)
 static void run(const struct job *job)
 {
     pj_status_t status;
+    int registered;
 
-    if (!still_is(job)) {
-        tell_unsent(job, PJ_ENOTFOUND);
+    if (!still_is(job, &registered)) {
+        tell(job, PJ_ENOTFOUND, 0);
+    } else if (job->what == PF_ASK_AFTER) {
+        tell(job, PJ_SUCCESS, registered);
     } else if (job->what == PF_REGISTER) {
         status = host.pjsua_acc_set_registration(job->account, PJ_TRUE);
         if (status != PJ_SUCCESS)
-            tell_unsent(job, status);
+            tell(job, status, 0);
     } else {
         account_native_pin(job->account, &job->server);
     }

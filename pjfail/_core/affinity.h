@@ -18,8 +18,15 @@ void affinity_close(void);
  */
 int affinity_answer(const pf_target *target, pjsip_msg *request, struct asker *asker);
 
-/* The followed account that this REGISTER is of, else -1. Any SIP thread. */
-int affinity_registers(pjsip_msg *request);
+/*
+ * The followed account that a REGISTER is of, or its response; else -1. A request says where its next hop is, a response which
+ * account its request was of, -1 where that was not followed. Any SIP thread.
+ */
+int affinity_registers(pjsip_tx_data *request);
+int affinity_registered(pjsip_msg *response, int account);
+
+/* Tells the worker of a REGISTER that message is, or answers; code 0: it has just been sent. Any SIP thread. */
+void affinity_tell(int account, pjsip_msg *message, const pf_address *server, int code, int retry_after, int removed);
 
 /* pjsip's polling thread. */
 void affinity_run(void);

@@ -169,20 +169,6 @@ static int removes_binding(pjsip_msg *msg)
     return expires && !expires->ivalue;
 }
 
-static void tell_registration(int account, const pf_address *server, int removes, pjsip_msg *msg)
-{
-    pf_registration *registration = calloc(1, sizeof *registration);
-
-    if (registration) {
-        registration->account = account;
-        registration->server = *server;
-        registration->code = msg->line.status.code;
-        registration->retry_after = retry_after(msg);
-        registration->removed = removes;
-        queue_put_note(NOTE_REGISTRATION, registration);
-    }
-}
-
 pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
 {
     pjsip_msg *msg = tdata_msg(tdata);
@@ -193,7 +179,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     pf_address server;
     uint64_t hash;
     char silent_to[16] = "";
-    int account;
+    int account, sent = 0, removes = 0;
 
     if (method->id == PJSIP_ACK_METHOD || !address_of(&server, tdata_destination(tdata), transport_type(transport)) ||
         !plans_know(&server))
@@ -202,7 +188,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     if (!via || !via->branch_param.slen)
         return PJ_SUCCESS;
     hash = request_hash(&via->branch_param, &method->name);
-    account = affinity_registers(msg);
+    account = affinity_registers(tdata);
     pthread_mutex_lock(&self.lock);
     request = find_request(hash, &server);
     if (!request)
@@ -232,7 +218,9 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
             request->sends = 1;
             request->answered = request->noted = request->by_hand = request->left = 0;
             request->account = account;
-            request->removes = (unsigned char)(account >= 0 && removes_binding(msg));
+            request->removes = (unsigned char)(method->id == PJSIP_REGISTER_METHOD && removes_binding(msg));
+            sent = account >= 0;
+            removes = request->removes;
             copy_method(request->method, &method->name);
             make_newest(request);
             if (server.transport != PF_UDP)
@@ -242,6 +230,8 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     pthread_mutex_unlock(&self.lock);
     if (silent_to[0])
         note_silence(&server, silent_to);
+    if (sent)
+        affinity_tell(account, msg, &server, 0, -1, removes);
     return PJ_SUCCESS;
 }
 
@@ -332,8 +322,11 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
     pthread_mutex_unlock(&self.lock);
     if (!found)
         return PJ_FALSE;
-    if (account >= 0 && code >= 200)
-        tell_registration(account, &server, removes, msg);
+    if (code >= 200 && cseq->method.id == PJSIP_REGISTER_METHOD) {
+        account = affinity_registered(msg, account);    /* it may be followed only since, or be no more */
+        if (account >= 0)
+            affinity_tell(account, msg, &server, code, retry_after(msg), removes);
+    }
     copy_method(name, &cseq->method.name);
     if (code == PJSIP_SC_SERVICE_UNAVAILABLE) {
         pf_outcome outcome;

@@ -176,18 +176,20 @@ typedef struct pf_pin {
     int        followed;               /* its registrations are told to the worker */
 } pf_pin;
 
-/* What became of a followed account's REGISTER. */
+/* A followed account's REGISTER: that it was sent, what became of it, or that there was no sending it. */
 typedef struct pf_registration {
     struct pf_registration *next;
     int        account;
-    pf_address server;                 /* family 0: it was not sent */
-    int        code;                   /* 0: it was not sent, for status */
-    int        status;
+    char       aor[PF_MAX_URI];
+    pf_address server;                 /* family 0: it was not sent, or it is an answer to PF_ASK_AFTER */
+    int        code;                   /* 0: no answer so far */
+    int        status;                 /* why it was not sent; PJ_ENOTFOUND: there is no such account any more */
     int        retry_after;            /* seconds; -1: none */
-    int        removed;                /* it took the binding away */
+    int        removed;                /* it takes the binding away */
+    int        registered;             /* to PF_ASK_AFTER: it is, as pjsua has it */
 } pf_registration;
 
-enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN };
+enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER };
 
 /* How a request of pf_request() ended. */
 typedef struct pf_response {

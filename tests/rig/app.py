@@ -94,6 +94,11 @@ class App:
         return self._process.pid
 
     @property
+    def lines(self) -> list[Line]:
+        """What the program has printed so far."""
+        return list(self._lines)
+
+    @property
     def stderr(self) -> str:
         return "".join(self._stderr)
 

@@ -64,9 +64,22 @@ class Kamailio(Daemon):
         """The method of each request over TLS, with the name (SNI) that its connection began with."""
         return re.findall(r"TLS (\w+) for name (\S+)$", self.log(), re.MULTILINE)
 
+    def locations(self) -> set[str]:
+        """The users that have registered here, from the registrar's own table."""
+        return set(re.findall(r"AoR:\s+(\S+)", self._told("ul.dump")))
+
+    def received(self, method: str) -> int:
+        """How many requests of *method* ("bye") have come, retransmissions too."""
+        return int(self._told("stats.get_statistics", f"rcv_requests_{method}").rpartition("=")[2])
+
     def _listens(self) -> bool:
         # The control socket answers once every other socket is bound.
         return self._command("core.uptime").returncode == 0
+
+    def _told(self, *words: str) -> str:
+        answer = self._command(*words)
+        answer.check_returncode()
+        return answer.stdout.decode()
 
     def _command(self, *words: str) -> subprocess.CompletedProcess[bytes]:
         command = [find("kamcmd"), "-s", f"unix:{self.run}/ctl.sock", *words]

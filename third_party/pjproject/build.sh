@@ -1,12 +1,13 @@
 #!/bin/sh
 # build.sh TREE: configures and builds the pjproject tree TREE, where that has not been done: static libraries,
-# -fPIC, OpenSSL, IPv6, no sound, no video, no codec but G.711. A tree that has been built is left as it is.
+# -fPIC, OpenSSL, IPv6, no sound, no video, no codec but G.711. A tree that has been built is left as it is; only ours,
+# which fetch.sh put beside this file, is built again once our config_site.h is another.
 set -eu
 
 # Called from a Makefile: its variables and flags are not meant for pjproject's.
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
 
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(cd "$(dirname "$0")" && pwd -P)
 say() { printf 'pjproject: %s\n' "$*"; }
 die() { printf 'pjproject: %s\n' "$*" >&2; exit 1; }
 need() { command -v "$1" >/dev/null 2>&1 || die "\"$1\" is missing; install the Debian package \"$2\" and run again."; }
@@ -17,6 +18,10 @@ cd "$1"
 
 # The mark is left behind by a configure that did not come to its end.
 configured() { [ -e build.mak ] && [ ! -e pjfail-configuring ]; }
+
+# What ours was built with; it is left behind last, so that a build that was broken off is taken up again.
+built_with=pjfail-config_site.h
+outdated() { [ "$(pwd -P)" = "$here/src" ] && ! cmp -s "$here/config_site.h" $built_with; }
 
 built() {
     configured || return 1
@@ -36,10 +41,15 @@ quietly() {
     }
 }
 
-! built || exit 0
+outdated || ! built || exit 0
 need gcc gcc; need g++ g++; need make make
 [ -w . ] || die "the tree $(pwd) has not been built and cannot be written to; build it, or name another as PJPROJECT_DIR."
-[ -e pjlib/include/pj/config_site.h ] || cp "$here/config_site.h" pjlib/include/pj/config_site.h
+site=pjlib/include/pj/config_site.h
+[ -e $site ] || cp "$here/config_site.h" $site
+if outdated && ! cmp -s "$here/config_site.h" $site; then
+    say "our config_site.h has changed since $(pwd) was built"
+    cp "$here/config_site.h" $site
+fi
 # Debian's sources come without this non-free driver.
 [ -e pjmedia/src/pjmedia-audiodev/bdimad_dev.c ] || sed -i 's/ bdimad_dev\.o//' pjmedia/build/Makefile
 if ! configured; then
@@ -61,4 +71,5 @@ for part in pjlib pjlib-util pjnath third_party pjmedia pjsip; do
     quietly make -j"$jobs" -C "$part/build"
 done
 built || die "the build of $(pwd) ended without all of its libraries; see pjfail-build.log there."
+! outdated || cp "$here/config_site.h" $built_with
 say "built in $(pwd)"

@@ -1,0 +1,75 @@
+"""An ordinary pjsua2 program with many accounts, each followed, and calls between some of them.
+
+following_app.py ACCOUNTS FAILBACK FIRST SECOND: user0, user1, ... at many.test, FIRST preferred; each answer to a
+REGISTER is printed, with its time. Each line on its standard input is run.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+
+import pjsua2 as pj
+from rig.prelude import Endpoint, emit, heard
+
+import pjfail
+
+count, failback = int(sys.argv[1]), float(sys.argv[2])
+servers = [(f"{address}:5060", priority, 0) for priority, address in enumerate(sys.argv[3:])]
+
+
+class Call(pj.Call):  # type: ignore[misc]  # pjsua2 has no types
+    def onCallState(self, _prm: pj.OnCallStateParam) -> None:
+        info = self.getInfo()
+        emit(call=info.id, state=info.stateText, code=info.lastStatusCode)
+
+
+class Account(pj.Account):  # type: ignore[misc]
+    def onRegState(self, prm: pj.OnRegStateParam) -> None:
+        server = prm.rdata.srcAddress.partition(":")[0]
+        emit(user=self.getId(), code=prm.code, server=server, at=time.monotonic(), expires=prm.expiration)
+
+    def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
+        call = Call(self, prm.callId)
+        calls.append(call)
+        answer = pj.CallOpParam()
+        answer.statusCode = 200
+        call.answer(answer)
+
+
+def dial(caller: int, callee: int) -> Call:
+    call = Call(accounts[caller])
+    call.makeCall(f"sip:user{callee}@many.test", pj.CallOpParam(True))
+    calls.append(call)
+    return call
+
+
+def cpu(name: str) -> float:
+    """The processor time of the thread called *name* so far."""
+    import threading
+
+    thread = next(thread for thread in threading.enumerate() if thread.name == name)
+    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
+
+
+calls: list[Call] = []
+accounts: list[Account] = []
+with Endpoint(transports=("udp",), log_level=1, max_calls=32) as endpoint:
+    failover = pjfail.attach(lookup=pjfail.StaticLookup({"many.test": servers}))
+    try:
+        for number in range(count):
+            account = Account()
+            config = pj.AccountConfig()
+            config.idUri = f"sip:user{number}@many.test"
+            config.regConfig.registrarUri = "sip:many.test"
+            account.create(config)
+            accounts.append(account)
+            failover.follow(account, failback=failback)
+    except pj.Error as error:
+        emit(room=len(accounts), why=error.reason)
+    else:
+        emit(room=count)
+    names = dict(globals(), say=partial(emit, said=True))
+    while word := heard():
+        exec(word, names)

@@ -1,0 +1,77 @@
+"""third_party/pjproject/build.sh: which tree it builds again, shown on trees that hold nothing but makefiles."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).resolve().parents[2] / "third_party" / "pjproject"
+LIBRARIES = (
+    "pjlib/lib/libpj pjlib-util/lib/libpjlib-util pjnath/lib/libpjnath pjmedia/lib/libpjmedia pjsip/lib/libpjsip "
+    "pjsip/lib/libpjsip-simple pjsip/lib/libpjsip-ua pjsip/lib/libpjsua pjsip/lib/libpjsua2"
+)
+PARTS = "pjlib pjlib-util pjnath third_party pjmedia pjsip"
+SITE = "pjlib/include/pj/config_site.h"
+
+
+def write(path: Path, text: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def tree_at(path: Path) -> Path:
+    """A tree that looks as if it had been built, with an older config_site.h."""
+    for name in ("version.mak", "build.mak", "pjmedia/src/pjmedia-audiodev/bdimad_dev.c"):
+        write(path / name)
+    for library in LIBRARIES.split():
+        write(path / f"{library}-here.a")
+    for part in PARTS.split():
+        write(path / part / "build" / "Makefile", "all dep:\n\t@true\n")
+    write(path / SITE, "/* older */\n")
+    return path
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    here = tmp_path / "pjproject"
+    here.mkdir()
+    for name in ("build.sh", "config_site.h"):
+        shutil.copy(RECIPE / name, here)
+    return here
+
+
+def build(recipe: Path, tree: Path) -> tuple[int, str]:
+    done = subprocess.run([recipe / "build.sh", tree], check=False, capture_output=True, text=True)
+    return done.returncode, done.stdout
+
+
+def test_our_tree_is_built_again_after_our_configuration_has_changed(recipe: Path) -> None:
+    ours = tree_at(recipe / "src")
+    code, said = build(recipe, ours)
+    assert code == 0
+    assert "config_site.h has changed" in said
+    assert (ours / SITE).read_text() == (recipe / "config_site.h").read_text()
+    assert build(recipe, ours) == (0, "")
+
+
+def test_a_build_that_was_broken_off_is_taken_up_again(recipe: Path) -> None:
+    ours = tree_at(recipe / "src")
+    makefile = ours / "pjsip" / "build" / "Makefile"
+    makefile.write_text("all dep:\n\t@false\n")
+    assert build(recipe, ours)[0] != 0
+    makefile.write_text("all dep:\n\t@true\n")
+    code, said = build(recipe, ours)
+    assert code == 0
+    assert "built in" in said
+    assert build(recipe, ours) == (0, "")
+
+
+def test_a_users_own_tree_is_left_as_it_is(recipe: Path, tmp_path: Path) -> None:
+    own = tree_at(tmp_path / "own")
+    before = sorted(own.rglob("*"))
+    assert build(recipe, own) == (0, "")
+    assert (own / SITE).read_text() == "/* older */\n"
+    assert sorted(own.rglob("*")) == before
