@@ -51,8 +51,11 @@ static int leads_to(const pf_target *target, const pf_target *next_hop, int tran
            (target->secure || !next_hop->secure);
 }
 
-/* Two accounts of one AOR are told apart by their next hops, if at all: by that which is the target to the letter first. */
-static struct pin *find_pin(const char *aor, const pf_target *target, const struct asker *asker)
+/*
+ * Two accounts of one AOR are told apart by their next hops, if at all: by that which is the target to the letter first.
+ * transport: that of the request's own dialog, PF_ANY where there is none.
+ */
+static struct pin *find_pin(const char *aor, const pf_target *target, int transport)
 {
     struct pin *found = NULL;
     struct link *link;
@@ -62,7 +65,7 @@ static struct pin *find_pin(const char *aor, const pf_target *target, const stru
         const pf_target *own = &pin->is.next_hop;
 
         if (strcmp(pin->is.aor, aor) ||
-            !leads_to(target, own, asker->bound ? asker->server.transport : pin->is.server.transport))
+            !leads_to(target, own, transport == PF_ANY ? pin->is.server.transport : transport))
             continue;
         if (own->port == target->port && own->transport == target->transport && own->secure == target->secure)
             return pin;
@@ -101,7 +104,7 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct asker *a
     if (!atomic_load_explicit(&self.count, memory_order_acquire) || !request || !aor_of(request, aor, sizeof aor))
         return 0;
     pthread_mutex_lock(&self.lock);
-    pin = find_pin(aor, target, asker);
+    pin = find_pin(aor, target, asker->bound ? asker->server.transport : PF_ANY);
     if (pin && (!pin->is.idle || (asker->bound && asker->in_dialog))) {
         alone = asker->bound || !pin->is.followed;
         if (!asker->bound) {
@@ -139,7 +142,7 @@ int affinity_registers(pjsip_tx_data *request)
         !aor_of(tdata_msg(request), aor, sizeof aor) || !next_hop_of(request, &next_hop))
         return -1;
     pthread_mutex_lock(&self.lock);
-    pin = find_pin(aor, &next_hop);
+    pin = find_pin(aor, &next_hop, PF_ANY);
     if (pin && pin->is.followed)
         account = pin->is.account;
     pthread_mutex_unlock(&self.lock);
