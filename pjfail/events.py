@@ -8,8 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from .model import Health, Outcome, Plan, Server, Target
+
+if TYPE_CHECKING:
+    from .failover import Failover
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSuspected:
+    """A server did badly and is not down for it (yet); told once, until it answers or goes down."""
+
+    server: Server
+    health: Health
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +40,14 @@ class ServerUp:
 
     server: Server
     health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFailed:
+    """A probe of pjfail's own had no answer."""
+
+    server: Server
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,5 +89,13 @@ class LookupStale:
     reason: str
 
 
-Event = ServerDown | ServerUp | PlanChanged | AccountMoved | LookupFailed | LookupStale
+Event = ServerSuspected | ServerDown | ServerUp | ProbeFailed | PlanChanged | AccountMoved | LookupFailed | LookupStale
 Listener = Callable[[Event], object]
+
+
+@runtime_checkable
+class Attached(Protocol):
+    """A listener that wants to know what it listens to."""
+
+    def on_attach(self, failover: Failover) -> object:
+        """Called once it is attached, on the thread that attaches."""
