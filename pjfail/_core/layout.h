@@ -83,6 +83,9 @@ static inline int transport_is_outgoing(const pjsip_transport *transport)
 
 static inline int transaction_status(const pjsip_transaction *tsx) { return tsx->status_code; }
 
+/* The pj_status_t of a transaction that its transport ended; the event itself carries a message there, no status. */
+static inline pj_status_t transaction_error(const pjsip_transaction *tsx) { return tsx->transport_err; }
+
 /* Room for the host's own pjsua_acc_config, should it be larger than ours: account.c finds out. */
 typedef union account_config {
     pjsua_acc_config config;

@@ -52,7 +52,7 @@ static void on_end(void *token, pjsip_event *event)
             memcpy(response->message, rdata->msg_info.msg_buf, (size_t)length);
             address_of(&response->server, &rdata->pkt_info.src_addr, transport_type(rdata->tp_info.transport));
         } else if (event->body.tsx_state.type == PJSIP_EVENT_TRANSPORT_ERROR) {
-            response->status = event->body.tsx_state.src.status;
+            response->status = transaction_error(event->body.tsx_state.tsx);
         }
         if (!rdata && response->status == PJ_SUCCESS)
             response->status = PJ_ETIMEDOUT;

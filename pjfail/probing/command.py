@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(as_json(target, probed), indent=2))
     else:
-        print_table(str(target), COLUMNS, [_row(each) for each in probed])
+        _print_table(target, probed)
     return 0 if any(each.alive for each in probed) else 1
 
 
@@ -143,6 +143,12 @@ def _transports(text: str) -> tuple[Transport, ...]:
     if len(transports) != len(names) or len(set(transports)) != len(transports):
         raise ValueError(f"--transports {text}: choose among {', '.join(TRANSPORTS)}")
     return transports
+
+
+def _print_table(target: Target, probed: Sequence[Probed]) -> None:
+    """Of certificates only where there are any."""
+    shown = len(COLUMNS) - (not any(each.candidate.server.transport == "tls" for each in probed))
+    print_table(str(target), COLUMNS[:shown], [_row(each)[:shown] for each in probed])
 
 
 def _row(probed: Probed) -> tuple[str, ...]:
