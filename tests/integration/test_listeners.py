@@ -15,7 +15,7 @@ pytest.importorskip("prometheus_client", reason="make test installs it")
 FIRST, SECOND = "127.0.37.1", "127.0.37.2"
 SERVERS = f"{FIRST}:5060", f"{SECOND}:5060"
 
-# A method on standard input sends it; "servers", "events", "metrics" and "detach" tell and do what they say.
+# A method on standard input sends it; "servers", "events", "metrics", "mark_down" and "detach" do what they say.
 APP = f"""
     import logging, sys
     import prometheus_client
@@ -56,6 +56,8 @@ APP = f"""
                 emit(**metrics())
             elif word == "servers":
                 emit(servers=sorted(map(str, failover.servers())))
+            elif word.startswith("mark_down "):
+                failover.mark_down(word.removeprefix("mark_down "))
             elif word == "detach":
                 failover.detach()
             elif word.startswith("send "):
@@ -167,6 +169,9 @@ def test_a_slow_answer_lies_in_its_bucket(first: Registrar, second: Registrar) -
 def test_of_too_many_servers_the_worst_are_shown(first: Registrar, second: Registrar) -> None:
     with App(APP, "soon", "1") as app:
         assert told(app, "OPTIONS")["code"] == 200
+        app.tell(f"mark_down {OTHER}")
         counted = told(app, "metrics")
-        assert [name for name in counted if name.startswith("pjfail_server_up")] == [f"pjfail_server_up{{server={UP}}}"]
-        assert counted["pjfail_servers{state=up}"] == 2
+        shown = {name: value for name, value in counted.items() if name.startswith("pjfail_server_up{")}
+        assert shown == {f"pjfail_server_up{{server={OTHER}}}": 0}
+        assert (counted["pjfail_servers{state=up}"], counted["pjfail_servers{state=down}"]) == (1, 1)
+        assert counted["pjfail_convictions_total{reason=application}"] == 1
