@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import events
+from . import events, listeners
 from .errors import (
     AffinityDisabled,
     AffinityError,
@@ -37,8 +37,9 @@ from .errors import (
     UnsupportedVersion,
 )
 from .lookup import ChainLookup, DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
-from .model import Candidate, Health, Outcome, Place, Plan, Seen, Server, State, Target
+from .model import Candidate, CertificateProblem, Health, Outcome, Place, Plan, Seen, Server, State, Target
 from .policy import ExponentialBackoff, Policy, by_priority, on_first_failure
+from .steering import Steering
 
 if TYPE_CHECKING:
     from .failover import Failover, attach
@@ -51,6 +52,7 @@ __all__ = [
     "BadServer",
     "BadURI",
     "Candidate",
+    "CertificateProblem",
     "ChainLookup",
     "DnsLookup",
     "ExponentialBackoff",
@@ -78,6 +80,7 @@ __all__ = [
     "Server",
     "State",
     "StaticLookup",
+    "Steering",
     "SystemLookup",
     "Target",
     "TwoPjsips",
@@ -87,6 +90,7 @@ __all__ = [
     "attach",
     "by_priority",
     "events",
+    "listeners",
     "on_first_failure",
 ]
 

@@ -98,10 +98,17 @@ class Pins:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[int, _Held] = {}
+        self._ours: set[tuple[int, str]] = set()
+
+    def enable(self, account: Account) -> None:
+        """Has pjfail do for *account* what pjsip's own affinity does not: that is fixed when an account is created."""
+        if bridge.has_native_affinity() and not account.affinity:
+            with self._lock:
+                self._ours.add((account.id, account.aor))
 
     def pin(self, account: Account, server: Server) -> None:
         """Raises :class:`pjfail.AffinityDisabled` and others of its kind; the earlier pin is kept then."""
-        native = bridge.has_native_affinity()
+        native = bridge.has_native_affinity() and (account.id, account.aor) not in self._ours
         if native:
             _pin_natively(account, server)
         pin = Pin(account.id, account.aor, own_next_hop(account), server, idle=native)
@@ -173,8 +180,8 @@ def _pin_natively(account: Account, server: Server) -> None:
                 "pjsip puts above any server affinity; give it no transport of its own, or use route_via()"
             ) from error
         raise AffinityDisabled(
-            f"server affinity is not enabled on account {account.id}: call enable_affinity() first, or set "
-            "sipConfig.serverAffinity before the account is created"
+            f"pjsip's server affinity is not enabled on account {account.id}: set sipConfig.serverAffinity before the "
+            "account is created, or call enable_affinity() and have pjfail do it in pjsip's place"
         ) from error
 
 

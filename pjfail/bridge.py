@@ -11,14 +11,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import errors
+from . import errors, events
 from ._native import ffi, lib
-from .model import FAMILIES, TRANSPORTS, Candidate, Family, Outcome, Plan, Question, Seen, Server, Target, Transport
+from .model import (
+    FAMILIES,
+    TRANSPORTS,
+    Candidate,
+    CertificateProblem,
+    Family,
+    Outcome,
+    Plan,
+    Question,
+    Seen,
+    Server,
+    Target,
+    Transport,
+)
+from .steering import Steering
 
 MAX_SERVERS: int = lib.PF_MAX_ENTRIES
 MAX_HOST: int = lib.PF_MAX_HOST - 1
 
 _SEEN = (Seen.ANSWERED, Seen.SILENT, Seen.REFUSED, Seen.DISCONNECTED, Seen.UNAVAILABLE, Seen.CERTIFICATE)
+_WHY = (events.Why.SILENT, events.Why.SLOW, events.Why.CODE, events.Why.LOST, events.Why.RACE)
 _BATCH = 256
 _A, _AAAA = 1, 28  # RFC 1035, RFC 3596
 
@@ -55,6 +70,10 @@ class Counters:
     from_system: int
     failed: int
     dropped: int
+    steered: int
+    hedged: int
+    swallowed: int
+    raced: int
     plans: int
     servers: int
     waiting: int
@@ -229,6 +248,7 @@ def _outcome(c: Any) -> Outcome:
         retry_after=_known(c.retry_after),
         after_provisional=bool(c.after_provisional),
         detail=strerror(c.status) if c.status else "",
+        certificate=CertificateProblem(c.certificate),
         sequence=c.sequence,
     )
 
@@ -324,8 +344,24 @@ def _check(result: int) -> None:
 # --- attached ---------------------------------------------------------------------------------------------------------
 
 
-def attach(deadline: float) -> None:
+def _steer(steering: Steering) -> None:
+    c = ffi.new("pf_steering *")
+    c.on = steering.enabled
+    for index, (method, seconds) in enumerate(steering.silence.items()):
+        c.silence[index].method = method.encode("ascii")
+        c.silence[index].after = seconds
+    c.silences = len(steering.silence)
+    for index, code in enumerate(steering.codes):
+        c.codes[index] = code
+    c.code_count = len(steering.codes)
+    c.race_gap = -1.0 if steering.race_gap is None else steering.race_gap
+    c.budget = steering.budget
+    lib.pf_steer(c)
+
+
+def attach(deadline: float, steering: Steering) -> None:
     """Plugs the core into the endpoint. *deadline*: seconds a question may wait for :func:`publish`."""
+    _steer(steering)
     _check(lib.pf_attach(deadline))
 
 
@@ -413,6 +449,27 @@ def outcomes() -> list[Outcome]:
         seen.extend(_outcome(batch[index]) for index in range(count))
         if count < _BATCH:
             return seen
+
+
+def failovers() -> Iterator[events.FailedOver]:
+    """Takes what requests under way have gone on to another server, oldest first."""
+    while True:
+        c = lib.pf_next_failover()
+        if c == ffi.NULL:
+            return
+        try:
+            event = events.FailedOver(
+                method=_text(c.method),
+                call_id=_text(c.call_id),
+                left=_server(c.left),
+                taken=_server(c.taken),
+                why=_WHY[c.why],
+                after=c.after,
+                code=c.code,
+            )
+        finally:
+            lib.pf_free_failover(c)
+        yield event
 
 
 def _same_record(one: Candidate, other: Candidate) -> bool:
@@ -612,11 +669,6 @@ def set_proxies(number: int, proxies: Sequence[str]) -> None:
 def has_native_affinity() -> bool:
     """Whether this pjsip has server affinity of its own (after 2.17)."""
     return bool(lib.pf_has_native_affinity())
-
-
-def enable_affinity(number: int) -> None:
-    """Enables pjsip's own server affinity on account *number*. Raises :class:`pjfail.PjfailError`."""
-    _check(lib.pf_enable_affinity(number))
 
 
 def native_pin(number: int, server: Server | None) -> None:

@@ -6,6 +6,7 @@ call :meth:`pjfail.Failover.resolve`, which waits for it.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -51,6 +52,18 @@ class ProbeFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateRejected:
+    """A server showed a certificate that was not accepted: for each handshake once, and it stays up all the same.
+
+    ``reason`` says what is wrong in words, ``outcome.certificate`` for programs.
+    """
+
+    server: Server
+    reason: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
 class PlanChanged:
     """Requests for a target go elsewhere, or in another order, from now on."""
 
@@ -89,7 +102,45 @@ class LookupStale:
     reason: str
 
 
-Event = ServerSuspected | ServerDown | ServerUp | ProbeFailed | PlanChanged | AccountMoved | LookupFailed | LookupStale
+class Why(enum.Enum):
+    """Why a request went on to another server; the value says it of the server that it left."""
+
+    SILENT = "silent"
+    SLOW = "later than its round trips so far"
+    CODE = "answered that it will not"
+    LOST = "closed the connection"
+    RACE = "connected later than another"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedOver:
+    """A request under way went on from the server ``left`` to the server ``taken``, ``after`` so many seconds.
+
+    ``code`` is that of the response which the application did not see (``Why.CODE``), else 0. The server that was left
+    may still answer; the first answer wins.
+    """
+
+    method: str
+    call_id: str
+    left: Server
+    taken: Server
+    why: Why
+    after: float
+    code: int = 0
+
+
+Event = (
+    ServerSuspected
+    | ServerDown
+    | ServerUp
+    | ProbeFailed
+    | CertificateRejected
+    | PlanChanged
+    | AccountMoved
+    | LookupFailed
+    | LookupStale
+    | FailedOver
+)
 Listener = Callable[[Event], object]
 
 

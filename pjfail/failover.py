@@ -27,6 +27,7 @@ from .lookup import DnsLookup, Lookup
 from .model import Health, Plan, Server, State, Target, Transport
 from .policy import Order, Policy
 from .request import Headers, Response, timeout_error
+from .steering import Steering
 from .worker import Worker
 
 log = logging.getLogger("pjfail")
@@ -39,6 +40,7 @@ QUESTION_DEADLINE = 3.5
 def attach(
     lookup: Lookup | None = None,
     policy: Policy | Order | None = None,
+    steering: Steering | None = None,
     listeners: Sequence[Listener] = (),
     host: str | Path | ModuleType | None = None,
 ) -> Failover:
@@ -47,6 +49,7 @@ def attach(
     Call it once, after ``libInit()`` (after ``libStart()`` is fine), from a Python thread. From then on the servers
     of a SIP domain are found by *lookup* (default: :class:`pjfail.DnsLookup` with the system's name servers) and
     ordered by *policy* (a :class:`pjfail.Policy`, or a plain function ``(candidates, health) -> candidates``).
+    *steering* says when a request under way goes on to the next server (default: :class:`pjfail.Steering`, as it is).
     *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
     loaded object that carries pjsip, where that cannot be found out.
 
@@ -59,6 +62,8 @@ def attach(
         if not callable(policy) or isinstance(policy, type):
             raise TypeError(f"policy is {policy!r}; give a Policy or a function (candidates, health) -> candidates")
         policy = Policy(order=policy)
+    if steering is not None and not isinstance(steering, Steering):
+        raise TypeError(f"steering is {steering!r}; give a Steering, or Steering.off()")
     if callable(listeners):
         raise TypeError("listeners is one function; give a list of them")
     if lookup is not None and (not isinstance(lookup, Lookup) or isinstance(lookup, type)):
@@ -66,14 +71,19 @@ def attach(
     for listener in listeners:
         if not callable(listener):
             raise TypeError(f"{listener!r} is no listener; give functions that take an event")
-    return Failover(DnsLookup() if lookup is None else lookup, policy, tuple(listeners), host)
+    return Failover(DnsLookup() if lookup is None else lookup, policy, steering or Steering(), tuple(listeners), host)
 
 
 class Failover:
     """pjfail, attached. Made by :func:`attach`; all methods may be called from any thread but where they say not."""
 
     def __init__(
-        self, lookup: Lookup, policy: Policy, listeners: Sequence[Listener], host: str | Path | ModuleType | None
+        self,
+        lookup: Lookup,
+        policy: Policy,
+        steering: Steering,
+        listeners: Sequence[Listener],
+        host: str | Path | ModuleType | None,
     ) -> None:
         self.pjsip_version = hosts.bind(host)
         self._process = os.getpid()
@@ -81,7 +91,7 @@ class Failover:
         self._ended = False
         self._routes = Routes()
         self._worker = Worker(lookup, policy, listeners, self._end)
-        bridge.attach(QUESTION_DEADLINE)
+        bridge.attach(QUESTION_DEADLINE, steering)
         try:
             self._worker.start()
         except BaseException:
@@ -91,7 +101,10 @@ class Failover:
         log.info("pjfail is attached to pjsip %s", self.pjsip_version)
         for listener in listeners:
             if isinstance(listener, Attached):
-                listener.on_attach(self)
+                try:
+                    listener.on_attach(self)
+                except Exception:
+                    log.exception("a listener failed on being attached")
 
     def __enter__(self) -> Failover:
         return self
@@ -249,13 +262,12 @@ class Failover:
         return bridge.has_native_affinity()
 
     def enable_affinity(self, account: object) -> None:
-        """Enables pjsip's own server affinity on *account*, for :meth:`pin`; nothing to do where pjsip has none.
+        """Lets :meth:`pin` work on an account that was created without pjsip's own server affinity.
 
-        By ``pjsua_acc_modify()``. Raises as :meth:`pin` does.
+        pjsip (after 2.17) takes ``sipConfig.serverAffinity`` from the creation of an account and never again; so it is
+        pjfail then that keeps the account on its server, as it does on every pjsip before. Raises as :meth:`pin` does.
         """
-        settings = self._account(account)
-        if bridge.has_native_affinity() and not settings.affinity:
-            bridge.enable_affinity(settings.id)
+        self._worker.pins.enable(self._account(account))
 
     def follow(self, account: object, failback: float | None = 60.0, spread: float = 2.0) -> None:
         """Keeps *account* on a working server: on the one that it registered with, for all its requests.
@@ -277,6 +289,11 @@ class Failover:
             raise AffinityError(f"account {settings.id} ({settings.aor}) has no registrar: there is nothing to follow")
         if self._worker.pins.pinned(settings.id) is not None:
             raise AffinityError(f"account {settings.id} is pinned: unpin() it before it can follow its servers")
+        if settings.affinity:
+            raise AffinityError(
+                f"account {settings.id} was created with pjsip's own server affinity, which keeps it on the server "
+                "that it registered with, dead or alive: create it with sipConfig.serverAffinity disabled"
+            )
         self._require_no_route(settings)
         now = time.monotonic() if settings.registered else None  # where it is registered, only a REGISTER tells
         following = Following(settings.id, settings.aor, next_hop, failback, spread, register_at=now)

@@ -248,12 +248,31 @@ class Seen(enum.Enum):
     CERTIFICATE = "showed a certificate that was not accepted"
 
 
+class CertificateProblem(enum.Flag, boundary=enum.KEEP):
+    """What pjsip found wrong with a server's certificate; the values are those of its PJ_SSL_CERT_E* bits."""
+
+    NONE = 0
+    NO_ISSUER = 1 << 0
+    UNTRUSTED = 1 << 1
+    OUT_OF_DATE = 1 << 2
+    MALFORMED = 1 << 3
+    WRONG_PURPOSE = 1 << 4
+    WRONG_ISSUER = 1 << 5
+    NO_REVOCATION_LIST = 1 << 6
+    REVOKED = 1 << 7
+    CHAIN_TOO_LONG = 1 << 8
+    WEAK_SIGNATURE = 1 << 9
+    WRONG_NAME = 1 << 30
+    UNKNOWN = 1 << 31
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What was seen of one server at one moment.
 
     ``rtt`` is the smoothed round trip in seconds (retransmitted requests excluded), ``retry_after`` the seconds of a
-    503's Retry-After (None when it had none), ``sequence`` numbers a server's bad outcomes in the C core.
+    503's Retry-After (None when it had none), ``certificate`` what was wrong with one that was not accepted,
+    ``sequence`` numbers a server's bad outcomes in the C core.
     """
 
     server: Server
@@ -265,6 +284,7 @@ class Outcome:
     retry_after: float | None = None
     after_provisional: bool = False
     detail: str = ""
+    certificate: CertificateProblem = CertificateProblem.NONE
     sequence: int = 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from .model import Candidate, Health, Outcome, Seen, Server, State
+from .model import Candidate, CertificateProblem, Health, Outcome, Seen, Server, State
 
 Order = Callable[[Sequence[Candidate], Mapping[Server, Health]], Sequence[Candidate] | Sequence[Sequence[Candidate]]]
 """From the candidates and what is known of them (current at the call) to their order: a sequence of candidates, each
@@ -79,8 +79,12 @@ def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: 
         if on_hold or health.state in (State.UP, State.DRAINING):
             return answered
         return Health(State.UP, since=now, rtt=answered.rtt, last_answer=answered.last_answer)
-    if health.state is State.DRAINING or not policy.convict(health, outcome):
+    if health.state is State.DRAINING:
         return health
+    if not policy.convict(health, outcome):
+        # One that shows a certificate is there again, and what was held against it is over.
+        back = health.state is State.HALF_OPEN and outcome.seen is Seen.CERTIFICATE
+        return Health(since=now, rtt=health.rtt, last_answer=health.last_answer) if back else health
     asked = outcome.retry_after if outcome.seen is Seen.UNAVAILABLE else None
     down_already = health.state is State.DOWN and _holds(health, now)
     if down_already and (asked is None or health.until is None):
@@ -116,11 +120,33 @@ def _with_answer(health: Health, outcome: Outcome) -> Health:
     )
 
 
+_CERTIFICATE_WORDS = {
+    CertificateProblem.WRONG_NAME: "is for another name",
+    CertificateProblem.OUT_OF_DATE: "has expired or is not valid yet",
+    CertificateProblem.UNTRUSTED: "is of an authority that is not trusted",
+    CertificateProblem.NO_ISSUER: "is of an authority that is not known",
+    CertificateProblem.WRONG_ISSUER: "is not of the authority that it names",
+    CertificateProblem.REVOKED: "has been revoked",
+    CertificateProblem.NO_REVOCATION_LIST: "cannot be checked for revocation",
+    CertificateProblem.WRONG_PURPOSE: "is not for this purpose",
+    CertificateProblem.MALFORMED: "cannot be read",
+    CertificateProblem.CHAIN_TOO_LONG: "has too long a chain",
+    CertificateProblem.WEAK_SIGNATURE: "is weakly signed",
+}
+
+
+def _describe_certificate(problem: CertificateProblem) -> str:
+    found = [words for one, words in _CERTIFICATE_WORDS.items() if one in problem]
+    return f"showed a certificate that {' and '.join(found) or 'was not accepted'}"
+
+
 def describe(outcome: Outcome) -> str:
     """The outcome in words: ``silent to REGISTER``, ``answered 503 to OPTIONS, Retry-After 7 s``."""
+    if outcome.seen is Seen.CERTIFICATE:
+        return _describe_certificate(outcome.certificate)
     if outcome.seen is Seen.SILENT:
         return f"silent to {outcome.method}"
-    if outcome.seen is Seen.UNAVAILABLE:
+    if outcome.seen in (Seen.ANSWERED, Seen.UNAVAILABLE):
         asked = "" if outcome.retry_after is None else f", Retry-After {outcome.retry_after:g} s"
         return f"answered {outcome.code} to {outcome.method}{asked}"
     return f"{outcome.seen.value}{f' ({outcome.detail})' if outcome.detail else ''}"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from random import Random
 
-from .errors import NotAttached, PjfailError, RequestFailed, RequestTimeout
+from .errors import PjfailError, RequestFailed, RequestTimeout
 from .model import Outcome, Seen, Server
 from .request import Requests
 
@@ -24,23 +24,26 @@ WATCH_JITTER = 0.2
 
 
 async def probe(requests: Requests, server: Server, host: str) -> Outcome | None:
-    """Asks *server* with an OPTIONS for *host*. None when it answers, whatever it answers; else what was seen of it."""
+    """Asks *server* with an OPTIONS for *host*.
+
+    None when it answers, whatever it answers, or fails in a way that the C core has seen; else what was seen of it.
+    """
     parameter = "" if server.transport == "udp" else f";transport={server.transport}"
     where = f"[{host}]" if ":" in host else host
     try:
         future = requests.send("OPTIONS", f"sip:{where}{parameter}", server)
-        try:
-            await asyncio.wait_for(asyncio.wrap_future(future), TIMEOUT)
-        finally:
-            requests.forget(future)
-    except NotAttached:
-        return None
-    except (TimeoutError, RequestTimeout):
-        return Outcome(server, Seen.SILENT, time.monotonic(), method=METHOD)
     except RequestFailed as error:
         return Outcome(server, Seen.REFUSED, time.monotonic(), method=METHOD, detail=str(error))
     except PjfailError:
-        return None  # a host that makes no URI: nothing is known of the server
+        return None  # detached, or a host that makes no URI: nothing is known of the server
+    try:
+        await asyncio.wait_for(asyncio.wrap_future(future), TIMEOUT)
+    except (TimeoutError, RequestTimeout):
+        return Outcome(server, Seen.SILENT, time.monotonic(), method=METHOD)
+    except PjfailError:
+        return None
+    finally:
+        requests.forget(future)
     return None
 
 

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
@@ -242,6 +242,7 @@ class Worker:
             self.requests.deliver(answer)
         for registration in bridge.registrations():
             self.follower.heed(registration, time.monotonic())
+        self._note(bridge.failovers())
         for question in questions:
             self._answer(question)
         self._deliver()
@@ -392,7 +393,9 @@ class Worker:
             self._health.put(outcome.server, after)
             self._suspect(outcome, after)
             if outcome.seen is Seen.CERTIFICATE:
-                log.warning("%s %s", outcome.server, describe(outcome))
+                reason = describe(outcome)
+                log.warning("%s %s", outcome.server, reason)
+                self._news.append(events.CertificateRejected(outcome.server, reason, outcome))
             if after.state is State.DOWN and before.state is not State.DOWN:
                 changed.add(outcome.server)
                 self._went_down(outcome.server, after, outcome, now)
@@ -400,7 +403,7 @@ class Worker:
                 self._watch(outcome.server, after)
             elif after.state is State.UP and before.state is not State.UP:
                 changed.add(outcome.server)
-                log.info("%s is up again: it answered %d to %s", outcome.server, outcome.code, outcome.method)
+                log.info("%s is up again: it %s", outcome.server, describe(outcome))
                 self._news.append(events.ServerUp(outcome.server, after))
         self._health_changed(changed)
         for outcome in outcomes:
@@ -414,6 +417,15 @@ class Worker:
         elif outcome.seen is not Seen.CERTIFICATE and not outcome.after_provisional and server not in self._suspected:
             self._suspected.add(server)
             self._news.append(events.ServerSuspected(server, health, outcome))
+
+    def _note(self, failovers: Iterable[events.FailedOver]) -> None:
+        for event in failovers:
+            code = f" {event.code}" if event.code else ""
+            log.info(
+                "%s went on from %s to %s after %.3f s: %s%s",
+                event.method, event.left, event.taken, event.after, event.why.value, code,
+            )  # fmt: skip
+            self._news.append(event)
 
     def _judged(self, before: Health, outcome: Outcome, now: float) -> Health:
         try:

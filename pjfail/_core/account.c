@@ -168,9 +168,8 @@ int pf_read_account(int id, pf_account *account)
 
 struct change {
     int id;
-    const char *const *proxies;         /* NULL: as they are */
+    const char *const *proxies;
     int count;
-    int enable_affinity;
 };
 
 static int modify(pjsip_endpoint *endpt, void *argument)
@@ -190,10 +189,7 @@ static int modify(pjsip_endpoint *endpt, void *argument)
             config.config.proxy[i].ptr = (char *)change->proxies[i];
             config.config.proxy[i].slen = (pj_ssize_t)strlen(change->proxies[i]);
         }
-        if (change->proxies)
-            config.config.proxy_cnt = (unsigned)change->count;
-        if (change->enable_affinity)
-            config_enable_affinity(&config);
+        config.config.proxy_cnt = (unsigned)change->count;
         status = host.pjsua_acc_modify(change->id, &config.config);
         if (status != PJ_SUCCESS)
             result = host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_modify()");
@@ -208,13 +204,6 @@ int pf_set_proxies(int id, const char *const *proxies, int count)
 
     if (count > PF_MAX_PROXIES || count > (int)PJ_ARRAY_SIZE(((pjsua_acc_config *)0)->proxy))
         return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "the account's proxies (PJSUA_ACC_MAX_PROXIES)");
-    return core_with_endpoint(&modify, &change);
-}
-
-int pf_enable_affinity(int id)
-{
-    struct change change = { .id = id, .enable_affinity = 1 };
-
     return core_with_endpoint(&modify, &change);
 }
 

@@ -73,24 +73,26 @@ static int aor_of(pjsip_msg *request, char *aor, size_t size)
 
 /* --- SIP threads ------------------------------------------------------------------------------------------------- */
 
-int affinity_answer(const pf_target *target, pjsip_msg *request, const struct asker *asker, pf_address *server)
+int affinity_answer(const pf_target *target, pjsip_msg *request, struct asker *asker)
 {
     char aor[PF_MAX_URI];
     struct pin *pin;
-    int found = 0;
+    int alone = 0;
 
     if (!atomic_load_explicit(&self.count, memory_order_acquire) || !request || !aor_of(request, aor, sizeof aor))
         return 0;
     pthread_mutex_lock(&self.lock);
     pin = find_pin(aor, target);
     if (pin && !pin->is.idle) {
-        *server = asker->bound ? asker->server
-                : pin->is.registrar.family && request->line.req.method.id == PJSIP_REGISTER_METHOD ? pin->is.registrar
-                : pin->is.server;
-        found = server->family != 0;
+        alone = asker->bound || !pin->is.followed;
+        if (!asker->bound) {
+            asker->server = pin->is.registrar.family && request->line.req.method.id == PJSIP_REGISTER_METHOD
+                                ? pin->is.registrar : pin->is.server;
+            asker->follows = pin->is.followed;
+        }
     }
     pthread_mutex_unlock(&self.lock);
-    return found;
+    return alone;
 }
 
 int affinity_registers(pjsip_msg *request)

@@ -13,10 +13,10 @@ void affinity_open(void (*wake)(void));
 void affinity_close(void);
 
 /*
- * Whether the request goes to one server alone, and to which: that of its account's pin, or of its own dialog, where its next
- * hop is the account's. Any SIP thread.
+ * Where the next hop is the account's own: whether the request goes to one server alone, that of its account's pin or of its own
+ * dialog, which then is asker's. A followed account's server is only to be the first: asker is told. Any SIP thread.
  */
-int affinity_answer(const pf_target *target, pjsip_msg *request, const struct asker *asker, pf_address *server);
+int affinity_answer(const pf_target *target, pjsip_msg *request, struct asker *asker);
 
 /* The followed account that this REGISTER is of, else -1. Any SIP thread. */
 int affinity_registers(pjsip_msg *request);

@@ -12,9 +12,12 @@
 #include "observer.h"
 #include "pjfail.h"
 #include "queue.h"
+#include "race.h"
 #include "resolver.h"
+#include "steering.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -60,6 +63,7 @@ static struct {
     pthread_mutex_t tick_lock;      /* guards ticking, never taken with another but observer's, questions' and wake_lock inside */
     pthread_cond_t tick_end;
     int ticking;
+    double due;                     /* when somebody wants to be woken sooner; guarded by tick_lock */
     _Atomic pjsip_tp_state_callback chained;    /* SIP threads read it */
     pthread_mutex_t module_lock;    /* guards what follows; nothing is taken inside */
     int module_busy;                /* being registered or unregistered by a thread of its own */
@@ -113,6 +117,8 @@ static void on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_s
     now = host_now();
     questions_tick(now);
     observer_tick(now);
+    steering_tick(now);
+    race_tick(now);
 }
 
 /* A key that was let go is free again only half a second later, and an ioqueue has few: leave it some, and wait for one. */
@@ -179,21 +185,38 @@ static void close_wake(pjsip_endpoint *endpt)
  */
 static void *tick(void *unused)
 {
-    struct timespec next;
+    double regular = host_now() + TICK_MS * 1e-3;
 
     (void)unused;
     pthread_mutex_lock(&self.tick_lock);
     while (self.ticking) {
-        clock_gettime(CLOCK_MONOTONIC, &next);
-        next.tv_nsec += TICK_MS * 1000000L;
-        next.tv_sec += next.tv_nsec / 1000000000L;
-        next.tv_nsec %= 1000000000L;
+        double now, until = fmin(regular, self.due);
+        struct timespec next = { (time_t)until, (long)((until - (double)(time_t)until) * 1e9) };
+
         pthread_cond_timedwait(&self.tick_end, &self.tick_lock, &next);
-        if (self.ticking && (questions_waiting() || observer_outstanding()))
+        now = host_now();
+        if (!self.ticking || (now < regular && now < self.due))
+            continue;
+        if (now >= self.due || questions_waiting() || observer_is_watching())
             wake();
+        if (now >= self.due)
+            self.due = INFINITY;
+        if (now >= regular)
+            regular = now + TICK_MS * 1e-3;
     }
     pthread_mutex_unlock(&self.tick_lock);
     return NULL;
+}
+
+/* Any thread that holds no lock of ours: has the polling thread tick at that time, too. */
+static void wake_at(double when)
+{
+    pthread_mutex_lock(&self.tick_lock);
+    if (self.ticking && when < self.due) {
+        self.due = when;
+        pthread_cond_signal(&self.tick_end);
+    }
+    pthread_mutex_unlock(&self.tick_lock);
 }
 
 static int start_ticking(void)
@@ -206,6 +229,7 @@ static int start_ticking(void)
     pthread_cond_init(&self.tick_end, &attributes);
     pthread_condattr_destroy(&attributes);
     self.ticking = 1;
+    self.due = INFINITY;
     failed = pthread_create(&self.ticker, NULL, &tick, NULL);
     if (failed) {
         self.ticking = 0;
@@ -230,12 +254,16 @@ static void detach(int endpoint_ends);
 
 static pj_status_t on_tx_request(pjsip_tx_data *tdata)
 {
-    return core_attached() && !core_is_foreign() ? observer_on_tx_request(tdata) : PJ_SUCCESS;
+    if (core_attached() && !core_is_foreign()) {
+        observer_on_tx_request(tdata);
+        steering_on_tx_request(tdata);
+    }
+    return PJ_SUCCESS;
 }
 
 static pj_bool_t on_rx_response(pjsip_rx_data *rdata)
 {
-    return core_attached() && !core_is_foreign() ? observer_on_rx_response(rdata) : PJ_FALSE;
+    return core_attached() && !core_is_foreign() && (observer_on_rx_response(rdata) || steering_on_rx_response(rdata));
 }
 
 /* Set in the thread that unregisters our module. */
@@ -433,8 +461,11 @@ static void on_transport_state(pjsip_transport *transport, pjsip_transport_state
         if (event->transport == transport && event->state == state)
             return;
     inside = &here;
-    if (core_attached() && !core_is_foreign())
+    if (core_attached() && !core_is_foreign()) {
         observer_on_transport_state(transport, state, info);
+        steering_on_transport_state(transport, state);
+        race_on_transport_state(transport, state);
+    }
     if (chained && host.pjsip_tpmgr_get_state_cb(transport->tpmgr) != chained)
         chained(transport, state, info);
     inside = here.around;
@@ -487,6 +518,8 @@ static int plug_in(pjsip_endpoint *endpt, double deadline)
     plans_clear();              /* of what a late publish of the last attachment may have left */
     questions_open(deadline, &wake);
     affinity_open(&wake);
+    steering_open(endpt, &wake_at);
+    race_open(endpt, deadline, &wake_at);
     self.endpt = endpt;
     atomic_store(&self.attached, 1);
     chain_state_callback(endpt);
@@ -517,6 +550,16 @@ int pf_attach(double deadline)
     return result;
 }
 
+static struct waiter *join(struct waiter *one, struct waiter *other)
+{
+    struct waiter **end = &one;
+
+    while (*end)
+        end = &(*end)->next;
+    *end = other;
+    return one;
+}
+
 /* Under self.lock. */
 static void detach(int endpoint_ends)
 {
@@ -528,8 +571,9 @@ static void detach(int endpoint_ends)
     resolver_remove(endpt);
     unchain_state_callback(endpt);
     stop_ticking();
-    waiter = questions_close();
+    waiter = join(questions_close(), race_close());
     close_wake(endpt);
+    steering_close();
     if (!endpoint_ends)
         let_go_of_module(endpt, waiter);
     for (; endpoint_ends && waiter; waiter = next) {
@@ -591,6 +635,8 @@ void pf_read_counters(pf_counters *counters)
         return;
     questions_count(counters);
     plans_count(&counters->plans, &counters->servers);
+    steering_count(counters);
+    counters->waiting += race_waiting();
     counters->dropped = queue_dropped();
     counters->outstanding = observer_outstanding();
 }

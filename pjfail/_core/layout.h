@@ -1,7 +1,7 @@
 /*
  * layout.h: the one place that reaches into structures whose layout differs between pjproject versions:
- * pjsip_server_addresses, pjsip_tx_data, pjsip_transport, pjsua_acc_config. host.c checks at attach that they lie in the
- * live host as they were compiled here; account.c does, for the last one, when it is needed.
+ * pjsip_server_addresses, pjsip_tx_data, pjsip_transport, pjsip_transaction, pjsua_acc_config. host.c checks at attach that
+ * they lie in the live host as they were compiled here; account.c does, for the last one, when it is needed.
  */
 #ifndef PJFAIL_LAYOUT_H
 #define PJFAIL_LAYOUT_H
@@ -65,6 +65,27 @@ static inline const pj_str_t *tdata_dest_name(const pjsip_tx_data *tdata) { retu
 
 static inline const pjsip_tpselector *tdata_selector(const pjsip_tx_data *tdata) { return &tdata->tp_sel; }
 
+static inline const pjsip_server_addresses *tdata_addresses(const pjsip_tx_data *tdata) { return &tdata->dest_info.addr; }
+
+static inline unsigned tdata_current(const pjsip_tx_data *tdata) { return tdata->dest_info.cur_addr; }
+
+/* What is made of this message's addresses later (CANCEL, a challenge's answer) goes to that one. */
+static inline void tdata_set_current(pjsip_tx_data *tdata, unsigned index) { tdata->dest_info.cur_addr = index; }
+
+static inline const char *tdata_bytes(const pjsip_tx_data *tdata, size_t *size)
+{
+    *size = (size_t)(tdata->buf.cur - tdata->buf.start);
+    return tdata->buf.start;
+}
+
+/* A message that only names whom a connection is for. */
+typedef union stand_in {
+    pjsip_tx_data tdata;
+    char room[sizeof(pjsip_tx_data) + sizeof(answer)];
+} stand_in;
+
+static inline void stand_in_set_name(stand_in *stand_in, const pj_str_t *name) { stand_in->tdata.dest_info.name = *name; }
+
 /* Where the message is being sent right now: valid in on_tx_request(). */
 static inline pjsip_transport *tdata_transport(const pjsip_tx_data *tdata) { return tdata->tp_info.transport; }
 
@@ -81,7 +102,50 @@ static inline int transport_is_outgoing(const pjsip_transport *transport)
     return transport->dir == PJSIP_TP_DIR_OUTGOING;
 }
 
-static inline int transaction_status(const pjsip_transaction *tsx) { return tsx->status_code; }
+/* --- transactions, under their lock ------------------------------------------------------------------------------ */
+
+static inline pj_grp_lock_t *tsx_lock(const pjsip_transaction *tsx) { return tsx->grp_lock; }
+
+/* Its request is on its way: with a provisional answer at the most. */
+static inline int tsx_is_open(const pjsip_transaction *tsx)
+{
+    return (tsx->state == PJSIP_TSX_STATE_CALLING || tsx->state == PJSIP_TSX_STATE_PROCEEDING) && tsx->last_tx;
+}
+
+static inline int tsx_is_unanswered(const pjsip_transaction *tsx)
+{
+    return tsx->state <= PJSIP_TSX_STATE_CALLING && tsx->last_tx;
+}
+
+static inline pjsip_tx_data *tsx_last_sent(const pjsip_transaction *tsx) { return tsx->last_tx; }
+
+static inline pjsip_transport *tsx_transport(const pjsip_transaction *tsx) { return tsx->transport; }
+
+/* From now on the end of its transport does not end it: who calls this sees to that. */
+static inline void tsx_unlisten(pjsip_transaction *tsx)
+{
+    if (tsx->transport && tsx->tp_st_key)
+        host.pjsip_transport_remove_state_listener(tsx->transport, tsx->tp_st_key, tsx);
+    tsx->tp_st_key = NULL;
+}
+
+/* What it sends from now on, retransmissions and ACK, goes there. */
+static inline void tsx_move(pjsip_transaction *tsx, pjsip_transport *transport, const pj_sockaddr *address, int length)
+{
+    if (tsx->transport != transport) {
+        pjsip_transport *old = tsx->transport;
+
+        tsx_unlisten(tsx);
+        host.pjsip_transport_add_ref(transport);
+        tsx->transport = transport;
+        if (old)
+            host.pjsip_transport_dec_ref(old);
+    }
+    tsx->addr = *address;
+    tsx->addr_len = length;
+}
+
+/* --- accounts --------------------------------------------------------------------------------------------------- */
 
 /* The pj_status_t of a transaction that its transport ended; the event itself carries a message there, no status. */
 static inline pj_status_t transaction_error(const pjsip_transaction *tsx) { return tsx->transport_err; }
@@ -103,11 +167,6 @@ static inline int config_affinity(const account_config *config)
     }
 }
 
-static inline void config_enable_affinity(account_config *config)
-{
-    config->config.server_affinity = PJSUA_SERVER_AFFINITY_ENABLED;
-}
-
 #else
 
 static inline int config_affinity(const account_config *config)
@@ -115,8 +174,6 @@ static inline int config_affinity(const account_config *config)
     (void)config;
     return 0;
 }
-
-static inline void config_enable_affinity(account_config *config) { (void)config; }
 
 #endif
 

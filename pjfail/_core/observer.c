@@ -1,6 +1,7 @@
 #include "observer.h"
 
 #include "affinity.h"
+#include "byhand.h"
 #include "dialogs.h"
 #include "plans.h"
 #include "queue.h"
@@ -12,6 +13,12 @@
 /* A server that left two retransmissions (T1, 2*T1: 1.5 s) unanswered is silent; so is one on a connection after this. */
 enum { SILENT_SENDS = 3 };
 #define SILENT_SECONDS 5.0
+
+/* A server whose request was answered by another is silent when it has left two sends over UDP unanswered for so long. */
+#define LEFT_SECONDS 1.5
+
+/* A connect that takes longer has failed, as far as anybody waits for it. */
+#define CONNECT_SECONDS 5.0
 
 /* How long a request is kept waiting for an answer (timer F), and one with a provisional for its final (an INVITE's). */
 #define PATIENCE 33.0
@@ -32,6 +39,8 @@ struct request {
     unsigned char noted;        /* as silent or lost */
     unsigned char removes;      /* a binding (RFC 3261 section 10.2.2) */
     int account;                /* the followed one whose REGISTER it is, else -1 */
+    unsigned char by_hand;      /* a copy of one that pjsip sent elsewhere */
+    unsigned char left;         /* another server has answered it */
     char method[16];
 };
 
@@ -39,7 +48,10 @@ struct request {
 struct connection {
     struct link link;           /* by the transport's address */
     const pjsip_transport *transport;
+    pf_address server;          /* family 0: one that is no connection of ours */
+    double since;
     int connected;
+    pjsip_transport *late;      /* referenced: somebody went elsewhere meanwhile */
     int ended;                  /* and noted */
 };
 
@@ -60,11 +72,17 @@ static uint64_t request_hash(const pj_str_t *branch, const pj_str_t *method)
     return hash_bytes(hash_bytes(HASH_SEED, branch->ptr, (size_t)branch->slen), method->ptr, (size_t)method->slen);
 }
 
-static struct request *find_request(uint64_t hash)
+/* That server's; without one, the one that pjsip itself has sent. */
+static struct request *find_request(uint64_t hash, const pf_address *server)
 {
-    struct link *link = table_first(&self.requests, hash);
+    struct link *link;
 
-    return link ? entry_of(link, struct request, link) : NULL;
+    for (link = table_first(&self.requests, hash); link; link = table_next(link)) {
+        struct request *request = entry_of(link, struct request, link);
+        if (server ? !memcmp(&request->server, server, sizeof *server) : !request->by_hand)
+            return request;
+    }
+    return NULL;
 }
 
 static void unlink_age(struct request *request)
@@ -111,7 +129,11 @@ static struct connection *hold_connection(const pjsip_transport *transport, int 
     connection = make ? calloc(1, sizeof *connection) : NULL;
     if (connection) {
         connection->transport = transport;
+        connection->since = host_now();
         connection->link.hash = hash;
+        if (!transport_is_outgoing(transport) ||
+            !address_of(&connection->server, transport_peer(transport), transport_type(transport)))
+            memset(&connection->server, 0, sizeof connection->server);
         if (!table_put(&self.connections, &connection->link)) {
             free(connection);
             connection = NULL;
@@ -182,7 +204,9 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     hash = request_hash(&via->branch_param, &method->name);
     account = affinity_registers(msg);
     pthread_mutex_lock(&self.lock);
-    request = find_request(hash);
+    request = find_request(hash, &server);
+    if (!request)
+        request = find_request(hash, NULL);
     if (request && !memcmp(&request->server, &server, sizeof server) && request->transport == transport) {
         if (++request->sends == SILENT_SENDS && !request->answered && !request->noted) {
             request->noted = 1;
@@ -206,7 +230,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
             request->transport = transport;
             request->sent_at = host_now();
             request->sends = 1;
-            request->answered = request->noted = 0;
+            request->answered = request->noted = request->by_hand = request->left = 0;
             request->account = account;
             request->removes = (unsigned char)(account >= 0 && removes_binding(msg));
             copy_method(request->method, &method->name);
@@ -221,21 +245,69 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     return PJ_SUCCESS;
 }
 
+void observer_note_sent(uint64_t hash, const char *method, const pf_address *server, const pjsip_transport *transport)
+{
+    struct request *request, *first;
+    int silent = 0;
+
+    pthread_mutex_lock(&self.lock);
+    first = find_request(hash, NULL);
+    request = find_request(hash, server);
+    if (request) {
+        silent = ++request->sends == SILENT_SENDS && !request->answered && !request->noted;
+        request->noted |= (unsigned char)silent;
+    } else if (self.requests.count < MOST_OUTSTANDING && (request = calloc(1, sizeof *request)) != NULL) {
+        request->link.hash = hash;
+        if (table_put(&self.requests, &request->link)) {
+            request->server = *server;
+            request->transport = transport;
+            request->sent_at = host_now();
+            request->sends = 1;
+            request->by_hand = 1;
+            request->account = first ? first->account : -1;
+            request->removes = (unsigned char)(first && first->removes);
+            strcpy(request->method, method);
+            make_newest(request);
+            if (server->transport != PF_UDP)
+                hold_connection(transport, 1);
+        } else {
+            free(request);
+        }
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (silent)
+        note_silence(server, method);
+}
+
+/* Under self.lock. Another server has answered the request. */
+static void leave_others(uint64_t hash)
+{
+    struct link *link;
+
+    for (link = table_first(&self.requests, hash); link; link = table_next(link))
+        entry_of(link, struct request, link)->left = 1;
+}
+
 pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
 {
     pjsip_msg *msg = rdata->msg_info.msg;
     pjsip_via_hdr *via = rdata->msg_info.via;
     pjsip_cseq_hdr *cseq = rdata->msg_info.cseq;
     int code = msg->line.status.code, found = 0, after_provisional = 0, account = -1, removes = 0;
-    struct request *request;
+    struct request *request = NULL;
     pf_address server;
     double rtt = -1;
     char name[16];
+    uint64_t hash;
 
     if (!via || !cseq || !via->branch_param.slen)
         return PJ_FALSE;
+    hash = request_hash(&via->branch_param, &cseq->method.name);
     pthread_mutex_lock(&self.lock);
-    request = find_request(request_hash(&via->branch_param, &cseq->method.name));
+    if (address_of(&server, (const pj_sockaddr *)&rdata->pkt_info.src_addr, transport_type(rdata->tp_info.transport)))
+        request = find_request(hash, &server);
+    if (!request)
+        request = find_request(hash, NULL);
     if (request) {
         struct connection *connection;
 
@@ -254,6 +326,8 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
             request->answered = 1;
         else
             forget_request(request);
+        if (code >= 200)
+            leave_others(hash);
     }
     pthread_mutex_unlock(&self.lock);
     if (!found)
@@ -296,12 +370,18 @@ static int lose_requests(const pjsip_transport *transport, char *method)
     return lost;
 }
 
-static int certificate_problem(const pjsip_transport_state_info *info, int is_tls)
+/* What pjsip found wrong with the server's certificate: PJ_SSL_CERT_E* bits, 0 for nothing. */
+static unsigned certificate_problem(const pjsip_transport_state_info *info)
 {
-    const pjsip_tls_state_info *tls = is_tls && info ? info->ext_info : NULL;
+    const pjsip_tls_state_info *tls;
 
-    return (info && info->status == PJSIP_TLS_ECERTVERIF) ||
-           (tls && tls->ssl_sock_info && tls->ssl_sock_info->verify_status != PJ_SSL_CERT_ESUCCESS);
+    /* Where the endpoint does not verify, there may be problems too, but they are not why the connection ended. */
+    if (!info || info->status != PJSIP_TLS_ECERTVERIF)
+        return 0;
+    tls = info->ext_info;
+    if (tls && tls->ssl_sock_info && tls->ssl_sock_info->verify_status)
+        return tls->ssl_sock_info->verify_status;
+    return PJ_SSL_CERT_EUNKNOWN;
 }
 
 void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_state state,
@@ -311,7 +391,7 @@ void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
     struct connection *connection;
     pf_outcome outcome;
     pf_address server;
-    int note = 0;
+    int note = 0, cleared = 0;
 
     if ((plain != PJSIP_TRANSPORT_TCP && plain != PJSIP_TRANSPORT_TLS) || !transport_is_outgoing(transport) ||
         !address_of(&server, transport_peer(transport), type))
@@ -326,6 +406,7 @@ void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
         note = state == PJSIP_TP_STATE_DESTROY && answering;
     } else if (state == PJSIP_TP_STATE_CONNECTED) {
         connection->connected = 1;
+        cleared = connection->late && !connection->ended;
     } else if (state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY) {
         if (!connection->ended) {
             connection->ended = 1;
@@ -333,7 +414,8 @@ void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
                 outcome.seen = PF_DISCONNECTED;
                 note = lose_requests(transport, outcome.method) > 0;
             } else {
-                outcome.seen = certificate_problem(info, plain == PJSIP_TRANSPORT_TLS) ? PF_CERTIFICATE : PF_REFUSED;
+                outcome.certificate = certificate_problem(info);
+                outcome.seen = outcome.certificate ? PF_CERTIFICATE : PF_REFUSED;
                 note = 1;
             }
         }
@@ -343,6 +425,8 @@ void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
         }
     }
     pthread_mutex_unlock(&self.lock);
+    if (cleared)
+        plans_clear_of_suspicion(&server);
     if (note)
         plans_note_failure(&server, &outcome);
 }
@@ -355,23 +439,138 @@ void observer_answer(pjsip_resolver_callback *callback, pj_status_t status, void
     answering--;
 }
 
+pj_status_t observer_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+                             pjsip_transport **connection)
+{
+    pj_status_t status;
+
+    answering++;
+    status = byhand_connect(endpt, server, host_name, connection);
+    answering--;
+    if (status == PJ_SUCCESS) {
+        pthread_mutex_lock(&self.lock);
+        hold_connection(*connection, 1);
+        pthread_mutex_unlock(&self.lock);
+    }
+    return status;
+}
+
+void observer_note_late(pjsip_transport *transport, const pf_address *server)
+{
+    struct connection *connection;
+    int taken;
+
+    pthread_mutex_lock(&self.lock);
+    connection = hold_connection(transport, 1);
+    taken = connection && !connection->late;
+    if (taken)
+        connection->late = transport;
+    pthread_mutex_unlock(&self.lock);
+    plans_suspect(server);
+    if (!taken)
+        host.pjsip_transport_dec_ref(transport);
+}
+
+int observer_knows(const pjsip_transport *transport)
+{
+    struct connection *connection;
+    int known;
+
+    pthread_mutex_lock(&self.lock);
+    connection = hold_connection(transport, 0);
+    known = connection && !connection->ended;
+    pthread_mutex_unlock(&self.lock);
+    return known;
+}
+
+int observer_is_connected(const pjsip_transport *transport)
+{
+    struct connection *connection;
+    int connected;
+
+    pthread_mutex_lock(&self.lock);
+    connection = hold_connection(transport, 0);
+    connected = connection && connection->connected && !connection->ended;
+    pthread_mutex_unlock(&self.lock);
+    return connected;
+}
+
+int observer_has_connection(const pf_address *server)
+{
+    struct link *link;
+    size_t i;
+    int has = 0;
+
+    pthread_mutex_lock(&self.lock);
+    for (i = 0; i < self.connections.size && !has; i++)
+        for (link = self.connections.buckets[i]; link && !has; link = link->next) {
+            const struct connection *connection = entry_of(link, struct connection, link);
+            has = connection->connected && !connection->ended && !memcmp(&connection->server, server, sizeof *server);
+        }
+    pthread_mutex_unlock(&self.lock);
+    return has;
+}
+
 /* --- time -------------------------------------------------------------------------------------------------------- */
+
+/* A connect that was late: it is there now, has failed, or has taken too long. */
+struct late {
+    pjsip_transport *transport;
+    pf_address server;
+    int expired;
+};
+
+/* Under self.lock. Those of which nothing more is to be awaited; their references are the caller's. all: whatever their state. */
+static int take_late(double now, struct late *late, int room, int all)
+{
+    struct link *link;
+    int count = 0;
+    size_t i;
+
+    for (i = 0; i < self.connections.size; i++)
+        for (link = self.connections.buckets[i]; link && count < room; link = link->next) {
+            struct connection *connection = entry_of(link, struct connection, link);
+            int expired = !connection->connected && !connection->ended && now - connection->since > CONNECT_SECONDS;
+
+            if (!connection->late || !(connection->connected || connection->ended || expired || all))
+                continue;
+            late[count].transport = connection->late;
+            late[count].server = connection->server;
+            late[count++].expired = expired && !all;
+            connection->late = NULL;
+            connection->ended |= expired;
+        }
+    return count;
+}
+
+static void note_no_connection(const pf_address *server)
+{
+    pf_outcome outcome;
+
+    memset(&outcome, 0, sizeof outcome);
+    outcome.seen = PF_REFUSED;
+    outcome.retry_after = -1;
+    outcome.status = PJ_ETIMEDOUT;
+    plans_note_failure(server, &outcome);
+}
 
 void observer_tick(double now)
 {
     enum { BATCH = 32 };
     struct { pf_address server; char method[16]; } silent[BATCH];
     struct request *request, *newer;
-    int count = 0, i;
+    struct late late[BATCH];
+    int count = 0, lates, i;
 
     pthread_mutex_lock(&self.lock);
     for (request = self.oldest; request && count < BATCH; request = newer) {
         double age = now - request->sent_at;
 
         newer = request->newer;
-        if (age < SILENT_SECONDS)
+        if (age < LEFT_SECONDS)
             break;
-        if (!request->answered && !request->noted && request->server.transport != PF_UDP) {
+        if (!request->answered && !request->noted &&
+            (request->server.transport == PF_UDP ? request->left && request->sends > 1 : age >= SILENT_SECONDS)) {
             request->noted = 1;
             silent[count].server = request->server;
             memcpy(silent[count++].method, request->method, sizeof request->method);
@@ -379,7 +578,15 @@ void observer_tick(double now)
         if (age > (request->answered ? RINGING : PATIENCE))
             forget_request(request);
     }
+    lates = take_late(now, late, BATCH, 0);
     pthread_mutex_unlock(&self.lock);
+    for (i = 0; i < lates; i++) {
+        if (late[i].expired) {
+            note_no_connection(&late[i].server);
+            host.pjsip_transport_shutdown2(late[i].transport, PJ_FALSE);     /* nobody else shall wait for it */
+        }
+        host.pjsip_transport_dec_ref(late[i].transport);
+    }
     for (i = 0; i < count; i++)
         note_silence(&silent[i].server, silent[i].method);
 }
@@ -394,12 +601,39 @@ unsigned long long observer_outstanding(void)
     return count;
 }
 
+int observer_is_watching(void)
+{
+    struct link *link;
+    int watching;
+    size_t i;
+
+    pthread_mutex_lock(&self.lock);
+    watching = self.requests.count > 0;
+    for (i = 0; i < self.connections.size && !watching; i++)
+        for (link = self.connections.buckets[i]; link && !watching; link = link->next) {
+            const struct connection *connection = entry_of(link, struct connection, link);
+            watching = connection->late != NULL;
+        }
+    pthread_mutex_unlock(&self.lock);
+    return watching;
+}
+
 static void drop_request(struct link *link) { free(entry_of(link, struct request, link)); }
 
 static void drop_connection(struct link *link) { free(entry_of(link, struct connection, link)); }
 
 void observer_clear(void)
 {
+    struct late late[16];
+    int count, i;
+
+    do {
+        pthread_mutex_lock(&self.lock);
+        count = take_late(0, late, PJ_ARRAY_SIZE(late), 1);
+        pthread_mutex_unlock(&self.lock);
+        for (i = 0; i < count; i++)
+            host.pjsip_transport_dec_ref(late[i].transport);
+    } while (count == PJ_ARRAY_SIZE(late));
     pthread_mutex_lock(&self.lock);
     table_clear(&self.requests, &drop_request);
     table_clear(&self.connections, &drop_connection);

@@ -70,6 +70,7 @@ typedef struct pf_outcome {
     int        retry_after;    /* seconds; -1: none */
     int        after_provisional;
     int        status;         /* pj_status_t of a connection's end */
+    unsigned   certificate;    /* PJ_SSL_CERT_E* bits: what is wrong with it */
     unsigned   sequence;       /* of this server's bad outcomes */
     double     at;
     double     rtt;            /* smoothed, seconds; negative: unknown */
@@ -85,6 +86,34 @@ typedef struct pf_stats {
     int        suspect;        /* put last by the core itself */
 } pf_stats;
 
+/* When a request under way goes on to another server; in force from the next pf_attach() on. */
+typedef struct pf_steering {
+    int    on;                 /* 0: never, whatever the rest says */
+    struct {
+        char   method[16];
+        double after;          /* this long without an answer */
+    } silence[16];             /* other methods do not go on for silence */
+    int    silences;
+    int    codes[16];          /* final responses for which it goes on */
+    int    code_count;
+    double race_gap;           /* between the connects of a race; negative: no races */
+    double budget;             /* the share of requests that may go on sooner, by the server's own round trip */
+} pf_steering;
+
+/* Why a request went on; the order is that of pjfail.events.Why. */
+enum { PF_WHY_SILENT = 0, PF_WHY_SLOW, PF_WHY_CODE, PF_WHY_LOST, PF_WHY_RACE };
+
+/* A request went on to another server. */
+typedef struct pf_failover {
+    struct pf_failover *next;
+    pf_address left, taken;
+    int        why;
+    int        code;           /* PF_WHY_CODE */
+    double     after;          /* seconds since it was sent first, or asked for */
+    char       method[16];
+    char       call_id[128];
+} pf_failover;
+
 typedef struct pf_counters {
     unsigned long long resolved;       /* times pjsip asked */
     unsigned long long numeric;        /* answered inline: the host was an address */
@@ -94,6 +123,10 @@ typedef struct pf_counters {
     unsigned long long from_system;    /* waited in vain, answered by the system's resolver */
     unsigned long long failed;         /* ended with an error status */
     unsigned long long dropped;        /* outcomes that Python did not fetch in time */
+    unsigned long long steered;        /* times a request went on: silence, a lost connection, a code */
+    unsigned long long hedged;         /* times it went on sooner, by the server's round trip */
+    unsigned long long swallowed;      /* final responses that the application did not see */
+    unsigned long long raced;          /* questions for which connections were raced */
     unsigned long long plans, servers, waiting, outstanding;   /* now */
 } pf_counters;
 
@@ -194,6 +227,9 @@ void pf_read_counters(pf_counters *counters);
 /* roundtrips.c: of transport PF_UDP, PF_TCP or PF_TLS, since the core was loaded */
 void pf_read_round_trips(int transport, pf_round_trips *trips);
 
+/* steering.c */
+void pf_steer(const pf_steering *steering);                     /* before pf_attach() */
+
 /* transport.c: bit 2*t is set where the endpoint has transport t over IPv4, bit 2*t+1 over IPv6 */
 int  pf_transports(unsigned *found);
 
@@ -202,7 +238,6 @@ int  pf_read_account(int id, pf_account *account);
 int  pf_account_is_valid(int id);
 int  pf_set_proxies(int id, const char *const *proxies, int count);     /* by pjsua_acc_modify() */
 int  pf_has_native_affinity(void);
-int  pf_enable_affinity(int id);                                /* by pjsua_acc_modify(); nothing to do where there is none */
 int  pf_native_pin(int id, const pf_address *server);           /* family 0: unpins */
 
 /* affinity.c */
@@ -229,6 +264,8 @@ pf_question *pf_next_question(void);                            /* NULL: none; f
 void pf_free_question(pf_question *question);
 pf_dns_answer *pf_next_dns_answer(void);                        /* NULL: none; free with pf_free_dns_answer() */
 void pf_free_dns_answer(pf_dns_answer *answer);
+pf_failover *pf_next_failover(void);                            /* NULL: none; free with pf_free_failover() */
+void pf_free_failover(pf_failover *failover);
 int  pf_next_outcomes(pf_outcome *outcomes, int size);          /* how many were written */
 
 /* plans.c: from the worker */

@@ -304,7 +304,7 @@ static unsigned order_plan(const struct plan *plan, const struct asker *asker, d
     const struct place *drawn[PF_MAX_ENTRIES];
     unsigned count = draw_places(plan, own, random, drawn), written = 0, i;
 
-    if (own && asker->bound)
+    if (own && (asker->bound || (asker->follows && own->suspect_until <= now)))
         for (i = 0; i < count; i++)
             if (drawn[i]->server == own)
                 order[written++] = drawn[i];
@@ -477,6 +477,69 @@ void plans_note_failure(const pf_address *address, pf_outcome *outcome)
     pthread_mutex_unlock(&self.lock);
     if (server)
         queue_put_outcome(outcome);
+}
+
+void plans_suspect(const pf_address *address)
+{
+    struct server *server;
+
+    pthread_mutex_lock(&self.lock);
+    server = find_server(address);
+    if (server) {
+        server->suspect_until = host_now() + FIRST_AID;
+        server->report_answer = 1;
+        server->sequence++;     /* what Python has judged so far does not lift it */
+    }
+    pthread_mutex_unlock(&self.lock);
+}
+
+void plans_clear_of_suspicion(const pf_address *address)
+{
+    struct server *server;
+
+    pthread_mutex_lock(&self.lock);
+    server = find_server(address);
+    if (server)
+        server->suspect_until = 0;
+    pthread_mutex_unlock(&self.lock);
+}
+
+int plans_is_suspect(const pf_address *address)
+{
+    struct server *server;
+    int suspect;
+
+    pthread_mutex_lock(&self.lock);
+    server = find_server(address);
+    suspect = server && server->suspect_until > host_now();
+    pthread_mutex_unlock(&self.lock);
+    return suspect;
+}
+
+double plans_overdue(const pf_address *address)
+{
+    struct server *server;
+    double overdue = -1;
+
+    pthread_mutex_lock(&self.lock);
+    server = find_server(address);
+    if (server && server->rtt >= 0)
+        overdue = server->rtt + 4 * server->rtt_deviation;
+    pthread_mutex_unlock(&self.lock);
+    return overdue;
+}
+
+int plans_is_well(const pf_address *address, double seconds)
+{
+    double now = host_now();
+    struct server *server;
+    int well;
+
+    pthread_mutex_lock(&self.lock);
+    server = find_server(address);
+    well = server && server->suspect_until <= now && server->last_answer >= 0 && server->last_answer > now - seconds;
+    pthread_mutex_unlock(&self.lock);
+    return well;
 }
 
 void plans_count(unsigned long long *plans, unsigned long long *servers)

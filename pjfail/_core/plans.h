@@ -13,8 +13,10 @@
 
 /* Who asks, as far as the message tells: so that what belongs together stays together. */
 struct asker {
-    pf_address server;      /* the one that its Call-ID was last answered by; family 0: none */
+    pf_address server;      /* the one that its Call-ID was last answered by, or its account follows; family 0: none */
     int bound;              /* it must go there if that server is in the plan: a dialog, or a challenge's answer */
+    int follows;            /* it goes there first if that server is in the plan and not suspect */
+    int free_to_race;       /* a request over whatever connection there is */
 };
 
 enum plan_found { PLAN_NONE, PLAN_STALE, PLAN_FRESH };
@@ -37,6 +39,20 @@ int plans_know(const pf_address *server);
 /* Has the server watched though it be in no plan, until released. 0: no memory. Family 0: nothing to do. */
 int plans_hold(const pf_address *server);
 void plans_release(const pf_address *server);
+/* First aid without an outcome: the server is put last until it answers, or Python has judged what follows. */
+void plans_suspect(const pf_address *server);
+
+int plans_is_suspect(const pf_address *server);
+
+/* Ends the core's own suspicion: it was wrong. */
+void plans_clear_of_suspicion(const pf_address *server);
+
+/* When an answer of the server is overdue, in seconds since it was asked: its smoothed round trip and four times the deviation.
+ * Negative when it has never been measured. */
+double plans_overdue(const pf_address *server);
+
+/* Whether the server answered within the last so many seconds, and is not suspect. */
+int plans_is_well(const pf_address *server, double seconds);
 
 /* rtt: seconds, negative when this answer must not be measured. */
 void plans_note_answer(const pf_address *server, const char *method, int code, double rtt);

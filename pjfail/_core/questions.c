@@ -2,6 +2,7 @@
 
 #include "observer.h"
 #include "queue.h"
+#include "race.h"
 
 #include <netdb.h>
 #include <pthread.h>
@@ -184,7 +185,10 @@ void questions_end(const pf_target *target, enum answer_from from)
 
 /* --- answering --------------------------------------------------------------------------------------------------- */
 
-/* Gives one waiter its answer; found is what the system's resolver said, if it was asked. Polling thread, no lock. */
+/*
+ * Gives one waiter its answer, and frees it, or hands it over to a race; found is what the system's resolver said, if it was
+ * asked. Polling thread, no lock.
+ */
 static void answer_waiter(const struct group *group, struct waiter *waiter)
 {
     answer planned;
@@ -207,10 +211,13 @@ static void answer_waiter(const struct group *group, struct waiter *waiter)
         if (found == PLAN_STALE)
             atomic_fetch_add(&counted.from_stale, 1);
     }
+    if (given == &planned && race_is_worth_it(&planned, &waiter->asker) && race_start(waiter, &planned))
+        return;
     if (!given)
         atomic_fetch_add(&counted.failed, 1);
     /* PJ_ERESOLVE is the one status that a transaction turns into 502. */
     observer_answer(waiter->callback, given ? PJ_SUCCESS : PJ_ERESOLVE, waiter->token, given ? &given->addresses : NULL);
+    free(waiter);
 }
 
 void questions_run(void)
@@ -234,7 +241,6 @@ void questions_run(void)
         for (waiter = group->waiters; waiter; waiter = next) {
             next = waiter->next;
             answer_waiter(group, waiter);
-            free(waiter);
         }
         free(group->found);
         free(group);

@@ -19,6 +19,7 @@ struct waiter {
     void *token;
     pjsip_resolver_callback *callback;
     struct asker asker;
+    double since;               /* when it was asked */
     char name[PF_MAX_HOST];
 };
 

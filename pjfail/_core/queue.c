@@ -196,11 +196,15 @@ static void *next_note(enum note_kind kind)
 
 pf_dns_answer *pf_next_dns_answer(void) { return next_note(NOTE_DNS_ANSWER); }
 
+pf_failover *pf_next_failover(void) { return next_note(NOTE_FAILOVER); }
+
 pf_registration *pf_next_registration(void) { return next_note(NOTE_REGISTRATION); }
 
 pf_response *pf_next_response(void) { return next_note(NOTE_RESPONSE); }
 
 void pf_free_dns_answer(pf_dns_answer *answer) { free(answer); }
+
+void pf_free_failover(pf_failover *failover) { free(failover); }
 
 void pf_free_registration(pf_registration *registration) { free(registration); }
 

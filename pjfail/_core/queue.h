@@ -15,7 +15,7 @@ void queue_close(void);                             /* drops what nobody has fet
 void queue_put_question(pf_question *question);
 
 /* What is told one by one. A note is a block of malloc()'s that begins with the pointer to the next one. */
-enum note_kind { NOTE_DNS_ANSWER, NOTE_REGISTRATION, NOTE_RESPONSE, NOTE_KINDS };
+enum note_kind { NOTE_DNS_ANSWER, NOTE_FAILOVER, NOTE_REGISTRATION, NOTE_RESPONSE, NOTE_KINDS };
 
 /* Takes ownership of note. */
 void queue_put_note(enum note_kind kind, void *note);

@@ -11,6 +11,7 @@
 #include "dialogs.h"
 #include "observer.h"
 #include "queue.h"
+#include "race.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -96,12 +97,15 @@ static void copy_text(char *text, size_t size, const pj_str_t *from)
     text[length] = '\0';
 }
 
-static void who_asks(pjsip_msg *request, struct asker *asker)
+static void who_asks(pjsip_msg *request, void *token, struct asker *asker)
 {
+    const pjsip_tpselector *selector = request ? tdata_selector(((pjsip_send_state *)token)->tdata) : NULL;
     pjsip_cid_hdr *call_id = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_CALL_ID, NULL) : NULL;
     pjsip_to_hdr *to = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_TO, NULL) : NULL;
 
     memset(asker, 0, sizeof *asker);
+    asker->free_to_race = selector && selector->type != PJSIP_TPSELECTOR_TRANSPORT &&
+                          selector->type != PJSIP_TPSELECTOR_LISTENER && request->line.req.method.id != PJSIP_ACK_METHOD;
     if (call_id)
         dialogs_find(&call_id->id, to && to->tag.slen, asker);
 }
@@ -148,6 +152,7 @@ static struct waiter *make_waiter(pj_pool_t *pool, const pjsip_host_info *info, 
         waiter->token = token;
         waiter->callback = callback;
         waiter->asker = *asker;
+        waiter->since = host_now();
     }
     return waiter;
 }
@@ -193,12 +198,10 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
     known = resolver_target_of(info, &target);
     /* A forked child has no worker to ask, and its copies of our locks may be held by threads that it has not got. */
     if (known && !core_is_foreign()) {
-        pf_address server;
-
-        who_asks(request, &asker);
-        if (affinity_answer(&target, request, &asker, &server)) {
+        who_asks(request, token, &asker);
+        if (affinity_answer(&target, request, &asker)) {
             questions_count_inline(1);
-            answer_one(info, &server, token, callback);
+            answer_one(info, &asker.server, token, callback);
             return;
         }
     }
@@ -213,6 +216,12 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
         if (refresh && (question = make_question(&target, request, 1)) != NULL)
             queue_put_question(question);
         questions_count_inline(1);
+        if (race_is_worth_it(&planned, &asker) &&
+            (waiter = make_waiter(pool, info, token, callback, &asker)) != NULL) {
+            if (race_start(waiter, &planned))
+                return;
+            free(waiter);
+        }
         observer_answer(callback, PJ_SUCCESS, token, &planned.addresses);
         return;
     }

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import ssl
 import threading
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from typing import Any, Self
 
 from ..model import Transport
 from .sip import Request
-from .sockets import Peer, Sockets, bind
+from .sockets import Peer, Sockets, Tls, bind
 
 _PCMU_ANSWER = """v=0\r
 o=- 1 1 IN {family} {address}\r
@@ -43,7 +42,7 @@ class Fault:
     connections are accepted and get no ServerHello. ``answers``: else requests are read and ignored, but for the
     ``provisional`` responses, which come at once. ``resets``: a request over TCP or TLS gets an RST, over UDP nothing.
     ``code``: the final code, with ``retry_after`` seconds in its Retry-After. ``delay``: seconds before the final
-    response.
+    response. ``latency``: seconds before it does anything at all with a request.
     """
 
     listens: bool = True
@@ -53,6 +52,7 @@ class Fault:
     code: int | None = None
     retry_after: int | None = None
     delay: float = 0.0
+    latency: float = 0.0
     provisional: tuple[int, ...] = ()
 
 
@@ -67,9 +67,10 @@ UNAVAILABLE = Fault(code=503)
 class Registrar:
     """A registrar at *address*:*port* (0: a free one, to be found in ``port``), in a thread of its own.
 
-    With *tls*, a server's context, it listens for TLS too, on ``tls_port``, the one after *port*. With *realm* it
-    challenges (401) and accepts any credentials that carry its own nonce; it knows no passwords. While ``busy`` it
-    answers INVITE with 486. All attributes and methods may be used from any thread.
+    With *tls* (a server's context, or what makes one for a client's address and port) it listens for TLS too, on
+    ``tls_port``, the one after *port*. With *realm* it challenges (401) and accepts any credentials that carry its own
+    nonce; it knows no passwords. While ``busy`` it answers INVITE with 486. All attributes and methods may be used
+    from any thread.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Registrar:
         address: str = "127.0.20.1",
         port: int = 5060,
         transports: Sequence[Transport] = ("udp", "tcp"),
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
         realm: str | None = None,
     ) -> None:
         if "tls" in transports and tls is None:
@@ -186,6 +187,12 @@ class Registrar:
             self._requests.append(request)
             self._arrived.notify_all()
         fault = self._fault
+        if fault.latency:
+            asyncio.get_running_loop().call_later(fault.latency, self._handle, request, peer, fault)
+        else:
+            self._handle(request, peer, fault)
+
+    def _handle(self, request: Request, peer: Peer, fault: Fault) -> None:
         key = request.branch, request.method
         if request.method == "ACK" or key in self._delayed:
             return

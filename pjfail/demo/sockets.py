@@ -26,6 +26,9 @@ class Peer(Protocol):
 
 Receive: TypeAlias = Callable[[Request, Peer], None]
 
+# A server's context, or what makes one for the client at this (address, port).
+Tls: TypeAlias = ssl.SSLContext | Callable[[tuple[str, int]], ssl.SSLContext]
+
 
 class Sockets:
     """Listens at *address* and hands every request to *receive*, as it arrives.
@@ -33,9 +36,7 @@ class Sockets:
     TLS connections accepted while *handshakes* says False never get a ServerHello.
     """
 
-    def __init__(
-        self, address: str, tls: ssl.SSLContext | None, receive: Receive, handshakes: Callable[[], bool]
-    ) -> None:
+    def __init__(self, address: str, tls: Tls | None, receive: Receive, handshakes: Callable[[], bool]) -> None:
         self._address = address
         self._tls = tls
         self._receive = receive
@@ -103,6 +104,8 @@ class Sockets:
     async def _greet(self, accepted: socket.socket, transport: Transport) -> None:
         context = self._tls if transport == "tls" else None
         try:
+            if callable(context):
+                context = context(accepted.getpeername()[:2])
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: _Stream(self._receive, self._connections, transport), accepted, ssl=context
             )

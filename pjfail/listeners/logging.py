@@ -69,6 +69,18 @@ def _(event: events.ProbeFailed) -> tuple[int, str]:
 
 
 @in_words.register
+def _(event: events.CertificateRejected) -> tuple[int, str]:
+    return logging.WARNING, f"{event.server} {event.reason}"
+
+
+@in_words.register
+def _(event: events.FailedOver) -> tuple[int, str]:
+    code = f" {event.code}" if event.code else ""
+    went = f"{event.method} went on from {event.left} to {event.taken} after {event.after:.1f} s"
+    return logging.INFO, f"{went}: {event.why.value}{code}"
+
+
+@in_words.register
 def _(event: events.PlanChanged) -> tuple[int, str]:
     return logging.INFO, f"{event.plan.target} goes to {', then '.join(map(str, event.plan.servers))}"
 

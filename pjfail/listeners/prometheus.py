@@ -48,6 +48,14 @@ class PrometheusListener:
         self._lookups = Counter(
             "pjfail_lookup_failures", "Lookups that found nothing.", ["temporary"], registry=registry
         )
+        self._failovers = Counter(
+            "pjfail_failovers", "Requests that went on to another server.", ["reason"], registry=registry
+        )
+        self._certificates = Counter(
+            "pjfail_certificates_rejected",
+            "TLS handshakes that ended with the server's certificate.",
+            registry=registry,
+        )
         self._recovery = Histogram(
             "pjfail_server_recovery_seconds",
             "From a server's conviction to its next answer.",
@@ -75,6 +83,10 @@ class PrometheusListener:
                     self._recovery.observe(health.since - since)
             case events.ProbeFailed(_, outcome):
                 self._probes.labels(outcome.seen.name.lower()).inc()
+            case events.FailedOver(why=why):
+                self._failovers.labels(why.name.lower()).inc()
+            case events.CertificateRejected():
+                self._certificates.inc()
             case events.LookupFailed(temporary=temporary):
                 self._lookups.labels("true" if temporary else "false").inc()
 

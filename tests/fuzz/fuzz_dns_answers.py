@@ -26,17 +26,19 @@ from pjfail.errors import LookupFailed
 from pjfail.lookup import DnsLookup
 from pjfail.model import Candidate, Target
 
-ZONE = DnsServer([
-    'example.com. 60 IN NAPTR 10 10 "s" "SIP+D2U" "" _sip._udp.example.com.',
-    'example.com. 60 IN NAPTR 10 20 "s" "SIPS+D2T" "" _sips._tcp.example.com.',
-    "_sip._udp.example.com. 60 IN SRV 0 5 5060 a.example.com.",
-    "_sip._udp.example.com. 60 IN SRV 0 0 5060 b.example.com.",
-    "_sips._tcp.example.com. 60 IN SRV 1 0 5061 alias.example.com.",
-    "alias.example.com. 60 IN CNAME a.example.com.",
-    "a.example.com. 60 IN A 192.0.2.1",
-    "a.example.com. 60 IN AAAA 2001:db8::1",
-    "b.example.com. 60 IN A 192.0.2.2",
-])
+ZONE = DnsServer(
+    [
+        'example.com. 60 IN NAPTR 10 10 "s" "SIP+D2U" "" _sip._udp.example.com.',
+        'example.com. 60 IN NAPTR 10 20 "s" "SIPS+D2T" "" _sips._tcp.example.com.',
+        "_sip._udp.example.com. 60 IN SRV 0 5 5060 a.example.com.",
+        "_sip._udp.example.com. 60 IN SRV 0 0 5060 b.example.com.",
+        "_sips._tcp.example.com. 60 IN SRV 1 0 5061 alias.example.com.",
+        "alias.example.com. 60 IN CNAME a.example.com.",
+        "a.example.com. 60 IN A 192.0.2.1",
+        "a.example.com. 60 IN AAAA 2001:db8::1",
+        "b.example.com. 60 IN A 192.0.2.2",
+    ]
+)
 URIS = ["sip:example.com", "sips:example.com", "sip:alias.example.com;transport=tcp", "sip:b.example.com:5060"]
 NAME_SERVER = ("192.0.2.53", 53)
 

@@ -95,9 +95,7 @@ def test_old_answers_serve_for_a_bounded_time(
     assert caught.value.temporary
 
 
-def test_an_outage_and_its_end_are_said_once(
-    server: DnsServer, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_outage_and_its_end_are_said_once(server: DnsServer, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "pjfail")
     told: list[Target] = []
     lookup = lookup_of(server, clock=clock)

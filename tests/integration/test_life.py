@@ -115,12 +115,14 @@ def test_attaching_twice_is_refused_and_the_first_stays() -> None:
 
 
 def test_two_pjsips_want_a_word_from_the_user() -> None:
-    """A second copy of the module, under another name, has a pjsip of its own."""
+    """A second copy of what pjsip lies in (the module, or a shared library), under another name, is another pjsip."""
     error = refusal("""
         import ctypes, shutil, tempfile
+        from pjfail.host import loaded_objects
         def attach():
+            shared = [path for path in loaded_objects() if "/libpjsip.so" in path]
             with tempfile.TemporaryDirectory() as folder:
-                copy = shutil.copy(pj._pjsua2.__file__, folder + "/_other.so")
+                copy = shutil.copy(*shared or [pj._pjsua2.__file__], folder + "/_other.so")
                 ctypes.CDLL(copy)
                 with Endpoint():
                     pjfail.attach(lookup=table, host=pj).detach()
@@ -437,9 +439,8 @@ def test_an_endpoint_that_ends_first_takes_pjfail_with_it() -> None:
 
 
 def test_an_endpoint_that_ends_with_a_question_waiting() -> None:
-    assert (
-        run_app(
-            app("""
+    assert run_app(
+        app("""
         with Endpoint() as endpoint:
             failover = pjfail.attach(lookup=Stalled())
             account = Account(endpoint)
@@ -448,9 +449,7 @@ def test_an_endpoint_that_ends_with_a_question_waiting() -> None:
             account.send("OPTIONS", "sip:sip.test")
             emit(waiting=failover.counters().waiting)
         """)
-        ).lines
-        == [{"waiting": 2}]
-    )
+    ).lines == [{"waiting": 2}]
 
 
 @pytest.mark.parametrize("lookup", ["table", "Stalled()"])

@@ -76,6 +76,11 @@ class Kamailio(Daemon):
         found = re.findall(r"HEARD ([\d.]+) (\S+) ?(\S*)$", self.log(), re.MULTILINE)
         return [Heard(float(at), method, subject.replace("<null>", "")) for at, method, subject in found]
 
+    @property
+    def shown(self) -> list[tuple[str, str]]:
+        """The method of each request over TLS, with the name (SNI) that its connection began with."""
+        return re.findall(r"TLS (\w+) for name (\S+)$", self.log(), re.MULTILINE)
+
     def _listens(self) -> bool:
         # The control socket answers once every other socket is bound.
         return self._command("core.uptime").returncode == 0

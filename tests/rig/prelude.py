@@ -73,6 +73,7 @@ class Endpoint:
         config.uaConfig.threadCnt = threads
         config.uaConfig.mainThreadOnly = threads == 0
         config.uaConfig.maxCalls = max_calls
+        config.medConfig.clockRate = 8000  # without sound or resampling, what a call can do
         for address in [nameserver] if isinstance(nameserver, str) else nameserver or ():
             config.uaConfig.nameserver.append(address)
         config.logConfig.level = config.logConfig.consoleLevel = log_level

@@ -46,6 +46,21 @@ LINES: list[tuple[events.Event, int, str]] = [
         "tls:192.0.2.2:5061 failed a probe: refused the connection (no route)",
     ),
     (
+        events.CertificateRejected(OTHER, "showed a certificate for another name", SILENT),
+        logging.WARNING,
+        "tls:192.0.2.2:5061 showed a certificate for another name",
+    ),
+    (
+        events.FailedOver("REGISTER", "1@here", ONE, OTHER, events.Why.SILENT, 0.52),
+        logging.INFO,
+        "REGISTER went on from udp:192.0.2.1:5060 to tls:192.0.2.2:5061 after 0.5 s: silent",
+    ),
+    (
+        events.FailedOver("OPTIONS", "1@here", ONE, OTHER, events.Why.CODE, 0.0, 503),
+        logging.INFO,
+        "OPTIONS went on from udp:192.0.2.1:5060 to tls:192.0.2.2:5061 after 0.0 s: answered that it will not 503",
+    ),
+    (
         events.PlanChanged(plan(OTHER, ONE), plan(ONE, OTHER)),
         logging.INFO,
         "sip:example.com goes to tls:192.0.2.2:5061, then udp:192.0.2.1:5060",

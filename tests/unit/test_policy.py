@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pjfail.health import at
-from pjfail.model import Candidate, Health, Outcome, Seen, Server, State
+from pjfail.model import Candidate, CertificateProblem, Health, Outcome, Seen, Server, State
 from pjfail.policy import ExponentialBackoff, Policy, by_priority, describe, judge, on_first_failure
 
 NOW = 1000.0
@@ -106,6 +106,12 @@ def test_one_failure_of_the_servers_own_convicts(seen: Seen, after_provisional: 
     assert on_first_failure(Health(), outcome(seen, after_provisional=after_provisional)) is convicted
 
 
+def test_a_half_open_server_that_shows_a_bad_certificate_is_there_again() -> None:
+    """Not so one that passes on a 503 from downstream: that may be the trouble it was convicted of."""
+    assert judged(HALF_OPEN, Seen.CERTIFICATE) == Health(State.UP, since=NOW)
+    assert judged(HALF_OPEN, Seen.UNAVAILABLE, after_provisional=True) is HALF_OPEN
+
+
 # --- for how long -----------------------------------------------------------------------------------------------------
 
 
@@ -172,7 +178,7 @@ def test_only_a_503_may_ask_for_time() -> None:
 
 
 @pytest.mark.parametrize("details", HARMLESS, ids=["certificate", "503 from downstream"])
-@pytest.mark.parametrize("before", [UP, SUSPECT, DOWN, RESTING, MARKED_DOWN, HALF_OPEN, DRAINING])
+@pytest.mark.parametrize("before", [UP, SUSPECT, DOWN, RESTING, MARKED_DOWN, DRAINING])
 def test_what_tells_nothing_of_the_server_changes_nothing(before: Health, details: dict[str, Any]) -> None:
     assert judged(before, **details) is before
 
@@ -327,12 +333,21 @@ def test_a_backoff_of_ones_own_is_told_how_often_and_given_the_randomness() -> N
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
+        (outcome(Seen.ANSWERED), "answered 200 to OPTIONS"),
         (outcome(Seen.SILENT), "silent to OPTIONS"),
         (outcome(Seen.UNAVAILABLE), "answered 503 to OPTIONS"),
         (outcome(Seen.UNAVAILABLE, retry_after=7.0), "answered 503 to OPTIONS, Retry-After 7 s"),
         (outcome(Seen.UNAVAILABLE, retry_after=0.0), "answered 503 to OPTIONS, Retry-After 0 s"),
         (outcome(Seen.REFUSED, detail="Connection refused"), "refused the connection (Connection refused)"),
         (outcome(Seen.CERTIFICATE), "showed a certificate that was not accepted"),
+        (
+            outcome(Seen.CERTIFICATE, certificate=CertificateProblem.UNKNOWN),
+            "showed a certificate that was not accepted",
+        ),
+        (
+            outcome(Seen.CERTIFICATE, certificate=CertificateProblem.WRONG_NAME | CertificateProblem.OUT_OF_DATE),
+            "showed a certificate that is for another name and has expired or is not valid yet",
+        ),
     ],
 )
 def test_an_outcome_in_words(seen: Outcome, words: str) -> None:

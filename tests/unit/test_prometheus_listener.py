@@ -55,10 +55,14 @@ def test_convictions_probes_and_lookups_are_counted_by_reason(metrics: Metrics) 
     metrics.listener(down(OTHER, 3.0, None))
     metrics.listener(events.ProbeFailed(ONE, Outcome(ONE, Seen.REFUSED, 4.0)))
     metrics.listener(events.LookupFailed(TARGET, "silent", temporary=True))
+    metrics.listener(events.FailedOver("OPTIONS", "1@here", ONE, OTHER, events.Why.RACE, 0.4))
+    metrics.listener(events.CertificateRejected(ONE, "expired", Outcome(ONE, Seen.CERTIFICATE, 5.0)))
     for reason in ("silent", "unavailable", "application"):
         assert metrics.value("pjfail_convictions_total", reason=reason) == 1
     assert metrics.value("pjfail_probe_failures_total", reason="refused") == 1
     assert metrics.value("pjfail_lookup_failures_total", temporary="true") == 1
+    assert metrics.value("pjfail_failovers_total", reason="race") == 1
+    assert metrics.value("pjfail_certificates_rejected_total") == 1
 
 
 def test_the_time_to_recovery_counts_from_the_first_conviction(metrics: Metrics) -> None:
@@ -85,6 +89,8 @@ def test_unattached_it_shows_nothing_of_the_core(metrics: Metrics) -> None:
         "pjfail_convictions",
         "pjfail_probe_failures",
         "pjfail_lookup_failures",
+        "pjfail_failovers",
+        "pjfail_certificates_rejected",
         "pjfail_server_recovery_seconds",
     }
 

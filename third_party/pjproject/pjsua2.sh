@@ -36,22 +36,25 @@ if older_than_tree "$wheels/done"; then
     command -v swig >/dev/null 2>&1 || die '"swig" is missing; install the Debian package "swig" and run again.'
     [ -w . ] || die "$tree cannot be written to; copy it, and name the copy as PJPROJECT_DIR."
 
-    # A tree with shared libraries: the module must find them where they lie.
+    # A tree with shared libraries: the module must find them where they lie, and those that they need in turn, for
+    # which the linker's RPATH serves and its RUNPATH does not.
     rpath=
     for part in pjlib pjlib-util pjnath pjmedia pjsip third_party; do
         for library in "$tree/$part"/lib/*.so; do
-            [ ! -e "$library" ] || { rpath="$rpath -Wl,-rpath,$tree/$part/lib"; break; }
+            [ ! -e "$library" ] || { rpath="$rpath -Wl,--disable-new-dtags,-rpath,$tree/$part/lib"; break; }
         done
     done
 
     say "building the Python module of $tree, about a minute ..."
-    rm -rf "$wheels"
+    # What setuptools has linked before is good enough for it, whatever became of the libraries and of the flags.
+    rm -rf "$wheels" build
     quietly make pjsua2_wrap.cpp
     CFLAGS="-O1 -g0 -w" LDFLAGS="${LDFLAGS:-}$rpath" \
         quietly "$python" -m pip wheel --no-build-isolation --no-deps --wheel-dir "$wheels" .
-    touch "$wheels/done"
 fi
 quietly "$python" -m pip install --no-index --no-deps --force-reinstall "$wheels"/pjsua2-*.whl
 quietly "$python" -c 'import pjsua2'
+# Only what can be imported is done.
+touch "$wheels/done"
 printf '%s' "$tree" >"$stamp"
 say "installed the module of $tree"

@@ -1,0 +1,236 @@
+#include "byhand.h"
+
+#include "plans.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+/* --- sending ----------------------------------------------------------------------------------------------------- */
+
+void byhand_send_datagram(pjsip_transport *udp, const pf_address *server, const char *bytes, size_t size)
+{
+    pj_sockaddr address;
+    int length = address_to_sockaddr(server, &address);
+
+    /* As with any datagram, one that is not sent is one that is lost. */
+    (void)!sendto((int)host.pjsip_udp_transport_get_socket(udp), bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL,
+                  (const struct sockaddr *)&address, (socklen_t)length);
+}
+
+pj_status_t byhand_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+                           pjsip_transport **connection)
+{
+    pj_str_t name = { (char *)host_name, (pj_ssize_t)strlen(host_name) };
+    pj_sockaddr address;
+    int length = address_to_sockaddr(server, &address);
+    stand_in stand_in;
+
+    memset(&stand_in, 0, sizeof stand_in);
+    stand_in_set_name(&stand_in, &name);
+    return host.pjsip_endpt_acquire_transport2(endpt, (pjsip_transport_type_e)address_pjsip_type(server), &address, length,
+                                               NULL, &stand_in.tdata, connection);
+}
+
+static void is_sent(void *token, pjsip_tx_data *tdata, pj_ssize_t sent)
+{
+    /* A connection that fails tells so itself. */
+    (void)token;
+    (void)tdata;
+    (void)sent;
+}
+
+pj_status_t byhand_send_over(pjsip_endpoint *endpt, pjsip_transport *connection, const char *bytes, size_t size)
+{
+    const pj_sockaddr *peer = transport_peer(connection);
+    pjsip_tpselector selector;
+    pj_status_t status;
+
+    memset(&selector, 0, sizeof selector);
+    selector.type = PJSIP_TPSELECTOR_TRANSPORT;
+    selector.u.transport = connection;
+    status = host.pjsip_endpt_send_raw(endpt, (pjsip_transport_type_e)transport_type(connection), &selector, bytes, size,
+                                       peer, peer->addr.sa_family == AF_INET ? (int)sizeof peer->ipv4
+                                                                             : (int)sizeof peer->ipv6,
+                                       NULL, &is_sent);
+    return status == PJ_EPENDING ? PJ_SUCCESS : status;
+}
+
+/* --- writing ----------------------------------------------------------------------------------------------------- */
+
+/* A message being written; full once something did not fit. */
+struct writing {
+    char *text;
+    size_t room, length;
+    int full;
+};
+
+static void put(struct writing *writing, const char *bytes, size_t size)
+{
+    if (writing->full || size > writing->room - writing->length) {
+        writing->full = 1;
+        return;
+    }
+    memcpy(writing->text + writing->length, bytes, size);
+    writing->length += size;
+}
+
+static __attribute__((format(printf, 2, 3))) void put_text(struct writing *writing, const char *format, ...)
+{
+    char line[512];
+    va_list arguments;
+    int length;
+
+    va_start(arguments, format);
+    length = vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    if (length < 0 || length >= (int)sizeof line)
+        writing->full = 1;
+    else
+        put(writing, line, (size_t)length);
+}
+
+static void put_header(struct writing *writing, const void *header)
+{
+    char line[2048];
+    int length = host.pjsip_hdr_print_on((void *)(uintptr_t)header, line, sizeof line);
+
+    if (length < 0)
+        writing->full = 1;
+    else
+        put(writing, line, (size_t)length);
+    put_text(writing, "\r\n");
+}
+
+static size_t finish(struct writing *writing)
+{
+    put_text(writing, "Content-Length: 0\r\n\r\n");
+    return writing->full ? 0 : writing->length;
+}
+
+/* The header line, with its CRLF, that starts at from; folded lines belong to it. NULL at the end of the headers. */
+static const char *end_of_line(const char *from, const char *end)
+{
+    const char *at = from;
+
+    do {
+        at = memchr(at, '\n', (size_t)(end - at));
+        if (!at)
+            return NULL;
+        at++;
+    } while (at < end && (*at == ' ' || *at == '\t'));
+    return at;
+}
+
+static int is_header(const char *line, const char *end, const char *name, char compact)
+{
+    size_t length = strlen(name);
+    const char *at = line;
+
+    if ((size_t)(end - line) > length && !strncasecmp(line, name, length))
+        at += length;
+    else if (compact && (*line | 0x20) == compact)
+        at++;
+    else
+        return 0;
+    while (at < end && (*at == ' ' || *at == '\t'))
+        at++;
+    return at < end && *at == ':';
+}
+
+static unsigned cseq_of(const char *line, const char *end)
+{
+    const char *colon = memchr(line, ':', (size_t)(end - line));
+
+    return colon ? (unsigned)strtoul(colon + 1, NULL, 10) : 0;
+}
+
+size_t byhand_write(char *text, size_t room, const char *method, const char *bytes, size_t size, const pjsip_to_hdr *to)
+{
+    struct writing writing = { text, room, 0, 0 };
+    const char *end = bytes + size, *line = bytes, *next = end_of_line(line, end), *uri;
+    int vias = 0;
+
+    uri = next ? memchr(line, ' ', (size_t)(next - line)) : NULL;
+    if (!uri)
+        return 0;
+    put_text(&writing, "%s", method);
+    put(&writing, uri, (size_t)(next - uri));
+    for (line = next; (next = end_of_line(line, end)) != NULL && *line != '\r' && *line != '\n'; line = next) {
+        if (is_header(line, next, "Via", 'v')) {
+            if (!vias++)
+                put(&writing, line, (size_t)(next - line));
+        } else if (is_header(line, next, "CSeq", 0)) {
+            put_text(&writing, "CSeq: %u %s\r\n", cseq_of(line, next), method);
+        } else if (to && is_header(line, next, "To", 't')) {
+            put_header(&writing, to);
+        } else if (is_header(line, next, "To", 't') || is_header(line, next, "From", 'f') ||
+                   is_header(line, next, "Call-ID", 'i') || is_header(line, next, "Route", 0) ||
+                   is_header(line, next, "Max-Forwards", 0)) {
+            put(&writing, line, (size_t)(next - line));
+        }
+    }
+    return finish(&writing);
+}
+
+/* The sent-by part of the topmost Via, with the transport before it: what stands in front of the parameters. */
+static void put_via(struct writing *writing, const char *bytes, const char *end)
+{
+    const char *line, *next;
+    unsigned long long branch = 0;
+
+    for (line = end_of_line(bytes, end); line && (next = end_of_line(line, end)) != NULL; line = next)
+        if (is_header(line, next, "Via", 'v')) {
+            const char *parameters = memchr(line, ';', (size_t)(next - line));
+
+            put(writing, line, (size_t)((parameters ? parameters : next - 2) - line));
+            (void)!getrandom(&branch, sizeof branch, GRND_NONBLOCK);
+            put_text(writing, ";rport;branch=z9hG4bKPjf%llx\r\n", branch);
+            return;
+        }
+    writing->full = 1;
+}
+
+size_t byhand_write_in_dialog(char *text, size_t room, const char *method, const pjsip_rx_data *response,
+                              const char *bytes, size_t size)
+{
+    struct writing writing = { text, room, 0, 0 };
+    pjsip_msg *msg = response->msg_info.msg;
+    pjsip_contact_hdr *contact = host.pjsip_msg_find_hdr(msg, PJSIP_H_CONTACT, NULL);
+    const pjsip_hdr *header;
+    char uri[1024];
+    int length;
+
+    if (!contact || !contact->uri)
+        return 0;
+    length = pjsip_uri_print(PJSIP_URI_IN_REQ_URI, pjsip_uri_get_uri(contact->uri), uri, sizeof uri);
+    if (length <= 0)
+        return 0;
+    put_text(&writing, "%s ", method);
+    put(&writing, uri, (size_t)length);
+    put_text(&writing, " SIP/2.0\r\n");
+    put_via(&writing, bytes, bytes + size);
+    put_text(&writing, "Max-Forwards: 70\r\n");
+    /* The route set is the Record-Routes from the last to the first. */
+    for (header = msg->hdr.prev; header != &msg->hdr; header = header->prev)
+        if (header->type == PJSIP_H_RECORD_ROUTE) {
+            char line[2048];
+            int printed = host.pjsip_hdr_print_on((void *)(uintptr_t)header, line, sizeof line);
+            const char *colon = printed > 0 ? memchr(line, ':', (size_t)printed) : NULL;
+
+            if (!colon)
+                return 0;
+            put_text(&writing, "Route");
+            put(&writing, colon, (size_t)(line + printed - colon));
+            put_text(&writing, "\r\n");
+        }
+    put_header(&writing, response->msg_info.from);
+    put_header(&writing, response->msg_info.to);
+    put_header(&writing, response->msg_info.cid);
+    put_text(&writing, "CSeq: %u %s\r\n", (unsigned)response->msg_info.cseq->cseq + (strcmp(method, "ACK") != 0), method);
+    return finish(&writing);
+}

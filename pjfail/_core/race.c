@@ -1,0 +1,353 @@
+#include "race.h"
+
+#include "observer.h"
+#include "queue.h"
+#include "steering.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* So many of a plan's servers run. */
+enum { MOST_RUNNERS = 8 };
+
+/* A server that answered within so many seconds is not raced against. */
+#define WELL_SECONDS 30.0
+
+/* A race that began late, because the plan was long in coming, has this time all the same. */
+#define LEAST_TIME 1.0
+
+enum runner_state { WAITING, CONNECTING, CONNECTED, FAILED };
+
+struct runner {
+    pf_address server;
+    unsigned place;                     /* in the answer */
+    enum runner_state state;
+    pjsip_transport *transport;         /* referenced */
+};
+
+struct race {
+    struct race *next;
+    struct waiter *waiter;
+    answer planned;
+    struct runner runners[MOST_RUNNERS];
+    unsigned count;
+    double began, next_start, deadline;
+    int busy;                           /* a polling thread is at it */
+    int news;                           /* while it was */
+};
+
+/* Guarded by lock: the list, and of each race busy, news, and the states and transports of its runners. */
+static struct {
+    pthread_mutex_t lock;
+    struct race *first;
+    unsigned long long count;
+    int open;
+    pjsip_endpoint *endpt;
+    double deadline;
+    void (*wake_at)(double when);
+} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* --- asking ------------------------------------------------------------------------------------------------------ */
+
+/* The servers that run: of the first one's transport, so that nothing is lost in security or in size for a little speed. */
+static unsigned list_runners(const answer *planned, struct runner *runners, unsigned room)
+{
+    unsigned count = 0, i;
+
+    for (i = 0; i < answer_count(&planned->addresses) && count < room; i++) {
+        struct runner *runner = &runners[count];
+
+        if (!address_of(&runner->server, answer_address(&planned->addresses, i), answer_type(&planned->addresses, i)))
+            continue;
+        if (!i && runner->server.transport == PF_UDP)
+            return 0;
+        if (runner->server.transport != runners[0].server.transport)
+            continue;
+        runner->place = i;
+        runner->state = WAITING;
+        runner->transport = NULL;
+        count++;
+    }
+    return count;
+}
+
+int race_is_worth_it(const answer *planned, const struct asker *asker)
+{
+    struct runner runners[2];
+
+    return asker->free_to_race && !asker->bound && steering_race_gap() > 0 && list_runners(planned, runners, 2) == 2 &&
+           !plans_is_well(&runners[0].server, WELL_SECONDS) && !observer_has_connection(&runners[0].server);
+}
+
+int race_start(struct waiter *waiter, const answer *planned)
+{
+    struct race *race = calloc(1, sizeof *race);
+    double now = host_now();
+    int taken = 0;
+
+    if (!race)
+        return 0;
+    race->waiter = waiter;
+    memcpy(&race->planned, planned, sizeof race->planned);
+    race->count = list_runners(planned, race->runners, MOST_RUNNERS);
+    race->began = race->next_start = now;
+    pthread_mutex_lock(&self.lock);
+    if (self.open) {
+        race->deadline = fmax(waiter->since + self.deadline, now + LEAST_TIME);
+        race->next = self.first;
+        self.first = race;
+        self.count++;
+        taken = 1;
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (!taken) {
+        free(race);
+        return 0;
+    }
+    steering_count_race();
+    self.wake_at(now);
+    return 1;
+}
+
+/* --- running, on the polling thread ------------------------------------------------------------------------------ */
+
+static void tell(const struct race *race, const struct runner *winner)
+{
+    pjsip_msg *msg = tdata_msg(((pjsip_send_state *)race->waiter->token)->tdata);
+    pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
+    const pj_str_t *method = &msg->line.req.method.name;
+    pf_failover *failover = calloc(1, sizeof *failover);
+
+    if (!failover)
+        return;
+    failover->left = race->runners[0].server;
+    failover->taken = winner->server;
+    failover->why = PF_WHY_RACE;
+    failover->after = host_now() - race->began;
+    memcpy(failover->method, method->ptr, (size_t)method->slen < 15 ? (size_t)method->slen : 15);
+    if (call_id)
+        memcpy(failover->call_id, call_id->id.ptr, (size_t)call_id->id.slen < 127 ? (size_t)call_id->id.slen : 127);
+    queue_put_note(NOTE_FAILOVER, failover);
+}
+
+static void copy_place(answer *to, unsigned *count, struct race *race, unsigned place)
+{
+    const pjsip_server_addresses *from = &race->planned.addresses;
+
+    answer_set(to, (*count)++, &race->waiter->info.addr.host, answer_type(from, place), answer_address(from, place),
+               answer_length(from, place), 0, 0);
+}
+
+static const struct runner *runner_at(const struct race *race, unsigned place)
+{
+    unsigned i;
+
+    for (i = 0; i < race->count; i++)
+        if (race->runners[i].place == place)
+            return &race->runners[i];
+    return NULL;
+}
+
+/* Answers and frees the race, which is in no list any more. No lock held. */
+static void finish(struct race *race, const struct runner *winner)
+{
+    unsigned total = answer_count(&race->planned.addresses), count = 0, failed, i;
+    answer given;
+
+    /* The winner, then the plan's order, those behind whose connect has failed. */
+    if (winner)
+        copy_place(&given, &count, race, winner->place);
+    for (failed = 0; failed <= 1; failed++)
+        for (i = 0; i < total; i++) {
+            const struct runner *runner = runner_at(race, i);
+
+            if ((!runner || runner != winner) && failed == (runner && runner->state == FAILED))
+                copy_place(&given, &count, race, i);
+        }
+    answer_set_count(&given, count);
+    for (i = 0; i < race->count; i++)
+        if (race->runners[i].state == CONNECTING) {
+            observer_note_late(race->runners[i].transport, &race->runners[i].server);
+            race->runners[i].transport = NULL;
+        }
+    if (winner && winner != race->runners)
+        tell(race, winner);
+    observer_answer(race->waiter->callback, PJ_SUCCESS, race->waiter->token, &given.addresses);
+    for (i = 0; i < race->count; i++)
+        if (race->runners[i].transport)
+            host.pjsip_transport_dec_ref(race->runners[i].transport);
+    free(race->waiter);
+    free(race);
+}
+
+static void unlist(struct race *race)
+{
+    struct race **place = &self.first;
+
+    while (*place && *place != race)
+        place = &(*place)->next;
+    if (*place) {
+        *place = race->next;
+        self.count--;
+    }
+}
+
+static void start(struct race *race, struct runner *runner, double now)
+{
+    pjsip_transport *transport = NULL;
+    pj_status_t status = observer_connect(self.endpt, &runner->server, race->waiter->name, &transport);
+
+    pthread_mutex_lock(&self.lock);
+    race->next_start = now + steering_race_gap();
+    if (status != PJ_SUCCESS) {
+        runner->state = FAILED;
+    } else {
+        runner->transport = transport;
+        runner->state = observer_is_connected(transport) ? CONNECTED : CONNECTING;
+    }
+    pthread_mutex_unlock(&self.lock);
+}
+
+/* A race that is this thread's. It is over, and freed, or goes on. No lock held. */
+static void run(struct race *race, double now)
+{
+    for (;;) {
+        struct runner *winner = NULL, *next = NULL;
+        unsigned connecting = 0, i;
+        int over;
+
+        pthread_mutex_lock(&self.lock);
+        race->news = 0;
+        for (i = race->count; i-- > 0;)
+            switch (race->runners[i].state) {
+            case CONNECTED: winner = &race->runners[i]; break;
+            case CONNECTING: connecting++; break;
+            case WAITING: next = &race->runners[i]; break;
+            case FAILED: break;
+            }
+        over = winner || (!connecting && !next) || now >= race->deadline || !self.open;
+        if (over)
+            unlist(race);
+        else if (!next || (connecting && now < race->next_start)) {
+            race->busy = 0;
+            pthread_mutex_unlock(&self.lock);
+            return;
+        }
+        pthread_mutex_unlock(&self.lock);
+        if (over) {
+            finish(race, winner);
+            return;
+        }
+        start(race, next, now);
+    }
+}
+
+void race_tick(double now)
+{
+    double next = INFINITY;
+    struct race *race;
+
+    for (;;) {
+        pthread_mutex_lock(&self.lock);
+        next = INFINITY;
+        for (race = self.first; race; race = race->next) {
+            unsigned i;
+            int waiting = 0, connecting = 0;
+
+            if (race->busy)
+                continue;
+            for (i = 0; i < race->count; i++) {
+                waiting += race->runners[i].state == WAITING;
+                connecting += race->runners[i].state == CONNECTING;
+            }
+            if (race->news || now >= race->deadline || (waiting && now >= race->next_start) || !connecting)
+                break;
+            next = fmin(next, fmin(race->deadline, waiting ? race->next_start : INFINITY));
+        }
+        if (race)
+            race->busy = 1;
+        pthread_mutex_unlock(&self.lock);
+        if (!race)
+            break;
+        run(race, now);
+    }
+    if (isfinite(next))
+        self.wake_at(next);
+}
+
+void race_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state)
+{
+    enum runner_state now = state == PJSIP_TP_STATE_CONNECTED ? CONNECTED
+                          : state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY ? FAILED : WAITING;
+    struct race *race;
+    int news = 0;
+    unsigned i;
+
+    if (now == WAITING)
+        return;
+    pthread_mutex_lock(&self.lock);
+    for (race = self.first; race; race = race->next)
+        for (i = 0; i < race->count; i++)
+            if (race->runners[i].transport == transport && race->runners[i].state == CONNECTING) {
+                race->runners[i].state = now;
+                race->news = news = 1;
+            }
+    pthread_mutex_unlock(&self.lock);
+    if (news)
+        self.wake_at(host_now());
+}
+
+/* --- opening and closing ----------------------------------------------------------------------------------------- */
+
+void race_open(pjsip_endpoint *endpt, double deadline, void (*wake_at)(double when))
+{
+    pthread_mutex_lock(&self.lock);
+    self.endpt = endpt;
+    self.deadline = deadline;
+    self.wake_at = wake_at;
+    self.open = 1;
+    pthread_mutex_unlock(&self.lock);
+}
+
+struct waiter *race_close(void)
+{
+    struct waiter *all = NULL;
+    struct race *race;
+    unsigned i;
+
+    for (;;) {
+        struct race **place;
+
+        pthread_mutex_lock(&self.lock);
+        self.open = 0;
+        /* One that a polling thread is at will be answered by it. */
+        for (place = &self.first; *place && (*place)->busy; place = &(*place)->next)
+            ;
+        race = *place;
+        if (race) {
+            *place = race->next;
+            self.count--;
+        }
+        pthread_mutex_unlock(&self.lock);
+        if (!race)
+            return all;
+        race->waiter->next = all;
+        all = race->waiter;
+        for (i = 0; i < race->count; i++)
+            if (race->runners[i].transport)
+                host.pjsip_transport_dec_ref(race->runners[i].transport);
+        free(race);
+    }
+}
+
+unsigned long long race_waiting(void)
+{
+    unsigned long long count;
+
+    pthread_mutex_lock(&self.lock);
+    count = self.count;
+    pthread_mutex_unlock(&self.lock);
+    return count;
+}

@@ -1,0 +1,1084 @@
+#include "steering.h"
+
+#include "byhand.h"
+#include "dialogs.h"
+#include "observer.h"
+#include "plans.h"
+#include "queue.h"
+#include "resolver.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A request goes to so many servers at the most; pjsip itself sends no more often in the time that it gives one. */
+enum { MOST_LEGS = 8 };
+
+/* Requests beyond this many are sent, but not steered. */
+enum { MOST_COURSES = 16384 };
+
+/* How long a course is kept: timer F; with a provisional answer, as long as a call rings. */
+#define PATIENCE 33.0
+#define RINGING 300.0
+
+/* A server is not taken for slow sooner than this, however fast it was. */
+#define SOONEST 0.1
+
+/* Who is sent to by hand is left out of retransmissions that follow within this: the timers of both may coincide. */
+#define JUST_NOW 0.4
+
+/* What may be saved up of the budget for hedging: so many requests at once. */
+#define MOST_SAVED 10.0
+
+/* How long after its time a server that got a single packet gets a second: pjsip's own retransmission comes first, if any. */
+#define ECHO 0.05
+
+/* A connection that is silent for so long is given up: what comes next shall not wait on it. */
+#define DEAD_SECONDS 5.0
+
+/* Ends of times that were meant to coincide. */
+#define SLACK 0.005
+
+/* A server that has the request. */
+struct leg {
+    pf_address server;
+    const pjsip_transport *transport;   /* compared, never followed */
+    double first_sent, last_sent;
+    unsigned short sends;
+    unsigned char provisional;          /* it gave one */
+    unsigned char ended;                /* it answered finally, or its connection has ended */
+    unsigned char suspected;
+    unsigned char given_up;             /* its connection */
+};
+
+/*
+ * The course of a request: which servers have it, which could. What stands above the line is guarded by self.lock, the rest
+ * never changes. Held (refs) by the table and by whoever works with it.
+ */
+struct course {
+    struct link link;                   /* by hash of branch and method */
+    struct course *older, *newer;
+    unsigned refs;
+    int listed;                         /* in the table */
+    double due;                         /* when to look at it again; INFINITY: only at its end */
+    double soon;                        /* when its server is late by its own measure; INFINITY: that is past, or not known */
+    struct leg legs[MOST_LEGS];
+    unsigned count;
+    unsigned char provisional, final;   /* what the application has seen */
+    unsigned char lost;                 /* a connection has ended without the transaction's knowing */
+    const struct leg *winner;
+    uint64_t tried;                     /* candidates, a bit each */
+    /* ------------------------------------------- */
+    double began, after;                /* after: INFINITY when silence is no reason */
+    int invite;
+    pjsip_transport *udp;               /* referenced */
+    pjsip_method_e method_id;
+    pf_address candidates[32];
+    unsigned candidate_count;
+    char method[16], call_id[128], name[PF_MAX_HOST];
+    char *branch, *bytes;               /* behind it in the same block */
+    size_t branch_size, size;
+    char room[];
+};
+
+/* Guarded by lock, but what is only written by steering_open() while nothing runs. */
+static struct {
+    pthread_mutex_t lock;
+    struct table courses;
+    struct course *oldest, *newest;
+    double saved;                       /* of the budget, in requests */
+    double due;                         /* the soonest that the tick was asked for */
+    pjsip_endpoint *endpt;
+    void (*wake_at)(double when);
+    atomic_int on;
+    pf_steering steering;
+} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static struct {
+    atomic_ullong steered, hedged, swallowed, raced;
+} counted;
+
+static pf_steering wanted;
+
+void pf_steer(const pf_steering *steering) { wanted = *steering; }
+
+/* --- courses ----------------------------------------------------------------------------------------------------- */
+
+static uint64_t course_hash(const pj_str_t *branch, const pj_str_t *method)
+{
+    return hash_bytes(hash_bytes(HASH_SEED, branch->ptr, (size_t)branch->slen), method->ptr, (size_t)method->slen);
+}
+
+/* Under self.lock. */
+static struct course *find_course(uint64_t hash)
+{
+    struct link *link = table_first(&self.courses, hash);
+
+    return link ? entry_of(link, struct course, link) : NULL;
+}
+
+/* Takes a course for work without the lock; release() it. */
+static struct course *hold(uint64_t hash)
+{
+    struct course *course;
+
+    pthread_mutex_lock(&self.lock);
+    course = find_course(hash);
+    if (course)
+        course->refs++;
+    pthread_mutex_unlock(&self.lock);
+    return course;
+}
+
+/* No lock held: pjsip's are taken. */
+static void release(struct course *course)
+{
+    unsigned left;
+
+    pthread_mutex_lock(&self.lock);
+    left = --course->refs;
+    pthread_mutex_unlock(&self.lock);
+    if (left)
+        return;
+    if (course->udp)
+        host.pjsip_transport_dec_ref(course->udp);
+    free(course);
+}
+
+/* Under self.lock. The table's hold is the caller's to release. 0 when it was taken out before. */
+static int take_out(struct course *course)
+{
+    if (!course->listed)
+        return 0;
+    course->listed = 0;
+    table_remove(&self.courses, &course->link);
+    *(course->older ? &course->older->newer : &self.oldest) = course->newer;
+    *(course->newer ? &course->newer->older : &self.newest) = course->older;
+    return 1;
+}
+
+static void forget(struct course *course)
+{
+    int out;
+
+    pthread_mutex_lock(&self.lock);
+    out = take_out(course);
+    pthread_mutex_unlock(&self.lock);
+    if (out)
+        release(course);
+}
+
+/* Under self.lock. */
+static struct leg *leg_of(struct course *course, const pf_address *server)
+{
+    unsigned i;
+
+    for (i = 0; i < course->count; i++)
+        if (!memcmp(&course->legs[i].server, server, sizeof *server))
+            return &course->legs[i];
+    return NULL;
+}
+
+/* Under self.lock. */
+static struct leg *add_leg(struct course *course, const pf_address *server, const pjsip_transport *transport, double now)
+{
+    struct leg *leg = leg_of(course, server);
+    unsigned i;
+
+    if (!leg && course->count < MOST_LEGS)
+        leg = &course->legs[course->count++];
+    if (leg) {
+        memset(leg, 0, sizeof *leg);
+        leg->server = *server;
+        leg->transport = transport;
+        leg->first_sent = leg->last_sent = now;
+        leg->sends = 1;
+    }
+    for (i = 0; i < course->candidate_count; i++)
+        if (!memcmp(&course->candidates[i], server, sizeof *server))
+            course->tried |= UINT64_C(1) << i;
+    return leg;
+}
+
+/* Under self.lock. Those that may still answer. */
+static unsigned pending_legs(const struct course *course)
+{
+    unsigned count = 0, i;
+
+    for (i = 0; i < course->count; i++)
+        count += !course->legs[i].ended;
+    return count;
+}
+
+/* Under self.lock. The first candidate that does not have the request yet, suspects last; -1: none. */
+static int next_candidate(const struct course *course)
+{
+    int suspect, i;
+
+    if (course->count >= MOST_LEGS)
+        return -1;
+    for (suspect = 0; suspect <= 1; suspect++)
+        for (i = 0; i < (int)course->candidate_count; i++)
+            if (!(course->tried & UINT64_C(1) << i) && (suspect || !plans_is_suspect(&course->candidates[i])))
+                return i;
+    return -1;
+}
+
+/* No lock held. */
+static void look_again(double when)
+{
+    int sooner;
+
+    pthread_mutex_lock(&self.lock);
+    sooner = when < self.due;
+    if (sooner)
+        self.due = when;
+    pthread_mutex_unlock(&self.lock);
+    if (sooner)
+        self.wake_at(when);
+}
+
+/* --- the transaction --------------------------------------------------------------------------------------------- */
+
+/* The client transaction of the course, with a reference (drop_tsx()); NULL when it is over. May hold a transaction's lock. */
+static pjsip_transaction *find_tsx(const struct course *course)
+{
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(self.endpt, "pjfail", 512, 512);
+    pjsip_transaction *tsx = NULL;
+    pjsip_rx_data *rdata;
+    pjsip_via_hdr via;
+    pjsip_method method;
+    pj_str_t key;
+
+    if (!pool)
+        return NULL;
+    rdata = calloc(1, sizeof *rdata);
+    if (rdata) {
+        memset(&via, 0, sizeof via);
+        via.branch_param.ptr = course->branch;
+        via.branch_param.slen = (pj_ssize_t)course->branch_size;
+        method.id = course->method_id;
+        method.name.ptr = (char *)(uintptr_t)course->method;
+        method.name.slen = (pj_ssize_t)strlen(course->method);
+        rdata->msg_info.via = &via;
+        /* A branch of RFC 2543 would want more of a message than we have. */
+        if (course->branch_size > 7 && !memcmp(course->branch, "z9hG4bK", 7) &&
+            host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, &method, rdata) == PJ_SUCCESS)
+            tsx = host.pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);
+        free(rdata);
+    }
+    host.pjsip_endpt_release_pool(self.endpt, pool);
+    return tsx;
+}
+
+static void drop_tsx(pjsip_transaction *tsx) { host.pj_grp_lock_dec_ref(tsx_lock(tsx)); }
+
+static int is_unanswered(const struct course *course)
+{
+    pjsip_transaction *tsx = find_tsx(course);
+    int unanswered;
+
+    if (!tsx)
+        return 0;
+    host.pj_grp_lock_acquire(tsx_lock(tsx));
+    unanswered = tsx_is_unanswered(tsx);
+    host.pj_grp_lock_release(tsx_lock(tsx));
+    drop_tsx(tsx);
+    return unanswered;
+}
+
+/* From now on the transaction is server's, over that transport. 0: it cannot be moved. SIP thread, no lock held. */
+static int move_tsx(const struct course *course, const pf_address *server, pjsip_transport *transport)
+{
+    pjsip_transaction *tsx = find_tsx(course);
+    pj_sockaddr address;
+    int length = address_to_sockaddr(server, &address), moved;
+
+    if (!tsx)
+        return 0;
+    host.pj_grp_lock_acquire(tsx_lock(tsx));
+    moved = tsx_is_open(tsx) && tsx_transport(tsx);
+    if (moved) {
+        pjsip_tx_data *sent = tsx_last_sent(tsx);
+        const pjsip_server_addresses *addresses = tdata_addresses(sent);
+        unsigned i;
+
+        for (i = 0; i < answer_count(addresses); i++) {
+            pf_address each;
+
+            if (address_of(&each, answer_address(addresses, i), answer_type(addresses, i)) &&
+                !memcmp(&each, server, sizeof each)) {
+                tdata_set_current(sent, i);
+                break;
+            }
+        }
+        tsx_move(tsx, transport, &address, length);
+    }
+    host.pj_grp_lock_release(tsx_lock(tsx));
+    drop_tsx(tsx);
+    return moved;
+}
+
+/* --- a request is sent ------------------------------------------------------------------------------------------- */
+
+/* After how many seconds of silence the method goes on; INFINITY: never. */
+static double silence_of(const pj_str_t *method)
+{
+    int i;
+
+    for (i = 0; i < self.steering.silences; i++)
+        if (strlen(self.steering.silence[i].method) == (size_t)method->slen &&
+            !memcmp(self.steering.silence[i].method, method->ptr, (size_t)method->slen))
+            return self.steering.silence[i].after;
+    return INFINITY;
+}
+
+/* Whether the request may go to any server but this one (DESIGN.md, rule 10). */
+static int is_free(pjsip_tx_data *tdata, const pf_address *server)
+{
+    pjsip_msg *msg = tdata_msg(tdata);
+    pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
+    pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
+    const pjsip_tpselector *selector = tdata_selector(tdata);
+    struct asker asker;
+
+    if (!to || to->tag.slen || !call_id || resolver_is_sending_to(tdata) || !plans_know(server))
+        return 0;
+    /* The application's own choice of a connection is none between servers; its choice of a UDP socket is. */
+    if (server->transport != PF_UDP && (selector->type == PJSIP_TPSELECTOR_TRANSPORT ||
+                                        selector->type == PJSIP_TPSELECTOR_LISTENER))
+        return 0;
+    memset(&asker, 0, sizeof asker);
+    dialogs_find(&call_id->id, 0, &asker);
+    return !asker.bound;
+}
+
+static void copy_text(char *text, size_t room, const pj_str_t *from)
+{
+    size_t length = from->slen < 0 ? 0 : (size_t)from->slen < room ? (size_t)from->slen : room - 1;
+
+    if (length)
+        memcpy(text, from->ptr, length);
+    text[length] = '\0';
+}
+
+/* The other servers that pjsip was given for this request, over the same transport: Via and Contact stay true. */
+static unsigned list_candidates(const pjsip_tx_data *tdata, const pf_address *server, pf_address *candidates, unsigned room)
+{
+    const pjsip_server_addresses *addresses = tdata_addresses(tdata);
+    unsigned total = answer_count(addresses), current = tdata_current(tdata), count = 0, i;
+
+    for (i = 0; i < total && count < room; i++) {
+        unsigned at = (current + i) % total;
+        pf_address *each = &candidates[count];
+
+        if (address_of(each, answer_address(addresses, at), answer_type(addresses, at)) &&
+            each->transport == server->transport && each->family == server->family)
+            count++;
+    }
+    return count;
+}
+
+static struct course *make_course(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via, double now)
+{
+    pjsip_msg *msg = tdata_msg(tdata);
+    const pjsip_method *method = &msg->line.req.method;
+    pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
+    pf_address candidates[32];
+    unsigned count = list_candidates(tdata, server, candidates, PJ_ARRAY_SIZE(candidates));
+    struct course *course;
+    const char *bytes;
+    size_t size;
+
+    bytes = tdata_bytes(tdata, &size);
+    if (count < 2 || !size || method->name.slen >= 16 || tdata_dest_name(tdata)->slen >= PF_MAX_HOST)
+        return NULL;
+    course = calloc(1, sizeof *course + (size_t)via->branch_param.slen + size);
+    if (!course)
+        return NULL;
+    course->refs = 1;
+    course->began = now;
+    course->after = silence_of(&method->name);
+    course->invite = method->id == PJSIP_INVITE_METHOD;
+    course->method_id = method->id;
+    memcpy(course->candidates, candidates, count * sizeof *candidates);
+    course->candidate_count = count;
+    copy_text(course->method, sizeof course->method, &method->name);
+    copy_text(course->call_id, sizeof course->call_id, &call_id->id);
+    copy_text(course->name, sizeof course->name, tdata_dest_name(tdata));
+    course->branch = course->room;
+    course->branch_size = (size_t)via->branch_param.slen;
+    memcpy(course->branch, via->branch_param.ptr, course->branch_size);
+    course->bytes = course->room + course->branch_size;
+    course->size = size;
+    memcpy(course->bytes, bytes, size);
+    if (server->transport == PF_UDP) {
+        course->udp = tdata_transport(tdata);
+        host.pjsip_transport_add_ref(course->udp);
+    }
+    course->soon = INFINITY;
+    /* An INVITE forks where it goes, so it waits for its time; the others may go on once this server is late by its own measure. */
+    if (isfinite(course->after) && !course->invite && self.steering.budget > 0) {
+        double overdue = plans_overdue(server);
+
+        if (overdue >= 0 && fmax(overdue, SOONEST) < course->after)
+            course->soon = now + fmax(overdue, SOONEST);
+    }
+    course->due = fmin(course->soon, now + course->after);
+    add_leg(course, server, tdata_transport(tdata), now);
+    return course;
+}
+
+/* A request goes out for the first time, or to a server that pjsip walked on to by itself. */
+static void begin(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via, uint64_t hash, double now)
+{
+    struct course *course = is_free(tdata, server) ? make_course(tdata, server, via, now) : NULL;
+    double due;
+    int put = 0;
+
+    if (!course)
+        return;
+    due = course->due;
+    course->link.hash = hash;
+    pthread_mutex_lock(&self.lock);
+    self.saved = fmin(self.saved + self.steering.budget, MOST_SAVED);
+    if (!find_course(hash) && self.courses.count < MOST_COURSES && table_put(&self.courses, &course->link)) {
+        put = course->listed = 1;
+        course->older = self.newest;
+        *(self.newest ? &self.newest->newer : &self.oldest) = course;
+        self.newest = course;
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (!put)
+        release(course);
+    else if (isfinite(due))
+        look_again(due);
+}
+
+/* pjsip sends the course's request again: the other servers that have it get theirs. */
+static void repeat(struct course *course, const pf_address *server, double now)
+{
+    pf_address others[MOST_LEGS];
+    unsigned count = 0, i;
+
+    pthread_mutex_lock(&self.lock);
+    for (i = 0; i < course->count && course->udp && !course->final; i++) {
+        struct leg *leg = &course->legs[i];
+        int here = !memcmp(&leg->server, server, sizeof *server);
+
+        if (here || (!leg->ended && !leg->provisional && leg->last_sent + JUST_NOW < now)) {
+            leg->last_sent = now;
+            leg->sends++;
+            if (!here)
+                others[count++] = leg->server;
+        }
+    }
+    pthread_mutex_unlock(&self.lock);
+    for (i = 0; i < count; i++) {
+        byhand_send_datagram(course->udp, &others[i], course->bytes, course->size);
+        observer_note_sent(course->link.hash, course->method, &others[i], course->udp);
+    }
+}
+
+/* Sends to one of the course's servers by hand. No lock held. PJ_SUCCESS: it is on its way. */
+static pj_status_t send_to(const struct course *course, const pf_address *server, pjsip_transport *over, const char *bytes,
+                           size_t size)
+{
+    pjsip_transport *connection;
+    pj_status_t status;
+
+    if (course->udp) {
+        byhand_send_datagram(course->udp, server, bytes, size);
+        return PJ_SUCCESS;
+    }
+    if (over)
+        return byhand_send_over(self.endpt, over, bytes, size);
+    status = byhand_connect(self.endpt, server, course->name, &connection);
+    if (status == PJ_SUCCESS) {
+        status = byhand_send_over(self.endpt, connection, bytes, size);
+        host.pjsip_transport_dec_ref(connection);
+    }
+    return status;
+}
+
+/* Cancels the INVITE at the servers that ring, but for one. No lock held. */
+static void cancel_others(struct course *course, const pf_address *but)
+{
+    char text[4000];
+    pf_address others[MOST_LEGS];
+    unsigned count = 0, i;
+    size_t size;
+
+    pthread_mutex_lock(&self.lock);
+    for (i = 0; i < course->count; i++)
+        if (course->legs[i].provisional && !course->legs[i].ended && memcmp(&course->legs[i].server, but, sizeof *but))
+            others[count++] = course->legs[i].server;
+    pthread_mutex_unlock(&self.lock);
+    size = count ? byhand_write(text, sizeof text, "CANCEL", course->bytes, course->size, NULL) : 0;
+    for (i = 0; i < count && size; i++)
+        send_to(course, &others[i], NULL, text, size);
+}
+
+static void on_cancel(pjsip_tx_data *tdata, const pjsip_via_hdr *via, const pf_address *server)
+{
+    static const pj_str_t invite = { "INVITE", 6 };
+    struct course *course = hold(course_hash(&via->branch_param, &invite));
+
+    (void)tdata;
+    if (!course)
+        return;
+    cancel_others(course, server);
+    release(course);
+}
+
+void steering_on_tx_request(pjsip_tx_data *tdata)
+{
+    const pjsip_method *method = &tdata_msg(tdata)->line.req.method;
+    struct course *course;
+    pjsip_via_hdr *via;
+    pf_address server;
+    double now;
+    uint64_t hash;
+    int walked_on;
+
+    if (!atomic_load_explicit(&self.on, memory_order_relaxed) || method->id == PJSIP_ACK_METHOD ||
+        !address_of(&server, tdata_destination(tdata), transport_type(tdata_transport(tdata))))
+        return;
+    via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
+    if (!via || !via->branch_param.slen)
+        return;
+    if (method->id == PJSIP_CANCEL_METHOD) {
+        on_cancel(tdata, via, &server);
+        return;
+    }
+    now = host_now();
+    hash = course_hash(&via->branch_param, &method->name);
+    course = hold(hash);
+    if (!course) {
+        begin(tdata, &server, via, hash, now);
+        return;
+    }
+    pthread_mutex_lock(&self.lock);
+    /* A connect has failed: the bytes are others now, and the time begins anew. */
+    walked_on = !course->udp && course->count == 1 && course->legs[0].transport != tdata_transport(tdata);
+    if (!walked_on && !leg_of(course, &server))
+        add_leg(course, &server, tdata_transport(tdata), now);
+    pthread_mutex_unlock(&self.lock);
+    if (walked_on) {
+        forget(course);
+        begin(tdata, &server, via, hash, now);
+    } else {
+        repeat(course, &server, now);
+    }
+    release(course);
+}
+
+/* --- going on ---------------------------------------------------------------------------------------------------- */
+
+static void tell(const struct course *course, const pf_address *left, const pf_address *taken, int why, int code)
+{
+    pf_failover *failover = calloc(1, sizeof *failover);
+
+    atomic_fetch_add(why == PF_WHY_SLOW ? &counted.hedged : &counted.steered, 1);
+    if (!failover)
+        return;
+    failover->left = *left;
+    failover->taken = *taken;
+    failover->why = why;
+    failover->code = code;
+    failover->after = host_now() - course->began;
+    memcpy(failover->method, course->method, sizeof failover->method);
+    memcpy(failover->call_id, course->call_id, sizeof failover->call_id);
+    queue_put_note(NOTE_FAILOVER, failover);
+}
+
+/*
+ * Sends the request to the next server that will have it; 0: there is none. With move, the transaction goes along at once: where
+ * it was there is nothing to hope for. A SIP thread, no lock held.
+ */
+static int go_on(struct course *course, const pf_address *left, int why, int code, int move)
+{
+    for (;;) {
+        pjsip_transport *connection = NULL;
+        pj_status_t status = PJ_SUCCESS;
+        pf_address server;
+        int candidate;
+
+        pthread_mutex_lock(&self.lock);
+        candidate = next_candidate(course);
+        if (candidate >= 0) {
+            server = course->candidates[candidate];
+            course->tried |= UINT64_C(1) << candidate;
+        }
+        pthread_mutex_unlock(&self.lock);
+        if (candidate < 0)
+            return 0;
+        if (!course->udp) {
+            status = observer_connect(self.endpt, &server, course->name, &connection);
+            if (status != PJ_SUCCESS)
+                continue;
+        }
+        /* It is on the books before it is on the wire: its answer may be quick. */
+        pthread_mutex_lock(&self.lock);
+        add_leg(course, &server, connection ? connection : course->udp, host_now());
+        pthread_mutex_unlock(&self.lock);
+        observer_note_sent(course->link.hash, course->method, &server, connection ? connection : course->udp);
+        if (move)
+            move_tsx(course, &server, connection ? connection : course->udp);
+        status = send_to(course, &server, connection, course->bytes, course->size);
+        if (connection)
+            host.pjsip_transport_dec_ref(connection);
+        if (status == PJ_SUCCESS) {
+            tell(course, left, &server, why, code);
+            return 1;
+        }
+        pthread_mutex_lock(&self.lock);
+        leg_of(course, &server)->ended = 1;
+        pthread_mutex_unlock(&self.lock);
+    }
+}
+
+/* Under self.lock. Whether the budget has one more. */
+static int may_hedge(void)
+{
+    if (self.saved < 1)
+        return 0;
+    self.saved -= 1;
+    return 1;
+}
+
+/* Under self.lock. Whether the server may have lost the one packet that it got. */
+static int wants_echo(const struct course *course, const struct leg *leg)
+{
+    return course->udp && !course->invite && leg->suspected && leg->sends == 1;
+}
+
+/* Whom nobody has heard of for as long as that method waits is suspect, until it answers a second packet. No lock held. */
+static void suspect(struct course *course, double now)
+{
+    pf_address servers[MOST_LEGS], again[MOST_LEGS];
+    unsigned count = 0, repeats = 0, i;
+
+    pthread_mutex_lock(&self.lock);
+    for (i = 0; i < course->count; i++) {
+        struct leg *leg = &course->legs[i];
+
+        if (leg->ended || leg->provisional || leg->first_sent + course->after > now + SLACK)
+            continue;
+        if (!leg->suspected) {
+            leg->suspected = 1;
+            servers[count++] = leg->server;
+        } else if (wants_echo(course, leg) && leg->first_sent + course->after + ECHO <= now + SLACK) {
+            leg->sends++;
+            leg->last_sent = now;
+            again[repeats++] = leg->server;
+        }
+    }
+    pthread_mutex_unlock(&self.lock);
+    for (i = 0; i < repeats; i++) {
+        byhand_send_datagram(course->udp, &again[i], course->bytes, course->size);
+        observer_note_sent(course->link.hash, course->method, &again[i], course->udp);
+    }
+    for (i = 0; i < count; i++)
+        plans_suspect(&servers[i]);
+}
+
+/* When to look at the course again. No lock held. */
+static void plan_look(struct course *course)
+{
+    double due = INFINITY;
+    unsigned i;
+
+    pthread_mutex_lock(&self.lock);
+    if (!course->final && !course->provisional) {
+        due = course->soon;
+        if (next_candidate(course) >= 0)
+            due = fmin(due, course->legs[course->count - 1].first_sent + course->after);
+    }
+    for (i = 0; i < course->count; i++) {
+        const struct leg *leg = &course->legs[i];
+
+        if (leg->ended || leg->provisional)
+            continue;
+        if (!leg->suspected || wants_echo(course, leg))
+            due = fmin(due, leg->first_sent + course->after + (leg->suspected ? ECHO : 0));
+        if (!course->udp && !leg->given_up)
+            due = fmin(due, leg->first_sent + DEAD_SECONDS);
+    }
+    course->due = due;
+    pthread_mutex_unlock(&self.lock);
+    if (isfinite(due))
+        look_again(due);
+}
+
+/* Closes connections on which nothing has come for long. Who waits on them still may do so. No lock held. */
+static void give_up_connections(struct course *course, double now)
+{
+    struct { pf_address server; const pjsip_transport *transport; } dead[MOST_LEGS];
+    unsigned count = 0, i;
+
+    pthread_mutex_lock(&self.lock);
+    for (i = 0; i < course->count && !course->udp; i++) {
+        struct leg *leg = &course->legs[i];
+
+        if (leg->ended || leg->provisional || leg->given_up || leg->first_sent + DEAD_SECONDS > now + SLACK)
+            continue;
+        leg->given_up = 1;
+        dead[count].server = leg->server;
+        dead[count++].transport = leg->transport;
+    }
+    pthread_mutex_unlock(&self.lock);
+    for (i = 0; i < count; i++) {
+        pjsip_transport *connection;
+
+        /* Asked for by its address, for the pointer may be one of the past by now. */
+        if (!plans_is_well(&dead[i].server, DEAD_SECONDS) && observer_knows(dead[i].transport) &&
+            byhand_connect(self.endpt, &dead[i].server, course->name, &connection) == PJ_SUCCESS) {
+            if (connection == dead[i].transport)
+                host.pjsip_transport_shutdown2(connection, PJ_FALSE);
+            host.pjsip_transport_dec_ref(connection);
+        }
+    }
+}
+
+static void end_tsx(const struct course *course)
+{
+    pjsip_transaction *tsx = find_tsx(course);
+
+    if (!tsx)
+        return;
+    host.pjsip_tsx_terminate(tsx, PJSIP_SC_TSX_TRANSPORT_ERROR);
+    drop_tsx(tsx);
+}
+
+/* A course whose time has come. Polling thread, no lock held. */
+static void look_at(struct course *course, double now)
+{
+    int open, lost, late, sooner, more = 0;
+    pf_address left;
+
+    pthread_mutex_lock(&self.lock);
+    open = !course->final && !course->provisional;
+    lost = course->lost && !course->final && !pending_legs(course);
+    late = course->legs[course->count - 1].first_sent + course->after <= now + SLACK;
+    sooner = !late && course->soon <= now + SLACK;
+    if (sooner) {
+        course->soon = INFINITY;
+        sooner = next_candidate(course) >= 0 && may_hedge();
+    }
+    left = course->legs[course->count - 1].server;
+    pthread_mutex_unlock(&self.lock);
+    if (open && !is_unanswered(course)) {
+        forget(course);         /* it has been given up */
+        return;
+    }
+    suspect(course, now);
+    give_up_connections(course, now);
+    if (open && (lost || late || sooner))
+        more = go_on(course, &left, lost ? PF_WHY_LOST : late ? PF_WHY_SILENT : PF_WHY_SLOW, 0, lost);
+    if (lost && !more) {
+        end_tsx(course);
+        forget(course);
+    } else {
+        plan_look(course);
+    }
+}
+
+void steering_tick(double now)
+{
+    enum { BATCH = 32 };
+    struct course *due[BATCH], *old[BATCH], *course, *newer;
+    int count, outdated = 0, i;
+    double next;
+
+    do {
+        count = outdated = 0;
+        next = INFINITY;
+        pthread_mutex_lock(&self.lock);
+        for (course = self.oldest; course && count < BATCH && outdated < BATCH; course = newer) {
+            newer = course->newer;
+            if (now - course->began > (course->provisional && course->invite && !course->final ? RINGING : PATIENCE)) {
+                take_out(course);
+                old[outdated++] = course;
+            } else if (course->due <= now + SLACK) {
+                course->due = INFINITY;
+                course->refs++;
+                due[count++] = course;
+            } else if (course->due < next) {
+                next = course->due;
+            }
+        }
+        self.due = next;
+        pthread_mutex_unlock(&self.lock);
+        for (i = 0; i < outdated; i++)
+            release(old[i]);
+        for (i = 0; i < count; i++) {
+            look_at(due[i], now);
+            release(due[i]);
+        }
+    } while (count == BATCH || outdated == BATCH);
+    if (isfinite(next))
+        self.wake_at(next);
+}
+
+/* --- an answer comes --------------------------------------------------------------------------------------------- */
+
+static int is_failover_code(int code)
+{
+    int i;
+
+    for (i = 0; i < self.steering.code_count; i++)
+        if (self.steering.codes[i] == code)
+            return 1;
+    return 0;
+}
+
+/* What pjsip would acknowledge is acknowledged by us, to whom it came from. */
+static void acknowledge(const struct course *course, const pf_address *server, pjsip_rx_data *rdata)
+{
+    char text[4000];
+    size_t size = byhand_write(text, sizeof text, "ACK", course->bytes, course->size, rdata->msg_info.to);
+
+    if (size)
+        send_to(course, server, course->udp ? NULL : rdata->tp_info.transport, text, size);
+}
+
+/* A call that nobody wants any more was taken: it is acknowledged, as it must be, and ended. */
+static void hang_up(const struct course *course, const pf_address *server, pjsip_rx_data *rdata)
+{
+    static const char *const methods[] = { "ACK", "BYE" };
+    char text[4000];
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        size_t size = byhand_write_in_dialog(text, sizeof text, methods[i], rdata, course->bytes, course->size);
+
+        if (size)
+            send_to(course, server, course->udp ? NULL : rdata->tp_info.transport, text, size);
+    }
+}
+
+/* An answer after the application has its own. Whether it is kept back. */
+static int on_late(struct course *course, const pf_address *server, pjsip_rx_data *rdata)
+{
+    int code = rdata->msg_info.msg->line.status.code;
+
+    if (course->invite && code >= 200 && code < 300)
+        hang_up(course, server, rdata);
+    else if (course->invite && code >= 300)
+        acknowledge(course, server, rdata);
+    else if (course->invite && code > 100)
+        cancel_others(course, &course->winner->server);
+    return 1;
+}
+
+/* What to do with a response, decided under the lock. */
+enum verdict { PASS, LATE, TAKE_BACK, KEEP_BACK };
+
+/* Under self.lock. */
+static enum verdict judge(struct course *course, struct leg *leg, int code)
+{
+    unsigned others, i, ringing = 0;
+    int own_failure;
+
+    if (course->final) {
+        leg->provisional |= code < 200;
+        leg->ended |= code >= 200;
+        return leg == course->winner ? PASS : LATE;
+    }
+    if (leg->ended && code >= 200)
+        return KEEP_BACK;                       /* a retransmission of what was kept back */
+    if (code < 200) {
+        leg->provisional = course->provisional = 1;
+        return PASS;
+    }
+    own_failure = is_failover_code(code) && !leg->provisional;
+    leg->ended = 1;
+    others = pending_legs(course);
+    for (i = 0; i < course->count; i++)
+        ringing += !course->legs[i].ended && course->legs[i].provisional;
+    if (own_failure && !course->provisional && !others && next_candidate(course) >= 0)
+        return TAKE_BACK;
+    if ((own_failure && others) || (course->invite && code >= 300 && ringing))
+        return KEEP_BACK;
+    course->final = 1;
+    course->winner = leg;
+    return PASS;
+}
+
+pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
+{
+    pjsip_via_hdr *via = rdata->msg_info.via;
+    pjsip_cseq_hdr *cseq = rdata->msg_info.cseq;
+    int code = rdata->msg_info.msg->line.status.code, hide = 0, over = 0;
+    pjsip_transport *transport = rdata->tp_info.transport;
+    struct course *course;
+    enum verdict verdict;
+    pf_address source, server;
+    struct leg *leg = NULL;
+
+    if (!atomic_load_explicit(&self.on, memory_order_relaxed) || !via || !cseq || !via->branch_param.slen)
+        return PJ_FALSE;
+    course = hold(course_hash(&via->branch_param, &cseq->method.name));
+    if (!course)
+        return PJ_FALSE;
+    pthread_mutex_lock(&self.lock);
+    if (address_of(&source, (const pj_sockaddr *)&rdata->pkt_info.src_addr, transport_type(transport)))
+        leg = leg_of(course, &source);
+    if (!leg)
+        leg = &course->legs[0];                 /* a server with several addresses; pjsip does not mind, nor do we */
+    server = leg->server;
+    verdict = judge(course, leg, code);
+    over = course->final && !pending_legs(course) && !(course->invite && course->count > 1);
+    pthread_mutex_unlock(&self.lock);
+    switch (verdict) {
+    case PASS:
+        /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
+        if (course->count > 1 && !move_tsx(course, &server, course->udp ? course->udp : transport) && course->invite &&
+            code >= 300)
+            acknowledge(course, &server, rdata);
+        if (course->invite && code >= 200)
+            cancel_others(course, &server);
+        break;
+    case LATE:
+        hide = on_late(course, &server, rdata);
+        break;
+    case TAKE_BACK:
+        if (course->invite)
+            acknowledge(course, &server, rdata);
+        hide = go_on(course, &server, PF_WHY_CODE, code, 1);
+        if (hide)
+            plan_look(course);
+        break;
+    case KEEP_BACK:
+        if (course->invite)
+            acknowledge(course, &server, rdata);
+        hide = 1;
+        break;
+    }
+    if (hide && code >= 200)
+        atomic_fetch_add(&counted.swallowed, 1);
+    if (over)
+        forget(course);
+    release(course);
+    return hide;
+}
+
+/* --- a connection ends ------------------------------------------------------------------------------------------- */
+
+/* Whether the transaction was kept from hearing of its connection's end: not when it is busy, lest two threads wait in a circle. */
+static int keep_alive(const struct course *course, const pjsip_transport *transport)
+{
+    pjsip_transaction *tsx = find_tsx(course);
+    int kept = 0;
+
+    if (!tsx)
+        return 0;
+    if (host.pj_grp_lock_tryacquire(tsx_lock(tsx)) == PJ_SUCCESS) {
+        kept = tsx_is_open(tsx);
+        if (kept && tsx_transport(tsx) == transport)
+            tsx_unlisten(tsx);
+        host.pj_grp_lock_release(tsx_lock(tsx));
+    }
+    drop_tsx(tsx);
+    return kept;
+}
+
+void steering_on_transport_state(pjsip_transport *transport, pjsip_transport_state state)
+{
+    enum { BATCH = 64 };
+    struct course *lost[BATCH], *course;
+    int count = 0, i;
+    unsigned j;
+
+    if (state != PJSIP_TP_STATE_DISCONNECTED || !atomic_load_explicit(&self.on, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&self.lock);
+    for (course = self.oldest; course && count < BATCH; course = course->newer)
+        for (j = 0; j < course->count; j++)
+            if (course->legs[j].transport == transport && !course->legs[j].ended && !course->final && !course->udp) {
+                course->refs++;
+                lost[count++] = course;
+                break;
+            }
+    pthread_mutex_unlock(&self.lock);
+    for (i = 0; i < count; i++) {
+        int more, kept;
+
+        course = lost[i];
+        pthread_mutex_lock(&self.lock);
+        /* With nobody left to ask, and the transaction listening still, pjsip ends it by itself. */
+        more = (!course->provisional && next_candidate(course) >= 0) || pending_legs(course) > 1 || course->count > 1;
+        pthread_mutex_unlock(&self.lock);
+        kept = more && keep_alive(course, transport);
+        pthread_mutex_lock(&self.lock);
+        for (j = 0; j < course->count; j++)
+            if (course->legs[j].transport == transport)
+                course->legs[j].ended = 1;
+        course->lost |= (unsigned char)kept;
+        if (kept)
+            course->due = 0;
+        pthread_mutex_unlock(&self.lock);
+        if (kept)
+            look_again(host_now());
+        else
+            forget(course);
+        release(course);
+    }
+}
+
+/* --- opening and closing ----------------------------------------------------------------------------------------- */
+
+void steering_open(pjsip_endpoint *endpt, void (*wake_at)(double when))
+{
+    pthread_mutex_lock(&self.lock);
+    self.endpt = endpt;
+    self.wake_at = wake_at;
+    self.steering = wanted;
+    self.saved = 1;
+    self.due = INFINITY;
+    pthread_mutex_unlock(&self.lock);
+    atomic_store(&counted.steered, 0);
+    atomic_store(&counted.hedged, 0);
+    atomic_store(&counted.swallowed, 0);
+    atomic_store(&counted.raced, 0);
+    atomic_store(&self.on, wanted.on);
+}
+
+static void drop_nothing(struct link *link) { (void)link; }
+
+void steering_close(void)
+{
+    struct course *course;
+
+    atomic_store(&self.on, 0);
+    for (;;) {
+        pthread_mutex_lock(&self.lock);
+        course = self.oldest;
+        if (course)
+            take_out(course);
+        else
+            table_clear(&self.courses, &drop_nothing);
+        pthread_mutex_unlock(&self.lock);
+        if (!course)
+            return;
+        release(course);
+    }
+}
+
+double steering_race_gap(void)
+{
+    return atomic_load_explicit(&self.on, memory_order_relaxed) ? self.steering.race_gap : -1;
+}
+
+void steering_count_race(void) { atomic_fetch_add(&counted.raced, 1); }
+
+void steering_count(pf_counters *counters)
+{
+    counters->steered = atomic_load(&counted.steered);
+    counters->hedged = atomic_load(&counted.hedged);
+    counters->swallowed = atomic_load(&counted.swallowed);
+    counters->raced = atomic_load(&counted.raced);
+}

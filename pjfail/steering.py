@@ -1,0 +1,67 @@
+"""When a request under way goes on to the plan's next server, underneath the application."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+SILENCE: Mapping[str, float] = MappingProxyType(
+    {"REGISTER": 0.5, "OPTIONS": 0.5, "SUBSCRIBE": 0.5, "PUBLISH": 0.5, "INVITE": 1.5}
+)
+"""After how many seconds without any answer a request of each method goes on. 0.5 s is UDP's first retransmission; a
+server owes an INVITE its 100 within 0.2 s, and 1.5 s allow for two packets lost."""
+
+_MOST = 16  # methods, and codes, that the C core has room for
+_NEVER = ("ACK", "CANCEL")
+_CHALLENGES = (401, 407)
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """When a request under way goes on to the next server. Times are in seconds.
+
+    ``silence``: for each method, after how long without any answer; a method that is not named waits for its server. To
+    have more of them: ``Steering(silence={**pjfail.steering.SILENCE, "MESSAGE": 1.0})``. A server that turns out to be
+    slow, not dead, has then got the same request as the next one, so name methods that bear it.
+
+    ``codes``: final responses that mean "ask another", as long as the server gave no provisional one before. The
+    application sees one only when no server is left.
+
+    ``race_gap``: how far apart connections are tried, side by side, when the first server has none and has not been
+    heard of lately. None: one after the other, as pjsip does.
+
+    ``budget``: the share of requests (0 to 1) that may go on sooner, once the server is later than its round trips so
+    far (but 0.1 s at the least). Never INVITE.
+
+    Never steered: ACK, CANCEL, requests within a dialog, a challenge's answer, a request with a provisional response.
+    Raises ValueError for what is no such time, code or share.
+    """
+
+    silence: Mapping[str, float] = field(default_factory=lambda: SILENCE)
+    codes: tuple[int, ...] = (503,)
+    race_gap: float | None = 0.25
+    budget: float = 0.1
+    enabled: bool = True
+
+    def __post_init__(self) -> None:
+        for method, seconds in self.silence.items():
+            if not (method.isascii() and method.isupper() and len(method) < 16) or method in _NEVER:
+                raise ValueError(f"{method!r} is no method of a request that can be steered")
+            if not 0.05 <= seconds <= 32:
+                raise ValueError(f"{method}: {seconds} is no time from 0.05 to 32 s")
+        for code in self.codes:
+            if not 300 <= code < 700 or code in _CHALLENGES:
+                raise ValueError(f"{code} is no final response for which another server could be asked")
+        if len(self.silence) > _MOST or len(self.codes) > _MOST:
+            raise ValueError(f"more than {_MOST} methods or codes")
+        if self.race_gap is not None and not 0.05 <= self.race_gap <= 5:
+            raise ValueError(f"race_gap is {self.race_gap}; give 0.05 to 5 s, or None")
+        if not 0 <= self.budget <= 1:
+            raise ValueError(f"budget is {self.budget}; give a share from 0 to 1")
+        object.__setattr__(self, "silence", MappingProxyType(dict(self.silence)))
+
+    @classmethod
+    def off(cls) -> Steering:
+        """No steering: what is on the wire is pjsip's own."""
+        return cls(enabled=False)

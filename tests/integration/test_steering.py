@@ -1,0 +1,519 @@
+"""The request under way survives: an unmodified pjsua2 program, registrars that fail, one transaction."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from rig.app import App, Line, run_app
+from rig.certificates import Authority
+
+from pjfail.demo.registrar import RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
+
+FIRST, SECOND, THIRD = "127.0.30.1", "127.0.30.2", "127.0.30.3"
+
+# Sends each method that it is told to, and prints the answer; "told" prints what listeners were told of failovers,
+# "servers" what pjfail knows, "counters" what it has counted.
+APP = """
+    import sys
+    import pjfail
+    from rig.prelude import Account, Endpoint, emit, heard
+
+    STEERING = pjfail.Steering()
+
+    transport, authority, *servers = sys.argv[1:]
+    table = {"sip.test": [(server, number, 0) for number, server in enumerate(servers)]}
+    uri = "sip:sip.test" + ("" if transport == "udp" else f";transport={transport}")
+    told = []
+    with Endpoint(transports=("udp", "tcp", "tls") if authority else ("udp", "tcp"), ca=authority or None) as endpoint:
+        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), steering=STEERING, listeners=[told.append])
+        account = Account(endpoint)
+        account.open("sip:alice@sip.test", uri)
+        while word := heard():
+            if word == "told":
+                emit(told=[
+                    [event.method, event.left.address, event.taken.address, event.why.name, event.code, event.after]
+                    for event in told if isinstance(event, pjfail.events.FailedOver)
+                ])
+            elif word == "servers":
+                emit(**{server.address: health.state.value for server, health in failover.servers().items()})
+            elif word == "counters":
+                counters = failover.counters()
+                emit(**{name: getattr(counters, name) for name in counters.__dataclass_fields__})
+            elif word == "REGISTER":
+                emit(**account.reregister()._asdict())
+            else:
+                emit(**account.request(word, uri)._asdict())
+"""
+
+# Calls, hangs up after so many seconds (0: once told), and prints the states that the call went through.
+CALL = """
+    import sys
+    import threading
+    import time
+    import pjfail
+    import pjsua2 as pj
+    from rig.prelude import Account, Endpoint, emit, heard
+
+    class Call(pj.Call):
+        def onCallState(self, prm):
+            info = self.getInfo()
+            emit(state=info.stateText, code=info.lastStatusCode, seconds=time.monotonic() - began)
+
+        def onCallMediaState(self, prm):
+            info = self.getInfo()
+            media.append(info.media[0].status)
+
+    transport, *servers = sys.argv[1:]
+    table = {"sip.test": [(server, number, 0) for number, server in enumerate(servers)]}
+    media = []
+    with Endpoint() as endpoint:
+        pjfail.attach(lookup=pjfail.StaticLookup(table))
+        account = Account(endpoint, password="secret")
+        account.open("sip:alice@sip.test")
+        call = Call(account)
+        began = time.monotonic()
+        uri = "sip:bob@sip.test" + ("" if transport == "udp" else f";transport={transport}")
+        call.makeCall(uri, pj.CallOpParam(True))
+        while word := heard():
+            if word == "hang up" and call.isActive():
+                call.hangup(pj.CallOpParam())
+            elif word == "media":
+                emit(media=media)
+        del call
+"""
+
+
+@pytest.fixture
+def first() -> Iterator[Registrar]:
+    with Registrar(FIRST) as registrar:
+        yield registrar
+
+
+@pytest.fixture
+def second() -> Iterator[Registrar]:
+    with Registrar(SECOND) as registrar:
+        yield registrar
+
+
+def told(app: App, word: str) -> Line:
+    app.tell(word)
+    return app.next()
+
+
+def app_on(transport: str, *servers: str, steering: str = "", authority: str = "") -> App:
+    code = APP.replace("pjfail.Steering()", f"pjfail.Steering({steering})")
+    port = 5061 if transport == "tls" else 5060
+    return App(code, transport, authority, *(f"{server}:{port}" for server in servers or (FIRST, SECOND)))
+
+
+def methods(registrar: Registrar) -> list[str]:
+    return [request.method for request in registrar.requests]
+
+
+@contextmanager
+def unanswered_connects(address: str, port: int) -> Iterator[None]:
+    """A listener whose backlog is full: Linux drops further SYNs."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind((address, port))
+        listening.listen(0)
+        for _ in range(4):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex((address, port))
+        yield
+
+
+# --- silence ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize("method", ["REGISTER", "SUBSCRIBE"])
+def test_the_first_request_to_a_silent_server_succeeds_on_the_next(
+    first: Registrar, second: Registrar, transport: str, method: str
+) -> None:
+    first.fault = SILENT
+    with app_on(transport) as app:
+        answer = told(app, method)
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert 0.4 < answer["seconds"] < 0.9
+        assert {first.requests[0].branch} == {request.branch for request in second.requests}, "not the same transaction"
+        following = told(app, method)
+        assert (following["code"], following["server"]) == (200, f"{SECOND}:5060")
+        assert following["seconds"] < 0.2
+        assert len({request.branch for request in first.requests}) == 1, "the next request was lost on it again"
+        [[*event, after]] = told(app, "told")["told"]
+        assert event == [method, FIRST, SECOND, "SILENT", 0]
+        assert after == pytest.approx(0.5, abs=0.2)
+
+
+def test_the_request_goes_on_to_the_third_and_two_silent_servers_are_convicted(
+    first: Registrar, second: Registrar
+) -> None:
+    first.fault = second.fault = SILENT
+    with Registrar(THIRD), app_on("udp", FIRST, SECOND, THIRD) as app:
+        answer = told(app, "REGISTER")
+        assert (answer["code"], answer["server"]) == (200, f"{THIRD}:5060")
+        assert answer["seconds"] < 1.5
+        first.wait_for("REGISTER", count=2)
+        second.wait_for("REGISTER", count=2)
+        servers = {}
+        for _ in range(30):
+            servers = told(app, "servers")
+            if list(servers.values()).count("down") == 2:
+                break
+            time.sleep(0.1)
+        assert servers == {FIRST: "down", SECOND: "down", THIRD: "up"}
+
+
+def test_one_lost_packet_convicts_nobody(first: Registrar, second: Registrar) -> None:
+    """The first server misses one packet, answers the second one, and stays the first."""
+    first.fault = SILENT
+    with app_on("udp") as app:
+        app.tell("OPTIONS")
+        first.wait_for("OPTIONS")
+        first.fault = WELL
+        answer = app.next()
+        assert answer["code"] == 200
+        assert answer["seconds"] < 0.9
+        first.wait_for("OPTIONS", count=2)
+        time.sleep(0.1)
+        assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        assert told(app, "servers").get(FIRST, "up") == "up"
+
+
+def test_with_all_silent_a_server_that_returns_is_still_asked(first: Registrar, second: Registrar) -> None:
+    """Nobody is worse off than with stock pjsip, whose retransmissions find a server that was away for two seconds."""
+    first.fault = second.fault = SILENT
+    with app_on("udp") as app:
+        app.tell("REGISTER")
+        first.wait_for("REGISTER", count=3)
+        first.fault = WELL
+        answer = app.next()
+        assert (answer["code"], answer["server"]) == (200, f"{FIRST}:5060")
+        assert answer["seconds"] < 5
+
+
+def test_a_message_waits_for_its_server_unless_the_user_says_otherwise(first: Registrar, second: Registrar) -> None:
+    first.fault = Fault(delay=1.2)
+    with app_on("udp") as app:
+        assert told(app, "MESSAGE")["server"] == f"{FIRST}:5060"
+        assert not second.requests
+    with app_on("udp", steering='silence={**pjfail.steering.SILENCE, "MESSAGE": 0.5}') as app:
+        assert told(app, "MESSAGE")["server"] == f"{SECOND}:5060"
+
+
+def test_a_slow_server_is_given_up_sooner_by_its_own_measure_within_the_budget(
+    first: Registrar, second: Registrar
+) -> None:
+    with app_on("udp", steering="budget=0.1") as app:
+        for _ in range(12):
+            assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        first.fault = Fault(delay=0.3)
+        answers = [told(app, "OPTIONS") for _ in range(8)]
+        hedged = [answer for answer in answers if answer["server"] == f"{SECOND}:5060"]
+        assert 1 <= len(hedged) <= 4, "the budget is a tenth, and a little saved up"
+        assert all(answer["seconds"] < 0.25 for answer in hedged)
+        assert all(answer["code"] == 200 for answer in answers)
+        assert told(app, "counters")["hedged"] == len(hedged)
+
+
+def test_a_challenge_is_answered_where_it_came_from_after_steering(first: Registrar) -> None:
+    first.fault = SILENT
+    app = APP.replace("Account(endpoint)", 'Account(endpoint, password="secret")')
+    with Registrar(SECOND, realm="test") as second, App(app, "udp", "", f"{FIRST}:5060", f"{SECOND}:5060") as running:
+        answer = told(running, "REGISTER")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 0.9
+        assert methods(second) == ["REGISTER", "REGISTER"]
+        assert not [request for request in first.requests if request.header("authorization")]
+
+
+# --- 503 --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_503_sends_this_very_request_elsewhere(first: Registrar, second: Registrar, transport: str) -> None:
+    first.fault = Fault(code=503, retry_after=7)
+    with app_on(transport) as app:
+        answer = told(app, "REGISTER")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 0.4
+        assert told(app, "MESSAGE")["server"] == f"{SECOND}:5060"
+        assert methods(first) == ["REGISTER"]
+        assert told(app, "servers")[FIRST] == "down"
+        [[*event, _]] = told(app, "told")["told"]
+        assert event == ["REGISTER", FIRST, SECOND, "CODE", 503]
+
+
+def test_the_application_sees_the_503_of_the_last_server_and_other_errors_of_the_first(
+    first: Registrar, second: Registrar
+) -> None:
+    with app_on("udp") as app:
+        first.fault = second.fault = UNAVAILABLE
+        assert told(app, "OPTIONS")["code"] == 503
+        assert methods(first) == methods(second) == ["OPTIONS"]
+        second.fault = Fault(code=404)
+        first.fault = Fault(code=503, provisional=(100,))
+        answers = {told(app, "OPTIONS")["code"] for _ in range(2)}
+        assert answers <= {404, 503}
+        assert told(app, "counters")["swallowed"] == 1
+
+
+# --- connections ------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_reset_under_the_request_moves_it(first: Registrar, second: Registrar) -> None:
+    first.fault = RESETTING
+    with app_on("tcp") as app:
+        answer = told(app, "REGISTER")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 0.4
+        assert told(app, "told")["told"][0][3] == "LOST"
+
+
+def test_a_connection_that_stays_silent_is_not_used_again(first: Registrar, second: Registrar) -> None:
+    with app_on("tcp") as app:
+        assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        first.fault = SILENT
+        assert told(app, "OPTIONS")["server"] == f"{SECOND}:5060"
+        connection = first.requests[0].source
+        until = time.monotonic() + 8
+        while told(app, "servers").get(FIRST) != "down":
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        time.sleep(0.3)
+        first.fault, second.fault = WELL, SILENT
+        assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        assert first.requests[-1].source != connection
+
+
+def test_with_every_connection_reset_the_request_fails_at_once(first: Registrar, second: Registrar) -> None:
+    first.fault = second.fault = RESETTING
+    with app_on("tcp") as app:
+        answer = told(app, "OPTIONS")
+        assert answer["code"] == 503
+        assert answer["seconds"] < 2
+        assert methods(first) == methods(second) == ["OPTIONS"]
+
+
+def test_a_connect_that_nobody_answers_is_raced(second: Registrar) -> None:
+    with unanswered_connects(FIRST, 5060), app_on("tcp") as app:
+        answer = told(app, "REGISTER")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 0.6
+        assert told(app, "REGISTER")["seconds"] < 0.2
+        assert methods(second) == ["REGISTER", "REGISTER"]
+        assert told(app, "told")["told"][0][3] == "RACE"
+
+
+def test_a_tls_handshake_that_stalls_is_raced_and_the_name_stays(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    key, chain = authority.issue("sip.test")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    names = []
+    context.sni_callback = lambda _, name, __: names.append(name)
+    with Registrar(FIRST, tls=context) as first, Registrar(SECOND, tls=context) as second:
+        first.fault = STALLING
+        with app_on("tls", authority=str(authority.path)) as app:
+            answer = told(app, "REGISTER")
+            assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5061")
+            assert answer["seconds"] < 0.7
+            until = time.monotonic() + 8
+            while told(app, "servers").get(FIRST) != "down":
+                assert time.monotonic() < until, "the connect that never ended is held against nobody"
+                time.sleep(0.2)
+            second.fault = SILENT
+            first.fault = WELL
+            answer = told(app, "REGISTER")  # over a new connection: nobody waits for the old one
+            assert (answer["code"], answer["server"]) == (200, f"{FIRST}:5061")
+            assert answer["seconds"] < 1
+            assert set(names) == {"sip.test"}
+
+
+def test_a_server_that_is_well_is_not_raced_against(first: Registrar, second: Registrar) -> None:
+    with app_on("tcp") as app:
+        for _ in range(3):
+            assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        assert told(app, "counters")["raced"] == 1
+        assert not second.requests
+
+
+def test_a_detach_in_the_middle_of_everything_leaves_every_request_answered(first: Registrar) -> None:
+    """A race and a steered request are under way; both end as stock pjsip ends them, and so does the endpoint."""
+    code = """
+        import time
+        import pjfail
+        from rig.prelude import Account, Endpoint, emit
+        with Endpoint() as endpoint:
+            table = {"race.test": [("127.0.30.9:5060", 1, 0), ("127.0.30.10:5060", 2, 0)],
+                     "sip.test": [("127.0.30.1:5060", 1, 0), ("127.0.30.2:5060", 2, 0)]}
+            failover = pjfail.attach(lookup=pjfail.StaticLookup(table), steering=pjfail.Steering(race_gap=3))
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test", "sip:sip.test")
+            account.send("OPTIONS", "sip:race.test;transport=tcp")
+            account.send("SUBSCRIBE", "sip:sip.test")
+            time.sleep(0.7)
+            emit(waiting=failover.counters().waiting, steered=failover.counters().steered)
+            failover.detach()
+            emit(detached=True)
+            for _ in range(2):
+                emit(**account.answer(40)._asdict())
+    """
+    first.fault = SILENT
+    with unanswered_connects("127.0.30.9", 5060), Registrar(SECOND, transports=("tcp",)):
+        with App(code) as app:
+            assert app.next() == {"waiting": 1, "steered": 1}
+            app.next()
+            first.fault = WELL
+            answers = {line["method"]: line for line in (app.next(), app.next())}
+            assert answers["OPTIONS"]["code"] == 502, "without pjfail nobody knows race.test"
+            assert (answers["SUBSCRIBE"]["code"], answers["SUBSCRIBE"]["server"]) == (200, f"{FIRST}:5060")
+            assert app.finish().returncode == 0
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+def states(app: App, last: str) -> list[tuple[str, int]]:
+    """The states of the call up to *last*."""
+    seen: list[tuple[str, int]] = []
+    while not seen or seen[-1][0] != last:
+        line = app.next(20)
+        assert line["seconds"] < 10
+        seen.append((line["state"], line["code"]))
+    return seen
+
+
+def call_on(transport: str) -> App:
+    return App(CALL, transport, f"{FIRST}:5060", f"{SECOND}:5060")
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_call_is_set_up_through_the_second_server(first: Registrar, second: Registrar, transport: str) -> None:
+    first.fault = SILENT
+    with call_on(transport) as app:
+        assert states(app, "CONFIRMED")[-1] == ("CONFIRMED", 200)
+        second.wait_for("ACK")
+        assert second.requests[0].at - first.requests[0].at == pytest.approx(1.5, abs=0.3)
+        assert told(app, "media")["media"] == [1], "no media was negotiated"
+        app.tell("hang up")
+        second.wait_for("BYE")
+        assert set(methods(first)) == {"INVITE"}
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_503_to_a_call_is_acknowledged_and_the_call_goes_on(
+    first: Registrar, second: Registrar, transport: str
+) -> None:
+    first.fault = UNAVAILABLE
+    with call_on(transport) as app:
+        assert [code for _, code in states(app, "CONFIRMED")] == [0, 180, 200, 200]
+        [ack] = first.wait_for("ACK")
+        assert ack.branch == first.requests[0].branch
+        assert ";tag=" in ack.to
+        assert second.requests[0].at - first.requests[0].at < 0.4
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_busy_here_of_the_second_server_is_acknowledged_there(
+    first: Registrar, second: Registrar, transport: str
+) -> None:
+    first.fault, second.busy = SILENT, True
+    with call_on(transport) as app:
+        assert states(app, "DISCONNECTED")[-1] == ("DISCONNECTED", 486)
+        [ack] = second.wait_for("ACK")
+        assert ack.branch == second.requests[0].branch
+        assert "ACK" not in methods(first)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_cancel_follows_the_call(first: Registrar, second: Registrar, transport: str) -> None:
+    first.fault, second.fault = SILENT, Fault(delay=9, provisional=(180,))
+    with call_on(transport) as app:
+        states(app, "EARLY")
+        app.tell("hang up")
+        assert states(app, "DISCONNECTED")[-1] == ("DISCONNECTED", 487)
+        second.wait_for("CANCEL")
+        second.wait_for("ACK")
+        assert set(methods(first)) == {"INVITE"}
+
+
+def test_a_call_taken_by_the_server_that_was_left_is_acknowledged_and_released(
+    first: Registrar, second: Registrar
+) -> None:
+    first.fault = Fault(latency=2.5)
+    with call_on("tcp") as app:
+        assert states(app, "CONFIRMED")[-1][1] == 200
+        [ack] = first.wait_for("ACK")
+        [bye] = first.wait_for("BYE")
+        assert ack.call_id == bye.call_id == second.requests[0].call_id
+        assert (ack.cseq, bye.cseq) == (first.requests[0].cseq, first.requests[0].cseq + 1)
+        assert "BYE" not in methods(second), "the call itself was ended"
+
+
+def test_the_first_server_to_take_the_call_gets_it_and_the_other_is_cancelled(
+    first: Registrar, second: Registrar
+) -> None:
+    first.fault, second.fault = Fault(latency=2.2), Fault(delay=9, provisional=(180,))
+    with call_on("udp") as app:
+        seen = states(app, "CONFIRMED")
+        assert [code for state, code in seen if state == "CONFIRMED"] == [200]
+        second.wait_for("CANCEL")
+        second.wait_for("ACK")
+        first.wait_for("ACK")
+
+
+def test_a_refusal_of_the_server_that_was_left_does_not_end_a_call_that_rings(
+    first: Registrar, second: Registrar
+) -> None:
+    first.fault, second.fault = Fault(code=486, latency=2.2), Fault(delay=2, provisional=(180,))
+    with call_on("udp") as app:
+        assert states(app, "CONFIRMED")[-1][1] == 200
+        first.wait_for("ACK")
+
+
+def test_a_call_with_a_provisional_answer_is_never_steered(first: Registrar, second: Registrar) -> None:
+    first.fault = Fault(delay=3, provisional=(100,))
+    with call_on("udp") as app:
+        assert states(app, "CONFIRMED")[-1][1] == 200
+        assert not second.requests
+
+
+# --- off --------------------------------------------------------------------------------------------------------------
+
+
+def test_off_means_off(first: Registrar, second: Registrar) -> None:
+    """The wire of pjfail with steering off is that of stock pjsip: the same bytes at the same times."""
+    app = """
+        import sys
+        import pjfail
+        import pjsua2 as pj
+        from rig.prelude import Account, Endpoint, emit
+        with Endpoint() as endpoint:
+            if sys.argv[1] == "pjfail":
+                table = {"127.0.30.1.sip.test": ["127.0.30.1:5060", "127.0.30.2:5060"]}
+                pjfail.attach(lookup=pjfail.StaticLookup(table), steering=pjfail.Steering.off())
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            uri = "sip:127.0.30.1.sip.test" if sys.argv[1] == "pjfail" else "sip:127.0.30.1"
+            emit(**account.request("OPTIONS", uri)._asdict())
+    """
+    wires = []
+    for who in ("pjfail", "stock"):
+        first.fault = Fault(code=503, latency=2)
+        before = len(first.requests)
+        [line] = run_app(app, who).lines
+        assert line["code"] == 503
+        sent = first.requests[before:]
+        assert len({request.raw for request in sent}) == 1
+        wires.append([round(request.at - sent[0].at, 1) for request in sent])
+    assert wires[0] == pytest.approx(wires[1], abs=0.15)
+    assert not second.requests
