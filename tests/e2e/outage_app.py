@@ -1,6 +1,6 @@
 """An ordinary pjsua2 program with pjfail attached, whose requests carry numbers.
 
-outage_app.py NAMESERVER TRANSPORT: "MESSAGE 7" on its standard input sends such a request to example.com, with 7 as its
+outage_app.py NAMESERVER TRANSPORT: "OPTIONS 7" on its standard input sends such a request to example.com, with 7 as its
 Subject. It prints each answer as it comes, and each of pjfail's events. A server that fails rests for 3 s.
 """
 
@@ -47,6 +47,7 @@ with Endpoint(transports=(transport,)) as endpoint:
     pjfail.attach(
         lookup=pjfail.DnsLookup(nameservers=[nameserver]),
         policy=pjfail.Policy(backoff=pjfail.ExponentialBackoff(base=3, ceiling=3, jitter=0)),
+        steering=pjfail.Steering(budget=0),  # else a busy machine has a well server passed over
         listeners=[tell, LogListener()],
     )
     account = Numbered(endpoint)
