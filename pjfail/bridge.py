@@ -20,6 +20,7 @@ from .model import (
     CertificateProblem,
     Family,
     Outcome,
+    Place,
     Plan,
     Question,
     Seen,
@@ -256,6 +257,7 @@ def _outcome(c: Any) -> Outcome:
 def _question(c: Any) -> Question:
     return Question(
         target=_target(c.target),
+        number=int(c.id),
         refresh=bool(c.refresh),
         method=_text(c.method),
         from_uri=_text(c.from_uri),
@@ -482,13 +484,12 @@ def _same_record(one: Candidate, other: Candidate) -> bool:
     )
 
 
-def publish(plan: Plan, refresh_at: float, left_out: Iterable[Server] = ()) -> None:
-    """Makes *plan* the one for its target and answers those who wait for it; at most MAX_SERVERS places of it.
+def ask_each(each: bool) -> None:
+    """Before :func:`attach`: whether each request asks a question of its own, which :func:`answer` answers."""
+    lib.pf_ask_each(each)
 
-    *refresh_at*: from when on a use of the plan asks for a new one. Servers *left_out* are watched all the same.
-    """
-    places = plan.places[:MAX_SERVERS]
-    watched = list(left_out)[: MAX_SERVERS - len(places)]
+
+def _entries(places: Sequence[Place], watched: Sequence[Server]) -> Any:
     entries = ffi.new("pf_entry[]", len(places) + len(watched))
     group = 0
     for index, place in enumerate(places):
@@ -501,6 +502,23 @@ def publish(plan: Plan, refresh_at: float, left_out: Iterable[Server] = ()) -> N
         entry.weight = place.candidate.weight
     for index, server in enumerate(watched, len(places)):
         _fill_address(entries[index].server, server)
+    return entries
+
+
+def answer(number: int, plan: Plan) -> None:
+    """Answers the request that asked question *number* with a plan of its own, if it still waits."""
+    places = plan.places[:MAX_SERVERS]
+    lib.pf_answer(number, _c_target(plan.target), _entries(places, ()), len(places))
+
+
+def publish(plan: Plan, refresh_at: float, left_out: Iterable[Server] = ()) -> None:
+    """Makes *plan* the one for its target and answers those who wait for it; at most MAX_SERVERS places of it.
+
+    *refresh_at*: from when on a use of the plan asks for a new one. Servers *left_out* are watched all the same.
+    """
+    places = plan.places[:MAX_SERVERS]
+    watched = list(left_out)[: MAX_SERVERS - len(places)]
+    entries = _entries(places, watched)
     if not places:
         raise ValueError(f"the plan of {plan.target} has no servers")
     count = len(entries)
@@ -508,14 +526,17 @@ def publish(plan: Plan, refresh_at: float, left_out: Iterable[Server] = ()) -> N
         raise MemoryError(f"no memory for the plan of {plan.target}")
 
 
-def fail(target: Target, *, stale: bool) -> None:
-    """Tells those who wait for *target* that there is nothing; with *stale* an old plan may serve instead."""
-    lib.pf_fail(_c_target(target), stale)
+def fail(target: Target, *, stale: bool, number: int = 0) -> None:
+    """Tells those who wait for *target* that there is nothing; with *stale* an old plan may serve instead.
+
+    With *number* it is the one request that asked that question.
+    """
+    lib.pf_fail(_c_target(target), number, stale)
 
 
-def pass_on(target: Target) -> None:
-    """Has those who wait for *target* answered by the system's resolver."""
-    lib.pf_pass(_c_target(target))
+def pass_on(target: Target, number: int = 0) -> None:
+    """Has those who wait for *target* (with *number*: the one request) answered by the system's resolver."""
+    lib.pf_pass(_c_target(target), number)
 
 
 def forget(target: Target) -> None:

@@ -326,11 +326,13 @@ class Health:
 class Question:
     """What pjsip asks of us: where does this target's request go?
 
-    ``refresh`` tells that nobody waits: the plan in use is about to be too old. The other fields are those of the
-    request that asked, empty where it could not be told.
+    ``number`` is that of one request's own question, 0 for one about the target. ``refresh`` tells that nobody waits:
+    the plan in use is about to be too old. The other fields are those of the request that asked, empty where it could
+    not be told.
     """
 
     target: Target
+    number: int = 0
     refresh: bool = False
     method: str = ""
     from_uri: str = ""

@@ -55,6 +55,7 @@ typedef struct pf_entry {
 /* "Which server?", asked of Python. */
 typedef struct pf_question {
     struct pf_question *next;
+    unsigned  id;              /* of one request's own question, for pf_answer(); 0: it is about the target */
     pf_target target;
     int       refresh;         /* nobody waits: the plan is about to be too old */
     char      method[16];      /* "" when unknown, as the next three */
@@ -272,8 +273,12 @@ int  pf_next_outcomes(pf_outcome *outcomes, int size);          /* how many were
 /* The first drawn entries are the plan; the servers of the others are watched, but nothing is sent there. */
 int  pf_publish(const pf_target *target, const pf_entry *entries, int count, int drawn, double refresh_at,
                 double fresh_until);
-void pf_fail(const pf_target *target, int stale);               /* ends the waiting; stale: an old plan may serve */
-void pf_pass(const pf_target *target);                          /* ends the waiting: the system's resolver answers */
+void pf_ask_each(int each);                                     /* before pf_attach(): each request asks for itself */
+/* Answers the request that asked as id with a plan of its own. 0: nobody waits, or no memory. */
+int  pf_answer(unsigned id, const pf_target *target, const pf_entry *entries, int count);
+/* Both end the waiting for the target, or that of the request that asked as id. */
+void pf_fail(const pf_target *target, unsigned id, int stale);  /* stale: an old plan may serve */
+void pf_pass(const pf_target *target, unsigned id);             /* the system's resolver answers */
 void pf_forget(const pf_target *target);                        /* drops the plan */
 void pf_forgive(const pf_address *server, unsigned sequence);   /* Python has judged its outcomes up to sequence */
 int  pf_read_stats(const pf_address *server, pf_stats *stats);  /* 0: the server is in no plan */

@@ -319,10 +319,34 @@ static unsigned order_plan(const struct plan *plan, const struct asker *asker, d
     return written;
 }
 
+/* Under self.lock. This use's order of the plan, as pjsip wants it. */
+static void write_answer(const struct plan *plan, const struct asker *asker, double now, const pj_str_t *name,
+                         answer *answer)
+{
+    const struct place *order[PF_MAX_ENTRIES];
+    unsigned limit = answer_limit(), count, i;
+
+    if (!self.random)
+        seed_random();
+    count = order_plan(plan, asker, now, &self.random, order);
+    /* A large UDP request has its list doubled with TCP copies: leave room, or the tail is cut. */
+    if (order[0]->server->address.transport == PF_UDP)
+        limit /= 2;
+    if (count > limit)
+        count = limit;
+    for (i = 0; i < count; i++) {
+        const pf_address *address = &order[i]->server->address;
+        pj_sockaddr sockaddr;
+        int length = address_to_sockaddr(address, &sockaddr);
+
+        answer_set(answer, i, name, address_pjsip_type(address), &sockaddr, length, order[i]->tier, order[i]->weight);
+    }
+    answer_set_count(answer, count);
+}
+
 enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struct asker *asker, const pj_str_t *name,
                              int stale, answer *answer, int *refresh)
 {
-    const struct place *order[PF_MAX_ENTRIES];
     enum plan_found found = PLAN_NONE;
     double now = host_now();
     struct plan *plan;
@@ -333,30 +357,40 @@ enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struc
     if (plan)
         found = plan->fresh_until > now ? PLAN_FRESH : PLAN_STALE;
     if (found == PLAN_FRESH || (found == PLAN_STALE && stale)) {
-        unsigned limit = answer_limit(), count, i;
-
-        if (!self.random)
-            seed_random();
-        count = order_plan(plan, asker, now, &self.random, order);
-        /* A large UDP request has its list doubled with TCP copies: leave room, or the tail is cut. */
-        if (order[0]->server->address.transport == PF_UDP)
-            limit /= 2;
-        if (count > limit)
-            count = limit;
-        for (i = 0; i < count; i++) {
-            const pf_address *address = &order[i]->server->address;
-            pj_sockaddr sockaddr;
-            int length = address_to_sockaddr(address, &sockaddr);
-
-            answer_set(answer, i, name, address_pjsip_type(address), &sockaddr, length, order[i]->tier,
-                       order[i]->weight);
-        }
-        answer_set_count(answer, count);
+        write_answer(plan, asker, now, name, answer);
         if (found == PLAN_FRESH && plan->refresh_at <= now && !plan->asked)
             *refresh = plan->asked = 1;
     }
     pthread_mutex_unlock(&self.lock);
     return found;
+}
+
+struct plan *plans_make(const pf_target *target, const pf_entry *entries, int count)
+{
+    struct plan *plan;
+
+    if (count < 1 || count > PF_MAX_ENTRIES)
+        return NULL;
+    pthread_mutex_lock(&self.lock);
+    plan = make_plan(target, entries, count, count);
+    pthread_mutex_unlock(&self.lock);
+    return plan;
+}
+
+void plans_answer_by(const struct plan *plan, const struct asker *asker, const pj_str_t *name, answer *answer)
+{
+    pthread_mutex_lock(&self.lock);
+    write_answer(plan, asker, host_now(), name, answer);
+    pthread_mutex_unlock(&self.lock);
+}
+
+void plans_drop(struct plan *plan)
+{
+    if (!plan)
+        return;
+    pthread_mutex_lock(&self.lock);
+    free_plan(plan);
+    pthread_mutex_unlock(&self.lock);
 }
 
 int plans_have(const pf_target *target, uint64_t hash)
@@ -585,15 +619,18 @@ int pf_publish(const pf_target *target, const pf_entry *entries, int count, int 
     }
     pthread_mutex_unlock(&self.lock);
     if (done)
-        questions_end(target, ANSWER_PLAN);
+        questions_end(target, 0, ANSWER_PLAN);
     else
-        questions_end(target, ANSWER_SYSTEM);
+        questions_end(target, 0, ANSWER_SYSTEM);
     return done;
 }
 
-void pf_fail(const pf_target *target, int stale) { questions_end(target, stale ? ANSWER_STALE : ANSWER_ERROR); }
+void pf_fail(const pf_target *target, unsigned id, int stale)
+{
+    questions_end(target, id, stale ? ANSWER_STALE : ANSWER_ERROR);
+}
 
-void pf_pass(const pf_target *target) { questions_end(target, ANSWER_SYSTEM); }
+void pf_pass(const pf_target *target, unsigned id) { questions_end(target, id, ANSWER_SYSTEM); }
 
 void pf_forget(const pf_target *target)
 {

@@ -30,6 +30,11 @@ uint64_t target_hash(const pf_target *target);
 enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struct asker *asker, const pj_str_t *name,
                              int stale, answer *answer, int *refresh);
 
+/* A plan that only one request goes by, in no table; NULL: no memory. Its owner drops it. */
+struct plan *plans_make(const pf_target *target, const pf_entry *entries, int count);
+void plans_answer_by(const struct plan *plan, const struct asker *asker, const pj_str_t *name, answer *answer);
+void plans_drop(struct plan *plan);
+
 /* Whether there is a plan, of whatever age. */
 int plans_have(const pf_target *target, uint64_t hash);
 

@@ -16,9 +16,11 @@
 #define SYSTEM_TIME 1.5
 enum { MAX_SYSTEM_CALLS = 16 };
 
-/* Those who wait for one target. */
+/* Those who wait for one target; or one request that is asked about by itself, and has an id. */
 struct group {
-    struct link link;
+    struct link link;           /* by the target, or the id */
+    unsigned id;
+    struct plan *own;           /* the one that was made for it */
     struct group *next;         /* in the list of all, or of those ready */
     pf_target target;
     double deadline;
@@ -39,15 +41,36 @@ static struct {
     struct group *waiting, *ready, **ready_end;
     unsigned long long count;
     unsigned system_calls;
+    unsigned last_id;
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER, .ready_end = &self.ready };
 
 static struct {
     atomic_ullong resolved, numeric, from_plan, questions, from_stale, from_system, failed;
 } counted;
 
+static atomic_int each;
+
+void pf_ask_each(int on) { atomic_store(&each, on); }
+
+int questions_each(void) { return atomic_load_explicit(&each, memory_order_relaxed); }
+
 static void ask_system(struct group *group);
 
 /* --- the waiting, under self.lock -------------------------------------------------------------------------------- */
+
+static uint64_t id_hash(unsigned id) { return hash_bytes(HASH_SEED, &id, sizeof id); }
+
+static struct group *find_request(unsigned id)
+{
+    struct link *link;
+
+    for (link = table_first(&self.table, id_hash(id)); link; link = table_next(link)) {
+        struct group *group = entry_of(link, struct group, link);
+        if (group->id == id)
+            return group;
+    }
+    return NULL;
+}
 
 static struct group *find_group(const pf_target *target, uint64_t hash)
 {
@@ -55,12 +78,17 @@ static struct group *find_group(const pf_target *target, uint64_t hash)
 
     for (link = table_first(&self.table, hash); link; link = table_next(link)) {
         struct group *group = entry_of(link, struct group, link);
-        if (group->target.port == target->port && group->target.transport == target->transport &&
+        if (!group->id && group->target.port == target->port && group->target.transport == target->transport &&
             group->target.secure == target->secure && group->target.ipv6 == target->ipv6 &&
             !strcmp(group->target.host, target->host))
             return group;
     }
     return NULL;
+}
+
+static struct group *find_waiting(const pf_target *target, unsigned id)
+{
+    return id ? find_request(id) : find_group(target, target_hash(target));
 }
 
 static void end_group(struct group *group, enum answer_from from)
@@ -118,6 +146,7 @@ struct waiter *questions_close(void)
             *end = group->waiters;
             while (*end)
                 end = &(*end)->next;
+            plans_drop(group->own);
             free(group->found);
             free(group);
         }
@@ -126,16 +155,19 @@ struct waiter *questions_close(void)
 
 int questions_ask(const pf_target *target, uint64_t hash, struct waiter *waiter, pf_question *question)
 {
+    int alone = questions_each() && question->method[0], new = 0;
     struct group *group;
-    int new = 0;
 
     pthread_mutex_lock(&self.lock);
-    group = self.open ? find_group(target, hash) : NULL;
+    group = self.open && !alone ? find_group(target, hash) : NULL;
     if (self.open && !group) {
         group = calloc(1, sizeof *group);
         if (group) {
+            if (alone && !++self.last_id)
+                self.last_id = 1;
+            group->id = question->id = alone ? self.last_id : 0;
             group->target = *target;
-            group->link.hash = hash;
+            group->link.hash = alone ? id_hash(group->id) : hash;
             group->deadline = host_now() + self.deadline;
             if (table_put(&self.table, &group->link)) {
                 group->next = self.waiting;
@@ -163,13 +195,13 @@ int questions_ask(const pf_target *target, uint64_t hash, struct waiter *waiter,
     return 1;
 }
 
-void questions_end(const pf_target *target, enum answer_from from)
+void questions_end(const pf_target *target, unsigned id, enum answer_from from)
 {
     struct group *group;
     void (*wake)(void) = NULL;
 
     pthread_mutex_lock(&self.lock);
-    group = self.open ? find_group(target, target_hash(target)) : NULL;
+    group = self.open ? find_waiting(target, id) : NULL;
     if (group && from == ANSWER_SYSTEM) {
         /* As if its deadline had come: the polling thread starts the call. */
         group->deadline = 0;
@@ -181,6 +213,29 @@ void questions_end(const pf_target *target, enum answer_from from)
     pthread_mutex_unlock(&self.lock);
     if (wake)
         wake();
+}
+
+int pf_answer(unsigned id, const pf_target *target, const pf_entry *entries, int count)
+{
+    struct plan *own = count ? plans_make(target, entries, count) : NULL;
+    struct group *group;
+    void (*wake)(void) = NULL;
+
+    if (count && !own)
+        return 0;
+    pthread_mutex_lock(&self.lock);
+    group = self.open ? find_request(id) : NULL;
+    if (group) {
+        group->own = own;
+        end_group(group, ANSWER_PLAN);
+        wake = self.wake;
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (wake)
+        wake();
+    else
+        plans_drop(own);
+    return wake != NULL;
 }
 
 /* --- answering --------------------------------------------------------------------------------------------------- */
@@ -203,6 +258,9 @@ static void answer_waiter(const struct group *group, struct waiter *waiter)
             answer_set_name(group->found, i, &waiter->info.addr.host);
         given = group->found;
         atomic_fetch_add(&counted.from_system, 1);
+    } else if (group->own) {
+        plans_answer_by(group->own, &waiter->asker, &waiter->info.addr.host, &planned);
+        given = &planned;
     } else if (group->from != ANSWER_ERROR) {
         enum plan_found found = plans_answer(&group->target, target_hash(&group->target), &waiter->asker,
                                              &waiter->info.addr.host, 1, &planned, &refresh);
@@ -242,6 +300,7 @@ void questions_run(void)
             next = waiter->next;
             answer_waiter(group, waiter);
         }
+        plans_drop(group->own);
         free(group->found);
         free(group);
     }
@@ -258,7 +317,7 @@ void questions_tick(double now)
             continue;
         if (group->asking_system)
             end_group(group, ANSWER_ERROR);
-        else if (plans_have(&group->target, group->link.hash))
+        else if (plans_have(&group->target, target_hash(&group->target)))
             end_group(group, ANSWER_STALE);
         else
             ask_system(group);
@@ -303,10 +362,16 @@ static answer *answer_of(const pf_target *target, const struct addrinfo *list, u
     return found;
 }
 
-/* A thread of its own, unknown to pjsip and to Python; owns target. */
+struct call {
+    pf_target target;
+    unsigned id;                /* of the request that waits, 0: all for the target */
+};
+
+/* A thread of its own, unknown to pjsip and to Python; owns its call. */
 static void *call_system(void *argument)
 {
-    pf_target *target = argument;
+    struct call *call = argument;
+    const pf_target *target = &call->target;
     struct addrinfo hints, *list = NULL;
     void (*wake)(void) = NULL;
     struct group *group;
@@ -323,7 +388,7 @@ static void *call_system(void *argument)
         freeaddrinfo(list);
     pthread_mutex_lock(&self.lock);
     self.system_calls--;
-    group = self.open ? find_group(target, target_hash(target)) : NULL;
+    group = self.open ? find_waiting(target, call->id) : NULL;
     if (group && group->asking_system) {
         group->found = found;
         group->count = count;
@@ -333,7 +398,7 @@ static void *call_system(void *argument)
     }
     pthread_mutex_unlock(&self.lock);
     free(found);
-    free(target);
+    free(call);
     if (wake)
         wake();
     return NULL;
@@ -342,19 +407,20 @@ static void *call_system(void *argument)
 /* Polling thread, under self.lock. When no thread can be had, the next deadline ends the question. */
 static void ask_system(struct group *group)
 {
-    pf_target *target;
+    struct call *call;
     pthread_t thread;
 
     group->asking_system = 1;
     group->deadline = host_now() + SYSTEM_TIME;
     if (self.system_calls >= MAX_SYSTEM_CALLS)
         return;
-    target = malloc(sizeof *target);
-    if (!target)
+    call = malloc(sizeof *call);
+    if (!call)
         return;
-    *target = group->target;
-    if (pthread_create(&thread, NULL, &call_system, target) != 0) {
-        free(target);
+    call->target = group->target;
+    call->id = group->id;
+    if (pthread_create(&thread, NULL, &call_system, call) != 0) {
+        free(call);
         return;
     }
     pthread_detach(thread);

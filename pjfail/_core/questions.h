@@ -29,11 +29,17 @@ void questions_open(double deadline, void (*wake)(void));
 /* Stops taking questions and returns those that wait, for the caller to answer and free. */
 struct waiter *questions_close(void);
 
-/* Takes ownership of waiter and question, or returns 0 and takes neither: closed. */
+/* Whether each request is to be asked about by itself. */
+int questions_each(void);
+
+/*
+ * Takes ownership of waiter and question, or returns 0 and takes neither: closed. Each request is asked about by itself where
+ * that is wanted and the question tells of one.
+ */
 int questions_ask(const pf_target *target, uint64_t hash, struct waiter *waiter, pf_question *question);
 
-/* Any thread: those who wait for target are answered from there, soon. */
-void questions_end(const pf_target *target, enum answer_from from);
+/* Any thread: those who wait for target, or the request that asked as id, are answered from there, soon. */
+void questions_end(const pf_target *target, unsigned id, enum answer_from from);
 
 /* pjsip's polling thread. */
 void questions_run(void);

@@ -212,7 +212,8 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
         return;
     }
     hash = target_hash(&target);
-    if (plans_answer(&target, hash, &asker, &info->addr.host, 0, &planned, &refresh) == PLAN_FRESH) {
+    if (!(request && questions_each()) &&
+        plans_answer(&target, hash, &asker, &info->addr.host, 0, &planned, &refresh) == PLAN_FRESH) {
         if (refresh && (question = make_question(&target, request, 1)) != NULL)
             queue_put_question(question);
         questions_count_inline(1);

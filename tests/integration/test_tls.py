@@ -346,10 +346,10 @@ def test_with_no_good_certificate_the_request_fails_at_once(authority: Authority
         answer = asked.tell("REGISTER")
         assert (answer["code"], answer["server"]) == (503, "")
         assert answer["seconds"] < 1
-        assert names(first) == names(second) == ["sip.test"]
+        assert set(names(first)) == set(names(second)) == {"sip.test"}  # a race, and then pjsip's own attempts
         state = asked.tell("state")
         assert all(state["usable"].values())
-        assert [rejected["server"] for rejected in state["rejected"]] == [f"tls:{FIRST}:5061", f"tls:{SECOND}:5061"]
+        assert {rejected["server"] for rejected in state["rejected"]} == {f"tls:{FIRST}:5061", f"tls:{SECOND}:5061"}
 
 
 def test_an_endpoint_that_does_not_verify_rejects_nothing(
