@@ -34,7 +34,7 @@ help:
 	@echo 'make test       lint, then all tests'
 	@echo 'make sanitize   life and failover tests on a C core built with the address and thread sanitizers, ten minutes'
 	@echo 'make fuzz       50 000 damaged answers of name servers, some five minutes'
-	@echo 'make bench      the figures of the bench, as a table and in bench/out/bench.json'
+	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make clean      removes what was built here; the pjproject tree stays'
 	@echo 'make distclean  removes the fetched pjproject tree and its archive too'
@@ -65,7 +65,7 @@ sanitize: setup sanitize-packages $(done)/test
 fuzz: setup $(done)/test
 	@$(python) -m pytest tests/fuzz
 
-bench: setup
+bench: setup test-packages $(done)/test
 	@$(python) -m bench
 
 lint: $(done)/lint $(done)/demo

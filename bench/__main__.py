@@ -1,4 +1,4 @@
-"""``python -m bench``: times pjfail beside stock pjsip, prints tables, writes ``bench/out/bench.json``."""
+"""``python -m bench``: times pjfail beside stock pjsip, prints tables, writes ``bench/out``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pjfail.demo.name_server import NameServer
 from pjfail.events import Listener
 from pjfail.host import find
 
-from . import lookups, native, observer, stall
+from . import faults, lookups, native, observer, stall
 
 ADDRESS = "127.0.90.1"
 NAME_SERVER = "127.0.90.53"
@@ -295,6 +295,7 @@ def main() -> None:
     path = native.OUT / "bench.json"
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten to {path}")
+    faults.main()
     sys.stdout.flush()
     # Python inline is installed still, and pjsip's threads would call it while the interpreter ends.
     os._exit(0)

@@ -28,7 +28,7 @@ def measure(attach: Callable[..., pjfail.Failover], requests: Callable[[], float
             freed.set()
 
     with attach(hold_up) as failover:
-        well = [requests() for _ in range(5)]
+        well = _rates(requests, SECONDS / 2)
         before = failover.counters()
         # It waits for the worker, which is about to be held up.
         threading.Thread(target=_mark_down, args=(failover,), daemon=True).start()
@@ -37,7 +37,7 @@ def measure(attach: Callable[..., pjfail.Failover], requests: Callable[[], float
         while not freed.is_set():
             stalled.append(requests())
         after = failover.counters()
-        well += [requests() for _ in range(5)]  # on both sides, for a machine that others use too
+        well += _rates(requests, SECONDS / 2)  # on both sides, for a machine that others use too
         assert after.failed == before.failed, "a question was not answered"
         return {
             "seconds": SECONDS,
@@ -45,6 +45,14 @@ def measure(attach: Callable[..., pjfail.Failover], requests: Callable[[], float
             "stalled_per_second": statistics.median(stalled),
             "requests": float(after.resolved - before.resolved),
         }
+
+
+def _rates(requests: Callable[[], float], seconds: float) -> list[float]:
+    until = time.monotonic() + seconds
+    rates = [requests()]
+    while time.monotonic() < until:
+        rates.append(requests())
+    return rates
 
 
 def _mark_down(failover: pjfail.Failover) -> None:

@@ -29,7 +29,7 @@
     X(pj_grp_lock_acquire) X(pj_grp_lock_tryacquire) X(pj_grp_lock_release) X(pj_grp_lock_dec_ref)                 \
     X(pjsip_tsx_create_key) X(pjsip_tsx_layer_find_tsx2) X(pjsip_tsx_terminate) X(pjsip_hdr_print_on)              \
     X(pjsip_transport_add_ref) X(pjsip_transport_dec_ref) X(pjsip_transport_remove_state_listener)                 \
-    X(pjsip_transport_shutdown2)                                                                                  \
+    X(pjsip_transport_shutdown2) X(pjsip_tsx_recv_msg) X(pjsip_rx_data_clone) X(pjsip_rx_data_free_cloned)         \
     X(pjsip_endpt_acquire_transport2) X(pjsip_endpt_send_raw) X(pjsip_udp_transport_get_socket)                   \
     X(pjsua_get_pjsip_endpt) X(pjsua_get_state)                                                                   \
     X(pjsua_acc_is_valid) X(pjsua_acc_get_info) X(pjsua_acc_config_default) X(pjsua_acc_get_config)               \

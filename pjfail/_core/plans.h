@@ -16,7 +16,8 @@ struct asker {
     pf_address server;      /* the one that its Call-ID was last answered by, or its account follows; family 0: none */
     int bound;              /* it must go there if that server is in the plan: a dialog, or a challenge's answer */
     int follows;            /* it goes there first if that server is in the plan and not suspect */
-    int free_to_race;       /* a request over whatever connection there is */
+    int sends;              /* a request is being sent: its token is a pjsip_send_state */
+    int free_to_race;       /* over whatever connection there is */
 };
 
 enum plan_found { PLAN_NONE, PLAN_STALE, PLAN_FRESH };

@@ -174,6 +174,7 @@ static void finish(struct race *race, const struct runner *winner)
         }
     if (winner && winner != race->runners)
         tell(race, winner);
+    steering_settle(((pjsip_send_state *)race->waiter->token)->tdata);
     observer_answer(race->waiter->callback, PJ_SUCCESS, race->waiter->token, &given.addresses);
     for (i = 0; i < race->count; i++)
         if (race->runners[i].transport)

@@ -104,6 +104,7 @@ static void who_asks(pjsip_msg *request, void *token, struct asker *asker)
     pjsip_to_hdr *to = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_TO, NULL) : NULL;
 
     memset(asker, 0, sizeof *asker);
+    asker->sends = request != NULL;
     asker->free_to_race = selector && selector->type != PJSIP_TPSELECTOR_TRANSPORT &&
                           selector->type != PJSIP_TPSELECTOR_LISTENER && request->line.req.method.id != PJSIP_ACK_METHOD;
     if (call_id)

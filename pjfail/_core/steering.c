@@ -38,6 +38,9 @@ enum { MOST_COURSES = 16384 };
 /* A connection that is silent for so long is given up: what comes next shall not wait on it. */
 #define DEAD_SECONDS 5.0
 
+/* When the last server has been silent for so long, the application gets the answer that was kept back instead. */
+#define LAST_WORD 4.0
+
 /* Ends of times that were meant to coincide. */
 #define SLACK 0.005
 
@@ -69,6 +72,8 @@ struct course {
     unsigned char provisional, final;   /* what the application has seen */
     unsigned char lost;                 /* a connection has ended without the transaction's knowing */
     const struct leg *winner;
+    pjsip_rx_data *kept;                /* a copy of the last answer that was kept back, and whose it is */
+    struct leg *kept_from;
     uint64_t tried;                     /* candidates, a bit each */
     /* ------------------------------------------- */
     double began, after;                /* after: INFINITY when silence is no reason */
@@ -144,6 +149,8 @@ static void release(struct course *course)
         return;
     if (course->udp)
         host.pjsip_transport_dec_ref(course->udp);
+    if (course->kept)
+        host.pjsip_rx_data_free_cloned(course->kept);
     free(course);
 }
 
@@ -242,38 +249,96 @@ static void look_again(double when)
 
 /* --- the transaction --------------------------------------------------------------------------------------------- */
 
-/* The client transaction of the course, with a reference (drop_tsx()); NULL when it is over. May hold a transaction's lock. */
-static pjsip_transaction *find_tsx(const struct course *course)
+/* The client transaction of that branch, with a reference (drop_tsx()); NULL when it is over. May hold a transaction's lock. */
+static pjsip_transaction *find_branch(pj_str_t branch, const pjsip_method *method)
 {
     pj_pool_t *pool = host.pjsip_endpt_create_pool(self.endpt, "pjfail", 512, 512);
     pjsip_transaction *tsx = NULL;
     pjsip_rx_data *rdata;
     pjsip_via_hdr via;
-    pjsip_method method;
     pj_str_t key;
 
     if (!pool)
         return NULL;
     rdata = calloc(1, sizeof *rdata);
-    if (rdata) {
+    /* A branch of RFC 2543 would want more of a message than this one has. */
+    if (rdata && branch.slen > 7 && !memcmp(branch.ptr, "z9hG4bK", 7)) {
         memset(&via, 0, sizeof via);
-        via.branch_param.ptr = course->branch;
-        via.branch_param.slen = (pj_ssize_t)course->branch_size;
-        method.id = course->method_id;
-        method.name.ptr = (char *)(uintptr_t)course->method;
-        method.name.slen = (pj_ssize_t)strlen(course->method);
+        via.branch_param = branch;
         rdata->msg_info.via = &via;
-        /* A branch of RFC 2543 would want more of a message than we have. */
-        if (course->branch_size > 7 && !memcmp(course->branch, "z9hG4bK", 7) &&
-            host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, &method, rdata) == PJ_SUCCESS)
+        if (host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, method, rdata) == PJ_SUCCESS)
             tsx = host.pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);
-        free(rdata);
     }
+    free(rdata);
     host.pjsip_endpt_release_pool(self.endpt, pool);
     return tsx;
 }
 
+static pjsip_transaction *find_tsx(const struct course *course)
+{
+    const pj_str_t branch = { course->branch, (pj_ssize_t)course->branch_size };
+    pjsip_method method;
+
+    method.id = course->method_id;
+    method.name.ptr = (char *)(uintptr_t)course->method;
+    method.name.slen = (pj_ssize_t)strlen(course->method);
+    return find_branch(branch, &method);
+}
+
 static void drop_tsx(pjsip_transaction *tsx) { host.pj_grp_lock_dec_ref(tsx_lock(tsx)); }
+
+void steering_settle(pjsip_tx_data *tdata)
+{
+    pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
+    pjsip_transaction *tsx = via ? find_branch(via->branch_param, &tdata_msg(tdata)->line.req.method) : NULL;
+
+    if (!tsx)
+        return;
+    host.pj_grp_lock_acquire(tsx_lock(tsx));
+    host.pj_grp_lock_release(tsx_lock(tsx));
+    drop_tsx(tsx);
+}
+
+/* Keeps a copy of the response, in place of the last one. No lock held. */
+static void keep(struct course *course, struct leg *leg, pjsip_rx_data *rdata)
+{
+    pjsip_rx_data *copy = NULL, *old;
+
+    if (host.pjsip_rx_data_clone(rdata, 0, &copy) != PJ_SUCCESS)
+        return;
+    pthread_mutex_lock(&self.lock);
+    old = course->kept;
+    course->kept = copy;
+    course->kept_from = leg;
+    pthread_mutex_unlock(&self.lock);
+    if (old)
+        host.pjsip_rx_data_free_cloned(old);
+}
+
+/* The transaction gets the answer that was kept back, for there is no better one. 0: there is none at all. No lock held. */
+static int give_kept(struct course *course)
+{
+    pjsip_transaction *tsx;
+    pjsip_rx_data *rdata;
+
+    pthread_mutex_lock(&self.lock);
+    rdata = course->final ? NULL : course->kept;
+    if (rdata) {
+        course->kept = NULL;
+        course->final = 1;
+        course->winner = course->kept_from;
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (!rdata)
+        return 0;
+    tsx = find_tsx(course);
+    if (tsx) {
+        host.pjsip_tsx_recv_msg(tsx, rdata);
+        drop_tsx(tsx);
+    }
+    host.pjsip_rx_data_free_cloned(rdata);
+    return 1;
+}
 
 static int is_unanswered(const struct course *course)
 {
@@ -696,6 +761,8 @@ static void plan_look(struct course *course)
         due = course->soon;
         if (next_candidate(course) >= 0)
             due = fmin(due, course->legs[course->count - 1].first_sent + course->after);
+        else if (course->kept)
+            due = fmin(due, course->legs[course->count - 1].first_sent + LAST_WORD);
     }
     for (i = 0; i < course->count; i++) {
         const struct leg *leg = &course->legs[i];
@@ -756,7 +823,7 @@ static void end_tsx(const struct course *course)
 /* A course whose time has come. Polling thread, no lock held. */
 static void look_at(struct course *course, double now)
 {
-    int open, lost, late, sooner, more = 0;
+    int open, lost, late, sooner, last, more = 0;
     pf_address left;
 
     pthread_mutex_lock(&self.lock);
@@ -768,6 +835,8 @@ static void look_at(struct course *course, double now)
         course->soon = INFINITY;
         sooner = next_candidate(course) >= 0 && may_hedge();
     }
+    last = course->kept && next_candidate(course) < 0 &&
+           course->legs[course->count - 1].first_sent + LAST_WORD <= now + SLACK;
     left = course->legs[course->count - 1].server;
     pthread_mutex_unlock(&self.lock);
     if (open && !is_unanswered(course)) {
@@ -779,9 +848,12 @@ static void look_at(struct course *course, double now)
     if (open && (lost || late || sooner))
         more = go_on(course, &left, lost ? PF_WHY_LOST : late ? PF_WHY_SILENT : PF_WHY_SLOW, 0, lost);
     if (lost && !more) {
-        end_tsx(course);
+        if (!give_kept(course))
+            end_tsx(course);
         forget(course);
     } else {
+        if (open && last)
+            give_kept(course);
         plan_look(course);
     }
 }
@@ -949,12 +1021,21 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
         if (course->invite)
             acknowledge(course, &server, rdata);
         hide = go_on(course, &server, PF_WHY_CODE, code, 1);
-        if (hide)
+        if (hide) {
+            keep(course, leg, rdata);
             plan_look(course);
+        } else {                /* those that were left could not even be connected to */
+            pthread_mutex_lock(&self.lock);
+            course->final = 1;
+            course->winner = leg;
+            pthread_mutex_unlock(&self.lock);
+        }
         break;
     case KEEP_BACK:
         if (course->invite)
             acknowledge(course, &server, rdata);
+        keep(course, leg, rdata);
+        plan_look(course);
         hide = 1;
         break;
     }

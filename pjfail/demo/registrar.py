@@ -7,7 +7,8 @@ with a bare 200. It runs in a thread of its own, so pjsip, a test and any number
         registrar.wait_for("REGISTER")
         registrar.fault = SILENT
 
-What has arrived stands in ``requests``, retransmissions too, and also what it did not answer.
+What has arrived stands in ``requests``, retransmissions too, and also what it did not answer; ``answers`` are the
+final responses that it has sent.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
+import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ..model import Transport
 from .sip import Request
@@ -41,6 +43,7 @@ class Fault:
     ``listens``: else its sockets are closed (UDP: ICMP port unreachable, TCP: RST). ``handshakes``: else TLS
     connections are accepted and get no ServerHello. ``answers``: else requests are read and ignored, but for the
     ``provisional`` responses, which come at once. ``resets``: a request over TCP or TLS gets an RST, over UDP nothing.
+    ``dies``: the first request closes its sockets unanswered, as those of a process that is killed.
     ``code``: the final code, with ``retry_after`` seconds in its Retry-After. ``delay``: seconds before the final
     response. ``latency``: seconds before it does anything at all with a request.
     """
@@ -49,6 +52,7 @@ class Fault:
     handshakes: bool = True
     answers: bool = True
     resets: bool = False
+    dies: bool = False
     code: int | None = None
     retry_after: int | None = None
     delay: float = 0.0
@@ -60,8 +64,17 @@ WELL = Fault()
 SILENT = Fault(answers=False)
 REFUSING = Fault(listens=False)
 RESETTING = Fault(resets=True)
+DYING = Fault(dies=True)
 STALLING = Fault(handshakes=False)
 UNAVAILABLE = Fault(code=503)
+
+
+class Answer(NamedTuple):
+    """A final response: to which request, its code, and at what ``time.monotonic()``."""
+
+    request: Request
+    code: int
+    at: float
 
 
 class Registrar:
@@ -93,7 +106,9 @@ class Registrar:
         self._fault = WELL
         self._arrived = threading.Condition()
         self._requests: list[Request] = []
+        self._answers: list[Answer] = []
         self._delayed: dict[tuple[str, str], _Delayed] = {}
+        self._death: asyncio.Task[None] | None = None
         self._sockets = Sockets(address, tls, self._receive, lambda: self._fault.handshakes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -107,6 +122,12 @@ class Registrar:
         """What has arrived so far, in order (a copy)."""
         with self._arrived:
             return list(self._requests)
+
+    @property
+    def answers(self) -> list[Answer]:
+        """The final responses sent so far, in order (a copy); a request that came twice may have two."""
+        with self._arrived:
+            return list(self._answers)
 
     @property
     def fault(self) -> Fault:
@@ -199,6 +220,9 @@ class Registrar:
         if fault.resets:
             peer.reset()
             return
+        if fault.dies:
+            self._death = asyncio.get_running_loop().create_task(self._close())
+            return
         for code in fault.provisional:
             peer.send(request.response(code, tag=self._tag))
         if not fault.answers:
@@ -243,13 +267,18 @@ class Registrar:
         if code == 200 and request.method == "INVITE":
             headers.append(("Content-Type", "application/sdp"))
             body = _PCMU_ANSWER.format(address=self.address, family="IP6" if ":" in self.address else "IP4")
-        peer.send(request.response(code, *headers, tag=self._tag, body=body))
+        self._send_final(request, code, peer, *headers, body=body)
 
     def _cancel(self, branch: str) -> None:
         invited = self._delayed.pop((branch, "INVITE"), None)
         if invited is not None:
             invited.timer.cancel()
-            invited.peer.send(invited.request.response(487, tag=self._tag))
+            self._send_final(invited.request, 487, invited.peer)
+
+    def _send_final(self, request: Request, code: int, peer: Peer, *headers: tuple[str, str], body: str = "") -> None:
+        with self._arrived:
+            self._answers.append(Answer(request, code, time.monotonic()))
+        peer.send(request.response(code, *headers, tag=self._tag, body=body))
 
     def _contact(self, request: Request) -> tuple[str, str]:
         host = f"[{self.address}]" if ":" in self.address else self.address

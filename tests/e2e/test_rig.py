@@ -13,10 +13,11 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
-from rig.app import App, run_app
+from rig.app import PYTHON, TESTS, App, run_app
 from rig.daemon import group_lives
 from rig.kamailio import Kamailio
 from rig.knot import Knot
+from rig.network import BECOME, alone
 
 REGISTRAR = "127.0.61.1"
 NAME_SERVER = "127.0.61.53"
@@ -126,6 +127,31 @@ def test_knot_answers_srv_and_naptr_and_reloads() -> None:
         assert ask("a.example.com", "A") == ["127.0.61.1"]
         server.reload(ZONE.replace("a A 127.0.61.1", "a A 127.0.61.9"))
         assert ask("a.example.com", "A") == ["127.0.61.9"]
+
+
+def test_packets_vanish_in_a_network_of_its_own_and_no_sender_is_told() -> None:
+    program = """
+import socket, sys
+sys.path.insert(0, sys.argv[1])
+from rig.network import vanish
+from rig.prelude import emit
+receiver, sender = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+receiver.bind(("127.0.0.9", 5060))
+receiver.settimeout(0.3)
+listening = socket.create_server(("127.0.0.9", 5060))
+sender.sendto(b"one", receiver.getsockname())
+emit(got=receiver.recv(10).decode())
+socket.create_connection(("127.0.0.9", 5060), timeout=0.3).close()
+vanish("127.0.0.9")
+emit(sent=sender.sendto(b"two", receiver.getsockname()))
+for attempt in (lambda: receiver.recv(10), lambda: socket.create_connection(("127.0.0.9", 5060), timeout=0.3)):
+    try:
+        emit(got=str(attempt()))
+    except TimeoutError:
+        emit(got=None)
+"""
+    lines = run_app(BECOME, *alone(), PYTHON, "-c", program, str(TESTS)).lines
+    assert lines == [{"got": "one"}, {"sent": 3}, {"got": None}, {"got": None}]
 
 
 def test_an_app_talks_and_leaves_nothing_behind() -> None:

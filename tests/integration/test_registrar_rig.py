@@ -13,7 +13,7 @@ import pytest
 import trustme
 from rig.app import run_app
 
-from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
+from pjfail.demo.registrar import DYING, REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -117,6 +117,22 @@ def test_a_request_is_answered_by_rst(registrar: Registrar, tcp: socket.socket) 
     with pytest.raises(ConnectionResetError):
         tcp.recv(4096)
     assert registrar.wait_for("OPTIONS")
+
+
+def test_the_first_request_is_the_death_of_it(registrar: Registrar, udp: socket.socket, tcp: socket.socket) -> None:
+    tcp.sendall(request("MESSAGE", transport="TCP"))
+    assert status(tcp.recv(4096)) == 200
+    registrar.fault = DYING
+    udp.send(request("OPTIONS"))
+    assert registrar.wait_for("OPTIONS")
+    assert tcp.recv(4096) == b""
+    udp.send(request("OPTIONS"))
+    with pytest.raises(ConnectionRefusedError):
+        udp.recv(4096)
+    assert [(answer.request.method, answer.code) for answer in registrar.answers] == [("MESSAGE", 200)]
+    registrar.fault = WELL
+    udp.send(request("OPTIONS"))
+    assert status(udp.recv(4096)) == 200
 
 
 def test_tls_answers_and_stalls(registrar: Registrar) -> None:

@@ -117,11 +117,17 @@ class Endpoint:
 
 
 class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
-    """An account whose answers to REGISTER and to other requests are kept in `answers`, in order of arrival."""
+    """An account whose answers to REGISTER and to other requests are kept in `answers`, in order of arrival.
 
-    def __init__(self, endpoint: Endpoint, proxies: Sequence[str] = (), password: str | None = None) -> None:
+    Without *retries* pjsua does not repeat a failed registration by itself.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, proxies: Sequence[str] = (), password: str | None = None, retries: bool = True
+    ) -> None:
         super().__init__()
         self.password = password
+        self.retries = retries
         self.endpoint = endpoint
         self.proxies = tuple(proxies)
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
@@ -133,6 +139,8 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
         config.idUri = uri
         config.regConfig.registrarUri = registrar
         config.regConfig.registerOnAdd = False
+        if not self.retries:
+            config.regConfig.retryIntervalSec = 0
         if self.password is not None:
             config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", "alice", 0, self.password))
         for proxy in self.proxies:
@@ -153,17 +161,28 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
         self._sent["REGISTER"] = time.monotonic()
         self.setRegistration(True)
 
-    def send(self, method: str, uri: str) -> None:
+    def send(self, method: str, uri: str, **headers: str) -> None:
         """Sends a request and does not wait."""
         parameters = pj.SendRequestParam()
         parameters.method = method
         parameters.txOption.targetUri = uri
+        for name, value in headers.items():
+            header = pj.SipHeader()
+            header.hName, header.hValue = name, value
+            parameters.txOption.headers.append(header)
         self._sent[method] = time.monotonic()
         self.sendRequest(parameters)
 
     def request(self, method: str, uri: str, timeout: float = 60) -> Answer:
         self.send(method, uri)
         return self.answer(timeout)
+
+    def call(self, uri: str) -> Call:
+        """Calls and does not wait."""
+        call = Call(self)
+        self._sent["INVITE"] = time.monotonic()
+        call.makeCall(uri, pj.CallOpParam(True))
+        return call
 
     def options(self, uri: str, timeout: float = 60) -> Answer:
         return self.request("OPTIONS", uri, timeout)
@@ -176,13 +195,32 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
         return answer
 
     def onRegState(self, prm: pj.OnRegStateParam) -> None:
-        self._keep("REGISTER", prm.code, prm.reason, prm.rdata.srcAddress)
+        self.keep("REGISTER", prm.code, prm.reason, prm.rdata.srcAddress)
 
     def onSendRequest(self, prm: pj.OnSendRequestParam) -> None:
         state = prm.e.body.tsxState
         server = state.src.rdata.srcAddress if state.type == pj.PJSIP_EVENT_RX_MSG else ""
-        self._keep(state.tsx.method, state.tsx.statusCode, state.tsx.statusText, server)
+        self.keep(state.tsx.method, state.tsx.statusCode, state.tsx.statusText, server)
 
-    def _keep(self, method: str, code: int, reason: str, server: str) -> None:
+    def keep(self, method: str, code: int, reason: str, server: str) -> None:
+        """Puts down how a request ended."""
         seconds = time.monotonic() - self._sent.get(method, time.monotonic())
         self.answers.put(Answer(method, code, reason, seconds, server, threading.get_ident()))
+
+
+class Call(pj.Call):  # type: ignore[misc]
+    """A call; among the `answers` of its account are its set-up ("INVITE") and, after it, its end ("BYE")."""
+
+    def __init__(self, account: Account) -> None:
+        super().__init__(account)
+        self._account = account
+        self._confirmed = False
+
+    def onCallState(self, _: pj.OnCallStateParam) -> None:
+        info = self.getInfo()
+        if info.state == pj.PJSIP_INV_STATE_CONFIRMED:
+            self._confirmed = True
+            self._account.keep("INVITE", 200, info.lastReason, "")
+        elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+            method = "BYE" if self._confirmed else "INVITE"
+            self._account.keep(method, info.lastStatusCode, info.lastReason, "")

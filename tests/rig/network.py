@@ -1,0 +1,39 @@
+"""A network of a program's own (`unshare --net`), in which packets can be made to vanish."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+
+from .daemon import find
+
+BECOME = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+"""A program that becomes the command of its arguments: what App runs, when that is to be alone()."""
+
+_UNSHARE = (["unshare", "--net"], ["unshare", "--map-root-user", "--net"])  # as root, as anybody
+_VANISH = """\
+table inet pjfail {{
+    chain input {{
+        type filter hook input priority 0
+        ip daddr {address} drop
+        ip saddr {address} drop
+    }}
+}}
+"""
+
+
+@cache
+def alone(*setup: str) -> list[str]:
+    """What to put before a command for a network with nothing but loopback in it, after the shell commands *setup*."""
+    for unshare in _UNSHARE:
+        if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode == 0:
+            return [*unshare, "sh", "-c", " && ".join(["ip link set lo up", *setup, 'exec "$@"']), "sh"]
+    raise AssertionError("this machine allows no network namespace: root is needed, or user namespaces")
+
+
+def vanish(address: str) -> None:
+    """From now on packets to and from *address* vanish in this network, and no sender is told.
+
+    They are dropped where they come in: dropped on their way out they would fail the sender's call with EPERM.
+    """
+    subprocess.run([find("nft"), "-f", "-"], input=_VANISH.format(address=address), text=True, check=True)
