@@ -64,7 +64,8 @@ static struct {
     pthread_cond_t tick_end;
     int ticking;
     double due;                     /* when somebody wants to be woken sooner; guarded by tick_lock */
-    _Atomic pjsip_tp_state_callback chained;    /* SIP threads read it */
+    _Atomic pjsip_tp_state_callback chained;    /* SIP threads read it; found in the slot by us */
+    _Atomic pjsip_tp_state_callback below;      /* SIP threads read it; found in the slot by pjsua, pjsip's own */
     pthread_mutex_t module_lock;    /* guards what follows; nothing is taken inside */
     int module_busy;                /* being registered or unregistered by a thread of its own */
     int module_given_up;            /* the attach that wanted it registered is over */
@@ -447,26 +448,32 @@ struct event {
 
 /*
  * pjsip has one slot for it, which pjsua uses, and chains as we do: a pjsua that creates a transport after us puts
- * itself on top, with us as the one to call next, though it is the one that we call next.
+ * itself on top, with us as the one to call next, though it is the one that we call next. It forgets then whom it called
+ * before, pjsip's own, without whom no transaction hears of its connection's end: so that is called by us.
  */
 static void on_transport_state(pjsip_transport *transport, pjsip_transport_state state,
                                const pjsip_transport_state_info *info)
 {
     static __thread const struct event *inside;
     const struct event here = { inside, transport, state }, *event;
-    pjsip_tp_state_callback chained = atomic_load(&self.chained);
+    pjsip_tp_state_callback chained = atomic_load(&self.chained), below = atomic_load(&self.below);
 
     /* Another event within an event is none of that circle: pjsua shuts down what has disconnected. */
     for (event = here.around; event; event = event->around)
-        if (event->transport == transport && event->state == state)
+        if (event->transport == transport && event->state == state) {
+            if (below)
+                below(transport, state, info);
             return;
+        }
     inside = &here;
     if (core_attached() && !core_is_foreign()) {
         observer_on_transport_state(transport, state, info);
         steering_on_transport_state(transport, state);
         race_on_transport_state(transport, state);
     }
-    if (chained && host.pjsip_tpmgr_get_state_cb(transport->tpmgr) != chained)
+    if (host.pjsip_tpmgr_get_state_cb(transport->tpmgr) == chained)
+        chained = below;
+    if (chained)
         chained(transport, state, info);
     inside = here.around;
 }
@@ -477,6 +484,10 @@ static void chain_state_callback(pjsip_endpoint *endpt)
     pjsip_tp_state_callback installed = host.pjsip_tpmgr_get_state_cb(manager);
 
     if (installed != &on_transport_state) {
+        pjsip_tp_state_callback found = pjsua_found_callback();
+
+        if (found)
+            atomic_store(&self.below, found);
         atomic_store(&self.chained, installed);
         host.pjsip_tpmgr_set_state_cb(manager, &on_transport_state);
     }

@@ -78,7 +78,7 @@ int pf_host_open(const char *object)
         HOST_FUNCTIONS(X)
 #undef X
 #define X(name) { #name, offsetof(struct host_functions, name), 1 },
-        X(pjsua_acc_set_affinity_addr) X(pjsua_acc_refresh_transport)
+        X(pjsua_acc_set_affinity_addr) X(pjsua_acc_refresh_transport) X(pjsua_var)
 #undef X
     };
     struct host_functions found;
@@ -99,6 +99,15 @@ int pf_host_open(const char *object)
     if (memcmp(&host, &found, sizeof host))     /* threads of the last attachment may still be at their end, reading it */
         host = found;
     return PF_OK;
+}
+
+int host_has(const void *address)
+{
+    Dl_info its, ours;
+    void *known;
+
+    memcpy(&known, &host.pjsip_tpmgr_set_state_cb, sizeof known);
+    return dladdr(address, &its) && dladdr(known, &ours) && its.dli_fbase == ours.dli_fbase;
 }
 
 static void keep_answer(pj_status_t status, void *token, const pjsip_server_addresses *addresses)

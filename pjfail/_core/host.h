@@ -42,6 +42,8 @@ struct host_functions {
     /* Only after pjproject 2.17; NULL before. */
     pj_status_t (*pjsua_acc_set_affinity_addr)(pjsua_acc_id, const pj_sockaddr *);
     pj_status_t (*pjsua_acc_refresh_transport)(pjsua_acc_id);
+    /* pjsua's own state, which few builds hide. */
+    void *pjsua_var;
 };
 
 extern struct host_functions host;
@@ -51,6 +53,9 @@ void host_register_thread(void);
 
 /* Keeps what failed for this thread's pf_problem() and pf_status(), and returns result. */
 int host_problem(int result, pj_status_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Whether this is an address within the object that carries pjsip. */
+int host_has(const void *address);
 
 /* CLOCK_MONOTONIC in seconds. */
 double host_now(void);

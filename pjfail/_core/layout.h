@@ -8,6 +8,9 @@
 
 #include "host.h"
 
+#include <pjsua-lib/pjsua_internal.h>
+#include <string.h>
+
 /* pjsip copies its own whole structure out of what it is given, so an answer has room for the largest there is. */
 enum { LAYOUT_ROOM = 32 };
 
@@ -143,6 +146,19 @@ static inline void tsx_move(pjsip_transaction *tsx, pjsip_transport *transport, 
     }
     tsx->addr = *address;
     tsx->addr_len = length;
+}
+
+/* What pjsua found in the slot of the transport state callback and calls; NULL: nothing, or not known. */
+static inline pjsip_tp_state_callback pjsua_found_callback(void)
+{
+    pjsip_tp_state_callback found;
+    void *address;
+
+    if (!host.pjsua_var)
+        return NULL;
+    memcpy(&found, (const char *)host.pjsua_var + offsetof(struct pjsua_data, old_tp_cb), sizeof found);
+    memcpy(&address, &found, sizeof address);
+    return found && host_has(address) ? found : NULL;
 }
 
 /* --- accounts --------------------------------------------------------------------------------------------------- */

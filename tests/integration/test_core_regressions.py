@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from rig.app import run_app
 
-from pjfail.demo.registrar import Registrar
+from pjfail.demo.registrar import RESETTING, Registrar
 
 FIRST, SECOND = "127.0.32.1", "127.0.32.2"
+RESETS = "127.0.32.9"
 FAILS_AT_ONCE = "255.255.255.255"  # a TCP connect does, within the call
 
 HEAD = f"""
@@ -302,3 +303,26 @@ def test_counters_in_a_forked_child_do_not_hang() -> None:
         """)
     ).lines
     assert line == {"hung": 0}
+
+
+def test_a_transport_made_after_attaching_leaves_transactions_with_ears() -> None:
+    """pjsua then forgets pjsip's own state callback, which tells a transaction that its connection has ended."""
+    code = app(f"""
+        with Endpoint() as endpoint:
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            for round in range(2):
+                failover = pjfail.attach(lookup=table, steering=pjfail.Steering.off())
+                another = pj.TransportConfig()
+                another.boundAddress = "127.0.0.1"
+                endpoint.pj.transportCreate(pj.PJSIP_TRANSPORT_UDP, another)
+                attached = account.options("sip:{RESETS};transport=tcp")
+                failover.detach()
+                detached = account.options("sip:{RESETS};transport=tcp")
+                emit(codes=[attached.code, detached.code], seconds=attached.seconds + detached.seconds)
+    """)
+    with Registrar(RESETS, transports=("tcp",)) as resetting:
+        resetting.fault = RESETTING
+        for line in run_app(code, timeout=150).lines:
+            assert line["codes"] == [503, 503]
+            assert line["seconds"] < 10
