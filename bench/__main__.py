@@ -17,9 +17,10 @@ import pjsua2 as pj
 
 import pjfail
 from pjfail.demo.name_server import NameServer
+from pjfail.events import Listener
 from pjfail.host import find
 
-from . import faults, lookups, native
+from . import faults, lookups, native, observer, stall
 
 ADDRESS = "127.0.90.1"
 NAME_SERVER = "127.0.90.53"
@@ -131,11 +132,11 @@ class Bench:
         while not self.lib.bench_resolve(host.encode(), 1, seconds):
             assert time.monotonic() < deadline, "the name server does not answer"
 
-    def attach(self) -> pjfail.Failover:
+    def attach(self, *listeners: Listener) -> pjfail.Failover:
         lookup = pjfail.StaticLookup(
             {HOST: [(f"{ADDRESS}:{self.port}", 1, 0), (f"127.0.90.2:{self.port}", 2, 0)]}, ttl=3600
         )
-        failover = pjfail.attach(lookup=lookup)
+        failover = pjfail.attach(lookup=lookup, listeners=listeners)
         failover.resolve(f"sip:{HOST}")
         return failover
 
@@ -258,6 +259,16 @@ def show(results: dict[str, Any]) -> None:
         f"10 000 targets, 100 000 servers: p50 {row['many_p50_us']:.2f} us (one target: {row['few_p50_us']:.2f} us), "
         f"{row['bytes_a_server']:.0f} bytes a server (aim: at most 300)"
     )
+    row = results["observer"]
+    print(
+        f"the observer takes {row['sending_p50_us']:.2f} us of each request (p99 {row['sending_p99_us']:.2f}), "
+        f"{row['receiving_p50_us']:.2f} us of each response (p99 {row['receiving_p99_us']:.2f})"
+    )
+    row = results["stall"]
+    print(
+        f"worker stalled for {row['seconds']:.0f} s: {row['stalled_per_second']:,.0f} requests a second, "
+        f"{row['well_per_second']:,.0f} before and after; {row['requests']:,.0f} sent meanwhile, none lost"
+    )
     row = results["lookup"]
     print(
         f"a cold lookup: {row['pjfail_ms']:.2f} ms with pjfail, {row['stock_ms']:.2f} ms with stock pjsip; "
@@ -274,6 +285,9 @@ def main() -> None:
             "requests": requests(bench),
             "many": many_targets(bench),
         }
+        with bench.attach():
+            results["observer"] = observer.cost(bench.lib, bench.ffi, f"sip:{HOST}")
+        results["stall"] = stall.measure(bench.attach, bench.requests)
         results["lookup"] = cold_lookups(bench)
         results["resolve"]["inline_python"] = inline_python(bench)
     show(results)

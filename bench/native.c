@@ -19,7 +19,8 @@
     X(pjsua_get_pjsip_endpt) X(pjsip_endpt_create_pool) X(pjsip_endpt_release_pool) X(pjsip_endpt_resolve)       \
     X(pjsip_endpt_create_resolver) X(pjsip_endpt_set_resolver) X(pjsip_endpt_get_resolver)                       \
     X(pj_dns_resolver_set_ns) X(pj_dns_resolver_destroy) X(pjsip_endpt_set_ext_resolver)                         \
-    X(pjsip_endpt_create_request) X(pjsip_endpt_send_request) X(pjsip_get_options_method)
+    X(pjsip_endpt_create_request) X(pjsip_endpt_send_request) X(pjsip_get_options_method)                            \
+    X(pjsip_endpt_register_module) X(pjsip_endpt_unregister_module)
 
 pjsip_endpoint *pjsua_get_pjsip_endpt(void);
 

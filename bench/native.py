@@ -1,4 +1,4 @@
-"""Builds bench/native.c into bench/out, against the headers that pjfail itself is built with."""
+"""Builds bench/native.c and bench/observer.c into bench/out, against the headers that pjfail itself is built with."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ void bench_add_answer(void *answer, const char *address, int port);
 int bench_use_python(void (*resolve)(void *, int, void *));
 int bench_serve(const char *address);
 double bench_requests(const char *uri, int count, int window);
+int bench_time_observer(double *sending, double *receiving, int room);
+int bench_observer_timed(void);
+double bench_clock(int count);
 extern "Python" void python_resolver(void *, int, void *);
 """
 
@@ -35,7 +38,7 @@ def load() -> Any:
     ffi.cdef(DECLARATIONS)
     ffi.set_source(
         "bench_native",
-        (HERE / "native.c").read_text(encoding="utf-8"),
+        "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("native.c", "observer.c")),
         define_macros=[("PJ_AUTOCONF", "1"), ("PJ_IS_LITTLE_ENDIAN", "1"), ("PJ_IS_BIG_ENDIAN", "0")],
         extra_compile_args=["-O2", *(word for part in PARTS for word in ("-isystem", str(tree / part / "include")))],
     )

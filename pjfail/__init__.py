@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import events
+from . import events, listeners
 from .errors import (
     AffinityDisabled,
     AffinityError,
@@ -90,6 +90,7 @@ __all__ = [
     "attach",
     "by_priority",
     "events",
+    "listeners",
     "on_first_failure",
 ]
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from .demo import command as demo
 from .errors import PjfailError
 from .lookup import command as lookup
+from .probing import command as probing
 
-SUBCOMMANDS = (lookup, demo)
+SUBCOMMANDS = (lookup, probing, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ microseconds, and no Python runs under them.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,19 @@ class Counters:
     servers: int
     waiting: int
     outstanding: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrips:
+    """How long requests sent once took to their first answer.
+
+    ``counts`` has a number for each of ``bounds`` (seconds, up to and with it, from the one before) and one for all
+    beyond the last; ``seconds`` is the sum of all.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -650,6 +663,16 @@ def stats(server: Server) -> Stats | None:
         unavailable=c.unavailable,
         suspect=bool(c.suspect),
     )
+
+
+def round_trips() -> Mapping[Transport, RoundTrips]:
+    """The round trips measured so far, by transport."""
+    measured: dict[Transport, RoundTrips] = {}
+    c = ffi.new("pf_round_trips *")
+    for index, transport in enumerate(TRANSPORTS, 1):
+        lib.pf_read_round_trips(index, c)
+        measured[transport] = RoundTrips(tuple(c.bounds), tuple(c.counts), c.seconds)
+    return measured
 
 
 def draw(target: Target, seed: int) -> list[Server]:

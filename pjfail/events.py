@@ -9,8 +9,21 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from .model import Health, Outcome, Plan, Server, Target
+
+if TYPE_CHECKING:
+    from .failover import Failover
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSuspected:
+    """A server did badly and is not down for it (yet); told once, until it answers or goes down."""
+
+    server: Server
+    health: Health
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +41,14 @@ class ServerUp:
 
     server: Server
     health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFailed:
+    """A probe of pjfail's own had no answer."""
+
+    server: Server
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +131,23 @@ class FailedOver:
 
 
 Event = (
-    ServerDown | ServerUp | CertificateRejected | PlanChanged | AccountMoved | LookupFailed | LookupStale | FailedOver
+    ServerSuspected
+    | ServerDown
+    | ServerUp
+    | ProbeFailed
+    | CertificateRejected
+    | PlanChanged
+    | AccountMoved
+    | LookupFailed
+    | LookupStale
+    | FailedOver
 )
 Listener = Callable[[Event], object]
+
+
+@runtime_checkable
+class Attached(Protocol):
+    """A listener that wants to know what it listens to."""
+
+    def on_attach(self, failover: Failover) -> object:
+        """Called once it is attached, on the thread that attaches."""

@@ -20,10 +20,10 @@ from . import bridge
 from . import host as hosts
 from .affinity import Routes, account_id, own_next_hop, require_server, route_server, server_for
 from .errors import AffinityError, BadServer, NotAttached
-from .events import Listener
+from .events import Attached, Listener
 from .following import Following
 from .lookup import DnsLookup, Lookup
-from .model import Health, Plan, Server, State, Target
+from .model import Health, Plan, Server, State, Target, Transport
 from .policy import Order, Policy
 from .request import Headers, Response, timeout_error
 from .steering import Steering
@@ -49,8 +49,8 @@ def attach(
     of a SIP domain are found by *lookup* (default: :class:`pjfail.DnsLookup` with the system's name servers) and
     ordered by *policy* (a :class:`pjfail.Policy`, or a plain function ``(candidates, health) -> candidates``).
     *steering* says when a request under way goes on to the next server (default: :class:`pjfail.Steering`, as it is).
-    *listeners* are called with :mod:`pjfail.events`. *host* names the loaded object that carries pjsip, where that
-    cannot be found out.
+    *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
+    loaded object that carries pjsip, where that cannot be found out.
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
     and at interpreter exit. Raises :class:`pjfail.HostError`.
@@ -98,6 +98,12 @@ class Failover:
             raise
         atexit.register(_detach_at_exit, weakref.ref(self))
         log.info("pjfail is attached to pjsip %s", self.pjsip_version)
+        for listener in listeners:
+            if isinstance(listener, Attached):
+                try:
+                    listener.on_attach(self)
+                except Exception:
+                    log.exception("a listener failed on being attached")
 
     def __enter__(self) -> Failover:
         return self
@@ -151,7 +157,7 @@ class Failover:
         return self._worker.resolve(target, timeout)
 
     def servers(self) -> Mapping[Server, Health]:
-        """What is known of each server at this moment. Never blocks."""
+        """What is known of each server at this moment, of all that are in a plan. Never blocks."""
         self._require_attached()
         return self._worker.health()
 
@@ -392,6 +398,10 @@ class Failover:
     def counters(self) -> bridge.Counters:
         """What the C core has counted: questions, where their answers came from, what it holds. Never blocks."""
         return bridge.counters()
+
+    def round_trips(self) -> Mapping[Transport, bridge.RoundTrips]:
+        """How long servers took to answer, by transport, since pjfail was loaded. Never blocks."""
+        return bridge.round_trips()
 
 
 def _detach_at_exit(reference: weakref.ref[Failover]) -> None:

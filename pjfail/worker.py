@@ -113,6 +113,7 @@ class Worker:
         self._ask_again: dict[Target, float] = {}
         self._policy_errors: set[str] = set()
         self._news: list[events.Event] = []
+        self._suspected: set[Server] = set()
         self._endpoint_has: tuple[Sequence[Transport], Sequence[Family]] = (), ()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -141,7 +142,8 @@ class Worker:
 
     def health(self) -> Mapping[Server, Health]:
         """What is known of each server, with the core's newest measurements."""
-        snapshot = self._health.snapshot(time.monotonic())
+        unheard_of = dict.fromkeys(list(self._targets_of), Health())
+        snapshot = unheard_of | dict(self._health.snapshot(time.monotonic()))
         return MappingProxyType({server: _measured(server, health) for server, health in snapshot.items()})
 
     def is_current(self) -> bool:
@@ -384,6 +386,7 @@ class Worker:
             targets.discard(target)
             if not targets:
                 self._targets_of.pop(server, None)
+                self._suspected.discard(server)
                 if self._health.get(server, time.monotonic()).state is State.UP:
                     self._health.drop(server)
 
@@ -398,6 +401,7 @@ class Worker:
             before = self._health.get(outcome.server, now)
             after = self._judged(before, outcome, now)
             self._health.put(outcome.server, after)
+            self._suspect(outcome, after)
             if outcome.seen is Seen.CERTIFICATE:
                 reason = describe(outcome)
                 log.warning("%s %s", outcome.server, reason)
@@ -414,6 +418,15 @@ class Worker:
         self._health_changed(changed)
         for outcome in outcomes:
             bridge.forgive(outcome.server, outcome.sequence)
+
+    def _suspect(self, outcome: Outcome, health: Health) -> None:
+        """Tells of a server that did badly and is not down for it."""
+        server = outcome.server
+        if outcome.seen is Seen.ANSWERED or health.state in (State.DOWN, State.DRAINING):
+            self._suspected.discard(server)
+        elif outcome.seen is not Seen.CERTIFICATE and not outcome.after_provisional and server not in self._suspected:
+            self._suspected.add(server)
+            self._news.append(events.ServerSuspected(server, health, outcome))
 
     def _note(self, failovers: Iterable[events.FailedOver]) -> None:
         for event in failovers:
@@ -464,9 +477,10 @@ class Worker:
 
     def _probed(self, outcome: Outcome) -> None:
         """A probe had no answer: what the core has not seen of it itself, it is told of here."""
+        self._news.append(events.ProbeFailed(outcome.server, outcome))
         if self._health.get(outcome.server, time.monotonic()).state is not State.DOWN:
             self._judge([outcome])
-            self._deliver()
+        self._deliver()
 
     # --- accounts -----------------------------------------------------------------------------------------------------
 

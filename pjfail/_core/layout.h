@@ -165,6 +165,7 @@ static inline pjsip_tp_state_callback pjsua_found_callback(void)
 
 /* --- accounts --------------------------------------------------------------------------------------------------- */
 
+/* The pj_status_t of a transaction that its transport ended; the event itself carries a message there, no status. */
 static inline pj_status_t transaction_error(const pjsip_transaction *tsx) { return tsx->transport_err; }
 
 /* Room for the host's own pjsua_acc_config, should it be larger than ours: account.c finds out. */

@@ -131,6 +131,15 @@ typedef struct pf_counters {
     unsigned long long plans, servers, waiting, outstanding;   /* now */
 } pf_counters;
 
+enum { PF_ROUND_TRIP_BOUNDS = 13 };
+
+/* How many round trips of a transport took up to each bound (from the one before), and, the last, more than all bounds. */
+typedef struct pf_round_trips {
+    double             bounds[PF_ROUND_TRIP_BOUNDS];
+    unsigned long long counts[PF_ROUND_TRIP_BOUNDS + 1];
+    double             seconds;        /* of all */
+} pf_round_trips;
+
 /* One record of an answer of pjsip's DNS resolver. */
 typedef struct pf_record {
     char           name[256];
@@ -219,6 +228,9 @@ int  pf_attach(double deadline);                                /* seconds a que
 void pf_detach(void);                                           /* any thread, again and again */
 int  pf_attached(void);
 void pf_read_counters(pf_counters *counters);
+
+/* roundtrips.c: of transport PF_UDP, PF_TCP or PF_TLS, since the core was loaded */
+void pf_read_round_trips(int transport, pf_round_trips *trips);
 
 /* steering.c */
 void pf_steer(const pf_steering *steering);                     /* before pf_attach() */

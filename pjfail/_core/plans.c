@@ -2,6 +2,7 @@
 
 #include "questions.h"
 #include "queue.h"
+#include "roundtrips.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -479,6 +480,8 @@ void plans_note_answer(const pf_address *address, const char *method, int code, 
         }
     }
     pthread_mutex_unlock(&self.lock);
+    if (server && rtt >= 0)
+        round_trips_note(address->transport, rtt);
     if (news)
         queue_put_outcome(&outcome);
 }

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 
 import dns.message
@@ -65,6 +66,18 @@ def test_kamailio_answers_and_fails_as_told(registrar: Kamailio) -> None:
     assert options() == ""
     registrar.fault(0)
     assert options().startswith("SIP/2.0 200 ")
+
+
+def test_kamailio_answers_two_seconds_late_and_tells_what_it_heard(registrar: Kamailio) -> None:
+    before = len(registrar.heard())
+    registrar.fault(Kamailio.SLOW)
+    began = time.time()
+    assert options(timeout=10).startswith("SIP/2.0 200 ")
+    assert time.time() - began > 1.9
+    registrar.fault(0)
+    [heard] = registrar.heard()[before:]
+    assert (heard.method, heard.subject) == ("OPTIONS", "")
+    assert 0 <= heard.at - began < 1
 
 
 def test_kamailio_paused_accepts_connections_and_says_nothing(registrar: Kamailio) -> None:

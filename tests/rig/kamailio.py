@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from .certificates import Authority
 from .daemon import Daemon, find
@@ -22,10 +23,19 @@ verify_certificate=no
 """
 
 
+class Heard(NamedTuple):
+    """A request as the registrar has read it, retransmissions too: when (by the clock), and its Subject, if any."""
+
+    at: float
+    method: str
+    subject: str
+
+
 class Kamailio(Daemon):
     """A registrar at *address*; its certificate is for the address and *names*, signed by *authority* or its own."""
 
     SILENT = 1
+    SLOW = 2
 
     def __init__(self, address: str, *names: str, authority: Authority | None = None) -> None:
         super().__init__("kamailio")
@@ -55,9 +65,16 @@ class Kamailio(Daemon):
         self.start([*command, "-P", f"{self.run}/kamailio.pid", "-m", "64", "-M", "8"], self._listens)
 
     def fault(self, mode: int, retry_after: int = 0) -> None:
-        """From now on `Kamailio.SILENT`, answering every request with the status *mode*, or well again (0)."""
+        """From now on `Kamailio.SILENT`, two seconds late (`Kamailio.SLOW`), answering every request with the status
+        *mode*, or well again (0).
+        """
         self._command("htable.seti", "f", "ra", str(retry_after)).check_returncode()
         self._command("htable.seti", "f", "mode", str(mode)).check_returncode()
+
+    def heard(self) -> list[Heard]:
+        """What it has heard so far, in order, from its own log; in all its lives."""
+        found = re.findall(r"HEARD ([\d.]+) (\S+) ?(\S*)$", self.log(), re.MULTILINE)
+        return [Heard(float(at), method, subject.replace("<null>", "")) for at, method, subject in found]
 
     @property
     def shown(self) -> list[tuple[str, str]]:

@@ -1,0 +1,28 @@
+"""Ready listeners for :func:`pjfail.attach`: into the log, into Prometheus, into an asyncio queue.
+
+::
+
+    pjfail.attach(listeners=[pjfail.listeners.LogListener(), pjfail.listeners.PrometheusListener()])
+
+``PrometheusListener`` needs the extra: ``pip install "pjfail[prometheus]"``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .logging import LogListener
+from .queue import QueueListener
+
+if TYPE_CHECKING:
+    from .prometheus import PrometheusListener
+
+__all__ = ["LogListener", "PrometheusListener", "QueueListener"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "PrometheusListener":  # imported when asked for: prometheus_client is optional
+        from .prometheus import PrometheusListener
+
+        return PrometheusListener
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

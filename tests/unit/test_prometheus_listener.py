@@ -1,0 +1,121 @@
+"""Metrics: what events count for, and what they are called; those of a running core: integration/test_listeners."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pjfail import events, listeners
+from pjfail.model import Health, Outcome, Seen, Server, State, Target
+
+prometheus_client = pytest.importorskip("prometheus_client", reason="make test installs it")
+
+ONE, OTHER = Server("192.0.2.1", 5060), Server("192.0.2.2", 5060)
+TARGET = Target("example.com")
+
+
+class Metrics:
+    """A listener with a registry of its own, and its samples."""
+
+    def __init__(self) -> None:
+        self.registry = prometheus_client.CollectorRegistry()
+        self.listener = listeners.PrometheusListener(self.registry)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        value: float | None = self.registry.get_sample_value(name, labels)
+        return value
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def down(server: Server, at: float, seen: Seen | None = Seen.SILENT) -> events.ServerDown:
+    outcome = None if seen is None else Outcome(server, seen, at)
+    return events.ServerDown(server, Health(State.DOWN, 1, since=at, until=at + 30), outcome)
+
+
+def test_every_event_is_counted_by_its_name_also_one_never_heard_of(metrics: Metrics) -> None:
+    class ServerPraised:
+        pass
+
+    metrics.listener(events.LookupStale(TARGET, "silent"))
+    metrics.listener(ServerPraised())  # type: ignore[arg-type]  # from a pjfail of the future
+    metrics.listener(ServerPraised())  # type: ignore[arg-type]
+    assert metrics.value("pjfail_events_total", event="LookupStale") == 1
+    assert metrics.value("pjfail_events_total", event="ServerPraised") == 2
+
+
+def test_convictions_probes_and_lookups_are_counted_by_reason(metrics: Metrics) -> None:
+    metrics.listener(down(ONE, 1.0))
+    metrics.listener(down(OTHER, 2.0, Seen.UNAVAILABLE))
+    metrics.listener(down(OTHER, 3.0, None))
+    metrics.listener(events.ProbeFailed(ONE, Outcome(ONE, Seen.REFUSED, 4.0)))
+    metrics.listener(events.LookupFailed(TARGET, "silent", temporary=True))
+    metrics.listener(events.FailedOver("OPTIONS", "1@here", ONE, OTHER, events.Why.RACE, 0.4))
+    metrics.listener(events.CertificateRejected(ONE, "expired", Outcome(ONE, Seen.CERTIFICATE, 5.0)))
+    for reason in ("silent", "unavailable", "application"):
+        assert metrics.value("pjfail_convictions_total", reason=reason) == 1
+    assert metrics.value("pjfail_probe_failures_total", reason="refused") == 1
+    assert metrics.value("pjfail_lookup_failures_total", temporary="true") == 1
+    assert metrics.value("pjfail_failovers_total", reason="race") == 1
+    assert metrics.value("pjfail_certificates_rejected_total") == 1
+
+
+def test_the_time_to_recovery_counts_from_the_first_conviction(metrics: Metrics) -> None:
+    metrics.listener(down(ONE, 100.0))
+    metrics.listener(down(ONE, 131.0))  # the probe had no answer
+    metrics.listener(events.ServerUp(ONE, Health(since=192.0)))
+    metrics.listener(events.ServerUp(OTHER, Health(since=193.0)))  # never convicted: restored by the application
+    assert metrics.value("pjfail_server_recovery_seconds_count") == 1
+    assert metrics.value("pjfail_server_recovery_seconds_sum") == pytest.approx(92.0)
+    assert metrics.value("pjfail_server_recovery_seconds_bucket", le="60.0") == 0
+    assert metrics.value("pjfail_server_recovery_seconds_bucket", le="120.0") == 1
+
+
+def test_what_the_application_marks_down_and_restores_is_no_recovery(metrics: Metrics) -> None:
+    metrics.listener(down(ONE, 100.0, None))
+    metrics.listener(events.ServerUp(ONE, Health(since=192.0)))
+    assert metrics.value("pjfail_server_recovery_seconds_count") == 0
+
+
+def test_unattached_it_shows_nothing_of_the_core(metrics: Metrics) -> None:
+    names = {family.name for family in metrics.registry.collect()}
+    assert names == {
+        "pjfail_events",
+        "pjfail_convictions",
+        "pjfail_probe_failures",
+        "pjfail_lookup_failures",
+        "pjfail_failovers",
+        "pjfail_certificates_rejected",
+        "pjfail_server_recovery_seconds",
+    }
+
+
+def test_two_in_one_registry_are_refused(metrics: Metrics) -> None:
+    with pytest.raises(ValueError, match="Duplicated timeseries"):
+        listeners.PrometheusListener(metrics.registry)
+
+
+def test_without_prometheus_client_the_extra_is_named_and_the_others_are_there() -> None:
+    program = """
+import sys
+sys.modules["prometheus_client"] = None
+from pjfail.listeners import LogListener, QueueListener
+assert "prometheus_client.core" not in sys.modules
+try:
+    from pjfail.listeners import PrometheusListener
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == 'PrometheusListener needs prometheus_client: pip install "pjfail[prometheus]"\n'
+
+
+def test_pjfail_imports_it_only_when_it_is_asked_for() -> None:
+    program = "import sys, pjfail.listeners; print('prometheus_client' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
