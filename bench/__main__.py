@@ -1,4 +1,7 @@
-"""``python -m bench``: times pjfail beside stock pjsip, prints tables, writes ``bench/out/bench.json``."""
+"""``python -m bench``: times pjfail beside stock pjsip, prints tables, writes ``bench/out/bench.json``.
+
+Draws ``docs/fleet.svg`` too.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ import pjfail
 from pjfail.demo.name_server import NameServer
 from pjfail.host import find
 
-from . import lookups, native
+from . import fleet, judging, lookups, native
 
 ADDRESS = "127.0.90.1"
 NAME_SERVER = "127.0.90.53"
@@ -263,6 +266,7 @@ def show(results: dict[str, Any]) -> None:
         f"a cold lookup: {row['pjfail_ms']:.2f} ms with pjfail, {row['stock_ms']:.2f} ms with stock pjsip; "
         f"1 000 targets at once: {row['at_once_s']:.2f} s"
     )
+    judging.show(results["judging"])
 
 
 def main() -> None:
@@ -275,12 +279,14 @@ def main() -> None:
             "many": many_targets(bench),
         }
         results["lookup"] = cold_lookups(bench)
+        results["judging"] = judging.figures()
         results["resolve"]["inline_python"] = inline_python(bench)
     show(results)
     native.OUT.mkdir(exist_ok=True)
     path = native.OUT / "bench.json"
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten to {path}")
+    fleet.main()
     sys.stdout.flush()
     # Python inline is installed still, and pjsip's threads would call it while the interpreter ends.
     os._exit(0)

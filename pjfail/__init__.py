@@ -37,8 +37,23 @@ from .errors import (
     UnsupportedVersion,
 )
 from .lookup import ChainLookup, DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
-from .model import Candidate, Health, Outcome, Place, Plan, Seen, Server, State, Target
-from .policy import ExponentialBackoff, Policy, by_priority, on_first_failure
+from .model import Candidate, Health, Outcome, Place, Plan, Request, Seen, Server, State, Target
+from .policy import (
+    Consecutive,
+    ExponentialBackoff,
+    FailureRate,
+    MostExcluded,
+    Panic,
+    Policy,
+    PreferFastest,
+    Sticky,
+    any_of,
+    by_priority,
+    on_first_failure,
+    prefer_fastest,
+    spread,
+    sticky,
+)
 
 if TYPE_CHECKING:
     from .failover import Failover, attach
@@ -52,24 +67,30 @@ __all__ = [
     "BadURI",
     "Candidate",
     "ChainLookup",
+    "Consecutive",
     "DnsLookup",
     "ExponentialBackoff",
     "Failover",
+    "FailureRate",
     "Health",
     "HostError",
     "LayoutMismatch",
     "Lookup",
     "LookupFailed",
+    "MostExcluded",
     "NoEndpoint",
     "NoPjsip",
     "NotAttached",
     "Outcome",
+    "Panic",
     "PjfailError",
     "PjsipDnsLookup",
     "PjsipError",
     "Place",
     "Plan",
     "Policy",
+    "PreferFastest",
+    "Request",
     "RequestFailed",
     "RequestTimeout",
     "Response",
@@ -78,16 +99,21 @@ __all__ = [
     "Server",
     "State",
     "StaticLookup",
+    "Sticky",
     "SystemLookup",
     "Target",
     "TwoPjsips",
     "UnknownAccount",
     "UnknownTarget",
     "UnsupportedVersion",
+    "any_of",
     "attach",
     "by_priority",
     "events",
     "on_first_failure",
+    "prefer_fastest",
+    "spread",
+    "sticky",
 ]
 
 

@@ -163,6 +163,9 @@ class Failover:
                 until=None if seconds is None else now + seconds,
                 reason="marked down by the application",
                 held=True,
+                generation=health.generation + 1,
+                returning=False,
+                returns_at=None,
             )
 
         self._set_health(server, down)
@@ -172,7 +175,15 @@ class Failover:
 
         def draining(health: Health, now: float) -> Health:
             return replace(
-                health, state=State.DRAINING, since=now, until=None, reason="drained by the application", held=True
+                health,
+                state=State.DRAINING,
+                since=now,
+                until=None,
+                reason="drained by the application",
+                held=True,
+                generation=health.generation + 1,
+                returning=False,
+                returns_at=None,
             )
 
         self._set_health(server, draining)
@@ -181,7 +192,14 @@ class Failover:
         """Takes *server* (as in :meth:`mark_down`) for up, whatever was known against it."""
 
         def up(health: Health, now: float) -> Health:
-            return Health(since=now, reason="restored", rtt=health.rtt, last_answer=health.last_answer)
+            return Health(
+                since=now,
+                reason="restored",
+                rtt=health.rtt,
+                last_answer=health.last_answer,
+                rtt_deviation=health.rtt_deviation,
+                generation=health.generation + 1,
+            )
 
         self._set_health(server, up)
 

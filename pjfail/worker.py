@@ -26,8 +26,21 @@ from .errors import LookupFailed, NotAttached, UnknownTarget
 from .following import Follower, Following, Surroundings
 from .health import HealthTable
 from .lookup import Adaptive, Lookup, ServesStale, pjsip_dns
-from .model import Candidate, Family, Health, Outcome, Plan, Question, Seen, Server, State, Target, Transport
-from .planning import make_plan
+from .model import (
+    Candidate,
+    Family,
+    Health,
+    Outcome,
+    Plan,
+    Question,
+    Request,
+    Seen,
+    Server,
+    State,
+    Target,
+    Transport,
+)
+from .planning import make_plan, review_at
 from .policy import Policy, describe, judge
 from .probe import Prober
 from .request import Requests
@@ -45,6 +58,9 @@ REFRESH_AT = 0.8
 ACCOUNTS_EVERY = 0.25
 # Targets beyond this many are forgotten, the longest unasked first.
 MOST_TARGETS = 20_000
+# How soon a server that is suspect or half-open is probed again, give or take a share (seconds).
+PROBE_AGAIN = 1.0
+PROBE_JITTER = 0.2
 # How often the worker may be brought down by an exception before pjfail gives up and detaches.
 MOST_CRASHES = 3
 
@@ -71,7 +87,19 @@ def _order(plan: Plan) -> list[tuple[int, Candidate]]:
 
 def _measured(server: Server, health: Health) -> Health:
     stats = bridge.stats(server)
-    return health if stats is None else replace(health, rtt=stats.rtt, last_answer=stats.last_answer)
+    if stats is None:
+        return health
+    return replace(health, rtt=stats.rtt, rtt_deviation=stats.rtt_deviation, last_answer=stats.last_answer)
+
+
+def _knows(health: Health, failure: Outcome) -> bool:
+    """Whether the core has told of a failed probe before."""
+    told = health.failed_at is not None and failure.began is not None and health.failed_at >= failure.began
+    return told or health.state is State.DOWN
+
+
+def _in_doubt(health: Health) -> bool:
+    return health.state in (State.SUSPECT, State.HALF_OPEN)
 
 
 def _last_answer(server: Server) -> float | None:
@@ -106,6 +134,7 @@ class Worker:
         self.pins = Pins()
         self.follower = Follower(Surroundings(self._plan_of, self._health_now, self._news_of), self._random)
         self._prober = Prober(self.requests, self._probed, self._random)
+        self._probe_soon: set[Server] = set()
         self._minding = False
         self._policy_errors: set[str] = set()
         self._news: list[events.Event] = []
@@ -247,9 +276,10 @@ class Worker:
     # --- questions to plans -------------------------------------------------------------------------------------------
 
     def _answer(self, question: Question) -> None:
-        known = self._targets.get(question.target)
-        if known is not None and known.valid_until > time.monotonic() and not question.refresh:
-            self._replan(question.target, known)  # it was published while the question was on its way
+        known, now = self._targets.get(question.target), time.monotonic()
+        too_old = known is None or known.valid_until <= now or (question.refresh and known.refresh_at <= now)
+        if known is not None and not too_old:
+            self._replan(question.target, known)  # published while the question was on its way, or due for a review
         else:
             self._ask(question.target)
 
@@ -342,13 +372,30 @@ class Worker:
 
     def _publish(self, known: _Known) -> None:
         if not self._stopping:  # else it could be the next worker's target
-            bridge.publish(known.plan, known.refresh_at, known.servers - set(known.plan.servers))
+            now = time.monotonic()
+            health = {server: self._health.get(server, now) for server in known.plan.servers}
+            refresh_at = min(known.refresh_at, review_at(known.plan, health, now, self._policy))
+            bridge.publish(known.plan, refresh_at, known.servers - set(known.plan.servers))
 
-    def _make(self, target: Target, candidates: Sequence[Candidate], valid_until: float) -> Plan:
+    def _make(
+        self, target: Target, candidates: Sequence[Candidate], valid_until: float, request: Request | None = None
+    ) -> Plan:
+        """The plan for *request*; None: for any, as long as the core has one plan for all requests to a target."""
         now = time.monotonic()
         servers = {candidate.server for candidate in candidates}
         health = {server: _measured(server, self._health.get(server, now)) for server in servers}
-        return make_plan(target, candidates, health, self._policy.order, valid_until, now, self._policy_failed)
+        return make_plan(
+            target,
+            candidates,
+            health,
+            self._policy.order,
+            valid_until,
+            now,
+            self._policy_failed,
+            request=request,
+            slow_start=self._policy.slow_start,
+            wall=time.time() - now,
+        )
 
     def _policy_failed(self, problem: str, error: Exception | None) -> None:
         if problem not in self._policy_errors:
@@ -382,7 +429,7 @@ class Worker:
         if not outcomes:
             return
         changed: set[Server] = set()
-        for outcome in outcomes:
+        for outcome in map(self._as_probed, outcomes):
             now = time.monotonic()
             before = self._health.get(outcome.server, now)
             after = self._judged(before, outcome, now)
@@ -398,9 +445,18 @@ class Worker:
                 changed.add(outcome.server)
                 log.info("%s is up again: it answered %d to %s", outcome.server, outcome.code, outcome.method)
                 self._news.append(events.ServerUp(outcome.server, after))
+            elif after.state is not before.state:
+                changed.add(outcome.server)
+                log.info("%s is %s: %s", outcome.server, after.state.value, after.reason)
+                self._watch(outcome.server, after)
         self._health_changed(changed)
         for outcome in outcomes:
             bridge.forgive(outcome.server, outcome.sequence)
+
+    def _as_probed(self, outcome: Outcome) -> Outcome:
+        """The core does not know a probe from another OPTIONS."""
+        probed = outcome.method == "OPTIONS" and self._prober.is_asking(outcome.server)
+        return replace(outcome, probe=True) if probed and outcome.seen is not Seen.ANSWERED else outcome
 
     def _judged(self, before: Health, outcome: Outcome, now: float) -> Health:
         try:
@@ -425,10 +481,12 @@ class Worker:
             self._review_accounts()
 
     def _watch(self, server: Server, health: Health) -> None:
-        """Has *server* probed when its hold-down ends."""
-        if health.state is State.HALF_OPEN:
-            self._hold_down_ended(server)
-        elif health.state is State.DOWN and health.until is not None and self._loop is not None:
+        """Has *server* probed: now when it is suspect or half-open, else when its hold-down ends."""
+        if self._loop is None:
+            return
+        if _in_doubt(health):
+            self._loop.call_soon(self._probe, server)
+        elif health.state is State.DOWN and health.until is not None:
             self._loop.call_later(health.until - time.monotonic() + 0.01, self._hold_down_ended, server)
 
     def _hold_down_ended(self, server: Server) -> None:
@@ -436,15 +494,27 @@ class Worker:
             return
         self._health_changed({server})  # for the reasons in its plans
         self._deliver()
+        self._probe(server)
+
+    def _probe(self, server: Server) -> None:
+        """One probe admitted, if *server* is in doubt and in use."""
+        self._probe_soon.discard(server)
         targets = self._targets_of.get(server)
-        if targets:
+        if targets and not self._stopping and _in_doubt(self._health.get(server, time.monotonic())):
             self._prober.start(server, next(iter(targets)).host)
 
-    def _probed(self, outcome: Outcome) -> None:
-        """A probe had no answer: what the core has not seen of it itself, it is told of here."""
-        if self._health.get(outcome.server, time.monotonic()).state is not State.DOWN:
+    def _probed(self, server: Server, outcome: Outcome | None) -> None:
+        """What the core has not seen of a probe itself, it is told of here; again soon while there is doubt."""
+        if self._stopping or self._loop is None:
+            return
+        health = self._health.get(server, time.monotonic())
+        if outcome is not None and (outcome.seen is Seen.ANSWERED or not _knows(health, outcome)):
             self._judge([outcome])
             self._deliver()
+        if _in_doubt(self._health.get(server, time.monotonic())) and server not in self._probe_soon:
+            self._probe_soon.add(server)
+            soon = PROBE_AGAIN * self._random.uniform(1 - PROBE_JITTER, 1 + PROBE_JITTER)
+            self._loop.call_later(soon, self._probe, server)
 
     # --- accounts -----------------------------------------------------------------------------------------------------
 

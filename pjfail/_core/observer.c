@@ -122,13 +122,14 @@ static struct connection *hold_connection(const pjsip_transport *transport, int 
 
 /* --- the wire ---------------------------------------------------------------------------------------------------- */
 
-static void note_silence(const pf_address *server, const char *method)
+static void note_silence(const pf_address *server, const char *method, double sent_at)
 {
     pf_outcome outcome;
 
     memset(&outcome, 0, sizeof outcome);
     outcome.seen = PF_SILENT;
     outcome.retry_after = -1;
+    outcome.began = sent_at;
     strcpy(outcome.method, method);
     plans_note_failure(server, &outcome);
 }
@@ -138,6 +139,12 @@ static int retry_after(pjsip_msg *msg)
     pjsip_retry_after_hdr *header = host.pjsip_msg_find_hdr(msg, PJSIP_H_RETRY_AFTER, NULL);
 
     return header ? header->ivalue : -1;
+}
+
+/* Those that tell of the server, not of the request (RFC 3261 section 21.5). */
+static int is_server_error(int code)
+{
+    return code == PJSIP_SC_INTERNAL_SERVER_ERROR || code == PJSIP_SC_BAD_GATEWAY || code == PJSIP_SC_SERVER_TIMEOUT;
 }
 
 static int removes_binding(pjsip_msg *msg)
@@ -171,6 +178,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     pf_address server;
     uint64_t hash;
     char silent_to[16] = "";
+    double sent_at = 0;
     int account;
 
     if (method->id == PJSIP_ACK_METHOD || !address_of(&server, tdata_destination(tdata), transport_type(transport)) ||
@@ -187,6 +195,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
         if (++request->sends == SILENT_SENDS && !request->answered && !request->noted) {
             request->noted = 1;
             strcpy(silent_to, request->method);
+            sent_at = request->sent_at;
         }
     } else if (request || self.requests.count < MOST_OUTSTANDING) {
         if (request) {          /* pjsip went on to the next server after a connection failed */
@@ -217,7 +226,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     }
     pthread_mutex_unlock(&self.lock);
     if (silent_to[0])
-        note_silence(&server, silent_to);
+        note_silence(&server, silent_to, sent_at);
     return PJ_SUCCESS;
 }
 
@@ -273,7 +282,7 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         plans_note_failure(&server, &outcome);
         return PJ_FALSE;
     }
-    plans_note_answer(&server, name, code, rtt);
+    plans_note_answer(&server, name, code, !after_provisional && is_server_error(code), rtt);
     if (rdata->msg_info.cid)
         dialogs_note(&rdata->msg_info.cid->id, cseq->method.id, code, &server);
     return PJ_FALSE;
@@ -360,7 +369,7 @@ void observer_answer(pjsip_resolver_callback *callback, pj_status_t status, void
 void observer_tick(double now)
 {
     enum { BATCH = 32 };
-    struct { pf_address server; char method[16]; } silent[BATCH];
+    struct { pf_address server; char method[16]; double sent_at; } silent[BATCH];
     struct request *request, *newer;
     int count = 0, i;
 
@@ -374,6 +383,7 @@ void observer_tick(double now)
         if (!request->answered && !request->noted && request->server.transport != PF_UDP) {
             request->noted = 1;
             silent[count].server = request->server;
+            silent[count].sent_at = request->sent_at;
             memcpy(silent[count++].method, request->method, sizeof request->method);
         }
         if (age > (request->answered ? RINGING : PATIENCE))
@@ -381,7 +391,7 @@ void observer_tick(double now)
     }
     pthread_mutex_unlock(&self.lock);
     for (i = 0; i < count; i++)
-        note_silence(&silent[i].server, silent[i].method);
+        note_silence(&silent[i].server, silent[i].method, silent[i].sent_at);
 }
 
 unsigned long long observer_outstanding(void)

@@ -43,7 +43,7 @@ class Fault:
     connections are accepted and get no ServerHello. ``answers``: else requests are read and ignored, but for the
     ``provisional`` responses, which come at once. ``resets``: a request over TCP or TLS gets an RST, over UDP nothing.
     ``code``: the final code, with ``retry_after`` seconds in its Retry-After. ``delay``: seconds before the final
-    response.
+    response. ``methods``: the requests that it fails on, empty for all.
     """
 
     listens: bool = True
@@ -54,6 +54,7 @@ class Fault:
     retry_after: int | None = None
     delay: float = 0.0
     provisional: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ()
 
 
 WELL = Fault()
@@ -186,6 +187,8 @@ class Registrar:
             self._requests.append(request)
             self._arrived.notify_all()
         fault = self._fault
+        if fault.methods and request.method not in fault.methods:
+            fault = WELL
         key = request.branch, request.method
         if request.method == "ACK" or key in self._delayed:
             return
