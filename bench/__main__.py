@@ -1,4 +1,4 @@
-"""``python -m bench``: times pjfail beside stock pjsip, prints tables, writes ``bench/out``."""
+"""``python -m bench``: times pjfail beside stock pjsip, prints tables, writes ``bench/out``, draws ``docs/*.svg``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pjfail.demo.name_server import NameServer
 from pjfail.events import Listener
 from pjfail.host import find
 
-from . import faults, lookups, native, observer, stall
+from . import faults, fleet, judging, lookups, native, observer, stall
 
 ADDRESS = "127.0.90.1"
 NAME_SERVER = "127.0.90.53"
@@ -274,6 +274,7 @@ def show(results: dict[str, Any]) -> None:
         f"a cold lookup: {row['pjfail_ms']:.2f} ms with pjfail, {row['stock_ms']:.2f} ms with stock pjsip; "
         f"1 000 targets at once: {row['at_once_s']:.2f} s"
     )
+    judging.show(results["judging"])
 
 
 def main() -> None:
@@ -289,6 +290,7 @@ def main() -> None:
             results["observer"] = observer.cost(bench.lib, bench.ffi, f"sip:{HOST}")
         results["stall"] = stall.measure(bench.attach, bench.requests)
         results["lookup"] = cold_lookups(bench)
+        results["judging"] = judging.figures()
         results["resolve"]["inline_python"] = inline_python(bench)
     show(results)
     native.OUT.mkdir(exist_ok=True)
@@ -296,6 +298,7 @@ def main() -> None:
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten to {path}")
     faults.main()
+    fleet.main()
     sys.stdout.flush()
     # Python inline is installed still, and pjsip's threads would call it while the interpreter ends.
     os._exit(0)

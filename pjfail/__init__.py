@@ -37,8 +37,23 @@ from .errors import (
     UnsupportedVersion,
 )
 from .lookup import ChainLookup, DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
-from .model import Candidate, CertificateProblem, Health, Outcome, Place, Plan, Seen, Server, State, Target
-from .policy import ExponentialBackoff, Policy, by_priority, on_first_failure
+from .model import Candidate, CertificateProblem, Health, Outcome, Place, Plan, Request, Seen, Server, State, Target
+from .policy import (
+    Consecutive,
+    ExponentialBackoff,
+    FailureRate,
+    MostExcluded,
+    Panic,
+    Policy,
+    PreferFastest,
+    Sticky,
+    any_of,
+    by_priority,
+    on_first_failure,
+    prefer_fastest,
+    spread,
+    sticky,
+)
 from .steering import Steering
 
 if TYPE_CHECKING:
@@ -54,24 +69,30 @@ __all__ = [
     "Candidate",
     "CertificateProblem",
     "ChainLookup",
+    "Consecutive",
     "DnsLookup",
     "ExponentialBackoff",
     "Failover",
+    "FailureRate",
     "Health",
     "HostError",
     "LayoutMismatch",
     "Lookup",
     "LookupFailed",
+    "MostExcluded",
     "NoEndpoint",
     "NoPjsip",
     "NotAttached",
     "Outcome",
+    "Panic",
     "PjfailError",
     "PjsipDnsLookup",
     "PjsipError",
     "Place",
     "Plan",
     "Policy",
+    "PreferFastest",
+    "Request",
     "RequestFailed",
     "RequestTimeout",
     "Response",
@@ -81,17 +102,22 @@ __all__ = [
     "State",
     "StaticLookup",
     "Steering",
+    "Sticky",
     "SystemLookup",
     "Target",
     "TwoPjsips",
     "UnknownAccount",
     "UnknownTarget",
     "UnsupportedVersion",
+    "any_of",
     "attach",
     "by_priority",
     "events",
     "listeners",
     "on_first_failure",
+    "prefer_fastest",
+    "spread",
+    "sticky",
 ]
 
 

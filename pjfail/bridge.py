@@ -16,7 +16,6 @@ from ._native import ffi, lib
 from .model import (
     FAMILIES,
     TRANSPORTS,
-    Candidate,
     CertificateProblem,
     Family,
     Outcome,
@@ -28,12 +27,13 @@ from .model import (
     Target,
     Transport,
 )
+from .planning import weighted
 from .steering import Steering
 
 MAX_SERVERS: int = lib.PF_MAX_ENTRIES
 MAX_HOST: int = lib.PF_MAX_HOST - 1
 
-_SEEN = (Seen.ANSWERED, Seen.SILENT, Seen.REFUSED, Seen.DISCONNECTED, Seen.UNAVAILABLE, Seen.CERTIFICATE)
+_SEEN = tuple(Seen)
 _WHY = (events.Why.SILENT, events.Why.SLOW, events.Why.CODE, events.Why.LOST, events.Why.RACE)
 _BATCH = 256
 _A, _AAAA = 1, 28  # RFC 1035, RFC 3596
@@ -269,6 +269,8 @@ def _outcome(c: Any) -> Outcome:
         detail=strerror(c.status) if c.status else "",
         certificate=CertificateProblem(c.certificate),
         sequence=c.sequence,
+        began=c.began,
+        answers=c.answers,
     )
 
 
@@ -492,14 +494,10 @@ def failovers() -> Iterator[events.FailedOver]:
         yield event
 
 
-def _same_record(one: Candidate, other: Candidate) -> bool:
-    """Whether two candidates of a tier are addresses of one SRV record."""
-    return (one.name, one.server.port, one.server.transport, one.weight) == (
-        other.name,
-        other.server.port,
-        other.server.transport,
-        other.weight,
-    )
+def _record_of(place: Place) -> tuple[object, ...]:
+    """What the places of a tier have in common that are addresses of one SRV record, and come together."""
+    candidate = place.candidate
+    return candidate.name, candidate.server.port, candidate.server.transport, candidate.weight, place.share
 
 
 def ask_each(each: bool) -> None:
@@ -510,14 +508,15 @@ def ask_each(each: bool) -> None:
 def _entries(places: Sequence[Place], watched: Sequence[Server]) -> Any:
     entries = ffi.new("pf_entry[]", len(places) + len(watched))
     group = 0
+    weights = weighted(places)
     for index, place in enumerate(places):
-        if index and not _same_record(places[index - 1].candidate, place.candidate):
+        if index and _record_of(places[index - 1]) != _record_of(place):
             group += 1
         entry = entries[index]
         _fill_address(entry.server, place.server)
         entry.tier = place.tier
         entry.group = group
-        entry.weight = place.candidate.weight
+        entry.weight = weights[index]
     for index, server in enumerate(watched, len(places)):
         _fill_address(entries[index].server, server)
     return entries

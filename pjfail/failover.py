@@ -90,6 +90,7 @@ class Failover:
         self._ended = False
         self._routes = Routes()
         self._worker = Worker(lookup, policy, listeners, self._end)
+        bridge.ask_each(policy.per_request)
         bridge.attach(QUESTION_DEADLINE, steering)
         try:
             self._worker.start()
@@ -178,6 +179,9 @@ class Failover:
                 until=None if seconds is None else now + seconds,
                 reason="marked down by the application",
                 held=True,
+                generation=health.generation + 1,
+                returning=False,
+                returns_at=None,
             )
 
         self._set_health(server, down)
@@ -187,7 +191,15 @@ class Failover:
 
         def draining(health: Health, now: float) -> Health:
             return replace(
-                health, state=State.DRAINING, since=now, until=None, reason="drained by the application", held=True
+                health,
+                state=State.DRAINING,
+                since=now,
+                until=None,
+                reason="drained by the application",
+                held=True,
+                generation=health.generation + 1,
+                returning=False,
+                returns_at=None,
             )
 
         self._set_health(server, draining)
@@ -196,7 +208,14 @@ class Failover:
         """Takes *server* (as in :meth:`mark_down`) for up, whatever was known against it."""
 
         def up(health: Health, now: float) -> Health:
-            return Health(since=now, reason="restored", rtt=health.rtt, last_answer=health.last_answer)
+            return Health(
+                since=now,
+                reason="restored",
+                rtt=health.rtt,
+                last_answer=health.last_answer,
+                rtt_deviation=health.rtt_deviation,
+                generation=health.generation + 1,
+            )
 
         self._set_health(server, up)
 

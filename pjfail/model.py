@@ -12,9 +12,11 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from .errors import BadServer, BadURI
+from .window import Window
 
 Transport = Literal["udp", "tcp", "tls"]
 TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
@@ -198,17 +200,32 @@ class Candidate:
             raise ValueError(f"{self.ttl} is no TTL in seconds")
 
 
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+def _ordinal(number: int) -> str:
+    """``first``, ``second``, ... from 1."""
+    return _ORDINALS[number - 1] if number <= len(_ORDINALS) else f"number {number}"
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A candidate's place in a plan: its tier (0 is tried first) and, in words, why it stands there."""
+    """A candidate's place in a plan: its tier (0 is tried first) and, in words, why it stands there.
+
+    ``share`` (above 0, up to 1) is how much of its weight it has for now: less than all after a recovery.
+    """
 
     candidate: Candidate
     tier: int
     reason: str
+    share: float = 1.0
 
     @property
     def server(self) -> Server:
         return self.candidate.server
+
+    def __str__(self) -> str:
+        return f"{_ordinal(self.tier + 1)}: {self.server} {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +251,7 @@ class Plan:
         return tuple(tuple(grouped[tier]) for tier in sorted(grouped))
 
     def __str__(self) -> str:
-        return ", ".join(f"{place.server} ({place.reason})" for place in self.places)
+        return "; ".join(map(str, self.places))
 
 
 class Seen(enum.Enum):
@@ -246,6 +263,7 @@ class Seen(enum.Enum):
     DISCONNECTED = "closed the connection with a request unanswered"
     UNAVAILABLE = "answered 503"
     CERTIFICATE = "showed a certificate that was not accepted"
+    SERVER_ERROR = "answered with a server error"  # 500, 502 or 504 of its own; an answer all the same
 
 
 class CertificateProblem(enum.Flag, boundary=enum.KEEP):
@@ -272,7 +290,9 @@ class Outcome:
 
     ``rtt`` is the smoothed round trip in seconds (retransmitted requests excluded), ``retry_after`` the seconds of a
     503's Retry-After (None when it had none), ``certificate`` what was wrong with one that was not accepted,
-    ``sequence`` numbers a server's bad outcomes in the C core.
+    ``sequence`` numbers a server's bad outcomes in the C core. ``began`` is when it began to be seen (a silence with
+    the sending of the request), None: ``at``. ``answers`` counts the server's good ones since the outcome before, up
+    to this one; ``probe`` tells that we asked, not the application.
     """
 
     server: Server
@@ -286,6 +306,9 @@ class Outcome:
     detail: str = ""
     certificate: CertificateProblem = CertificateProblem.NONE
     sequence: int = 0
+    began: float | None = None
+    answers: int = 0
+    probe: bool = False
 
 
 class State(enum.Enum):
@@ -298,13 +321,28 @@ class State(enum.Enum):
     DRAINING = "draining"
 
 
+_NO_METHODS: Mapping[str, Health] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """What is known of one server.
 
-    ``failures`` counts the consecutive ones; ``since`` and ``until`` are when the state began and when its hold-down
-    ends (None: it has no end of its own). ``held`` tells a hold-down that an answer does not end: the server's own
-    (503), or the application's.
+    ``since`` and ``until`` are when the state began and when its hold-down ends (None: it has no end of its own),
+    ``reason``, ``failed_at`` and ``failed_method`` what was last held against it, when that was seen, and of which
+    method. ``held`` tells a hold-down that an answer does not end: the server's own (503), or the application's.
+    ``returning``: it is up again, but not yet back in its tier; it is from ``returns_at`` on (None: it has not been
+    down).
+
+    What was counted: ``failures``, how often in a row it was taken down, and ``hold``, for how many seconds the last
+    time; ``streak`` and ``errors``, its consecutive failures and 5xx answers; ``successes``, its consecutive answers
+    while half-open; ``window``, answers and failures of late. ``rtt`` and ``rtt_deviation`` are as in RFC 6298, in
+    seconds.
+
+    ``generation`` counts the state's changes. The present one began at ``since``: an outcome that began before that
+    tells of an older one, and changes nothing. Two values are equal that say the same, whatever was counted.
+
+    ``methods`` has the methods that fare worse than the rest (:attr:`pjfail.Policy.per_method`), each with its health.
     """
 
     state: State = State.UP
@@ -315,11 +353,41 @@ class Health:
     held: bool = False
     rtt: float | None = field(default=None, compare=False)
     last_answer: float | None = field(default=None, compare=False)
+    rtt_deviation: float | None = field(default=None, compare=False)
+    failed_at: float | None = field(default=None, compare=False)
+    failed_method: str = field(default="", compare=False)
+    hold: float = field(default=0.0, compare=False)
+    streak: int = field(default=0, compare=False)
+    errors: int = field(default=0, compare=False)
+    successes: int = field(default=0, compare=False)
+    window: Window = field(default=Window(), compare=False)
+    generation: int = field(default=0, compare=False)
+    returning: bool = False
+    returns_at: float | None = field(default=None, compare=False)
+    methods: Mapping[str, Health] = field(default_factory=lambda: _NO_METHODS, hash=False)
 
     @property
     def usable(self) -> bool:
         """Whether new requests should go to this server before others: one that is half-open is probed first."""
         return self.state in (State.UP, State.SUSPECT)
+
+    def to(self, method: str) -> Health:
+        """Its health as a request with *method* finds it."""
+        own = self.methods.get(method)
+        return own if own is not None and self.usable and not own.usable else self
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an order may ask to see of the request that it is for: what is not known is empty.
+
+    ``account`` is the URI in From.
+    """
+
+    target: Target | None = None
+    method: str = ""
+    account: str = ""
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

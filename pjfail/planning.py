@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
-from .model import Candidate, Health, Place, Plan, Server, State, Target
-from .policy import Order, by_priority
+from .model import Candidate, Health, Place, Plan, Request, Server, State, Target
+from .order import Order, Tiers, ask, by_priority, tiers_of
+from .policy import Policy, share
 
 Complain = Callable[[str, Exception | None], object]
 """Told in words what the policy did wrong, with its exception where it raised one."""
@@ -19,28 +21,42 @@ def make_plan(
     valid_until: float,
     now: float,
     complain: Complain,
+    request: Request | None = None,
+    slow_start: float = 0.0,
+    wall: float | None = None,
 ) -> Plan:
     """The plan for *target* by *order*; by the default order where that raises, or returns what it may not.
 
-    A plan is never empty: with every candidate left out, all are in it.
+    A plan is never empty: with every candidate left out, all are in it. *request* is the one that the plan is for, None
+    for whichever may come; *slow_start* is the policy's; *wall* is what to add to a time to have the wall clock's.
     """
     candidates = tuple(dict.fromkeys(candidates))  # a lookup may have found one twice
-    tiers = _tiers(order, candidates, health, complain) or by_priority(candidates, health)
+    request = Request(target) if request is None else request
+    if request.method:
+        health = {server: known.to(request.method) for server, known in health.items()}
+    tiers = _tiers(order, candidates, health, request, complain) or by_priority(candidates, health)
+
+    def place(candidate: Candidate, tier: int, alone: bool) -> Place:
+        known = health.get(candidate.server, Health())
+        portion = 1.0 if alone else share(known, now, slow_start)
+        return Place(candidate, tier, reason(candidate, known, now, wall, portion), portion)
+
     places = tuple(
-        Place(candidate, number, reason(candidate, health.get(candidate.server, Health()), now))
-        for number, tier in enumerate(tiers)
-        for candidate in tier
+        place(candidate, number, alone=len(tier) == 1) for number, tier in enumerate(tiers) for candidate in tier
     )
     return Plan(target, places, valid_until)
 
 
 def _tiers(
-    order: Order, candidates: Sequence[Candidate], health: Mapping[Server, Health], complain: Complain
-) -> list[list[Candidate]] | None:
+    order: Order,
+    candidates: Sequence[Candidate],
+    health: Mapping[Server, Health],
+    request: Request,
+    complain: Complain,
+) -> Tiers | None:
     """What *order* makes of the candidates, None where that is no order of them."""
     try:
-        ordered: Sequence[Candidate | Sequence[Candidate]] = order(candidates, health)
-        tiers = [[item] if isinstance(item, Candidate) else list(item) for item in ordered]
+        tiers = tiers_of(ask(order, candidates, health, request))
         flat = [candidate for tier in tiers for candidate in tier]
         known = set(candidates)
         foreign = [candidate for candidate in flat if candidate not in known]
@@ -56,16 +72,75 @@ def _tiers(
     if not flat:
         complain("left out every candidate", None)
         return None
-    return [tier for tier in tiers if tier]
+    return tiers
 
 
-def reason(candidate: Candidate, health: Health, now: float) -> str:
-    """In words, why a candidate stands where it does."""
+def weighted(places: Sequence[Place]) -> list[int]:
+    """The weights that *places* of a plan have for now: their own, or in a tier with a slow start their shares of them.
+
+    There, weights that are all 0 (RFC 2782: no selection to do) count as equal ones.
+    """
+    slow = {place.tier for place in places if place.share < 1.0}
+    most: dict[int, int] = {}
+    for place in places:
+        most[place.tier] = max(most.get(place.tier, 0), place.candidate.weight)
+
+    def weight(place: Place) -> int:
+        own, highest = place.candidate.weight, most[place.tier]
+        if place.tier not in slow or (own == 0 and highest > 0):
+            return own
+        fine = min(_FINE, 65535 // highest) if highest else _FINE
+        return max(1, round((own or 1) * fine * place.share))
+
+    return [weight(place) for place in places]
+
+
+# Weights are small numbers often: a share of one is told in hundredths.
+_FINE = 100
+
+
+def review_at(plan: Plan, health: Mapping[Server, Health], now: float, policy: Policy) -> float:
+    """When *plan* should be made anew though nothing happens: a share has grown, a server has its tier back."""
+    times = [plan.valid_until]
+    if policy.replan is not None:
+        times.append(now + policy.replan)
+    for place in plan.places:
+        known = health.get(place.server)
+        if known is not None and known.returns_at is not None:
+            if known.returning:
+                times.append(known.returns_at)
+            elif place.share < 1.0:
+                times.append(now + policy.slow_start / _STEPS)
+    return max(min(times), now)
+
+
+# In so many steps a share grows to the whole.
+_STEPS = 20
+
+
+def reason(candidate: Candidate, health: Health, now: float, wall: float | None = None, portion: float = 1.0) -> str:
+    """In words, why a candidate stands where it does.
+
+    *wall* is the wall clock's time minus the monotonic one (seconds), None to leave out when things happened; *portion*
+    is its share of its weight.
+    """
+    when = f" at {clock(health.failed_at + wall)}" if wall is not None and health.failed_at is not None else ""
+    blamed = f"{health.reason}{when}, failure {health.failures}"
     if health.state is State.DOWN:
         ending = "" if health.until is None else f" for {max(health.until - now, 0):.0f} s more"
-        return f"down{ending}: {health.reason}, failure {health.failures}"
+        return f"down{ending}, {blamed if health.failures else health.reason}"
     if health.state is State.HALF_OPEN:
-        return f"half-open, being probed: was {health.reason}, failure {health.failures}"
+        return f"half-open, being probed, was {blamed if health.failures else health.reason}"
     if health.state is State.UP:
-        return f"up, priority {candidate.priority}, weight {candidate.weight}"
-    return f"{health.state.value}: {health.reason}"
+        slow = "" if portion == 1.0 else f", {portion:.0%} of it after a recovery"
+        waits = health.returns_at if health.returning else None
+        back = "" if waits is None else f", back in its tier in {max(waits - now, 0):.0f} s"
+        return f"up, priority {candidate.priority}, weight {candidate.weight}{slow}{back}"
+    if health.state is State.SUSPECT:
+        return f"suspect, {health.reason}{when}"
+    return f"{health.state.value}, {health.reason}"
+
+
+def clock(at: float) -> str:
+    """A wall clock time (seconds since the epoch) as people read it, in the local zone: ``10:31:02``."""
+    return time.strftime("%H:%M:%S", time.localtime(at))

@@ -1,71 +1,137 @@
 """The policy: who comes first, who is convicted, and for how long. Pure functions, each replaceable.
 
-A policy is three plain callables in a :class:`Policy`. A plain function given as ``policy=`` stands for its order.
+A policy is three plain callables in a :class:`Policy`, and a few numbers. A plain function given as ``policy=`` stands
+for its order. The parts to choose from: :mod:`pjfail.order`, :mod:`pjfail.conviction`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from random import Random
+from types import MappingProxyType
 
-from .model import Candidate, CertificateProblem, Health, Outcome, Seen, Server, State
+from .conviction import AnyOf, Consecutive, Convict, FailureRate, any_of, counts, on_first_failure
+from .model import CertificateProblem, Health, Outcome, Seen, State
+from .order import (
+    MostExcluded,
+    Order,
+    Panic,
+    PreferFastest,
+    RequestOrder,
+    Sticky,
+    asks_for_request,
+    by_priority,
+    prefer_fastest,
+    spread,
+    sticky,
+)
+from .window import Window
 
-Order = Callable[[Sequence[Candidate], Mapping[Server, Health]], Sequence[Candidate] | Sequence[Sequence[Candidate]]]
-"""From the candidates and what is known of them (current at the call) to their order: a sequence of candidates, each
-tried before the next, or a sequence of tiers, within which the weights of RFC 2782 decide. Candidates may be left out
-on purpose, none may be added. Runs on pjfail's worker, which it must not hold up."""
-
-Convict = Callable[[Health, Outcome], bool]
-"""Whether this outcome makes the server "down", given its health before."""
+__all__ = [
+    "AnyOf",
+    "Backoff",
+    "Consecutive",
+    "Convict",
+    "ExponentialBackoff",
+    "FailureRate",
+    "MostExcluded",
+    "Order",
+    "Panic",
+    "Policy",
+    "PreferFastest",
+    "RequestOrder",
+    "Sticky",
+    "any_of",
+    "by_priority",
+    "describe",
+    "judge",
+    "on_first_failure",
+    "prefer_fastest",
+    "share",
+    "spread",
+    "sticky",
+]
 
 Backoff = Callable[[int, Random], float]
-"""How many seconds a server stays down after this many consecutive failures (1, 2, ...)."""
+"""How many seconds a server stays down after it was taken down so often in a row (1, 2, ...)."""
 
-
-def by_priority(candidates: Sequence[Candidate], health: Mapping[Server, Health]) -> list[list[Candidate]]:
-    """Tiers by RFC 2782 priority; servers that are not usable stand, by priority too, behind all that are."""
-    tiers: dict[tuple[bool, int], list[Candidate]] = {}
-    for candidate in candidates:
-        usable = candidate.server not in health or health[candidate.server].usable
-        tiers.setdefault((not usable, candidate.priority), []).append(candidate)
-    return [tiers[key] for key in sorted(tiers)]
-
-
-def on_first_failure(health: Health, outcome: Outcome) -> bool:
-    """Convicts of silence, refusal, a connection lost with a request on it, and a 503 of the server's own.
-
-    A certificate that does not match, and a 503 after a provisional (it came from further downstream), tell nothing of
-    the server itself.
-    """
-    del health
-    if outcome.seen is Seen.UNAVAILABLE:
-        return not outcome.after_provisional
-    return outcome.seen in (Seen.SILENT, Seen.REFUSED, Seen.DISCONNECTED)
+# How much later than asked a server has its tier back at the most, so that a fleet does not return at once (a share).
+FAILBACK_SPREAD = 0.5
+# What a server has of its weight when it comes back.
+SMALLEST_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class ExponentialBackoff:
-    """*base* seconds, doubled with each consecutive failure up to *ceiling*, give or take the share *jitter*."""
+    """*base* seconds, doubled with each consecutive failure, give or take the share *jitter*, up to *ceiling*.
+
+    The jitter is for those who lost a server together, and shall not ask after it together (docs/fleet.svg).
+    """
 
     base: float = 30.0
     ceiling: float = 300.0
-    jitter: float = 0.1
+    jitter: float = 0.3
 
     def __call__(self, failures: int, random: Random) -> float:
-        hold = self.base * 2.0 ** min(failures - 1, 32)
-        return min(hold, self.ceiling) * random.uniform(1 - self.jitter, 1 + self.jitter)
+        hold = min(self.base * 2.0 ** min(failures - 1, 32), self.ceiling)
+        return min(hold * random.uniform(1 - self.jitter, 1 + self.jitter), self.ceiling)
+
+
+_CONSECUTIVE = Consecutive()
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How pjfail decides. ``retry_after_ceiling`` bounds the seconds that a 503 may ask for."""
+    """How pjfail decides. Times are seconds.
+
+    ``order``, ``convict`` and ``backoff`` are callables. A hold-down is never shorter than the one before it, unless
+    the server has answered in between.
+
+    ``retry_after_floor`` and ``retry_after_ceiling`` bound what a 503 may ask for. ``rise``: how many probes in a row a
+    server that was down must answer to be up again; with 1 any answer will do. ``failback``: for how long it must then
+    be well before it has its tier back, and up to half as long again, by chance, so that a fleet does not return at
+    once. ``slow_start``: for how long after that its share of its tier grows, from a tenth to the whole.
+
+    ``window``: how far back :attr:`pjfail.Health.window` looks. ``replan``: how old a plan may become though nothing
+    has happened (None: the TTL), for an order that goes by measurements.
+
+    ``per_method``: a server that leaves one method alone unanswered, and answers others meanwhile, is down for that
+    method only. Else it is down for all of them: where one plan serves all methods, nobody could act on the difference.
+
+    Raises ValueError for what is no such number.
+    """
 
     order: Order = by_priority
-    convict: Convict = on_first_failure
+    convict: Convict = _CONSECUTIVE
     backoff: Backoff = ExponentialBackoff()
     retry_after_ceiling: float = 300.0
+    retry_after_floor: float = 1.0
+    rise: int = 1
+    failback: float = 0.0
+    slow_start: float = 30.0
+    window: float = 60.0
+    replan: float | None = None
+    per_method: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("retry_after_ceiling", "retry_after_floor", "failback", "slow_start"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, which is no number of seconds")
+        if self.rise < 1:
+            raise ValueError(f"rise is {self.rise}; give a number from 1 on")
+        if self.replan is not None and not self.replan >= 1:
+            raise ValueError(f"replan is {self.replan}; give a second or more, or None")
+        Window(self.window)
+
+    @property
+    def per_request(self) -> bool:
+        """Whether a plan serves one request only: the order asks for the request, or methods are told apart."""
+        return self.per_method or asks_for_request(self.order)
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
 
 
 def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: Random) -> Health:
@@ -73,38 +139,166 @@ def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: 
 
     Raises what the policy's parts raise, and ValueError or TypeError for a backoff that is no time.
     """
+    if _began(outcome) < health.since:
+        return health  # it tells of an older generation
     if outcome.seen is Seen.ANSWERED:
-        answered = _with_answer(health, outcome)
-        on_hold = health.state is State.DOWN and health.held and _holds(health, now)
-        if on_hold or health.state in (State.UP, State.DRAINING):
-            return answered
-        return Health(State.UP, since=now, rtt=answered.rtt, last_answer=answered.last_answer)
+        return _answered(_noted(health, outcome, policy), outcome, policy, now, random)
     if health.state is State.DRAINING:
         return health
-    if not policy.convict(health, outcome):
+    own = _own_of_method(health, outcome)
+    if own is not None:
+        after = judge(own, outcome, policy, now, random)
+        return replace(health, methods=MappingProxyType({**health.methods, outcome.method: after}))
+    verdict = policy.convict(health, outcome)
+    if not counts(outcome) and not verdict:
         # One that shows a certificate is there again, and what was held against it is over.
         back = health.state is State.HALF_OPEN and outcome.seen is Seen.CERTIFICATE
-        return Health(since=now, rtt=health.rtt, last_answer=health.last_answer) if back else health
+        return _answered(health, outcome, policy, now, random) if back else health
+    if verdict is False or verdict is State.UP:
+        noted = _noted(health, outcome, policy)
+        if outcome.seen is Seen.SERVER_ERROR:  # it is there
+            return _answered(noted, outcome, policy, now, random)
+        return noted
+    if verdict is State.SUSPECT and health.state in (State.UP, State.SUSPECT):
+        return _suspected(_noted(health, outcome, policy), outcome)
+    return _convicted(health, outcome, policy, now, random)
+
+
+def _began(outcome: Outcome) -> float:
+    return outcome.at if outcome.began is None else outcome.began
+
+
+def _noted(health: Health, outcome: Outcome, policy: Policy) -> Health:
+    """What *outcome* adds to the counts."""
+    window = health.window if health.window.seconds == policy.window else Window(policy.window)
+    window = window.note(outcome.at, outcome.answers, failures=outcome.seen is not Seen.ANSWERED)
+    if outcome.seen in (Seen.ANSWERED, Seen.SERVER_ERROR):
+        rtt = health.rtt if outcome.rtt is None else outcome.rtt
+        errors = health.errors if outcome.code < 200 else 0  # a provisional answer says nothing of them
+        if outcome.seen is Seen.SERVER_ERROR:
+            errors = health.errors + 1
+        return replace(health, rtt=rtt, last_answer=outcome.at, streak=0, errors=errors, window=window)
+    return replace(
+        health,
+        streak=health.streak + 1,
+        successes=0,
+        window=window,
+        failed_at=outcome.at,
+        failed_method=outcome.method,
+    )
+
+
+def _answered(health: Health, outcome: Outcome, policy: Policy, now: float, random: Random) -> Health:
+    """After an answer that has been noted."""
+    on_hold = health.state is State.DOWN and health.held and _holds(health, now)
+    if on_hold or health.state in (State.UP, State.DRAINING):
+        return _heard_of(health, outcome.method)
+    if health.state is State.SUSPECT:
+        return _up(health, outcome, returns_at=None)
+    successes = health.successes + (outcome.probe or policy.rise == 1)
+    if successes < policy.rise:
+        if health.state is State.HALF_OPEN:
+            return replace(health, successes=successes)
+        return replace(
+            health,
+            state=State.HALF_OPEN,
+            since=outcome.at,
+            until=None,
+            held=False,
+            successes=successes,
+            generation=health.generation + 1,
+        )
+    returns_at = outcome.at + policy.failback * random.uniform(1, 1 + FAILBACK_SPREAD)
+    recovered = _up(health, outcome, returns_at)
+    if not policy.per_method or health.failed_method in ("", outcome.method):
+        return recovered
+    # It was not this method that it failed on: should that one fail again, it is that method's failure alone.
+    doubted = Health(
+        failures=health.failures,
+        since=outcome.at,
+        hold=health.hold,
+        failed_at=health.failed_at,
+        failed_method=health.failed_method,
+    )
+    return replace(recovered, methods=MappingProxyType({**health.methods, health.failed_method: doubted}))
+
+
+def _up(health: Health, outcome: Outcome, returns_at: float | None) -> Health:
+    """Up again, with all forgotten that was held against it."""
+    return Health(
+        State.UP,
+        since=outcome.at,
+        rtt=health.rtt,
+        last_answer=health.last_answer,
+        rtt_deviation=health.rtt_deviation,
+        errors=health.errors,
+        window=Window(health.window.seconds, outcome.at),
+        generation=health.generation + 1,
+        returning=returns_at is not None and returns_at > outcome.at,
+        returns_at=returns_at,
+        methods=_without(health.methods, outcome.method),
+    )
+
+
+def _heard_of(health: Health, method: str) -> Health:
+    return replace(health, methods=_without(health.methods, method)) if method in health.methods else health
+
+
+def _without(methods: Mapping[str, Health], method: str) -> Mapping[str, Health]:
+    return MappingProxyType({name: own for name, own in methods.items() if name != method})
+
+
+def _own_of_method(health: Health, outcome: Outcome) -> Health | None:
+    """The health that a failure of one method alone bears on, None where it is the server's."""
+    alone = health.usable and not outcome.probe and outcome.seen in (Seen.SILENT, Seen.UNAVAILABLE)
+    return health.methods.get(outcome.method) if alone else None
+
+
+def _suspected(health: Health, outcome: Outcome) -> Health:
+    if health.state is State.SUSPECT:
+        return replace(health, reason=describe(outcome))
+    return replace(
+        health,
+        state=State.SUSPECT,
+        since=outcome.at,
+        reason=describe(outcome),
+        generation=health.generation + 1,
+        returning=False,
+        returns_at=None,
+    )
+
+
+def _convicted(health: Health, outcome: Outcome, policy: Policy, now: float, random: Random) -> Health:
     asked = outcome.retry_after if outcome.seen is Seen.UNAVAILABLE else None
     down_already = health.state is State.DOWN and _holds(health, now)
     if down_already and (asked is None or health.until is None):
         return health  # the same trouble, told by another request
     failures = health.failures + (not down_already)
-    hold = policy.backoff(failures, random) if asked is None else min(max(asked, 1.0), policy.retry_after_ceiling)
-    if not 0 <= hold < math.inf:
-        raise ValueError(f"the backoff after {failures} failures is {hold!r}, which is no number of seconds")
+    if asked is None:
+        backoff = policy.backoff(failures, random)
+        if not 0 <= backoff < math.inf:
+            raise ValueError(f"the backoff after {failures} failures is {backoff!r}, which is no number of seconds")
+        hold = remembered = max(backoff, health.hold)
+    else:
+        hold = min(max(asked, policy.retry_after_floor), policy.retry_after_ceiling)
+        remembered = health.hold
     until = now + hold
     if health.state is State.DOWN and health.until is not None:
         until = max(until, health.until)
-    return Health(
-        State.DOWN,
+    return replace(
+        _noted(health, outcome, policy),
+        state=State.DOWN,
         failures=failures,
-        since=now,
+        since=health.since if down_already else outcome.at,
         until=until,
         reason=describe(outcome),
         held=outcome.seen is Seen.UNAVAILABLE,
-        rtt=health.rtt,
-        last_answer=health.last_answer,
+        failed_at=outcome.at,
+        failed_method=outcome.method,
+        hold=remembered,
+        generation=health.generation + (not down_already),
+        returning=False,
+        returns_at=None,
     )
 
 
@@ -113,11 +307,14 @@ def _holds(health: Health, now: float) -> bool:
     return health.until is None or health.until > now
 
 
-def _with_answer(health: Health, outcome: Outcome) -> Health:
-    rtt = health.rtt if outcome.rtt is None else outcome.rtt
-    return Health(
-        health.state, health.failures, health.since, health.until, health.reason, health.held, rtt, outcome.at
-    )
+def share(health: Health, now: float, slow_start: float) -> float:
+    """How much of its weight a server has at *now*, from a tenth to 1: after a recovery it grows for *slow_start* s."""
+    if health.returns_at is None or health.returns_at + slow_start <= now:
+        return 1.0
+    return max(SMALLEST_SHARE, (now - health.returns_at) / slow_start)
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
 
 
 _CERTIFICATE_WORDS = {
@@ -146,7 +343,7 @@ def describe(outcome: Outcome) -> str:
         return _describe_certificate(outcome.certificate)
     if outcome.seen is Seen.SILENT:
         return f"silent to {outcome.method}"
-    if outcome.seen in (Seen.ANSWERED, Seen.UNAVAILABLE):
+    if outcome.seen in (Seen.ANSWERED, Seen.UNAVAILABLE, Seen.SERVER_ERROR):
         asked = "" if outcome.retry_after is None else f", Retry-After {outcome.retry_after:g} s"
         return f"answered {outcome.code} to {outcome.method}{asked}"
     return f"{outcome.seen.value}{f' ({outcome.detail})' if outcome.detail else ''}"

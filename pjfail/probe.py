@@ -11,48 +11,55 @@ import time
 from collections.abc import Callable, Mapping
 from random import Random
 
-from .errors import PjfailError, RequestFailed, RequestTimeout
+from .errors import PjfailError, RequestTimeout
 from .model import Outcome, Seen, Server
 from .request import Requests
 
 # How long a server has to answer: three sends over UDP, so that one lost packet convicts nobody (seconds).
 TIMEOUT = 2.2
 METHOD = "OPTIONS (probe)"
+# Answers that are no sign of life, or less than that (RFC 3261 section 21).
+REQUEST_TIMEOUT = 408
+TOLD_BY_THE_CORE = frozenset({500, 502, 503, 504})
 # A server that accounts live on is asked when it has said nothing for so long, give or take a share (seconds).
 WATCH = 4.0
 WATCH_JITTER = 0.2
 
 
 async def probe(requests: Requests, server: Server, host: str) -> Outcome | None:
-    """Asks *server* with an OPTIONS for *host*.
+    """Asks *server* with an OPTIONS for *host*: what was seen of it.
 
-    None when it answers, whatever it answers, or fails in a way that the C core has seen; else what was seen of it.
+    None for what the C core tells by itself, failed connections too, and where nothing could be asked.
     """
     parameter = "" if server.transport == "udp" else f";transport={server.transport}"
     where = f"[{host}]" if ":" in host else host
+    began = time.monotonic()
+
+    def seen(what: Seen, code: int = 0) -> Outcome:
+        since = None if what is Seen.ANSWERED else began
+        return Outcome(server, what, time.monotonic(), method=METHOD, code=code, began=since, probe=True)
+
     try:
         future = requests.send("OPTIONS", f"sip:{where}{parameter}", server)
-    except RequestFailed as error:
-        return Outcome(server, Seen.REFUSED, time.monotonic(), method=METHOD, detail=str(error))
-    except PjfailError:
-        return None  # detached, or a host that makes no URI: nothing is known of the server
-    try:
-        await asyncio.wait_for(asyncio.wrap_future(future), TIMEOUT)
+        try:
+            response = await asyncio.wait_for(asyncio.wrap_future(future), TIMEOUT)
+        finally:
+            requests.forget(future)
     except (TimeoutError, RequestTimeout):
-        return Outcome(server, Seen.SILENT, time.monotonic(), method=METHOD)
+        return seen(Seen.SILENT)
     except PjfailError:
+        return None  # detached, no connection, or a host that makes no URI
+    if response.code in TOLD_BY_THE_CORE:
         return None
-    finally:
-        requests.forget(future)
-    return None
+    return seen(Seen.SILENT if response.code == REQUEST_TIMEOUT else Seen.ANSWERED, response.code)
 
 
 class Prober:
-    """Sends probes, one at a time to a server, and reports the bad outcomes to *judge*."""
+    """Sends probes, one at a time to a server; *done* is told the server, and what was seen of it if anything."""
 
-    def __init__(self, requests: Requests, judge: Callable[[Outcome], object], random: Random) -> None:
+    def __init__(self, requests: Requests, done: Callable[[Server, Outcome | None], object], random: Random) -> None:
         self._requests = requests
-        self._judge = judge
+        self._done = done
         self._random = random
         self._under_way: dict[Server, asyncio.Task[None]] = {}
         self._next: dict[Server, float] = {}
@@ -67,13 +74,15 @@ class Prober:
             task = asyncio.get_running_loop().create_task(self._ask(server, host))
             self._under_way[server] = task
 
+    def is_asking(self, server: Server) -> bool:
+        return server in self._under_way
+
     async def _ask(self, server: Server, host: str) -> None:
         try:
             outcome = await probe(self._requests, server, host)
         finally:
             self._under_way.pop(server, None)
-        if outcome is not None:
-            self._judge(outcome)
+        self._done(server, outcome)
 
     def watch(self, servers: Mapping[Server, str], last_answer: Callable[[Server], float | None], now: float) -> None:
         """Asks those of *servers*, each with its host name, that have said nothing for a while; call it often."""

@@ -26,8 +26,21 @@ from .errors import LookupFailed, NotAttached, UnknownTarget
 from .following import Follower, Following, Surroundings
 from .health import HealthTable
 from .lookup import Adaptive, Lookup, ServesStale, pjsip_dns
-from .model import Candidate, Family, Health, Outcome, Plan, Question, Seen, Server, State, Target, Transport
-from .planning import make_plan
+from .model import (
+    Candidate,
+    Family,
+    Health,
+    Outcome,
+    Plan,
+    Question,
+    Request,
+    Seen,
+    Server,
+    State,
+    Target,
+    Transport,
+)
+from .planning import make_plan, review_at
 from .policy import Policy, describe, judge
 from .probe import Prober
 from .request import Requests
@@ -47,6 +60,9 @@ ACCOUNTS_EVERY = 0.25
 ASK_AGAIN = 5.0
 # Targets beyond this many are forgotten, the longest unasked first.
 MOST_TARGETS = 20_000
+# How soon a server that is suspect or half-open is probed again, give or take a share (seconds).
+PROBE_AGAIN = 1.0
+PROBE_JITTER = 0.2
 # How often the worker may be brought down by an exception before pjfail gives up and detaches.
 MOST_CRASHES = 3
 
@@ -73,7 +89,19 @@ def _order(plan: Plan) -> list[tuple[int, Candidate]]:
 
 def _measured(server: Server, health: Health) -> Health:
     stats = bridge.stats(server)
-    return health if stats is None else replace(health, rtt=stats.rtt, last_answer=stats.last_answer)
+    if stats is None:
+        return health
+    return replace(health, rtt=stats.rtt, rtt_deviation=stats.rtt_deviation, last_answer=stats.last_answer)
+
+
+def _knows(health: Health, failure: Outcome) -> bool:
+    """Whether the core has told of a failed probe before."""
+    told = health.failed_at is not None and failure.began is not None and health.failed_at >= failure.began
+    return told or health.state is State.DOWN
+
+
+def _in_doubt(health: Health) -> bool:
+    return health.state in (State.SUSPECT, State.HALF_OPEN)
 
 
 def _last_answer(server: Server) -> float | None:
@@ -104,11 +132,13 @@ class Worker:
         self._targets_of: dict[Server, set[Target]] = {}
         self._health = HealthTable()
         self._asked: dict[Target, asyncio.Task[Plan]] = {}
+        self._waiting: dict[Target, list[Question]] = {}
         self.requests = Requests()
         self.pins = Pins()
         surroundings = Surroundings(self._plan_of, self._health_now, self._news_of, self._at)
         self.follower = Follower(surroundings, self._random)
         self._prober = Prober(self.requests, self._probed, self._random)
+        self._probe_soon: set[Server] = set()
         self._minding = False
         self._ask_again: dict[Target, float] = {}
         self._policy_errors: set[str] = set()
@@ -260,11 +290,29 @@ class Worker:
     # --- questions to plans -------------------------------------------------------------------------------------------
 
     def _answer(self, question: Question) -> None:
-        known = self._targets.get(question.target)
-        if known is not None and known.valid_until > time.monotonic() and not question.refresh:
-            self._replan(question.target, known)  # it was published while the question was on its way
+        known, now = self._targets.get(question.target), time.monotonic()
+        too_old = known is None or known.valid_until <= now or (question.refresh and known.refresh_at <= now)
+        if question.number:
+            if known is None or too_old:
+                self._waiting.setdefault(question.target, []).append(question)
+                self._ask(question.target)
+            else:
+                self._answer_request(question, known)
+        elif known is not None and not too_old:
+            self._replan(question.target, known)  # published while the question was on its way, or due for a review
         else:
             self._ask(question.target)
+
+    def _answer_request(self, question: Question, known: _Known) -> None:
+        """One request's own plan."""
+        request = Request(question.target, question.method, question.from_uri, question.call_id)
+        bridge.answer(question.number, self._make(question.target, known.candidates, known.valid_until, request))
+        if known.refresh_at <= time.monotonic():
+            self._ask(question.target)
+
+    def _waiters(self, target: Target) -> list[int]:
+        """The numbers of the questions that a lookup has left: the target's own, 0, and those of single requests."""
+        return [0, *(question.number for question in self._waiting.pop(target, []))]
 
     def _ask(self, target: Target) -> asyncio.Task[Plan]:
         """Looks *target* up, once for all who ask meanwhile."""
@@ -309,23 +357,28 @@ class Worker:
         except TimeoutError:
             error = LookupFailed(f"{target}: the lookup did not end within {LOOKUP_LIMIT:g} s", temporary=True)
             log.warning("%s", error)
-            bridge.pass_on(target)
+            self._pass_on(target)
             raise error from None
         except UnknownTarget as error:
             log.info("%s: %s; the system's resolver is asked", target, error)
-            bridge.pass_on(target)
+            self._pass_on(target)
             raise
         except LookupFailed as error:
             log.warning("%s", error)
-            bridge.fail(target, stale=error.temporary)
+            for number in self._waiters(target):
+                bridge.fail(target, stale=error.temporary, number=number)
             self._news.append(events.LookupFailed(target, str(error), error.temporary))
             raise
         except Exception as error:
             log.exception("%s: the lookup failed; the system's resolver is asked", target)
-            bridge.pass_on(target)
+            self._pass_on(target)
             raise LookupFailed(f"{target}: the lookup failed: {error!r}", temporary=True) from error
         finally:
             self._deliver()
+
+    def _pass_on(self, target: Target) -> None:
+        for number in self._waiters(target):
+            bridge.pass_on(target, number)
 
     def _learn(self, target: Target, candidates: tuple[Candidate, ...]) -> Plan:
         now = time.monotonic()
@@ -340,6 +393,8 @@ class Worker:
         if before is not None:
             self._unlink(target, before.servers - known.servers)
         self._changed(before.plan if before is not None else None, plan)
+        for question in self._waiting.pop(target, []):
+            self._answer_request(question, known)
         while len(self._targets) > MOST_TARGETS:
             self._forget(next(iter(self._targets)))
         return plan
@@ -355,13 +410,30 @@ class Worker:
 
     def _publish(self, known: _Known) -> None:
         if not self._stopping:  # else it could be the next worker's target
-            bridge.publish(known.plan, known.refresh_at, known.servers - set(known.plan.servers))
+            now = time.monotonic()
+            health = {server: self._health.get(server, now) for server in known.plan.servers}
+            refresh_at = min(known.refresh_at, review_at(known.plan, health, now, self._policy))
+            bridge.publish(known.plan, refresh_at, known.servers - set(known.plan.servers))
 
-    def _make(self, target: Target, candidates: Sequence[Candidate], valid_until: float) -> Plan:
+    def _make(
+        self, target: Target, candidates: Sequence[Candidate], valid_until: float, request: Request | None = None
+    ) -> Plan:
+        """The plan for *request*; None: for any, as long as the core has one plan for all requests to a target."""
         now = time.monotonic()
         servers = {candidate.server for candidate in candidates}
         health = {server: _measured(server, self._health.get(server, now)) for server in servers}
-        return make_plan(target, candidates, health, self._policy.order, valid_until, now, self._policy_failed)
+        return make_plan(
+            target,
+            candidates,
+            health,
+            self._policy.order,
+            valid_until,
+            now,
+            self._policy_failed,
+            request=request,
+            slow_start=self._policy.slow_start,
+            wall=time.time() - now,
+        )
 
     def _policy_failed(self, problem: str, error: Exception | None) -> None:
         if problem not in self._policy_errors:
@@ -396,7 +468,7 @@ class Worker:
         if not outcomes:
             return
         changed: set[Server] = set()
-        for outcome in outcomes:
+        for outcome in map(self._as_probed, outcomes):
             now = time.monotonic()
             before = self._health.get(outcome.server, now)
             after = self._judged(before, outcome, now)
@@ -415,6 +487,10 @@ class Worker:
                 changed.add(outcome.server)
                 log.info("%s is up again: it %s", outcome.server, describe(outcome))
                 self._news.append(events.ServerUp(outcome.server, after))
+            elif after.state is not before.state:
+                changed.add(outcome.server)
+                log.info("%s is %s: %s", outcome.server, after.state.value, after.reason)
+                self._watch(outcome.server, after)
         self._health_changed(changed)
         for outcome in outcomes:
             bridge.forgive(outcome.server, outcome.sequence)
@@ -436,6 +512,11 @@ class Worker:
                 event.method, event.left, event.taken, event.after, event.why.value, code,
             )  # fmt: skip
             self._news.append(event)
+
+    def _as_probed(self, outcome: Outcome) -> Outcome:
+        """The core does not know a probe from another OPTIONS."""
+        probed = outcome.method == "OPTIONS" and self._prober.is_asking(outcome.server)
+        return replace(outcome, probe=True) if probed and outcome.seen is not Seen.ANSWERED else outcome
 
     def _judged(self, before: Health, outcome: Outcome, now: float) -> Health:
         try:
@@ -460,10 +541,12 @@ class Worker:
             self._review_accounts()
 
     def _watch(self, server: Server, health: Health) -> None:
-        """Has *server* probed when its hold-down ends."""
-        if health.state is State.HALF_OPEN:
-            self._hold_down_ended(server)
-        elif health.state is State.DOWN and health.until is not None and self._loop is not None:
+        """Has *server* probed: now when it is suspect or half-open, else when its hold-down ends."""
+        if self._loop is None:
+            return
+        if _in_doubt(health):
+            self._loop.call_soon(self._probe, server)
+        elif health.state is State.DOWN and health.until is not None:
             self._loop.call_later(health.until - time.monotonic() + 0.01, self._hold_down_ended, server)
 
     def _hold_down_ended(self, server: Server) -> None:
@@ -471,16 +554,29 @@ class Worker:
             return
         self._health_changed({server})  # for the reasons in its plans
         self._deliver()
+        self._probe(server)
+
+    def _probe(self, server: Server) -> None:
+        """One probe admitted, if *server* is in doubt and in use."""
+        self._probe_soon.discard(server)
         targets = self._targets_of.get(server)
-        if targets:
+        if targets and not self._stopping and _in_doubt(self._health.get(server, time.monotonic())):
             self._prober.start(server, next(iter(targets)).host)
 
-    def _probed(self, outcome: Outcome) -> None:
-        """A probe had no answer: what the core has not seen of it itself, it is told of here."""
-        self._news.append(events.ProbeFailed(outcome.server, outcome))
-        if self._health.get(outcome.server, time.monotonic()).state is not State.DOWN:
+    def _probed(self, server: Server, outcome: Outcome | None) -> None:
+        """What the core has not seen of a probe itself, it is told of here; again soon while there is doubt."""
+        if self._stopping or self._loop is None:
+            return
+        if outcome is not None and outcome.seen is not Seen.ANSWERED:
+            self._news.append(events.ProbeFailed(server, outcome))
+        health = self._health.get(server, time.monotonic())
+        if outcome is not None and (outcome.seen is Seen.ANSWERED or not _knows(health, outcome)):
             self._judge([outcome])
         self._deliver()
+        if _in_doubt(self._health.get(server, time.monotonic())) and server not in self._probe_soon:
+            self._probe_soon.add(server)
+            soon = PROBE_AGAIN * self._random.uniform(1 - PROBE_JITTER, 1 + PROBE_JITTER)
+            self._loop.call_later(soon, self._probe, server)
 
     # --- accounts -----------------------------------------------------------------------------------------------------
 

@@ -94,8 +94,6 @@ static inline pjsip_transport *tdata_transport(const pjsip_tx_data *tdata) { ret
 
 static inline const pj_sockaddr *tdata_destination(const pjsip_tx_data *tdata) { return &tdata->tp_info.dst_addr; }
 
-static inline void tdata_set_dest_name(pjsip_tx_data *tdata, const pj_str_t *name) { tdata->dest_info.name = *name; }
-
 static inline int transport_type(const pjsip_transport *transport) { return transport->key.type; }
 
 static inline const pj_sockaddr *transport_peer(const pjsip_transport *transport) { return &transport->key.rem_addr; }

@@ -144,13 +144,14 @@ static struct connection *hold_connection(const pjsip_transport *transport, int 
 
 /* --- the wire ---------------------------------------------------------------------------------------------------- */
 
-static void note_silence(const pf_address *server, const char *method)
+static void note_silence(const pf_address *server, const char *method, double sent_at)
 {
     pf_outcome outcome;
 
     memset(&outcome, 0, sizeof outcome);
     outcome.seen = PF_SILENT;
     outcome.retry_after = -1;
+    outcome.began = sent_at;
     strcpy(outcome.method, method);
     plans_note_failure(server, &outcome);
 }
@@ -160,6 +161,12 @@ static int retry_after(pjsip_msg *msg)
     pjsip_retry_after_hdr *header = host.pjsip_msg_find_hdr(msg, PJSIP_H_RETRY_AFTER, NULL);
 
     return header ? header->ivalue : -1;
+}
+
+/* Those that tell of the server, not of the request (RFC 3261 section 21.5). */
+static int is_server_error(int code)
+{
+    return code == PJSIP_SC_INTERNAL_SERVER_ERROR || code == PJSIP_SC_BAD_GATEWAY || code == PJSIP_SC_SERVER_TIMEOUT;
 }
 
 static int removes_binding(pjsip_msg *msg)
@@ -179,6 +186,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     pf_address server;
     uint64_t hash;
     char silent_to[16] = "";
+    double sent_at = 0;
     int account, sent = 0, removes = 0;
 
     if (method->id == PJSIP_ACK_METHOD || !address_of(&server, tdata_destination(tdata), transport_type(transport)) ||
@@ -197,6 +205,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
         if (++request->sends == SILENT_SENDS && !request->answered && !request->noted) {
             request->noted = 1;
             strcpy(silent_to, request->method);
+            sent_at = request->sent_at;
         }
     } else if (request || self.requests.count < MOST_OUTSTANDING) {
         if (request) {          /* pjsip went on to the next server after a connection failed */
@@ -229,7 +238,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
     }
     pthread_mutex_unlock(&self.lock);
     if (silent_to[0])
-        note_silence(&server, silent_to);
+        note_silence(&server, silent_to, sent_at);
     if (sent)
         affinity_tell(account, msg, &server, 0, -1, removes);
     return PJ_SUCCESS;
@@ -238,12 +247,14 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
 void observer_note_sent(uint64_t hash, const char *method, const pf_address *server, const pjsip_transport *transport)
 {
     struct request *request, *first;
+    double sent_at = 0;
     int silent = 0;
 
     pthread_mutex_lock(&self.lock);
     first = find_request(hash, NULL);
     request = find_request(hash, server);
     if (request) {
+        sent_at = request->sent_at;
         silent = ++request->sends == SILENT_SENDS && !request->answered && !request->noted;
         request->noted |= (unsigned char)silent;
     } else if (self.requests.count < MOST_OUTSTANDING && (request = calloc(1, sizeof *request)) != NULL) {
@@ -266,7 +277,7 @@ void observer_note_sent(uint64_t hash, const char *method, const pf_address *ser
     }
     pthread_mutex_unlock(&self.lock);
     if (silent)
-        note_silence(server, method);
+        note_silence(server, method, sent_at);
 }
 
 /* Under self.lock. Another server has answered the request. */
@@ -340,7 +351,7 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         plans_note_failure(&server, &outcome);
         return PJ_FALSE;
     }
-    plans_note_answer(&server, name, code, rtt);
+    plans_note_answer(&server, name, code, !after_provisional && is_server_error(code), rtt);
     if (rdata->msg_info.cid)
         dialogs_note(&rdata->msg_info.cid->id, cseq->method.id, code, &server);
     return PJ_FALSE;
@@ -440,7 +451,7 @@ pj_status_t observer_connect(pjsip_endpoint *endpt, const pf_address *server, co
     answering++;
     status = byhand_connect(endpt, server, host_name, connection);
     answering--;
-    if (status == PJ_SUCCESS) {
+    if (status == PJ_SUCCESS && server->transport != PF_UDP) {
         pthread_mutex_lock(&self.lock);
         hold_connection(*connection, 1);
         pthread_mutex_unlock(&self.lock);
@@ -550,7 +561,7 @@ static void note_no_connection(const pf_address *server)
 void observer_tick(double now)
 {
     enum { BATCH = 32 };
-    struct { pf_address server; char method[16]; } silent[BATCH];
+    struct { pf_address server; char method[16]; double sent_at; } silent[BATCH];
     struct request *request, *newer;
     struct late late[BATCH];
     int count = 0, lates, i;
@@ -566,6 +577,7 @@ void observer_tick(double now)
             (request->server.transport == PF_UDP ? request->left && request->sends > 1 : age >= SILENT_SECONDS)) {
             request->noted = 1;
             silent[count].server = request->server;
+            silent[count].sent_at = request->sent_at;
             memcpy(silent[count++].method, request->method, sizeof request->method);
         }
         if (age > (request->answered ? RINGING : PATIENCE))
@@ -581,7 +593,7 @@ void observer_tick(double now)
         host.pjsip_transport_dec_ref(late[i].transport);
     }
     for (i = 0; i < count; i++)
-        note_silence(&silent[i].server, silent[i].method);
+        note_silence(&silent[i].server, silent[i].method, silent[i].sent_at);
 }
 
 unsigned long long observer_outstanding(void)

@@ -26,7 +26,7 @@ enum { PF_ANY = 0, PF_UDP = 1, PF_TCP = 2, PF_TLS = 3 };
 enum { PF_MAX_HOST = 256, PF_MAX_ENTRIES = 256, PF_MAX_URI = 256, PF_MAX_PROXIES = 8 };
 
 /* What was seen of a server; the order is that of pjfail.model.Seen. */
-enum { PF_ANSWERED = 0, PF_SILENT, PF_REFUSED, PF_DISCONNECTED, PF_UNAVAILABLE, PF_CERTIFICATE };
+enum { PF_ANSWERED = 0, PF_SILENT, PF_REFUSED, PF_DISCONNECTED, PF_UNAVAILABLE, PF_CERTIFICATE, PF_SERVER_ERROR };
 
 typedef struct pf_address {
     unsigned char  ip[16];     /* network order; the first four octets for IPv4 */
@@ -73,7 +73,9 @@ typedef struct pf_outcome {
     int        status;         /* pj_status_t of a connection's end */
     unsigned   certificate;    /* PJ_SSL_CERT_E* bits: what is wrong with it */
     unsigned   sequence;       /* of this server's bad outcomes */
+    unsigned   answers;        /* good ones since this server's outcome before, up to this one */
     double     at;
+    double     began;          /* when what was seen began: a silence with the sending of the request; else at */
     double     rtt;            /* smoothed, seconds; negative: unknown */
     char       method[16];
 } pf_outcome;

@@ -13,6 +13,9 @@
 /* How long the core's own first aid lasts when Python says nothing: timer F's 32 s. */
 #define FIRST_AID 32.0
 
+/* A round trip that was measured so long ago (seconds) says nothing of the next one. */
+#define FORGET 60.0
+
 struct server {
     struct link link;
     pf_address address;
@@ -22,7 +25,9 @@ struct server {
     double last_answer;
     float rtt, rtt_deviation;
     unsigned answers, silences, refusals, unavailable;
+    unsigned good, told;        /* answers without error: all, and those that Python knows of */
     int report_answer;          /* the next answer is news for Python */
+    char failed_method[16];     /* so is the next one to this method, whatever was answered before */
 };
 
 struct place {
@@ -438,10 +443,10 @@ void plans_release(const pf_address *address)
     pthread_mutex_unlock(&self.lock);
 }
 
-/* RFC 6298 section 2, with its alpha and beta. */
-static void measure(struct server *server, double rtt)
+/* RFC 6298 section 2, with its alpha and beta; what has not been measured for long is measured anew. */
+static void measure(struct server *server, double rtt, double now)
 {
-    if (server->rtt < 0) {
+    if (server->rtt < 0 || now - server->last_answer > FORGET) {
         server->rtt = (float)rtt;
         server->rtt_deviation = (float)(rtt / 2);
     } else {
@@ -451,32 +456,62 @@ static void measure(struct server *server, double rtt)
     }
 }
 
-void plans_note_answer(const pf_address *address, const char *method, int code, double rtt)
+/* Under self.lock. What every outcome says. */
+static void fill_outcome(struct server *server, pf_outcome *outcome)
+{
+    outcome->server = server->address;
+    outcome->rtt = server->rtt;
+    outcome->answers = server->good - server->told;
+    server->told = server->good;
+}
+
+/* Under self.lock. A bad outcome: the next answer is news, and the next one to its method. */
+static void fill_failure(struct server *server, pf_outcome *outcome)
+{
+    fill_outcome(server, outcome);
+    outcome->sequence = ++server->sequence;
+    server->report_answer = 1;
+    if (outcome->method[0])
+        memcpy(server->failed_method, outcome->method, sizeof server->failed_method);
+}
+
+void plans_note_answer(const pf_address *address, const char *method, int code, int error, double rtt)
 {
     pf_outcome outcome;
     struct server *server;
     int news = 0;
 
+    memset(&outcome, 0, sizeof outcome);
     pthread_mutex_lock(&self.lock);
     server = find_server(address);
     if (server) {
+        int failed_before = !strncmp(server->failed_method, method, sizeof server->failed_method - 1);
+        double now = host_now();
+
         if (rtt >= 0)
-            measure(server, rtt);
+            measure(server, rtt, now);
         server->answers++;
-        server->last_answer = host_now();
+        server->last_answer = now;
         server->suspect_until = 0;
-        news = server->report_answer;
-        if (news) {
-            server->report_answer = 0;
-            memset(&outcome, 0, sizeof outcome);
-            outcome.server = *address;
+        news = error || server->report_answer || failed_before;
+        outcome.code = code;
+        outcome.retry_after = -1;
+        outcome.at = outcome.began = server->last_answer;
+        strncpy(outcome.method, method, sizeof outcome.method - 1);
+        if (error) {
+            outcome.seen = PF_SERVER_ERROR;
+            fill_failure(server, &outcome);
+        } else {
+            server->good += code >= 200;
             outcome.seen = PF_ANSWERED;
-            outcome.code = code;
-            outcome.retry_after = -1;
-            outcome.at = server->last_answer;
-            outcome.rtt = server->rtt;
             outcome.sequence = server->sequence;
-            strncpy(outcome.method, method, sizeof outcome.method - 1);
+            if (news)
+                fill_outcome(server, &outcome);
+            if (code >= 200) {          /* a provisional shows that it lives, the final is news still */
+                server->report_answer = 0;
+                if (failed_before)
+                    server->failed_method[0] = '\0';
+            }
         }
     }
     pthread_mutex_unlock(&self.lock);
@@ -492,16 +527,15 @@ void plans_note_failure(const pf_address *address, pf_outcome *outcome)
 
     outcome->server = *address;
     outcome->at = host_now();
-    outcome->rtt = -1;
+    if (!outcome->began)
+        outcome->began = outcome->at;
     pthread_mutex_lock(&self.lock);
     server = find_server(address);
     if (server) {
         /* A certificate, or a 503 from further downstream, tells nothing of the server itself (DESIGN.md, rule 9). */
         if (outcome->seen != PF_CERTIFICATE && !outcome->after_provisional)
             server->suspect_until = outcome->at + FIRST_AID;
-        server->report_answer = 1;
-        outcome->sequence = ++server->sequence;
-        outcome->rtt = server->rtt;
+        fill_failure(server, outcome);
         switch (outcome->seen) {
         case PF_SILENT: server->silences++; break;
         case PF_UNAVAILABLE: server->unavailable++; break;

@@ -61,10 +61,13 @@ double plans_overdue(const pf_address *server);
 /* Whether the server answered within the last so many seconds, and is not suspect. */
 int plans_is_well(const pf_address *server, double seconds);
 
-/* rtt: seconds, negative when this answer must not be measured. */
-void plans_note_answer(const pf_address *server, const char *method, int code, double rtt);
+/* rtt: seconds, negative when this answer must not be measured. error: it tells of trouble that is the server's own. */
+void plans_note_answer(const pf_address *server, const char *method, int code, int error, double rtt);
 
-/* Fills in outcome's server, time and sequence, marks the server suspect where that is due, and tells the worker. */
+/*
+ * Fills in outcome's server, time (and when it began, where that is 0) and sequence, marks the server suspect where that is
+ * due, and tells the worker.
+ */
 void plans_note_failure(const pf_address *server, pf_outcome *outcome);
 
 void plans_count(unsigned long long *plans, unsigned long long *servers);

@@ -8,6 +8,7 @@
 
 #include "core.h"
 #include "layout.h"
+#include "observer.h"
 #include "pjfail.h"
 #include "plans.h"
 #include "queue.h"
@@ -170,15 +171,17 @@ static pj_status_t select_transport(pjsip_endpoint *endpt, pjsip_tx_data *tdata,
     pjsip_tpselector selector;
     pjsip_transport *transport;
     pjsip_host_info next_hop;
-    pj_sockaddr address;
+    char name[PF_MAX_HOST];
     pj_status_t status;
 
     status = host.pjsip_get_dest_info(tdata_msg(tdata)->line.req.uri, NULL, tdata_pool(tdata), &next_hop);
     if (status != PJ_SUCCESS)
         return status;
-    tdata_set_dest_name(tdata, &next_hop.addr.host);    /* what TLS shows and checks */
-    status = host.pjsip_endpt_acquire_transport2(endpt, (pjsip_transport_type_e)address_pjsip_type(server), &address,
-                                                 address_to_sockaddr(server, &address), NULL, tdata, &transport);
+    if (next_hop.addr.host.slen >= (pj_ssize_t)sizeof name)
+        return PJ_ENAMETOOLONG;
+    memcpy(name, next_hop.addr.host.ptr, (size_t)next_hop.addr.host.slen);      /* what TLS shows and checks */
+    name[next_hop.addr.host.slen] = '\0';
+    status = observer_connect(endpt, server, name, &transport);
     if (status != PJ_SUCCESS)
         return status;
     memset(&selector, 0, sizeof selector);

@@ -45,7 +45,8 @@ class Fault:
     ``provisional`` responses, which come at once. ``resets``: a request over TCP or TLS gets an RST, over UDP nothing.
     ``dies``: the first request closes its sockets unanswered, as those of a process that is killed.
     ``code``: the final code, with ``retry_after`` seconds in its Retry-After. ``delay``: seconds before the final
-    response. ``latency``: seconds before it does anything at all with a request.
+    response. ``latency``: seconds before it does anything at all with a request. ``methods``: the requests that it
+    fails on, empty for all.
     """
 
     listens: bool = True
@@ -58,6 +59,7 @@ class Fault:
     delay: float = 0.0
     latency: float = 0.0
     provisional: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ()
 
 
 WELL = Fault()
@@ -208,6 +210,8 @@ class Registrar:
             self._requests.append(request)
             self._arrived.notify_all()
         fault = self._fault
+        if fault.methods and request.method not in fault.methods:
+            fault = WELL
         if fault.latency:
             asyncio.get_running_loop().call_later(fault.latency, self._handle, request, peer, fault)
         else:

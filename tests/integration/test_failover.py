@@ -278,7 +278,7 @@ def test_a_probe_that_is_not_answered_keeps_the_server_down_longer(first: Regist
         downs = [app.next(20) for _ in range(3)]
         assert [down["failures"] for down in downs] == [1, 2, 3]
         assert downs[0]["reason"] == "silent to MESSAGE"
-        assert downs[1]["reason"] == "silent to OPTIONS"  # the probe
+        assert downs[1]["reason"].startswith("silent to OPTIONS")  # the probe: the application sends none before
         assert told(app, "OPTIONS")["server"] == f"{SECOND}:5060"
 
 

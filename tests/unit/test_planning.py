@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pjfail.model import Candidate, Health, Plan, Server, State, Target
-from pjfail.planning import make_plan, reason
-from pjfail.policy import by_priority
+from pjfail.model import Candidate, Health, Place, Plan, Request, Server, State, Target
+from pjfail.planning import make_plan, reason, review_at, weighted
+from pjfail.policy import Policy, Sticky, by_priority
 
 NOW = 1000.0
 TARGET = Target("example.com", 0, "tls", secure=True)
@@ -155,42 +157,157 @@ def test_what_a_lookup_found_twice_is_not_the_policys_fault() -> None:
 # --- reasons ----------------------------------------------------------------------------------------------------------
 
 
+SILENT_TWICE = Health(State.DOWN, 2, 990.0, 1012.0, "silent to REGISTER", failed_at=990.0)
+
+
 @pytest.mark.parametrize(
     ("health", "words"),
     [
         (Health(), "up, priority 0, weight 60"),
-        (
-            Health(State.DOWN, 2, 990.0, 1025.0, "silent to REGISTER"),
-            "down for 25 s more: silent to REGISTER, failure 2",
-        ),
-        (Health(State.DOWN, 1, 990.0, 999.0, "silent to REGISTER"), "down for 0 s more: silent to REGISTER, failure 1"),
+        (SILENT_TWICE, "down for 12 s more, silent to REGISTER, failure 2"),
+        (replace(SILENT_TWICE, until=999.0), "down for 0 s more, silent to REGISTER, failure 2"),
         (
             Health(State.HALF_OPEN, 1, 990.0, None, "silent to REGISTER"),
-            "half-open, being probed: was silent to REGISTER, failure 1",
+            "half-open, being probed, was silent to REGISTER, failure 1",
         ),
         (
             Health(State.DRAINING, 0, 990.0, None, "drained by the application"),
-            "draining: drained by the application",
+            "draining, drained by the application",
         ),
-        (Health(State.SUSPECT, 0, 990.0, None, "one retransmission"), "suspect: one retransmission"),
+        (Health(State.SUSPECT, 0, 990.0, None, "silent to OPTIONS"), "suspect, silent to OPTIONS"),
+        (Health(State.DOWN, 0, 990.0, None, "marked down by the application"), "down, marked down by the application"),
+        (
+            Health(returning=True, returns_at=1007.0),
+            "up, priority 0, weight 60, back in its tier in 7 s",
+        ),
     ],
 )
 def test_the_reason_of_a_place_in_words(health: Health, words: str) -> None:
     assert reason(A, health, NOW) == words
 
 
-def test_a_hold_down_without_an_end_names_none() -> None:
-    marked = Health(State.DOWN, 0, 990.0, None, "marked down by the application")
-    assert reason(A, marked, NOW).startswith("down: marked down by the application")
+def test_with_the_wall_clock_at_hand_the_reason_says_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        wall = 10 * 3600 + 31 * 60 + 2 - 990.0  # 990.0 was 10:31:02
+        words = "down for 12 s more, silent to REGISTER at 10:31:02, failure 2"
+        assert reason(A, SILENT_TWICE, NOW, wall) == words
+        suspect = Health(State.SUSPECT, reason="silent to OPTIONS", failed_at=991.0)
+        assert reason(A, suspect, NOW, wall) == "suspect, silent to OPTIONS at 10:31:03"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_plan_in_words_says_who_is_first_second_and_third() -> None:
+    plan, _ = planned(returning([[A], [B], [C]]), health={C.server: SILENT_TWICE})
+    assert str(plan) == (
+        "first: tls:192.0.2.1:5061 up, priority 0, weight 60; "
+        "second: tls:192.0.2.2:5061 up, priority 0, weight 20; "
+        "third: tls:192.0.2.3:5061 down for 12 s more, silent to REGISTER, failure 2"
+    )
 
 
 def test_each_place_has_the_reason_of_its_own_server() -> None:
     plan, _ = planned(by_priority, health={A.server: Health(State.DOWN, 1, 990.0, 1030.0, "refused the connection")})
     assert {place.server: place.reason for place in plan.places} == {
-        A.server: "down for 30 s more: refused the connection, failure 1",
+        A.server: "down for 30 s more, refused the connection, failure 1",
         B.server: "up, priority 0, weight 20",
         C.server: "up, priority 1, weight 0",
     }
+
+
+# --- the request ------------------------------------------------------------------------------------------------------
+
+
+def test_an_order_that_asks_is_given_the_request() -> None:
+    told: list[Request] = []
+
+    def order(candidates: Sequence[Candidate], _health: Mapping[Server, Health], *, request: Request) -> Any:
+        told.append(request)
+        return candidates
+
+    register = Request(TARGET, "REGISTER", "sip:alice@example.com", "id@host")
+    make_plan(TARGET, ALL, {}, order, NOW + 60, NOW, pytest.fail, request=register)
+    make_plan(TARGET, ALL, {}, order, NOW + 60, NOW, pytest.fail)
+    assert told == [register, Request(TARGET)]
+
+
+def test_a_server_down_for_one_method_is_behind_for_that_method_only() -> None:
+    silent = {A.server: Health(methods={"SUBSCRIBE": Health(State.DOWN, 1, 990.0, 1030.0, "silent to SUBSCRIBE")})}
+
+    def first(method: str) -> Candidate:
+        request = Request(TARGET, method)
+        plan = make_plan(TARGET, [A, C], silent, by_priority, NOW + 60, NOW, pytest.fail, request=request)
+        return plan.tiers[0][0]
+
+    assert [first(method) for method in ("REGISTER", "SUBSCRIBE", "")] == [A, C, A]
+
+
+# --- slow start -------------------------------------------------------------------------------------------------------
+
+
+def recovering(share: float) -> Health:
+    """Up again, *share* of a slow start of 30 s ago."""
+    return Health(since=NOW - 30 * share, returns_at=NOW - 30 * share)
+
+
+def slowly(candidates: Sequence[Candidate], health: Mapping[Server, Health]) -> Plan:
+    return make_plan(TARGET, candidates, health, by_priority, NOW + 60, NOW, pytest.fail, slow_start=30.0)
+
+
+@pytest.mark.parametrize(("grown", "share"), [(0.0, 0.1), (0.1, 0.1), (0.5, 0.5), (1.0, 1.0), (2.0, 1.0)])
+def test_after_a_recovery_the_share_of_the_weight_grows(grown: float, share: float) -> None:
+    plan = slowly([A, B], {A.server: recovering(grown)})
+    assert [place.share for place in plan.places] == pytest.approx([share, 1.0])
+    assert ("after a recovery" in plan.places[0].reason) is (share < 1)
+
+
+def test_a_server_alone_in_its_tier_has_nobody_to_leave_the_rest_to() -> None:
+    plan = slowly([A, C], {A.server: recovering(0.0)})
+    assert [place.share for place in plan.places] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("found", "weights"),
+    [
+        ((60, 20), [3000, 2000]),
+        ((0, 0), [50, 100]),  # equals count as equals
+        ((0, 20), [0, 2000]),  # RFC 2782's "next to never" stays that
+        ((65535, 65535), [32768, 65535]),
+        ((1, 65535), [1, 65535]),
+    ],
+)
+def test_the_weights_of_a_slow_start_are_shares_of_those_found(found: tuple[int, int], weights: list[int]) -> None:
+    places = [
+        Place(candidate(1, 0, found[0]), 0, "", share=0.5),
+        Place(candidate(2, 0, found[1]), 0, ""),
+        Place(candidate(3, 1, 7), 1, ""),
+    ]
+    assert weighted(places) == [*weights, 7]
+
+
+def test_without_a_slow_start_the_weights_are_those_found() -> None:
+    assert weighted(slowly(ALL, {}).places) == [60, 20, 0]
+
+
+# --- when to look again -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("health", "policy", "due"),
+    [
+        (Health(), Policy(), NOW + 60),
+        (Health(), Policy(replan=10.0), NOW + 10),
+        (recovering(0.5), Policy(), NOW + 1.5),
+        (Health(returning=True, returns_at=NOW + 7), Policy(), NOW + 7),
+    ],
+    ids=["nothing to come", "replan", "slow start", "failback"],
+)
+def test_a_plan_is_looked_at_again_when_time_alone_changes_it(health: Health, policy: Policy, due: float) -> None:
+    known = {A.server: health}
+    assert review_at(slowly([A, B], known), known, NOW, policy) == due
 
 
 # --- laws -------------------------------------------------------------------------------------------------------------
@@ -235,3 +352,30 @@ def test_whatever_a_policy_returns_there_is_a_plan(result: Any) -> None:
     assert sorted({place.tier for place in plan.places}) == list(range(len(plan.tiers)))
     if complaints:
         assert plan.tiers == ((A, B), (C,))
+
+
+healths_of = st.builds(
+    Health,
+    state=st.sampled_from(State),
+    failures=st.integers(0, 5),
+    until=st.one_of(st.none(), st.floats(NOW, NOW + 300)),
+    rtt=st.one_of(st.none(), st.floats(0.001, 2)),
+    returning=st.booleans(),
+    returns_at=st.one_of(st.none(), st.floats(NOW - 60, NOW + 60)),
+)
+orders_of = st.sampled_from([by_priority, Sticky(), Sticky(key="call_id")])
+
+
+@given(candidates_of, st.lists(healths_of, min_size=10, max_size=10), orders_of, st.text(max_size=9))
+def test_a_plan_made_twice_is_the_same_and_has_a_weight_for_each(
+    candidates: list[Candidate], known: list[Health], order: AnyOrder, account: str
+) -> None:
+    health = {each.server: one for each, one in zip(candidates, known, strict=False)}
+    request = Request(TARGET, "REGISTER", account, account)
+    one, other = (
+        make_plan(TARGET, candidates, health, order, NOW + 60, NOW, pytest.fail, request, 30.0, 0.0) for _ in range(2)
+    )
+    assert one == other
+    assert all(0 <= weight < 65536 for weight in weighted(one.places))
+    assert len(weighted(one.places)) == len(one.places)
+    assert NOW <= review_at(one, health, NOW, Policy()) <= one.valid_until

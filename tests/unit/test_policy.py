@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 
 from pjfail.health import at
 from pjfail.model import Candidate, CertificateProblem, Health, Outcome, Seen, Server, State
-from pjfail.policy import ExponentialBackoff, Policy, by_priority, describe, judge, on_first_failure
+from pjfail.order import standing
+from pjfail.policy import (
+    Consecutive,
+    ExponentialBackoff,
+    Policy,
+    by_priority,
+    describe,
+    judge,
+    on_first_failure,
+    share,
+    sticky,
+)
 
 NOW = 1000.0
 SERVER = Server("192.0.2.1", 5060)
@@ -31,7 +42,7 @@ HARMLESS = ({"seen": Seen.CERTIFICATE}, {"seen": Seen.UNAVAILABLE, "after_provis
 
 
 def outcome(seen: Seen, **details: Any) -> Outcome:
-    code = {Seen.ANSWERED: 200, Seen.UNAVAILABLE: 503}.get(seen, 0)
+    code = {Seen.ANSWERED: 200, Seen.UNAVAILABLE: 503, Seen.SERVER_ERROR: 500}.get(seen, 0)
     return Outcome(SERVER, seen, details.pop("at", NOW), "OPTIONS", code, **details)
 
 
@@ -57,10 +68,16 @@ def test_a_server_that_is_not_usable_stands_behind_all_that_are(state: State) ->
     assert by_priority([first, second, third], {first.server: Health(state)}) == [[second], [third], [first]]
 
 
-@pytest.mark.parametrize("state", [State.UP, State.SUSPECT])
-def test_a_usable_server_keeps_its_place(state: State) -> None:
+def test_a_server_that_is_up_keeps_its_place() -> None:
     first, second = candidate(1, 0), candidate(2, 1)
-    assert by_priority([first, second], {first.server: Health(state)}) == [[first], [second]]
+    assert by_priority([first, second], {first.server: Health()}) == [[first], [second]]
+
+
+@pytest.mark.parametrize("doubtful", [Health(State.SUSPECT), Health(returning=True, returns_at=NOW + 60)])
+def test_a_server_in_doubt_stands_behind_those_that_are_well_and_before_those_that_are_down(doubtful: Health) -> None:
+    first, second, third = candidate(1, 0), candidate(2, 1), candidate(3, 2)
+    health = {first.server: Health(State.DOWN), second.server: doubtful}
+    assert by_priority([first, second, third], health) == [[third], [second], [first]]
 
 
 def test_servers_all_down_keep_their_order_by_priority() -> None:
@@ -73,13 +90,13 @@ numbered = st.dictionaries(st.integers(1, 20), st.tuples(st.integers(0, 3), st.s
 
 
 @given(numbered)
-def test_the_default_order_is_a_permutation_sorted_by_usable_and_priority(
+def test_the_default_order_is_a_permutation_sorted_by_standing_and_priority(
     listed: dict[int, tuple[int, State | None]],
 ) -> None:
     candidates = [candidate(host, priority) for host, (priority, _) in listed.items()]
     health = {candidate(host).server: Health(state) for host, (_, state) in listed.items() if state is not None}
     tiers = by_priority(candidates, health)
-    ranks = [{(not health.get(each.server, Health()).usable, each.priority) for each in tier} for tier in tiers]
+    ranks = [{(standing(health.get(each.server, Health())), each.priority) for each in tier} for tier in tiers]
     assert sorted(each.server for tier in tiers for each in tier) == sorted(each.server for each in candidates)
     assert all(len(rank) == 1 for rank in ranks)
     flat = [next(iter(rank)) for rank in ranks]
@@ -300,6 +317,280 @@ def test_an_answer_does_not_end_draining_but_is_noted() -> None:
     assert (after.rtt, after.last_answer) == (0.05, NOW)
 
 
+# --- server errors ----------------------------------------------------------------------------------------------------
+
+
+def test_five_server_errors_in_a_row_take_a_server_down_and_four_do_not() -> None:
+    health, states = UP, []
+    for _ in range(5):
+        health = judged(health, Seen.SERVER_ERROR)
+        states.append(health.state)
+    assert states == [State.UP] * 4 + [State.DOWN]
+    assert health == Health(State.DOWN, 1, NOW, NOW + 30, "answered 500 to OPTIONS")
+
+
+def test_an_answer_between_server_errors_begins_the_count_anew() -> None:
+    health = UP
+    for seen in [*[Seen.SERVER_ERROR] * 4, Seen.ANSWERED, *[Seen.SERVER_ERROR] * 4]:
+        health = judged(health, seen)
+    assert (health.state, health.errors) == (State.UP, 4)
+
+
+def test_a_provisional_answer_shows_life_and_no_more() -> None:
+    four = UP
+    for _ in range(4):
+        four = judged(four, Seen.SERVER_ERROR)
+    trying = Outcome(SERVER, Seen.ANSWERED, NOW, "INVITE", 100)
+    assert judge(four, trying, STEADY, NOW, Random(1)).errors == 4
+    assert judge(DOWN, trying, STEADY, NOW, Random(1)).state is State.UP
+
+
+@pytest.mark.parametrize("before", [DOWN, HALF_OPEN, SUSPECT], ids=["down", "half-open", "suspect"])
+def test_a_server_error_is_an_answer_to_who_was_silent(before: Health) -> None:
+    after = judged(before, Seen.SERVER_ERROR)
+    assert (after.state, after.failures, after.errors, after.last_answer) == (State.UP, 0, 1, NOW)
+
+
+def test_a_server_down_for_its_errors_is_down_again_for_one_more_when_half_open() -> None:
+    health = UP
+    for _ in range(5):
+        health = judged(health, Seen.SERVER_ERROR)
+    assert health.until is not None
+    again = judged(at(health, health.until), Seen.SERVER_ERROR, now=health.until)
+    assert (again.state, again.failures, again.until) == (State.DOWN, 2, health.until + 60)
+
+
+def test_an_error_of_somebody_further_downstream_is_not_counted() -> None:
+    assert judged(UP, Seen.SERVER_ERROR, after_provisional=True) is UP
+
+
+# --- several failures in a row ----------------------------------------------------------------------------------------
+
+PATIENT = Policy(convict=Consecutive(failures=3, fall=2), backoff=ExponentialBackoff(jitter=0), rise=2)
+
+
+def test_with_patience_a_server_is_suspect_before_it_is_down() -> None:
+    health, seen = UP, []
+    for _ in range(3):
+        health = judged(health, Seen.SILENT, policy=PATIENT)
+        seen.append((health.state, health.streak, health.failures))
+    assert seen == [(State.SUSPECT, 1, 0), (State.SUSPECT, 2, 0), (State.DOWN, 3, 1)]
+    assert health.until == NOW + 30  # the first time is the first time
+
+
+def test_an_answer_clears_a_suspect_at_once_and_wholly() -> None:
+    suspect = judged(UP, Seen.SILENT, policy=PATIENT)
+    cleared = judged(suspect, Seen.ANSWERED, policy=PATIENT)
+    assert (cleared, cleared.streak) == (Health(since=NOW), 0)
+    assert share(cleared, NOW, 30.0) == 1.0
+
+
+def test_an_answer_begins_the_count_of_failures_anew_though_nobody_was_suspected() -> None:
+    third = Policy(convict=lambda health, seen: seen.seen is Seen.SILENT and health.streak >= 2)
+    health = UP
+    for seen in (Seen.SILENT, Seen.SILENT, Seen.ANSWERED, Seen.SILENT, Seen.SILENT):
+        health = judged(health, seen, policy=third)
+    assert (health.state, health.streak) == (State.UP, 2)
+    assert judged(health, Seen.SILENT, policy=third).state is State.DOWN
+
+
+def test_two_failed_probes_take_it_down() -> None:
+    once = judged(UP, Seen.SILENT, policy=PATIENT, probe=True)
+    assert once.state is State.SUSPECT
+    assert judged(once, Seen.SILENT, policy=PATIENT, probe=True).state is State.DOWN
+
+
+def test_when_half_open_suspicion_is_enough() -> None:
+    half_open = Health(State.HALF_OPEN, 1, 990.0, None, "silent to OPTIONS")
+    assert judged(half_open, Seen.SILENT, policy=PATIENT).state is State.DOWN
+
+
+# --- rise -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_rises_after_as_many_answered_probes_as_asked_for() -> None:
+    once = judged(HALF_OPEN, Seen.ANSWERED, policy=PATIENT, probe=True)
+    assert (once.state, once.successes) == (State.HALF_OPEN, 1)
+    assert judged(once, Seen.ANSWERED, policy=PATIENT).state is State.HALF_OPEN  # no probe: it is the same answer
+    assert judged(once, Seen.ANSWERED, policy=PATIENT, probe=True) == Health(since=NOW)
+
+
+def test_an_answer_while_down_has_it_probed_where_more_than_one_is_asked_for() -> None:
+    after = judged(DOWN, Seen.ANSWERED, policy=PATIENT)
+    assert (after.state, after.successes, after.until) == (State.HALF_OPEN, 0, None)
+
+
+def test_a_failed_probe_in_between_begins_the_count_anew() -> None:
+    once = judged(HALF_OPEN, Seen.ANSWERED, policy=PATIENT, probe=True)
+    down = judged(once, Seen.SILENT, policy=PATIENT, probe=True)
+    assert down.until is not None
+    again = judged(at(down, down.until), Seen.ANSWERED, policy=PATIENT, now=down.until, probe=True)
+    assert (again.state, again.successes) == (State.HALF_OPEN, 1)
+
+
+# --- failback and slow start ------------------------------------------------------------------------------------------
+
+
+def test_a_server_has_its_tier_back_at_once_where_nothing_else_is_asked_for() -> None:
+    after = judged(HALF_OPEN, Seen.ANSWERED)
+    assert (after.returning, after.returns_at) == (False, NOW)
+
+
+def test_a_server_has_its_tier_back_after_the_failback_time_spread_by_chance() -> None:
+    policy = Policy(failback=60.0)
+    random = Random(3261)
+    backs = []
+    for _ in range(500):
+        after = judge(HALF_OPEN, outcome(Seen.ANSWERED), policy, NOW, random)
+        assert after.returning
+        assert after.returns_at is not None
+        backs.append(after.returns_at - NOW)
+        assert at(after, after.returns_at - 0.1).returning
+        assert not at(after, after.returns_at).returning
+    assert 60 <= min(backs) < 62
+    assert 88 < max(backs) <= 90
+
+
+@pytest.mark.parametrize(("after", "grown"), [(0, 0.1), (2.9, 0.1), (15, 0.5), (30, 1), (1e9, 1)])
+def test_the_share_grows_from_when_it_has_its_tier_back(after: float, grown: float) -> None:
+    recovered = Health(since=NOW, returns_at=NOW + 60)
+    assert share(recovered, NOW + 60 + after, 30.0) == pytest.approx(grown)
+
+
+def test_without_a_slow_start_and_without_a_recovery_the_share_is_the_whole() -> None:
+    assert share(Health(since=NOW, returns_at=NOW), NOW, 0.0) == 1
+    assert share(Health(), NOW, 30.0) == 1
+
+
+# --- older generations ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seen", Seen)
+@pytest.mark.parametrize("before", [UP, DOWN, RESTING, MARKED_DOWN, HALF_OPEN, DRAINING, SUSPECT])
+def test_what_began_before_the_present_state_changes_nothing(before: Health, seen: Seen) -> None:
+    assert judged(before, seen, began=before.since - 0.1, retry_after=60.0) is before
+
+
+def test_a_silence_whose_request_was_sent_before_the_server_was_restored_is_no_news() -> None:
+    restored = Health(since=999.0, reason="restored")
+    assert judged(restored, Seen.SILENT, began=998.5) is restored
+    assert judged(restored, Seen.SILENT, began=999.5).state is State.DOWN
+
+
+def test_a_state_begins_with_the_outcome_and_not_with_its_judgement() -> None:
+    late = judge(UP, outcome(Seen.SILENT, at=NOW - 5), STEADY, NOW, Random(1))
+    assert (late.since, late.until) == (NOW - 5, NOW + 30)
+    longer = judge(late, outcome(Seen.UNAVAILABLE, at=NOW - 4, retry_after=60.0), STEADY, NOW, Random(1))
+    assert (longer.since, longer.until, longer.generation) == (NOW - 5, NOW + 60, late.generation)
+
+
+def test_each_change_of_state_is_a_generation() -> None:
+    seen = []
+    health, now = Health(), NOW
+    for each in (Seen.ANSWERED, Seen.SILENT, Seen.SILENT, Seen.ANSWERED, Seen.ANSWERED, Seen.UNAVAILABLE):
+        health = judged(health, each, now=now)
+        seen.append(health.generation)
+        now += 1
+    assert seen == [0, 1, 1, 2, 2, 3]
+    assert at(health, now + 300).generation == 4
+
+
+# --- one method alone -------------------------------------------------------------------------------------------------
+
+APART = Policy(backoff=ExponentialBackoff(jitter=0), per_method=True)
+
+
+def by_method(before: Health, seen: Seen, method: str, now: float, policy: Policy = APART) -> Health:
+    return judge(at(before, now), Outcome(SERVER, seen, now, method), policy, now, Random(1))
+
+
+def silent_to_subscribe_alone() -> Health:
+    health = by_method(Health(), Seen.SILENT, "SUBSCRIBE", 1000.0)
+    assert health.state is State.DOWN  # nobody can know better yet
+    return by_method(health, Seen.ANSWERED, "OPTIONS", 1030.0)
+
+
+def test_a_method_that_fails_again_while_others_are_answered_is_down_alone() -> None:
+    health = by_method(silent_to_subscribe_alone(), Seen.SILENT, "SUBSCRIBE", 1040.0)
+    assert health.state is State.UP
+    assert health.to("REGISTER") is health
+    alone = health.to("SUBSCRIBE")
+    assert (alone.state, alone.failures, alone.until) == (State.DOWN, 2, 1100.0)
+    assert alone.reason == "silent to SUBSCRIBE"
+
+
+def test_that_method_is_tried_again_when_its_hold_down_ends_and_an_answer_ends_it_for_good() -> None:
+    health = by_method(silent_to_subscribe_alone(), Seen.SILENT, "SUBSCRIBE", 1040.0)
+    assert at(health, 1099.0).to("SUBSCRIBE").state is State.DOWN
+    assert at(health, 1100.0).to("SUBSCRIBE").state is State.UP
+    assert by_method(health, Seen.ANSWERED, "SUBSCRIBE", 1101.0).methods == {}
+
+
+def test_a_server_that_is_half_open_is_down_again_whichever_method_fails() -> None:
+    health = by_method(silent_to_subscribe_alone(), Seen.SILENT, "REGISTER", 1040.0)
+    assert health.until is not None
+    again = by_method(health, Seen.SILENT, "SUBSCRIBE", health.until + 1)
+    assert (again.state, again.failures) == (State.DOWN, 2)
+
+
+def test_another_method_that_fails_takes_the_whole_server_down() -> None:
+    health = by_method(silent_to_subscribe_alone(), Seen.SILENT, "REGISTER", 1040.0)
+    assert health.state is State.DOWN
+    assert health.to("SUBSCRIBE").state is State.DOWN
+
+
+def test_a_method_that_has_been_answered_since_is_not_alone() -> None:
+    health = by_method(silent_to_subscribe_alone(), Seen.ANSWERED, "SUBSCRIBE", 1035.0)
+    assert by_method(health, Seen.SILENT, "SUBSCRIBE", 1040.0).state is State.DOWN
+
+
+@pytest.mark.parametrize("failed", ["OPTIONS", ""], ids=["the same method", "a connection"])
+def test_a_server_that_answers_what_it_failed_on_has_no_method_alone(failed: str) -> None:
+    health = by_method(Health(), Seen.SILENT, failed, 1000.0)
+    assert by_method(health, Seen.ANSWERED, "OPTIONS", 1030.0).methods == {}
+
+
+def test_a_server_that_comes_back_by_the_method_that_was_down_alone_has_none_alone() -> None:
+    health = by_method(silent_to_subscribe_alone(), Seen.SILENT, "SUBSCRIBE", 1040.0)
+    health = by_method(health, Seen.SILENT, "SUBSCRIBE", 1041.0)
+    health = by_method(health, Seen.REFUSED, "", 1042.0)
+    assert (health.state, list(health.methods)) == (State.DOWN, ["SUBSCRIBE"])
+    assert by_method(health, Seen.ANSWERED, "SUBSCRIBE", 1043.0).methods == {}
+
+
+def test_where_one_plan_serves_all_methods_a_failure_is_held_against_all() -> None:
+    plain = Policy(backoff=ExponentialBackoff(jitter=0))
+    health = by_method(Health(), Seen.SILENT, "SUBSCRIBE", 1000.0, plain)
+    health = by_method(health, Seen.ANSWERED, "OPTIONS", 1030.0, plain)
+    assert by_method(health, Seen.SILENT, "SUBSCRIBE", 1040.0, plain).state is State.DOWN
+
+
+# --- a policy's numbers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rise": 0},
+        {"failback": -1.0},
+        {"failback": float("inf")},
+        {"slow_start": float("nan")},
+        {"window": 0.0},
+        {"replan": 0.5},
+        {"retry_after_floor": -1.0},
+    ],
+)
+def test_numbers_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"rise|seconds|window|replan"):
+        Policy(**wrong)
+
+
+def test_a_plan_is_per_request_where_the_order_asks_or_methods_are_told_apart() -> None:
+    assert not Policy().per_request
+    assert Policy(per_method=True).per_request
+    assert Policy(order=sticky).per_request
+
+
 # --- policies of the application's own --------------------------------------------------------------------------------
 
 
@@ -310,7 +601,7 @@ def test_a_conviction_of_ones_own_sees_the_health_before_and_the_outcome() -> No
         told.append((health, seen))
         return seen.seen is Seen.CERTIFICATE
 
-    assert judged(UP, Seen.SILENT, policy=Policy(convict=convict)) is UP
+    assert judged(UP, Seen.SILENT, policy=Policy(convict=convict)) == UP
     assert judged(UP, Seen.CERTIFICATE, policy=Policy(convict=convict)).state is State.DOWN
     assert told == [(UP, outcome(Seen.SILENT)), (UP, outcome(Seen.CERTIFICATE))]
 
@@ -348,6 +639,7 @@ def test_a_backoff_of_ones_own_is_told_how_often_and_given_the_randomness() -> N
             outcome(Seen.CERTIFICATE, certificate=CertificateProblem.WRONG_NAME | CertificateProblem.OUT_OF_DATE),
             "showed a certificate that is for another name and has expired or is not valid yet",
         ),
+        (outcome(Seen.SERVER_ERROR), "answered 500 to OPTIONS"),
     ],
 )
 def test_an_outcome_in_words(seen: Outcome, words: str) -> None:
@@ -383,7 +675,7 @@ def test_a_server_that_is_down_comes_back_in_bounded_time(told: list[tuple[float
     def check(health: Health, now: float) -> None:
         if health.state is State.DOWN:
             assert health.until is not None
-            assert now < health.until <= now + 330  # the ceiling and its jitter
+            assert now < health.until <= now + 300  # the ceiling
             assert health.failures >= 1
             assert health.reason
         else:
@@ -405,3 +697,62 @@ def test_only_a_server_that_is_up_has_no_failures(told: list[tuple[float, Seen, 
 def test_silence_and_an_answer_long_after_leave_no_trace(told: list[tuple[float, Seen, float | None, bool]]) -> None:
     after = history([*told, (400, Seen.SILENT, None, False), (400, Seen.ANSWERED, None, False)], lambda *_: None)
     assert (after.state, after.failures, after.until, after.reason) == (State.UP, 0, None, "")
+
+
+@given(steps, st.integers())
+def test_judging_twice_says_the_same(told: list[tuple[float, Seen, float | None, bool]], seed: int) -> None:
+    health, now = Health(), NOW
+    for pause, seen, retry_after, after_provisional in told:
+        now += pause
+        one = outcome(seen, at=now, retry_after=retry_after, after_provisional=after_provisional)
+        first, second = (judge(at(health, now), one, Policy(), now, Random(seed)) for _ in range(2))
+        assert first == second
+        assert first.window == second.window
+        health = first
+
+
+@given(steps)
+def test_until_never_precedes_the_outcome_and_generations_never_fall(
+    told: list[tuple[float, Seen, float | None, bool]],
+) -> None:
+    generations = [0]
+
+    def check(health: Health, now: float) -> None:
+        assert health.until is None or health.until >= now
+        assert health.since <= now
+        assert health.generation >= generations[-1]
+        generations.append(health.generation)
+
+    history(told, check)
+
+
+@given(st.integers(), st.floats(0, 1), st.integers(2, 12))
+def test_a_hold_down_never_shrinks_on_repeated_failure_nor_exceeds_the_ceiling(
+    seed: int, jitter: float, times: int
+) -> None:
+    health, now, random, before = Health(), NOW, Random(seed), 0.0
+    policy = Policy(backoff=ExponentialBackoff(jitter=jitter))
+    for _ in range(times):
+        health = judge(at(health, now), outcome(Seen.SILENT, at=now), policy, now, random)
+        assert health.until is not None
+        hold = health.until - now
+        assert before - 1e-6 <= hold <= 300 + 1e-6
+        before, now = hold, health.until
+
+
+@given(steps, steps)
+def test_stale_outcomes_among_fresh_ones_change_nothing(
+    told: list[tuple[float, Seen, float | None, bool]], stale: list[tuple[float, Seen, float | None, bool]]
+) -> None:
+    def check(health: Health, now: float) -> None:
+        for _, seen, retry_after, after_provisional in stale:
+            one = outcome(
+                seen,
+                at=now,
+                began=health.since - 0.001,
+                retry_after=retry_after,
+                after_provisional=after_provisional,
+            )
+            assert judge(health, one, Policy(), now, Random(1)) is health
+
+    history(told, check)

@@ -1,0 +1,86 @@
+"""Conviction: is this outcome enough to take the server down? Plain callables, pure.
+
+An outcome :func:`counts` against a server when it is the server's own doing. A certificate that does not match, and a
+503 or 500 that came after a provisional response (from further downstream), tell nothing of the server itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .model import Health, Outcome, Seen, State
+
+Convict = Callable[[Health, Outcome], bool | State]
+"""Whether this outcome makes the server "down", given its health before: True or ``State.DOWN``; ``State.SUSPECT`` to
+put it behind those that are well and have it probed; False to leave it where it is. While it is half-open, suspicion
+is enough."""
+
+_TROUBLE = frozenset({Seen.SILENT, Seen.REFUSED, Seen.DISCONNECTED, Seen.UNAVAILABLE, Seen.SERVER_ERROR})
+
+
+def counts(outcome: Outcome) -> bool:
+    """Whether *outcome* is a failure, and the server's own."""
+    return outcome.seen in _TROUBLE and not outcome.after_provisional
+
+
+def on_first_failure(health: Health, outcome: Outcome) -> bool:
+    """Convicts of silence, refusal, a connection lost with a request on it, and a 503 of the server's own."""
+    del health
+    return counts(outcome) and outcome.seen is not Seen.SERVER_ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Consecutive:
+    """Convicts after so many in a row: ``failures`` of requests, ``errors`` (500, 502, 504), ``fall`` failed probes.
+
+    Until then a failure makes it suspect; an error, which is an answer, does not.
+    """
+
+    failures: int = 1
+    errors: int = 5
+    fall: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.failures, self.errors, self.fall) < 1:
+            raise ValueError(f"{self}: give numbers from 1 on")
+
+    def __call__(self, health: Health, outcome: Outcome) -> bool | State:
+        if not counts(outcome):
+            return False
+        if outcome.seen is Seen.SERVER_ERROR:
+            return health.errors + 1 >= self.errors
+        enough = self.fall if outcome.probe else self.failures
+        return State.DOWN if health.streak + 1 >= enough else State.SUSPECT
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRate:
+    """Convicts when more than the share ``above`` of its requests in the window failed, of at least ``samples``."""
+
+    above: float = 0.5
+    samples: int = 20
+
+    def __call__(self, health: Health, outcome: Outcome) -> bool:
+        if not counts(outcome):
+            return False
+        window = health.window.note(outcome.at, outcome.answers, failures=1)
+        return window.samples >= self.samples and window.rate > self.above
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Convicts when one of ``convicts`` does, and suspects when one of them does."""
+
+    convicts: tuple[Convict, ...]
+
+    def __call__(self, health: Health, outcome: Outcome) -> State | bool:
+        verdicts = [convict(health, outcome) for convict in self.convicts]
+        if any(verdict is True or verdict is State.DOWN for verdict in verdicts):
+            return State.DOWN
+        return State.SUSPECT if State.SUSPECT in verdicts else False
+
+
+def any_of(*convicts: Convict) -> AnyOf:
+    """``any_of(Consecutive(), FailureRate())``: convicts when one of them does."""
+    return AnyOf(convicts)
