@@ -58,6 +58,7 @@ from .steering import Steering
 
 if TYPE_CHECKING:
     from .failover import Failover, attach
+    from .probe import Probe
     from .request import Response
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "Plan",
     "Policy",
     "PreferFastest",
+    "Probe",
     "Request",
     "RequestFailed",
     "RequestTimeout",
@@ -127,6 +129,10 @@ def __getattr__(name: str) -> object:
         from . import failover
 
         return getattr(failover, name)
+    if name == "Probe":
+        from .probe import Probe
+
+        return Probe
     if name == "Response":
         from .request import Response
 

@@ -674,6 +674,11 @@ def round_trips() -> Mapping[Transport, RoundTrips]:
     return measured
 
 
+def used_at(target: Target) -> float | None:
+    """When a request last went by the plan of *target*; None when there is none."""
+    return _known(lib.pf_used_at(_c_target(target)))
+
+
 def draw(target: Target, seed: int) -> list[Server]:
     """One use's order of the plan of *target* as the core draws it from *seed*; empty when there is no plan."""
     servers = ffi.new("pf_address[]", MAX_SERVERS)

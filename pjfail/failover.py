@@ -25,6 +25,7 @@ from .following import Following
 from .lookup import DnsLookup, Lookup
 from .model import Health, Plan, Server, State, Target, Transport
 from .policy import Order, Policy
+from .probe import Probe
 from .request import Headers, Response, timeout_error
 from .steering import Steering
 from .worker import Worker
@@ -39,6 +40,7 @@ QUESTION_DEADLINE = 3.5
 def attach(
     lookup: Lookup | None = None,
     policy: Policy | Order | None = None,
+    probe: Probe | None = None,
     steering: Steering | None = None,
     listeners: Sequence[Listener] = (),
     host: str | Path | ModuleType | None = None,
@@ -48,6 +50,7 @@ def attach(
     Call it once, after ``libInit()`` (after ``libStart()`` is fine), from a Python thread. From then on the servers
     of a SIP domain are found by *lookup* (default: :class:`pjfail.DnsLookup` with the system's name servers) and
     ordered by *policy* (a :class:`pjfail.Policy`, or a plain function ``(candidates, health) -> candidates``).
+    *probe* says when servers are asked whether they are alive (default: :class:`pjfail.Probe`, as it is).
     *steering* says when a request under way goes on to the next server (default: :class:`pjfail.Steering`, as it is).
     *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
     loaded object that carries pjsip, where that cannot be found out.
@@ -61,6 +64,8 @@ def attach(
         if not callable(policy) or isinstance(policy, type):
             raise TypeError(f"policy is {policy!r}; give a Policy or a function (candidates, health) -> candidates")
         policy = Policy(order=policy)
+    if probe is not None and not isinstance(probe, Probe):
+        raise TypeError(f"probe is {probe!r}; give a Probe")
     if steering is not None and not isinstance(steering, Steering):
         raise TypeError(f"steering is {steering!r}; give a Steering, or Steering.off()")
     if callable(listeners):
@@ -70,7 +75,14 @@ def attach(
     for listener in listeners:
         if not callable(listener):
             raise TypeError(f"{listener!r} is no listener; give functions that take an event")
-    return Failover(DnsLookup() if lookup is None else lookup, policy, steering or Steering(), tuple(listeners), host)
+    return Failover(
+        DnsLookup() if lookup is None else lookup,
+        policy,
+        probe or Probe(),
+        steering or Steering(),
+        tuple(listeners),
+        host,
+    )
 
 
 class Failover:
@@ -80,6 +92,7 @@ class Failover:
         self,
         lookup: Lookup,
         policy: Policy,
+        probe: Probe,
         steering: Steering,
         listeners: Sequence[Listener],
         host: str | Path | ModuleType | None,
@@ -89,7 +102,7 @@ class Failover:
         self._once = threading.Lock()
         self._ended = False
         self._routes = Routes()
-        self._worker = Worker(lookup, policy, listeners, self._end)
+        self._worker = Worker(lookup, policy, probe, listeners, self._end)
         bridge.ask_each(policy.per_request)
         bridge.attach(QUESTION_DEADLINE, steering)
         try:

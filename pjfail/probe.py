@@ -7,26 +7,54 @@ A probe is one request to exactly one server; an answer is an outcome like any o
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from random import Random
 
 from .errors import PjfailError, RequestTimeout
 from .model import Outcome, Seen, Server
 from .request import Requests
 
-# How long a server has to answer: three sends over UDP, so that one lost packet convicts nobody (seconds).
-TIMEOUT = 2.2
 METHOD = "OPTIONS (probe)"
 # Answers that are no sign of life, or less than that (RFC 3261 section 21).
 REQUEST_TIMEOUT = 408
 TOLD_BY_THE_CORE = frozenset({500, 502, 503, 504})
-# A server that accounts live on is asked when it has said nothing for so long, give or take a share (seconds).
-WATCH = 4.0
-WATCH_JITTER = 0.2
 
 
-async def probe(requests: Requests, server: Server, host: str) -> Outcome | None:
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """When servers are asked whether they are alive; those in doubt (suspect, half-open) are, each second. Seconds.
+
+    ``interval``: a server in use that has said nothing for so long is asked; None: it is not. ``accounts``: the same
+    for one that a followed or pinned account lives on. Both give or take the share ``jitter``. A target that no request
+    went to for ``idle`` seconds is idle, and its servers are left alone. ``timeout``: how long a server has to answer;
+    the default allows three sends over UDP, so that one lost packet convicts nobody. Raises ValueError for what is no
+    time.
+    """
+
+    interval: float | None = None
+    accounts: float | None = 4.0
+    jitter: float = 0.2
+    idle: float = 300.0
+    timeout: float = 2.2
+
+    def __post_init__(self) -> None:
+        times = [self.idle, self.timeout, *(each for each in (self.interval, self.accounts) if each is not None)]
+        if not all(0 < each < math.inf for each in times) or not 0 <= self.jitter < 1:
+            raise ValueError(f"{self}: its times are positive numbers of seconds, its jitter is a share below 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A server to be asked now and then: the host name to ask for, and after how many seconds without a word."""
+
+    host: str
+    interval: float
+
+
+async def probe(requests: Requests, server: Server, host: str, timeout: float) -> Outcome | None:
     """Asks *server* with an OPTIONS for *host*: what was seen of it.
 
     None for what the C core tells by itself, failed connections too, and where nothing could be asked.
@@ -42,7 +70,7 @@ async def probe(requests: Requests, server: Server, host: str) -> Outcome | None
     try:
         future = requests.send("OPTIONS", f"sip:{where}{parameter}", server)
         try:
-            response = await asyncio.wait_for(asyncio.wrap_future(future), TIMEOUT)
+            response = await asyncio.wait_for(asyncio.wrap_future(future), timeout)
         finally:
             requests.forget(future)
     except (TimeoutError, RequestTimeout):
@@ -57,7 +85,14 @@ async def probe(requests: Requests, server: Server, host: str) -> Outcome | None
 class Prober:
     """Sends probes, one at a time to a server; *done* is told the server, and what was seen of it if anything."""
 
-    def __init__(self, requests: Requests, done: Callable[[Server, Outcome | None], object], random: Random) -> None:
+    def __init__(
+        self,
+        settings: Probe,
+        requests: Requests,
+        done: Callable[[Server, Outcome | None], object],
+        random: Random,
+    ) -> None:
+        self.settings = settings
         self._requests = requests
         self._done = done
         self._random = random
@@ -79,18 +114,21 @@ class Prober:
 
     async def _ask(self, server: Server, host: str) -> None:
         try:
-            outcome = await probe(self._requests, server, host)
+            outcome = await probe(self._requests, server, host, self.settings.timeout)
         finally:
             self._under_way.pop(server, None)
         self._done(server, outcome)
 
-    def watch(self, servers: Mapping[Server, str], last_answer: Callable[[Server], float | None], now: float) -> None:
-        """Asks those of *servers*, each with its host name, that have said nothing for a while; call it often."""
+    def watch(
+        self, servers: Mapping[Server, Watched], last_answer: Callable[[Server], float | None], now: float
+    ) -> None:
+        """Asks those of *servers* that have said nothing for a while; call it often."""
         self._next = {server: due for server, due in self._next.items() if server in servers}
-        for server, host in servers.items():
-            wait = WATCH * self._random.uniform(1 - WATCH_JITTER, 1 + WATCH_JITTER)
-            due = self._next.setdefault(server, now + wait)
+        jitter = self.settings.jitter
+        for server, watched in servers.items():
+            wait = watched.interval * self._random.uniform(1 - jitter, 1 + jitter)
+            due = min(self._next.setdefault(server, now + wait), now + wait)
             quiet_since = last_answer(server) or 0.0
-            if now >= max(due, quiet_since + WATCH * (1 - WATCH_JITTER)):
+            if now >= max(due, quiet_since + watched.interval * (1 - jitter)):
                 self._next[server] = now + wait
-                self.start(server, host)
+                self.start(server, watched.host)

@@ -42,7 +42,7 @@ from .model import (
 )
 from .planning import make_plan, review_at
 from .policy import Policy, describe, judge
-from .probe import Prober
+from .probe import Probe, Prober, Watched
 from .request import Requests
 
 log = logging.getLogger("pjfail")
@@ -119,6 +119,7 @@ class Worker:
         self,
         lookup: Lookup,
         policy: Policy,
+        probe: Probe,
         listeners: Sequence[events.Listener],
         detached: Callable[[], object],
         random: Random | None = None,
@@ -137,9 +138,11 @@ class Worker:
         self.pins = Pins()
         surroundings = Surroundings(self._plan_of, self._health_now, self._news_of, self._at)
         self.follower = Follower(surroundings, self._random)
-        self._prober = Prober(self.requests, self._probed, self._random)
+        self._prober = Prober(probe, self.requests, self._probed, self._random)
         self._probe_soon: set[Server] = set()
         self._minding = False
+        self._in_use: dict[Server, Watched] = {}
+        self._in_use_until = 0.0
         self._ask_again: dict[Target, float] = {}
         self._policy_errors: set[str] = set()
         self._news: list[events.Event] = []
@@ -252,7 +255,7 @@ class Worker:
             for server, health in self._health.snapshot(time.monotonic()).items():
                 self._watch(server, health)
             self._minding = False
-            self._mind_accounts()
+            self._mind_now()
             self._fetch()
             if not self._stopping:
                 await self._end.wait()
@@ -583,30 +586,47 @@ class Worker:
     def follow(self, following: Following) -> None:
         """Worker. Keeps an account on a working server from now on."""
         self.follower.follow(following, time.monotonic())
-        self._mind_accounts()
+        self._mind_now()
 
     def mind_accounts_soon(self) -> None:
         """Any thread. There is an account to look after."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._mind_accounts)
+            self._loop.call_soon_threadsafe(self._mind_now)
 
-    def _mind_accounts(self) -> None:
-        """Looks after the accounts that are followed or pinned, for as long as there are any."""
+    def _mind_now(self) -> None:
+        """Looks after followed and pinned accounts, and asks quiet servers, for as long as there is anything to do."""
         if not self._minding and self._loop is not None:
             self._minding = True
             self._loop.call_soon(self._mind)
 
     def _mind(self) -> None:
-        if self._stopping or self._loop is None or not (self.follower or self.pins):
+        if self._stopping or self._loop is None or not (self.follower or self.pins or self._prober.settings.interval):
             self._minding = False
             return
         try:
             self._review_accounts()
-            self._prober.watch({**self.pins.servers(), **self.follower.servers()}, _last_answer, time.monotonic())
+            self._prober.watch(self._watched(), _last_answer, time.monotonic())
         except Exception:
-            log.exception("accounts cannot be looked after just now")
+            log.exception("accounts and quiet servers cannot be looked after just now")
         self._deliver()
         self._loop.call_later(ACCOUNTS_EVERY, self._mind)
+
+    def _watched(self) -> dict[Server, Watched]:
+        """The servers that are asked when they are quiet: those in use, and sooner those that accounts live on."""
+        settings, now = self._prober.settings, time.monotonic()
+        if settings.interval is not None and now >= self._in_use_until:
+            self._in_use_until = now + settings.interval / 4
+            self._in_use = {
+                server: Watched(target.host, settings.interval)
+                for target, known in self._targets.items()
+                if (used_at := bridge.used_at(target)) is not None and now - used_at < settings.idle
+                for server in known.servers
+            }
+        watched = dict(self._in_use)
+        if settings.accounts is not None:
+            for server, host in {**self.pins.servers(), **self.follower.servers()}.items():
+                watched[server] = Watched(host, settings.accounts)
+        return watched
 
     def _review_accounts(self) -> None:
         with contextlib.suppress(NotAttached):

@@ -288,6 +288,7 @@ void pf_pass(const pf_target *target, unsigned id);             /* the system's 
 void pf_forget(const pf_target *target);                        /* drops the plan */
 void pf_forgive(const pf_address *server, unsigned sequence);   /* Python has judged its outcomes up to sequence */
 int  pf_read_stats(const pf_address *server, pf_stats *stats);  /* 0: the server is in no plan */
+double pf_used_at(const pf_target *target);                     /* by a request, last; negative: there is no plan */
 int  pf_draw(const pf_target *target, unsigned long long seed, pf_address *servers, int size);
 
 #endif

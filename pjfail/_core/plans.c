@@ -38,6 +38,7 @@ struct place {
 struct plan {
     struct link link;
     double refresh_at, fresh_until;
+    double used_at;             /* last */
     int asked;                  /* to be refreshed */
     unsigned short port;
     unsigned char transport, secure, ipv6;
@@ -363,6 +364,7 @@ enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struc
         found = plan->fresh_until > now ? PLAN_FRESH : PLAN_STALE;
     if (found == PLAN_FRESH || (found == PLAN_STALE && stale)) {
         write_answer(plan, asker, now, name, answer);
+        plan->used_at = now;
         if (found == PLAN_FRESH && plan->refresh_at <= now && !plan->asked)
             *refresh = plan->asked = 1;
     }
@@ -377,6 +379,9 @@ struct plan *plans_make(const pf_target *target, const pf_entry *entries, int co
     if (count < 1 || count > PF_MAX_ENTRIES)
         return NULL;
     pthread_mutex_lock(&self.lock);
+    plan = find_plan(target, target_hash(target));
+    if (plan)
+        plan->used_at = host_now();
     plan = make_plan(target, entries, count, count);
     pthread_mutex_unlock(&self.lock);
     return plan;
@@ -643,6 +648,7 @@ int pf_publish(const pf_target *target, const pf_entry *entries, int count, int 
         plan->refresh_at = refresh_at;
         plan->fresh_until = fresh_until;
         old = find_plan(target, hash);
+        plan->used_at = old ? old->used_at : host_now();
         if (old)
             table_remove(&self.plans, &old->link);
         done = table_put(&self.plans, &plan->link);
@@ -710,6 +716,18 @@ int pf_read_stats(const pf_address *address, pf_stats *stats)
     }
     pthread_mutex_unlock(&self.lock);
     return server != NULL;
+}
+
+double pf_used_at(const pf_target *target)
+{
+    struct plan *plan;
+    double used_at;
+
+    pthread_mutex_lock(&self.lock);
+    plan = find_plan(target, target_hash(target));
+    used_at = plan ? plan->used_at : -1;
+    pthread_mutex_unlock(&self.lock);
+    return used_at;
 }
 
 int pf_draw(const pf_target *target, unsigned long long seed, pf_address *servers, int size)

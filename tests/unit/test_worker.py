@@ -13,6 +13,7 @@ from pjfail.events import Event, Listener, ServerDown, ServerUp
 from pjfail.lookup import StaticLookup
 from pjfail.model import Health, Server, State, Target
 from pjfail.policy import Policy
+from pjfail.probe import Probe
 from pjfail.worker import MOST_CRASHES, Worker
 
 ONE, OTHER = Server("192.0.2.1", 5060), Server("192.0.2.2", 5060)
@@ -23,7 +24,7 @@ RESTORED = Health(since=2.0, reason="restored")
 
 def worker(*listeners: Listener, detached: Callable[[], object] = lambda: None) -> Worker:
     """A worker whose thread does not run: the test's own thread is its writer."""
-    return Worker(StaticLookup({"example.com": ["192.0.2.1:5060"]}), Policy(), listeners, detached)
+    return Worker(StaticLookup({"example.com": ["192.0.2.1:5060"]}), Policy(), Probe(), listeners, detached)
 
 
 def become(health: Health) -> Callable[[Health, float], Health]:
