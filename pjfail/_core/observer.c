@@ -41,6 +41,7 @@ struct request {
     int account;                /* the followed one whose REGISTER it is, else -1 */
     unsigned char by_hand;      /* a copy of one that pjsip sent elsewhere */
     unsigned char left;         /* another server has answered it */
+    unsigned char settled;      /* with a 2xx, so that this answer decides nothing any more */
     char method[16];
 };
 
@@ -225,7 +226,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
             request->transport = transport;
             request->sent_at = host_now();
             request->sends = 1;
-            request->answered = request->noted = request->by_hand = request->left = 0;
+            request->answered = request->noted = request->by_hand = request->left = request->settled = 0;
             request->account = account;
             request->removes = (unsigned char)(method->id == PJSIP_REGISTER_METHOD && removes_binding(msg));
             sent = account >= 0;
@@ -281,12 +282,16 @@ void observer_note_sent(uint64_t hash, const char *method, const pf_address *ser
 }
 
 /* Under self.lock. Another server has answered the request. */
-static void leave_others(uint64_t hash)
+static void leave_others(uint64_t hash, int code)
 {
     struct link *link;
 
-    for (link = table_first(&self.requests, hash); link; link = table_next(link))
-        entry_of(link, struct request, link)->left = 1;
+    for (link = table_first(&self.requests, hash); link; link = table_next(link)) {
+        struct request *request = entry_of(link, struct request, link);
+
+        request->left = 1;
+        request->settled |= (unsigned char)(code < 300);
+    }
 }
 
 pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
@@ -295,6 +300,7 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
     pjsip_via_hdr *via = rdata->msg_info.via;
     pjsip_cseq_hdr *cseq = rdata->msg_info.cseq;
     int code = msg->line.status.code, found = 0, after_provisional = 0, account = -1, removes = 0;
+    int settled = 0;
     struct request *request = NULL;
     pf_address server;
     double rtt = -1;
@@ -320,6 +326,7 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         after_provisional = request->answered;
         account = request->account;
         removes = request->removes;
+        settled = request->settled;
         /* Karn: after a retransmission nobody knows which copy was answered. An INVITE's final waits for a human. */
         if (request->sends == 1 && !request->answered)
             rtt = host_now() - request->sent_at;
@@ -328,12 +335,12 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         else
             forget_request(request);
         if (code >= 200)
-            leave_others(hash);
+            leave_others(hash, code);
     }
     pthread_mutex_unlock(&self.lock);
     if (!found)
         return PJ_FALSE;
-    if (code >= 200 && cseq->method.id == PJSIP_REGISTER_METHOD) {
+    if (code >= 200 && !settled && cseq->method.id == PJSIP_REGISTER_METHOD) {
         account = affinity_registered(msg, account);    /* it may be followed only since, or be no more */
         if (account >= 0)
             affinity_tell(account, msg, &server, code, retry_after(msg), removes);
@@ -352,7 +359,7 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         return PJ_FALSE;
     }
     plans_note_answer(&server, name, code, !after_provisional && is_server_error(code), rtt);
-    if (rdata->msg_info.cid)
+    if (rdata->msg_info.cid && !settled)
         dialogs_note(&rdata->msg_info.cid->id, cseq->method.id, code, &server);
     return PJ_FALSE;
 }

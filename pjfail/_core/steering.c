@@ -23,8 +23,6 @@ enum { MOST_COURSES = 16384 };
 #define PATIENCE 33.0
 #define RINGING 300.0
 
-/* A server is not taken for slow sooner than this, however fast it was. */
-#define SOONEST 0.1
 
 /* Who is sent to by hand is left out of retransmissions that follow within this: the timers of both may coincide. */
 #define JUST_NOW 0.4
@@ -43,6 +41,9 @@ enum { MOST_COURSES = 16384 };
 
 /* Ends of times that were meant to coincide. */
 #define SLACK 0.005
+
+/* A server is not taken for slow sooner than this, however fast it was: a tenth of a second. */
+#define SOONEST (0.1 + SLACK)
 
 /* A server that has the request. */
 struct leg {
