@@ -41,6 +41,9 @@ enum { MOST_COURSES = 16384 };
 /* When the last server has been silent for so long, the application gets the answer that was kept back instead. */
 #define LAST_WORD 4.0
 
+/* A server that could not be connected to, or has lost its connection, is tried again after this, when no other has answered. */
+#define AGAIN 1.0
+
 /* Ends of times that were meant to coincide. */
 #define SLACK 0.005
 
@@ -74,7 +77,8 @@ struct course {
     const struct leg *winner;
     pjsip_rx_data *kept;                /* a copy of the last answer that was kept back, and whose it is */
     struct leg *kept_from;
-    uint64_t tried;                     /* candidates, a bit each */
+    uint64_t tried, unreachable;        /* candidates, a bit each; unreachable: tried, in vain */
+    double again;                       /* when those are tried again */
     /* ------------------------------------------- */
     double began, after;                /* after: INFINITY when silence is no reason */
     int invite;
@@ -189,10 +193,28 @@ static struct leg *leg_of(struct course *course, const pf_address *server)
 }
 
 /* Under self.lock. */
+static uint64_t candidate_bits(const struct course *course, const pf_address *server)
+{
+    uint64_t bits = 0;
+    unsigned i;
+
+    for (i = 0; i < course->candidate_count; i++)
+        if (!memcmp(&course->candidates[i], server, sizeof *server))
+            bits |= UINT64_C(1) << i;
+    return bits;
+}
+
+/* Under self.lock. It is tried again once no other is left. */
+static void note_unreachable(struct course *course, const pf_address *server)
+{
+    course->unreachable |= candidate_bits(course, server);
+    course->again = host_now() + AGAIN;
+}
+
+/* Under self.lock. */
 static struct leg *add_leg(struct course *course, const pf_address *server, const pjsip_transport *transport, double now)
 {
     struct leg *leg = leg_of(course, server);
-    unsigned i;
 
     if (!leg && course->count < MOST_LEGS)
         leg = &course->legs[course->count++];
@@ -203,9 +225,7 @@ static struct leg *add_leg(struct course *course, const pf_address *server, cons
         leg->first_sent = leg->last_sent = now;
         leg->sends = 1;
     }
-    for (i = 0; i < course->candidate_count; i++)
-        if (!memcmp(&course->candidates[i], server, sizeof *server))
-            course->tried |= UINT64_C(1) << i;
+    course->tried |= candidate_bits(course, server);
     return leg;
 }
 
@@ -682,8 +702,12 @@ static int go_on(struct course *course, const pf_address *left, int why, int cod
             return 0;
         if (!course->udp) {
             status = observer_connect(self.endpt, &server, course->name, &connection);
-            if (status != PJ_SUCCESS)
+            if (status != PJ_SUCCESS) {
+                pthread_mutex_lock(&self.lock);
+                note_unreachable(course, &server);
+                pthread_mutex_unlock(&self.lock);
                 continue;
+            }
         }
         /* It is on the books before it is on the wire: its answer may be quick. */
         pthread_mutex_lock(&self.lock);
@@ -761,7 +785,9 @@ static void plan_look(struct course *course)
         due = course->soon;
         if (next_candidate(course) >= 0)
             due = fmin(due, course->legs[course->count - 1].first_sent + course->after);
-        else if (course->kept)
+        else if (course->unreachable && isfinite(course->after))
+            due = fmin(due, course->again);
+        if (course->kept && next_candidate(course) < 0)
             due = fmin(due, course->legs[course->count - 1].first_sent + LAST_WORD);
     }
     for (i = 0; i < course->count; i++) {
@@ -828,6 +854,10 @@ static void look_at(struct course *course, double now)
 
     pthread_mutex_lock(&self.lock);
     open = !course->final && !course->provisional;
+    if (open && course->unreachable && course->again <= now + SLACK && isfinite(course->after) && next_candidate(course) < 0) {
+        course->tried &= ~course->unreachable;
+        course->unreachable = 0;
+    }
     lost = course->lost && !course->final && !pending_legs(course);
     late = course->legs[course->count - 1].first_sent + course->after <= now + SLACK;
     sooner = !late && course->soon <= now + SLACK;
@@ -1096,8 +1126,10 @@ void steering_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
         kept = more && keep_alive(course, transport);
         pthread_mutex_lock(&self.lock);
         for (j = 0; j < course->count; j++)
-            if (course->legs[j].transport == transport)
+            if (course->legs[j].transport == transport && !course->legs[j].ended) {
                 course->legs[j].ended = 1;
+                note_unreachable(course, &course->legs[j].server);
+            }
         course->lost |= (unsigned char)kept;
         if (kept)
             course->due = 0;

@@ -13,7 +13,7 @@ import pytest
 from rig.app import App, Line, run_app
 from rig.certificates import Authority
 
-from pjfail.demo.registrar import RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
+from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
 
 FIRST, SECOND, THIRD = "127.0.30.1", "127.0.30.2", "127.0.30.3"
 
@@ -21,6 +21,7 @@ FIRST, SECOND, THIRD = "127.0.30.1", "127.0.30.2", "127.0.30.3"
 # "servers" what pjfail knows, "counters" what it has counted.
 APP = """
     import sys
+    import time
     import pjfail
     from rig.prelude import Account, Endpoint, emit, heard
 
@@ -48,6 +49,11 @@ APP = """
             elif word == "burst":
                 for _ in range(30):
                     account.send("OPTIONS", uri)
+                emit(codes=[account.answer().code for _ in range(30)])
+            elif word == "stream":
+                for _ in range(30):
+                    account.send("OPTIONS", uri)
+                    time.sleep(0.01)
                 emit(codes=[account.answer().code for _ in range(30)])
             elif word == "REGISTER":
                 emit(**account.reregister()._asdict())
@@ -322,6 +328,22 @@ def test_a_connection_that_stays_silent_is_not_used_again(first: Registrar, seco
         first.fault, second.fault = WELL, SILENT
         assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
         assert first.requests[-1].source != connection
+
+
+def failed_connects() -> int:
+    """Those that this network has refused so far."""
+    names, values = [line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Tcp:")]
+    return int(values[names.index("AttemptFails")])
+
+
+def test_a_server_that_refuses_is_not_asked_by_each_request_anew(first: Registrar, second: Registrar) -> None:
+    """Each connect takes a key of pjsip's ioqueue for half a second; there are 64, and without one it aborts."""
+    with Registrar(THIRD), app_on("tcp", FIRST, SECOND, THIRD, steering="budget=0") as app:
+        assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        first.fault, second.fault = SILENT, REFUSING
+        before = failed_connects()
+        assert set(told(app, "stream")["codes"]) == {200}
+        assert 1 <= failed_connects() - before <= 10
 
 
 def test_with_every_connection_reset_the_request_fails_at_once(first: Registrar, second: Registrar) -> None:
