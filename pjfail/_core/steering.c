@@ -395,7 +395,7 @@ static int move_tsx(const struct course *course, const pf_address *server, pjsip
 
             if (address_of(&each, answer_address(addresses, i), answer_type(addresses, i)) &&
                 !memcmp(&each, server, sizeof each)) {
-                tdata_set_current(sent, i);
+                tdata_keep_address(sent, i);
                 break;
             }
         }
@@ -937,6 +937,8 @@ static int is_failover_code(int code)
     return 0;
 }
 
+static int is_challenge(int code) { return code == 401 || code == 407; }
+
 /* What pjsip would acknowledge is acknowledged by us, to whom it came from. */
 static void acknowledge(const struct course *course, const pf_address *server, pjsip_rx_data *rdata)
 {
@@ -1038,8 +1040,9 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
     switch (verdict) {
     case PASS:
         /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
-        if (course->count > 1 && !move_tsx(course, &server, course->udp ? course->udp : transport) && course->invite &&
-            code >= 300)
+        if ((course->count > 1 || is_challenge(code)) &&
+            !move_tsx(course, &server, course->udp ? course->udp : transport) && course->count > 1 &&
+            course->invite && code >= 300)
             acknowledge(course, &server, rdata);
         if (course->invite && code >= 200)
             cancel_others(course, &server);

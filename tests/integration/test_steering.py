@@ -498,6 +498,19 @@ def test_a_cancel_follows_the_call(first: Registrar, second: Registrar, transpor
         assert set(methods(first)) == {"INVITE"}
 
 
+def test_a_large_answer_to_a_challenge_goes_to_who_challenged() -> None:
+    """pjsip puts TCP copies of all its addresses in front of a request that has grown too large for UDP."""
+    with (
+        Registrar(FIRST, realm="test", transports=("udp",)) as first,
+        Registrar(SECOND, realm="test") as second,
+        call_on("udp") as app,
+    ):
+        assert states(app, "CONFIRMED")[-1][1] == 200
+        [invite] = [request for request in first.requests if request.header("authorization")][:1]
+        assert len(invite.raw) >= 1300, "it was not large, so this test has shown nothing"
+        assert not second.requests
+
+
 def test_a_call_taken_by_the_server_that_was_left_is_acknowledged_and_released(
     first: Registrar, second: Registrar
 ) -> None:
