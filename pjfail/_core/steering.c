@@ -1012,6 +1012,25 @@ static enum verdict judge(struct course *course, struct leg *leg, int code)
     return PASS;
 }
 
+/*
+ * Under self.lock. The servers that had the request before the one that has answered it, and are silent still: suspect at once,
+ * until they answer too.
+ */
+static unsigned list_overtaken(struct course *course, const struct leg *answered, pf_address *servers)
+{
+    unsigned count = 0, i;
+
+    for (i = 0; i < course->count; i++) {
+        struct leg *leg = &course->legs[i];
+
+        if (leg->first_sent < answered->first_sent && !leg->ended && !leg->provisional && !leg->suspected) {
+            leg->suspected = 1;
+            servers[count++] = leg->server;
+        }
+    }
+    return count;
+}
+
 pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
 {
     pjsip_via_hdr *via = rdata->msg_info.via;
@@ -1020,8 +1039,9 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
     pjsip_transport *transport = rdata->tp_info.transport;
     struct course *course;
     enum verdict verdict;
-    pf_address source, server;
+    pf_address source, server, overtaken[MOST_LEGS];
     struct leg *leg = NULL;
+    unsigned count, i;
 
     if (!atomic_load_explicit(&self.on, memory_order_relaxed) || !via || !cseq || !via->branch_param.slen)
         return PJ_FALSE;
@@ -1035,8 +1055,11 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
         leg = &course->legs[0];                 /* a server with several addresses; pjsip does not mind, nor do we */
     server = leg->server;
     verdict = judge(course, leg, code);
+    count = list_overtaken(course, leg, overtaken);
     over = course->final && !pending_legs(course) && !(course->invite && course->count > 1);
     pthread_mutex_unlock(&self.lock);
+    for (i = 0; i < count; i++)
+        plans_suspect(&overtaken[i]);
     switch (verdict) {
     case PASS:
         /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
