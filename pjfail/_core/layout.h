@@ -72,8 +72,16 @@ static inline const pjsip_server_addresses *tdata_addresses(const pjsip_tx_data 
 
 static inline unsigned tdata_current(const pjsip_tx_data *tdata) { return tdata->dest_info.cur_addr; }
 
-/* What is made of this message's addresses later (CANCEL, a challenge's answer) goes to that one. */
-static inline void tdata_set_current(pjsip_tx_data *tdata, unsigned index) { tdata->dest_info.cur_addr = index; }
+/*
+ * What is made of this message's addresses later (CANCEL, a challenge's answer) goes to that one and no other: pjsip puts TCP
+ * copies of all of them in front when the message has grown too large for UDP.
+ */
+static inline void tdata_keep_address(pjsip_tx_data *tdata, unsigned index)
+{
+    tdata->dest_info.addr.entry[0] = tdata->dest_info.addr.entry[index];
+    tdata->dest_info.addr.count = 1;
+    tdata->dest_info.cur_addr = 0;
+}
 
 static inline const char *tdata_bytes(const pjsip_tx_data *tdata, size_t *size)
 {

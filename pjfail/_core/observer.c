@@ -20,6 +20,13 @@ enum { SILENT_SENDS = 3 };
 /* A connect that takes longer has failed, as far as anybody waits for it. */
 #define CONNECT_SECONDS 5.0
 
+/* A server that has just refused a connection is taken at its word: nobody asks again by hand for so long. */
+#define REFUSAL 0.1
+
+/* So many connections are opened by hand at the most, within this: as long as a key of pjsip's ioqueue is in use at the least. */
+enum { MOST_CONNECTS = 16 };
+#define CONNECTS_WITHIN 0.6
+
 /* How long a request is kept waiting for an answer (timer F), and one with a provisional for its final (an INVITE's). */
 #define PATIENCE 33.0
 #define RINGING 300.0
@@ -64,6 +71,8 @@ static struct {
     pthread_mutex_t lock;
     struct table requests, connections;
     struct request *oldest, *newest;
+    double connects[MOST_CONNECTS];     /* when the last were begun by hand, a ring */
+    unsigned connects_begun;
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- requests, under self.lock ----------------------------------------------------------------------------------- */
@@ -450,11 +459,49 @@ void observer_answer(pjsip_resolver_callback *callback, pj_status_t status, void
     answering--;
 }
 
+/* Under self.lock. Whether there is a connection to the server; made: that is known to be up. */
+static int has_connection(const pf_address *server, int made)
+{
+    struct link *link;
+    size_t i;
+
+    for (i = 0; i < self.connections.size; i++)
+        for (link = self.connections.buckets[i]; link; link = link->next) {
+            const struct connection *connection = entry_of(link, struct connection, link);
+
+            if ((connection->connected || !made) && !connection->ended &&
+                !memcmp(&connection->server, server, sizeof *server))
+                return 1;
+        }
+    return 0;
+}
+
+/* Whether a connect would be in vain, or one too many. */
+static int should_not_connect(const pf_address *server)
+{
+    double now = host_now(), *oldest;
+    int refused = plans_failed_within(server, REFUSAL), should_not = 0;
+
+    pthread_mutex_lock(&self.lock);
+    if (!has_connection(server, 0)) {
+        oldest = &self.connects[self.connects_begun % MOST_CONNECTS];
+        should_not = refused || (self.connects_begun >= MOST_CONNECTS && now < *oldest + CONNECTS_WITHIN);
+        if (!should_not) {
+            *oldest = now;
+            self.connects_begun++;
+        }
+    }
+    pthread_mutex_unlock(&self.lock);
+    return should_not;
+}
+
 pj_status_t observer_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
                              pjsip_transport **connection)
 {
     pj_status_t status;
 
+    if (should_not_connect(server))
+        return PJ_ETOOMANYCONN;
     answering++;
     status = byhand_connect(endpt, server, host_name, connection);
     answering--;
@@ -508,16 +555,10 @@ int observer_is_connected(const pjsip_transport *transport)
 
 int observer_has_connection(const pf_address *server)
 {
-    struct link *link;
-    size_t i;
-    int has = 0;
+    int has;
 
     pthread_mutex_lock(&self.lock);
-    for (i = 0; i < self.connections.size && !has; i++)
-        for (link = self.connections.buckets[i]; link && !has; link = link->next) {
-            const struct connection *connection = entry_of(link, struct connection, link);
-            has = connection->connected && !connection->ended && !memcmp(&connection->server, server, sizeof *server);
-        }
+    has = has_connection(server, 1);
     pthread_mutex_unlock(&self.lock);
     return has;
 }

@@ -28,7 +28,10 @@ void observer_answer(pjsip_resolver_callback *callback, pj_status_t status, void
  */
 void observer_note_sent(uint64_t hash, const char *method, const pf_address *server, const pjsip_transport *transport);
 
-/* byhand_connect(), with what becomes of the connection watched. */
+/*
+ * byhand_connect(), with what becomes of the connection watched. PJ_ETOOMANYCONN: the server has none, and has just refused one,
+ * or too many were begun lately.
+ */
 pj_status_t observer_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
                              pjsip_transport **connection);
 

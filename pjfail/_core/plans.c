@@ -4,6 +4,7 @@
 #include "queue.h"
 #include "roundtrips.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,10 @@
 /* A round trip that was measured so long ago (seconds) says nothing of the next one. */
 #define FORGET 60.0
 
+/* A server that a connection failed with stays last so long, whatever Python says: each connect takes a key of pjsip's ioqueue
+ * for half a second, there are 64, and with none left pjsip aborts the program. */
+#define CONNECTION_REST 1.0
+
 struct server {
     struct link link;
     pf_address address;
@@ -23,6 +28,7 @@ struct server {
     unsigned sequence;          /* of its bad outcomes */
     double suspect_until;
     double last_answer;
+    double connection_failed;   /* or could not be made, when last; negative: never */
     float rtt, rtt_deviation;
     unsigned answers, silences, refusals, unavailable;
     unsigned good, told;        /* answers without error: all, and those that Python knows of */
@@ -150,7 +156,7 @@ static struct server *hold_server(const pf_address *address)
             return NULL;
         server->address = *address;
         server->link.hash = address_hash(address);
-        server->last_answer = server->rtt = -1;
+        server->last_answer = server->connection_failed = server->rtt = -1;
         server->report_answer = 1;
         if (!table_put(&self.servers, &server->link)) {
             free(server);
@@ -540,6 +546,8 @@ void plans_note_failure(const pf_address *address, pf_outcome *outcome)
         /* A certificate, or a 503 from further downstream, tells nothing of the server itself (DESIGN.md, rule 9). */
         if (outcome->seen != PF_CERTIFICATE && !outcome->after_provisional)
             server->suspect_until = outcome->at + FIRST_AID;
+        if (outcome->seen == PF_REFUSED || outcome->seen == PF_DISCONNECTED)
+            server->connection_failed = outcome->at;
         fill_failure(server, outcome);
         switch (outcome->seen) {
         case PF_SILENT: server->silences++; break;
@@ -587,6 +595,18 @@ int plans_is_suspect(const pf_address *address)
     suspect = server && server->suspect_until > host_now();
     pthread_mutex_unlock(&self.lock);
     return suspect;
+}
+
+int plans_failed_within(const pf_address *address, double seconds)
+{
+    struct server *server;
+    int failed;
+
+    pthread_mutex_lock(&self.lock);
+    server = find_server(address);
+    failed = server && server->connection_failed >= 0 && server->connection_failed > host_now() - seconds;
+    pthread_mutex_unlock(&self.lock);
+    return failed;
 }
 
 double plans_overdue(const pf_address *address)
@@ -692,7 +712,8 @@ void pf_forgive(const pf_address *address, unsigned sequence)
     pthread_mutex_lock(&self.lock);
     server = find_server(address);
     if (server && server->sequence == sequence)
-        server->suspect_until = 0;
+        server->suspect_until =
+            server->connection_failed < 0 ? 0 : fmin(server->suspect_until, server->connection_failed + CONNECTION_REST);
     pthread_mutex_unlock(&self.lock);
 }
 

@@ -54,6 +54,9 @@ int plans_is_suspect(const pf_address *server);
 /* Ends the core's own suspicion: it was wrong. */
 void plans_clear_of_suspicion(const pf_address *server);
 
+/* Whether a connection to the server failed, or could not be made, within the last so many seconds. */
+int plans_failed_within(const pf_address *server, double seconds);
+
 /* When an answer of the server is overdue, in seconds since it was asked: its smoothed round trip and four times the deviation.
  * Negative when it has never been measured. */
 double plans_overdue(const pf_address *server);

@@ -39,6 +39,9 @@ enum { MOST_COURSES = 16384 };
 /* When the last server has been silent for so long, the application gets the answer that was kept back instead. */
 #define LAST_WORD 4.0
 
+/* A server that could not be connected to, or has lost its connection, is tried again after this, when no other has answered. */
+#define AGAIN 1.0
+
 /* Ends of times that were meant to coincide. */
 #define SLACK 0.005
 
@@ -75,7 +78,8 @@ struct course {
     const struct leg *winner;
     pjsip_rx_data *kept;                /* a copy of the last answer that was kept back, and whose it is */
     struct leg *kept_from;
-    uint64_t tried;                     /* candidates, a bit each */
+    uint64_t tried, unreachable;        /* candidates, a bit each; unreachable: tried, in vain */
+    double again;                       /* when those are tried again */
     /* ------------------------------------------- */
     double began, after;                /* after: INFINITY when silence is no reason */
     int invite;
@@ -190,10 +194,28 @@ static struct leg *leg_of(struct course *course, const pf_address *server)
 }
 
 /* Under self.lock. */
+static uint64_t candidate_bits(const struct course *course, const pf_address *server)
+{
+    uint64_t bits = 0;
+    unsigned i;
+
+    for (i = 0; i < course->candidate_count; i++)
+        if (!memcmp(&course->candidates[i], server, sizeof *server))
+            bits |= UINT64_C(1) << i;
+    return bits;
+}
+
+/* Under self.lock. It is tried again once no other is left. */
+static void note_unreachable(struct course *course, const pf_address *server)
+{
+    course->unreachable |= candidate_bits(course, server);
+    course->again = host_now() + AGAIN;
+}
+
+/* Under self.lock. */
 static struct leg *add_leg(struct course *course, const pf_address *server, const pjsip_transport *transport, double now)
 {
     struct leg *leg = leg_of(course, server);
-    unsigned i;
 
     if (!leg && course->count < MOST_LEGS)
         leg = &course->legs[course->count++];
@@ -204,9 +226,7 @@ static struct leg *add_leg(struct course *course, const pf_address *server, cons
         leg->first_sent = leg->last_sent = now;
         leg->sends = 1;
     }
-    for (i = 0; i < course->candidate_count; i++)
-        if (!memcmp(&course->candidates[i], server, sizeof *server))
-            course->tried |= UINT64_C(1) << i;
+    course->tried |= candidate_bits(course, server);
     return leg;
 }
 
@@ -376,7 +396,7 @@ static int move_tsx(const struct course *course, const pf_address *server, pjsip
 
             if (address_of(&each, answer_address(addresses, i), answer_type(addresses, i)) &&
                 !memcmp(&each, server, sizeof each)) {
-                tdata_set_current(sent, i);
+                tdata_keep_address(sent, i);
                 break;
             }
         }
@@ -683,8 +703,12 @@ static int go_on(struct course *course, const pf_address *left, int why, int cod
             return 0;
         if (!course->udp) {
             status = observer_connect(self.endpt, &server, course->name, &connection);
-            if (status != PJ_SUCCESS)
+            if (status != PJ_SUCCESS) {
+                pthread_mutex_lock(&self.lock);
+                note_unreachable(course, &server);
+                pthread_mutex_unlock(&self.lock);
                 continue;
+            }
         }
         /* It is on the books before it is on the wire: its answer may be quick. */
         pthread_mutex_lock(&self.lock);
@@ -762,7 +786,9 @@ static void plan_look(struct course *course)
         due = course->soon;
         if (next_candidate(course) >= 0)
             due = fmin(due, course->legs[course->count - 1].first_sent + course->after);
-        else if (course->kept)
+        else if (course->unreachable && isfinite(course->after))
+            due = fmin(due, course->again);
+        if (course->kept && next_candidate(course) < 0)
             due = fmin(due, course->legs[course->count - 1].first_sent + LAST_WORD);
     }
     for (i = 0; i < course->count; i++) {
@@ -829,6 +855,10 @@ static void look_at(struct course *course, double now)
 
     pthread_mutex_lock(&self.lock);
     open = !course->final && !course->provisional;
+    if (open && course->unreachable && course->again <= now + SLACK && isfinite(course->after) && next_candidate(course) < 0) {
+        course->tried &= ~course->unreachable;
+        course->unreachable = 0;
+    }
     lost = course->lost && !course->final && !pending_legs(course);
     late = course->legs[course->count - 1].first_sent + course->after <= now + SLACK;
     sooner = !late && course->soon <= now + SLACK;
@@ -908,6 +938,8 @@ static int is_failover_code(int code)
     return 0;
 }
 
+static int is_challenge(int code) { return code == 401 || code == 407; }
+
 /* What pjsip would acknowledge is acknowledged by us, to whom it came from. */
 static void acknowledge(const struct course *course, const pf_address *server, pjsip_rx_data *rdata)
 {
@@ -981,6 +1013,25 @@ static enum verdict judge(struct course *course, struct leg *leg, int code)
     return PASS;
 }
 
+/*
+ * Under self.lock. The servers that had the request before the one that has answered it, and are silent still: suspect at once,
+ * until they answer too.
+ */
+static unsigned list_overtaken(struct course *course, const struct leg *answered, pf_address *servers)
+{
+    unsigned count = 0, i;
+
+    for (i = 0; i < course->count; i++) {
+        struct leg *leg = &course->legs[i];
+
+        if (leg->first_sent < answered->first_sent && !leg->ended && !leg->provisional && !leg->suspected) {
+            leg->suspected = 1;
+            servers[count++] = leg->server;
+        }
+    }
+    return count;
+}
+
 pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
 {
     pjsip_via_hdr *via = rdata->msg_info.via;
@@ -989,8 +1040,9 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
     pjsip_transport *transport = rdata->tp_info.transport;
     struct course *course;
     enum verdict verdict;
-    pf_address source, server;
+    pf_address source, server, overtaken[MOST_LEGS];
     struct leg *leg = NULL;
+    unsigned count, i;
 
     if (!atomic_load_explicit(&self.on, memory_order_relaxed) || !via || !cseq || !via->branch_param.slen)
         return PJ_FALSE;
@@ -1004,13 +1056,17 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
         leg = &course->legs[0];                 /* a server with several addresses; pjsip does not mind, nor do we */
     server = leg->server;
     verdict = judge(course, leg, code);
+    count = list_overtaken(course, leg, overtaken);
     over = course->final && !pending_legs(course) && !(course->invite && course->count > 1);
     pthread_mutex_unlock(&self.lock);
+    for (i = 0; i < count; i++)
+        plans_suspect(&overtaken[i]);
     switch (verdict) {
     case PASS:
         /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
-        if (course->count > 1 && !move_tsx(course, &server, course->udp ? course->udp : transport) && course->invite &&
-            code >= 300)
+        if ((course->count > 1 || is_challenge(code)) &&
+            !move_tsx(course, &server, course->udp ? course->udp : transport) && course->count > 1 &&
+            course->invite && code >= 300)
             acknowledge(course, &server, rdata);
         if (course->invite && code >= 200)
             cancel_others(course, &server);
@@ -1097,8 +1153,10 @@ void steering_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
         kept = more && keep_alive(course, transport);
         pthread_mutex_lock(&self.lock);
         for (j = 0; j < course->count; j++)
-            if (course->legs[j].transport == transport)
+            if (course->legs[j].transport == transport && !course->legs[j].ended) {
                 course->legs[j].ended = 1;
+                note_unreachable(course, &course->legs[j].server);
+            }
         course->lost |= (unsigned char)kept;
         if (kept)
             course->due = 0;
