@@ -33,7 +33,7 @@ help:
 	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
 	@echo 'make demo       the same program twice, stock pjsip and pjfail, while its SIP server falls silent'
 	@echo 'make test       lint, then all tests'
-	@echo 'make sanitize   life and failover tests on a C core built with the address and thread sanitizers, ten minutes'
+	@echo 'make sanitize   the tests of the C core, built with the address and thread sanitizers, half an hour'
 	@echo 'make fuzz       50 000 damaged answers of name servers, some five minutes'
 	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
 	@echo 'make lint       ruff and mypy'
@@ -56,7 +56,8 @@ test: setup test-packages lint $(done)/test
 	@$(python) -m pytest tests/unit tests/integration tests/e2e
 
 # Both have their say, whatever the first one finds.
-sanitized := $(addprefix tests/integration/test_,life.py failover.py core_regressions.py pjsip_dns.py)
+sanitized := $(patsubst %,tests/integration/test_%.py,life failover core_regressions pjsip_dns steering follow pin \
+	pin_misuse request route_via health)
 sanitize: setup sanitize-packages $(done)/test
 	@failed=; for kind in $(SANITIZERS); do \
 	    tools/sanitize.sh '$(python)' '$(tree)' $$kind $(sanitized) || failed="$$failed $$kind"; \
