@@ -1,0 +1,78 @@
+"""Servers in use are asked whether they are alive when that is wanted, and idle ones are left alone."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from rig.app import App
+
+from pjfail.demo.registrar import SILENT, Registrar
+from pjfail.probe import Probe
+
+FIRST, SECOND = "127.0.37.1", "127.0.37.2"
+
+APP = """
+    import sys
+    import pjfail
+    from rig.prelude import Account, Endpoint, emit, heard
+
+    first, second, *interval = sys.argv[1:]
+    probe = pjfail.Probe(interval=float(interval[0]), idle=5.0) if interval else None
+    table = {"sip.test": [(f"{first}:5060", 10, 0), (f"{second}:5060", 20, 0)]}
+
+    def told(event):
+        if isinstance(event, pjfail.events.ServerDown):
+            emit(down=str(event.server), reason=event.health.reason)
+
+    with Endpoint() as endpoint:
+        pjfail.attach(lookup=pjfail.StaticLookup(table), probe=probe, listeners=[told])
+        account = Account(endpoint)
+        account.open("sip:alice@sip.test")
+        while heard():
+            emit(**account.request("MESSAGE", "sip:sip.test")._asdict())
+"""
+
+
+def probes(registrar: Registrar) -> int:
+    return sum("pjfail@" in request.from_ for request in registrar.requests)
+
+
+def test_a_server_that_dies_between_two_requests_is_found_out_before_the_second() -> None:
+    with Registrar(FIRST) as first, Registrar(SECOND) as second, App(APP, FIRST, SECOND, "0.5") as app:
+        app.tell("send")
+        assert app.next()["server"] == f"{FIRST}:5060"
+        first.wait_for("OPTIONS", count=2)
+        second.wait_for("OPTIONS")  # that is in the plan too
+        first.fault = SILENT
+        assert app.next(20) == {"down": f"udp:{FIRST}:5060", "reason": "silent to OPTIONS"}
+        app.tell("send")
+        answer = app.next()
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert len([request for request in first.requests if request.method == "MESSAGE"]) == 1
+
+
+def test_idle_targets_are_left_alone() -> None:
+    with Registrar(FIRST) as first, Registrar(SECOND), App(APP, FIRST, SECOND, "0.5") as app:
+        app.tell("send")
+        app.next()
+        time.sleep(6)
+        while_in_use = probes(first)
+        time.sleep(2)
+        assert while_in_use > 3
+        assert probes(first) - while_in_use <= 1
+
+
+def test_nobody_is_asked_unless_it_is_wanted() -> None:
+    with Registrar(FIRST) as first, Registrar(SECOND) as second, App(APP, FIRST, SECOND) as app:
+        app.tell("send")
+        app.next()
+        time.sleep(3)
+        assert not probes(first)
+        assert not second.requests
+
+
+@pytest.mark.parametrize("wrong", [{"interval": 0.0}, {"timeout": -1.0}, {"jitter": 1.0}, {"accounts": float("nan")}])
+def test_what_is_no_time_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="positive numbers of seconds"):
+        Probe(**wrong)
