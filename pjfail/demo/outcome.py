@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Literal
 
 from .program import Program, Transaction
@@ -14,7 +13,7 @@ HEADINGS = ("first is", "request", "went to", "took", "ended")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request of a program, or several in a row that fared alike, in words."""
+    """One request of a program, or several that fared alike, in words."""
 
     first_server: str
     request: str
@@ -29,12 +28,12 @@ class Row:
 
 
 def rows(scenario: Scenario, program: Program, now: float) -> list[Row]:
-    """The requests of *program* at *now*, in the order in which they were sent."""
-
-    def alike(one: Transaction) -> tuple[object, ...]:
-        return one.method, one.code, _route(scenario, program, one), _first_server(scenario, one)
-
-    return [_row(scenario, program, list(group), now) for _, group in groupby(program.transactions, alike)]
+    """The requests of *program* at *now*, those that fared alike together, in the order of their first ones."""
+    groups: dict[tuple[object, ...], list[Transaction]] = {}
+    for one in program.transactions:
+        alike = one.method, one.code, _route(scenario, program, one), _first_server(scenario, one)
+        groups.setdefault(alike, []).append(one)
+    return [_row(scenario, program, group, now) for group in groups.values()]
 
 
 def servers(scenario: Scenario, now: float) -> str:
