@@ -57,7 +57,7 @@ test: setup test-packages lint $(done)/test
 
 # Both have their say, whatever the first one finds.
 sanitized := $(patsubst %,tests/integration/test_%.py,life failover core_regressions pjsip_dns steering follow pin \
-	pin_misuse request route_via health)
+	pin_misuse request route_via health_of_servers)
 sanitize: setup sanitize-packages $(done)/test
 	@failed=; for kind in $(SANITIZERS); do \
 	    tools/sanitize.sh '$(python)' '$(tree)' $$kind $(sanitized) || failed="$$failed $$kind"; \
