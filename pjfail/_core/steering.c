@@ -530,6 +530,8 @@ static struct course *make_course(pjsip_tx_data *tdata, const pf_address *server
     }
     course->check = plans_is_well(server, WELL_SECONDS) ? now + fmax(plans_overdue(server), SOONEST) : INFINITY;
     course->due = fmin(fmin(course->soon, course->check), now + course->after);
+    if (!course->udp)
+        course->due = fmin(course->due, now + DEAD_SECONDS);
     add_leg(course, server, tdata_transport(tdata), now);
     return course;
 }

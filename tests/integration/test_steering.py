@@ -54,6 +54,8 @@ APP = """
                 for _ in range(30):
                     account.send("OPTIONS", uri)
                 emit(codes=[account.answer().code for _ in range(30)])
+            elif word == "send a message":
+                account.send("MESSAGE", uri)
             elif word == "stream":
                 for _ in range(30):
                     account.send("OPTIONS", uri)
@@ -421,6 +423,22 @@ def test_a_connection_reset_under_the_request_moves_it(first: Registrar, second:
         assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
         assert answer["seconds"] < 0.4
         assert failovers(app)[0][3] == "LOST"
+
+
+def test_a_connection_on_which_a_message_waits_is_not_used_again(first: Registrar, second: Registrar) -> None:
+    """Though a MESSAGE itself waits for its server."""
+    with app_on("tcp") as app:
+        assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        first.fault = SILENT
+        app.tell("send a message")
+        until = time.monotonic() + 8
+        while told(app, "servers").get(FIRST) != "down":
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        time.sleep(0.3)
+        first.fault, second.fault = WELL, SILENT
+        assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        assert first.requests[-1].source != first.requests[0].source
 
 
 def test_a_connection_that_stays_silent_is_not_used_again(first: Registrar, second: Registrar) -> None:
