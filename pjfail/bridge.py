@@ -34,7 +34,14 @@ MAX_SERVERS: int = lib.PF_MAX_ENTRIES
 MAX_HOST: int = lib.PF_MAX_HOST - 1
 
 _SEEN = tuple(Seen)
-_WHY = (events.Why.SILENT, events.Why.SLOW, events.Why.CODE, events.Why.LOST, events.Why.RACE)
+_WHY = (
+    events.Why.SILENT,
+    events.Why.SLOW,
+    events.Why.CODE,
+    events.Why.LOST,
+    events.Why.RACE,
+    events.Why.REFUSED,
+)
 _BATCH = 256
 _A, _AAAA = 1, 28  # RFC 1035, RFC 3596
 
@@ -256,6 +263,12 @@ def _known(value: float) -> float | None:
     return None if value < 0 else value
 
 
+def _detail(c: Any) -> str:
+    if c.seen == lib.PF_REFUSED and c.server.transport == lib.PF_UDP:
+        return "port unreachable"
+    return strerror(c.status) if c.status else ""
+
+
 def _outcome(c: Any) -> Outcome:
     return Outcome(
         server=_server(c.server),
@@ -266,7 +279,7 @@ def _outcome(c: Any) -> Outcome:
         rtt=_known(c.rtt),
         retry_after=_known(c.retry_after),
         after_provisional=bool(c.after_provisional),
-        detail=strerror(c.status) if c.status else "",
+        detail=_detail(c),
         certificate=CertificateProblem(c.certificate),
         sequence=c.sequence,
         began=c.began,
@@ -378,6 +391,7 @@ def _steer(steering: Steering) -> None:
     c.code_count = len(steering.codes)
     c.race_gap = -1.0 if steering.race_gap is None else steering.race_gap
     c.budget = steering.budget
+    c.port_check = steering.port_check
     lib.pf_steer(c)
 
 

@@ -111,6 +111,7 @@ class Why(enum.Enum):
     CODE = "answered that it will not"
     LOST = "closed the connection"
     RACE = "connected later than another"
+    REFUSED = "port unreachable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,10 @@ class Steering:
     ``budget``: the share of requests (0 to 1) that may go on sooner, once the server is later than its round trips so
     far (but 0.1 s at the least). Never INVITE.
 
+    ``port_check``: whether to look if a UDP server's port is closed (ICMP), so that its requests, of every method, go
+    on at once. For that a server that has not answered for half a minute, or whose answer is overdue, is sent an empty
+    line (the keep-alive of pjsip), from another port than SIP's and at most once a second.
+
     Never steered: ACK, CANCEL, requests within a dialog, a challenge's answer, a request with a provisional response.
     Raises ValueError for what is no such time, code or share.
     """
@@ -42,6 +46,7 @@ class Steering:
     codes: tuple[int, ...] = (503,)
     race_gap: float | None = 0.25
     budget: float = 0.1
+    port_check: bool = True
     enabled: bool = True
 
     def __post_init__(self) -> None:

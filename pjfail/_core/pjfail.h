@@ -101,10 +101,11 @@ typedef struct pf_steering {
     int    code_count;
     double race_gap;           /* between the connects of a race; negative: no races */
     double budget;             /* the share of requests that may go on sooner, by the server's own round trip */
+    int    port_check;         /* whether a UDP server's port is closed */
 } pf_steering;
 
 /* Why a request went on; the order is that of pjfail.events.Why. */
-enum { PF_WHY_SILENT = 0, PF_WHY_SLOW, PF_WHY_CODE, PF_WHY_LOST, PF_WHY_RACE };
+enum { PF_WHY_SILENT = 0, PF_WHY_SLOW, PF_WHY_CODE, PF_WHY_LOST, PF_WHY_RACE, PF_WHY_REFUSED };
 
 /* A request went on to another server. */
 typedef struct pf_failover {

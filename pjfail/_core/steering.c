@@ -4,6 +4,7 @@
 #include "dialogs.h"
 #include "observer.h"
 #include "plans.h"
+#include "ports.h"
 #include "queue.h"
 #include "resolver.h"
 
@@ -23,6 +24,9 @@ enum { MOST_COURSES = 16384 };
 #define PATIENCE 33.0
 #define RINGING 300.0
 
+
+/* The port of a server that has answered within so many seconds is looked at only once an answer is overdue. */
+#define WELL_SECONDS 30.0
 
 /* Who is sent to by hand is left out of retransmissions that follow within this: the timers of both may coincide. */
 #define JUST_NOW 0.4
@@ -57,6 +61,7 @@ struct leg {
     unsigned char provisional;          /* it gave one */
     unsigned char ended;                /* it answered finally, or its connection has ended */
     unsigned char suspected;
+    unsigned char refused;              /* its port is closed */
     unsigned char given_up;             /* its connection */
 };
 
@@ -71,6 +76,7 @@ struct course {
     int listed;                         /* in the table */
     double due;                         /* when to look at it again; INFINITY: only at its end */
     double soon;                        /* when its server is late by its own measure; INFINITY: that is past, or not known */
+    double check;                       /* when to look whether its port is closed; INFINITY: that is past */
     struct leg legs[MOST_LEGS];
     unsigned count;
     unsigned char provisional, final;   /* what the application has seen */
@@ -266,6 +272,17 @@ static void look_again(double when)
     pthread_mutex_unlock(&self.lock);
     if (sooner)
         self.wake_at(when);
+}
+
+/* Looks whether the server's port is closed, where udp is a UDP transport. No lock of ours held. */
+static void check_port(const pf_address *server, pjsip_transport *udp, double now)
+{
+    double due = INFINITY;
+
+    if (server->transport == PF_UDP && self.steering.port_check)
+        due = ports_check(server, udp, now);
+    if (isfinite(due))
+        look_again(due);
 }
 
 /* --- the transaction --------------------------------------------------------------------------------------------- */
@@ -512,7 +529,10 @@ static struct course *make_course(pjsip_tx_data *tdata, const pf_address *server
         if (overdue >= 0 && fmax(overdue, SOONEST) < course->after)
             course->soon = now + fmax(overdue, SOONEST);
     }
-    course->due = fmin(course->soon, now + course->after);
+    course->check = plans_is_well(server, WELL_SECONDS) ? now + fmax(plans_overdue(server), SOONEST) : INFINITY;
+    course->due = fmin(fmin(course->soon, course->check), now + course->after);
+    if (!course->udp)
+        course->due = fmin(course->due, now + DEAD_SECONDS);
     add_leg(course, server, tdata_transport(tdata), now);
     return course;
 }
@@ -522,11 +542,12 @@ static void begin(pjsip_tx_data *tdata, const pf_address *server, const pjsip_vi
 {
     struct course *course = is_free(tdata, server) ? make_course(tdata, server, via, now) : NULL;
     double due;
-    int put = 0;
+    int put = 0, well;
 
     if (!course)
         return;
     due = course->due;
+    well = isfinite(course->check);
     course->link.hash = hash;
     pthread_mutex_lock(&self.lock);
     self.saved = fmin(self.saved + self.steering.budget, MOST_SAVED);
@@ -537,10 +558,14 @@ static void begin(pjsip_tx_data *tdata, const pf_address *server, const pjsip_vi
         self.newest = course;
     }
     pthread_mutex_unlock(&self.lock);
-    if (!put)
+    if (!put) {
         release(course);
-    else if (isfinite(due))
+        return;
+    }
+    if (isfinite(due))
         look_again(due);
+    if (!well)
+        check_port(server, tdata_transport(tdata), now);
 }
 
 /* pjsip sends the course's request again: the other servers that have it get theirs. */
@@ -721,6 +746,8 @@ static int go_on(struct course *course, const pf_address *left, int why, int cod
         if (connection)
             host.pjsip_transport_dec_ref(connection);
         if (status == PJ_SUCCESS) {
+            if (!plans_is_well(&server, WELL_SECONDS))
+                check_port(&server, course->udp, host_now());
             tell(course, left, &server, why, code);
             return 1;
         }
@@ -742,7 +769,7 @@ static int may_hedge(void)
 /* Under self.lock. Whether the server may have lost the one packet that it got. */
 static int wants_echo(const struct course *course, const struct leg *leg)
 {
-    return course->udp && !course->invite && leg->suspected && leg->sends == 1;
+    return course->udp && !course->invite && leg->suspected && !leg->refused && leg->sends == 1;
 }
 
 /* Whom nobody has heard of for as long as that method waits is suspect, until it answers a second packet. No lock held. */
@@ -783,7 +810,7 @@ static void plan_look(struct course *course)
 
     pthread_mutex_lock(&self.lock);
     if (!course->final && !course->provisional) {
-        due = course->soon;
+        due = fmin(course->soon, course->check);
         if (next_candidate(course) >= 0)
             due = fmin(due, course->legs[course->count - 1].first_sent + course->after);
         else if (course->unreachable && isfinite(course->after))
@@ -850,7 +877,7 @@ static void end_tsx(const struct course *course)
 /* A course whose time has come. Polling thread, no lock held. */
 static void look_at(struct course *course, double now)
 {
-    int open, lost, late, sooner, last, more = 0;
+    int open, lost, refused, check, late, sooner, last, more = 0;
     pf_address left;
 
     pthread_mutex_lock(&self.lock);
@@ -861,6 +888,10 @@ static void look_at(struct course *course, double now)
     }
     lost = course->lost && !course->final && !pending_legs(course);
     late = course->legs[course->count - 1].first_sent + course->after <= now + SLACK;
+    refused = open && course->legs[course->count - 1].refused;
+    check = open && course->check <= now + SLACK;
+    if (check)
+        course->check = INFINITY;
     sooner = !late && course->soon <= now + SLACK;
     if (sooner) {
         course->soon = INFINITY;
@@ -874,10 +905,13 @@ static void look_at(struct course *course, double now)
         forget(course);         /* it has been given up */
         return;
     }
+    if (check)
+        check_port(&left, course->udp, now);
     suspect(course, now);
     give_up_connections(course, now);
-    if (open && (lost || late || sooner))
-        more = go_on(course, &left, lost ? PF_WHY_LOST : late ? PF_WHY_SILENT : PF_WHY_SLOW, 0, lost);
+    if (open && (lost || refused || late || sooner))
+        more = go_on(course, &left,
+                     lost ? PF_WHY_LOST : refused ? PF_WHY_REFUSED : late ? PF_WHY_SILENT : PF_WHY_SLOW, 0, lost);
     if (lost && !more) {
         if (!give_kept(course))
             end_tsx(course);
@@ -889,16 +923,43 @@ static void look_at(struct course *course, double now)
     }
 }
 
+/* The server's port is closed: its requests go on at once. Polling thread, no lock held. */
+static void on_refused(const pf_address *server)
+{
+    struct course *course;
+    pf_outcome outcome;
+    unsigned i;
+
+    memset(&outcome, 0, sizeof outcome);
+    outcome.seen = PF_REFUSED;
+    outcome.retry_after = -1;
+    plans_note_failure(server, &outcome);
+    pthread_mutex_lock(&self.lock);
+    for (course = self.oldest; course; course = course->newer)
+        for (i = 0; i < course->count; i++) {
+            struct leg *leg = &course->legs[i];
+
+            if (memcmp(&leg->server, server, sizeof *server) || leg->ended || leg->provisional || course->final)
+                continue;
+            leg->refused = leg->suspected = 1;
+            course->due = 0;
+        }
+    pthread_mutex_unlock(&self.lock);
+}
+
 void steering_tick(double now)
 {
     enum { BATCH = 32 };
     struct course *due[BATCH], *old[BATCH], *course, *newer;
     int count, outdated = 0, i;
-    double next;
+    double next, next_port;
+    pf_address server;
 
+    while (ports_next_refused(now + SLACK, &server, &next_port))
+        on_refused(&server);
     do {
         count = outdated = 0;
-        next = INFINITY;
+        next = next_port;
         pthread_mutex_lock(&self.lock);
         for (course = self.oldest; course && count < BATCH && outdated < BATCH; course = newer) {
             newer = course->newer;
@@ -1194,6 +1255,7 @@ void steering_close(void)
     struct course *course;
 
     atomic_store(&self.on, 0);
+    ports_close();
     for (;;) {
         pthread_mutex_lock(&self.lock);
         course = self.oldest;

@@ -19,7 +19,6 @@ MESSAGE_MAY_BE_LOST = (
 EXCUSED = {
     (failure, transport, "MESSAGE"): MESSAGE_MAY_BE_LOST
     for failure, transport in (
-        ("refused", "udp"),
         ("packets vanish", "udp"),
         ("silent", "udp"),
         ("silent", "tcp"),

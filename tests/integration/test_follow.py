@@ -148,6 +148,19 @@ def test_an_account_stays_among_equals_whenever_it_is_followed(servers: list[Reg
         assert sum(after) == 3, "one of its own, one to find out where it is, and the refresh"
 
 
+def test_a_followed_request_under_way_goes_on_and_its_account_with_it(servers: list[Registrar]) -> None:
+    first, second, _ = servers
+    with app_on(1, 2) as app:
+        follows(app)
+        first.fault = SILENT
+        before = len(first.requests)
+        answer = told(app, "ask(alice, 'REGISTER')", method="REGISTER")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 0.9
+        assert {each.branch for each in first.requests[before:]} >= {of(second, "REGISTER")[0].branch}
+        eventually(lambda: pinned(app) == SECOND)
+
+
 @pytest.mark.parametrize("code", [403, 404])
 def test_a_403_or_404_is_no_failover(servers: list[Registrar], code: int) -> None:
     first, second, _ = servers

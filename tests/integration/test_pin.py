@@ -260,6 +260,20 @@ def test_a_pin_to_a_dead_server_does_not_last(site: Site) -> None:
     assert site.servers[FIRST].wait_for("REGISTER")
 
 
+@pytest.mark.parametrize("method", ["OPTIONS", "REGISTER"])
+def test_a_pinned_request_under_way_goes_nowhere_else(site: Site, method: str) -> None:
+    assert site.console.get(f'alice.options("{site.uri}").server') == site.at(FIRST)
+    site.pin(PINNED)
+    assert site.console.get("alice.reregister().server") == site.at(PINNED)
+    site.servers[PINNED].fault = SILENT
+    site.clear()
+    site.console.run("alice.send_register()" if method == "REGISTER" else f'alice.send("OPTIONS", "{site.uri}")')
+    assert site.servers[PINNED].wait_for(method)
+    time.sleep(1.3)  # a request that is free goes on after 0.5 s
+    assert site.methods(FIRST) == []
+    assert {request.branch for request in site.servers[PINNED].requests} == {site.servers[PINNED].requests[0].branch}
+
+
 def test_a_pin_outlives_its_connection(site: Site) -> None:
     """Which pjsip's own does not, and which has a registration bound to it for ever."""
     site.pin(PINNED)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from rig.app import App, Line, run_app
 from rig.certificates import Authority
 
 from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
+from pjfail.demo.sip import parse_request
 
 FIRST, SECOND, THIRD = "127.0.30.1", "127.0.30.2", "127.0.30.3"
 
@@ -43,6 +45,8 @@ APP = """
                 ])
             elif word == "servers":
                 emit(**{server.address: health.state.value for server, health in failover.servers().items()})
+            elif word == "why":
+                emit(**{server.address: health.reason for server, health in failover.servers().items()})
             elif word == "counters":
                 counters = failover.counters()
                 emit(**{name: getattr(counters, name) for name in counters.__dataclass_fields__})
@@ -50,6 +54,8 @@ APP = """
                 for _ in range(30):
                     account.send("OPTIONS", uri)
                 emit(codes=[account.answer().code for _ in range(30)])
+            elif word == "send a message":
+                account.send("MESSAGE", uri)
             elif word == "stream":
                 for _ in range(30):
                     account.send("OPTIONS", uri)
@@ -289,6 +295,84 @@ def test_a_challenge_is_answered_where_it_came_from_after_steering(first: Regist
         assert not [request for request in first.requests if request.header("authorization")]
 
 
+# --- a closed port ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["REGISTER", "MESSAGE"])
+def test_a_closed_port_is_noticed_at_once(first: Registrar, second: Registrar, method: str) -> None:
+    first.fault = REFUSING
+    with app_on("udp") as app:
+        answer = told(app, method)
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 0.3
+        assert told(app, "servers")[FIRST] == "down"
+        assert told(app, "why")[FIRST] == "refused the connection (port unreachable)"
+        assert failovers(app)[0][3] == "REFUSED"
+
+
+def test_a_port_that_closes_is_noticed_once_the_answer_is_overdue(first: Registrar, second: Registrar) -> None:
+    with app_on("udp", steering="budget=0") as app:
+        for _ in range(12):
+            assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        time.sleep(1)  # a port is looked at once in that time
+        first.fault = REFUSING
+        answer = told(app, "OPTIONS")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 0.3
+
+
+def test_with_every_port_closed_a_server_that_returns_is_still_asked(first: Registrar, second: Registrar) -> None:
+    first.fault = second.fault = REFUSING
+    with app_on("udp") as app:
+        app.tell("REGISTER")
+        time.sleep(1)
+        second.fault = WELL
+        answer = app.next()
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+
+
+@contextmanager
+def pings_to(address: str) -> Iterator[list[bytes]]:
+    """A server for UDP that answers OPTIONS, and what else it has got."""
+    pings: list[bytes] = []
+    stop = threading.Event()
+
+    def serve(bound: socket.socket) -> None:
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                raw, source = bound.recvfrom(65535)
+                request = parse_request(raw, time.monotonic(), "udp", source)
+                if request is None:
+                    pings.append(raw)
+                else:
+                    bound.sendto(request.response(200, tag="1"), source)
+
+    with socket.socket(type=socket.SOCK_DGRAM) as bound:
+        bound.bind((address, 5060))
+        bound.settimeout(0.1)
+        thread = threading.Thread(target=serve, args=(bound,))
+        thread.start()
+        try:
+            yield pings
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("steering", "expected"),
+    [("", [b"\r\n"]), ("port_check=False", []), ("enabled=False", [])],
+    ids=["on", "no-port-check", "off"],
+)
+def test_a_server_that_answers_is_left_alone(second: Registrar, steering: str, expected: list[bytes]) -> None:
+    """It gets the empty line with its first request, and no other."""
+    with pings_to(FIRST) as pings, app_on("udp", steering=steering) as app:
+        for _ in range(5):
+            assert told(app, "stream")["codes"] == [200] * 30
+        assert pings == expected
+        assert not second.requests
+
+
 # --- 503 --------------------------------------------------------------------------------------------------------------
 
 
@@ -339,6 +423,22 @@ def test_a_connection_reset_under_the_request_moves_it(first: Registrar, second:
         assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
         assert answer["seconds"] < 0.4
         assert failovers(app)[0][3] == "LOST"
+
+
+def test_a_connection_on_which_a_message_waits_is_not_used_again(first: Registrar, second: Registrar) -> None:
+    """Though a MESSAGE itself waits for its server."""
+    with app_on("tcp") as app:
+        assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        first.fault = SILENT
+        app.tell("send a message")
+        until = time.monotonic() + 8
+        while told(app, "servers").get(FIRST) != "down":
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        time.sleep(0.3)
+        first.fault, second.fault = WELL, SILENT
+        assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        assert first.requests[-1].source != first.requests[0].source
 
 
 def test_a_connection_that_stays_silent_is_not_used_again(first: Registrar, second: Registrar) -> None:

@@ -15,6 +15,7 @@ def test_the_defaults() -> None:
     assert steering.enabled
     assert steering.silence == {"REGISTER": 0.5, "OPTIONS": 0.5, "SUBSCRIBE": 0.5, "PUBLISH": 0.5, "INVITE": 1.5}
     assert steering.codes == (503,)
+    assert steering.port_check
     assert not pjfail.Steering.off().enabled
 
 

@@ -1,0 +1,136 @@
+#include "ports.h"
+
+#include "plans.h"
+
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Ports that are looked at, or were within the last second; others are not. */
+enum { MOST_PORTS = 32 };
+
+#define ONCE_IN 1.0
+
+/* It is looked after the first time, then after twice the time that has passed; whoever says nothing in the second is not closed. */
+#define FIRST_LOOK 0.01
+#define LAST_LOOK 0.5
+
+struct port {
+    pf_address server;          /* family 0: free */
+    double since, due;          /* due: INFINITY once it is not looked at any more */
+    int socket;
+};
+
+/* Guarded by lock. */
+static struct {
+    pthread_mutex_t lock;
+    struct port ports[MOST_PORTS];
+} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* A socket that has sent the server an empty line; -1: it could not be. */
+static int ask(const pf_address *server, pjsip_transport *udp)
+{
+    pj_sockaddr peer, local;
+    socklen_t size = sizeof local, length = (socklen_t)address_to_sockaddr(server, &peer);
+    int asking = socket(peer.addr.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (asking < 0)
+        return -1;
+    /* Who has several addresses is known to the server, and to firewalls, by the one that pjsip has bound. */
+    if (getsockname((int)host.pjsip_udp_transport_get_socket(udp), (struct sockaddr *)&local, &size) == 0) {
+        *(local.addr.sa_family == AF_INET ? &local.ipv4.sin_port : &local.ipv6.sin6_port) = 0;
+        (void)!bind(asking, (const struct sockaddr *)&local, size);
+    }
+    if (connect(asking, (const struct sockaddr *)&peer, length) == 0 && send(asking, "\r\n", 2, MSG_NOSIGNAL) == 2)
+        return asking;
+    close(asking);
+    return -1;
+}
+
+/* Under self.lock. */
+static void stop_asking(struct port *port)
+{
+    if (port->socket >= 0)
+        close(port->socket);
+    port->socket = -1;
+    port->due = INFINITY;
+}
+
+double ports_check(const pf_address *server, pjsip_transport *udp, double now)
+{
+    struct port *port = NULL;
+    double due = INFINITY;
+    int i;
+
+    pthread_mutex_lock(&self.lock);
+    for (i = 0; i < MOST_PORTS; i++) {
+        struct port *each = &self.ports[i];
+
+        if (each->server.family && each->since + ONCE_IN <= now) {
+            stop_asking(each);
+            memset(each, 0, sizeof *each);
+        }
+        if (each->server.family && !memcmp(&each->server, server, sizeof *server))
+            break;
+        if (!each->server.family)
+            port = each;
+    }
+    if (port && i == MOST_PORTS) {
+        port->server = *server;
+        port->since = now;
+        port->socket = ask(server, udp);
+        port->due = due = port->socket < 0 ? INFINITY : now + FIRST_LOOK;
+    }
+    pthread_mutex_unlock(&self.lock);
+    return due;
+}
+
+/* Under self.lock. Whether its port is closed; else it is looked at again, or no more. */
+static int look(struct port *port, double now)
+{
+    char answer[16];
+    ssize_t received = recv(port->socket, answer, sizeof answer, MSG_DONTWAIT);
+    int refused = received < 0 && errno == ECONNREFUSED;
+
+    if (received < 0 && errno == EAGAIN && now < port->since + LAST_LOOK)
+        port->due = now + fmax(now - port->since, FIRST_LOOK);
+    else
+        stop_asking(port);
+    return refused;
+}
+
+int ports_next_refused(double now, pf_address *server, double *due)
+{
+    int refused = 0, i;
+
+    *due = INFINITY;
+    pthread_mutex_lock(&self.lock);
+    for (i = 0; i < MOST_PORTS && !refused; i++) {
+        struct port *port = &self.ports[i];
+
+        if (!port->server.family || isinf(port->due))
+            continue;
+        refused = port->due <= now && look(port, now);
+        if (refused)
+            *server = port->server;
+        *due = fmin(*due, port->due);
+    }
+    pthread_mutex_unlock(&self.lock);
+    return refused;
+}
+
+void ports_close(void)
+{
+    int i;
+
+    pthread_mutex_lock(&self.lock);
+    for (i = 0; i < MOST_PORTS; i++) {
+        if (self.ports[i].server.family)
+            stop_asking(&self.ports[i]);
+        memset(&self.ports[i], 0, sizeof self.ports[i]);
+    }
+    pthread_mutex_unlock(&self.lock);
+}
