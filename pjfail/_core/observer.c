@@ -498,16 +498,20 @@ static int should_not_connect(const pf_address *server)
 pj_status_t observer_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
                              pjsip_transport **connection)
 {
+    return should_not_connect(server) ? PJ_ETOOMANYCONN : observer_acquire(endpt, server, host_name, connection);
+}
+
+pj_status_t observer_acquire(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+                             pjsip_transport **transport)
+{
     pj_status_t status;
 
-    if (should_not_connect(server))
-        return PJ_ETOOMANYCONN;
     answering++;
-    status = byhand_connect(endpt, server, host_name, connection);
+    status = byhand_connect(endpt, server, host_name, transport);
     answering--;
     if (status == PJ_SUCCESS && server->transport != PF_UDP) {
         pthread_mutex_lock(&self.lock);
-        hold_connection(*connection, 1);
+        hold_connection(*transport, 1);
         pthread_mutex_unlock(&self.lock);
     }
     return status;

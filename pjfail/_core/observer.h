@@ -35,6 +35,10 @@ void observer_note_sent(uint64_t hash, const char *method, const pf_address *ser
 pj_status_t observer_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
                              pjsip_transport **connection);
 
+/* As that, for whom it is this server or none, whatever is known of it; UDP too. A SIP thread that holds no lock of ours. */
+pj_status_t observer_acquire(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+                             pjsip_transport **transport);
+
 /*
  * Somebody has waited for that connection long enough: its server is suspect until it is there, and it is closed when it never
  * is. Takes over the reference to transport.

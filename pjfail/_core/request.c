@@ -181,7 +181,7 @@ static pj_status_t select_transport(pjsip_endpoint *endpt, pjsip_tx_data *tdata,
         return PJ_ENAMETOOLONG;
     memcpy(name, next_hop.addr.host.ptr, (size_t)next_hop.addr.host.slen);      /* what TLS shows and checks */
     name[next_hop.addr.host.slen] = '\0';
-    status = observer_connect(endpt, server, name, &transport);
+    status = observer_acquire(endpt, server, name, &transport);
     if (status != PJ_SUCCESS)
         return status;
     memset(&selector, 0, sizeof selector);
