@@ -78,7 +78,8 @@ def test_another_account_that_gets_the_id_is_not_pinned(console: Console, server
     assert console.get("heir.getId() == number"), "pjsua gives the id to the next account"
     assert console.get("failover.pinned(heir)") is None
     assert console.get("heir.reregister().server") == f"{FIRST}:5060"
-    console.run("failover.follow(heir); failover.unfollow(heir)")  # no pin is in its way
+    if not console.get("failover.native_affinity"):  # follow() leaves accounts with pjsip's own affinity alone
+        console.run("failover.follow(heir); failover.unfollow(heir)")  # no pin is in its way
     console.run(f'failover.pin(heir, "{NEXT}:5060")')
     assert console.get("drained(heir).reregister().server") == f"{NEXT}:5060"
     console.run("failover.unpin(heir)")
