@@ -833,10 +833,10 @@ static void plan_look(struct course *course)
         look_again(due);
 }
 
-/* Closes connections on which nothing has come for long. Who waits on them still may do so. No lock held. */
+/* Closes connections whose server has said nothing at all since the request was sent. Who waits on them still may do so. No lock held. */
 static void give_up_connections(struct course *course, double now)
 {
-    struct { pf_address server; const pjsip_transport *transport; } dead[MOST_LEGS];
+    struct { pf_address server; const pjsip_transport *transport; double silent; } dead[MOST_LEGS];
     unsigned count = 0, i;
 
     pthread_mutex_lock(&self.lock);
@@ -847,6 +847,7 @@ static void give_up_connections(struct course *course, double now)
             continue;
         leg->given_up = 1;
         dead[count].server = leg->server;
+        dead[count].silent = now - leg->first_sent;
         dead[count++].transport = leg->transport;
     }
     pthread_mutex_unlock(&self.lock);
@@ -854,7 +855,7 @@ static void give_up_connections(struct course *course, double now)
         pjsip_transport *connection;
 
         /* Asked for by its address, for the pointer may be one of the past by now. */
-        if (!plans_is_well(&dead[i].server, DEAD_SECONDS) && observer_knows(dead[i].transport) &&
+        if (!plans_is_well(&dead[i].server, dead[i].silent) && observer_knows(dead[i].transport) &&
             byhand_connect(self.endpt, &dead[i].server, course->name, &connection) == PJ_SUCCESS) {
             if (connection == dead[i].transport)
                 host.pjsip_transport_shutdown2(connection, PJ_FALSE);
