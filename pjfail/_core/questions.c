@@ -3,7 +3,7 @@
 #include "observer.h"
 #include "queue.h"
 #include "race.h"
-#include "steering.h"
+#include "transaction.h"
 
 #include <netdb.h>
 #include <pthread.h>
@@ -275,7 +275,7 @@ static void answer_waiter(const struct group *group, struct waiter *waiter)
     if (!given)
         atomic_fetch_add(&counted.failed, 1);
     if (waiter->asker.sends)
-        steering_settle(((pjsip_send_state *)waiter->token)->tdata);
+        transaction_settle(((pjsip_send_state *)waiter->token)->tdata);
     /* PJ_ERESOLVE is the one status that a transaction turns into 502. */
     observer_answer(waiter->callback, given ? PJ_SUCCESS : PJ_ERESOLVE, waiter->token, given ? &given->addresses : NULL);
     free(waiter);

@@ -3,6 +3,7 @@
 #include "observer.h"
 #include "queue.h"
 #include "steering.h"
+#include "transaction.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -174,7 +175,7 @@ static void finish(struct race *race, const struct runner *winner)
         }
     if (winner && winner != race->runners)
         tell(race, winner);
-    steering_settle(((pjsip_send_state *)race->waiter->token)->tdata);
+    transaction_settle(((pjsip_send_state *)race->waiter->token)->tdata);
     observer_answer(race->waiter->callback, PJ_SUCCESS, race->waiter->token, &given.addresses);
     for (i = 0; i < race->count; i++)
         if (race->runners[i].transport)

@@ -1,12 +1,14 @@
 #include "steering.h"
 
 #include "byhand.h"
+#include "course.h"
 #include "dialogs.h"
 #include "observer.h"
 #include "plans.h"
 #include "ports.h"
 #include "queue.h"
 #include "resolver.h"
+#include "transaction.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -14,16 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A request goes to so many servers at the most; pjsip itself sends no more often in the time that it gives one. */
-enum { MOST_LEGS = 8 };
-
-/* Requests beyond this many are sent, but not steered. */
-enum { MOST_COURSES = 16384 };
-
 /* How long a course is kept: timer F; with a provisional answer, as long as a call rings. */
 #define PATIENCE 33.0
 #define RINGING 300.0
-
 
 /* The port of a server that has answered within so many seconds is looked at only once an answer is overdue. */
 #define WELL_SECONDS 30.0
@@ -43,74 +38,21 @@ enum { MOST_COURSES = 16384 };
 /* When the last server has been silent for so long, the application gets the answer that was kept back instead. */
 #define LAST_WORD 4.0
 
-/* A server that could not be connected to, or has lost its connection, is tried again after this, when no other has answered. */
-#define AGAIN 1.0
-
 /* Ends of times that were meant to coincide. */
 #define SLACK 0.005
 
 /* A server is not taken for slow sooner than this, however fast it was: a tenth of a second. */
 #define SOONEST (0.1 + SLACK)
 
-/* A server that has the request. */
-struct leg {
-    pf_address server;
-    const pjsip_transport *transport;   /* compared, never followed */
-    double first_sent, last_sent;
-    unsigned short sends;
-    unsigned char provisional;          /* it gave one */
-    unsigned char ended;                /* it answered finally, or its connection has ended */
-    unsigned char suspected;
-    unsigned char refused;              /* its port is closed */
-    unsigned char given_up;             /* its connection */
-};
-
-/*
- * The course of a request: which servers have it, which could. What stands above the line is guarded by self.lock, the rest
- * never changes. Held (refs) by the table and by whoever works with it.
- */
-struct course {
-    struct link link;                   /* by hash of branch and method */
-    struct course *older, *newer;
-    unsigned refs;
-    int listed;                         /* in the table */
-    double due;                         /* when to look at it again; INFINITY: only at its end */
-    double soon;                        /* when its server is late by its own measure; INFINITY: that is past, or not known */
-    double check;                       /* when to look whether its port is closed; INFINITY: that is past */
-    struct leg legs[MOST_LEGS];
-    unsigned count;
-    unsigned char provisional, final;   /* what the application has seen */
-    unsigned char lost;                 /* a connection has ended without the transaction's knowing */
-    const struct leg *winner;
-    pjsip_rx_data *kept;                /* a copy of the last answer that was kept back, and whose it is */
-    struct leg *kept_from;
-    uint64_t tried, unreachable;        /* candidates, a bit each; unreachable: tried, in vain */
-    double again;                       /* when those are tried again */
-    /* ------------------------------------------- */
-    double began, after;                /* after: INFINITY when silence is no reason */
-    int invite;
-    pjsip_transport *udp;               /* referenced */
-    pjsip_method_e method_id;
-    pf_address candidates[32];
-    unsigned candidate_count;
-    char method[16], call_id[128], name[PF_MAX_HOST];
-    char *branch, *bytes;               /* behind it in the same block */
-    size_t branch_size, size;
-    char room[];
-};
-
-/* Guarded by lock, but what is only written by steering_open() while nothing runs. */
+/* Guarded by courses.lock, but what is only written by steering_open() while nothing runs. */
 static struct {
-    pthread_mutex_t lock;
-    struct table courses;
-    struct course *oldest, *newest;
     double saved;                       /* of the budget, in requests */
     double due;                         /* the soonest that the tick was asked for */
     pjsip_endpoint *endpt;
     void (*wake_at)(double when);
     atomic_int on;
     pf_steering steering;
-} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
+} self;
 
 static struct {
     atomic_ullong steered, hedged, swallowed, raced;
@@ -120,156 +62,16 @@ static pf_steering wanted;
 
 void pf_steer(const pf_steering *steering) { wanted = *steering; }
 
-/* --- courses ----------------------------------------------------------------------------------------------------- */
-
-static uint64_t course_hash(const pj_str_t *branch, const pj_str_t *method)
-{
-    return hash_bytes(hash_bytes(HASH_SEED, branch->ptr, (size_t)branch->slen), method->ptr, (size_t)method->slen);
-}
-
-/* Under self.lock. */
-static struct course *find_course(uint64_t hash)
-{
-    struct link *link = table_first(&self.courses, hash);
-
-    return link ? entry_of(link, struct course, link) : NULL;
-}
-
-/* Takes a course for work without the lock; release() it. */
-static struct course *hold(uint64_t hash)
-{
-    struct course *course;
-
-    pthread_mutex_lock(&self.lock);
-    course = find_course(hash);
-    if (course)
-        course->refs++;
-    pthread_mutex_unlock(&self.lock);
-    return course;
-}
-
-/* No lock held: pjsip's are taken. */
-static void release(struct course *course)
-{
-    unsigned left;
-
-    pthread_mutex_lock(&self.lock);
-    left = --course->refs;
-    pthread_mutex_unlock(&self.lock);
-    if (left)
-        return;
-    if (course->udp)
-        host.pjsip_transport_dec_ref(course->udp);
-    if (course->kept)
-        host.pjsip_rx_data_free_cloned(course->kept);
-    free(course);
-}
-
-/* Under self.lock. The table's hold is the caller's to release. 0 when it was taken out before. */
-static int take_out(struct course *course)
-{
-    if (!course->listed)
-        return 0;
-    course->listed = 0;
-    table_remove(&self.courses, &course->link);
-    *(course->older ? &course->older->newer : &self.oldest) = course->newer;
-    *(course->newer ? &course->newer->older : &self.newest) = course->older;
-    return 1;
-}
-
-static void forget(struct course *course)
-{
-    int out;
-
-    pthread_mutex_lock(&self.lock);
-    out = take_out(course);
-    pthread_mutex_unlock(&self.lock);
-    if (out)
-        release(course);
-}
-
-/* Under self.lock. */
-static struct leg *leg_of(struct course *course, const pf_address *server)
-{
-    unsigned i;
-
-    for (i = 0; i < course->count; i++)
-        if (!memcmp(&course->legs[i].server, server, sizeof *server))
-            return &course->legs[i];
-    return NULL;
-}
-
-/* Under self.lock. */
-static uint64_t candidate_bits(const struct course *course, const pf_address *server)
-{
-    uint64_t bits = 0;
-    unsigned i;
-
-    for (i = 0; i < course->candidate_count; i++)
-        if (!memcmp(&course->candidates[i], server, sizeof *server))
-            bits |= UINT64_C(1) << i;
-    return bits;
-}
-
-/* Under self.lock. It is tried again once no other is left. */
-static void note_unreachable(struct course *course, const pf_address *server)
-{
-    course->unreachable |= candidate_bits(course, server);
-    course->again = host_now() + AGAIN;
-}
-
-/* Under self.lock. */
-static struct leg *add_leg(struct course *course, const pf_address *server, const pjsip_transport *transport, double now)
-{
-    struct leg *leg = leg_of(course, server);
-
-    if (!leg && course->count < MOST_LEGS)
-        leg = &course->legs[course->count++];
-    if (leg) {
-        memset(leg, 0, sizeof *leg);
-        leg->server = *server;
-        leg->transport = transport;
-        leg->first_sent = leg->last_sent = now;
-        leg->sends = 1;
-    }
-    course->tried |= candidate_bits(course, server);
-    return leg;
-}
-
-/* Under self.lock. Those that may still answer. */
-static unsigned pending_legs(const struct course *course)
-{
-    unsigned count = 0, i;
-
-    for (i = 0; i < course->count; i++)
-        count += !course->legs[i].ended;
-    return count;
-}
-
-/* Under self.lock. The first candidate that does not have the request yet, suspects last; -1: none. */
-static int next_candidate(const struct course *course)
-{
-    int suspect, i;
-
-    if (course->count >= MOST_LEGS)
-        return -1;
-    for (suspect = 0; suspect <= 1; suspect++)
-        for (i = 0; i < (int)course->candidate_count; i++)
-            if (!(course->tried & UINT64_C(1) << i) && (suspect || !plans_is_suspect(&course->candidates[i])))
-                return i;
-    return -1;
-}
-
 /* No lock held. */
 static void look_again(double when)
 {
     int sooner;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     sooner = when < self.due;
     if (sooner)
         self.due = when;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&courses.lock);
     if (sooner)
         self.wake_at(when);
 }
@@ -285,57 +87,7 @@ static void check_port(const pf_address *server, pjsip_transport *udp, double no
         look_again(due);
 }
 
-/* --- the transaction --------------------------------------------------------------------------------------------- */
-
-/* The client transaction of that branch, with a reference (drop_tsx()); NULL when it is over. May hold a transaction's lock. */
-static pjsip_transaction *find_branch(pj_str_t branch, const pjsip_method *method)
-{
-    pj_pool_t *pool = host.pjsip_endpt_create_pool(self.endpt, "pjfail", 512, 512);
-    pjsip_transaction *tsx = NULL;
-    pjsip_rx_data *rdata;
-    pjsip_via_hdr via;
-    pj_str_t key;
-
-    if (!pool)
-        return NULL;
-    rdata = calloc(1, sizeof *rdata);
-    /* A branch of RFC 2543 would want more of a message than this one has. */
-    if (rdata && branch.slen > 7 && !memcmp(branch.ptr, "z9hG4bK", 7)) {
-        memset(&via, 0, sizeof via);
-        via.branch_param = branch;
-        rdata->msg_info.via = &via;
-        if (host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, method, rdata) == PJ_SUCCESS)
-            tsx = host.pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);
-    }
-    free(rdata);
-    host.pjsip_endpt_release_pool(self.endpt, pool);
-    return tsx;
-}
-
-static pjsip_transaction *find_tsx(const struct course *course)
-{
-    const pj_str_t branch = { course->branch, (pj_ssize_t)course->branch_size };
-    pjsip_method method;
-
-    method.id = course->method_id;
-    method.name.ptr = (char *)(uintptr_t)course->method;
-    method.name.slen = (pj_ssize_t)strlen(course->method);
-    return find_branch(branch, &method);
-}
-
-static void drop_tsx(pjsip_transaction *tsx) { host.pj_grp_lock_dec_ref(tsx_lock(tsx)); }
-
-void steering_settle(pjsip_tx_data *tdata)
-{
-    pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
-    pjsip_transaction *tsx = via ? find_branch(via->branch_param, &tdata_msg(tdata)->line.req.method) : NULL;
-
-    if (!tsx)
-        return;
-    host.pj_grp_lock_acquire(tsx_lock(tsx));
-    host.pj_grp_lock_release(tsx_lock(tsx));
-    drop_tsx(tsx);
-}
+/* --- the answer that is kept back --------------------------------------------------------------------------------- */
 
 /* Keeps a copy of the response, in place of the last one. No lock held. */
 static void keep(struct course *course, struct leg *leg, pjsip_rx_data *rdata)
@@ -344,11 +96,11 @@ static void keep(struct course *course, struct leg *leg, pjsip_rx_data *rdata)
 
     if (host.pjsip_rx_data_clone(rdata, 0, &copy) != PJ_SUCCESS)
         return;
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     old = course->kept;
     course->kept = copy;
     course->kept_from = leg;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&courses.lock);
     if (old)
         host.pjsip_rx_data_free_cloned(old);
 }
@@ -356,72 +108,21 @@ static void keep(struct course *course, struct leg *leg, pjsip_rx_data *rdata)
 /* The transaction gets the answer that was kept back, for there is no better one. 0: there is none at all. No lock held. */
 static int give_kept(struct course *course)
 {
-    pjsip_transaction *tsx;
     pjsip_rx_data *rdata;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     rdata = course->final ? NULL : course->kept;
     if (rdata) {
         course->kept = NULL;
         course->final = 1;
         course->winner = course->kept_from;
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&courses.lock);
     if (!rdata)
         return 0;
-    tsx = find_tsx(course);
-    if (tsx) {
-        host.pjsip_tsx_recv_msg(tsx, rdata);
-        drop_tsx(tsx);
-    }
+    transaction_receive(course, rdata);
     host.pjsip_rx_data_free_cloned(rdata);
     return 1;
-}
-
-static int is_unanswered(const struct course *course)
-{
-    pjsip_transaction *tsx = find_tsx(course);
-    int unanswered;
-
-    if (!tsx)
-        return 0;
-    host.pj_grp_lock_acquire(tsx_lock(tsx));
-    unanswered = tsx_is_unanswered(tsx);
-    host.pj_grp_lock_release(tsx_lock(tsx));
-    drop_tsx(tsx);
-    return unanswered;
-}
-
-/* From now on the transaction is server's, over that transport. 0: it cannot be moved. SIP thread, no lock held. */
-static int move_tsx(const struct course *course, const pf_address *server, pjsip_transport *transport)
-{
-    pjsip_transaction *tsx = find_tsx(course);
-    pj_sockaddr address;
-    int length = address_to_sockaddr(server, &address), moved;
-
-    if (!tsx)
-        return 0;
-    host.pj_grp_lock_acquire(tsx_lock(tsx));
-    moved = tsx_is_open(tsx) && tsx_transport(tsx);
-    if (moved) {
-        pjsip_tx_data *sent = tsx_last_sent(tsx);
-        const pjsip_server_addresses *addresses = tdata_addresses(sent);
-        unsigned i;
-
-        for (i = 0; i < answer_count(addresses); i++) {
-            pf_address each;
-
-            if (address_of(&each, answer_address(addresses, i), answer_type(addresses, i)) &&
-                !memcmp(&each, server, sizeof each)) {
-                tdata_keep_address(sent, i);
-                break;
-            }
-        }
-        tsx_move(tsx, transport, &address, length);
-    }
-    host.pj_grp_lock_release(tsx_lock(tsx));
-    drop_tsx(tsx);
-    return moved;
 }
 
 /* --- a request is sent ------------------------------------------------------------------------------------------- */
@@ -533,7 +234,7 @@ static struct course *make_course(pjsip_tx_data *tdata, const pf_address *server
     course->due = fmin(fmin(course->soon, course->check), now + course->after);
     if (!course->udp)
         course->due = fmin(course->due, now + DEAD_SECONDS);
-    add_leg(course, server, tdata_transport(tdata), now);
+    course_add_leg(course, server, tdata_transport(tdata), now);
     return course;
 }
 
@@ -548,18 +249,12 @@ static void begin(pjsip_tx_data *tdata, const pf_address *server, const pjsip_vi
         return;
     due = course->due;
     well = isfinite(course->check);
-    course->link.hash = hash;
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     self.saved = fmin(self.saved + self.steering.budget, MOST_SAVED);
-    if (!find_course(hash) && self.courses.count < MOST_COURSES && table_put(&self.courses, &course->link)) {
-        put = course->listed = 1;
-        course->older = self.newest;
-        *(self.newest ? &self.newest->newer : &self.oldest) = course;
-        self.newest = course;
-    }
-    pthread_mutex_unlock(&self.lock);
+    put = course_put(course, hash);
+    pthread_mutex_unlock(&courses.lock);
     if (!put) {
-        release(course);
+        course_release(course);
         return;
     }
     if (isfinite(due))
@@ -574,7 +269,7 @@ static void repeat(struct course *course, const pf_address *server, double now)
     pf_address others[MOST_LEGS];
     unsigned count = 0, i;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     for (i = 0; i < course->count && course->udp && !course->final; i++) {
         struct leg *leg = &course->legs[i];
         int here = !memcmp(&leg->server, server, sizeof *server);
@@ -586,7 +281,7 @@ static void repeat(struct course *course, const pf_address *server, double now)
                 others[count++] = leg->server;
         }
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&courses.lock);
     for (i = 0; i < count; i++) {
         byhand_send_datagram(course->udp, &others[i], course->bytes, course->size);
         observer_note_sent(course->link.hash, course->method, &others[i], course->udp);
@@ -622,11 +317,11 @@ static void cancel_others(struct course *course, const pf_address *but)
     unsigned count = 0, i;
     size_t size;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     for (i = 0; i < course->count; i++)
         if (course->legs[i].provisional && !course->legs[i].ended && memcmp(&course->legs[i].server, but, sizeof *but))
             others[count++] = course->legs[i].server;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&courses.lock);
     size = count ? byhand_write(text, sizeof text, "CANCEL", course->bytes, course->size, NULL) : 0;
     for (i = 0; i < count && size; i++)
         send_to(course, &others[i], NULL, text, size);
@@ -635,13 +330,13 @@ static void cancel_others(struct course *course, const pf_address *but)
 static void on_cancel(pjsip_tx_data *tdata, const pjsip_via_hdr *via, const pf_address *server)
 {
     static const pj_str_t invite = { "INVITE", 6 };
-    struct course *course = hold(course_hash(&via->branch_param, &invite));
+    struct course *course = course_hold(course_hash(&via->branch_param, &invite));
 
     (void)tdata;
     if (!course)
         return;
     cancel_others(course, server);
-    release(course);
+    course_release(course);
 }
 
 void steering_on_tx_request(pjsip_tx_data *tdata)
@@ -666,24 +361,24 @@ void steering_on_tx_request(pjsip_tx_data *tdata)
     }
     now = host_now();
     hash = course_hash(&via->branch_param, &method->name);
-    course = hold(hash);
+    course = course_hold(hash);
     if (!course) {
         begin(tdata, &server, via, hash, now);
         return;
     }
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     /* A connect has failed: the bytes are others now, and the time begins anew. */
     walked_on = !course->udp && course->count == 1 && course->legs[0].transport != tdata_transport(tdata);
-    if (!walked_on && !leg_of(course, &server))
-        add_leg(course, &server, tdata_transport(tdata), now);
-    pthread_mutex_unlock(&self.lock);
+    if (!walked_on && !course_leg_of(course, &server))
+        course_add_leg(course, &server, tdata_transport(tdata), now);
+    pthread_mutex_unlock(&courses.lock);
     if (walked_on) {
-        forget(course);
+        course_forget(course);
         begin(tdata, &server, via, hash, now);
     } else {
         repeat(course, &server, now);
     }
-    release(course);
+    course_release(course);
 }
 
 /* --- going on ---------------------------------------------------------------------------------------------------- */
@@ -717,31 +412,31 @@ static int go_on(struct course *course, const pf_address *left, int why, int cod
         pf_address server;
         int candidate;
 
-        pthread_mutex_lock(&self.lock);
-        candidate = next_candidate(course);
+        pthread_mutex_lock(&courses.lock);
+        candidate = course_next_candidate(course);
         if (candidate >= 0) {
             server = course->candidates[candidate];
             course->tried |= UINT64_C(1) << candidate;
         }
-        pthread_mutex_unlock(&self.lock);
+        pthread_mutex_unlock(&courses.lock);
         if (candidate < 0)
             return 0;
         if (!course->udp) {
             status = observer_connect(self.endpt, &server, course->name, &connection);
             if (status != PJ_SUCCESS) {
-                pthread_mutex_lock(&self.lock);
-                note_unreachable(course, &server);
-                pthread_mutex_unlock(&self.lock);
+                pthread_mutex_lock(&courses.lock);
+                course_note_unreachable(course, &server);
+                pthread_mutex_unlock(&courses.lock);
                 continue;
             }
         }
         /* It is on the books before it is on the wire: its answer may be quick. */
-        pthread_mutex_lock(&self.lock);
-        add_leg(course, &server, connection ? connection : course->udp, host_now());
-        pthread_mutex_unlock(&self.lock);
+        pthread_mutex_lock(&courses.lock);
+        course_add_leg(course, &server, connection ? connection : course->udp, host_now());
+        pthread_mutex_unlock(&courses.lock);
         observer_note_sent(course->link.hash, course->method, &server, connection ? connection : course->udp);
         if (move)
-            move_tsx(course, &server, connection ? connection : course->udp);
+            transaction_move(course, &server, connection ? connection : course->udp);
         status = send_to(course, &server, connection, course->bytes, course->size);
         if (connection)
             host.pjsip_transport_dec_ref(connection);
@@ -751,13 +446,13 @@ static int go_on(struct course *course, const pf_address *left, int why, int cod
             tell(course, left, &server, why, code);
             return 1;
         }
-        pthread_mutex_lock(&self.lock);
-        leg_of(course, &server)->ended = 1;
-        pthread_mutex_unlock(&self.lock);
+        pthread_mutex_lock(&courses.lock);
+        course_leg_of(course, &server)->ended = 1;
+        pthread_mutex_unlock(&courses.lock);
     }
 }
 
-/* Under self.lock. Whether the budget has one more. */
+/* Under courses.lock. Whether the budget has one more. */
 static int may_hedge(void)
 {
     if (self.saved < 1)
@@ -766,7 +461,7 @@ static int may_hedge(void)
     return 1;
 }
 
-/* Under self.lock. Whether the server may have lost the one packet that it got. */
+/* Under courses.lock. Whether the server may have lost the one packet that it got. */
 static int wants_echo(const struct course *course, const struct leg *leg)
 {
     return course->udp && !course->invite && leg->suspected && !leg->refused && leg->sends == 1;
@@ -778,7 +473,7 @@ static void suspect(struct course *course, double now)
     pf_address servers[MOST_LEGS], again[MOST_LEGS];
     unsigned count = 0, repeats = 0, i;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     for (i = 0; i < course->count; i++) {
         struct leg *leg = &course->legs[i];
 
@@ -793,7 +488,7 @@ static void suspect(struct course *course, double now)
             again[repeats++] = leg->server;
         }
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&courses.lock);
     for (i = 0; i < repeats; i++) {
         byhand_send_datagram(course->udp, &again[i], course->bytes, course->size);
         observer_note_sent(course->link.hash, course->method, &again[i], course->udp);
@@ -808,14 +503,14 @@ static void plan_look(struct course *course)
     double due = INFINITY;
     unsigned i;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     if (!course->final && !course->provisional) {
         due = fmin(course->soon, course->check);
-        if (next_candidate(course) >= 0)
+        if (course_next_candidate(course) >= 0)
             due = fmin(due, course->legs[course->count - 1].first_sent + course->after);
         else if (course->unreachable && isfinite(course->after))
             due = fmin(due, course->again);
-        if (course->kept && next_candidate(course) < 0)
+        if (course->kept && course_next_candidate(course) < 0)
             due = fmin(due, course->legs[course->count - 1].first_sent + LAST_WORD);
     }
     for (i = 0; i < course->count; i++) {
@@ -829,18 +524,18 @@ static void plan_look(struct course *course)
             due = fmin(due, leg->first_sent + DEAD_SECONDS);
     }
     course->due = due;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&courses.lock);
     if (isfinite(due))
         look_again(due);
 }
 
-/* Closes connections on which nothing has come for long. Who waits on them still may do so. No lock held. */
+/* Closes connections whose server has said nothing at all since the request was sent. Who waits on them still may do so. No lock held. */
 static void give_up_connections(struct course *course, double now)
 {
-    struct { pf_address server; const pjsip_transport *transport; } dead[MOST_LEGS];
+    struct { pf_address server; const pjsip_transport *transport; double silent; } dead[MOST_LEGS];
     unsigned count = 0, i;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     for (i = 0; i < course->count && !course->udp; i++) {
         struct leg *leg = &course->legs[i];
 
@@ -848,14 +543,15 @@ static void give_up_connections(struct course *course, double now)
             continue;
         leg->given_up = 1;
         dead[count].server = leg->server;
+        dead[count].silent = now - leg->first_sent;
         dead[count++].transport = leg->transport;
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&courses.lock);
     for (i = 0; i < count; i++) {
         pjsip_transport *connection;
 
         /* Asked for by its address, for the pointer may be one of the past by now. */
-        if (!plans_is_well(&dead[i].server, DEAD_SECONDS) && observer_knows(dead[i].transport) &&
+        if (!plans_is_well(&dead[i].server, dead[i].silent) && observer_knows(dead[i].transport) &&
             byhand_connect(self.endpt, &dead[i].server, course->name, &connection) == PJ_SUCCESS) {
             if (connection == dead[i].transport)
                 host.pjsip_transport_shutdown2(connection, PJ_FALSE);
@@ -864,29 +560,19 @@ static void give_up_connections(struct course *course, double now)
     }
 }
 
-static void end_tsx(const struct course *course)
-{
-    pjsip_transaction *tsx = find_tsx(course);
-
-    if (!tsx)
-        return;
-    host.pjsip_tsx_terminate(tsx, PJSIP_SC_TSX_TRANSPORT_ERROR);
-    drop_tsx(tsx);
-}
-
 /* A course whose time has come. Polling thread, no lock held. */
 static void look_at(struct course *course, double now)
 {
     int open, lost, refused, check, late, sooner, last, more = 0;
     pf_address left;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     open = !course->final && !course->provisional;
-    if (open && course->unreachable && course->again <= now + SLACK && isfinite(course->after) && next_candidate(course) < 0) {
+    if (open && course->unreachable && course->again <= now + SLACK && isfinite(course->after) && course_next_candidate(course) < 0) {
         course->tried &= ~course->unreachable;
         course->unreachable = 0;
     }
-    lost = course->lost && !course->final && !pending_legs(course);
+    lost = course->lost && !course->final && !course_pending_legs(course);
     late = course->legs[course->count - 1].first_sent + course->after <= now + SLACK;
     refused = open && course->legs[course->count - 1].refused;
     check = open && course->check <= now + SLACK;
@@ -895,14 +581,14 @@ static void look_at(struct course *course, double now)
     sooner = !late && course->soon <= now + SLACK;
     if (sooner) {
         course->soon = INFINITY;
-        sooner = next_candidate(course) >= 0 && may_hedge();
+        sooner = course_next_candidate(course) >= 0 && may_hedge();
     }
-    last = course->kept && next_candidate(course) < 0 &&
+    last = course->kept && course_next_candidate(course) < 0 &&
            course->legs[course->count - 1].first_sent + LAST_WORD <= now + SLACK;
     left = course->legs[course->count - 1].server;
-    pthread_mutex_unlock(&self.lock);
-    if (open && !is_unanswered(course)) {
-        forget(course);         /* it has been given up */
+    pthread_mutex_unlock(&courses.lock);
+    if (open && !transaction_is_unanswered(course)) {
+        course_forget(course);         /* it has been given up */
         return;
     }
     if (check)
@@ -914,8 +600,8 @@ static void look_at(struct course *course, double now)
                      lost ? PF_WHY_LOST : refused ? PF_WHY_REFUSED : late ? PF_WHY_SILENT : PF_WHY_SLOW, 0, lost);
     if (lost && !more) {
         if (!give_kept(course))
-            end_tsx(course);
-        forget(course);
+            transaction_end(course);
+        course_forget(course);
     } else {
         if (open && last)
             give_kept(course);
@@ -934,8 +620,8 @@ static void on_refused(const pf_address *server)
     outcome.seen = PF_REFUSED;
     outcome.retry_after = -1;
     plans_note_failure(server, &outcome);
-    pthread_mutex_lock(&self.lock);
-    for (course = self.oldest; course; course = course->newer)
+    pthread_mutex_lock(&courses.lock);
+    for (course = courses.oldest; course; course = course->newer)
         for (i = 0; i < course->count; i++) {
             struct leg *leg = &course->legs[i];
 
@@ -944,7 +630,7 @@ static void on_refused(const pf_address *server)
             leg->refused = leg->suspected = 1;
             course->due = 0;
         }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&courses.lock);
 }
 
 void steering_tick(double now)
@@ -960,11 +646,11 @@ void steering_tick(double now)
     do {
         count = outdated = 0;
         next = next_port;
-        pthread_mutex_lock(&self.lock);
-        for (course = self.oldest; course && count < BATCH && outdated < BATCH; course = newer) {
+        pthread_mutex_lock(&courses.lock);
+        for (course = courses.oldest; course && count < BATCH && outdated < BATCH; course = newer) {
             newer = course->newer;
             if (now - course->began > (course->provisional && course->invite && !course->final ? RINGING : PATIENCE)) {
-                take_out(course);
+                course_take_out(course);
                 old[outdated++] = course;
             } else if (course->due <= now + SLACK) {
                 course->due = INFINITY;
@@ -975,12 +661,12 @@ void steering_tick(double now)
             }
         }
         self.due = next;
-        pthread_mutex_unlock(&self.lock);
+        pthread_mutex_unlock(&courses.lock);
         for (i = 0; i < outdated; i++)
-            release(old[i]);
+            course_release(old[i]);
         for (i = 0; i < count; i++) {
             look_at(due[i], now);
-            release(due[i]);
+            course_release(due[i]);
         }
     } while (count == BATCH || outdated == BATCH);
     if (isfinite(next))
@@ -1043,7 +729,7 @@ static int on_late(struct course *course, const pf_address *server, pjsip_rx_dat
 /* What to do with a response, decided under the lock. */
 enum verdict { PASS, LATE, TAKE_BACK, KEEP_BACK };
 
-/* Under self.lock. */
+/* Under courses.lock. */
 static enum verdict judge(struct course *course, struct leg *leg, int code)
 {
     unsigned others, i, ringing = 0;
@@ -1062,10 +748,10 @@ static enum verdict judge(struct course *course, struct leg *leg, int code)
     }
     own_failure = is_failover_code(code) && !leg->provisional;
     leg->ended = 1;
-    others = pending_legs(course);
+    others = course_pending_legs(course);
     for (i = 0; i < course->count; i++)
         ringing += !course->legs[i].ended && course->legs[i].provisional;
-    if (own_failure && !course->provisional && !others && next_candidate(course) >= 0)
+    if (own_failure && !course->provisional && !others && course_next_candidate(course) >= 0)
         return TAKE_BACK;
     if ((own_failure && others) || (course->invite && code >= 300 && ringing))
         return KEEP_BACK;
@@ -1075,7 +761,7 @@ static enum verdict judge(struct course *course, struct leg *leg, int code)
 }
 
 /*
- * Under self.lock. The servers that had the request before the one that has answered it, and are silent still: suspect at once,
+ * Under courses.lock. The servers that had the request before the one that has answered it, and are silent still: suspect at once,
  * until they answer too.
  */
 static unsigned list_overtaken(struct course *course, const struct leg *answered, pf_address *servers)
@@ -1107,26 +793,26 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
 
     if (!atomic_load_explicit(&self.on, memory_order_relaxed) || !via || !cseq || !via->branch_param.slen)
         return PJ_FALSE;
-    course = hold(course_hash(&via->branch_param, &cseq->method.name));
+    course = course_hold(course_hash(&via->branch_param, &cseq->method.name));
     if (!course)
         return PJ_FALSE;
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     if (address_of(&source, (const pj_sockaddr *)&rdata->pkt_info.src_addr, transport_type(transport)))
-        leg = leg_of(course, &source);
+        leg = course_leg_of(course, &source);
     if (!leg)
         leg = &course->legs[0];                 /* a server with several addresses; pjsip does not mind, nor do we */
     server = leg->server;
     verdict = judge(course, leg, code);
     count = list_overtaken(course, leg, overtaken);
-    over = course->final && !pending_legs(course) && !(course->invite && course->count > 1);
-    pthread_mutex_unlock(&self.lock);
+    over = course->final && !course_pending_legs(course) && !(course->invite && course->count > 1);
+    pthread_mutex_unlock(&courses.lock);
     for (i = 0; i < count; i++)
         plans_suspect(&overtaken[i]);
     switch (verdict) {
     case PASS:
         /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
         if ((course->count > 1 || is_challenge(code)) &&
-            !move_tsx(course, &server, course->udp ? course->udp : transport) && course->count > 1 &&
+            !transaction_move(course, &server, course->udp ? course->udp : transport) && course->count > 1 &&
             course->invite && code >= 300)
             acknowledge(course, &server, rdata);
         if (course->invite && code >= 200)
@@ -1143,10 +829,10 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
             keep(course, leg, rdata);
             plan_look(course);
         } else {                /* those that were left could not even be connected to */
-            pthread_mutex_lock(&self.lock);
+            pthread_mutex_lock(&courses.lock);
             course->final = 1;
             course->winner = leg;
-            pthread_mutex_unlock(&self.lock);
+            pthread_mutex_unlock(&courses.lock);
         }
         break;
     case KEEP_BACK:
@@ -1160,30 +846,12 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
     if (hide && code >= 200)
         atomic_fetch_add(&counted.swallowed, 1);
     if (over)
-        forget(course);
-    release(course);
+        course_forget(course);
+    course_release(course);
     return hide;
 }
 
 /* --- a connection ends ------------------------------------------------------------------------------------------- */
-
-/* Whether the transaction was kept from hearing of its connection's end: not when it is busy, lest two threads wait in a circle. */
-static int keep_alive(const struct course *course, const pjsip_transport *transport)
-{
-    pjsip_transaction *tsx = find_tsx(course);
-    int kept = 0;
-
-    if (!tsx)
-        return 0;
-    if (host.pj_grp_lock_tryacquire(tsx_lock(tsx)) == PJ_SUCCESS) {
-        kept = tsx_is_open(tsx);
-        if (kept && tsx_transport(tsx) == transport)
-            tsx_unlisten(tsx);
-        host.pj_grp_lock_release(tsx_lock(tsx));
-    }
-    drop_tsx(tsx);
-    return kept;
-}
 
 void steering_on_transport_state(pjsip_transport *transport, pjsip_transport_state state)
 {
@@ -1194,39 +862,39 @@ void steering_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
 
     if (state != PJSIP_TP_STATE_DISCONNECTED || !atomic_load_explicit(&self.on, memory_order_relaxed))
         return;
-    pthread_mutex_lock(&self.lock);
-    for (course = self.oldest; course && count < BATCH; course = course->newer)
+    pthread_mutex_lock(&courses.lock);
+    for (course = courses.oldest; course && count < BATCH; course = course->newer)
         for (j = 0; j < course->count; j++)
             if (course->legs[j].transport == transport && !course->legs[j].ended && !course->final && !course->udp) {
                 course->refs++;
                 lost[count++] = course;
                 break;
             }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&courses.lock);
     for (i = 0; i < count; i++) {
         int more, kept;
 
         course = lost[i];
-        pthread_mutex_lock(&self.lock);
+        pthread_mutex_lock(&courses.lock);
         /* With nobody left to ask, and the transaction listening still, pjsip ends it by itself. */
-        more = (!course->provisional && next_candidate(course) >= 0) || pending_legs(course) > 1 || course->count > 1;
-        pthread_mutex_unlock(&self.lock);
-        kept = more && keep_alive(course, transport);
-        pthread_mutex_lock(&self.lock);
+        more = (!course->provisional && course_next_candidate(course) >= 0) || course_pending_legs(course) > 1 || course->count > 1;
+        pthread_mutex_unlock(&courses.lock);
+        kept = more && transaction_keep_alive(course, transport);
+        pthread_mutex_lock(&courses.lock);
         for (j = 0; j < course->count; j++)
             if (course->legs[j].transport == transport && !course->legs[j].ended) {
                 course->legs[j].ended = 1;
-                note_unreachable(course, &course->legs[j].server);
+                course_note_unreachable(course, &course->legs[j].server);
             }
         course->lost |= (unsigned char)kept;
         if (kept)
             course->due = 0;
-        pthread_mutex_unlock(&self.lock);
+        pthread_mutex_unlock(&courses.lock);
         if (kept)
             look_again(host_now());
         else
-            forget(course);
-        release(course);
+            course_forget(course);
+        course_release(course);
     }
 }
 
@@ -1234,13 +902,14 @@ void steering_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
 
 void steering_open(pjsip_endpoint *endpt, void (*wake_at)(double when))
 {
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&courses.lock);
     self.endpt = endpt;
+    transaction_open(endpt);
     self.wake_at = wake_at;
     self.steering = wanted;
     self.saved = 1;
     self.due = INFINITY;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&courses.lock);
     atomic_store(&counted.steered, 0);
     atomic_store(&counted.hedged, 0);
     atomic_store(&counted.swallowed, 0);
@@ -1257,16 +926,16 @@ void steering_close(void)
     atomic_store(&self.on, 0);
     ports_close();
     for (;;) {
-        pthread_mutex_lock(&self.lock);
-        course = self.oldest;
+        pthread_mutex_lock(&courses.lock);
+        course = courses.oldest;
         if (course)
-            take_out(course);
+            course_take_out(course);
         else
-            table_clear(&self.courses, &drop_nothing);
-        pthread_mutex_unlock(&self.lock);
+            table_clear(&courses.table, &drop_nothing);
+        pthread_mutex_unlock(&courses.lock);
         if (!course)
             return;
-        release(course);
+        course_release(course);
     }
 }
 

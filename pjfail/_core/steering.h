@@ -26,14 +26,6 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata);
 /* For the transport manager's state callback, before pjsip's own listeners hear of it. */
 void steering_on_transport_state(pjsip_transport *transport, pjsip_transport_state state);
 
-/*
- * Waits until the thread that asked where this request goes has left its transaction: on its way out it tells the application
- * that the request is sent, for which pjsua2 encodes the message, with no lock against who answers meanwhile and sends it. (Seen:
- * both encode, and twice the message's length of memory goes out on the wire.) Polling thread, no lock held; what it waits
- * for is the lock that sending takes next.
- */
-void steering_settle(pjsip_tx_data *tdata);
-
 /* pjsip's polling thread. */
 void steering_tick(double now);
 

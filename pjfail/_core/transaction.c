@@ -1,0 +1,143 @@
+#include "transaction.h"
+
+#include "plans.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Written while attaching. */
+static pjsip_endpoint *endpoint;
+
+void transaction_open(pjsip_endpoint *endpt) { endpoint = endpt; }
+
+/* The client transaction of that branch, with a reference (drop()); NULL when it is over. May hold a transaction's lock. */
+static pjsip_transaction *find_branch(pj_str_t branch, const pjsip_method *method)
+{
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpoint, "pjfail", 512, 512);
+    pjsip_transaction *tsx = NULL;
+    pjsip_rx_data *rdata;
+    pjsip_via_hdr via;
+    pj_str_t key;
+
+    if (!pool)
+        return NULL;
+    rdata = calloc(1, sizeof *rdata);
+    /* A branch of RFC 2543 would want more of a message than this one has. */
+    if (rdata && branch.slen > 7 && !memcmp(branch.ptr, "z9hG4bK", 7)) {
+        memset(&via, 0, sizeof via);
+        via.branch_param = branch;
+        rdata->msg_info.via = &via;
+        if (host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, method, rdata) == PJ_SUCCESS)
+            tsx = host.pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);
+    }
+    free(rdata);
+    host.pjsip_endpt_release_pool(endpoint, pool);
+    return tsx;
+}
+
+static pjsip_transaction *find(const struct course *course)
+{
+    const pj_str_t branch = { course->branch, (pj_ssize_t)course->branch_size };
+    pjsip_method method;
+
+    method.id = course->method_id;
+    method.name.ptr = (char *)(uintptr_t)course->method;
+    method.name.slen = (pj_ssize_t)strlen(course->method);
+    return find_branch(branch, &method);
+}
+
+static void drop(pjsip_transaction *tsx) { host.pj_grp_lock_dec_ref(tsx_lock(tsx)); }
+
+void transaction_settle(pjsip_tx_data *tdata)
+{
+    pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
+    pjsip_transaction *tsx = via ? find_branch(via->branch_param, &tdata_msg(tdata)->line.req.method) : NULL;
+
+    if (!tsx)
+        return;
+    host.pj_grp_lock_acquire(tsx_lock(tsx));
+    host.pj_grp_lock_release(tsx_lock(tsx));
+    drop(tsx);
+}
+
+void transaction_receive(const struct course *course, pjsip_rx_data *response)
+{
+    pjsip_transaction *tsx = find(course);
+
+    if (!tsx)
+        return;
+    host.pjsip_tsx_recv_msg(tsx, response);
+    drop(tsx);
+}
+
+int transaction_is_unanswered(const struct course *course)
+{
+    pjsip_transaction *tsx = find(course);
+    int unanswered;
+
+    if (!tsx)
+        return 0;
+    host.pj_grp_lock_acquire(tsx_lock(tsx));
+    unanswered = tsx_is_unanswered(tsx);
+    host.pj_grp_lock_release(tsx_lock(tsx));
+    drop(tsx);
+    return unanswered;
+}
+
+int transaction_move(const struct course *course, const pf_address *server, pjsip_transport *transport)
+{
+    pjsip_transaction *tsx = find(course);
+    pj_sockaddr address;
+    int length = address_to_sockaddr(server, &address), moved;
+
+    if (!tsx)
+        return 0;
+    host.pj_grp_lock_acquire(tsx_lock(tsx));
+    moved = tsx_is_open(tsx) && tsx_transport(tsx);
+    if (moved) {
+        pjsip_tx_data *sent = tsx_last_sent(tsx);
+        const pjsip_server_addresses *addresses = tdata_addresses(sent);
+        unsigned i;
+
+        for (i = 0; i < answer_count(addresses); i++) {
+            pf_address each;
+
+            if (address_of(&each, answer_address(addresses, i), answer_type(addresses, i)) &&
+                !memcmp(&each, server, sizeof each)) {
+                tdata_keep_address(sent, i);
+                break;
+            }
+        }
+        tsx_move(tsx, transport, &address, length);
+    }
+    host.pj_grp_lock_release(tsx_lock(tsx));
+    drop(tsx);
+    return moved;
+}
+
+void transaction_end(const struct course *course)
+{
+    pjsip_transaction *tsx = find(course);
+
+    if (!tsx)
+        return;
+    host.pjsip_tsx_terminate(tsx, PJSIP_SC_TSX_TRANSPORT_ERROR);
+    drop(tsx);
+}
+
+int transaction_keep_alive(const struct course *course, const pjsip_transport *transport)
+{
+    pjsip_transaction *tsx = find(course);
+    int kept = 0;
+
+    if (!tsx)
+        return 0;
+    if (host.pj_grp_lock_tryacquire(tsx_lock(tsx)) == PJ_SUCCESS) {
+        kept = tsx_is_open(tsx);
+        if (kept && tsx_transport(tsx) == transport)
+            tsx_unlisten(tsx);
+        host.pj_grp_lock_release(tsx_lock(tsx));
+    }
+    drop(tsx);
+    return kept;
+}
