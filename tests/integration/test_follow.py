@@ -71,9 +71,12 @@ def servers() -> Iterator[list[Registrar]]:
         registrar.stop()
 
 
-def app_on(*priorities: int, transport: str = "udp") -> App:
-    """A program that knows as many servers, with these priorities."""
-    return App(APP, transport, *(f"{address}/{number}" for address, number in zip(ADDRESSES, priorities, strict=False)))
+def app_on(*priorities: int, transport: str = "udp", steering: bool = False) -> App:
+    """A program that knows as many servers, with these priorities; what pjfail does with a single request is off."""
+    code = APP.replace("pjfail.Steering.off()", "pjfail.Steering()") if steering else APP
+    return App(
+        code, transport, *(f"{address}/{number}" for address, number in zip(ADDRESSES, priorities, strict=False))
+    )
 
 
 def told(app: App, words: str, timeout: float = 10, **wanted: Any) -> Line:
@@ -150,7 +153,7 @@ def test_an_account_stays_among_equals_whenever_it_is_followed(servers: list[Reg
 
 def test_a_followed_request_under_way_goes_on_and_its_account_with_it(servers: list[Registrar]) -> None:
     first, second, _ = servers
-    with app_on(1, 2) as app:
+    with app_on(1, 2, steering=True) as app:
         follows(app)
         first.fault = SILENT
         before = len(first.requests)
