@@ -142,6 +142,8 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
         config.idUri = uri
         config.regConfig.registrarUri = registrar
         config.regConfig.registerOnAdd = False
+        # Where the machine has another address than loopback, pjsua would register anew once it has seen both.
+        config.natConfig.contactRewriteUse = 0
         if not self.retries:
             config.regConfig.retryIntervalSec = 0
         if self.password is not None:
