@@ -50,6 +50,8 @@ class Servers:
     def _read(self, datagrams: socket.socket, port: int) -> None:
         while True:
             raw, [(level, kind, sent_to)], _, client = datagrams.recvmsg(65535, socket.CMSG_SPACE(12))
+            if not raw.strip():
+                continue  # a keep-alive, or pjfail looking whether the port is closed
             answer = self._answer(raw, "udp", (socket.inet_ntoa(sent_to[8:12]), port), client)
             datagrams.sendmsg([answer], [(level, kind, sent_to)], 0, client)  # from that very address
 
