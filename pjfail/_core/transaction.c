@@ -46,53 +46,62 @@ static pjsip_transaction *find(const struct course *course)
     return find_branch(branch, &method);
 }
 
-static void drop(pjsip_transaction *tsx) { host.pj_grp_lock_dec_ref(tsx_lock(tsx)); }
+/* Its lock is what is referenced: the transaction itself may be gone once that is released. */
+static void drop(pj_grp_lock_t *lock) { host.pj_grp_lock_dec_ref(lock); }
 
 void transaction_settle(pjsip_tx_data *tdata)
 {
     pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
     pjsip_transaction *tsx = via ? find_branch(via->branch_param, &tdata_msg(tdata)->line.req.method) : NULL;
+    pj_grp_lock_t *lock;
 
     if (!tsx)
         return;
-    host.pj_grp_lock_acquire(tsx_lock(tsx));
-    host.pj_grp_lock_release(tsx_lock(tsx));
-    drop(tsx);
+    lock = tsx_lock(tsx);
+    host.pj_grp_lock_acquire(lock);
+    host.pj_grp_lock_release(lock);
+    drop(lock);
 }
 
 void transaction_receive(const struct course *course, pjsip_rx_data *response)
 {
     pjsip_transaction *tsx = find(course);
+    pj_grp_lock_t *lock;
 
     if (!tsx)
         return;
+    lock = tsx_lock(tsx);
     host.pjsip_tsx_recv_msg(tsx, response);
-    drop(tsx);
+    drop(lock);
 }
 
 int transaction_is_unanswered(const struct course *course)
 {
     pjsip_transaction *tsx = find(course);
+    pj_grp_lock_t *lock;
     int unanswered;
 
     if (!tsx)
         return 0;
-    host.pj_grp_lock_acquire(tsx_lock(tsx));
+    lock = tsx_lock(tsx);
+    host.pj_grp_lock_acquire(lock);
     unanswered = tsx_is_unanswered(tsx);
-    host.pj_grp_lock_release(tsx_lock(tsx));
-    drop(tsx);
+    host.pj_grp_lock_release(lock);
+    drop(lock);
     return unanswered;
 }
 
 int transaction_move(const struct course *course, const pf_address *server, pjsip_transport *transport)
 {
     pjsip_transaction *tsx = find(course);
+    pj_grp_lock_t *lock;
     pj_sockaddr address;
     int length = address_to_sockaddr(server, &address), moved;
 
     if (!tsx)
         return 0;
-    host.pj_grp_lock_acquire(tsx_lock(tsx));
+    lock = tsx_lock(tsx);
+    host.pj_grp_lock_acquire(lock);
     moved = tsx_is_open(tsx) && tsx_transport(tsx);
     if (moved) {
         pjsip_tx_data *sent = tsx_last_sent(tsx);
@@ -110,34 +119,38 @@ int transaction_move(const struct course *course, const pf_address *server, pjsi
         }
         tsx_move(tsx, transport, &address, length);
     }
-    host.pj_grp_lock_release(tsx_lock(tsx));
-    drop(tsx);
+    host.pj_grp_lock_release(lock);
+    drop(lock);
     return moved;
 }
 
 void transaction_end(const struct course *course)
 {
     pjsip_transaction *tsx = find(course);
+    pj_grp_lock_t *lock;
 
     if (!tsx)
         return;
+    lock = tsx_lock(tsx);
     host.pjsip_tsx_terminate(tsx, PJSIP_SC_TSX_TRANSPORT_ERROR);
-    drop(tsx);
+    drop(lock);
 }
 
 int transaction_keep_alive(const struct course *course, const pjsip_transport *transport)
 {
     pjsip_transaction *tsx = find(course);
+    pj_grp_lock_t *lock;
     int kept = 0;
 
     if (!tsx)
         return 0;
-    if (host.pj_grp_lock_tryacquire(tsx_lock(tsx)) == PJ_SUCCESS) {
+    lock = tsx_lock(tsx);
+    if (host.pj_grp_lock_tryacquire(lock) == PJ_SUCCESS) {
         kept = tsx_is_open(tsx);
         if (kept && tsx_transport(tsx) == transport)
             tsx_unlisten(tsx);
-        host.pj_grp_lock_release(tsx_lock(tsx));
+        host.pj_grp_lock_release(lock);
     }
-    drop(tsx);
+    drop(lock);
     return kept;
 }
