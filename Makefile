@@ -27,16 +27,17 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
-.PHONY: pjproject fuzz
+.PHONY: pjproject fuzz docs
 
 help:
 	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
 	@echo 'make demo       the same program twice, stock pjsip and pjfail, while its SIP server falls silent'
-	@echo 'make test       lint, then all tests'
+	@echo 'make test       lint and docs, then all tests'
 	@echo 'make sanitize   the tests of the C core, built with the address and thread sanitizers, half an hour'
 	@echo 'make fuzz       50 000 damaged answers of name servers, some five minutes'
 	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
 	@echo 'make lint       ruff and mypy'
+	@echo 'make docs       the documentation, from docs/ and the docstrings, in build/docs/index.html'
 	@echo 'make clean      removes what was built here; the pjproject tree stays'
 	@echo 'make distclean  removes the fetched pjproject tree and its archive too'
 	@echo
@@ -52,7 +53,7 @@ setup: $(done)/pjfail
 demo: setup $(done)/demo
 	@$(python) -m pjfail demo
 
-test: setup test-packages lint $(done)/test
+test: setup test-packages lint docs $(done)/test
 	@$(python) -m pytest tests/unit tests/integration tests/e2e
 
 # Both have their say, whatever the first one finds.
@@ -74,6 +75,11 @@ lint: $(done)/lint $(done)/demo
 	@echo 'lint: ruff, mypy'
 	@$(python) -m ruff check --quiet --extend-exclude third_party .
 	@$(python) -m mypy --no-error-summary
+
+docs: $(done)/pjfail $(done)/docs
+	@echo 'docs: build/docs/index.html'
+	@$(python) -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
+	@$(python) tools/check_docs.py build/docs
 
 clean:
 	@if [ -e '$(VENV)/made-by-pjfail' ]; then echo 'clean: $(VENV)'; rm -rf '$(VENV)'; \
@@ -113,7 +119,7 @@ $(done)/pjfail-needs: pyproject.toml $(done)/venv
 	@tools/step.sh venv 'installing the Python packages that pjfail needs' $(pip) install -r build/requirements.txt
 	@touch $@
 
-$(done)/demo $(done)/test $(done)/lint: $(done)/pjfail-needs
+$(done)/demo $(done)/test $(done)/lint $(done)/docs: $(done)/pjfail-needs
 	@mkdir -p build
 	@$(python) tools/requirements.py $(@F) >build/requirements-$(@F).txt
 	@tools/step.sh venv 'installing the Python packages for $(@F)' $(pip) install -r build/requirements-$(@F).txt
