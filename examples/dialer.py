@@ -80,10 +80,11 @@ try:
     account = pj.Account()
     account.create(account_config)
     answered = [dial(account, number) for number in options.numbers]
-    sys.exit(0 if all(answered) else 1)
+    status: int | str = 0 if all(answered) else 1
 except KeyboardInterrupt:
-    sys.exit(1)
+    status = 1
 except pj.Error as error:
-    sys.exit(f"{error.title}: {error.reason}")
+    status = f"pjsip says: {error.reason}"
 finally:
     endpoint.libDestroy()
+sys.exit(status)

@@ -64,6 +64,8 @@ parser.add_argument("--nameserver", metavar="IP[:PORT]", action="append", help="
 options = parser.parse_args()
 if not all(options.address.partition("@")):
     parser.error(f"{options.address!r} is no USER@DOMAIN")
+if options.play and not options.play.is_file():
+    parser.error(f"{options.play}: there is no such file")
 try:
     lookup = pjfail.DnsLookup(options.nameserver)
 except pjfail.BadServer as error:
@@ -92,10 +94,11 @@ try:
     while True:
         time.sleep(1)
 except KeyboardInterrupt:
-    logging.info("good-bye")
+    status: int | str = 0
 except pj.Error as error:
-    sys.exit(f"{error.title}: {error.reason}")
+    status = f"pjsip says: {error.reason}"
 finally:
     bot.calls.clear()  # calls and players must be gone before the endpoint ends
     bot.prompt = None
     endpoint.libDestroy()
+sys.exit(status)
