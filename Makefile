@@ -27,7 +27,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
-.PHONY: pjproject fuzz
+.PHONY: pjproject fuzz dist test-wheel
 
 help:
 	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
@@ -37,6 +37,8 @@ help:
 	@echo 'make fuzz       50 000 damaged answers of name servers, some five minutes'
 	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
 	@echo 'make lint       ruff and mypy'
+	@echo 'make dist       the sdist and the wheel, in dist/'
+	@echo 'make test-wheel the wheel in an empty environment, the pjsua2 wheel beside it, without a compiler'
 	@echo 'make clean      removes what was built here; the pjproject tree stays'
 	@echo 'make distclean  removes the fetched pjproject tree and its archive too'
 	@echo
@@ -74,6 +76,13 @@ lint: $(done)/lint $(done)/demo
 	@echo 'lint: ruff, mypy'
 	@$(python) -m ruff check --quiet --extend-exclude third_party .
 	@$(python) -m mypy --no-error-summary
+	@$(python) -m mypy --no-error-summary tests/typing
+
+dist: pjproject $(done)/dist
+	@tools/dist.sh '$(python)' '$(tree)'
+
+test-wheel: dist test-packages $(done)/lint
+	@tools/test_wheel.sh '$(python)' dist '$(tree)'
 
 clean:
 	@if [ -e '$(VENV)/made-by-pjfail' ]; then echo 'clean: $(VENV)'; rm -rf '$(VENV)'; \
@@ -113,7 +122,7 @@ $(done)/pjfail-needs: pyproject.toml $(done)/venv
 	@tools/step.sh venv 'installing the Python packages that pjfail needs' $(pip) install -r build/requirements.txt
 	@touch $@
 
-$(done)/demo $(done)/test $(done)/lint: $(done)/pjfail-needs
+$(done)/demo $(done)/test $(done)/lint $(done)/dist: $(done)/pjfail-needs
 	@mkdir -p build
 	@$(python) tools/requirements.py $(@F) >build/requirements-$(@F).txt
 	@tools/step.sh venv 'installing the Python packages for $(@F)' $(pip) install -r build/requirements-$(@F).txt
