@@ -15,12 +15,11 @@ work=$root/build/dist
 rm -rf "$work" dist
 mkdir -p "$work"
 
-include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("platinclude"))')
 cat >"$work/cc" <<COMPILER
 #!/bin/sh
-# Debian's Python.h looks for its pyconfig.h in /usr/include, last so that glibc's own headers of today stay out of it.
+# Debian's Python.h looks for pyconfig.h in /usr/include; last, for the glibc there is not the one to link for.
 exec "$python" -m ziglang cc -target $(uname -m)-linux-gnu.2.17 -ffile-prefix-map="$tree"=pjproject "\$@" \\
-    -idirafter "$include/.."
+    -idirafter /usr/include
 COMPILER
 chmod +x "$work/cc"
 
