@@ -18,7 +18,7 @@ mkdir -p "$work"
 cat >"$work/cc" <<COMPILER
 #!/bin/sh
 # Debian's Python.h looks for pyconfig.h in /usr/include; last, for the glibc there is not the one to link for.
-exec "$python" -m ziglang cc -target $(uname -m)-linux-gnu.2.17 -ffile-prefix-map="$tree"=pjproject "\$@" \\
+exec "$python" -m ziglang cc -target $(uname -m)-linux-gnu.2.17 "\$@" \\
     -idirafter /usr/include
 COMPILER
 chmod +x "$work/cc"
