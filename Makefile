@@ -27,7 +27,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
-.PHONY: pjproject fuzz docs embed
+.PHONY: pjproject fuzz docs embed dist test-wheel
 
 help:
 	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
@@ -39,6 +39,8 @@ help:
 	@echo 'make embed      build/embed, a C program with the core and without Python'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make docs       the documentation, from docs/ and the docstrings, in build/docs/index.html'
+	@echo 'make dist       the sdist and the wheel, in dist/'
+	@echo 'make test-wheel the wheel in an empty environment, the pjsua2 wheel beside it, without a compiler'
 	@echo 'make clean      removes what was built here; the pjproject tree stays'
 	@echo 'make distclean  removes the fetched pjproject tree and its archive too'
 	@echo
@@ -79,6 +81,13 @@ lint: $(done)/lint $(done)/demo
 	@echo 'lint: ruff, mypy'
 	@$(python) -m ruff check --quiet --extend-exclude third_party .
 	@$(python) -m mypy --no-error-summary
+	@$(python) -m mypy --no-error-summary tests/typing
+
+dist: pjproject $(done)/dist
+	@tools/dist.sh '$(python)' '$(tree)'
+
+test-wheel: dist $(done)/lint
+	@tools/test_wheel.sh '$(python)' dist '$(tree)'
 
 docs: $(done)/pjfail $(done)/docs
 	@echo 'docs: build/docs/index.html'
@@ -123,7 +132,7 @@ $(done)/pjfail-needs: pyproject.toml $(done)/venv
 	@tools/step.sh venv 'installing the Python packages that pjfail needs' $(pip) install -r build/requirements.txt
 	@touch $@
 
-$(done)/demo $(done)/test $(done)/lint $(done)/docs: $(done)/pjfail-needs
+$(done)/demo $(done)/test $(done)/lint $(done)/docs $(done)/dist: $(done)/pjfail-needs
 	@mkdir -p build
 	@$(python) tools/requirements.py $(@F) >build/requirements-$(@F).txt
 	@tools/step.sh venv 'installing the Python packages for $(@F)' $(pip) install -r build/requirements-$(@F).txt
