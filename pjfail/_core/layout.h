@@ -55,6 +55,11 @@ static inline const pj_sockaddr *answer_address(const pjsip_server_addresses *ad
     return &addresses->entry[index].addr;
 }
 
+static inline unsigned answer_priority(const pjsip_server_addresses *addresses, unsigned index)
+{
+    return addresses->entry[index].priority;
+}
+
 static inline int answer_length(const pjsip_server_addresses *addresses, unsigned index)
 {
     return addresses->entry[index].addr_len;
