@@ -55,6 +55,11 @@ static inline const pj_sockaddr *answer_address(const pjsip_server_addresses *ad
     return &addresses->entry[index].addr;
 }
 
+static inline void answer_copy(answer *answer, unsigned index, const pjsip_server_addresses *from, unsigned from_index)
+{
+    answer->addresses.entry[index] = from->entry[from_index];
+}
+
 static inline unsigned answer_priority(const pjsip_server_addresses *addresses, unsigned index)
 {
     return addresses->entry[index].priority;

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 from rig.app import run_app
 
-from pjfail.demo.registrar import RESETTING, Registrar
+from pjfail.demo.registrar import REFUSING, RESETTING, Registrar
 
 FIRST, SECOND = "127.0.32.1", "127.0.32.2"
 RESETS = "127.0.32.9"
 FAILS_AT_ONCE = "255.255.255.255"  # a TCP connect does, within the call
 
 HEAD = f"""
-    import asyncio, logging, os, sys, threading, time
+    import asyncio, contextlib, logging, os, sys, threading, time
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     import pjsua2 as pj
     import pjfail
@@ -321,3 +321,31 @@ def test_a_transport_made_after_attaching_leaves_transactions_with_ears() -> Non
         for line in run_app(code, timeout=150).lines:
             assert line["codes"] == [503, 503]
             assert line["seconds"] < 10
+
+
+def test_a_lone_server_that_refuses_does_not_use_up_the_keys_of_pjsips_ioqueue(second: Registrar) -> None:
+    """Each connection that has ended keeps one for half a second; there are 64, and without one pjsip aborts."""
+    with Registrar("127.0.32.3") as refusing:
+        refusing.fault = REFUSING
+        result = run_app(
+            app("""
+            table.update({"sip.test": ["127.0.32.1:5060"], "lone.test": ["127.0.32.3:5060"], "other.test": ["127.0.32.2:5060"]})
+            lone, other = "sip:lone.test;transport=tcp", "sip:other.test;transport=tcp"
+            with Endpoint(threads=4, log_level=0) as endpoint:
+                pjfail.attach(lookup=table)
+                account = Account(endpoint)
+                account.open("sip:alice@other.test", other)
+                answers = [account.request("OPTIONS", other)]
+                for _ in range(1500):
+                    with contextlib.suppress(pj.Error):     # it may fail within the call
+                        account.send("OPTIONS", lone)
+                    time.sleep(0.001)
+                for pause, method, uri in ((0, "MESSAGE", other), (1, "SUBSCRIBE", "sip:sip.test;transport=tcp")):
+                    time.sleep(pause)
+                    account.send(method, uri)
+                    while answers[-1].method != method:
+                        answers.append(account.answer())
+            emit(codes=[answer.code for answer in answers if answer.code != 503])
+            """)
+        )
+    assert result.lines == [{"codes": [200, 200, 200]}]
