@@ -4,7 +4,6 @@
 #include "queue.h"
 #include "roundtrips.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,10 +15,6 @@
 
 /* A round trip that was measured so long ago (seconds) says nothing of the next one. */
 #define FORGET 60.0
-
-/* A server that a connection failed with stays last so long, whatever Python says: each connect takes a key of pjsip's ioqueue
- * for half a second, there are 64, and with none left pjsip aborts the program. */
-#define CONNECTION_REST 1.0
 
 struct server {
     struct link link;
@@ -721,8 +716,7 @@ void pf_forgive(const pf_address *address, unsigned sequence)
     pthread_mutex_lock(&self.lock);
     server = find_server(address);
     if (server && server->sequence == sequence)
-        server->suspect_until =
-            server->connection_failed < 0 ? 0 : fmin(server->suspect_until, server->connection_failed + CONNECTION_REST);
+        server->suspect_until = 0;
     pthread_mutex_unlock(&self.lock);
 }
 
