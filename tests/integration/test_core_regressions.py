@@ -329,7 +329,8 @@ def test_a_lone_server_that_refuses_does_not_use_up_the_keys_of_pjsips_ioqueue(s
         refusing.fault = REFUSING
         result = run_app(
             app("""
-            table.update({"sip.test": ["127.0.32.1:5060"], "lone.test": ["127.0.32.3:5060"], "other.test": ["127.0.32.2:5060"]})
+            hosts = {"sip.test": "127.0.32.1", "other.test": "127.0.32.2", "lone.test": "127.0.32.3"}
+            table.update({host: [f"{address}:5060"] for host, address in hosts.items()})
             lone, other = "sip:lone.test;transport=tcp", "sip:other.test;transport=tcp"
             with Endpoint(threads=4, log_level=0) as endpoint:
                 pjfail.attach(lookup=table)
