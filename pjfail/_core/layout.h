@@ -166,13 +166,25 @@ static inline void tsx_move(pjsip_transaction *tsx, pjsip_transport *transport, 
     tsx->addr_len = length;
 }
 
+/* Whether pjsua's own state is at hand, and lies as it was compiled here: it is the same in all versions. */
+static inline int pjsua_state_is_known(void)
+{
+    return host.pjsua_var && ((const struct pjsua_data *)host.pjsua_var)->endpt == host.pjsua_get_pjsip_endpt();
+}
+
+/* The lock of pjsua's that guards its accounts, recursive; NULL: not known. */
+static inline pj_mutex_t *pjsua_mutex(void)
+{
+    return pjsua_state_is_known() ? ((const struct pjsua_data *)host.pjsua_var)->mutex : NULL;
+}
+
 /* What pjsua found in the slot of the transport state callback and calls; NULL: nothing, or not known. */
 static inline pjsip_tp_state_callback pjsua_found_callback(void)
 {
     pjsip_tp_state_callback found;
     void *address;
 
-    if (!host.pjsua_var)
+    if (!pjsua_state_is_known())
         return NULL;
     memcpy(&found, (const char *)host.pjsua_var + offsetof(struct pjsua_data, old_tp_cb), sizeof found);
     memcpy(&address, &found, sizeof address);

@@ -350,3 +350,33 @@ def test_a_lone_server_that_refuses_does_not_use_up_the_keys_of_pjsips_ioqueue(s
             """)
         )
     assert result.lines == [{"codes": [200, 200, 200]}]
+
+
+def test_an_account_may_be_deleted_while_it_is_read() -> None:
+    """pjsip aborts when asked of one that is no more, and looks for it before it takes its lock."""
+    [line] = run_app(
+        app("""
+        with Endpoint(log_level=0) as endpoint:
+            pjfail.attach(lookup=table)
+            kept, number = Account(endpoint), 1
+            kept.open("sip:alice@sip.test", "sip:sip.test")
+            found = {True: 0, False: 0}
+            until = time.monotonic() + 3
+            def read():
+                while time.monotonic() < until:
+                    found[bridge.account_is(number, "bob@sip.test")] += 1
+            readers = [threading.Thread(target=read) for _ in range(2)]
+            for reader in readers:
+                reader.start()
+            while time.monotonic() < until:
+                account = Account(endpoint)
+                account.open("sip:bob@sip.test", "sip:sip.test")
+                assert account.getId() == number
+                account.shutdown()
+            for reader in readers:
+                reader.join()
+        emit(there=found[True], gone=found[False])
+        """)
+    ).lines
+    assert line["there"] > 100
+    assert line["gone"] > 100
