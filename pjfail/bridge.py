@@ -580,6 +580,7 @@ def _entries(places: Sequence[Place], watched: Sequence[Server]) -> Any:
         entry.tier = place.tier
         entry.group = group
         entry.weight = weights[index]
+        entry.last_resort = place.last_resort
     for index, server in enumerate(watched, len(places)):
         _fill_address(entries[index].server, server)
     return entries

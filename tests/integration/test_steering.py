@@ -385,9 +385,21 @@ def test_a_503_sends_this_very_request_elsewhere(first: Registrar, second: Regis
         assert answer["seconds"] < 0.4
         assert told(app, "MESSAGE")["server"] == f"{SECOND}:5060"
         assert methods(first) == ["REGISTER"]
-        assert told(app, "servers")[FIRST] == "down"
         [[*event, _]] = failovers(app)
         assert event == ["REGISTER", FIRST, SECOND, "CODE", 503]
+        assert told(app, "servers")[FIRST] == "down"
+
+
+def test_a_server_that_rests_is_asked_after_one_that_was_only_overtaken(first: Registrar, second: Registrar) -> None:
+    """The second is suspect for a request that the third has answered first; the first has asked to be left alone."""
+    first.fault = Fault(code=503, retry_after=60)
+    with Registrar(THIRD) as third, app_on("tcp", FIRST, SECOND, THIRD) as app:
+        assert told(app, "REGISTER")["server"] == f"{SECOND}:5060"
+        second.fault = SILENT
+        assert told(app, "OPTIONS")["server"] == f"{THIRD}:5060"
+        second.fault, third.fault = WELL, UNAVAILABLE
+        assert told(app, "OPTIONS")["server"] == f"{SECOND}:5060"
+        assert methods(first) == ["REGISTER"]
 
 
 def test_the_application_sees_the_503_of_the_last_server_and_other_errors_of_the_first(
