@@ -208,7 +208,7 @@ def _text(array: Any) -> str:
 
 
 def _own_text(array: Any) -> str:
-    """What may go back to C, to the letter, by :func:`_own_octets`: a user part may have any octets in it."""
+    """What may go back to C, or is compared, to the letter (:func:`_own_octets`): a user part may have any octets."""
     return str(ffi.string(array).decode("utf-8", "surrogateescape"))
 
 
@@ -345,7 +345,7 @@ def _answer(c: Any) -> Answer:
 def _registration(c: Any) -> Registration:
     return Registration(
         account=int(c.account),
-        aor=_text(c.aor),
+        aor=_own_text(c.aor),
         server=_server_or_none(c.server),
         code=int(c.code),
         status=int(c.status),
@@ -787,7 +787,7 @@ def register(number: int, aor: str) -> None:
 
 def ask_after(number: int, aor: str) -> None:
     """Has :func:`registrations` tell whether account *number*'s AOR is still *aor*, and whether it is registered."""
-    lib.pf_account_job(lib.PF_ASK_AFTER, number, aor.encode(), ffi.NULL)
+    lib.pf_account_job(lib.PF_ASK_AFTER, number, _own_octets(aor), ffi.NULL)
 
 
 def native_pin_soon(number: int, aor: str, server: Server | None) -> None:

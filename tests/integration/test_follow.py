@@ -200,6 +200,13 @@ def test_a_401_is_answered_to_the_server_that_challenged() -> None:
         assert all(second.nonce in each.raw for each in second.requests if "nonce" in each.raw)
 
 
+def test_an_account_with_octets_in_its_name_that_are_no_text_is_followed(servers: list[Registrar]) -> None:
+    with app_on(1, 2) as app:
+        app.tell("alice = account('al%ffice'); failover.follow(alice); emit(code=alice.reregister().code)")
+        assert told(app, "", code=200)
+        eventually(lambda: pinned(app) == FIRST)
+
+
 # --- failing over -----------------------------------------------------------------------------------------------------
 
 
