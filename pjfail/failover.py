@@ -185,17 +185,8 @@ class Failover:
             raise ValueError(f"seconds is {seconds}; give a positive number, or None for until restored")
 
         def down(health: Health, now: float) -> Health:
-            return replace(
-                health,
-                state=State.DOWN,
-                since=now,
-                until=None if seconds is None else now + seconds,
-                reason="marked down by the application",
-                held=True,
-                generation=health.generation + 1,
-                returning=False,
-                returns_at=None,
-            )
+            until = None if seconds is None else now + seconds
+            return _held(health, State.DOWN, now, until, "marked down by the application")
 
         self._set_health(server, down)
 
@@ -203,17 +194,7 @@ class Failover:
         """Sends new requests elsewhere until :meth:`restore`; dialogs stay with *server* (as in :meth:`mark_down`)."""
 
         def draining(health: Health, now: float) -> Health:
-            return replace(
-                health,
-                state=State.DRAINING,
-                since=now,
-                until=None,
-                reason="drained by the application",
-                held=True,
-                generation=health.generation + 1,
-                returning=False,
-                returns_at=None,
-            )
+            return _held(health, State.DRAINING, now, None, "drained by the application")
 
         self._set_health(server, draining)
 
@@ -434,6 +415,21 @@ class Failover:
     def round_trips(self) -> Mapping[Transport, bridge.RoundTrips]:
         """How long servers took to answer, by transport, since pjfail was loaded. Never blocks."""
         return bridge.round_trips()
+
+
+def _held(health: Health, state: State, now: float, until: float | None, reason: str) -> Health:
+    """*health* by the application's word: answers do not lift it."""
+    return replace(
+        health,
+        state=state,
+        since=now,
+        until=until,
+        reason=reason,
+        held=True,
+        generation=health.generation + 1,
+        returning=False,
+        returns_at=None,
+    )
 
 
 def _detach_at_exit(reference: weakref.ref[Failover]) -> None:
