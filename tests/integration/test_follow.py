@@ -52,7 +52,7 @@ APP = """
         except Exception as error:
             return type(error).__name__
 
-    endpoint = Endpoint()
+    endpoint = Endpoint(ending=pj.PJSUA_DESTROY_NO_TX_MSG)
     lookup = pjfail.StaticLookup({"sip.test": servers}, ttl=1)
     failover = pjfail.attach(lookup=lookup, listeners=[moved], steering=pjfail.Steering.off())
     names = dict(globals())
