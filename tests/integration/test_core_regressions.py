@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 
 import pytest
 from rig.app import run_app
@@ -13,6 +12,8 @@ from pjfail.demo.registrar import RESETTING, Registrar
 FIRST, SECOND = "127.0.32.1", "127.0.32.2"
 RESETS = "127.0.32.9"
 FAILS_AT_ONCE = "255.255.255.255"  # a TCP connect does, within the call
+
+pytestmark = pytest.mark.usefixtures("first")
 
 HEAD = f"""
     import asyncio, logging, os, sys, threading, time
@@ -28,18 +29,6 @@ HEAD = f"""
 
 def app(body: str) -> str:
     return HEAD + textwrap.indent(textwrap.dedent(body), "    ")
-
-
-@pytest.fixture(autouse=True)
-def first() -> Iterator[Registrar]:
-    with Registrar(FIRST) as registrar:
-        yield registrar
-
-
-@pytest.fixture
-def second() -> Iterator[Registrar]:
-    with Registrar(SECOND) as registrar:
-        yield registrar
 
 
 def test_many_polling_threads_do_not_miss_a_wake_up() -> None:
