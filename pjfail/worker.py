@@ -393,11 +393,11 @@ class Worker:
         ttl = max(PLAN_FLOOR, min(candidate.ttl for candidate in candidates))
         plan = self._make(target, candidates, now + ttl)
         known = _Known(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
-        self._publish(known)
         before = self._targets.pop(target, None)  # put back at the end: the longest unasked come first
         self._targets[target] = known
         for server in known.servers:
             self._targets_of.setdefault(server, set()).add(target)
+        self._publish(known)  # only now: an application that has its answer may ask for servers()
         if before is not None:
             self._unlink(target, before.servers - known.servers)
         self._changed(before.plan if before is not None else None, plan)

@@ -223,6 +223,23 @@ def test_a_worker_held_up_does_not_take_the_next_ones_questions() -> None:
     assert line == {"code": 200}
 
 
+def test_a_server_is_known_before_the_first_answer_from_it_is() -> None:
+    """The worker was still at its books when the application, answered already, asked for them."""
+    [line] = run_app(
+        app("""
+        def slow(*arguments):
+            publish(*arguments)
+            time.sleep(0.5)
+        publish, bridge.publish = bridge.publish, slow
+        with Endpoint() as endpoint:
+            failover = pjfail.attach(lookup=table)
+            code = Account(endpoint).register("sip:alice@sip.test", "sip:sip.test").code
+            emit(code=code, servers=[server.address for server in failover.servers()])
+        """)
+    ).lines
+    assert line == {"code": 200, "servers": [FIRST]}
+
+
 def test_a_plan_that_comes_after_a_detach_is_not_the_next_attachments() -> None:
     [line] = run_app(
         app(f"""
