@@ -27,7 +27,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
-.PHONY: pjproject fuzz dist test-wheel
+.PHONY: pjproject fuzz dist test-wheel embed
 
 help:
 	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
@@ -36,6 +36,7 @@ help:
 	@echo 'make sanitize   the tests of the C core, built with the address and thread sanitizers, half an hour'
 	@echo 'make fuzz       50 000 damaged answers of name servers, some five minutes'
 	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
+	@echo 'make embed      build/embed, a C program with the core and without Python'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make dist       the sdist and the wheel, in dist/'
 	@echo 'make test-wheel the wheel in an empty environment, the pjsua2 wheel beside it, without a compiler'
@@ -71,6 +72,9 @@ fuzz: setup $(done)/test
 
 bench: setup test-packages $(done)/test
 	@$(python) -m bench
+
+embed: pjproject
+	@tools/step.sh embed 'building build/embed' $(MAKE) -C examples PJPROJECT_DIR='$(abspath $(tree))'
 
 lint: $(done)/lint $(done)/demo
 	@echo 'lint: ruff, mypy'
@@ -130,7 +134,7 @@ $(done)/demo $(done)/test $(done)/lint $(done)/dist: $(done)/pjfail-needs
 
 # With the headers of another tree the C compiler must not find its old work good enough.
 $(done)/pjfail: $(sources) $(done)/pjfail-needs | pjproject
-	@rm -rf $(extension) build/temp* build/lib*
+	@rm -rf $(extension) build/temp* build/lib* build/embed*
 	@PJPROJECT_DIR='$(abspath $(tree))' tools/step.sh pjfail 'building the extension' \
 		$(pip) install --no-build-isolation --no-deps --editable .
 	@echo '$(abspath $(tree))' >$(built_for)

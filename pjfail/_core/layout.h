@@ -273,12 +273,6 @@ static inline int pjsua_state_is_known(void)
                                  host.pjsua_get_pjsip_endpt();
 }
 
-/* Whether pjsua's own state is at hand, and lies as it was compiled here: it is the same in all versions. */
-static inline int pjsua_state_is_known(void)
-{
-    return host.pjsua_var && ((const struct pjsua_data *)host.pjsua_var)->endpt == host.pjsua_get_pjsip_endpt();
-}
-
 /* The lock of pjsua's that guards its accounts, recursive; NULL: not known. */
 static inline pj_mutex_t *pjsua_mutex(void)
 {
