@@ -10,7 +10,8 @@ pjsip lives once in a process and does not like to be started twice, so every te
     ''')
     assert result.lines[0]["code"] == 200
 
-A test that acts while the program runs uses App: `next()` is the program's next line, `tell()` answers its `heard()`.
+A test that acts while the program runs uses App: `next()` is the program's next line, `tell()` answers its `heard()`,
+and `ask()` does both.
 """
 
 from __future__ import annotations
@@ -117,6 +118,11 @@ class App:
         assert self._process.stdin is not None
         self._process.stdin.write(word + "\n")
         self._process.stdin.flush()
+
+    def ask(self, word: str, timeout: float = 60) -> Line:
+        """Gives the program a line, and waits for the one that it answers with."""
+        self.tell(word)
+        return self.next(timeout)
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
