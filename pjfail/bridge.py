@@ -6,6 +6,7 @@ microseconds, and no Python runs under them.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -317,12 +318,45 @@ def _dns_answer(c: Any) -> DnsAnswer:
 
 
 def _object(path: str | None) -> Any:
-    return ffi.NULL if path is None else ffi.new("char[]", path.encode())
+    return ffi.NULL if path is None else ffi.new("char[]", os.fsencode(path))
+
+
+def _path(c: Any) -> str | None:
+    return os.fsdecode(ffi.string(c)) or None
+
+
+def loaded_objects() -> list[str]:
+    """The loader's paths of the shared objects in this process, of libraries too; the main program has none."""
+    room = 0
+    while (size := lib.pf_loaded_objects(paths := ffi.new("char[]", room), room)) > room:
+        room = size
+    return [os.fsdecode(path) for path in ffi.buffer(paths, size)[:].split(b"\0") if path]
+
+
+def loaded(path: str) -> str | None:
+    """The loader's own path of the object that *path* is; None when it is not loaded."""
+    name = lib.pf_object(_object(path))
+    return None if name == ffi.NULL else _path(name)
 
 
 def symbol(path: str | None, name: str) -> int:
-    """The address of *name* in the loaded object *path* (None: the main program), 0 when it has none."""
+    """The address of *name* in the loaded object *path* (None: the main program) or what it needs, 0 for none."""
     return int(ffi.cast("uintptr_t", lib.pf_symbol(_object(path), name.encode())))
+
+
+def object_of(address: int) -> str | None:
+    """The path of the loaded object that *address* lies in, None for the main program."""
+    return _path(lib.pf_object_of(ffi.cast("void *", address)))
+
+
+def data_of(path: str | None) -> int:
+    """An address within the data on which the pjsip of the object *path* works, in whatever object that is."""
+    return int(ffi.cast("uintptr_t", lib.pf_pjsip_data(_object(path))))
+
+
+def foreign() -> bool:
+    """Whether this is a forked child of the process that attached."""
+    return bool(lib.pf_foreign())
 
 
 def built_for() -> str:

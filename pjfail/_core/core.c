@@ -641,6 +641,8 @@ int core_with_endpoint(int (*work)(pjsip_endpoint *endpt, void *argument), void 
     return result;
 }
 
+int pf_foreign(void) { return core_is_foreign(); }
+
 int pf_attached(void) { return core_attached() && !core_is_foreign(); }
 
 void pf_read_counters(pf_counters *counters)

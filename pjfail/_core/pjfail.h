@@ -216,9 +216,15 @@ typedef struct pf_response {
     char       message[];
 } pf_response;
 
+/* objects.c: objects by the loader's own paths for them; NULL is the main program, which the loader calls "" */
+int  pf_loaded_objects(char *paths, int size);                  /* each with its zero; returns the octets they want */
+const char *pf_object(const char *path);                        /* what the loader calls it; NULL: not loaded */
+const char *pf_object_of(const void *address);                  /* which one it lies in; NULL: none */
+void *pf_symbol(const char *object, const char *name);          /* in it, or in what it depends on */
+const void *pf_pjsip_data(const char *object);                  /* an address within the data that its pjsip works on */
+
 /* host.c */
 const char *pf_built_for(void);                                 /* pjproject's version at compile time */
-void *pf_symbol(const char *object, const char *name);          /* NULL object: the main program */
 int  pf_host_open(const char *object);                          /* binds; pf_host_version() is valid afterwards */
 const char *pf_host_version(void);
 int  pf_host_check(void);                                       /* endpoint and layout; installs nothing */
@@ -230,6 +236,7 @@ void pf_strerror(int status, char *text, int size);
 int  pf_attach(double deadline);                                /* seconds a question may wait for Python */
 void pf_detach(void);                                           /* any thread, again and again */
 int  pf_attached(void);
+int  pf_foreign(void);                                          /* in a forked child of the process that attached */
 void pf_read_counters(pf_counters *counters);
 
 /* roundtrips.c: of transport PF_UDP, PF_TCP or PF_TLS, since the core was loaded */
