@@ -478,19 +478,25 @@ def _steer(steering: Steering) -> None:
     lib.pf_steer(c)
 
 
-def attach(deadline: float, steering: Steering) -> None:
-    """Plugs the core into the endpoint. *deadline*: seconds a question may wait for :func:`publish`."""
+def attach(deadline: float, steering: Steering) -> int:
+    """Plugs the core into the endpoint and returns the attachment's number, which is not 0.
+
+    *deadline*: seconds a question may wait for :func:`publish`.
+    """
     _steer(steering)
-    _check(lib.pf_attach(deadline))
+    number = ffi.new("int *")
+    _check(lib.pf_attach(deadline, number))
+    return int(number[0])
 
 
-def detach() -> None:
-    """Takes the core out again; harmless when it is out. May wait two seconds for pjsip to let go."""
-    lib.pf_detach()
+def detach(number: int) -> None:
+    """Takes the core out again; harmless when that attachment is over. May wait two seconds for pjsip to let go."""
+    lib.pf_detach(number)
 
 
-def attached() -> bool:
-    return bool(lib.pf_attached())
+def attachment() -> int:
+    """The number of the attachment in force, 0 for none: one ends with its endpoint, and another may follow."""
+    return int(lib.pf_attached())
 
 
 def counters() -> Counters:
@@ -851,7 +857,7 @@ def set_pin(pin: Pin) -> None:
     c.idle = pin.idle
     c.followed = pin.followed
     if not lib.pf_set_pin(c):
-        raise errors.NotAttached(f"account {pin.account} is not pinned: pjfail has been detached")
+        raise errors.NotAttached(f"account {pin.account} is not pinned: {errors.DETACHED}")
 
 
 def drop_pin(pin: Pin) -> None:

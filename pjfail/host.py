@@ -36,8 +36,8 @@ def find(host: str | Path | ModuleType | None = None) -> str | None:
     """
     if bridge.foreign():
         raise errors.NoEndpoint(
-            "pjfail was attached when this process was forked from its parent, and stays there: pjsip's threads did not "
-            'come along. Fork before pjfail.attach(), or start the child anew (multiprocessing\'s "spawn")'
+            "pjfail was attached when this process was forked from its parent, and stays there, where pjsip's threads "
+            'are; fork before pjfail.attach(), or start children anew (multiprocessing\'s "spawn")'
         )
     objects = [None, *bridge.loaded_objects()] if host is None else [_named(host)]
     carriers = _carriers(objects)
@@ -94,7 +94,7 @@ def _carriers(objects: Iterable[str | None]) -> list[str | None]:
 def _at_work(path: str | None) -> str | None:
     """The object whose functions do the work when those of *path* are called.
 
-    Loaded after another with the same names for all to see (the main program, RTLD_GLOBAL), it works on that one's data.
+    Loaded after another that shows the same names to all (the main program, RTLD_GLOBAL), it works on that one's data.
     """
     data = bridge.data_of(path)
     owner = bridge.object_of(data) if data else path
@@ -112,10 +112,10 @@ def _nothing_in(objects: Iterable[str | None], *, searched: bool) -> str:
             )
     for path in objects:
         if _hides_pjlib(path):
-            link = "with -rdynamic" if path is None else "without -fvisibility=hidden, --exclude-libs or a version script"
+            remedy = "with -rdynamic" if path is None else "without -fvisibility=hidden, --exclude-libs, version scripts"
             return (
                 f"{name_of(path)} seems to carry pjsip, by the texts in it, but exports none of pjsip's functions, by "
-                f"which pjfail reaches it; link it {link}"
+                f"which pjfail reaches it; build it {remedy}"
             )
     if searched:
         return (
@@ -148,13 +148,19 @@ def bind(host: str | Path | ModuleType | None = None) -> str:
     """
     with _binding:
         path = find(host)
-        if bridge.attached():
+        if bridge.attachment():
             raise errors.AlreadyAttached(errors.ATTACHED_ALREADY)
         version = bridge.open_host(path)
         if bridge.layout_of(version) is None:
             raise errors.UnsupportedVersion(
-                f"{path or 'the main program'} carries pjsip {version}, which pjfail does not know; it knows "
+                f"{name_of(path)} carries pjsip {version}, which pjfail does not know; it knows "
                 f"{', '.join(bridge.known_layouts())}: {errors.WHAT_TO_DO}"
             )
-        bridge.check_host()
+        try:
+            bridge.check_host()
+        except errors.NoEndpoint:
+            raise errors.NoEndpoint(
+                f"{name_of(path)} carries pjsip {version}, which has no initialised endpoint; "
+                "call libCreate() and libInit() before pjfail.attach()"
+            ) from None
         return version

@@ -250,9 +250,9 @@ int  pf_status(void);
 void pf_strerror(int status, char *text, int size);
 
 /* core.c */
-int  pf_attach(double deadline);                                /* seconds a question may wait for Python */
-void pf_detach(void);                                           /* any thread, again and again */
-int  pf_attached(void);
+int  pf_attach(double deadline, int *attachment);               /* seconds a question may wait; its number, from 1 on */
+int  pf_attached(void);                                         /* the number of the one in force, 0: none */
+void pf_detach(int attachment);                                 /* any thread, again and again; harmless to another */
 int  pf_foreign(void);                                          /* in a forked child of the process that attached */
 void pf_read_counters(pf_counters *counters);
 

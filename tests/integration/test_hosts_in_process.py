@@ -14,6 +14,7 @@ from rig import telephony
 from rig.app import PYTHON, TESTS, Line, run_app
 
 from pjfail.demo.registrar import Registrar
+from pjfail.errors import DETACHED
 
 ADDRESS = "127.0.38.1"
 SITE = Path(sysconfig.get_path("purelib"))
@@ -69,7 +70,14 @@ def copy_of_pjsua2(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "host", ["None", "telephony", "telephony.__file__", "pathlib.Path(telephony.__file__)", "os.path.relpath(telephony.__file__)"]
+    "host",
+    [
+        "None",
+        "telephony",
+        "telephony.__file__",
+        "pathlib.Path(telephony.__file__)",
+        "os.path.relpath(telephony.__file__)",
+    ],
 )
 def test_an_extension_of_another_name(folder: Path, host: str) -> None:
     lines = run(
@@ -361,8 +369,43 @@ def test_an_attachment_kept_from_an_endpoint_that_is_gone() -> None:
             emit(code=attach())
         """
     )
-    assert "endpoint" in lines[0]["said"]
+    assert lines[0]["said"] == DETACHED
     assert lines[1:] == [{"old": False, "new": True}, {"code": 200}]
+
+
+def test_a_worker_held_up_past_its_endpoint_leaves_the_next_attachment_alone() -> None:
+    """Nor does it take what is meant for that one's worker."""
+    [line] = run(
+        """
+        import threading, time
+        from rig.prelude import Account, Endpoint
+        class Blocking:
+            async def lookup(self, target):
+                begun.set()
+                while held.is_set():
+                    time.sleep(0.01)
+                raise pjfail.LookupFailed("no")
+        begun, held = threading.Event(), threading.Event()
+        held.set()
+        first = Endpoint()
+        old = pjfail.attach(lookup=Blocking())
+        account = Account(first)
+        account.open("sip:alice@sip.test")
+        account.send("OPTIONS", "sip:sip.test")
+        assert begun.wait(10)
+        del account
+        first.destroy()
+        del first
+        gc.collect()
+        [worker] = [thread for thread in threading.enumerate() if thread.name == "pjfail"]
+        with Endpoint(), pjfail.attach() as new:
+            held.clear()
+            worker.join(10)
+            old.detach()
+            emit(old=old.attached, new=new.attached, worker=worker.is_alive())
+        """
+    )
+    assert line == {"old": False, "new": True, "worker": False}
 
 
 def test_a_forked_child_is_told_where_pjfail_is() -> None:

@@ -1,6 +1,6 @@
-"""Objects that carry pjsip and are no pjsua2, linked here and now with the archives of the tree that pjsua2 was built from.
+"""Objects that carry pjsip and are no pjsua2, linked here and now with the archives of the tree that pjsua2 is from.
 
-Each function compiles one of the C files beside this one, with *flags* for the linker, into *folder*; half a second.
+Each function compiles C files that lie beside this one, with *flags* for the linker, into *folder*; half a second.
 """
 
 from __future__ import annotations
@@ -52,5 +52,4 @@ def _archives() -> list[str]:
     """As the tree's own build says it to programs."""
     flags = "$(APP_LDFLAGS) -Wl,--start-group $(APP_LDLIBS) -Wl,--end-group"
     makefile = f"include {_tree()}/build.mak\nprint:\n\t@echo '{flags}'\n"
-    made = subprocess.run(["make", "-s", "-f", "-", "print"], input=makefile, capture_output=True, text=True, check=True)
-    return shlex.split(made.stdout)
+    return shlex.split(subprocess.check_output(["make", "-s", "-f", "-", "print"], input=makefile, text=True))
