@@ -55,7 +55,7 @@ class AppResult:
 class App:
     """A program under way. Its whole process group is gone when the `with` block ends."""
 
-    def __init__(self, code: str | Path, *args: str) -> None:
+    def __init__(self, code: str | Path, *args: str, python: str = PYTHON) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pjfail-app-")
         if isinstance(code, Path):
             script = code
@@ -64,7 +64,7 @@ class App:
             script.write_text(textwrap.dedent(code))
         path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
-            [PYTHON, "-X", "faulthandler", str(script), *args],
+            [python, "-X", "faulthandler", str(script), *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -173,13 +173,15 @@ class App:
             self._stderr.append(text)
 
 
-def run_app(code: str | Path, *args: str, timeout: float = 60, status: int | None = 0) -> AppResult:
-    """Runs a program, given as source or as a path, to its end.
+def run_app(
+    code: str | Path, *args: str, timeout: float = 60, status: int | None = 0, python: str = PYTHON
+) -> AppResult:
+    """Runs a program, given as source or as a path, to its end, by that *python*.
 
     It must end within *timeout* seconds and with *status* (None: any), else an AssertionError shows its standard error,
     after a time-out with the place where each of its threads stood.
     """
-    with App(code, *args) as app:
+    with App(code, *args, python=python) as app:
         result = app.finish(timeout)
         if status is not None:
             assert result.returncode == status, f"the program ended with status {result.returncode}, not {status}"
