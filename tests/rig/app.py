@@ -52,9 +52,9 @@ class AppResult:
 
 
 class App:
-    """A program under way. Its whole process group is gone when the `with` block ends."""
+    """A program under way, run by *python*. Its whole process group is gone when the `with` block ends."""
 
-    def __init__(self, code: str | Path, *args: str) -> None:
+    def __init__(self, code: str | Path, *args: str, python: str = PYTHON) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pjfail-app-")
         if isinstance(code, Path):
             script = code
@@ -63,7 +63,7 @@ class App:
             script.write_text(textwrap.dedent(code))
         path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
-            [PYTHON, "-X", "faulthandler", str(script), *args],
+            [python, "-X", "faulthandler", str(script), *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
