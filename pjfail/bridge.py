@@ -67,6 +67,27 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What :func:`check_host` has found of this process's pjsip.
+
+    ``layout`` is the name of its row in the table of layouts (see :func:`known_layouts`), "" before that. ``addresses`` is how
+    many servers an answer may name (PJSIP_MAX_RESOLVED_ADDRESSES), ``packet`` the octets that a received message may have,
+    about (PJSIP_MAX_PKT_LEN). ``accounts`` tells whether accounts can be read and changed, each with up to ``proxies``
+    (PJSUA_ACC_MAX_PROXIES); ``native_affinity`` whether pjsip has server affinity of its own; ``state_callback`` whether
+    pjsua's own state can be read, which a pjsua that creates transports after pjfail is attached makes of use.
+    """
+
+    version: str
+    layout: str
+    addresses: int
+    packet: int
+    accounts: bool
+    proxies: int
+    native_affinity: bool
+    state_callback: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
     """What the C core has counted since it was attached, and (the last four) what it holds now."""
 
@@ -341,6 +362,33 @@ def check_host() -> None:
     _check(lib.pf_host_check())
 
 
+def known_layouts() -> tuple[str, ...]:
+    """The versions of pjsip whose layout is known, as ranges: "2.14 to 2.14.1", "2.16"."""
+    return tuple(_text(name) for index in range(64) if (name := lib.pf_known_layout(index)) != ffi.NULL)
+
+
+def layout_of(version: str) -> str | None:
+    """The layout for a *version* as pjsip tells it, None for an unknown one."""
+    name = lib.pf_layout_of(version.encode())
+    return None if name == ffi.NULL else _text(name)
+
+
+def host_facts() -> HostFacts:
+    """What is known of the host. Any thread; of use after :func:`check_host`."""
+    c = ffi.new("pf_host_facts *")
+    lib.pf_read_host_facts(c)
+    return HostFacts(
+        version=_text(c.version),
+        layout=_text(c.layout),
+        addresses=int(c.addresses),
+        packet=int(c.packet),
+        accounts=bool(c.proxies),
+        proxies=int(c.proxies),
+        native_affinity=bool(c.native_affinity),
+        state_callback=bool(c.state_callback),
+    )
+
+
 def strerror(status: int) -> str:
     """pjsip's words for a ``pj_status_t``."""
     text = ffi.new("char[128]")
@@ -362,9 +410,10 @@ def _check(result: int) -> None:
             "pjsip has no initialised endpoint in this process; call libCreate() and libInit() before pjfail.attach()"
         )
     if result == lib.PF_BAD_LAYOUT:
+        version = _text(lib.pf_host_version())
         raise errors.LayoutMismatch(
-            f"{problem} lies otherwise in this process's pjsip than in the pjproject {built_for()} that pjfail was "
-            "compiled for; build pjfail with PJPROJECT_DIR set to the tree (and the config_site.h) of that pjsip"
+            f"{problem} lies otherwise in this process's pjsip {version} than in the pjsip {version} that pjfail knows; "
+            f"{errors.WHAT_TO_DO}"
         )
     if result == lib.PF_ALREADY_ATTACHED:
         raise errors.AlreadyAttached(errors.ATTACHED_ALREADY)

@@ -74,10 +74,10 @@ def bind(host: str | Path | ModuleType | None = None) -> str:
         if bridge.attached():
             raise errors.AlreadyAttached(errors.ATTACHED_ALREADY)
         version = bridge.open_host(path)
-        if version != bridge.built_for():
+        if bridge.layout_of(version) is None:
             raise errors.UnsupportedVersion(
-                f"{path or 'the main program'} carries pjsip {version}, but this pjfail was compiled for "
-                f"{bridge.built_for()}; build it with PJPROJECT_DIR set to a pjproject {version} tree"
+                f"{path or 'the main program'} carries pjsip {version}, which pjfail does not know; it knows "
+                f"{', '.join(bridge.known_layouts())}: {errors.WHAT_TO_DO}"
             )
         bridge.check_host()
         return version

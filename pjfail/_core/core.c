@@ -9,6 +9,7 @@
 #include "affinity.h"
 #include "dialogs.h"
 #include "dns.h"
+#include "layout.h"
 #include "observer.h"
 #include "pjfail.h"
 #include "queue.h"
@@ -473,7 +474,7 @@ static void on_transport_state(pjsip_transport *transport, pjsip_transport_state
         steering_on_transport_state(transport, state);
         race_on_transport_state(transport, state);
     }
-    if (host.pjsip_tpmgr_get_state_cb(transport->tpmgr) == chained)
+    if (host.pjsip_tpmgr_get_state_cb(transport_manager(transport)) == chained)
         chained = below;
     if (chained)
         chained(transport, state, info);
