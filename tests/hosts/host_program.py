@@ -1,7 +1,7 @@
 """The pjsua2 program that every host runs, with pjfail in it: an account at host.test, whose servers DNS knows.
 
-host_program.py MODE TRANSPORT NAME-SERVER AUTHORITY: in MODE "polls" it has no thread of pjsip's and polls while it
-waits. Each line of its standard input is a thing to do, and each is answered by one line:
+host_program.py MODE TRANSPORT AFFINITY NAME-SERVER AUTHORITY: in MODE "polls" it has no thread of pjsip's and polls while
+it waits; with AFFINITY "native" its account has pjsip's own server affinity, where there is such a thing. Each line of its standard input is a thing to do, and each is answered by one line:
 
     REGISTER, or another method     sends it to host.test and waits: how it ended
     pin ADDRESS:PORT                the exception's name, empty when there was none
@@ -25,7 +25,7 @@ from pathlib import Path
 from rig.prelude import Account, Endpoint, emit, heard
 
 import pjfail
-from pjfail import _native, host
+from pjfail import _native, bridge, host
 
 DOMAIN = "host.test"
 
@@ -75,7 +75,7 @@ def words() -> Iterator[list[str]]:
         yield line.split()
 
 
-mode, transport, name_server, authority = sys.argv[1:]
+mode, transport, affinity, name_server, authority = sys.argv[1:]
 uri = f"sip:{DOMAIN}" + ("" if transport == "udp" else f";transport={transport}")
 
 endpoint = Endpoint(
@@ -92,8 +92,11 @@ failover = pjfail.attach(
     policy=pjfail.Policy(backoff=lambda _failures, _random: 1.0),
 )
 account = Account(endpoint)
-account.affinity = True
+account.affinity = affinity == "native"
 account.open(f"sip:alice@{DOMAIN}", uri)
+# Python takes an account away before the endpoint, and pjsip 2.15 aborts when a request under way has none any more, with
+# pjfail or without (the assertion in pjsua_acc_get_user_data()). So this one stays.
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(account))
 
 for word, *arguments in words():
     match word:
@@ -123,10 +126,14 @@ for word, *arguments in words():
             sys.exit()
         case "facts":
             extension = Path(_native.__file__)
+            facts = bridge.host_facts()
             emit(
-                version=failover.pjsip_version,
                 extension=str(extension),
                 sha256=hashlib.sha256(extension.read_bytes()).hexdigest(),
+                pjsip=facts.version,
+                layout=facts.layout,
+                addresses=facts.addresses,
+                affinity="pjsip's" if facts.native_affinity else "pjfail's",
             )
         case "REGISTER":
             emit(**account.reregister()._asdict())

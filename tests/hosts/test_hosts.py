@@ -76,8 +76,17 @@ def transport() -> str:
 
 
 @pytest.fixture
-def program(host: Host, transport: str, name_server: DnsServer, authority: Authority) -> Iterator[Program]:
-    with App(PROGRAM, host.mode, transport, str(name_server), str(authority.path), python=host.python) as app:
+def affinity() -> str:
+    """As "native" for an account with pjsip's own server affinity, where there is such a thing."""
+    return "none"
+
+
+@pytest.fixture
+def program(
+    host: Host, transport: str, affinity: str, name_server: DnsServer, authority: Authority
+) -> Iterator[Program]:
+    arguments = host.mode, transport, affinity, str(name_server), str(authority.path)
+    with App(PROGRAM, *arguments, python=host.python) as app:
         yield Program(app)
 
 
@@ -89,6 +98,7 @@ def test_register(program: Program, first: Registrar, second: Registrar, name_se
     assert f"_sip._udp.{NAME}" in name_server.asked("SRV")
 
 
+@pytest.mark.parametrize("affinity", ["none", "native"])
 def test_failover_on_silence(program: Program, first: Registrar, second: Registrar) -> None:
     """The very REGISTER that finds the first server silent is answered by the second; so is the next, at once."""
     first.fault = SILENT
@@ -110,7 +120,7 @@ def test_raced_tcp(program: Program, second: Registrar) -> None:
     assert [request.transport for request in second.requests] == ["tcp"]
 
 
-@pytest.mark.parametrize("transport", ["tls"])
+@pytest.mark.parametrize(("transport", "affinity"), [("tls", "native")])
 def test_tls_pin(program: Program, authority: Authority) -> None:
     """The pinned server is shown the host name, and must have a certificate for that name."""
     good, other = authority.issue(NAME), authority.issue("other.test")
