@@ -66,8 +66,12 @@ class Program:
         self.app = app
 
     def tell(self, *words: object, timeout: float = 60) -> Line:
-        self.app.tell(" ".join(map(str, words)))
-        return self.app.next(timeout)
+        try:
+            self.app.tell(" ".join(map(str, words)))
+            return self.app.next(timeout)
+        except (AssertionError, OSError) as error:
+            error.add_note(f"{words}\nthe program's standard error:\n{self.app.stderr[-5000:]}")
+            raise
 
 
 @pytest.fixture
