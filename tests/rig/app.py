@@ -36,7 +36,7 @@ from .daemon import group_lives
 
 TESTS = Path(__file__).resolve().parent.parent
 
-# tools/sanitize.sh names its own, whose sanitizer takes memory as it likes.
+# tools/sanitize.sh names its own, whose sanitizer takes memory as it likes, and which runs any Python it is given.
 PYTHON = os.environ.get("PJFAIL_TEST_PYTHON") or sys.executable
 SANITIZED = sys.executable != PYTHON
 
@@ -53,7 +53,7 @@ class AppResult:
 
 
 class App:
-    """A program under way. Its whole process group is gone when the `with` block ends."""
+    """A program under way, run by *python*. Its whole process group is gone when the `with` block ends."""
 
     def __init__(self, code: str | Path, *args: str, python: str = PYTHON) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pjfail-app-")
@@ -62,13 +62,17 @@ class App:
         else:
             script = Path(self._folder.name, "app.py")
             script.write_text(textwrap.dedent(code))
-        path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])),
+            "PJFAIL_SANITIZED_PYTHON": python if python != PYTHON else "",
+        }
         self._process = subprocess.Popen(
-            [python, "-X", "faulthandler", str(script), *args],
+            [PYTHON if SANITIZED else python, "-X", "faulthandler", str(script), *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment,
             text=True,
             errors="replace",
             start_new_session=True,
