@@ -6,6 +6,7 @@ microseconds, and no Python runs under them.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -399,12 +400,45 @@ def _taken(fetch: Callable[[], Any], value: Callable[[Any], T], free: Callable[[
 
 
 def _object(path: str | None) -> Any:
-    return ffi.NULL if path is None else ffi.new("char[]", path.encode())
+    return ffi.NULL if path is None else ffi.new("char[]", os.fsencode(path))
+
+
+def _path(c: Any) -> str | None:
+    return os.fsdecode(ffi.string(c)) or None
+
+
+def loaded_objects() -> list[str]:
+    """The loader's paths of the shared objects in this process, of libraries too; the main program has none."""
+    room = 0
+    while (size := lib.pf_loaded_objects(paths := ffi.new("char[]", room), room)) > room:
+        room = size
+    return [os.fsdecode(path) for path in ffi.buffer(paths, size)[:].split(b"\0") if path]
+
+
+def loaded(path: str) -> str | None:
+    """The loader's own path of the object that *path* is; None when it is not loaded."""
+    name = lib.pf_object(_object(path))
+    return None if name == ffi.NULL else _path(name)
 
 
 def symbol(path: str | None, name: str) -> int:
-    """The address of *name* in the loaded object *path* (None: the main program), 0 when it has none."""
+    """The address of *name* in the loaded object *path* (None: the main program) or what it needs, 0 for none."""
     return int(ffi.cast("uintptr_t", lib.pf_symbol(_object(path), name.encode())))
+
+
+def object_of(address: int) -> str | None:
+    """The path of the loaded object that *address* lies in, None for the main program."""
+    return _path(lib.pf_object_of(ffi.cast("void *", address)))
+
+
+def data_of(path: str | None) -> int:
+    """An address within the data on which the pjsip of the object *path* works, in whatever object that is."""
+    return int(ffi.cast("uintptr_t", lib.pf_pjsip_data(_object(path))))
+
+
+def foreign() -> bool:
+    """Whether this is a forked child of the process that attached."""
+    return bool(lib.pf_foreign())
 
 
 def built_for() -> str:
@@ -505,19 +539,25 @@ def _steer(steering: Steering) -> None:
     lib.pf_steer(c)
 
 
-def attach(deadline: float, steering: Steering) -> None:
-    """Plugs the core into the endpoint. *deadline*: seconds a question may wait for :func:`publish`."""
+def attach(deadline: float, steering: Steering) -> int:
+    """Plugs the core into the endpoint and returns the attachment's number, which is not 0.
+
+    *deadline*: seconds a question may wait for :func:`publish`.
+    """
     _steer(steering)
-    _check(lib.pf_attach(deadline))
+    number = ffi.new("int *")
+    _check(lib.pf_attach(deadline, number))
+    return int(number[0])
 
 
-def detach() -> None:
-    """Takes the core out again; harmless when it is out. May wait two seconds for pjsip to let go."""
-    lib.pf_detach()
+def detach(number: int) -> None:
+    """Takes the core out again; harmless when that attachment is over. May wait two seconds for pjsip to let go."""
+    lib.pf_detach(number)
 
 
-def attached() -> bool:
-    return bool(lib.pf_attached())
+def attachment() -> int:
+    """The number of the attachment in force, 0 for none: one ends with its endpoint, and another may follow."""
+    return int(lib.pf_attached())
 
 
 def counters() -> Counters:
@@ -828,7 +868,7 @@ def set_pin(pin: Pin) -> None:
     c.idle = pin.idle
     c.followed = pin.followed
     if not lib.pf_set_pin(c):
-        raise errors.NotAttached(f"account {pin.account} is not pinned: pjfail has been detached")
+        raise errors.NotAttached(f"account {pin.account} is not pinned: {errors.DETACHED}")
 
 
 def drop_pin(pin: Pin) -> None:

@@ -175,6 +175,15 @@ static inline const pj_sockaddr *tdata_destination(const pjsip_tx_data *tdata)
     return &LAYOUT_READ(pj_sockaddr, tdata, layout.tdata_dst_addr);
 }
 
+/* The server that answered, once it was sent: from there pjsip's own affinity (after 2.17) knows where to keep the account. */
+static inline void tdata_set_destination(pjsip_tx_data *tdata, const pj_sockaddr *address, int length)
+{
+    enum { LENGTH = offsetof(pjsip_tx_data, tp_info.dst_addr_len) - offsetof(pjsip_tx_data, tp_info.dst_addr) };
+
+    LAYOUT_AT(pj_sockaddr, tdata, layout.tdata_dst_addr) = *address;
+    LAYOUT_AT(int, tdata, layout.tdata_dst_addr + LENGTH) = length;
+}
+
 /* What follows the packet in a received message, which is as large as the host has it: where it came from, and what it says. */
 #define RDATA_SOURCE(rdata) (&rdata_shifted(rdata)->pkt_info.src_addr)
 #define RDATA_INFO(rdata) (&rdata_shifted(rdata)->msg_info)

@@ -8,6 +8,7 @@ import pytest
 from rig.app import run_app
 
 from pjfail.demo.registrar import REFUSING, RESETTING, Registrar
+from pjfail.errors import DETACHED
 
 FIRST, SECOND = "127.0.32.1", "127.0.32.2"
 RESETS = "127.0.32.9"
@@ -268,7 +269,7 @@ def test_a_plan_that_comes_after_a_detach_is_not_the_next_attachments() -> None:
                 emit(plans=again.counters().plans, code=account.options("sip:sip.test").code, refused=refused)
         """)
     ).lines
-    assert line == {"plans": 0, "code": 200, "refused": ["pjfail has been detached"]}
+    assert line == {"plans": 0, "code": 200, "refused": [DETACHED]}
 
 
 def test_counters_in_a_forked_child_do_not_hang() -> None:

@@ -7,12 +7,13 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from rig.app import App, run_app
 from rig.certificates import Authority
+from rig.network import unanswered_connects
 
 from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
 from pjfail.demo.sip import parse_request
@@ -132,20 +133,6 @@ def failovers(app: App) -> list[list[str | int | float]]:
 
 def methods(registrar: Registrar) -> list[str]:
     return [request.method for request in registrar.requests]
-
-
-@contextmanager
-def unanswered_connects(address: str, port: int) -> Iterator[None]:
-    """A listener whose backlog is full: Linux drops further SYNs."""
-    with ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
-        listening.bind((address, port))
-        listening.listen(0)
-        for _ in range(4):
-            filling = stack.enter_context(socket.socket())
-            filling.setblocking(False)
-            filling.connect_ex((address, port))
-        yield
 
 
 # --- silence ----------------------------------------------------------------------------------------------------------
