@@ -104,7 +104,8 @@ test-wheel: dist $(done)/lint
 
 docs: $(done)/pjfail $(done)/docs
 	@echo 'docs: build/docs/index.html'
-	@$(python) -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
+	@rm -rf build/docs
+	@$(python) -m sphinx -q -E -W --keep-going -d build/doctrees docs build/docs
 	@$(python) tools/check_docs.py build/docs
 
 clean:
