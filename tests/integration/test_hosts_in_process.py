@@ -142,7 +142,7 @@ def test_a_pjsip_without_pjsua(tmp_path: Path) -> None:
         """
     )
     for said in line.values():
-        assert said.startswith(f"NoPjsip: {library} carries pjsip, but no pjsua")
+        assert said.startswith(f"UnusablePjsip: {library} carries pjsip, but no pjsua")
         assert "pjsua2" in said
 
 
@@ -165,7 +165,7 @@ def test_an_extension_that_hides_pjsip(tmp_path: Path, how: str) -> None:
         tmp_path,
     )
     for said in line.values():
-        assert said.startswith(f"NoPjsip: {hiding} seems to carry pjsip")
+        assert said.startswith(f"UnusablePjsip: {hiding} seems to carry pjsip")
         assert "exports none" in said
         assert "--exclude-libs" in said
 
@@ -224,7 +224,7 @@ def test_a_program_in_c_that_hides_its_pjsip(plain: Path) -> None:
         program=plain,
     )
     for said in line.values():
-        assert said.startswith("NoPjsip: the main program seems to carry pjsip")
+        assert said.startswith("UnusablePjsip: the main program seems to carry pjsip")
         assert "-rdynamic" in said
 
 
