@@ -12,13 +12,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from random import Random
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from . import bridge, events
 from .affinity import Pins
@@ -197,30 +196,36 @@ class Worker:
                 return self._replan(target, known)
             return await asyncio.shield(self._ask(target))
 
-        loop = self._loop
-        if loop is None or self._stopping:
-            raise NotAttached(DETACHED)
-        future = asyncio.run_coroutine_threadsafe(plan(), loop)
         try:
-            return future.result(timeout)
-        except FutureTimeout:
-            future.cancel()
+            return self._wait_for(plan(), timeout)
+        except TimeoutError:
             raise LookupFailed(f"{target}: no answer within {timeout:g} s", temporary=True) from None
-        except CancelledError:
-            raise NotAttached(DETACHED) from None
 
     def call(self, function: Callable[[], T], timeout: float = 5.0) -> T:
-        """Runs *function* on the worker and returns what it returns."""
+        """Runs *function* on the worker and returns what it returns. Raises NotAttached, TimeoutError."""
         if self.is_current():
             return function()
 
         async def run() -> T:
             return function()
 
+        try:
+            return self._wait_for(run(), timeout)
+        except TimeoutError:
+            raise TimeoutError(f"a listener or policy has held up pjfail's worker for {timeout:g} s") from None
+
+    def _wait_for(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
         loop = self._loop
         if loop is None or self._stopping:
+            coroutine.close()
             raise NotAttached(DETACHED)
-        return asyncio.run_coroutine_threadsafe(run(), loop).result(timeout)
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        try:
+            return future.result(timeout)
+        except CancelledError:
+            raise NotAttached(DETACHED) from None
+        finally:
+            future.cancel()
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
@@ -391,11 +396,11 @@ class Worker:
         ttl = max(PLAN_FLOOR, min(candidate.ttl for candidate in candidates))
         plan = self._make(target, candidates, now + ttl)
         known = _Known(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
-        self._publish(known)
         before = self._targets.pop(target, None)  # put back at the end: the longest unasked come first
         self._targets[target] = known
         for server in known.servers:
             self._targets_of.setdefault(server, set()).add(target)
+        self._publish(known)  # only now: an application that has its answer may ask for servers()
         if before is not None:
             self._unlink(target, before.servers - known.servers)
         self._changed(before.plan if before is not None else None, plan)

@@ -50,6 +50,7 @@ typedef struct pf_entry {
     unsigned short tier;
     unsigned short group;
     unsigned short weight;     /* of the group, RFC 2782 */
+    unsigned short last_resort;     /* Python has it down, and all behind it: whom the core itself suspects comes before */
 } pf_entry;
 
 /* "Which server?", asked of Python. */
@@ -312,6 +313,7 @@ void pf_fail(const pf_target *target, unsigned id, int stale);  /* stale: an old
 void pf_pass(const pf_target *target, unsigned id);             /* the system's resolver answers */
 void pf_forget(const pf_target *target);                        /* drops the plan */
 void pf_forgive(const pf_address *server, unsigned sequence);   /* Python has judged its outcomes up to sequence */
+void pf_suspect(const pf_address *server);                      /* first aid, until it answers or Python has judged what follows */
 int  pf_read_stats(const pf_address *server, pf_stats *stats);  /* 0: the server is in no plan */
 double pf_used_at(const pf_target *target);                     /* by a request, last; negative: there is no plan */
 int  pf_draw(const pf_target *target, unsigned long long seed, pf_address *servers, int size);
