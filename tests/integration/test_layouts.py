@@ -59,6 +59,7 @@ def attach_as(version: str | None) -> dict[str, Any]:
                     emit(refused=type(error).__name__, why=str(error))
                 else:
                     account = Account(endpoint)
+                    account.affinity = True
                     code = account.register("sip:alice@sip.test", "sip:sip.test").code
                     try:
                         pinned = failover.pinned(account)
