@@ -1,7 +1,7 @@
 """A host whose structures lie otherwise than its version says is refused, and told which; an unknown version is, too.
 
-Such hosts are made of the real one: an object that brings a `pj_get_version()` of its own, and is linked with the object
-that carries pjsip, for everything else. Named as the host it is that pjsip under another version's name.
+Such hosts are made of the real one: an object that brings a `pj_get_version()` of its own, and is linked with the
+object that carries pjsip, for everything else. Named as the host it is that pjsip under another version's name.
 """
 
 from __future__ import annotations
