@@ -1,7 +1,7 @@
 """A host whose structures lie otherwise than its version says is refused, and told which; an unknown version is, too.
 
 Such hosts are made of the real one: an object that brings a `pj_get_version()` of its own, and is linked with the
-object that carries pjsip, for everything else. Named as the host it is that pjsip under another version's name.
+object that carries pjsip, for everything else. Taken for the host it is that pjsip under another version's name.
 """
 
 from __future__ import annotations
@@ -37,24 +37,23 @@ def attach_as(version: str | None) -> dict[str, Any]:
         import ctypes, json, subprocess, sys, tempfile
         import pjsua2
         import pjfail
-        from pjfail import bridge, errors
-        from pjfail.host import find
+        from pjfail import bridge, host
         from rig.prelude import Account, Endpoint, emit
 
         version = json.loads(sys.argv[1])
-        own = find()
+        own = host.find()
         with tempfile.TemporaryDirectory() as folder:
-            host = own
             if version is not None:
-                host = folder + "/_as_another.so"
+                other = folder + "/_as_another.so"
                 source = f'const char *pj_get_version(void) {{ return "{version}"; }}'
-                compile = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", host, "-x", "none", "-Wl,--no-as-needed"]
+                compile = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", other, "-x", "none", "-Wl,--no-as-needed"]
                 subprocess.run([*compile, pjsua2._pjsua2.__file__, own], input=source, text=True, check=True)
-                ctypes.CDLL(host)
+                ctypes.CDLL(other)
+                host.find = lambda named: other
             with Endpoint() as endpoint:
                 try:
                     table = pjfail.StaticLookup({"sip.test": ["127.0.34.1:5060"]})
-                    failover = pjfail.attach(lookup=table, host=host)
+                    failover = pjfail.attach(lookup=table)
                 except pjfail.HostError as error:
                     emit(refused=type(error).__name__, why=str(error))
                 else:
