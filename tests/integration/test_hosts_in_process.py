@@ -146,6 +146,17 @@ def test_a_pjsip_without_pjsua(tmp_path: Path) -> None:
         assert "pjsua2" in said
 
 
+def test_pjlib_alone_is_no_pjsip(tmp_path: Path) -> None:
+    """Nor does it hide one."""
+    library = telephony.library(tmp_path, "-DPJLIB_ALONE")
+    [line] = run(f"""
+        assert ctypes.CDLL("{library}").sip_start() == 0
+        emit(found=attach(), named=attach("{library}"))
+    """)
+    assert line["found"].startswith("NoPjsip: no pjsip in this process")
+    assert line["named"].startswith(f"NoPjsip: {library} carries no pjsip")
+
+
 # --- hidden symbols ---------------------------------------------------------------------------------------------------
 
 
@@ -401,11 +412,12 @@ def test_a_worker_held_up_past_its_endpoint_leaves_the_next_attachment_alone() -
         with Endpoint(), pjfail.attach() as new:
             held.clear()
             worker.join(10)
+            ended = not worker.is_alive()
             old.detach()
-            emit(old=old.attached, new=new.attached, worker=worker.is_alive())
+            emit(ended=ended, old=old.attached, new=new.attached)
         """
     )
-    assert line == {"old": False, "new": True, "worker": False}
+    assert line == {"ended": True, "old": False, "new": True}
 
 
 def test_a_forked_child_is_told_where_pjfail_is() -> None:

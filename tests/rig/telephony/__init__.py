@@ -29,7 +29,7 @@ def program(folder: Path, *flags: str) -> Path:
 
 
 def library(folder: Path, *flags: str) -> Path:
-    """A pjsip without pjsua."""
+    """A pjsip without pjsua; with -DPJLIB_ALONE no pjsip either."""
     return _link(folder / "libsip.so", ["sip.c"], ["-shared", *flags])
 
 
