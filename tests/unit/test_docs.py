@@ -21,7 +21,9 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+import pjfail
 from pjfail import Candidate, Health, LookupFailed, Server, State, Target, UnknownTarget, bridge
+from pjfail.__main__ import make_parser
 from pjfail.listeners import prometheus
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -109,6 +111,26 @@ def test_the_order_of_the_policy_page_passes_the_test_of_that_page() -> None:
     measured = {near: Health(State.UP, rtt=0.1), far: Health(State.UP, rtt=0.05)}
     same = [Candidate(near, "near"), Candidate(far, "far")]
     assert [each.server for each in order_of(same, measured)] == [far, near]
+
+
+# --- the reference ----------------------------------------------------------------------------------------------------
+
+
+def test_the_reference_has_every_public_name() -> None:
+    pages = "\n".join(page.read_text("utf-8") for page in sorted((DOCS / "reference").glob("*.rst")))
+    told = set(re.findall(r"^\.\. (?:auto\w+|data|module):: (?:pjfail\.)?([\w.]+)", pages, re.MULTILINE))
+    public = {*pjfail.__all__, *(f"listeners.{name}" for name in pjfail.listeners.__all__)}
+    own = (each for each in vars(pjfail.events).values() if getattr(each, "__module__", "") == "pjfail.events")
+    public |= {f"events.{each.__name__}" for each in own}
+    assert sorted(public - told - {"__version__"}) == []
+
+
+def test_the_reference_has_every_command() -> None:
+    page = (DOCS / "reference" / "commands.rst").read_text("utf-8")
+    commands = make_parser()._subparsers
+    assert commands is not None
+    (choices,) = (action.choices for action in commands._actions if isinstance(action.choices, dict))
+    assert re.findall(r"^\.\. help:: (\w+)$", page, re.MULTILINE) == list(choices)
 
 
 # --- lookups ----------------------------------------------------------------------------------------------------------
