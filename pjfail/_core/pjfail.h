@@ -233,7 +233,6 @@ typedef struct pf_host_facts {
 /* layout.c */
 const char *pf_layout_of(const char *version);                  /* the name of that version's row; NULL: none is known */
 const char *pf_known_layout(int index);                         /* the names of the table's rows; NULL: there are no more */
-int  pf_layout_field(const char *row, const char *field);       /* -1: there is none */
 
 /* host.c */
 const char *pf_built_for(void);                                 /* pjproject's version at compile time */
