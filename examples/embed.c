@@ -141,14 +141,14 @@ static void run(pjsua_acc_id account)
 
 int main(int count, char **words)
 {
-    const char *domain = count > 1 ? strchr(words[1], '@') : NULL;
+    const char *at = count > 1 ? strchr(words[1], '@') : NULL, *domain = at ? at + 1 : "";
     pf_address servers[MOST_SERVERS];
     int known = 0, failed = 1;
     pjsua_acc_id account;
 
     while (known < MOST_SERVERS && known < count - 2 && read_server(words[known + 2], &servers[known]))
         known++;
-    if (!domain++ || !known || known < count - 2) {
+    if (!*domain || !known || known < count - 2) {
         fprintf(stderr, "usage: embed USER@DOMAIN IP:PORT... (%d at the most)\n", MOST_SERVERS);
         return 2;
     }

@@ -82,7 +82,7 @@ def name_server() -> Iterator[NameServer]:
 def embed() -> Path:
     """The C example, built against the tree that the extension was built against."""
     tree = os.environ.get("PJPROJECT_DIR") or ROOT / "third_party/pjproject/src"
-    command = ["make", "--silent", "-C", str(EXAMPLES), f"PJPROJECT_DIR={Path(tree).resolve()}"]
+    command = ["make", "--silent", f"-j{os.cpu_count()}", "-C", str(EXAMPLES), f"PJPROJECT_DIR={Path(tree).resolve()}"]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
     return ROOT / "build/embed"
@@ -104,7 +104,7 @@ def test_the_plain_program_outlives_its_server_by_one_line(tmp_path: Path, fault
     assert len(re.findall(r"^[+-](?![+-])", diff.read_text(), re.MULTILINE)) == 1
     program = str(Path(__file__).with_name("plain_outage.py"))
     with App(BECOME, *alone(), PYTHON, program, fault, str(changed)) as app:
-        told = app.next(40)
+        told = app.next(80)
     assert not any("CONFIRMED" in line for line in told["stock"]), told["stock"]
     assert any(fails in line for line in told["stock"]), told["stock"]
     assert not any("DISCONNECTED 503" in line for line in told["changed"]), told["changed"]
@@ -224,6 +224,9 @@ def test_the_c_program_fails_over_without_python(embed: Path, first: Registrar, 
         program.wait_for(f"REGISTER 200 OK from {SECOND}")
         assert interrupted(program) == 0
         assert not program.seen("REGISTER [3-9]")
+    with Example(embed, "alice@voip.example", FIRST) as program:
+        assert program.finish() == 2
+        assert program.seen("usage: embed")
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------

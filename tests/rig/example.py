@@ -34,7 +34,6 @@ class Example:
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             text=True,
             errors="replace",
-            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
