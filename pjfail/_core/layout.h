@@ -104,6 +104,16 @@ static inline const pj_sockaddr *answer_address(const pjsip_server_addresses *ad
     return &LAYOUT_READ(pj_sockaddr, addresses, answer_record(index) + layout.row.record_addr);
 }
 
+static inline void answer_copy(answer *answer, unsigned index, const pjsip_server_addresses *from, unsigned from_index)
+{
+    answer->addresses.entry[index] = from->entry[from_index];
+}
+
+static inline unsigned answer_priority(const pjsip_server_addresses *addresses, unsigned index)
+{
+    return addresses->entry[index].priority;
+}
+
 static inline int answer_length(const pjsip_server_addresses *addresses, unsigned index)
 {
     return LAYOUT_READ(int, addresses, answer_record(index) + layout.row.record_addr_len);
@@ -163,6 +173,15 @@ static inline pjsip_transport *tdata_transport(const pjsip_tx_data *tdata)
 static inline const pj_sockaddr *tdata_destination(const pjsip_tx_data *tdata)
 {
     return &LAYOUT_READ(pj_sockaddr, tdata, layout.tdata_dst_addr);
+}
+
+/* The server that answered, once it was sent: from there pjsip's own affinity (after 2.17) knows where to keep the account. */
+static inline void tdata_set_destination(pjsip_tx_data *tdata, const pj_sockaddr *address, int length)
+{
+    enum { LENGTH = offsetof(pjsip_tx_data, tp_info.dst_addr_len) - offsetof(pjsip_tx_data, tp_info.dst_addr) };
+
+    LAYOUT_AT(pj_sockaddr, tdata, layout.tdata_dst_addr) = *address;
+    LAYOUT_AT(int, tdata, layout.tdata_dst_addr + LENGTH) = length;
 }
 
 /* What follows the packet in a received message, which is as large as the host has it: where it came from, and what it says. */
@@ -261,6 +280,12 @@ static inline int pjsua_state_is_known(void)
 {
     return host.pjsua_var && LAYOUT_READ(pjsip_endpoint *, host.pjsua_var, offsetof(struct pjsua_data, endpt)) ==
                                  host.pjsua_get_pjsip_endpt();
+}
+
+/* The lock of pjsua's that guards its accounts, recursive; NULL: not known. */
+static inline pj_mutex_t *pjsua_mutex(void)
+{
+    return pjsua_state_is_known() ? ((const struct pjsua_data *)host.pjsua_var)->mutex : NULL;
 }
 
 /* What pjsua found in the slot of the transport state callback and calls; NULL: nothing, or not known. */

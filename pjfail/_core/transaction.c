@@ -117,6 +117,7 @@ int transaction_move(const struct course *course, const pf_address *server, pjsi
                 break;
             }
         }
+        tdata_set_destination(sent, &address, length);
         tsx_move(tsx, transport, &address, length);
     }
     host.pj_grp_lock_release(lock);

@@ -52,7 +52,8 @@ class Endpoint:
     """pjsua2 started with its stock settings on ephemeral ports of 127.0.0.1, without sound.
 
     `threads=0` is the host that polls: callbacks come from `libHandleEvents()` on the thread that waits. With `ca`
-    (a PEM file) TLS servers must show a certificate that it signed.
+    (a PEM file) TLS servers must show a certificate that it signed. `ending`: the flags of `libDestroy()`; 0 is what a
+    program does that says nothing.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class Endpoint:
         max_calls: int = 4,
         ca: str | None = None,
         kind: type[pj.Endpoint] = pj.Endpoint,
+        ending: int = pj.PJSUA_DESTROY_NO_NETWORK,
     ) -> None:
         self.threads = threads
+        self._ending = ending
         self.pj = kind()
         self.pj.libCreate()
         config = pj.EpConfig()
@@ -97,8 +100,8 @@ class Endpoint:
         self.destroy()
 
     def destroy(self) -> None:
-        """Ends pjsip without unregistering, so that a dead server does not hold it up."""
-        self.pj.libDestroy(pj.PJSUA_DESTROY_NO_TX_MSG)
+        """Ends pjsip: unless told otherwise at once, without unregistering and the seconds it waits for the network."""
+        self.pj.libDestroy(self._ending)
 
     def run(self, seconds: float) -> None:
         """Lets pjsip work for so long."""
