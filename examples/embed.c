@@ -70,9 +70,10 @@ static int attach(void)
         .codes = { 503 }, .code_count = 1,
         .race_gap = 0.25, .budget = 0.1, .port_check = 1,
     };
+    int attachment;     /* for pf_detach(); here the end of pjsua does it */
 
     pf_steer(&steering);
-    return pf_host_open(NULL) == PF_OK && pf_host_check() == PF_OK && pf_attach(3.5) == PF_OK;
+    return pf_host_open(NULL) == PF_OK && pf_host_check() == PF_OK && pf_attach(3.5, &attachment) == PF_OK;
 }
 
 /* Fetches what the core asks and tells, for up to so many milliseconds. */
@@ -164,6 +165,6 @@ int main(int count, char **words)
         run(account);
         failed = 0;
     }
-    pjsua_destroy();    /* detaches, once it has unregistered */
+    pjsua_destroy();
     return failed;
 }
