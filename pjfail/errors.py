@@ -60,6 +60,9 @@ class NotAttached(PjfailError):
     """This ``Failover`` has been detached, or belongs to the parent of a forked process."""
 
 
+DETACHED = "pjfail has been detached, by detach() or with its endpoint; pjfail.attach() attaches it again"
+
+
 class PjsipError(PjfailError):
     """A pjsip function failed; ``status`` is its ``pj_status_t``."""
 

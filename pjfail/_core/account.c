@@ -16,7 +16,27 @@
 #include <string.h>
 #include <strings.h>
 
-/* Reads the account's configuration; its strings are pool's. */
+/*
+ * No account comes or goes until unlock_accounts(): to be asked of one that has just been deleted aborts pjsip. (Its functions take
+ * this lock too, but some after they have looked whether there is the account, and pjsua_acc_get_config() not at all.) The mutex
+ * locked; NULL where pjsua hides it, which is as good as without us.
+ */
+static pj_mutex_t *lock_accounts(void)
+{
+    pj_mutex_t *mutex = pjsua_mutex();
+
+    if (mutex)
+        host.pj_mutex_lock(mutex);
+    return mutex;
+}
+
+static void unlock_accounts(pj_mutex_t *mutex)
+{
+    if (mutex)
+        host.pj_mutex_unlock(mutex);
+}
+
+/* Accounts locked. Reads the account's configuration; its strings are pool's. */
 static int read_config(int id, pj_pool_t *pool, account_config *config)
 {
     pj_status_t status;
@@ -77,6 +97,7 @@ static int target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *target)
            resolver_target_of(&where, target);
 }
 
+/* Accounts locked. */
 static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account *account)
 {
     const pjsua_acc_config *config = &found->config;
@@ -123,14 +144,17 @@ int account_read(pjsip_endpoint *endpt, int id, pf_account *account)
 {
     pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 4000, 4000);
     account_config config;
+    pj_mutex_t *locked;
     int result;
 
     memset(account, 0, sizeof *account);
     if (!pool)
         return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
+    locked = lock_accounts();
     result = read_config(id, pool, &config);
     if (result == PF_OK)
         result = fill(id, pool, &config, account);
+    unlock_accounts(locked);
     host.pjsip_endpt_release_pool(endpt, pool);
     return result;
 }
@@ -167,11 +191,14 @@ static int modify(pjsip_endpoint *endpt, void *argument)
     const struct change *change = argument;
     pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 4000, 4000);
     account_config config;
+    pj_mutex_t *locked;
     int result, i;
 
     if (!pool)
         return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
+    locked = lock_accounts();
     result = read_config(change->id, pool, &config);
+    unlock_accounts(locked);        /* modifying may send, which is not to be done under it */
     if (result == PF_OK) {
         pj_status_t status;
 

@@ -7,8 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/random.h>
+#include <linux/random.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* --- sending ----------------------------------------------------------------------------------------------------- */
 
@@ -188,7 +190,7 @@ static void put_via(struct writing *writing, const char *bytes, const char *end)
             const char *parameters = memchr(line, ';', (size_t)(next - line));
 
             put(writing, line, (size_t)((parameters ? parameters : next - 2) - line));
-            (void)!getrandom(&branch, sizeof branch, GRND_NONBLOCK);
+            (void)!syscall(SYS_getrandom, &branch, sizeof branch, GRND_NONBLOCK);    /* glibc 2.17 has no getrandom() */
             put_text(writing, ";rport;branch=z9hG4bKPjf%llx\r\n", branch);
             return;
         }

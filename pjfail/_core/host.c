@@ -55,17 +55,6 @@ void pf_strerror(int status, char *text, int size)
         host.pj_strerror(status, text, (pj_size_t)size);
 }
 
-void *pf_symbol(const char *object, const char *name)
-{
-    void *handle = dlopen(object, RTLD_NOW | RTLD_NOLOAD), *symbol;
-
-    if (!handle)
-        return NULL;
-    symbol = dlsym(handle, name);
-    dlclose(handle);            /* ours was one more reference to an object that stays loaded */
-    return symbol;
-}
-
 int pf_host_open(const char *object)
 {
     static const struct {

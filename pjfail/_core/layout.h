@@ -104,6 +104,16 @@ static inline const pj_sockaddr *answer_address(const pjsip_server_addresses *ad
     return &LAYOUT_READ(pj_sockaddr, addresses, answer_record(index) + layout.row.record_addr);
 }
 
+static inline void answer_copy(answer *answer, unsigned index, const pjsip_server_addresses *from, unsigned from_index)
+{
+    memcpy((char *)answer + answer_record(index), (const char *)from + answer_record(from_index), layout.row.record_size);
+}
+
+static inline unsigned answer_priority(const pjsip_server_addresses *addresses, unsigned index)
+{
+    return LAYOUT_READ(unsigned, addresses, answer_record(index) + layout.row.record_priority);
+}
+
 static inline int answer_length(const pjsip_server_addresses *addresses, unsigned index)
 {
     return LAYOUT_READ(int, addresses, answer_record(index) + layout.row.record_addr_len);
@@ -270,6 +280,12 @@ static inline int pjsua_state_is_known(void)
 {
     return host.pjsua_var && LAYOUT_READ(pjsip_endpoint *, host.pjsua_var, offsetof(struct pjsua_data, endpt)) ==
                                  host.pjsua_get_pjsip_endpt();
+}
+
+/* The lock of pjsua's that guards its accounts, recursive; NULL: not known. */
+static inline pj_mutex_t *pjsua_mutex(void)
+{
+    return pjsua_state_is_known() ? ((const struct pjsua_data *)host.pjsua_var)->mutex : NULL;
 }
 
 /* What pjsua found in the slot of the transport state callback and calls; NULL: nothing, or not known. */

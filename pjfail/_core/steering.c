@@ -169,18 +169,23 @@ static void copy_text(char *text, size_t room, const pj_str_t *from)
 }
 
 /* The other servers that pjsip was given for this request, over the same transport: Via and Contact stay true. */
-static unsigned list_candidates(const pjsip_tx_data *tdata, const pf_address *server, pf_address *candidates, unsigned room)
+static unsigned list_candidates(const pjsip_tx_data *tdata, const pf_address *server, pf_address *candidates, unsigned room,
+                                uint64_t *last_resorts)
 {
     const pjsip_server_addresses *addresses = tdata_addresses(tdata);
     unsigned total = answer_count(addresses), current = tdata_current(tdata), count = 0, i;
 
+    *last_resorts = 0;
     for (i = 0; i < total && count < room; i++) {
         unsigned at = (current + i) % total;
         pf_address *each = &candidates[count];
 
         if (address_of(each, answer_address(addresses, at), answer_type(addresses, at)) &&
-            each->transport == server->transport && each->family == server->family)
+            each->transport == server->transport && each->family == server->family) {
+            if (answer_priority(addresses, at) >= LAST_RESORT)
+                *last_resorts |= UINT64_C(1) << count;
             count++;
+        }
     }
     return count;
 }
@@ -191,7 +196,8 @@ static struct course *make_course(pjsip_tx_data *tdata, const pf_address *server
     const pjsip_method *method = &msg->line.req.method;
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     pf_address candidates[32];
-    unsigned count = list_candidates(tdata, server, candidates, PJ_ARRAY_SIZE(candidates));
+    uint64_t last_resorts;
+    unsigned count = list_candidates(tdata, server, candidates, PJ_ARRAY_SIZE(candidates), &last_resorts);
     struct course *course;
     const char *bytes;
     size_t size;
@@ -209,6 +215,7 @@ static struct course *make_course(pjsip_tx_data *tdata, const pf_address *server
     course->method_id = method->id;
     memcpy(course->candidates, candidates, count * sizeof *candidates);
     course->candidate_count = count;
+    course->last_resorts = last_resorts;
     copy_text(course->method, sizeof course->method, &method->name);
     copy_text(course->call_id, sizeof course->call_id, &call_id->id);
     copy_text(course->name, sizeof course->name, tdata_dest_name(tdata));

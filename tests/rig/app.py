@@ -10,7 +10,8 @@ pjsip lives once in a process and does not like to be started twice, so every te
     ''')
     assert result.lines[0]["code"] == 200
 
-A test that acts while the program runs uses App: `next()` is the program's next line, `tell()` answers its `heard()`.
+A test that acts while the program runs uses App: `next()` is the program's next line, `tell()` answers its `heard()`,
+and `ask()` does both.
 """
 
 from __future__ import annotations
@@ -122,6 +123,11 @@ class App:
         self._process.stdin.write(word + "\n")
         self._process.stdin.flush()
 
+    def ask(self, word: str, timeout: float = 60) -> Line:
+        """Gives the program a line, and waits for the one that it answers with."""
+        self.tell(word)
+        return self.next(timeout)
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
@@ -171,13 +177,15 @@ class App:
             self._stderr.append(text)
 
 
-def run_app(code: str | Path, *args: str, timeout: float = 60, status: int | None = 0) -> AppResult:
-    """Runs a program, given as source or as a path, to its end.
+def run_app(
+    code: str | Path, *args: str, timeout: float = 60, status: int | None = 0, python: str = PYTHON
+) -> AppResult:
+    """Runs a program, given as source or as a path, to its end, by that *python*.
 
     It must end within *timeout* seconds and with *status* (None: any), else an AssertionError shows its standard error,
     after a time-out with the place where each of its threads stood.
     """
-    with App(code, *args) as app:
+    with App(code, *args, python=python) as app:
         result = app.finish(timeout)
         if status is not None:
             assert result.returncode == status, f"the program ended with status {result.returncode}, not {status}"

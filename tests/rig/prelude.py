@@ -6,6 +6,7 @@ error.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -48,11 +50,21 @@ class Answer(NamedTuple):
     thread: int
 
 
+def _load_digests() -> None:
+    """Has OpenSSL 1.0, which the wheel brings, know MD5: by itself it does once the first TLS connection is made.
+
+    Until then pjsip 2.15 over such an OpenSSL cannot answer any challenge (PJ_ENOTSUP).
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(pj._pjsua2.__file__).SSL_library_init()
+
+
 class Endpoint:
     """pjsua2 started with its stock settings on ephemeral ports of 127.0.0.1, without sound.
 
     `threads=0` is the host that polls: callbacks come from `libHandleEvents()` on the thread that waits. With `ca`
-    (a PEM file) TLS servers must show a certificate that it signed.
+    (a PEM file) TLS servers must show a certificate that it signed. `ending`: the flags of `libDestroy()`; 0 is what a
+    program does that says nothing.
     """
 
     def __init__(
@@ -65,10 +77,13 @@ class Endpoint:
         max_calls: int = 4,
         ca: str | None = None,
         kind: type[pj.Endpoint] = pj.Endpoint,
+        ending: int = pj.PJSUA_DESTROY_NO_NETWORK,
     ) -> None:
         self.threads = threads
+        self._ending = ending
         self.pj = kind()
         self.pj.libCreate()
+        _load_digests()
         config = pj.EpConfig()
         config.uaConfig.threadCnt = threads
         config.uaConfig.mainThreadOnly = threads == 0
@@ -97,8 +112,8 @@ class Endpoint:
         self.destroy()
 
     def destroy(self) -> None:
-        """Ends pjsip without unregistering, so that a dead server does not hold it up."""
-        self.pj.libDestroy(pj.PJSUA_DESTROY_NO_TX_MSG)
+        """Ends pjsip: unless told otherwise at once, without unregistering and the seconds it waits for the network."""
+        self.pj.libDestroy(self._ending)
 
     def run(self, seconds: float) -> None:
         """Lets pjsip work for so long."""
