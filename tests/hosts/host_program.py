@@ -121,9 +121,9 @@ for word, *arguments in words():
             emit(attached=failover.attached)
             if word == "destroy":
                 endpoint.destroy()
-            # Two things end badly with pjfail or without, so this program does neither. When Python takes away an account
-            # with requests under way, pjsip 2.15 aborts (in pjsua_acc_get_user_data()). And when it takes away the endpoint,
-            # the destructor waits for ever for locks of a pjsip thread that had an answer to tell Python, and was ended.
+            # Two things may end badly with pjfail or without, so this program does neither. When Python takes away an
+            # account with requests under way, pjsip 2.15 aborts (in pjsua_acc_get_user_data()). And when it takes away
+            # the endpoint, that waits for ever for the locks of a pjsip thread that was ended on its way into Python.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(account))
             if endpoint.threads == 0:
                 account.endpoint = None  # else it keeps that alive too

@@ -215,6 +215,8 @@ def test_one_thousand_requests(program: Program, first: Registrar, second: Regis
         codes += program.tell("answers", 50)["codes"]
     assert codes == [200] * 1000
     assert program.tell("detach") == {"as_found": True, "taken": True}
+    program.tell("destroy")
+    program.finish()  # and the sanitizer, where there is one, looks for what was left behind
 
 
 def test_one_binary(program: Program, record_property: Callable[[str, object], None]) -> None:
