@@ -17,17 +17,16 @@ author = "the authors of pjfail"
 copyright = "the authors of pjfail, GPL-2.0-or-later"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns: list[str] = []
 nitpicky = True
 # The standard library's names are shown, and lead nowhere: their pages are on the network.
 nitpick_ignore_regex = [
-    ("py:.*", r"(asyncio|collections|concurrent|enum|logging|pathlib|random|re|time|types|typing|unittest)\..*"),
+    ("py:.*", r"(asyncio|collections|concurrent|enum|logging|pathlib|random|re|time|types|typing)\..*"),
     ("py:.*", r"(bool|bytes|float|int|object|str|type|None|Path|ModuleType|TracebackType|Random)"),
     ("py:.*", r"(TypeError|ValueError|RuntimeError|OSError|ImportError|Exception|BaseException)"),
     ("py:.*", r"prometheus_client\..*"),
 ]
 
-myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"

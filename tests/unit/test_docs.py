@@ -133,6 +133,14 @@ def test_the_reference_has_every_command() -> None:
     assert re.findall(r"^\.\. help:: (\w+)$", page, re.MULTILINE) == list(choices)
 
 
+def test_the_versions_of_pjsip_that_are_told_of_are_those_that_are_known() -> None:
+    page = (DOCS / "hosts.md").read_text("utf-8")
+    rows = re.findall(r"^\| (2\.\d\S*?)(?:, (\S+))?,?(?: [^|]*)?\| yes", page, re.MULTILINE)
+    told = {version for row in rows for version in row if re.match(r"2\.\d", version)}
+    known = {version for name in bridge.known_layouts() for version in name.split(" to ")}
+    assert told == known
+
+
 # --- lookups ----------------------------------------------------------------------------------------------------------
 
 
