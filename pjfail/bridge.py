@@ -6,10 +6,11 @@ microseconds, and no Python runs under them.
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from . import errors, events
 from ._native import ffi, lib
@@ -29,6 +30,8 @@ from .model import (
 )
 from .planning import weighted
 from .steering import Steering
+
+T = TypeVar("T")
 
 MAX_SERVERS: int = lib.PF_MAX_ENTRIES
 MAX_HOST: int = lib.PF_MAX_HOST - 1
@@ -64,6 +67,27 @@ class Stats:
     refusals: int
     unavailable: int
     suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What :func:`check_host` has found of this process's pjsip.
+
+    ``layout`` is the name of its row in the table of layouts (see :func:`known_layouts`), "" before that. ``addresses`` is how
+    many servers an answer may name (PJSIP_MAX_RESOLVED_ADDRESSES), ``packet`` the octets that a received message may have,
+    about (PJSIP_MAX_PKT_LEN). ``accounts`` tells whether accounts can be read and changed, each with up to ``proxies``
+    (PJSUA_ACC_MAX_PROXIES); ``native_affinity`` whether pjsip has server affinity of its own; ``state_callback`` whether
+    pjsua's own state can be read, which a pjsua that creates transports after pjfail is attached makes of use.
+    """
+
+    version: str
+    layout: str
+    addresses: int
+    packet: int
+    accounts: bool
+    proxies: int
+    native_affinity: bool
+    state_callback: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +230,7 @@ def _text(array: Any) -> str:
 
 
 def _own_text(array: Any) -> str:
-    """What may go back to C, to the letter, by :func:`_own_octets`: a user part may have any octets in it."""
+    """What may go back to C, or is compared, to the letter (:func:`_own_octets`): a user part may have any octets."""
     return str(ffi.string(array).decode("utf-8", "surrogateescape"))
 
 
@@ -313,16 +337,99 @@ def _dns_answer(c: Any) -> DnsAnswer:
     return DnsAnswer(c.id, bool(c.exists), strerror(c.status) if c.status else "", records)
 
 
+def _failover(c: Any) -> events.FailedOver:
+    return events.FailedOver(
+        method=_text(c.method),
+        call_id=_text(c.call_id),
+        left=_server(c.left),
+        taken=_server(c.taken),
+        why=_WHY[c.why],
+        after=c.after,
+        code=c.code,
+    )
+
+
+def _answer(c: Any) -> Answer:
+    message = bytes(ffi.buffer(c.message, c.head + c.body))
+    reason, *headers = message[: c.head].decode("utf-8", "replace").split("\0")[:-1] or [""]
+    return Answer(
+        number=int(c.id),
+        status=int(c.status),
+        at=float(c.at),
+        server=_server_or_none(c.server),
+        code=int(c.code),
+        reason=reason,
+        headers=tuple(headers),
+        body=message[c.head :],
+    )
+
+
+def _registration(c: Any) -> Registration:
+    return Registration(
+        account=int(c.account),
+        aor=_own_text(c.aor),
+        server=_server_or_none(c.server),
+        code=int(c.code),
+        status=int(c.status),
+        retry_after=_known(c.retry_after),
+        removed=bool(c.removed),
+        registered=bool(c.registered),
+    )
+
+
+def _taken(fetch: Callable[[], Any], value: Callable[[Any], T], free: Callable[[Any], object]) -> Iterator[T]:
+    """The values of what *fetch* hands out until there is no more; each is ours, and freed once it has been read."""
+    while (c := fetch()) != ffi.NULL:
+        try:
+            taken = value(c)
+        finally:
+            free(c)
+        yield taken
+
+
 # --- the host ---------------------------------------------------------------------------------------------------------
 
 
 def _object(path: str | None) -> Any:
-    return ffi.NULL if path is None else ffi.new("char[]", path.encode())
+    return ffi.NULL if path is None else ffi.new("char[]", os.fsencode(path))
+
+
+def _path(c: Any) -> str | None:
+    return os.fsdecode(ffi.string(c)) or None
+
+
+def loaded_objects() -> list[str]:
+    """The loader's paths of the shared objects in this process, of libraries too; the main program has none."""
+    room = 0
+    while (size := lib.pf_loaded_objects(paths := ffi.new("char[]", room), room)) > room:
+        room = size
+    return [os.fsdecode(path) for path in ffi.buffer(paths, size)[:].split(b"\0") if path]
+
+
+def loaded(path: str) -> str | None:
+    """The loader's own path of the object that *path* is; None when it is not loaded."""
+    name = lib.pf_object(_object(path))
+    return None if name == ffi.NULL else _path(name)
 
 
 def symbol(path: str | None, name: str) -> int:
-    """The address of *name* in the loaded object *path* (None: the main program), 0 when it has none."""
+    """The address of *name* in the loaded object *path* (None: the main program) or what it needs, 0 for none."""
     return int(ffi.cast("uintptr_t", lib.pf_symbol(_object(path), name.encode())))
+
+
+def object_of(address: int) -> str | None:
+    """The path of the loaded object that *address* lies in, None for the main program."""
+    return _path(lib.pf_object_of(ffi.cast("void *", address)))
+
+
+def data_of(path: str | None) -> int:
+    """An address within the data on which the pjsip of the object *path* works, in whatever object that is."""
+    return int(ffi.cast("uintptr_t", lib.pf_pjsip_data(_object(path))))
+
+
+def foreign() -> bool:
+    """Whether this is a forked child of the process that attached."""
+    return bool(lib.pf_foreign())
 
 
 def built_for() -> str:
@@ -339,6 +446,33 @@ def open_host(path: str | None) -> str:
 def check_host() -> None:
     """Checks endpoint and layout, installing nothing. Raises :class:`pjfail.HostError`."""
     _check(lib.pf_host_check())
+
+
+def known_layouts() -> tuple[str, ...]:
+    """The versions of pjsip whose layout is known, as ranges: "2.14 to 2.14.1", "2.16"."""
+    return tuple(_text(name) for index in range(64) if (name := lib.pf_known_layout(index)) != ffi.NULL)
+
+
+def layout_of(version: str) -> str | None:
+    """The layout for a *version* as pjsip tells it, None for an unknown one."""
+    name = lib.pf_layout_of(version.encode())
+    return None if name == ffi.NULL else _text(name)
+
+
+def host_facts() -> HostFacts:
+    """What is known of the host. Any thread; of use after :func:`check_host`."""
+    c = ffi.new("pf_host_facts *")
+    lib.pf_read_host_facts(c)
+    return HostFacts(
+        version=_text(c.version),
+        layout=_text(c.layout),
+        addresses=int(c.addresses),
+        packet=int(c.packet),
+        accounts=bool(c.proxies),
+        proxies=int(c.proxies),
+        native_affinity=bool(c.native_affinity),
+        state_callback=bool(c.state_callback),
+    )
 
 
 def strerror(status: int) -> str:
@@ -362,9 +496,10 @@ def _check(result: int) -> None:
             "pjsip has no initialised endpoint in this process; call libCreate() and libInit() before pjfail.attach()"
         )
     if result == lib.PF_BAD_LAYOUT:
+        version = _text(lib.pf_host_version())
         raise errors.LayoutMismatch(
-            f"{problem} lies otherwise in this process's pjsip than in the pjproject {built_for()} that pjfail was "
-            "compiled for; build pjfail with PJPROJECT_DIR set to the tree (and the config_site.h) of that pjsip"
+            f"{problem} lies otherwise in this process's pjsip {version} than in the pjsip {version} that pjfail knows; "
+            f"{errors.WHAT_TO_DO}"
         )
     if result == lib.PF_ALREADY_ATTACHED:
         raise errors.AlreadyAttached(errors.ATTACHED_ALREADY)
@@ -395,19 +530,25 @@ def _steer(steering: Steering) -> None:
     lib.pf_steer(c)
 
 
-def attach(deadline: float, steering: Steering) -> None:
-    """Plugs the core into the endpoint. *deadline*: seconds a question may wait for :func:`publish`."""
+def attach(deadline: float, steering: Steering) -> int:
+    """Plugs the core into the endpoint and returns the attachment's number, which is not 0.
+
+    *deadline*: seconds a question may wait for :func:`publish`.
+    """
     _steer(steering)
-    _check(lib.pf_attach(deadline))
+    number = ffi.new("int *")
+    _check(lib.pf_attach(deadline, number))
+    return int(number[0])
 
 
-def detach() -> None:
-    """Takes the core out again; harmless when it is out. May wait two seconds for pjsip to let go."""
-    lib.pf_detach()
+def detach(number: int) -> None:
+    """Takes the core out again; harmless when that attachment is over. May wait two seconds for pjsip to let go."""
+    lib.pf_detach(number)
 
 
-def attached() -> bool:
-    return bool(lib.pf_attached())
+def attachment() -> int:
+    """The number of the attachment in force, 0 for none: one ends with its endpoint, and another may follow."""
+    return int(lib.pf_attached())
 
 
 def counters() -> Counters:
@@ -423,15 +564,7 @@ def event_fd() -> int:
 
 def questions() -> Iterator[Question]:
     """Takes the questions that have come; call it before :func:`outcomes`, it resets the descriptor."""
-    while True:
-        c = lib.pf_next_question()
-        if c == ffi.NULL:
-            return
-        try:
-            question = _question(c)
-        finally:
-            lib.pf_free_question(c)
-        yield question
+    return _taken(lib.pf_next_question, _question, lib.pf_free_question)
 
 
 def dns_open(servers: Sequence[tuple[str, int]]) -> int:
@@ -465,15 +598,7 @@ def dns_ask(handle: int, name: str, kind: int, number: int) -> bool:
 
 def dns_answers() -> Iterator[DnsAnswer]:
     """Takes the answers of pjsip's DNS resolver that have come."""
-    while True:
-        c = lib.pf_next_dns_answer()
-        if c == ffi.NULL:
-            return
-        try:
-            answer = _dns_answer(c)
-        finally:
-            lib.pf_free_dns_answer(c)
-        yield answer
+    return _taken(lib.pf_next_dns_answer, _dns_answer, lib.pf_free_dns_answer)
 
 
 def outcomes() -> list[Outcome]:
@@ -489,23 +614,7 @@ def outcomes() -> list[Outcome]:
 
 def failovers() -> Iterator[events.FailedOver]:
     """Takes what requests under way have gone on to another server, oldest first."""
-    while True:
-        c = lib.pf_next_failover()
-        if c == ffi.NULL:
-            return
-        try:
-            event = events.FailedOver(
-                method=_text(c.method),
-                call_id=_text(c.call_id),
-                left=_server(c.left),
-                taken=_server(c.taken),
-                why=_WHY[c.why],
-                after=c.after,
-                code=c.code,
-            )
-        finally:
-            lib.pf_free_failover(c)
-        yield event
+    return _taken(lib.pf_next_failover, _failover, lib.pf_free_failover)
 
 
 def _record_of(place: Place) -> tuple[object, ...]:
@@ -640,26 +749,7 @@ def request(
 
 def answers() -> Iterator[Answer]:
     """Takes the ends of requests that have come."""
-    while True:
-        c = lib.pf_next_response()
-        if c == ffi.NULL:
-            return
-        try:
-            message = bytes(ffi.buffer(c.message, c.head + c.body))
-            reason, *headers = message[: c.head].decode("utf-8", "replace").split("\0")[:-1] or [""]
-            answer = Answer(
-                number=int(c.id),
-                status=int(c.status),
-                at=float(c.at),
-                server=_server_or_none(c.server),
-                code=int(c.code),
-                reason=reason,
-                headers=tuple(headers),
-                body=message[c.head :],
-            )
-        finally:
-            lib.pf_free_response(c)
-        yield answer
+    return _taken(lib.pf_next_response, _answer, lib.pf_free_response)
 
 
 def stats(server: Server) -> Stats | None:
@@ -769,7 +859,7 @@ def set_pin(pin: Pin) -> None:
     c.idle = pin.idle
     c.followed = pin.followed
     if not lib.pf_set_pin(c):
-        raise errors.NotAttached(f"account {pin.account} is not pinned: pjfail has been detached")
+        raise errors.NotAttached(f"account {pin.account} is not pinned: {errors.DETACHED}")
 
 
 def drop_pin(pin: Pin) -> None:
@@ -787,7 +877,7 @@ def register(number: int, aor: str) -> None:
 
 def ask_after(number: int, aor: str) -> None:
     """Has :func:`registrations` tell whether account *number*'s AOR is still *aor*, and whether it is registered."""
-    lib.pf_account_job(lib.PF_ASK_AFTER, number, aor.encode(), ffi.NULL)
+    lib.pf_account_job(lib.PF_ASK_AFTER, number, _own_octets(aor), ffi.NULL)
 
 
 def native_pin_soon(number: int, aor: str, server: Server | None) -> None:
@@ -798,21 +888,4 @@ def native_pin_soon(number: int, aor: str, server: Server | None) -> None:
 
 def registrations() -> Iterator[Registration]:
     """Takes what is told of followed accounts and their REGISTERs, oldest first."""
-    while True:
-        c = lib.pf_next_registration()
-        if c == ffi.NULL:
-            return
-        try:
-            registration = Registration(
-                account=int(c.account),
-                aor=_text(c.aor),
-                server=_server_or_none(c.server),
-                code=int(c.code),
-                status=int(c.status),
-                retry_after=_known(c.retry_after),
-                removed=bool(c.removed),
-                registered=bool(c.registered),
-            )
-        finally:
-            lib.pf_free_registration(c)
-        yield registration
+    return _taken(lib.pf_next_registration, _registration, lib.pf_free_registration)

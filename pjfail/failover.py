@@ -9,9 +9,9 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -19,7 +19,7 @@ from types import ModuleType, TracebackType
 from . import bridge
 from . import host as hosts
 from .affinity import Routes, account_id, own_next_hop, require_server, route_server, server_for
-from .errors import AffinityError, BadServer, NotAttached
+from .errors import DETACHED, AffinityError, BadServer, NotAttached
 from .events import Attached, Listener
 from .following import Following
 from .lookup import DnsLookup, Lookup
@@ -104,11 +104,11 @@ class Failover:
         self._routes = Routes()
         self._worker = Worker(lookup, policy, probe, listeners, self._end)
         bridge.ask_each(policy.per_request)
-        bridge.attach(QUESTION_DEADLINE, steering)
+        self._attachment = bridge.attach(QUESTION_DEADLINE, steering)
         try:
-            self._worker.start()
+            self._worker.start(self._attachment)
         except BaseException:
-            bridge.detach()
+            bridge.detach(self._attachment)
             raise
         atexit.register(_detach_at_exit, weakref.ref(self))
         log.info("pjfail is attached to pjsip %s", self.pjsip_version)
@@ -129,8 +129,8 @@ class Failover:
 
     @property
     def attached(self) -> bool:
-        """Whether pjsip asks us: not after a detach, nor in a forked child."""
-        return not self._ended and os.getpid() == self._process and bridge.attached()
+        """Whether pjsip asks us: not after a detach or the endpoint's end, nor in a forked child."""
+        return not self._ended and os.getpid() == self._process and bridge.attachment() == self._attachment
 
     def detach(self) -> None:
         """Leaves pjsip as it was found, requests in flight answered by pjsip's own resolver. May be called again.
@@ -148,7 +148,7 @@ class Failover:
             if self._ended:
                 return False
             self._ended = True
-        bridge.detach()
+        bridge.detach(self._attachment)
         self._worker.stop()
         return True
 
@@ -156,7 +156,7 @@ class Failover:
         if os.getpid() != self._process:
             raise NotAttached("pjfail is attached in the parent process, not in this forked child")
         if not self.attached:
-            raise NotAttached("pjfail has been detached")
+            raise NotAttached(DETACHED)
 
     def resolve(self, uri: str, timeout: float = 5.0) -> Plan:
         """The plan for requests to *uri*: the servers in order, each with the reason of its place.
@@ -185,17 +185,8 @@ class Failover:
             raise ValueError(f"seconds is {seconds}; give a positive number, or None for until restored")
 
         def down(health: Health, now: float) -> Health:
-            return replace(
-                health,
-                state=State.DOWN,
-                since=now,
-                until=None if seconds is None else now + seconds,
-                reason="marked down by the application",
-                held=True,
-                generation=health.generation + 1,
-                returning=False,
-                returns_at=None,
-            )
+            until = None if seconds is None else now + seconds
+            return _held(health, State.DOWN, now, until, "marked down by the application")
 
         self._set_health(server, down)
 
@@ -203,17 +194,7 @@ class Failover:
         """Sends new requests elsewhere until :meth:`restore`; dialogs stay with *server* (as in :meth:`mark_down`)."""
 
         def draining(health: Health, now: float) -> Health:
-            return replace(
-                health,
-                state=State.DRAINING,
-                since=now,
-                until=None,
-                reason="drained by the application",
-                held=True,
-                generation=health.generation + 1,
-                returning=False,
-                returns_at=None,
-            )
+            return _held(health, State.DRAINING, now, None, "drained by the application")
 
         self._set_health(server, draining)
 
@@ -391,12 +372,8 @@ class Failover:
         """
         if self._worker.is_current():
             raise RuntimeError("request() waits for pjfail's worker; do not call it from a listener or policy")
-        future, chosen = self._send(method, uri, server, headers, body)
-        try:
+        with self._sent(method, uri, server, headers, body, timeout) as future:
             return future.result(timeout)
-        except FutureTimeout:
-            self._worker.requests.forget(future)
-            raise timeout_error(method, uri, chosen, timeout) from None
 
     async def request_async(
         self,
@@ -408,24 +385,33 @@ class Failover:
         timeout: float = 5.0,
     ) -> Response:
         """As :meth:`request`, for asyncio."""
-        future, chosen = self._send(method, uri, server, headers, body)
-        try:
+        with self._sent(method, uri, server, headers, body, timeout) as future:
             return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
-        except TimeoutError:
-            raise timeout_error(method, uri, chosen, timeout) from None
-        finally:
-            self._worker.requests.forget(future)
 
-    def _send(
-        self, method: str, uri: str, server: Server | str | None, headers: Headers, body: bytes | str
-    ) -> tuple[Future[Response], Server | None]:
+    @contextmanager
+    def _sent(
+        self,
+        method: str,
+        uri: str,
+        server: Server | str | None,
+        headers: Headers,
+        body: bytes | str,
+        timeout: float,
+    ) -> Iterator[Future[Response]]:
+        """A request under way, to be waited for *timeout* seconds within the block, and by nobody after it."""
         self._require_attached()
         if isinstance(server, str):
             target = Target.parse(uri)
             server = Server.parse(server, "tls" if target.secure else target.transport or "udp")
         if server is not None:
             require_server(server)
-        return self._worker.requests.send(method, uri, server, headers, body), server
+        future = self._worker.requests.send(method, uri, server, headers, body)
+        try:
+            yield future
+        except TimeoutError:
+            raise timeout_error(method, uri, server, timeout) from None
+        finally:
+            self._worker.requests.forget(future)
 
     def counters(self) -> bridge.Counters:
         """What the C core has counted: questions, where their answers came from, what it holds. Never blocks."""
@@ -434,6 +420,21 @@ class Failover:
     def round_trips(self) -> Mapping[Transport, bridge.RoundTrips]:
         """How long servers took to answer, by transport, since pjfail was loaded. Never blocks."""
         return bridge.round_trips()
+
+
+def _held(health: Health, state: State, now: float, until: float | None, reason: str) -> Health:
+    """*health* by the application's word: answers do not lift it."""
+    return replace(
+        health,
+        state=state,
+        since=now,
+        until=until,
+        reason=reason,
+        held=True,
+        generation=health.generation + 1,
+        returning=False,
+        returns_at=None,
+    )
 
 
 def _detach_at_exit(reference: weakref.ref[Failover]) -> None:

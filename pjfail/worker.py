@@ -12,17 +12,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from random import Random
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from . import bridge, events
 from .affinity import Pins
-from .errors import LookupFailed, NotAttached, UnknownTarget
+from .errors import DETACHED, LookupFailed, NotAttached, UnknownTarget
 from .following import Follower, Following, Surroundings
 from .health import HealthTable
 from .lookup import Adaptive, Lookup, ServesStale, pjsip_dns
@@ -148,6 +147,7 @@ class Worker:
         self._news: list[events.Event] = []
         self._suspected: set[Server] = set()
         self._endpoint_has: tuple[Sequence[Transport], Sequence[Family]] = (), ()
+        self._attachment = 0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
@@ -158,7 +158,9 @@ class Worker:
 
     # --- any thread ---------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, attachment: int) -> None:
+        """Starts the thread, which serves this attachment and no other."""
+        self._attachment = attachment
         self._thread.start()
         self._ready.wait()
 
@@ -194,30 +196,36 @@ class Worker:
                 return self._replan(target, known)
             return await asyncio.shield(self._ask(target))
 
-        loop = self._loop
-        if loop is None or self._stopping:
-            raise NotAttached("pjfail has been detached")
-        future = asyncio.run_coroutine_threadsafe(plan(), loop)
         try:
-            return future.result(timeout)
-        except FutureTimeout:
-            future.cancel()
+            return self._wait_for(plan(), timeout)
+        except TimeoutError:
             raise LookupFailed(f"{target}: no answer within {timeout:g} s", temporary=True) from None
-        except CancelledError:
-            raise NotAttached("pjfail has been detached") from None
 
     def call(self, function: Callable[[], T], timeout: float = 5.0) -> T:
-        """Runs *function* on the worker and returns what it returns."""
+        """Runs *function* on the worker and returns what it returns. Raises NotAttached, TimeoutError."""
         if self.is_current():
             return function()
 
         async def run() -> T:
             return function()
 
+        try:
+            return self._wait_for(run(), timeout)
+        except TimeoutError:
+            raise TimeoutError(f"a listener or policy has held up pjfail's worker for {timeout:g} s") from None
+
+    def _wait_for(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
         loop = self._loop
         if loop is None or self._stopping:
-            raise NotAttached("pjfail has been detached")
-        return asyncio.run_coroutine_threadsafe(run(), loop).result(timeout)
+            coroutine.close()
+            raise NotAttached(DETACHED)
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        try:
+            return future.result(timeout)
+        except CancelledError:
+            raise NotAttached(DETACHED) from None
+        finally:
+            future.cancel()
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
@@ -268,7 +276,7 @@ class Worker:
 
         Nothing once stopped: a worker that was held up longer than a detach waits could take what is the next one's.
         """
-        if self._stopping or not bridge.attached():
+        if self._stopping or bridge.attachment() != self._attachment:
             if not self._stopping:
                 log.info("pjfail is detached: the endpoint has ended")
                 self._give_up()
@@ -388,11 +396,11 @@ class Worker:
         ttl = max(PLAN_FLOOR, min(candidate.ttl for candidate in candidates))
         plan = self._make(target, candidates, now + ttl)
         known = _Known(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
-        self._publish(known)
         before = self._targets.pop(target, None)  # put back at the end: the longest unasked come first
         self._targets[target] = known
         for server in known.servers:
             self._targets_of.setdefault(server, set()).add(target)
+        self._publish(known)  # only now: an application that has its answer may ask for servers()
         if before is not None:
             self._unlink(target, before.servers - known.servers)
         self._changed(before.plan if before is not None else None, plan)

@@ -1,7 +1,37 @@
-"""Because this file is here, pytest puts this folder on the path: tests say `from rig.app import run_app`."""
+"""Because this file is here, pytest puts this folder on the path: tests say `from rig.app import run_app`.
 
+With `-n auto` (pytest-xdist) several files run at a time, each worker in a network of its own: their servers have fixed
+addresses. Where the machine allows no such networks, everything runs in this one process.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
 import signal
+import sys
+from typing import Any
+
+import pytest
+from rig.network import alone
 
 # A shell without job control puts commands into the background with SIGINT ignored, which all their children inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors, for most tests wait most of the time."""
+    try:
+        alone()
+    except AssertionError as error:
+        print(f"one test after the other: {error}")
+        return 0
+    return len(os.sched_getaffinity(0)) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    for spec in specs:
+        spec.python = shlex.join([*alone(), sys.executable])

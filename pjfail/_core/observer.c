@@ -310,9 +310,9 @@ static void leave_others(uint64_t hash, int code)
 
 pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
 {
-    pjsip_msg *msg = rdata->msg_info.msg;
-    pjsip_via_hdr *via = rdata->msg_info.via;
-    pjsip_cseq_hdr *cseq = rdata->msg_info.cseq;
+    pjsip_msg *msg = RDATA_INFO(rdata)->msg;
+    pjsip_via_hdr *via = RDATA_INFO(rdata)->via;
+    pjsip_cseq_hdr *cseq = RDATA_INFO(rdata)->cseq;
     int code = msg->line.status.code, found = 0, after_provisional = 0, account = -1, removes = 0;
     int settled = 0;
     struct request *request = NULL;
@@ -325,7 +325,7 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         return PJ_FALSE;
     hash = request_hash(&via->branch_param, &cseq->method.name);
     pthread_mutex_lock(&self.lock);
-    if (address_of(&server, (const pj_sockaddr *)&rdata->pkt_info.src_addr, transport_type(rdata->tp_info.transport)))
+    if (address_of(&server, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport)))
         request = find_request(hash, &server);
     if (!request)
         request = find_request(hash, NULL);
@@ -373,8 +373,8 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         return PJ_FALSE;
     }
     plans_note_answer(&server, name, code, !after_provisional && is_server_error(code), rtt);
-    if (rdata->msg_info.cid && !settled)
-        dialogs_note(&rdata->msg_info.cid->id, cseq->method.id, code, &server);
+    if (RDATA_INFO(rdata)->cid && !settled)
+        dialogs_note(&RDATA_INFO(rdata)->cid->id, cseq->method.id, code, &server);
     return PJ_FALSE;
 }
 

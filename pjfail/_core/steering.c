@@ -698,7 +698,7 @@ static int is_challenge(int code) { return code == 401 || code == 407; }
 static void acknowledge(const struct course *course, const pf_address *server, pjsip_rx_data *rdata)
 {
     char text[4000];
-    size_t size = byhand_write(text, sizeof text, "ACK", course->bytes, course->size, rdata->msg_info.to);
+    size_t size = byhand_write(text, sizeof text, "ACK", course->bytes, course->size, RDATA_INFO(rdata)->to);
 
     if (size)
         send_to(course, server, course->udp ? NULL : rdata->tp_info.transport, text, size);
@@ -722,7 +722,7 @@ static void hang_up(const struct course *course, const pf_address *server, pjsip
 /* An answer after the application has its own. Whether it is kept back. */
 static int on_late(struct course *course, const pf_address *server, pjsip_rx_data *rdata)
 {
-    int code = rdata->msg_info.msg->line.status.code;
+    int code = RDATA_INFO(rdata)->msg->line.status.code;
 
     if (course->invite && code >= 200 && code < 300)
         hang_up(course, server, rdata);
@@ -788,9 +788,9 @@ static unsigned list_overtaken(struct course *course, const struct leg *answered
 
 pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
 {
-    pjsip_via_hdr *via = rdata->msg_info.via;
-    pjsip_cseq_hdr *cseq = rdata->msg_info.cseq;
-    int code = rdata->msg_info.msg->line.status.code, hide = 0, over = 0;
+    pjsip_via_hdr *via = RDATA_INFO(rdata)->via;
+    pjsip_cseq_hdr *cseq = RDATA_INFO(rdata)->cseq;
+    int code = RDATA_INFO(rdata)->msg->line.status.code, hide = 0, over = 0;
     pjsip_transport *transport = rdata->tp_info.transport;
     struct course *course;
     enum verdict verdict;
@@ -804,7 +804,7 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
     if (!course)
         return PJ_FALSE;
     pthread_mutex_lock(&courses.lock);
-    if (address_of(&source, (const pj_sockaddr *)&rdata->pkt_info.src_addr, transport_type(transport)))
+    if (address_of(&source, RDATA_SOURCE(rdata), transport_type(transport)))
         leg = course_leg_of(course, &source);
     if (!leg)
         leg = &course->legs[0];                 /* a server with several addresses; pjsip does not mind, nor do we */

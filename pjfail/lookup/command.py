@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from ..model import FAMILIES, TRANSPORTS, Candidate, Target
+from ..table import print_table
 from .dns import DnsLookup
 from .rfc2782 import draw
 from .rfc3263 import UseOfNaptr
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(as_json(target, candidates), indent=2))
     else:
-        _print_table(str(target), [_row(candidate) for candidate in candidates])
+        print_table(str(target), COLUMNS, [_row(candidate) for candidate in candidates])
     return 0
 
 
@@ -90,21 +91,3 @@ def _row(candidate: Candidate) -> tuple[str, ...]:
 
 def _trace(line: str) -> None:
     print(line, file=sys.stderr)
-
-
-def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
-    """A table by rich where that is installed, else columns of plain text."""
-    try:
-        from rich.console import Console
-        from rich.table import Table
-    except ImportError:
-        widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-        for row in (COLUMNS, *rows):
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    else:
-        table = Table(title=title, title_justify="left")
-        for column in COLUMNS:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rig.app import App, Line
+from rig.app import App
 from rig.certificates import Authority
 from rig.kamailio import Kamailio
 from rig.knot import Knot
@@ -25,37 +26,37 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-def told(app: App, method: str) -> Line:
-    app.tell(method)
-    return app.next(timeout=10)
+@pytest.fixture
+def second(authority: Authority) -> Iterator[Kamailio]:
+    with Kamailio(SECOND, "example.com", authority=authority) as second:
+        yield second
 
 
-def test_a_registration_moves_to_the_next_registrar_under_the_same_name(authority: Authority) -> None:
+@pytest.fixture
+def app(authority: Authority) -> Iterator[App]:
+    with Knot(NAME_SERVER, ZONE), App(APP, f"{NAME_SERVER}:5353", "tls", str(authority.path)) as app:
+        yield app
+
+
+def test_a_registration_moves_to_the_next_registrar_under_the_same_name(
+    authority: Authority, second: Kamailio, app: App
+) -> None:
     """The name is the URI's, not that of the SRV target, to which the domain's owner has not sworn."""
-    with (
-        Kamailio(FIRST, "example.com", authority=authority) as first,
-        Kamailio(SECOND, "example.com", authority=authority) as second,
-        Knot(NAME_SERVER, ZONE),
-        App(APP, f"{NAME_SERVER}:5353", "tls", str(authority.path)) as app,
-    ):
-        line = told(app, "REGISTER")
+    with Kamailio(FIRST, "example.com", authority=authority) as first:
+        line = app.ask("REGISTER", timeout=10)
         assert (line["code"], line["server"]) == (200, f"{FIRST}:5061")
-        assert told(app, "OPTIONS")["server"] == f"{FIRST}:5061"
+        assert app.ask("OPTIONS", timeout=10)["server"] == f"{FIRST}:5061"
         assert first.shown == [("REGISTER", "example.com"), ("OPTIONS", "example.com")]
-        first.stop()
-        line = app.next(timeout=20)  # pjsua sees the connection end, and registers again by itself within ten seconds
-        assert (line["method"], line["code"], line["server"]) == ("REGISTER", 200, f"{SECOND}:5061")
-        assert second.shown == [("REGISTER", "example.com")]
+    line = app.next(timeout=20)  # pjsua sees the connection end, and registers again by itself within ten seconds
+    assert (line["method"], line["code"], line["server"]) == ("REGISTER", 200, f"{SECOND}:5061")
+    assert second.shown == [("REGISTER", "example.com")]
 
 
-def test_a_registrar_with_a_certificate_for_its_own_name_is_passed_over(authority: Authority) -> None:
-    with (
-        Kamailio(FIRST, "first.example.com", authority=authority) as first,
-        Kamailio(SECOND, "example.com", authority=authority) as second,
-        Knot(NAME_SERVER, ZONE),
-        App(APP, f"{NAME_SERVER}:5353", "tls", str(authority.path)) as app,
-    ):
-        line = told(app, "REGISTER")
+def test_a_registrar_with_a_certificate_for_its_own_name_is_passed_over(
+    authority: Authority, second: Kamailio, app: App
+) -> None:
+    with Kamailio(FIRST, "first.example.com", authority=authority) as first:
+        line = app.ask("REGISTER", timeout=10)
         assert (line["code"], line["server"]) == (200, f"{SECOND}:5061")
         assert second.shown == [("REGISTER", "example.com")]
         assert not first.shown

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 
 import pytest
 from rig.app import run_app
 
 from pjfail.demo.registrar import REFUSING, RESETTING, Registrar
+from pjfail.errors import DETACHED
 
 FIRST, SECOND = "127.0.32.1", "127.0.32.2"
 RESETS = "127.0.32.9"
 FAILS_AT_ONCE = "255.255.255.255"  # a TCP connect does, within the call
+
+pytestmark = pytest.mark.usefixtures("first")
 
 HEAD = f"""
     import asyncio, contextlib, logging, os, sys, threading, time
@@ -28,18 +30,6 @@ HEAD = f"""
 
 def app(body: str) -> str:
     return HEAD + textwrap.indent(textwrap.dedent(body), "    ")
-
-
-@pytest.fixture(autouse=True)
-def first() -> Iterator[Registrar]:
-    with Registrar(FIRST) as registrar:
-        yield registrar
-
-
-@pytest.fixture
-def second() -> Iterator[Registrar]:
-    with Registrar(SECOND) as registrar:
-        yield registrar
 
 
 def test_many_polling_threads_do_not_miss_a_wake_up() -> None:
@@ -234,6 +224,23 @@ def test_a_worker_held_up_does_not_take_the_next_ones_questions() -> None:
     assert line == {"code": 200}
 
 
+def test_a_server_is_known_before_the_first_answer_from_it_is() -> None:
+    """The worker was still at its books when the application, answered already, asked for them."""
+    [line] = run_app(
+        app("""
+        def slow(*arguments):
+            publish(*arguments)
+            time.sleep(0.5)
+        publish, bridge.publish = bridge.publish, slow
+        with Endpoint() as endpoint:
+            failover = pjfail.attach(lookup=table)
+            code = Account(endpoint).register("sip:alice@sip.test", "sip:sip.test").code
+            emit(code=code, servers=[server.address for server in failover.servers()])
+        """)
+    ).lines
+    assert line == {"code": 200, "servers": [FIRST]}
+
+
 def test_a_plan_that_comes_after_a_detach_is_not_the_next_attachments() -> None:
     [line] = run_app(
         app(f"""
@@ -262,7 +269,7 @@ def test_a_plan_that_comes_after_a_detach_is_not_the_next_attachments() -> None:
                 emit(plans=again.counters().plans, code=account.options("sip:sip.test").code, refused=refused)
         """)
     ).lines
-    assert line == {"plans": 0, "code": 200, "refused": ["pjfail has been detached"]}
+    assert line == {"plans": 0, "code": 200, "refused": [DETACHED]}
 
 
 def test_counters_in_a_forked_child_do_not_hang() -> None:

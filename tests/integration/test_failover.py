@@ -6,10 +6,9 @@ Without steering: what becomes of the request under way is test_steering.py's.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
-from rig.app import App, Line, run_app
+from rig.app import App, run_app
 
 from pjfail.demo.registrar import REFUSING, SILENT, UNAVAILABLE, Fault, Registrar
 
@@ -41,23 +40,6 @@ APP = """
 """
 
 
-@pytest.fixture
-def first() -> Iterator[Registrar]:
-    with Registrar(FIRST) as registrar:
-        yield registrar
-
-
-@pytest.fixture
-def second() -> Iterator[Registrar]:
-    with Registrar(SECOND) as registrar:
-        yield registrar
-
-
-def told(app: App, word: str) -> Line:
-    app.tell(word)
-    return app.next()
-
-
 def app_on(transport: str) -> App:
     return App(APP, transport, f"{FIRST}:5060", f"{SECOND}:5060")
 
@@ -66,7 +48,7 @@ def test_a_domain_is_found_and_the_first_priority_used(first: Registrar, second:
     with app_on("udp") as app:
         answer = app.next()
         assert (answer["code"], answer["server"]) == (200, f"{FIRST}:5060")
-        assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
         assert not second.requests
 
 
@@ -76,11 +58,11 @@ def test_after_silence_the_next_request_goes_to_the_next_server(first: Registrar
         first.fault = SILENT
         app.tell("send MESSAGE")
         first.wait_for("MESSAGE", count=3)  # two retransmissions: now it is silent
-        answer = told(app, "OPTIONS")
+        answer = app.ask("OPTIONS")
         assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
         assert answer["seconds"] < 1
         assert not [request for request in first.requests if request.method == "OPTIONS"]
-        assert told(app, "servers")[f"udp:{FIRST}:5060"] == "down"
+        assert app.ask("servers")[f"udp:{FIRST}:5060"] == "down"
 
 
 def test_the_core_steps_aside_before_python_has_spoken(first: Registrar, second: Registrar) -> None:
@@ -99,7 +81,7 @@ def test_the_core_steps_aside_before_python_has_spoken(first: Registrar, second:
         first.fault = SILENT
         app.tell("send MESSAGE")
         first.wait_for("MESSAGE", count=3)
-        answer = told(app, "OPTIONS")
+        answer = app.ask("OPTIONS")
         assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
 
 
@@ -108,18 +90,18 @@ def test_a_refused_connection_moves_this_request_and_the_next(first: Registrar, 
         assert app.next()["server"] == f"{FIRST}:5060"
         first.fault = REFUSING
         # The open connection ends, and pjsip's next connect is refused: it walks on by itself, and pjfail remembers.
-        answers = [told(app, "OPTIONS") for _ in range(3)]
+        answers = [app.ask("OPTIONS") for _ in range(3)]
         assert [answer["code"] for answer in answers[1:]] == [200, 200]
         assert answers[-1]["server"] == f"{SECOND}:5060"
-        assert told(app, "servers")[f"tcp:{FIRST}:5060"] == "down"
+        assert app.ask("servers")[f"tcp:{FIRST}:5060"] == "down"
 
 
 def test_a_503_sends_the_next_request_elsewhere(first: Registrar, second: Registrar) -> None:
     with app_on("udp") as app:
         app.next()
         first.fault = UNAVAILABLE
-        assert told(app, "OPTIONS")["code"] == 503
-        answer = told(app, "OPTIONS")
+        assert app.ask("OPTIONS")["code"] == 503
+        answer = app.ask("OPTIONS")
         assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
 
 
@@ -127,9 +109,9 @@ def test_a_503_from_further_downstream_is_not_the_servers_own(first: Registrar, 
     with app_on("udp") as app:
         app.next()
         first.fault = Fault(code=503, provisional=(100,))
-        assert told(app, "OPTIONS")["code"] == 503
+        assert app.ask("OPTIONS")["code"] == 503
         first.fault = Fault()
-        assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
 
 
 @pytest.mark.parametrize("code", [404, 500])
@@ -137,22 +119,22 @@ def test_other_errors_are_no_reason_to_go_elsewhere(first: Registrar, second: Re
     with app_on("udp") as app:
         app.next()
         first.fault = Fault(code=code)
-        assert told(app, "OPTIONS")["code"] == code
-        assert told(app, "OPTIONS")["code"] == code
+        assert app.ask("OPTIONS")["code"] == code
+        assert app.ask("OPTIONS")["code"] == code
         assert not second.requests
-        assert told(app, "servers")[f"udp:{FIRST}:5060"] == "up"
+        assert app.ask("servers")[f"udp:{FIRST}:5060"] == "up"
 
 
 def test_with_every_server_down_all_are_still_tried(first: Registrar, second: Registrar) -> None:
     with app_on("udp") as app:
         app.next()
         first.fault = second.fault = UNAVAILABLE
-        assert [told(app, "OPTIONS")["code"] for _ in range(2)] == [503, 503]
+        assert [app.ask("OPTIONS")["code"] for _ in range(2)] == [503, 503]
         until = time.monotonic() + 5  # the worker judges while the application has its answer already
-        while set(told(app, "servers").values()) != {"down"}:
+        while set(app.ask("servers").values()) != {"down"}:
             assert time.monotonic() < until
         first.fault = second.fault = Fault()
-        assert told(app, "OPTIONS")["code"] == 200
+        assert app.ask("OPTIONS")["code"] == 200
 
 
 def test_a_challenge_is_answered_to_the_server_that_challenged() -> None:
@@ -250,15 +232,15 @@ def test_a_server_that_answers_again_is_probed_and_used_again(first: Registrar, 
     with App(code, "udp", f"{FIRST}:5060", f"{SECOND}:5060") as app:
         app.next()
         first.fault = UNAVAILABLE
-        assert told(app, "OPTIONS")["code"] == 503
-        assert told(app, "OPTIONS")["server"] == f"{SECOND}:5060"
+        assert app.ask("OPTIONS")["code"] == 503
+        assert app.ask("OPTIONS")["server"] == f"{SECOND}:5060"
         first.fault = Fault()
         probe = first.wait_for("OPTIONS", count=2, timeout=10)[-1]
         assert "pjfail@sip.test" in probe.raw
         deadline = time.monotonic() + 5
-        while told(app, "servers")[f"udp:{FIRST}:5060"] != "up":
+        while app.ask("servers")[f"udp:{FIRST}:5060"] != "up":
             assert time.monotonic() < deadline, "the probe was answered, but the server is not up"
-        assert told(app, "OPTIONS")["server"] == f"{FIRST}:5060"
+        assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
 
 
 def test_a_probe_that_is_not_answered_keeps_the_server_down_longer(first: Registrar, second: Registrar) -> None:
@@ -281,7 +263,7 @@ def test_a_probe_that_is_not_answered_keeps_the_server_down_longer(first: Regist
         assert [down["failures"] for down in downs] == [1, 2, 3]
         assert downs[0]["reason"] == "silent to MESSAGE"
         assert downs[1]["reason"].startswith("silent to OPTIONS")  # the probe: the application sends none before
-        assert told(app, "OPTIONS")["server"] == f"{SECOND}:5060"
+        assert app.ask("OPTIONS")["server"] == f"{SECOND}:5060"
 
 
 def test_a_server_that_the_policy_leaves_out_is_watched_all_the_same(first: Registrar, second: Registrar) -> None:
@@ -295,11 +277,11 @@ def test_a_server_that_the_policy_leaves_out_is_watched_all_the_same(first: Regi
     with App(code, "udp", f"{FIRST}:5060", f"{SECOND}:5060") as app:
         app.next()
         first.fault = UNAVAILABLE
-        assert told(app, "OPTIONS")["code"] == 503
+        assert app.ask("OPTIONS")["code"] == 503
         first.fault = Fault()
-        assert told(app, "OPTIONS")["server"] == f"{SECOND}:5060"
+        assert app.ask("OPTIONS")["server"] == f"{SECOND}:5060"
         deadline = time.monotonic() + 10
-        while told(app, "OPTIONS")["server"] != f"{FIRST}:5060":
+        while app.ask("OPTIONS")["server"] != f"{FIRST}:5060":
             assert time.monotonic() < deadline, "the server is well, but nothing goes there again"
             time.sleep(0.1)
 

@@ -52,7 +52,7 @@ APP = """
         except Exception as error:
             return type(error).__name__
 
-    endpoint = Endpoint()
+    endpoint = Endpoint(ending=pj.PJSUA_DESTROY_NO_TX_MSG)
     lookup = pjfail.StaticLookup({"sip.test": servers}, ttl=1)
     failover = pjfail.attach(lookup=lookup, listeners=[moved], steering=pjfail.Steering.off())
     names = dict(globals())
@@ -198,6 +198,13 @@ def test_a_401_is_answered_to_the_server_that_challenged() -> None:
 
         eventually(registered_there)
         assert all(second.nonce in each.raw for each in second.requests if "nonce" in each.raw)
+
+
+def test_an_account_with_octets_in_its_name_that_are_no_text_is_followed(servers: list[Registrar]) -> None:
+    with app_on(1, 2) as app:
+        app.tell("alice = account('al%ffice'); failover.follow(alice); emit(code=alice.reregister().code)")
+        assert told(app, "", code=200)
+        eventually(lambda: pinned(app) == FIRST)
 
 
 # --- failing over -----------------------------------------------------------------------------------------------------

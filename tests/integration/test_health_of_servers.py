@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from rig.app import App, Line
@@ -12,6 +12,8 @@ from pjfail.demo.registrar import SILENT, WELL, Fault, Registrar
 
 FIRST, SECOND = "127.0.37.1", "127.0.37.2"
 ERRING = Fault(code=500)
+
+pytestmark = pytest.mark.usefixtures("second")
 
 # Does what it is told: a method sends that to the domain; "mark" marks the first down for a second.
 APP = """
@@ -51,38 +53,21 @@ APP = """
 SOON = "backoff=lambda failures, random: 0.5"
 
 
-@pytest.fixture
-def first() -> Iterator[Registrar]:
-    with Registrar(FIRST) as registrar:
-        yield registrar
-
-
-@pytest.fixture(autouse=True)
-def second() -> Iterator[Registrar]:
-    with Registrar(SECOND) as registrar:
-        yield registrar
-
-
 def app_with(policy: str = "Policy()") -> App:
     return App(APP, FIRST, SECOND, policy)
-
-
-def told(app: App, word: str) -> Line:
-    app.tell(word)
-    return app.next()
 
 
 def until(app: App, what: Callable[[Line], bool], seconds: float = 8.0) -> Line:
     """The health of the first server, once *what* holds of it."""
     deadline = time.monotonic() + seconds
-    while not what(health := told(app, "health")):
+    while not what(health := app.ask("health")):
         assert time.monotonic() < deadline, health
         time.sleep(0.05)
     return health
 
 
 def went_to(app: App, method: str = "OPTIONS") -> str:
-    return str(told(app, method)["server"]).partition(":")[0]
+    return str(app.ask(method)["server"]).partition(":")[0]
 
 
 def probes(registrar: Registrar) -> int:
@@ -93,11 +78,11 @@ def test_five_500_in_a_row_take_a_server_down_and_four_do_not(first: Registrar) 
     with app_with() as app:
         app.next()
         first.fault = ERRING
-        assert [told(app, "OPTIONS")["code"] for _ in range(4)] == [500] * 4
+        assert [app.ask("OPTIONS")["code"] for _ in range(4)] == [500] * 4
         first.fault = WELL
         assert went_to(app) == FIRST  # and this answer begins the count anew
         first.fault = ERRING
-        assert [told(app, "OPTIONS")["code"] for _ in range(5)] == [500] * 5
+        assert [app.ask("OPTIONS")["code"] for _ in range(5)] == [500] * 5
         until(app, lambda health: health["state"] == "down")
         assert went_to(app) == SECOND
 
@@ -106,9 +91,9 @@ def test_a_500_from_further_downstream_is_not_counted(first: Registrar) -> None:
     with app_with() as app:
         app.next()
         first.fault = ERRING
-        assert [told(app, "OPTIONS")["code"] for _ in range(4)] == [500] * 4
+        assert [app.ask("OPTIONS")["code"] for _ in range(4)] == [500] * 4
         first.fault = Fault(code=500, provisional=(100,))
-        assert told(app, "OPTIONS")["code"] == 500
+        assert app.ask("OPTIONS")["code"] == 500
         first.fault = WELL
         assert went_to(app) == FIRST
 
@@ -116,7 +101,7 @@ def test_a_500_from_further_downstream_is_not_counted(first: Registrar) -> None:
 def test_a_server_marked_down_for_a_while_is_probed_and_used_again_though_nothing_failed(first: Registrar) -> None:
     with app_with() as app:
         app.next()
-        told(app, "mark")
+        app.ask("mark")
         assert went_to(app) == SECOND
         until(app, lambda health: health["state"] == "up")
         assert went_to(app) == FIRST
@@ -129,11 +114,11 @@ def test_a_silence_that_began_before_the_server_was_restored_is_held_against_nob
         first.fault = SILENT
         app.tell("send MESSAGE")
         first.wait_for("MESSAGE")
-        told(app, "restore")
+        app.ask("restore")
         first.wait_for("MESSAGE", count=3)
         first.fault = WELL
         assert went_to(app) == FIRST
-        assert told(app, "health")["state"] == "up"
+        assert app.ask("health")["state"] == "up"
 
 
 def test_a_server_must_answer_as_many_probes_as_the_policy_asks_for(first: Registrar) -> None:
@@ -150,33 +135,25 @@ def test_a_server_must_answer_as_many_probes_as_the_policy_asks_for(first: Regis
         assert went_to(app) == FIRST
 
 
-def test_a_suspect_stands_behind_is_probed_and_cleared(first: Registrar) -> None:
-    with app_with("Policy(convict=Consecutive(failures=2))") as app:
-        app.next()
-        first.fault = SILENT
-        app.tell("send MESSAGE")
-        first.wait_for("MESSAGE", count=3)
-        first.fault = WELL  # the probe finds it well, sooner or later
-        until(app, lambda health: health["state"] == "up")
-        assert probes(first) >= 1
-        assert went_to(app) == FIRST
-
-
-def test_a_suspect_that_does_not_answer_its_probe_is_down(first: Registrar) -> None:
+@pytest.mark.parametrize(("then", "state"), [(WELL, "up"), (SILENT, "down")])
+def test_a_suspect_stands_behind_and_its_probe_decides(first: Registrar, then: Fault, state: str) -> None:
     with app_with("Policy(convict=Consecutive(failures=2))") as app:
         app.next()
         first.fault = SILENT
         app.tell("send MESSAGE")
         until(app, lambda health: health["state"] == "suspect")
         assert went_to(app) == SECOND
-        until(app, lambda health: health["state"] == "down")
+        first.fault = then
+        until(app, lambda health: health["state"] == state)
+        assert probes(first) >= 1
+        assert went_to(app) == (FIRST if then is WELL else SECOND)
 
 
 def test_a_server_falls_after_as_many_failed_probes_as_the_policy_asks_for(first: Registrar) -> None:
     """A followed account's server is probed while it is up; the core sees that OPTIONS fail before the prober does."""
     with app_with("Policy(convict=Consecutive(failures=1, fall=2))") as app:
         app.next()
-        told(app, "follow")
+        app.ask("follow")
         first.wait_for("REGISTER", count=2)  # where it is registered, only a REGISTER tells
         until(app, lambda health: health["state"] == "up")
         first.fault = SILENT
@@ -206,7 +183,7 @@ def test_an_answer_to_the_method_that_had_failed_is_news_though_others_were_answ
         until(app, lambda health: health["state"] == "down")
         until(app, lambda health: health["state"] == "up")
         assert went_to(app, "OPTIONS") == FIRST
-        assert told(app, "health")["methods"] == {"MESSAGE": "up"}
+        assert app.ask("health")["methods"] == {"MESSAGE": "up"}
         first.fault = WELL  # the retransmission is answered
         until(app, lambda health: not health["methods"])
 
@@ -217,7 +194,7 @@ def test_the_answers_in_between_are_counted_with_the_next_outcome(first: Registr
         for _ in range(7):
             assert went_to(app) == FIRST
         first.fault = ERRING
-        told(app, "OPTIONS")
+        app.ask("OPTIONS")
         assert until(app, lambda health: health["answers"] > 7)["answers"] == pytest.approx(8, abs=0.01)
 
 
@@ -228,7 +205,7 @@ def test_the_plan_tells_when_a_server_failed(first: Registrar) -> None:
         app.tell("send MESSAGE")
         until(app, lambda health: health["state"] == "down")
         now = time.strftime("%H:%M")
-        plan = told(app, "plan")["plan"]
+        plan = app.ask("plan")["plan"]
         assert plan.startswith(
             f"first: udp:{SECOND}:5060 up, priority 20, weight 0; second: udp:{FIRST}:5060 down for "
         )

@@ -9,6 +9,7 @@ import pytest
 from rig.app import SANITIZED, App, run_app
 
 from pjfail.demo.registrar import Registrar
+from pjfail.errors import DETACHED
 
 ADDRESS = "127.0.31.1"
 SERVER = f"{ADDRESS}:5060"
@@ -118,9 +119,8 @@ def test_two_pjsips_want_a_word_from_the_user() -> None:
     """A second copy of what pjsip lies in (the module, or a shared library), under another name, is another pjsip."""
     error = refusal("""
         import ctypes, shutil, tempfile
-        from pjfail.host import loaded_objects
         def attach():
-            shared = [path for path in loaded_objects() if "/libpjsip.so" in path]
+            shared = [path for path in bridge.loaded_objects() if "/libpjsua.so" in path]
             with tempfile.TemporaryDirectory() as folder:
                 copy = shutil.copy(*shared or [pj._pjsua2.__file__], folder + "/_other.so")
                 ctypes.CDLL(copy)
@@ -343,7 +343,7 @@ def test_a_worker_that_cannot_be_kept_alive_detaches_loudly() -> None:
                 emit(error=str(error))
         """)
     )
-    assert result.lines == [{"attached": False}, {"error": "pjfail has been detached"}]
+    assert result.lines == [{"attached": False}, {"error": DETACHED}]
     assert "CRITICAL" in result.stderr
 
 
@@ -374,7 +374,7 @@ def test_attach_and_detach_under_traffic_leaves_nothing_behind() -> None:
                     for _ in range(5):
                         account.send("OPTIONS", "sip:sip.test")
                         sent += 1
-                    drain(account, 0.05)
+                    drain(account, 0.01)
             drain(account, 2)
             after = size()
             emit(sent=sent, answered=answered, grown=after[0] - before[0], descriptors=after[1] - before[1])
@@ -420,10 +420,14 @@ def test_a_detach_from_a_callback_on_a_sip_thread_does_not_hang() -> None:
     assert line == {"code": 200, "again": 200}
 
 
-def test_an_endpoint_that_ends_first_takes_pjfail_with_it() -> None:
+ENDINGS = pytest.mark.parametrize("ending", ["0", "pj.PJSUA_DESTROY_NO_NETWORK"])
+
+
+@ENDINGS
+def test_an_endpoint_that_ends_first_takes_pjfail_with_it(ending: str) -> None:
     result = run_app(
-        app("""
-        with Endpoint() as endpoint:
+        app(f"""
+        with Endpoint(ending={ending}) as endpoint:
             failover = pjfail.attach(lookup=table)
             assert Account(endpoint).register("sip:alice@sip.test", "sip:sip.test").code == 200
         for _ in range(100):
@@ -438,10 +442,11 @@ def test_an_endpoint_that_ends_first_takes_pjfail_with_it() -> None:
     assert "the endpoint has ended" in result.stderr
 
 
-def test_an_endpoint_that_ends_with_a_question_waiting() -> None:
+@ENDINGS
+def test_an_endpoint_that_ends_with_a_question_waiting(ending: str) -> None:
     assert run_app(
-        app("""
-        with Endpoint() as endpoint:
+        app(f"""
+        with Endpoint(ending={ending}) as endpoint:
             failover = pjfail.attach(lookup=Stalled())
             account = Account(endpoint)
             account.open("sip:alice@sip.test", "sip:sip.test")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
-from rig.app import App, Line
+from rig.app import App
 
 from pjfail.demo.registrar import SILENT, UNAVAILABLE, Fault, Registrar
 
@@ -68,28 +67,11 @@ APP = f"""
 UP, OTHER = f"udp:{SERVERS[0]}", f"udp:{SERVERS[1]}"
 
 
-@pytest.fixture
-def first() -> Iterator[Registrar]:
-    with Registrar(FIRST) as registrar:
-        yield registrar
-
-
-@pytest.fixture
-def second() -> Iterator[Registrar]:
-    with Registrar(SECOND) as registrar:
-        yield registrar
-
-
-def told(app: App, word: str) -> Line:
-    app.tell(word)
-    return app.next()
-
-
 def events_until(app: App, *expected: str, timeout: float = 10) -> list[list[str]]:
     """The events, once one of each kind that is *expected* has been told."""
     deadline = time.monotonic() + timeout
     while True:
-        found: list[list[str]] = told(app, "events")["events"]
+        found: list[list[str]] = app.ask("events")["events"]
         if set(expected) <= {name for name, _server in found}:
             return found
         assert time.monotonic() < deadline, f"{expected} not in {found}"
@@ -103,7 +85,7 @@ def test_one_that_does_badly_unconvicted_is_suspected_once_until_it_answers(
         for fault, code in ((UNAVAILABLE, 503), (UNAVAILABLE, 503), (Fault(), 200), (UNAVAILABLE, 503)):
             first.fault = second.fault = fault
             for _ in range(2):
-                assert told(app, "OPTIONS")["code"] == code
+                assert app.ask("OPTIONS")["code"] == code
         for _ in range(2):  # in the worker's turn, twice: what came before has been told by then
             app.tell(f"mark_down {OTHER}")
         events = events_until(app, "ServerDown")
@@ -117,14 +99,14 @@ def test_one_that_does_badly_unconvicted_is_suspected_once_until_it_answers(
 
 def test_a_probe_that_fails_and_a_recovery_are_told_and_counted(first: Registrar, second: Registrar) -> None:
     with App(APP, "soon", "10") as app:
-        assert told(app, "OPTIONS")["server"] == SERVERS[0]
+        assert app.ask("OPTIONS")["server"] == SERVERS[0]
         first.fault = SILENT
         app.tell("send MESSAGE")
         events_until(app, "ServerDown", "PlanChanged", "ProbeFailed")
         first.fault = Fault()
         events = events_until(app, "ServerUp")
         assert [server for name, server in events if name in ("ServerDown", "ProbeFailed", "ServerUp")][:2] == [UP, UP]
-        counted = told(app, "metrics")
+        counted = app.ask("metrics")
         assert counted["pjfail_probe_failures_total{reason=silent}"] >= 1
         assert counted["pjfail_convictions_total{reason=silent}"] >= 1
         assert counted["pjfail_server_recovery_seconds_count"] == 1
@@ -136,11 +118,11 @@ def test_a_probe_that_fails_and_a_recovery_are_told_and_counted(first: Registrar
 
 def test_the_cores_counters_and_every_server_are_read_at_the_scrape(first: Registrar, second: Registrar) -> None:
     with App(APP, "soon", "10") as app:
-        assert "pjfail_resolutions_total{source=worker}" in told(app, "metrics")
+        assert "pjfail_resolutions_total{source=worker}" in app.ask("metrics")
         for _ in range(3):
-            assert told(app, "OPTIONS")["server"] == SERVERS[0]
-        assert told(app, "servers")["servers"] == [UP, OTHER]
-        counted = told(app, "metrics")
+            assert app.ask("OPTIONS")["server"] == SERVERS[0]
+        assert app.ask("servers")["servers"] == [UP, OTHER]
+        counted = app.ask("metrics")
         assert counted["pjfail_resolutions_total{source=worker}"] == 1
         assert counted["pjfail_resolutions_total{source=plan}"] == 2
         assert counted["pjfail_servers{state=up}"] == 2
@@ -154,14 +136,14 @@ def test_the_cores_counters_and_every_server_are_read_at_the_scrape(first: Regis
         assert 0 < counted["pjfail_round_trip_seconds_sum{transport=udp}"] < 3
         assert counted["pjfail_round_trip_seconds_count{transport=tcp}"] == 0
         app.tell("detach")
-        assert "pjfail_resolutions_total{source=plan}" not in told(app, "metrics")
+        assert "pjfail_resolutions_total{source=plan}" not in app.ask("metrics")
 
 
 def test_a_slow_answer_lies_in_its_bucket(first: Registrar, second: Registrar) -> None:
     first.fault = Fault(delay=0.3)  # before the first retransmission, so that it is a round trip
     with App(APP, "never", "10") as app:
-        assert told(app, "OPTIONS")["code"] == 200
-        counted = told(app, "metrics")
+        assert app.ask("OPTIONS")["code"] == 200
+        counted = app.ask("metrics")
         assert counted["pjfail_round_trip_seconds_bucket{le=0.25,transport=udp}"] == 0
         assert counted["pjfail_round_trip_seconds_bucket{le=0.5,transport=udp}"] == 1
         assert 0.3 <= counted["pjfail_round_trip_seconds_sum{transport=udp}"] < 0.5
@@ -169,9 +151,9 @@ def test_a_slow_answer_lies_in_its_bucket(first: Registrar, second: Registrar) -
 
 def test_of_too_many_servers_the_worst_are_shown(first: Registrar, second: Registrar) -> None:
     with App(APP, "soon", "1") as app:
-        assert told(app, "OPTIONS")["code"] == 200
+        assert app.ask("OPTIONS")["code"] == 200
         app.tell(f"mark_down {OTHER}")
-        counted = told(app, "metrics")
+        counted = app.ask("metrics")
         shown = {name: value for name, value in counted.items() if name.startswith("pjfail_server_up{")}
         assert shown == {f"pjfail_server_up{{server={OTHER}}}": 0}
         assert (counted["pjfail_servers{state=up}"], counted["pjfail_servers{state=down}"]) == (1, 1)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from rig.app import App, Line
+from rig.app import App
 from rig.dns_server import DnsServer
 
 from pjfail.demo.registrar import Registrar
@@ -36,11 +36,6 @@ APP = f"""
 """
 
 
-def told(app: App, word: str) -> Line:
-    app.tell(word)
-    return app.next()
-
-
 @pytest.mark.parametrize("fault", ["silent", "servfail"])
 def test_a_program_lives_on_through_an_outage_and_a_restart(tmp_path: Path, fault: str) -> None:
     cache = str(tmp_path / "cache.json")
@@ -49,7 +44,7 @@ def test_a_program_lives_on_through_an_outage_and_a_restart(tmp_path: Path, faul
             assert app.next()["code"] == 200
             name_server.fault(fault)
             time.sleep(2.5)  # the TTL and a little
-            answers = [told(app, word) for word in ("REGISTER", "OPTIONS", "MESSAGE", "REGISTER")]
+            answers = [app.ask(word) for word in ("REGISTER", "OPTIONS", "MESSAGE", "REGISTER")]
             assert [answer["code"] for answer in answers] == [200] * 4
             assert max(answer["seconds"] for answer in answers) < 4
             assert answers[-1]["stale"] == ["sip:sip.test"]

@@ -289,10 +289,9 @@ def test_a_pin_outlives_its_connection(site: Site) -> None:
     assert site.methods(FIRST) == []
 
 
+@pytest.mark.parametrize("site", ["udp"], indirect=True)
 def test_an_account_bound_to_a_transport(site: Site) -> None:
-    """pjsip asks for that transport by its name then, though the account's URIs do not."""
-    if site.transport != "udp":
-        pytest.skip("only UDP transports bind an account, whose URIs say nothing of it, to a socket of theirs")
+    """pjsip asks for that transport by its name then, though the account's URIs do not; so of UDP transports only."""
     site.console.run("config = pj.AccountConfig()")
     for setting, value in {
         "idUri": '"sip:erin@sip.test"',

@@ -53,7 +53,7 @@ class Endpoint:
 
     `threads=0` is the host that polls: callbacks come from `libHandleEvents()` on the thread that waits. With `ca`
     (a PEM file) TLS servers must show a certificate that it signed. All requests of all accounts go through
-    `outbound_proxies` first.
+    `outbound_proxies` first. `ending`: the flags of `libDestroy()`; 0 is what a program does that says nothing.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class Endpoint:
         ca: str | None = None,
         outbound_proxies: Sequence[str] = (),
         kind: type[pj.Endpoint] = pj.Endpoint,
+        ending: int = pj.PJSUA_DESTROY_NO_NETWORK,
     ) -> None:
         self.threads = threads
+        self._ending = ending
         self.pj = kind()
         self.pj.libCreate()
         config = pj.EpConfig()
@@ -101,8 +103,8 @@ class Endpoint:
         self.destroy()
 
     def destroy(self) -> None:
-        """Ends pjsip without unregistering, so that a dead server does not hold it up."""
-        self.pj.libDestroy(pj.PJSUA_DESTROY_NO_TX_MSG)
+        """Ends pjsip: unless told otherwise at once, without unregistering and the seconds it waits for the network."""
+        self.pj.libDestroy(self._ending)
 
     def run(self, seconds: float) -> None:
         """Lets pjsip work for so long."""

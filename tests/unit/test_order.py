@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -234,6 +235,13 @@ ORDERS: list[Order] = [
     MostExcluded(),
     Panic(MostExcluded(Sticky(PreferFastest(spread)))),
 ]
+
+
+def label(order: Order) -> str:
+    """The same in every process, which the address of a function is not."""
+    return re.sub(r"<function (\w+) at \w+>", r"\1", str(order))
+
+
 healths = st.builds(
     Health,
     state=st.sampled_from(State),
@@ -255,7 +263,7 @@ def listed(fleet: Sequence[tuple[int, int, Health | None]]) -> tuple[list[Candid
     return candidates, health
 
 
-@pytest.mark.parametrize("order", ORDERS, ids=str)
+@pytest.mark.parametrize("order", ORDERS, ids=label)
 @given(fleet=fleets, account=st.text(max_size=5))
 def test_every_order_is_a_permutation_and_says_the_same_when_asked_twice(
     order: Order, fleet: list[tuple[int, int, Health | None]], account: str
@@ -269,7 +277,7 @@ def test_every_order_is_a_permutation_and_says_the_same_when_asked_twice(
     assert all(once)
 
 
-@pytest.mark.parametrize("order", [each for each in ORDERS if each is not spread][:-1], ids=str)
+@pytest.mark.parametrize("order", [each for each in ORDERS if each is not spread][:-1], ids=label)
 @given(fleet=fleets, health=healths, account=st.text(max_size=5))
 def test_equal_health_keeps_priority_order(
     order: Order, fleet: list[tuple[int, int, Health | None]], health: Health, account: str
@@ -281,7 +289,7 @@ def test_equal_health_keeps_priority_order(
         assert priorities == sorted(priorities)
 
 
-@pytest.mark.parametrize("order", ORDERS, ids=str)
+@pytest.mark.parametrize("order", ORDERS, ids=label)
 @given(fleet=fleets.filter(bool))
 def test_all_down_still_answers_with_all(order: Order, fleet: list[tuple[int, int, Health | None]]) -> None:
     candidates, _ = listed(fleet)
