@@ -10,6 +10,7 @@
 #include "layout.h"
 #include "plans.h"
 #include "resolver.h"
+#include "text.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -47,15 +48,6 @@ static int read_config(int id, pj_pool_t *pool, account_config *config)
         return host_problem(PF_NO_ACCOUNT, 0, "%d", id);
     status = host.pjsua_acc_get_config(id, pool, &config->config);
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_get_config()");
-}
-
-static void copy_text(char *text, size_t size, const pj_str_t *from)
-{
-    size_t length = from->slen < 0 ? 0 : (size_t)from->slen < size ? (size_t)from->slen : size - 1;
-
-    if (length)
-        memcpy(text, from->ptr, length);
-    text[length] = '\0';
 }
 
 int account_aor(const pjsip_uri *uri, char *aor, size_t size)

@@ -5,6 +5,7 @@
 #include "dialogs.h"
 #include "plans.h"
 #include "queue.h"
+#include "text.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -119,14 +120,6 @@ static void forget_request(struct request *request)
     table_remove(&self.requests, &request->link);
     unlink_age(request);
     free(request);
-}
-
-static void copy_method(char *method, const pj_str_t *name)
-{
-    size_t length = (size_t)name->slen < 15 ? (size_t)name->slen : 15;
-
-    memcpy(method, name->ptr, length);
-    method[length] = '\0';
 }
 
 /* Under self.lock. NULL when there is no memory. */
@@ -245,7 +238,7 @@ pj_status_t observer_on_tx_request(pjsip_tx_data *tdata)
             request->removes = (unsigned char)(method->id == PJSIP_REGISTER_METHOD && removes_binding(msg));
             sent = account >= 0;
             removes = request->removes;
-            copy_method(request->method, &method->name);
+            copy_text(request->method, sizeof request->method, &method->name);
             make_newest(request);
             if (server.transport != PF_UDP)
                 hold_connection(transport, 1);
@@ -359,7 +352,7 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         if (account >= 0)
             affinity_tell(account, msg, &server, code, retry_after(msg), removes);
     }
-    copy_method(name, &cseq->method.name);
+    copy_text(name, sizeof name, &cseq->method.name);
     if (code == PJSIP_SC_SERVICE_UNAVAILABLE) {
         pf_outcome outcome;
 

@@ -3,6 +3,7 @@
 #include "observer.h"
 #include "queue.h"
 #include "steering.h"
+#include "text.h"
 #include "transaction.h"
 
 #include <math.h>
@@ -127,9 +128,9 @@ static void tell(const struct race *race, const struct runner *winner)
     failover->taken = winner->server;
     failover->why = PF_WHY_RACE;
     failover->after = host_now() - race->began;
-    memcpy(failover->method, method->ptr, (size_t)method->slen < 15 ? (size_t)method->slen : 15);
+    copy_text(failover->method, sizeof failover->method, method);
     if (call_id)
-        memcpy(failover->call_id, call_id->id.ptr, (size_t)call_id->id.slen < 127 ? (size_t)call_id->id.slen : 127);
+        copy_text(failover->call_id, sizeof failover->call_id, &call_id->id);
     queue_put_note(NOTE_FAILOVER, failover);
 }
 

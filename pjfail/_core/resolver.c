@@ -12,6 +12,7 @@
 #include "observer.h"
 #include "queue.h"
 #include "race.h"
+#include "text.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -86,15 +87,6 @@ static pjsip_msg *request_of(pj_pool_t *pool, void *token, pjsip_resolver_callba
         return NULL;
     tdata = ((pjsip_send_state *)token)->tdata;
     return tdata_pool(tdata) == pool && tdata_msg(tdata)->type == PJSIP_REQUEST_MSG ? tdata_msg(tdata) : NULL;
-}
-
-static void copy_text(char *text, size_t size, const pj_str_t *from)
-{
-    size_t length = from->slen < 0 ? 0 : (size_t)from->slen < size ? (size_t)from->slen : size - 1;
-
-    if (length)                 /* without one ptr may be NULL */
-        memcpy(text, from->ptr, length);
-    text[length] = '\0';
 }
 
 static void who_asks(pjsip_msg *request, void *token, struct asker *asker)

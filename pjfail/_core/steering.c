@@ -8,6 +8,7 @@
 #include "ports.h"
 #include "queue.h"
 #include "resolver.h"
+#include "text.h"
 #include "transaction.h"
 
 #include <math.h>
@@ -157,15 +158,6 @@ static int is_free(pjsip_tx_data *tdata, const pf_address *server)
     memset(&asker, 0, sizeof asker);
     dialogs_find(&call_id->id, 0, &asker);
     return !asker.bound;
-}
-
-static void copy_text(char *text, size_t room, const pj_str_t *from)
-{
-    size_t length = from->slen < 0 ? 0 : (size_t)from->slen < room ? (size_t)from->slen : room - 1;
-
-    if (length)
-        memcpy(text, from->ptr, length);
-    text[length] = '\0';
 }
 
 /* The other servers that pjsip was given for this request, over the same transport: Via and Contact stay true. */
