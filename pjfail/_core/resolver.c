@@ -7,9 +7,9 @@
 #include "resolver.h"
 
 #include "affinity.h"
+#include "connections.h"
 #include "core.h"
 #include "dialogs.h"
-#include "observer.h"
 #include "queue.h"
 #include "race.h"
 #include "text.h"
@@ -161,7 +161,7 @@ static void answer_one(const pjsip_host_info *info, const pf_address *server, vo
 
     answer_set(&one, 0, &info->addr.host, address_pjsip_type(server), &sockaddr, length, 0, 0);
     answer_set_count(&one, 1);
-    observer_answer(callback, PJ_SUCCESS, token, &one.addresses);
+    connections_answer(callback, PJ_SUCCESS, token, &one.addresses);
 }
 
 /* pjsip's own affinity leaves a registration bound to its connection when that ends: no REGISTER would go out ever again. */
@@ -233,7 +233,7 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
                 return;
             free(waiter);
         }
-        observer_answer(callback, PJ_SUCCESS, token, &planned.addresses);
+        connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);
         return;
     }
     waiter = make_waiter(pool, info, token, callback, &asker);
