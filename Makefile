@@ -52,8 +52,9 @@ setup: $(done)/pjfail
 demo: setup $(done)/demo
 	@$(python) -m pjfail demo
 
+# The longest first, so that nobody waits for a last long one.
 test: setup test-packages lint $(done)/test
-	@$(python) -m pytest tests/unit tests/integration tests/e2e
+	@$(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/unit
 
 # Both have their say, whatever the first one finds.
 sanitized := $(patsubst %,tests/integration/test_%.py,life failover core_regressions pjsip_dns steering follow pin \
