@@ -27,16 +27,21 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
-.PHONY: pjproject fuzz
+.PHONY: pjproject fuzz dist test-wheel embed test-hosts sanitize-hosts
 
 help:
 	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
 	@echo 'make demo       the same program twice, stock pjsip and pjfail, while its SIP server falls silent'
 	@echo 'make test       lint, then all tests'
+	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR; a table'
 	@echo 'make sanitize   the tests of the C core, built with the address and thread sanitizers, half an hour'
+	@echo 'make sanitize-hosts  the programs of make test-hosts on such a core, in two hosts'
 	@echo 'make fuzz       50 000 damaged answers of name servers, some five minutes'
 	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
+	@echo 'make embed      build/embed, a C program with the core and without Python'
 	@echo 'make lint       ruff and mypy'
+	@echo 'make dist       the sdist and the wheel, in dist/'
+	@echo 'make test-wheel the wheel in an empty environment, the pjsua2 wheel beside it, without a compiler'
 	@echo 'make clean      removes what was built here; the pjproject tree stays'
 	@echo 'make distclean  removes the fetched pjproject tree and its archive too'
 	@echo
@@ -54,7 +59,14 @@ demo: setup $(done)/demo
 
 # The longest first, so that nobody waits for a last long one.
 test: setup test-packages lint $(done)/test
-	@$(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/unit
+	@tools/hosts.sh '$(python)' '$(tree)' $(if $(PJPROJECT_DIR),own,static) wheel
+	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+		-k 'not test_hosts.py or wheel or polls' tests/e2e tests/hosts tests/integration tests/unit
+
+# Where a host is not there, the table says so.
+test-hosts: setup test-packages $(done)/test
+	@tools/hosts.sh '$(python)' '$(tree)' static shared wheel own
+	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts
 
 # Both have their say, whatever the first one finds.
 sanitized := $(patsubst %,tests/integration/test_%.py,life failover core_regressions pjsip_dns steering follow pin \
@@ -65,16 +77,30 @@ sanitize: setup sanitize-packages $(done)/test
 	done; \
 	if [ "$$failed" ]; then echo "sanitize: FAILED:$$failed"; exit 1; else echo 'sanitize: passed: $(SANITIZERS)'; fi
 
+sanitize-hosts: setup sanitize-packages $(done)/test
+	@tools/hosts.sh '$(python)' '$(tree)' static wheel
+	@PJFAIL_TEST_HOSTS=build/hosts/list tools/sanitize.sh '$(python)' '$(tree)' address tests/hosts
+
 fuzz: setup $(done)/test
 	@$(python) -m pytest tests/fuzz
 
 bench: setup test-packages $(done)/test
 	@$(python) -m bench
 
+embed: pjproject
+	@tools/step.sh embed 'building build/embed' $(MAKE) -C examples PJPROJECT_DIR='$(abspath $(tree))'
+
 lint: $(done)/lint $(done)/demo
 	@echo 'lint: ruff, mypy'
 	@$(python) -m ruff check --quiet --extend-exclude third_party .
 	@$(python) -m mypy --no-error-summary
+	@$(python) -m mypy --no-error-summary tests/typing
+
+dist: pjproject $(done)/dist
+	@tools/dist.sh '$(python)' '$(tree)'
+
+test-wheel: dist $(done)/lint
+	@tools/test_wheel.sh '$(python)' dist '$(tree)'
 
 clean:
 	@if [ -e '$(VENV)/made-by-pjfail' ]; then echo 'clean: $(VENV)'; rm -rf '$(VENV)'; \
@@ -114,7 +140,7 @@ $(done)/pjfail-needs: pyproject.toml $(done)/venv
 	@tools/step.sh venv 'installing the Python packages that pjfail needs' $(pip) install -r build/requirements.txt
 	@touch $@
 
-$(done)/demo $(done)/test $(done)/lint: $(done)/pjfail-needs
+$(done)/demo $(done)/test $(done)/lint $(done)/dist: $(done)/pjfail-needs
 	@mkdir -p build
 	@$(python) tools/requirements.py $(@F) >build/requirements-$(@F).txt
 	@tools/step.sh venv 'installing the Python packages for $(@F)' $(pip) install -r build/requirements-$(@F).txt
@@ -122,7 +148,7 @@ $(done)/demo $(done)/test $(done)/lint: $(done)/pjfail-needs
 
 # With the headers of another tree the C compiler must not find its old work good enough.
 $(done)/pjfail: $(sources) $(done)/pjfail-needs | pjproject
-	@rm -rf $(extension) build/temp* build/lib*
+	@rm -rf $(extension) build/temp* build/lib* build/embed*
 	@PJPROJECT_DIR='$(abspath $(tree))' tools/step.sh pjfail 'building the extension' \
 		$(pip) install --no-build-isolation --no-deps --editable .
 	@echo '$(abspath $(tree))' >$(built_for)

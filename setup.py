@@ -2,4 +2,5 @@
 
 from setuptools import setup
 
-setup(cffi_modules=["pjfail_build.py:ffi"])
+# The core uses CPython's stable ABI: one wheel serves every Python from the oldest one on.
+setup(cffi_modules=["pjfail_build.py:ffi"], options={"bdist_wheel": {"py_limited_api": "cp311"}})

@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from .probe import Probe
     from .request import Response
 
+    __version__: str
+
 __all__ = [
     "AffinityDisabled",
     "AffinityError",
@@ -123,18 +125,24 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    # What needs the compiled core is imported when asked for: lookups and the command line do without it.
-    if name in ("Failover", "attach"):
-        from . import failover
+if not TYPE_CHECKING:  # type checkers shall know of no other names than these
 
-        return getattr(failover, name)
-    if name == "Probe":
-        from .probe import Probe
+    def __getattr__(name: str) -> object:
+        # What needs the compiled core is imported when asked for: lookups and the command line do without it.
+        if name in ("Failover", "attach"):
+            from . import failover
 
-        return Probe
-    if name == "Response":
-        from .request import Response
+            return getattr(failover, name)
+        if name == "Probe":
+            from .probe import Probe
 
-        return Response
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return Probe
+        if name == "Response":
+            from .request import Response
+
+            return Response
+        if name == "__version__":  # the git tag's, which is in what pip has installed
+            from importlib.metadata import version
+
+            return version("pjfail")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

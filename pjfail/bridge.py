@@ -6,6 +6,7 @@ microseconds, and no Python runs under them.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,27 @@ class Stats:
     refusals: int
     unavailable: int
     suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What :func:`check_host` has found of this process's pjsip.
+
+    ``layout`` is the name of its row in the table of layouts (see :func:`known_layouts`), "" before that. ``addresses`` is how
+    many servers an answer may name (PJSIP_MAX_RESOLVED_ADDRESSES), ``packet`` the octets that a received message may have,
+    about (PJSIP_MAX_PKT_LEN). ``accounts`` tells whether accounts can be read and changed, each with up to ``proxies``
+    (PJSUA_ACC_MAX_PROXIES); ``native_affinity`` whether pjsip has server affinity of its own; ``state_callback`` whether
+    pjsua's own state can be read, which a pjsua that creates transports after pjfail is attached makes of use.
+    """
+
+    version: str
+    layout: str
+    addresses: int
+    packet: int
+    accounts: bool
+    proxies: int
+    native_affinity: bool
+    state_callback: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,12 +391,45 @@ def _taken(fetch: Callable[[], Any], value: Callable[[Any], T], free: Callable[[
 
 
 def _object(path: str | None) -> Any:
-    return ffi.NULL if path is None else ffi.new("char[]", path.encode())
+    return ffi.NULL if path is None else ffi.new("char[]", os.fsencode(path))
+
+
+def _path(c: Any) -> str | None:
+    return os.fsdecode(ffi.string(c)) or None
+
+
+def loaded_objects() -> list[str]:
+    """The loader's paths of the shared objects in this process, of libraries too; the main program has none."""
+    room = 0
+    while (size := lib.pf_loaded_objects(paths := ffi.new("char[]", room), room)) > room:
+        room = size
+    return [os.fsdecode(path) for path in ffi.buffer(paths, size)[:].split(b"\0") if path]
+
+
+def loaded(path: str) -> str | None:
+    """The loader's own path of the object that *path* is; None when it is not loaded."""
+    name = lib.pf_object(_object(path))
+    return None if name == ffi.NULL else _path(name)
 
 
 def symbol(path: str | None, name: str) -> int:
-    """The address of *name* in the loaded object *path* (None: the main program), 0 when it has none."""
+    """The address of *name* in the loaded object *path* (None: the main program) or what it needs, 0 for none."""
     return int(ffi.cast("uintptr_t", lib.pf_symbol(_object(path), name.encode())))
+
+
+def object_of(address: int) -> str | None:
+    """The path of the loaded object that *address* lies in, None for the main program."""
+    return _path(lib.pf_object_of(ffi.cast("void *", address)))
+
+
+def data_of(path: str | None) -> int:
+    """An address within the data on which the pjsip of the object *path* works, in whatever object that is."""
+    return int(ffi.cast("uintptr_t", lib.pf_pjsip_data(_object(path))))
+
+
+def foreign() -> bool:
+    """Whether this is a forked child of the process that attached."""
+    return bool(lib.pf_foreign())
 
 
 def built_for() -> str:
@@ -391,6 +446,33 @@ def open_host(path: str | None) -> str:
 def check_host() -> None:
     """Checks endpoint and layout, installing nothing. Raises :class:`pjfail.HostError`."""
     _check(lib.pf_host_check())
+
+
+def known_layouts() -> tuple[str, ...]:
+    """The versions of pjsip whose layout is known, as ranges: "2.14 to 2.14.1", "2.16"."""
+    return tuple(_text(name) for index in range(64) if (name := lib.pf_known_layout(index)) != ffi.NULL)
+
+
+def layout_of(version: str) -> str | None:
+    """The layout for a *version* as pjsip tells it, None for an unknown one."""
+    name = lib.pf_layout_of(version.encode())
+    return None if name == ffi.NULL else _text(name)
+
+
+def host_facts() -> HostFacts:
+    """What is known of the host. Any thread; of use after :func:`check_host`."""
+    c = ffi.new("pf_host_facts *")
+    lib.pf_read_host_facts(c)
+    return HostFacts(
+        version=_text(c.version),
+        layout=_text(c.layout),
+        addresses=int(c.addresses),
+        packet=int(c.packet),
+        accounts=bool(c.proxies),
+        proxies=int(c.proxies),
+        native_affinity=bool(c.native_affinity),
+        state_callback=bool(c.state_callback),
+    )
 
 
 def strerror(status: int) -> str:
@@ -414,9 +496,10 @@ def _check(result: int) -> None:
             "pjsip has no initialised endpoint in this process; call libCreate() and libInit() before pjfail.attach()"
         )
     if result == lib.PF_BAD_LAYOUT:
+        version = _text(lib.pf_host_version())
         raise errors.LayoutMismatch(
-            f"{problem} lies otherwise in this process's pjsip than in the pjproject {built_for()} that pjfail was "
-            "compiled for; build pjfail with PJPROJECT_DIR set to the tree (and the config_site.h) of that pjsip"
+            f"{problem} lies otherwise in this process's pjsip {version} than in the pjsip {version} that pjfail knows; "
+            f"{errors.WHAT_TO_DO}"
         )
     if result == lib.PF_ALREADY_ATTACHED:
         raise errors.AlreadyAttached(errors.ATTACHED_ALREADY)
@@ -447,19 +530,25 @@ def _steer(steering: Steering) -> None:
     lib.pf_steer(c)
 
 
-def attach(deadline: float, steering: Steering) -> None:
-    """Plugs the core into the endpoint. *deadline*: seconds a question may wait for :func:`publish`."""
+def attach(deadline: float, steering: Steering) -> int:
+    """Plugs the core into the endpoint and returns the attachment's number, which is not 0.
+
+    *deadline*: seconds a question may wait for :func:`publish`.
+    """
     _steer(steering)
-    _check(lib.pf_attach(deadline))
+    number = ffi.new("int *")
+    _check(lib.pf_attach(deadline, number))
+    return int(number[0])
 
 
-def detach() -> None:
-    """Takes the core out again; harmless when it is out. May wait two seconds for pjsip to let go."""
-    lib.pf_detach()
+def detach(number: int) -> None:
+    """Takes the core out again; harmless when that attachment is over. May wait two seconds for pjsip to let go."""
+    lib.pf_detach(number)
 
 
-def attached() -> bool:
-    return bool(lib.pf_attached())
+def attachment() -> int:
+    """The number of the attachment in force, 0 for none: one ends with its endpoint, and another may follow."""
+    return int(lib.pf_attached())
 
 
 def counters() -> Counters:
@@ -551,6 +640,7 @@ def _entries(places: Sequence[Place], watched: Sequence[Server]) -> Any:
         entry.tier = place.tier
         entry.group = group
         entry.weight = weights[index]
+        entry.last_resort = place.last_resort
     for index, server in enumerate(watched, len(places)):
         _fill_address(entries[index].server, server)
     return entries
@@ -769,7 +859,7 @@ def set_pin(pin: Pin) -> None:
     c.idle = pin.idle
     c.followed = pin.followed
     if not lib.pf_set_pin(c):
-        raise errors.NotAttached(f"account {pin.account} is not pinned: pjfail has been detached")
+        raise errors.NotAttached(f"account {pin.account} is not pinned: {errors.DETACHED}")
 
 
 def drop_pin(pin: Pin) -> None:

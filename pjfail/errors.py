@@ -36,11 +36,17 @@ class NoEndpoint(HostError):
 
 
 class UnsupportedVersion(HostError):
-    """The host's pjsip is not the version pjfail's extension was compiled for."""
+    """The host's pjsip is of a version that pjfail does not know."""
 
 
 class LayoutMismatch(HostError):
-    """The host's pjsip has the right version, but its structures lie otherwise in memory."""
+    """The host's pjsip is of a known version, but its structures lie otherwise in memory."""
+
+
+WHAT_TO_DO = (
+    "build pjfail with PJPROJECT_DIR set to the configured pjproject tree of that pjsip, and send us the output of "
+    "'python -m pjfail doctor'"
+)
 
 
 class AlreadyAttached(HostError):
@@ -52,6 +58,9 @@ ATTACHED_ALREADY = "pjfail is attached to this process's pjsip already; detach()
 
 class NotAttached(PjfailError):
     """This ``Failover`` has been detached, or belongs to the parent of a forked process."""
+
+
+DETACHED = "pjfail has been detached, by detach() or with its endpoint; pjfail.attach() attaches it again"
 
 
 class PjsipError(PjfailError):

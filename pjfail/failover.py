@@ -19,7 +19,7 @@ from types import ModuleType, TracebackType
 from . import bridge
 from . import host as hosts
 from .affinity import Routes, account_id, own_next_hop, require_server, route_server, server_for
-from .errors import AffinityError, BadServer, NotAttached
+from .errors import DETACHED, AffinityError, BadServer, NotAttached
 from .events import Attached, Listener
 from .following import Following
 from .lookup import DnsLookup, Lookup
@@ -104,11 +104,11 @@ class Failover:
         self._routes = Routes()
         self._worker = Worker(lookup, policy, probe, listeners, self._end)
         bridge.ask_each(policy.per_request)
-        bridge.attach(QUESTION_DEADLINE, steering)
+        self._attachment = bridge.attach(QUESTION_DEADLINE, steering)
         try:
-            self._worker.start()
+            self._worker.start(self._attachment)
         except BaseException:
-            bridge.detach()
+            bridge.detach(self._attachment)
             raise
         atexit.register(_detach_at_exit, weakref.ref(self))
         log.info("pjfail is attached to pjsip %s", self.pjsip_version)
@@ -129,8 +129,8 @@ class Failover:
 
     @property
     def attached(self) -> bool:
-        """Whether pjsip asks us: not after a detach, nor in a forked child."""
-        return not self._ended and os.getpid() == self._process and bridge.attached()
+        """Whether pjsip asks us: not after a detach or the endpoint's end, nor in a forked child."""
+        return not self._ended and os.getpid() == self._process and bridge.attachment() == self._attachment
 
     def detach(self) -> None:
         """Leaves pjsip as it was found, requests in flight answered by pjsip's own resolver. May be called again.
@@ -148,7 +148,7 @@ class Failover:
             if self._ended:
                 return False
             self._ended = True
-        bridge.detach()
+        bridge.detach(self._attachment)
         self._worker.stop()
         return True
 
@@ -156,7 +156,7 @@ class Failover:
         if os.getpid() != self._process:
             raise NotAttached("pjfail is attached in the parent process, not in this forked child")
         if not self.attached:
-            raise NotAttached("pjfail has been detached")
+            raise NotAttached(DETACHED)
 
     def resolve(self, uri: str, timeout: float = 5.0) -> Plan:
         """The plan for requests to *uri*: the servers in order, each with the reason of its place.

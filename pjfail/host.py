@@ -2,66 +2,143 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 from . import bridge, errors
 
-# A function that only the object with pjsip's own state has, and one that tells that pjsua is there too.
+# Functions of pjsip's, and of pjsua's, which pjfail works through; each lies in the object that carries it.
 _PJSIP = "pjsip_endpt_set_ext_resolver"
 _PJSUA = "pjsua_get_pjsip_endpt"
+# What pjlib says of itself in its log: in an object that has it linked in, also where that exports no function.
+_PJLIB_SAYS = re.compile(rb"pjlib %s for |PJLIB \(c\)")
+_PROGRAM = Path("/proc/self/exe")
 
 _binding = threading.Lock()
 
 
-def loaded_objects() -> list[str]:
-    """The files of the shared objects mapped into this process, as the kernel lists them."""
-    paths: dict[str, None] = {}
-    for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        fields = line.split(maxsplit=5)
-        if len(fields) == 6 and "x" in fields[1] and ".so" in fields[5]:
-            paths[fields[5].removesuffix(" (deleted)")] = None
-    return list(paths)
-
-
-def _object_of(host: str | Path | ModuleType) -> str:
-    """The path of the object that the user named."""
-    if isinstance(host, ModuleType):
-        extension = getattr(host, "_pjsua2", host)  # pjsua2 is a wrapper of SWIG's around it
-        path = getattr(extension, "__file__", None)
-        if path is None:
-            raise errors.NoPjsip(f"the module {host.__name__} is no shared object; give host= the one with pjsip in it")
-        return str(path)
-    return str(host)
+def name_of(path: str | None) -> str:
+    """An object in words."""
+    return "the main program" if path is None else path
 
 
 def find(host: str | Path | ModuleType | None = None) -> str | None:
     """The path of the object that carries pjsip in this process, None for the main program itself.
 
-    *host* names it where the search must not decide: a path, or an imported module. Raises :class:`pjfail.NoPjsip`,
-    :class:`pjfail.TwoPjsips`.
+    *host* names it where the search must not decide: a path, or an imported module. Paths are the dynamic loader's
+    own, so one may be of a file that is gone, or another by now. Raises :class:`pjfail.NoPjsip`,
+    :class:`pjfail.TwoPjsips`, and :class:`pjfail.NoEndpoint` in a forked child of the process that attached.
     """
-    if host is not None:
-        path = _object_of(host)
-        if not bridge.symbol(path, _PJSIP):
-            raise errors.NoPjsip(f"{path} carries no pjsip, or is not loaded into this process")
-        return path
-    carriers: dict[int, str | None] = {}
-    for candidate in [*loaded_objects(), None]:
-        address = bridge.symbol(candidate, _PJSIP)
-        # An object that only depends on shared pjsip libraries finds the same address as those.
-        if address and (address not in carriers or not bridge.symbol(carriers[address], _PJSUA)):
-            carriers[address] = candidate
+    if bridge.foreign():
+        raise errors.NoEndpoint(
+            "pjfail was attached when this process was forked from its parent, and stays there, where pjsip's threads "
+            'are; fork before pjfail.attach(), or start children anew (multiprocessing\'s "spawn")'
+        )
+    objects = [None, *bridge.loaded_objects()] if host is None else [_named(host)]
+    carriers = _carriers(objects)
     if not carriers:
+        raise errors.NoPjsip(_nothing_in(objects, searched=host is None))
+    if len(carriers) > 1:
+        raise errors.TwoPjsips(
+            f"{' and '.join(map(name_of, carriers))} each carry a pjsip of their own; "
+            "give host= the one that your application uses, as the imported module or as a path"
+        )
+    return carriers[0]
+
+
+def _named(host: str | Path | ModuleType) -> str | None:
+    """The loader's path of what the user named."""
+    path = _file_of(host) if isinstance(host, ModuleType) else os.fspath(host)
+    if path is None or _is_program(path):
+        return None
+    if not isinstance(path, str):
+        raise TypeError(f"host is {host!r}; give a module or a path")
+    name = bridge.loaded(path)
+    if name is None:
+        raise errors.NoPjsip(f"{path} is not loaded into this process; import it, or load it, before pjfail.attach()")
+    return name
+
+
+def _file_of(module: ModuleType) -> str | None:
+    """The file of the extension that *module* is, or has around it as SWIG's do; None: part of the main program."""
+    within = (getattr(module, name, None) for name in ("_pjsua2", f"_{module.__name__.rpartition('.')[2]}"))
+    extension = next((each for each in within if isinstance(each, ModuleType)), module)
+    if extension.__name__ in sys.builtin_module_names:
+        return None
+    path = getattr(extension, "__file__", None)
+    if path is None or path.endswith((".py", ".pyc")):
         raise errors.NoPjsip(
+            f"the module {module.__name__} is no shared object; give host= the extension that carries pjsip"
+        )
+    return str(path)
+
+
+def _is_program(path: str) -> bool:
+    try:
+        return os.path.samefile(path, _PROGRAM)
+    except OSError:
+        return False
+
+
+def _carriers(objects: Iterable[str | None]) -> list[str | None]:
+    """The objects with a pjsip of their own, of which *objects* make use."""
+    found = {bridge.object_of(address) for path in objects if (address := bridge.symbol(path, _PJSUA))}
+    return list(dict.fromkeys(map(_at_work, sorted(found, key=name_of))))
+
+
+def _at_work(path: str | None) -> str | None:
+    """The object whose functions do the work when those of *path* are called.
+
+    Loaded after another that shows the same names to all (the main program, RTLD_GLOBAL), it works on that one's data.
+    """
+    data = bridge.data_of(path)
+    owner = bridge.object_of(data) if data else path
+    address = bridge.symbol(owner, _PJSUA)
+    return owner if address and bridge.object_of(address) == owner else path
+
+
+def _nothing_in(objects: Iterable[str | None], *, searched: bool) -> str:
+    """Why there is no pjsip to work with in *objects*, and what to do."""
+    for path in objects:
+        if address := bridge.symbol(path, _PJSIP):
+            return (
+                f"{name_of(bridge.object_of(address))} carries pjsip, but no pjsua is loaded into this process; pjfail "
+                "works through pjsua (as pjsua2 does), and not with a pjsip endpoint made without it"
+            )
+    for path in objects:
+        if _hides_pjlib(path):
+            remedy = "with -rdynamic" if path is None else "without -fvisibility=hidden, --exclude-libs, version scripts"
+            return (
+                f"{name_of(path)} seems to carry pjsip, by the texts in it, but exports none of pjsip's functions, by "
+                f"which pjfail reaches it; build it {remedy}"
+            )
+    if searched:
+        return (
             "no pjsip in this process: import pjsua2 and create its Endpoint before pjfail.attach(), "
             "or give host= the object that carries pjsip"
         )
-    if len(carriers) > 1:
-        names = " and ".join(path or "the main program" for path in carriers.values())
-        raise errors.TwoPjsips(f"{names} each carry a pjsip of their own; give host= the one your application uses")
-    return next(iter(carriers.values()))
+    return f"{name_of(next(iter(objects)))} carries no pjsip; give host= the object that does, or leave host= out"
+
+
+def _hides_pjlib(path: str | None) -> bool:
+    """Whether pjlib is in that object without being seen: by its texts. The file may be large, or gone."""
+    if bridge.symbol(path, "pj_init"):
+        return False
+    try:
+        with open(path or _PROGRAM, "rb") as file:
+            end = b""
+            while block := file.read(1 << 20):
+                if _PJLIB_SAYS.search(end + block):
+                    return True
+                end = block[-64:]
+    except OSError:
+        pass
+    return False
 
 
 def bind(host: str | Path | ModuleType | None = None) -> str:
@@ -71,13 +148,19 @@ def bind(host: str | Path | ModuleType | None = None) -> str:
     """
     with _binding:
         path = find(host)
-        if bridge.attached():
+        if bridge.attachment():
             raise errors.AlreadyAttached(errors.ATTACHED_ALREADY)
         version = bridge.open_host(path)
-        if version != bridge.built_for():
+        if bridge.layout_of(version) is None:
             raise errors.UnsupportedVersion(
-                f"{path or 'the main program'} carries pjsip {version}, but this pjfail was compiled for "
-                f"{bridge.built_for()}; build it with PJPROJECT_DIR set to a pjproject {version} tree"
+                f"{name_of(path)} carries pjsip {version}, which pjfail does not know; it knows "
+                f"{', '.join(bridge.known_layouts())}: {errors.WHAT_TO_DO}"
             )
-        bridge.check_host()
+        try:
+            bridge.check_host()
+        except errors.NoEndpoint:
+            raise errors.NoEndpoint(
+                f"{name_of(path)} carries pjsip {version}, which has no initialised endpoint; "
+                "call libCreate() and libInit() before pjfail.attach()"
+            ) from None
         return version

@@ -213,12 +213,15 @@ class Place:
     """A candidate's place in a plan: its tier (0 is tried first) and, in words, why it stands there.
 
     ``share`` (above 0, up to 1) is how much of its weight it has for now: less than all after a recovery.
+    ``last_resort``: it is not usable, nor is any other of its tier or behind. A server that has just left a request
+    unanswered is still asked before it.
     """
 
     candidate: Candidate
     tier: int
     reason: str
     share: float = 1.0
+    last_resort: bool = False
 
     @property
     def server(self) -> Server:

@@ -36,14 +36,17 @@ def make_plan(
         health = {server: known.to(request.method) for server, known in health.items()}
     tiers = _tiers(order, candidates, health, request, complain) or by_priority(candidates, health)
 
-    def place(candidate: Candidate, tier: int, alone: bool) -> Place:
-        known = health.get(candidate.server, Health())
-        portion = 1.0 if alone else share(known, now, slow_start)
-        return Place(candidate, tier, reason(candidate, known, now, wall, portion), portion)
+    known = {candidate.server: health.get(candidate.server, Health()) for candidate in candidates}
+    tried_first = len(tiers)
+    while tried_first and not any(known[candidate.server].usable for candidate in tiers[tried_first - 1]):
+        tried_first -= 1
 
-    places = tuple(
-        place(candidate, number, alone=len(tier) == 1) for number, tier in enumerate(tiers) for candidate in tier
-    )
+    def place(candidate: Candidate, tier: int) -> Place:
+        own = known[candidate.server]
+        portion = 1.0 if len(tiers[tier]) == 1 else share(own, now, slow_start)
+        return Place(candidate, tier, reason(candidate, own, now, wall, portion), portion, tier >= tried_first)
+
+    places = tuple(place(candidate, number) for number, tier in enumerate(tiers) for candidate in tier)
     return Plan(target, places, valid_until)
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from . import bridge
-from .errors import BadServer, BadURI, NotAttached, PjsipError, RequestFailed, RequestTimeout
+from .errors import DETACHED, BadServer, BadURI, NotAttached, PjsipError, RequestFailed, RequestTimeout
 from .model import Server, Target
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -95,7 +95,7 @@ class Requests:
         sent = _Sent(f"{method} {uri}", time.monotonic(), server, Future())
         with self._lock:
             if self._ended:
-                raise NotAttached("pjfail has been detached")
+                raise NotAttached(DETACHED)
             number = next(_numbers) & 0xFFFFFFFF
             self._sent[number] = sent
         try:
@@ -145,7 +145,7 @@ class Requests:
             sent, self._sent = self._sent, {}
         for each in sent.values():
             if each.future.set_running_or_notify_cancel():
-                each.future.set_exception(NotAttached("pjfail has been detached"))
+                each.future.set_exception(NotAttached(DETACHED))
 
 
 def timeout_error(method: str, uri: str, server: Server | None, seconds: float) -> RequestTimeout:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from . import bridge, events
 from .affinity import Pins
-from .errors import LookupFailed, NotAttached, UnknownTarget
+from .errors import DETACHED, LookupFailed, NotAttached, UnknownTarget
 from .following import Follower, Following, Surroundings
 from .health import HealthTable
 from .lookup import Adaptive, Lookup, ServesStale, pjsip_dns
@@ -147,6 +147,7 @@ class Worker:
         self._news: list[events.Event] = []
         self._suspected: set[Server] = set()
         self._endpoint_has: tuple[Sequence[Transport], Sequence[Family]] = (), ()
+        self._attachment = 0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
@@ -157,7 +158,9 @@ class Worker:
 
     # --- any thread ---------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, attachment: int) -> None:
+        """Starts the thread, which serves this attachment and no other."""
+        self._attachment = attachment
         self._thread.start()
         self._ready.wait()
 
@@ -215,12 +218,12 @@ class Worker:
         loop = self._loop
         if loop is None or self._stopping:
             coroutine.close()
-            raise NotAttached("pjfail has been detached")
+            raise NotAttached(DETACHED)
         future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
             return future.result(timeout)
         except CancelledError:
-            raise NotAttached("pjfail has been detached") from None
+            raise NotAttached(DETACHED) from None
         finally:
             future.cancel()
 
@@ -273,7 +276,7 @@ class Worker:
 
         Nothing once stopped: a worker that was held up longer than a detach waits could take what is the next one's.
         """
-        if self._stopping or not bridge.attached():
+        if self._stopping or bridge.attachment() != self._attachment:
             if not self._stopping:
                 log.info("pjfail is detached: the endpoint has ended")
                 self._give_up()

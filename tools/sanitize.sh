@@ -57,10 +57,11 @@ rm -f "$build"/pjfail/_native*.so
     die "the core does not build for $kind; the whole output is in $build/build.log"
 }
 
-# What runs the tests' programs; pytest itself, with the registrars in it, stays as it is.
+# What runs the tests' programs, with the Python of another host where rig/app.py says so; pytest itself, with the registrars in it, stays as it is.
 cat >"$build/python" <<PROGRAM
 #!/bin/sh
-exec $plain env LD_PRELOAD='$runtime' PYTHONMALLOC=malloc PYTHONPATH="$build:\$PYTHONPATH" $options '$python' "\$@"
+exec $plain env LD_PRELOAD='$runtime' PYTHONMALLOC=malloc PYTHONPATH="$build:\$PYTHONPATH" $options \
+    "\${PJFAIL_SANITIZED_PYTHON:-$python}" "\$@"
 PROGRAM
 chmod +x "$build/python"
 printf 'import pjfail._native as n; assert n.__file__.startswith("%s/"), n.__file__\n' "$build" >"$build/which.py"

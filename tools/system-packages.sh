@@ -69,6 +69,7 @@ look() {
     [ -n "$(find /usr/lib -path '*/kamailio/modules/tls.so' 2>/dev/null)" ] || missing="$missing kamailio-tls-modules"
     need knotd knot
     need sipp sip-tester
+    need patch patch
     need openssl openssl
     need ip iproute2
     need nft nftables

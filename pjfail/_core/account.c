@@ -16,28 +16,32 @@
 #include <string.h>
 #include <strings.h>
 
-#define UNTOUCHED 0xA5
-
-/* Whether the host's pjsua_acc_config is as large as ours, and what tells it apart lies where we look for it. */
-static int config_fits(account_config *config)
+/*
+ * No account comes or goes until unlock_accounts(): to be asked of one that has just been deleted aborts pjsip. (Its functions take
+ * this lock too, but some after they have looked whether there is the account, and pjsua_acc_get_config() not at all.) The mutex
+ * locked; NULL where pjsua hides it, which is as good as without us.
+ */
+static pj_mutex_t *lock_accounts(void)
 {
-    size_t i;
+    pj_mutex_t *mutex = pjsua_mutex();
 
-    memset(config, UNTOUCHED, sizeof *config);
-    host.pjsua_acc_config_default(&config->config);
-    for (i = sizeof config->config; i < sizeof config->room; i++)
-        if ((unsigned char)config->room[i] != UNTOUCHED)
-            return 0;
-    return (unsigned char)config->room[sizeof config->config - 1] != UNTOUCHED && !config->config.proxy_cnt &&
-           config->config.reg_timeout == PJSUA_REG_INTERVAL && config->config.transport_id == PJSUA_INVALID_ID;
+    if (mutex)
+        host.pj_mutex_lock(mutex);
+    return mutex;
 }
 
-/* Reads the account's configuration; its strings are pool's. */
+static void unlock_accounts(pj_mutex_t *mutex)
+{
+    if (mutex)
+        host.pj_mutex_unlock(mutex);
+}
+
+/* Accounts locked. Reads the account's configuration; its strings are pool's. */
 static int read_config(int id, pj_pool_t *pool, account_config *config)
 {
     pj_status_t status;
 
-    if (!config_fits(config))
+    if (!layout.proxies)
         return host_problem(PF_BAD_LAYOUT, 0, "pjsua_acc_config");
     if (!host.pjsua_acc_is_valid(id))
         return host_problem(PF_NO_ACCOUNT, 0, "%d", id);
@@ -93,10 +97,12 @@ static int target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *target)
            resolver_target_of(&where, target);
 }
 
+/* Accounts locked. */
 static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account *account)
 {
     const pjsua_acc_config *config = &found->config;
-    const pj_str_t *next_hop = config->proxy_cnt ? &config->proxy[0] : &config->reg_uri;
+    unsigned proxies = config_proxy_count(found);
+    const pj_str_t *next_hop = proxies ? config_proxy(found, 0) : &config->reg_uri;
     char text[2 * PF_MAX_URI];
     pjsua_acc_info info;
     pf_target target;
@@ -112,16 +118,18 @@ static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account
         if (!target_of(pool, next_hop, &account->next_hop))
             return host_problem(PF_BAD_URI, 0, "%s", account->next_hop_uri);
     }
-    if (config->proxy_cnt > PF_MAX_PROXIES)
+    if (proxies > PF_MAX_PROXIES)
         return host_problem(PF_BAD_LAYOUT, 0, "pjsua_acc_config.proxy (PJSUA_ACC_MAX_PROXIES)");
-    for (i = 0; i < config->proxy_cnt; i++) {
-        if (config->proxy[i].slen >= (pj_ssize_t)sizeof account->proxy[i])
-            return host_problem(PF_BAD_URI, 0, "%.*s", (int)config->proxy[i].slen, config->proxy[i].ptr);
-        copy_text(account->proxy[i], sizeof account->proxy[i], &config->proxy[i]);
-        account->secure |= target_of(pool, &config->proxy[i], &target) && target.secure;
+    for (i = 0; i < proxies; i++) {
+        const pj_str_t *proxy = config_proxy(found, i);
+
+        if (proxy->slen >= (pj_ssize_t)sizeof account->proxy[i])
+            return host_problem(PF_BAD_URI, 0, "%.*s", (int)proxy->slen, proxy->ptr);
+        copy_text(account->proxy[i], sizeof account->proxy[i], proxy);
+        account->secure |= target_of(pool, proxy, &target) && target.secure;
     }
-    account->proxies = (int)config->proxy_cnt;
-    account->transport_id = config->transport_id;
+    account->proxies = (int)proxies;
+    account->transport_id = config_transport_id(found);
     account->registers = config->reg_uri.slen != 0;
     if (pf_has_native_affinity()) {
         int affinity = config_affinity(found);
@@ -136,14 +144,17 @@ int account_read(pjsip_endpoint *endpt, int id, pf_account *account)
 {
     pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 4000, 4000);
     account_config config;
+    pj_mutex_t *locked;
     int result;
 
     memset(account, 0, sizeof *account);
     if (!pool)
         return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
+    locked = lock_accounts();
     result = read_config(id, pool, &config);
     if (result == PF_OK)
         result = fill(id, pool, &config, account);
+    unlock_accounts(locked);
     host.pjsip_endpt_release_pool(endpt, pool);
     return result;
 }
@@ -180,19 +191,20 @@ static int modify(pjsip_endpoint *endpt, void *argument)
     const struct change *change = argument;
     pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 4000, 4000);
     account_config config;
+    pj_mutex_t *locked;
     int result, i;
 
     if (!pool)
         return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
+    locked = lock_accounts();
     result = read_config(change->id, pool, &config);
+    unlock_accounts(locked);        /* modifying may send, which is not to be done under it */
     if (result == PF_OK) {
         pj_status_t status;
 
-        for (i = 0; i < change->count; i++) {
-            config.config.proxy[i].ptr = (char *)change->proxies[i];
-            config.config.proxy[i].slen = (pj_ssize_t)strlen(change->proxies[i]);
-        }
-        config.config.proxy_cnt = (unsigned)change->count;
+        for (i = 0; i < change->count; i++)
+            config_set_proxy(&config, (unsigned)i, change->proxies[i]);
+        config_set_proxy_count(&config, (unsigned)change->count);
         status = host.pjsua_acc_modify(change->id, &config.config);
         if (status != PJ_SUCCESS)
             result = host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_modify()");
@@ -205,7 +217,7 @@ int pf_set_proxies(int id, const char *const *proxies, int count)
 {
     struct change change = { .id = id, .proxies = proxies, .count = count };
 
-    if (count > PF_MAX_PROXIES || count > (int)PJ_ARRAY_SIZE(((pjsua_acc_config *)0)->proxy))
+    if (count > PF_MAX_PROXIES || (layout.proxies && count > (int)layout.proxies))
         return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "the account's proxies (PJSUA_ACC_MAX_PROXIES)");
     return core_with_endpoint(&modify, &change);
 }

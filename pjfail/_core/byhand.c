@@ -7,8 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/random.h>
+#include <linux/random.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* --- sending ----------------------------------------------------------------------------------------------------- */
 
@@ -188,7 +190,7 @@ static void put_via(struct writing *writing, const char *bytes, const char *end)
             const char *parameters = memchr(line, ';', (size_t)(next - line));
 
             put(writing, line, (size_t)((parameters ? parameters : next - 2) - line));
-            (void)!getrandom(&branch, sizeof branch, GRND_NONBLOCK);
+            (void)!syscall(SYS_getrandom, &branch, sizeof branch, GRND_NONBLOCK);    /* glibc 2.17 has no getrandom() */
             put_text(writing, ";rport;branch=z9hG4bKPjf%llx\r\n", branch);
             return;
         }
@@ -199,7 +201,7 @@ size_t byhand_write_in_dialog(char *text, size_t room, const char *method, const
                               const char *bytes, size_t size)
 {
     struct writing writing = { text, room, 0, 0 };
-    pjsip_msg *msg = response->msg_info.msg;
+    pjsip_msg *msg = RDATA_INFO(response)->msg;
     pjsip_contact_hdr *contact = host.pjsip_msg_find_hdr(msg, PJSIP_H_CONTACT, NULL);
     const pjsip_hdr *header;
     char uri[1024];
@@ -228,9 +230,9 @@ size_t byhand_write_in_dialog(char *text, size_t room, const char *method, const
             put(&writing, colon, (size_t)(line + printed - colon));
             put_text(&writing, "\r\n");
         }
-    put_header(&writing, response->msg_info.from);
-    put_header(&writing, response->msg_info.to);
-    put_header(&writing, response->msg_info.cid);
-    put_text(&writing, "CSeq: %u %s\r\n", (unsigned)response->msg_info.cseq->cseq + (strcmp(method, "ACK") != 0), method);
+    put_header(&writing, RDATA_INFO(response)->from);
+    put_header(&writing, RDATA_INFO(response)->to);
+    put_header(&writing, RDATA_INFO(response)->cid);
+    put_text(&writing, "CSeq: %u %s\r\n", (unsigned)RDATA_INFO(response)->cseq->cseq + (strcmp(method, "ACK") != 0), method);
     return finish(&writing);
 }

@@ -9,6 +9,7 @@
 #include "affinity.h"
 #include "dialogs.h"
 #include "dns.h"
+#include "layout.h"
 #include "observer.h"
 #include "pjfail.h"
 #include "queue.h"
@@ -18,6 +19,7 @@
 #include "steering.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -49,7 +51,8 @@ enum { MOST_KEYS = 8 };
 /* Guarded by lock, unless said otherwise. */
 static struct {
     pthread_mutex_t lock;
-    atomic_int attached;            /* read by SIP threads */
+    atomic_int attached;            /* the number of the attachment, 0: none; read by SIP threads */
+    int attachments;                /* so far */
     atomic_int foreign;             /* set in a forked child */
     pjsip_endpoint *endpt;
     pj_pool_t *pool;
@@ -473,7 +476,7 @@ static void on_transport_state(pjsip_transport *transport, pjsip_transport_state
         steering_on_transport_state(transport, state);
         race_on_transport_state(transport, state);
     }
-    if (host.pjsip_tpmgr_get_state_cb(transport->tpmgr) == chained)
+    if (host.pjsip_tpmgr_get_state_cb(transport_manager(transport)) == chained)
         chained = below;
     if (chained)
         chained(transport, state, info);
@@ -535,7 +538,8 @@ static int plug_in(pjsip_endpoint *endpt, double deadline)
     race_open(endpt, deadline, &wake_at);
     request_open(&wake);
     self.endpt = endpt;
-    atomic_store(&self.attached, 1);
+    self.attachments = self.attachments % INT_MAX + 1;
+    atomic_store(&self.attached, self.attachments);
     chain_state_callback(endpt);
     result = resolver_install(endpt);
     if (result != PF_OK)
@@ -543,7 +547,7 @@ static int plug_in(pjsip_endpoint *endpt, double deadline)
     return result;
 }
 
-int pf_attach(double deadline)
+int pf_attach(double deadline, int *attachment)
 {
     static atomic_int told_of_forks;
     int result;
@@ -560,6 +564,7 @@ int pf_attach(double deadline)
     host_register_thread();
     pthread_mutex_lock(&self.lock);
     result = core_attached() ? PF_ALREADY_ATTACHED : plug_in(host.pjsua_get_pjsip_endpt(), deadline);
+    *attachment = self.attachments;
     pthread_mutex_unlock(&self.lock);
     return result;
 }
@@ -603,12 +608,12 @@ static void detach(int endpoint_ends)
     queue_close();
 }
 
-void pf_detach(void)
+void pf_detach(int attachment)
 {
     if (core_is_foreign())
         return;
     pthread_mutex_lock(&self.lock);
-    if (core_attached()) {
+    if (attachment && core_attached() == attachment) {
         host_register_thread();
         detach(0);
     }
@@ -641,7 +646,9 @@ int core_with_endpoint(int (*work)(pjsip_endpoint *endpt, void *argument), void 
     return result;
 }
 
-int pf_attached(void) { return core_attached() && !core_is_foreign(); }
+int pf_foreign(void) { return core_is_foreign(); }
+
+int pf_attached(void) { return core_is_foreign() ? 0 : core_attached(); }
 
 void pf_read_counters(pf_counters *counters)
 {

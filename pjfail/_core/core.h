@@ -6,6 +6,7 @@
 
 #include "host.h"
 
+/* The number of the attachment, 0 while there is none. */
 int core_attached(void);
 
 /*

@@ -144,13 +144,21 @@ unsigned course_pending_legs(const struct course *course)
 
 int course_next_candidate(const struct course *course)
 {
-    int suspect, i;
+    int best = -1, best_rank = 0, i;
 
     if (course->count >= MOST_LEGS)
         return -1;
-    for (suspect = 0; suspect <= 1; suspect++)
-        for (i = 0; i < (int)course->candidate_count; i++)
-            if (!(course->tried & UINT64_C(1) << i) && (suspect || !plans_is_suspect(&course->candidates[i])))
-                return i;
-    return -1;
+    for (i = 0; i < (int)course->candidate_count; i++) {
+        uint64_t bit = UINT64_C(1) << i;
+        int rank;
+
+        if (course->tried & bit)
+            continue;
+        rank = (course->last_resorts & bit ? 2 : 0) + plans_is_suspect(&course->candidates[i]);
+        if (best < 0 || rank < best_rank) {
+            best = i;
+            best_rank = rank;
+        }
+    }
+    return best;
 }

@@ -55,6 +55,7 @@ struct course {
     pjsip_method_e method_id;
     pf_address candidates[32];
     unsigned candidate_count;
+    uint64_t last_resorts;              /* a bit each */
     char method[16], call_id[128], name[PF_MAX_HOST];
     char *branch, *bytes;               /* behind it in the same block */
     size_t branch_size, size;
@@ -102,7 +103,7 @@ void course_note_unreachable(struct course *course, const pf_address *server);
 /* How many may still answer. */
 unsigned course_pending_legs(const struct course *course);
 
-/* The first candidate that does not have the request yet, suspects last; -1: none. */
+/* The candidate to have the request next: well, then suspect, then those of last resort, in the plan's order; -1: none is left. */
 int course_next_candidate(const struct course *course);
 
 #endif

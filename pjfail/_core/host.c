@@ -1,5 +1,5 @@
 /*
- * host.c: binds the pjsip that the process carries, and checks that it is the one compiled for.
+ * host.c: binds the pjsip that the process carries, and has layout.c find how its structures lie.
  *
  * Called by Python while it attaches, one thread at a time (pjfail.host holds a lock around it); nothing here runs
  * on a SIP thread but host_now() and host_register_thread().
@@ -12,7 +12,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 
 struct host_functions host;
@@ -54,17 +53,6 @@ void pf_strerror(int status, char *text, int size)
     text[0] = '\0';
     if (host.pj_strerror)
         host.pj_strerror(status, text, (pj_size_t)size);
-}
-
-void *pf_symbol(const char *object, const char *name)
-{
-    void *handle = dlopen(object, RTLD_NOW | RTLD_NOLOAD), *symbol;
-
-    if (!handle)
-        return NULL;
-    symbol = dlsym(handle, name);
-    dlclose(handle);            /* ours was one more reference to an object that stays loaded */
-    return symbol;
 }
 
 int pf_host_open(const char *object)
@@ -110,71 +98,6 @@ int host_has(const void *address)
     return dladdr(address, &its) && dladdr(known, &ours) && its.dli_fbase == ours.dli_fbase;
 }
 
-static void keep_answer(pj_status_t status, void *token, const pjsip_server_addresses *addresses)
-{
-    int *fits = token;
-    const pj_sockaddr *address;
-
-    if (status != PJ_SUCCESS || answer_count(addresses) != 1)
-        return;
-    address = answer_address(addresses, 0);
-    *fits = answer_type(addresses, 0) == PJSIP_TRANSPORT_TCP && answer_length(addresses, 0) == sizeof(pj_sockaddr_in) &&
-            address->ipv4.sin_family == AF_INET && address->ipv4.sin_port == htons(5099) &&
-            address->ipv4.sin_addr.s_addr == htonl(0xC0000201);
-}
-
-/* Has pjsip resolve a literal address, which it does at once and without a packet, and looks at its answer. */
-static int check_addresses(pjsip_endpoint *endpt)
-{
-    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 1000, 1000);
-    pjsip_resolver_t *resolver;
-    pjsip_host_info target;
-    int fits = 0;
-
-    if (!pool)
-        return 0;
-    if (host.pjsip_resolver_create(pool, &resolver) != PJ_SUCCESS) {
-        host.pjsip_endpt_release_pool(endpt, pool);
-        return 0;
-    }
-    memset(&target, 0, sizeof target);
-    target.flag = PJSIP_TRANSPORT_RELIABLE;
-    target.type = PJSIP_TRANSPORT_TCP;
-    target.addr.host.ptr = "192.0.2.1";
-    target.addr.host.slen = 9;
-    target.addr.port = 5099;
-    host.pjsip_resolve(resolver, pool, &target, &fits, &keep_answer);
-    host.pjsip_resolver_destroy(resolver);
-    host.pjsip_endpt_release_pool(endpt, pool);
-    return fits;
-}
-
-/* Makes a request that is never sent, marks it, and looks for the marks. Tells which structure is not as compiled. */
-static const char *check_tdata(pjsip_endpoint *endpt)
-{
-    static const pj_str_t target = { "sip:pjfail.invalid", 18 }, from = { "<sip:pjfail@pjfail.invalid>", 27 };
-    const char *wrong = NULL;
-    pjsip_tx_data *tdata;
-    pjsip_tpselector mark;
-    pjsip_msg *msg;
-
-    if (host.pjsip_endpt_create_request(endpt, host.pjsip_get_options_method(), &target, &from, &from, NULL, NULL, 7,
-                                        NULL, &tdata) != PJ_SUCCESS)
-        return "pjsip_endpt_create_request()";
-    msg = tdata_msg(tdata);
-    if (!tdata_pool(tdata) || !msg || msg->type != PJSIP_REQUEST_MSG || msg->line.req.method.id != PJSIP_OPTIONS_METHOD)
-        wrong = "pjsip_tx_data.msg";
-    memset(&mark, 0, sizeof mark);
-    mark.type = PJSIP_TPSELECTOR_IP_VER;
-    mark.u.ip_ver = PJSIP_TPSELECTOR_PREFER_IPV6;
-    if (!wrong && (host.pjsip_tx_data_set_transport(tdata, &mark) != PJ_SUCCESS ||
-                   tdata_selector(tdata)->type != PJSIP_TPSELECTOR_IP_VER ||
-                   tdata_selector(tdata)->u.ip_ver != PJSIP_TPSELECTOR_PREFER_IPV6))
-        wrong = "pjsip_tx_data.tp_sel (PJSIP_MAX_RESOLVED_ADDRESSES, PJ_HAS_IPV6)";
-    host.pjsip_tx_data_dec_ref(tdata);
-    return wrong;
-}
-
 int pf_host_check(void)
 {
     pjsip_endpoint *endpt;
@@ -186,12 +109,20 @@ int pf_host_check(void)
     endpt = host.pjsua_get_pjsip_endpt();
     if (!endpt)
         return PF_NO_ENDPOINT;
-    if (!check_addresses(endpt))
-        return host_problem(PF_BAD_LAYOUT, 0, "pjsip_server_addresses");
-    wrong = check_tdata(endpt);
-    if (wrong)
-        return host_problem(PF_BAD_LAYOUT, 0, "%s", wrong);
-    return PF_OK;
+    wrong = layout_find(endpt, pf_host_version());
+    return wrong ? host_problem(PF_BAD_LAYOUT, 0, "%s", wrong) : PF_OK;
+}
+
+void pf_read_host_facts(pf_host_facts *facts)
+{
+    memset(facts, 0, sizeof *facts);
+    snprintf(facts->version, sizeof facts->version, "%s", pf_host_version());
+    snprintf(facts->layout, sizeof facts->layout, "%s", layout.row.name ? layout.row.name : "");
+    facts->addresses = (int)layout.addresses;
+    facts->packet = layout.addresses ? (int)(PJSIP_MAX_PKT_LEN + layout.rdata_shift) : 0;
+    facts->proxies = (int)layout.proxies;
+    facts->native_affinity = pf_has_native_affinity();
+    facts->state_callback = layout.addresses && pjsua_state_is_known();
 }
 
 void host_register_thread(void)

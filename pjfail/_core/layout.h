@@ -1,7 +1,8 @@
 /*
  * layout.h: the one place that reaches into structures whose layout differs between pjproject versions:
- * pjsip_server_addresses, pjsip_tx_data, pjsip_transport, pjsip_transaction, pjsua_acc_config. host.c checks at attach that
- * they lie in the live host as they were compiled here; account.c does, for the last one, when it is needed.
+ * pjsip_server_addresses, pjsip_tx_data, pjsip_transport, pjsip_transaction, pjsip_rx_data, pjsua_acc_config. What is the same in
+ * all of them is read as it was compiled here, the rest by the offsets of layout.c's table, which are checked at attach against
+ * the live host. All other structures that pjfail touches are the same in every version that the table knows.
  */
 #ifndef PJFAIL_LAYOUT_H
 #define PJFAIL_LAYOUT_H
@@ -9,56 +10,116 @@
 #include "host.h"
 
 #include <pjsua-lib/pjsua_internal.h>
+#include <stddef.h>
 #include <string.h>
 
+/* What varies, a column of the table each: offsets and sizes in octets. Those of a record are from its own beginning. */
+#define LAYOUT_FIELDS(FIELD)                                                                                      \
+    FIELD(addresses_entry) FIELD(record_size) FIELD(record_type) FIELD(record_priority) FIELD(record_weight)      \
+    FIELD(record_addr) FIELD(record_addr_len)                                                                     \
+    FIELD(transport_dir) FIELD(transport_tpmgr)                                                                   \
+    FIELD(tsx_branch) FIELD(tsx_state) FIELD(tsx_transport) FIELD(tsx_addr) FIELD(tsx_addr_len)                   \
+    FIELD(tsx_transport_err) FIELD(tsx_tp_st_key) FIELD(tsx_last_tx)                                              \
+    FIELD(config_proxy_cnt) FIELD(config_proxy) FIELD(config_proxies) FIELD(config_reg_timeout)                   \
+    FIELD(config_credential) FIELD(config_transport_id) FIELD(config_server_affinity)
+
+/* No such member in that version. */
+#define LAYOUT_NONE 0u
+
+struct layout_row {
+    const char *name;
+    unsigned first, last;       /* as PJ_VERSION_NUM has them */
+    const char *extra;          /* as PJ_VERSION_NUM_EXTRA has it: "-dev" is another version */
+#define FIELD(name) unsigned name;
+    LAYOUT_FIELDS(FIELD)
+#undef FIELD
+};
+
+/* The host's own: written while attaching, where it is another than before. */
+struct layout {
+    struct layout_row row;
+    unsigned addresses;         /* PJSIP_MAX_RESOLVED_ADDRESSES */
+    unsigned tdata_cur_addr, tdata_transport, tdata_dst_addr, tdata_selector;   /* they follow from it */
+    ptrdiff_t rdata_shift;      /* so much later than compiled here lies what follows a packet: PJSIP_MAX_PKT_LEN */
+    unsigned proxies;           /* PJSUA_ACC_MAX_PROXIES; 0: pjsua_acc_config could not be made out */
+    unsigned config_transport_id, config_server_affinity;
+};
+
+extern struct layout layout;
+
+/* While attaching. Finds the layout of this endpoint's pjsip and keeps it. NULL, or the structure that lies otherwise. */
+const char *layout_find(pjsip_endpoint *endpt, const char *version);
+
+#define LAYOUT_AT(type, base, offset) (*(type *)((char *)(base) + (offset)))
+#define LAYOUT_READ(type, base, offset) (*(type const *)((const char *)(base) + (offset)))
+
+/* --- answers to "which server?" ---------------------------------------------------------------------------------- */
+
 /* pjsip copies its own whole structure out of what it is given, so an answer has room for the largest there is. */
-enum { LAYOUT_ROOM = 32 };
+enum { LAYOUT_ROOM = 32, LAYOUT_RECORD = sizeof(pjsip_server_address_record) > 64 ? sizeof(pjsip_server_address_record) : 64 };
 
 typedef union answer {
     pjsip_server_addresses addresses;
-    char room[sizeof(pjsip_server_addresses) +
-              (LAYOUT_ROOM > PJSIP_MAX_RESOLVED_ADDRESSES ? LAYOUT_ROOM - PJSIP_MAX_RESOLVED_ADDRESSES : 0) *
-                  sizeof(pjsip_server_address_record)];
+    char room[offsetof(pjsip_server_addresses, entry) + 16 + LAYOUT_ROOM * LAYOUT_RECORD];
 } answer;
 
-static inline unsigned answer_limit(void) { return PJSIP_MAX_RESOLVED_ADDRESSES; }
+static inline unsigned answer_limit(void) { return layout.addresses; }
 
 static inline unsigned answer_count(const pjsip_server_addresses *addresses) { return addresses->count; }
 
 static inline void answer_set_count(answer *answer, unsigned count) { answer->addresses.count = count; }
 
+static inline unsigned answer_record(unsigned index)
+{
+    return layout.row.addresses_entry + index * layout.row.record_size;
+}
+
+/* Records have a name since 2.16, in front of the type. */
+static inline void answer_set_name(answer *answer, unsigned index, const pj_str_t *name)
+{
+    if (layout.row.record_type)
+        LAYOUT_AT(pj_str_t, answer, answer_record(index)) = *name;
+}
+
 static inline void answer_set(answer *answer, unsigned index, const pj_str_t *name, int type,
                               const pj_sockaddr *address, int length, unsigned priority, unsigned weight)
 {
-    pjsip_server_address_record *record = &answer->addresses.entry[index];
+    char *record = (char *)answer + answer_record(index);
 
-    record->name = *name;
-    record->type = (pjsip_transport_type_e)type;
-    record->priority = priority;
-    record->weight = weight;
-    record->addr = *address;
-    record->addr_len = length;
-}
-
-static inline void answer_set_name(answer *answer, unsigned index, const pj_str_t *name)
-{
-    answer->addresses.entry[index].name = *name;
+    answer_set_name(answer, index, name);
+    LAYOUT_AT(pjsip_transport_type_e, record, layout.row.record_type) = (pjsip_transport_type_e)type;
+    LAYOUT_AT(unsigned, record, layout.row.record_priority) = priority;
+    LAYOUT_AT(unsigned, record, layout.row.record_weight) = weight;
+    LAYOUT_AT(pj_sockaddr, record, layout.row.record_addr) = *address;
+    LAYOUT_AT(int, record, layout.row.record_addr_len) = length;
 }
 
 static inline int answer_type(const pjsip_server_addresses *addresses, unsigned index)
 {
-    return (int)addresses->entry[index].type;
+    return (int)LAYOUT_READ(pjsip_transport_type_e, addresses, answer_record(index) + layout.row.record_type);
 }
 
 static inline const pj_sockaddr *answer_address(const pjsip_server_addresses *addresses, unsigned index)
 {
-    return &addresses->entry[index].addr;
+    return &LAYOUT_READ(pj_sockaddr, addresses, answer_record(index) + layout.row.record_addr);
+}
+
+static inline void answer_copy(answer *answer, unsigned index, const pjsip_server_addresses *from, unsigned from_index)
+{
+    answer->addresses.entry[index] = from->entry[from_index];
+}
+
+static inline unsigned answer_priority(const pjsip_server_addresses *addresses, unsigned index)
+{
+    return addresses->entry[index].priority;
 }
 
 static inline int answer_length(const pjsip_server_addresses *addresses, unsigned index)
 {
-    return addresses->entry[index].addr_len;
+    return LAYOUT_READ(int, addresses, answer_record(index) + layout.row.record_addr_len);
 }
+
+/* --- messages ---------------------------------------------------------------------------------------------------- */
 
 static inline pj_pool_t *tdata_pool(const pjsip_tx_data *tdata) { return tdata->pool; }
 
@@ -66,11 +127,14 @@ static inline pjsip_msg *tdata_msg(const pjsip_tx_data *tdata) { return tdata->m
 
 static inline const pj_str_t *tdata_dest_name(const pjsip_tx_data *tdata) { return &tdata->dest_info.name; }
 
-static inline const pjsip_tpselector *tdata_selector(const pjsip_tx_data *tdata) { return &tdata->tp_sel; }
+static inline const pjsip_tpselector *tdata_selector(const pjsip_tx_data *tdata)
+{
+    return &LAYOUT_READ(pjsip_tpselector, tdata, layout.tdata_selector);
+}
 
 static inline const pjsip_server_addresses *tdata_addresses(const pjsip_tx_data *tdata) { return &tdata->dest_info.addr; }
 
-static inline unsigned tdata_current(const pjsip_tx_data *tdata) { return tdata->dest_info.cur_addr; }
+static inline unsigned tdata_current(const pjsip_tx_data *tdata) { return LAYOUT_READ(unsigned, tdata, layout.tdata_cur_addr); }
 
 /*
  * What is made of this message's addresses later (CANCEL, a challenge's answer) goes to that one and no other: pjsip puts TCP
@@ -78,9 +142,12 @@ static inline unsigned tdata_current(const pjsip_tx_data *tdata) { return tdata-
  */
 static inline void tdata_keep_address(pjsip_tx_data *tdata, unsigned index)
 {
-    tdata->dest_info.addr.entry[0] = tdata->dest_info.addr.entry[index];
+    char *addresses = (char *)&tdata->dest_info.addr;
+
+    if (index)
+        memcpy(addresses + answer_record(0), addresses + answer_record(index), layout.row.record_size);
     tdata->dest_info.addr.count = 1;
-    tdata->dest_info.cur_addr = 0;
+    LAYOUT_AT(unsigned, tdata, layout.tdata_cur_addr) = 0;
 }
 
 static inline const char *tdata_bytes(const pjsip_tx_data *tdata, size_t *size)
@@ -98,9 +165,35 @@ typedef union stand_in {
 static inline void stand_in_set_name(stand_in *stand_in, const pj_str_t *name) { stand_in->tdata.dest_info.name = *name; }
 
 /* Where the message is being sent right now: valid in on_tx_request(). */
-static inline pjsip_transport *tdata_transport(const pjsip_tx_data *tdata) { return tdata->tp_info.transport; }
+static inline pjsip_transport *tdata_transport(const pjsip_tx_data *tdata)
+{
+    return LAYOUT_READ(pjsip_transport *, tdata, layout.tdata_transport);
+}
 
-static inline const pj_sockaddr *tdata_destination(const pjsip_tx_data *tdata) { return &tdata->tp_info.dst_addr; }
+static inline const pj_sockaddr *tdata_destination(const pjsip_tx_data *tdata)
+{
+    return &LAYOUT_READ(pj_sockaddr, tdata, layout.tdata_dst_addr);
+}
+
+/* The server that answered, once it was sent: from there pjsip's own affinity (after 2.17) knows where to keep the account. */
+static inline void tdata_set_destination(pjsip_tx_data *tdata, const pj_sockaddr *address, int length)
+{
+    enum { LENGTH = offsetof(pjsip_tx_data, tp_info.dst_addr_len) - offsetof(pjsip_tx_data, tp_info.dst_addr) };
+
+    LAYOUT_AT(pj_sockaddr, tdata, layout.tdata_dst_addr) = *address;
+    LAYOUT_AT(int, tdata, layout.tdata_dst_addr + LENGTH) = length;
+}
+
+/* What follows the packet in a received message, which is as large as the host has it: where it came from, and what it says. */
+#define RDATA_SOURCE(rdata) (&rdata_shifted(rdata)->pkt_info.src_addr)
+#define RDATA_INFO(rdata) (&rdata_shifted(rdata)->msg_info)
+
+static inline const pjsip_rx_data *rdata_shifted(const pjsip_rx_data *rdata)
+{
+    return (const pjsip_rx_data *)((const char *)rdata + layout.rdata_shift);
+}
+
+/* --- transports -------------------------------------------------------------------------------------------------- */
 
 static inline int transport_type(const pjsip_transport *transport) { return transport->key.type; }
 
@@ -110,50 +203,89 @@ static inline int transport_is_closing(const pjsip_transport *transport) { retur
 
 static inline int transport_is_outgoing(const pjsip_transport *transport)
 {
-    return transport->dir == PJSIP_TP_DIR_OUTGOING;
+    return LAYOUT_READ(pjsip_transport_dir, transport, layout.row.transport_dir) == PJSIP_TP_DIR_OUTGOING;
+}
+
+static inline pjsip_tpmgr *transport_manager(const pjsip_transport *transport)
+{
+    return LAYOUT_READ(pjsip_tpmgr *, transport, layout.row.transport_tpmgr);
 }
 
 /* --- transactions, under their lock ------------------------------------------------------------------------------ */
 
 static inline pj_grp_lock_t *tsx_lock(const pjsip_transaction *tsx) { return tsx->grp_lock; }
 
+static inline pjsip_tsx_state_e tsx_state(const pjsip_transaction *tsx)
+{
+    return LAYOUT_READ(pjsip_tsx_state_e, tsx, layout.row.tsx_state);
+}
+
+static inline pjsip_tx_data *tsx_last_sent(const pjsip_transaction *tsx)
+{
+    return LAYOUT_READ(pjsip_tx_data *, tsx, layout.row.tsx_last_tx);
+}
+
 /* Its request is on its way: with a provisional answer at the most. */
 static inline int tsx_is_open(const pjsip_transaction *tsx)
 {
-    return (tsx->state == PJSIP_TSX_STATE_CALLING || tsx->state == PJSIP_TSX_STATE_PROCEEDING) && tsx->last_tx;
+    return (tsx_state(tsx) == PJSIP_TSX_STATE_CALLING || tsx_state(tsx) == PJSIP_TSX_STATE_PROCEEDING) && tsx_last_sent(tsx);
 }
 
 static inline int tsx_is_unanswered(const pjsip_transaction *tsx)
 {
-    return tsx->state <= PJSIP_TSX_STATE_CALLING && tsx->last_tx;
+    return tsx_state(tsx) <= PJSIP_TSX_STATE_CALLING && tsx_last_sent(tsx);
 }
 
-static inline pjsip_tx_data *tsx_last_sent(const pjsip_transaction *tsx) { return tsx->last_tx; }
-
-static inline pjsip_transport *tsx_transport(const pjsip_transaction *tsx) { return tsx->transport; }
+static inline pjsip_transport *tsx_transport(const pjsip_transaction *tsx)
+{
+    return LAYOUT_READ(pjsip_transport *, tsx, layout.row.tsx_transport);
+}
 
 /* From now on the end of its transport does not end it: who calls this sees to that. */
 static inline void tsx_unlisten(pjsip_transaction *tsx)
 {
-    if (tsx->transport && tsx->tp_st_key)
-        host.pjsip_transport_remove_state_listener(tsx->transport, tsx->tp_st_key, tsx);
-    tsx->tp_st_key = NULL;
+    void **key = &LAYOUT_AT(void *, tsx, layout.row.tsx_tp_st_key);
+
+    if (tsx_transport(tsx) && *key)
+        host.pjsip_transport_remove_state_listener(tsx_transport(tsx), *key, tsx);
+    *key = NULL;
 }
 
 /* What it sends from now on, retransmissions and ACK, goes there. */
 static inline void tsx_move(pjsip_transaction *tsx, pjsip_transport *transport, const pj_sockaddr *address, int length)
 {
-    if (tsx->transport != transport) {
-        pjsip_transport *old = tsx->transport;
+    pjsip_transport *old = tsx_transport(tsx);
 
+    if (old != transport) {
         tsx_unlisten(tsx);
         host.pjsip_transport_add_ref(transport);
-        tsx->transport = transport;
+        LAYOUT_AT(pjsip_transport *, tsx, layout.row.tsx_transport) = transport;
         if (old)
             host.pjsip_transport_dec_ref(old);
     }
-    tsx->addr = *address;
-    tsx->addr_len = length;
+    LAYOUT_AT(pj_sockaddr, tsx, layout.row.tsx_addr) = *address;
+    LAYOUT_AT(int, tsx, layout.row.tsx_addr_len) = length;
+}
+
+/* The pj_status_t of a transaction that its transport ended; the event itself carries a message there, no status. */
+static inline pj_status_t transaction_error(const pjsip_transaction *tsx)
+{
+    return LAYOUT_READ(pj_status_t, tsx, layout.row.tsx_transport_err);
+}
+
+/* --- pjsua ------------------------------------------------------------------------------------------------------- */
+
+/* Whether pjsua's own state is at hand, and lies as it was compiled here: it is the same in all versions. */
+static inline int pjsua_state_is_known(void)
+{
+    return host.pjsua_var && LAYOUT_READ(pjsip_endpoint *, host.pjsua_var, offsetof(struct pjsua_data, endpt)) ==
+                                 host.pjsua_get_pjsip_endpt();
+}
+
+/* The lock of pjsua's that guards its accounts, recursive; NULL: not known. */
+static inline pj_mutex_t *pjsua_mutex(void)
+{
+    return pjsua_state_is_known() ? ((const struct pjsua_data *)host.pjsua_var)->mutex : NULL;
 }
 
 /* What pjsua found in the slot of the transport state callback and calls; NULL: nothing, or not known. */
@@ -162,43 +294,58 @@ static inline pjsip_tp_state_callback pjsua_found_callback(void)
     pjsip_tp_state_callback found;
     void *address;
 
-    if (!host.pjsua_var)
+    if (!pjsua_state_is_known())
         return NULL;
     memcpy(&found, (const char *)host.pjsua_var + offsetof(struct pjsua_data, old_tp_cb), sizeof found);
     memcpy(&address, &found, sizeof address);
     return found && host_has(address) ? found : NULL;
 }
 
-/* --- accounts --------------------------------------------------------------------------------------------------- */
-
-/* The pj_status_t of a transaction that its transport ended; the event itself carries a message there, no status. */
-static inline pj_status_t transaction_error(const pjsip_transaction *tsx) { return tsx->transport_err; }
-
-/* Room for the host's own pjsua_acc_config, should it be larger than ours: account.c finds out. */
+/* Room for the host's own pjsua_acc_config, whose size layout.c has found to be no more. */
 typedef union account_config {
-    pjsua_acc_config config;
-    char room[2 * sizeof(pjsua_acc_config)];
+    pjsua_acc_config config;    /* id and reg_uri are read of it, the rest by the functions that follow */
+    char room[3 * sizeof(pjsua_acc_config)];
 } account_config;
 
-#ifdef PJSUA_ACC_SERVER_AFFINITY_DEFAULT    /* after pjproject 2.17 */
+static inline unsigned config_proxy_count(const account_config *config)
+{
+    return LAYOUT_READ(unsigned, config, layout.row.config_proxy_cnt);
+}
 
+static inline const pj_str_t *config_proxy(const account_config *config, unsigned index)
+{
+    return &LAYOUT_READ(pj_str_t, config, layout.row.config_proxy + index * sizeof(pj_str_t));
+}
+
+static inline void config_set_proxy(account_config *config, unsigned index, const char *proxy)
+{
+    const pj_str_t text = { (char *)(uintptr_t)proxy, (pj_ssize_t)strlen(proxy) };
+
+    LAYOUT_AT(pj_str_t, config, layout.row.config_proxy + index * sizeof text) = text;
+}
+
+static inline void config_set_proxy_count(account_config *config, unsigned count)
+{
+    LAYOUT_AT(unsigned, config, layout.row.config_proxy_cnt) = count;
+}
+
+static inline int config_transport_id(const account_config *config)
+{
+    return LAYOUT_READ(pjsua_transport_id, config, layout.config_transport_id);
+}
+
+/* pjsua_server_affinity_mode, after pjproject 2.17: 1 enabled, 0 disabled, or there is none, -1 inherited. */
 static inline int config_affinity(const account_config *config)
 {
-    switch (config->config.server_affinity) {
-    case PJSUA_SERVER_AFFINITY_ENABLED: return 1;
-    case PJSUA_SERVER_AFFINITY_DISABLED: return 0;
+    enum { DISABLED = 1, ENABLED = 2 };
+
+    if (!layout.config_server_affinity)
+        return 0;
+    switch (LAYOUT_READ(int, config, layout.config_server_affinity)) {
+    case ENABLED: return 1;
+    case DISABLED: return 0;
     default: return -1;
     }
 }
-
-#else
-
-static inline int config_affinity(const account_config *config)
-{
-    (void)config;
-    return 0;
-}
-
-#endif
 
 #endif

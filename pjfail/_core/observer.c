@@ -23,9 +23,12 @@ enum { SILENT_SENDS = 3 };
 /* A server that has just refused a connection is taken at its word: nobody asks again by hand for so long. */
 #define REFUSAL 0.1
 
-/* So many connections are opened by hand at the most, within this: as long as a key of pjsip's ioqueue is in use at the least. */
-enum { MOST_CONNECTS = 16 };
-#define CONNECTS_WITHIN 0.6
+/*
+ * A connection takes a key of pjsip's ioqueue, and keeps it for half a second once it has ended. With none left pjsip aborts the
+ * program. So many are opened by hand at the most within that time; and once so many have ended, none is made at all.
+ */
+#define KEY_SECONDS 0.6
+enum { MOST_CONNECTS = 16, MOST_ENDS = PJSIP_MAX_TRANSPORTS / 2 };
 
 /* How long a request is kept waiting for an answer (timer F), and one with a provisional for its final (an INVITE's). */
 #define PATIENCE 33.0
@@ -73,6 +76,8 @@ static struct {
     struct request *oldest, *newest;
     double connects[MOST_CONNECTS];     /* when the last were begun by hand, a ring */
     unsigned connects_begun;
+    double ends[MOST_ENDS];             /* when connections have ended, a ring */
+    unsigned ended;
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- requests, under self.lock ----------------------------------------------------------------------------------- */
@@ -305,9 +310,9 @@ static void leave_others(uint64_t hash, int code)
 
 pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
 {
-    pjsip_msg *msg = rdata->msg_info.msg;
-    pjsip_via_hdr *via = rdata->msg_info.via;
-    pjsip_cseq_hdr *cseq = rdata->msg_info.cseq;
+    pjsip_msg *msg = RDATA_INFO(rdata)->msg;
+    pjsip_via_hdr *via = RDATA_INFO(rdata)->via;
+    pjsip_cseq_hdr *cseq = RDATA_INFO(rdata)->cseq;
     int code = msg->line.status.code, found = 0, after_provisional = 0, account = -1, removes = 0;
     int settled = 0;
     struct request *request = NULL;
@@ -320,7 +325,7 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         return PJ_FALSE;
     hash = request_hash(&via->branch_param, &cseq->method.name);
     pthread_mutex_lock(&self.lock);
-    if (address_of(&server, (const pj_sockaddr *)&rdata->pkt_info.src_addr, transport_type(rdata->tp_info.transport)))
+    if (address_of(&server, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport)))
         request = find_request(hash, &server);
     if (!request)
         request = find_request(hash, NULL);
@@ -368,8 +373,8 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         return PJ_FALSE;
     }
     plans_note_answer(&server, name, code, !after_provisional && is_server_error(code), rtt);
-    if (rdata->msg_info.cid && !settled)
-        dialogs_note(&rdata->msg_info.cid->id, cseq->method.id, code, &server);
+    if (RDATA_INFO(rdata)->cid && !settled)
+        dialogs_note(&RDATA_INFO(rdata)->cid->id, cseq->method.id, code, &server);
     return PJ_FALSE;
 }
 
@@ -420,6 +425,8 @@ void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
     outcome.retry_after = -1;
     outcome.status = info ? info->status : PJ_SUCCESS;
     pthread_mutex_lock(&self.lock);
+    if (state == PJSIP_TP_STATE_DESTROY)
+        self.ends[self.ended++ % MOST_ENDS] = host_now();
     connection = hold_connection(transport, state == PJSIP_TP_STATE_CONNECTED);
     if (!connection) {
         outcome.seen = PF_REFUSED;
@@ -451,14 +458,6 @@ void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
         plans_note_failure(&server, &outcome);
 }
 
-void observer_answer(pjsip_resolver_callback *callback, pj_status_t status, void *token,
-                     const pjsip_server_addresses *addresses)
-{
-    answering++;
-    callback(status, token, addresses);
-    answering--;
-}
-
 /* Under self.lock. Whether there is a connection to the server; made: that is known to be up. */
 static int has_connection(const pf_address *server, int made)
 {
@@ -476,6 +475,50 @@ static int has_connection(const pf_address *server, int made)
     return 0;
 }
 
+/* Under self.lock. Whether pjsip might run out of keys. */
+static int keys_are_short(void)
+{
+    return self.ended >= MOST_ENDS && host_now() < self.ends[self.ended % MOST_ENDS] + KEY_SECONDS;
+}
+
+/* Under self.lock. Those for which pjsip needs no new connection; how many. */
+static unsigned list_connected(const pjsip_server_addresses *addresses, answer *connected)
+{
+    unsigned count = 0, i;
+
+    for (i = 0; i < answer_count(addresses); i++) {
+        pf_address server;
+
+        if (address_of(&server, answer_address(addresses, i), answer_type(addresses, i)) &&
+            (server.transport == PF_UDP || has_connection(&server, 0)))
+            answer_copy(connected, count++, addresses, i);
+    }
+    answer_set_count(connected, count);
+    return count;
+}
+
+void observer_answer(pjsip_resolver_callback *callback, pj_status_t status, void *token,
+                     const pjsip_server_addresses *addresses)
+{
+    answer connected;
+
+    if (addresses) {
+        int none = 0;
+
+        pthread_mutex_lock(&self.lock);
+        if (keys_are_short()) {
+            none = !list_connected(addresses, &connected);
+            addresses = none ? NULL : &connected.addresses;
+        }
+        pthread_mutex_unlock(&self.lock);
+        if (none)
+            status = PJ_ETOOMANYCONN;
+    }
+    answering++;
+    callback(status, token, addresses);
+    answering--;
+}
+
 /* Whether a connect would be in vain, or one too many. */
 static int should_not_connect(const pf_address *server)
 {
@@ -485,7 +528,7 @@ static int should_not_connect(const pf_address *server)
     pthread_mutex_lock(&self.lock);
     if (!has_connection(server, 0)) {
         oldest = &self.connects[self.connects_begun % MOST_CONNECTS];
-        should_not = refused || (self.connects_begun >= MOST_CONNECTS && now < *oldest + CONNECTS_WITHIN);
+        should_not = refused || (self.connects_begun >= MOST_CONNECTS && now < *oldest + KEY_SECONDS);
         if (!should_not) {
             *oldest = now;
             self.connects_begun++;
@@ -505,7 +548,13 @@ pj_status_t observer_acquire(pjsip_endpoint *endpt, const pf_address *server, co
                              pjsip_transport **transport)
 {
     pj_status_t status;
+    int short_of_keys;
 
+    pthread_mutex_lock(&self.lock);
+    short_of_keys = server->transport != PF_UDP && keys_are_short() && !has_connection(server, 0);
+    pthread_mutex_unlock(&self.lock);
+    if (short_of_keys)
+        return PJ_ETOOMANYCONN;
     answering++;
     status = byhand_connect(endpt, server, host_name, transport);
     answering--;

@@ -18,7 +18,10 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata);
 void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_state state,
                                  const pjsip_transport_state_info *info);
 
-/* Calls back with an answer: the connects that it starts at once are told from others by being inside. Any SIP thread. */
+/*
+ * Calls back with an answer: the connects that it starts at once are told from others by being inside. While too many connections
+ * have ended just now, it is PJ_ETOOMANYCONN, or those servers alone that need no new one. Any SIP thread.
+ */
 void observer_answer(pjsip_resolver_callback *callback, pj_status_t status, void *token,
                      const pjsip_server_addresses *addresses);
 
@@ -35,7 +38,8 @@ void observer_note_sent(uint64_t hash, const char *method, const pf_address *ser
 pj_status_t observer_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
                              pjsip_transport **connection);
 
-/* As that, for whom it is this server or none, whatever is known of it; UDP too. A SIP thread that holds no lock of ours. */
+/* As that, for whom it is this server or none, whatever is known of it, as long as pjsip bears it; UDP too. A SIP thread that holds
+ * no lock of ours. */
 pj_status_t observer_acquire(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
                              pjsip_transport **transport);
 

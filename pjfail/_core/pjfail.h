@@ -13,7 +13,7 @@ enum {
     PF_NO_OBJECT,         /* the object is not loaded into this process */
     PF_NO_SYMBOL,         /* it lacks a function that is needed; pf_problem() names it */
     PF_NO_ENDPOINT,       /* pjsua has no endpoint, or has not been initialised */
-    PF_BAD_LAYOUT,        /* a structure lies otherwise than compiled; pf_problem() says which */
+    PF_BAD_LAYOUT,        /* a structure lies otherwise than in that version; pf_problem() says which */
     PF_ALREADY_ATTACHED,
     PF_NO_RESOLVER,       /* no such DNS resolver of pjsip's, or none any more */
     PF_NO_ACCOUNT,        /* pjsua has no account with this id */
@@ -50,6 +50,7 @@ typedef struct pf_entry {
     unsigned short tier;
     unsigned short group;
     unsigned short weight;     /* of the group, RFC 2782 */
+    unsigned short last_resort;     /* Python has it down, and all behind it: whom the core itself suspects comes before */
 } pf_entry;
 
 /* "Which server?", asked of Python. */
@@ -216,20 +217,44 @@ typedef struct pf_response {
     char       message[];
 } pf_response;
 
+/* The host, as pf_host_check() has found it. */
+typedef struct pf_host_facts {
+    char version[32];                  /* of its pjsip */
+    char layout[64];                   /* the row of the table of layouts that is its own; "": none found so far */
+    int  addresses;                    /* PJSIP_MAX_RESOLVED_ADDRESSES */
+    int  packet;                       /* PJSIP_MAX_PKT_LEN, some octets more or less */
+    int  proxies;                      /* PJSUA_ACC_MAX_PROXIES; 0: its pjsua_acc_config could not be made out */
+    int  native_affinity;              /* it has server affinity of its own */
+    int  state_callback;               /* what pjsua found in the transport state callback's slot can be read */
+} pf_host_facts;
+
+/* objects.c: objects by the loader's own paths for them; NULL is the main program, which the loader calls "" */
+int  pf_loaded_objects(char *paths, int size);                  /* each with its zero; returns the octets they want */
+const char *pf_object(const char *path);                        /* what the loader calls it; NULL: not loaded */
+const char *pf_object_of(const void *address);                  /* which one it lies in; NULL: none */
+void *pf_symbol(const char *object, const char *name);          /* in it, or in what it depends on */
+const void *pf_pjsip_data(const char *object);                  /* an address within the data that its pjsip works on */
+
+/* layout.c */
+const char *pf_layout_of(const char *version);                  /* the name of that version's row; NULL: none is known */
+const char *pf_known_layout(int index);                         /* the names of the table's rows; NULL: there are no more */
+int  pf_layout_field(const char *row, const char *field);       /* -1: there is none */
+
 /* host.c */
 const char *pf_built_for(void);                                 /* pjproject's version at compile time */
-void *pf_symbol(const char *object, const char *name);          /* NULL object: the main program */
 int  pf_host_open(const char *object);                          /* binds; pf_host_version() is valid afterwards */
 const char *pf_host_version(void);
 int  pf_host_check(void);                                       /* endpoint and layout; installs nothing */
+void pf_read_host_facts(pf_host_facts *facts);
 const char *pf_problem(void);
 int  pf_status(void);
 void pf_strerror(int status, char *text, int size);
 
 /* core.c */
-int  pf_attach(double deadline);                                /* seconds a question may wait for Python */
-void pf_detach(void);                                           /* any thread, again and again */
-int  pf_attached(void);
+int  pf_attach(double deadline, int *attachment);               /* seconds a question may wait; its number, from 1 on */
+int  pf_attached(void);                                         /* the number of the one in force, 0: none */
+void pf_detach(int attachment);                                 /* any thread, again and again; harmless to another */
+int  pf_foreign(void);                                          /* in a forked child of the process that attached */
 void pf_read_counters(pf_counters *counters);
 
 /* roundtrips.c: of transport PF_UDP, PF_TCP or PF_TLS, since the core was loaded */
@@ -288,6 +313,7 @@ void pf_fail(const pf_target *target, unsigned id, int stale);  /* stale: an old
 void pf_pass(const pf_target *target, unsigned id);             /* the system's resolver answers */
 void pf_forget(const pf_target *target);                        /* drops the plan */
 void pf_forgive(const pf_address *server, unsigned sequence);   /* Python has judged its outcomes up to sequence */
+void pf_suspect(const pf_address *server);                      /* first aid, until it answers or Python has judged what follows */
 int  pf_read_stats(const pf_address *server, pf_stats *stats);  /* 0: the server is in no plan */
 double pf_used_at(const pf_target *target);                     /* by a request, last; negative: there is no plan */
 int  pf_draw(const pf_target *target, unsigned long long seed, pf_address *servers, int size);

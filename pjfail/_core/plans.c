@@ -4,7 +4,6 @@
 #include "queue.h"
 #include "roundtrips.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,10 +15,6 @@
 
 /* A round trip that was measured so long ago (seconds) says nothing of the next one. */
 #define FORGET 60.0
-
-/* A server that a connection failed with stays last so long, whatever Python says: each connect takes a key of pjsip's ioqueue
- * for half a second, there are 64, and with none left pjsip aborts the program. */
-#define CONNECTION_REST 1.0
 
 struct server {
     struct link link;
@@ -38,7 +33,7 @@ struct server {
 
 struct place {
     struct server *server;
-    unsigned short tier, group, weight;
+    unsigned short tier, group, weight, last_resort;
 };
 
 struct plan {
@@ -236,6 +231,7 @@ static struct plan *make_plan(const pf_target *target, const pf_entry *entries, 
         place->tier = entry->tier;
         place->group = entry->group;
         place->weight = entry->weight;
+        place->last_resort = entry->last_resort != 0;
     }
     return plan;
 }
@@ -306,7 +302,13 @@ static unsigned draw_places(const struct plan *plan, const struct server *own, u
     return written;
 }
 
-static int is_well(const struct place *place, double now) { return place->server->suspect_until <= now; }
+/* 0: well. 1: suspect. 2: a last resort. 3: one that has failed again. */
+enum { RANKS = 4 };
+
+static int rank_of(const struct place *place, double now)
+{
+    return 2 * place->last_resort + (place->server->suspect_until > now);
+}
 
 /* The order of this use, those the core suspects behind the others; the plan stays a permutation. */
 static unsigned order_plan(const struct plan *plan, const struct asker *asker, double now, uint64_t *random,
@@ -315,6 +317,7 @@ static unsigned order_plan(const struct plan *plan, const struct asker *asker, d
     const struct server *own = asker && asker->server.family ? find_server(&asker->server) : NULL;
     const struct place *drawn[PF_MAX_ENTRIES];
     unsigned count = draw_places(plan, own, random, drawn), written = 0, i;
+    int rank;
 
     if (own && (asker->bound || (asker->follows && own->suspect_until <= now)))
         for (i = 0; i < count; i++)
@@ -322,12 +325,10 @@ static unsigned order_plan(const struct plan *plan, const struct asker *asker, d
                 order[written++] = drawn[i];
     if (!written)
         own = NULL;
-    for (i = 0; i < count; i++)
-        if (drawn[i]->server != own && is_well(drawn[i], now))
-            order[written++] = drawn[i];
-    for (i = 0; i < count; i++)
-        if (drawn[i]->server != own && !is_well(drawn[i], now))
-            order[written++] = drawn[i];
+    for (rank = 0; rank < RANKS; rank++)
+        for (i = 0; i < count; i++)
+            if (drawn[i]->server != own && rank_of(drawn[i], now) == rank)
+                order[written++] = drawn[i];
     return written;
 }
 
@@ -351,7 +352,8 @@ static void write_answer(const struct plan *plan, const struct asker *asker, dou
         pj_sockaddr sockaddr;
         int length = address_to_sockaddr(address, &sockaddr);
 
-        answer_set(answer, i, name, address_pjsip_type(address), &sockaddr, length, order[i]->tier, order[i]->weight);
+        answer_set(answer, i, name, address_pjsip_type(address), &sockaddr, length,
+                   order[i]->tier + (order[i]->last_resort ? LAST_RESORT : 0), order[i]->weight);
     }
     answer_set_count(answer, count);
 }
@@ -574,6 +576,8 @@ void plans_suspect(const pf_address *address)
     pthread_mutex_unlock(&self.lock);
 }
 
+void pf_suspect(const pf_address *address) { plans_suspect(address); }
+
 void plans_clear_of_suspicion(const pf_address *address)
 {
     struct server *server;
@@ -712,8 +716,7 @@ void pf_forgive(const pf_address *address, unsigned sequence)
     pthread_mutex_lock(&self.lock);
     server = find_server(address);
     if (server && server->sequence == sequence)
-        server->suspect_until =
-            server->connection_failed < 0 ? 0 : fmin(server->suspect_until, server->connection_failed + CONNECTION_REST);
+        server->suspect_until = 0;
     pthread_mutex_unlock(&self.lock);
 }
 

@@ -21,6 +21,9 @@ struct asker {
     int free_to_race;       /* over whatever connection there is */
 };
 
+/* What an answer adds to the priorities of a plan's last resorts (pf_entry), above any tier. */
+enum { LAST_RESORT = 0x10000 };
+
 enum plan_found { PLAN_NONE, PLAN_STALE, PLAN_FRESH };
 
 uint64_t target_hash(const pf_target *target);

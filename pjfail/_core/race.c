@@ -138,7 +138,7 @@ static void copy_place(answer *to, unsigned *count, struct race *race, unsigned 
     const pjsip_server_addresses *from = &race->planned.addresses;
 
     answer_set(to, (*count)++, &race->waiter->info.addr.host, answer_type(from, place), answer_address(from, place),
-               answer_length(from, place), 0, 0);
+               answer_length(from, place), answer_priority(from, place), 0);
 }
 
 static const struct runner *runner_at(const struct race *race, unsigned place)

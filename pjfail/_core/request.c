@@ -77,8 +77,8 @@ static int write_head(const pjsip_msg *msg, char *text, int size)
 
 static int write_body(const pjsip_rx_data *rdata, char *text, int size)
 {
-    pjsip_msg_body *body = rdata->msg_info.msg->body;
-    const pjsip_clen_hdr *length = rdata->msg_info.clen;
+    pjsip_msg_body *body = RDATA_INFO(rdata)->msg->body;
+    const pjsip_clen_hdr *length = RDATA_INFO(rdata)->clen;
     int written = body ? body->print_body(body, text, (pj_size_t)size) : 0;
 
     /* What a datagram holds beyond its Content-Length is to be discarded (RFC 3261 section 18.3). */
@@ -88,10 +88,10 @@ static int write_body(const pjsip_rx_data *rdata, char *text, int size)
 /* NULL: no memory. */
 static pf_response *make_response(const pjsip_rx_data *rdata)
 {
-    const pjsip_msg *msg = rdata->msg_info.msg;
+    const pjsip_msg *msg = RDATA_INFO(rdata)->msg;
     const pjsip_hdr *header;
     pf_response *response;
-    int size = 3 * rdata->msg_info.len + 1000;      /* printing escapes an octet as three */
+    int size = 3 * RDATA_INFO(rdata)->len + 1000;      /* printing escapes an octet as three */
 
     for (header = msg->hdr.next; header != &msg->hdr; header = header->next)
         size += 64;                                 /* and writes a compact name in full */
@@ -100,7 +100,7 @@ static pf_response *make_response(const pjsip_rx_data *rdata)
         response->code = msg->line.status.code;
         response->head = write_head(msg, response->message, size);
         response->body = write_body(rdata, response->message + response->head, size - response->head);
-        address_of(&response->server, &rdata->pkt_info.src_addr, transport_type(rdata->tp_info.transport));
+        address_of(&response->server, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport));
     }
     return response;
 }

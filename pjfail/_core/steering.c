@@ -169,18 +169,23 @@ static void copy_text(char *text, size_t room, const pj_str_t *from)
 }
 
 /* The other servers that pjsip was given for this request, over the same transport: Via and Contact stay true. */
-static unsigned list_candidates(const pjsip_tx_data *tdata, const pf_address *server, pf_address *candidates, unsigned room)
+static unsigned list_candidates(const pjsip_tx_data *tdata, const pf_address *server, pf_address *candidates, unsigned room,
+                                uint64_t *last_resorts)
 {
     const pjsip_server_addresses *addresses = tdata_addresses(tdata);
     unsigned total = answer_count(addresses), current = tdata_current(tdata), count = 0, i;
 
+    *last_resorts = 0;
     for (i = 0; i < total && count < room; i++) {
         unsigned at = (current + i) % total;
         pf_address *each = &candidates[count];
 
         if (address_of(each, answer_address(addresses, at), answer_type(addresses, at)) &&
-            each->transport == server->transport && each->family == server->family)
+            each->transport == server->transport && each->family == server->family) {
+            if (answer_priority(addresses, at) >= LAST_RESORT)
+                *last_resorts |= UINT64_C(1) << count;
             count++;
+        }
     }
     return count;
 }
@@ -191,7 +196,8 @@ static struct course *make_course(pjsip_tx_data *tdata, const pf_address *server
     const pjsip_method *method = &msg->line.req.method;
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     pf_address candidates[32];
-    unsigned count = list_candidates(tdata, server, candidates, PJ_ARRAY_SIZE(candidates));
+    uint64_t last_resorts;
+    unsigned count = list_candidates(tdata, server, candidates, PJ_ARRAY_SIZE(candidates), &last_resorts);
     struct course *course;
     const char *bytes;
     size_t size;
@@ -209,6 +215,7 @@ static struct course *make_course(pjsip_tx_data *tdata, const pf_address *server
     course->method_id = method->id;
     memcpy(course->candidates, candidates, count * sizeof *candidates);
     course->candidate_count = count;
+    course->last_resorts = last_resorts;
     copy_text(course->method, sizeof course->method, &method->name);
     copy_text(course->call_id, sizeof course->call_id, &call_id->id);
     copy_text(course->name, sizeof course->name, tdata_dest_name(tdata));
@@ -691,7 +698,7 @@ static int is_challenge(int code) { return code == 401 || code == 407; }
 static void acknowledge(const struct course *course, const pf_address *server, pjsip_rx_data *rdata)
 {
     char text[4000];
-    size_t size = byhand_write(text, sizeof text, "ACK", course->bytes, course->size, rdata->msg_info.to);
+    size_t size = byhand_write(text, sizeof text, "ACK", course->bytes, course->size, RDATA_INFO(rdata)->to);
 
     if (size)
         send_to(course, server, course->udp ? NULL : rdata->tp_info.transport, text, size);
@@ -715,7 +722,7 @@ static void hang_up(const struct course *course, const pf_address *server, pjsip
 /* An answer after the application has its own. Whether it is kept back. */
 static int on_late(struct course *course, const pf_address *server, pjsip_rx_data *rdata)
 {
-    int code = rdata->msg_info.msg->line.status.code;
+    int code = RDATA_INFO(rdata)->msg->line.status.code;
 
     if (course->invite && code >= 200 && code < 300)
         hang_up(course, server, rdata);
@@ -781,9 +788,9 @@ static unsigned list_overtaken(struct course *course, const struct leg *answered
 
 pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
 {
-    pjsip_via_hdr *via = rdata->msg_info.via;
-    pjsip_cseq_hdr *cseq = rdata->msg_info.cseq;
-    int code = rdata->msg_info.msg->line.status.code, hide = 0, over = 0;
+    pjsip_via_hdr *via = RDATA_INFO(rdata)->via;
+    pjsip_cseq_hdr *cseq = RDATA_INFO(rdata)->cseq;
+    int code = RDATA_INFO(rdata)->msg->line.status.code, hide = 0, over = 0;
     pjsip_transport *transport = rdata->tp_info.transport;
     struct course *course;
     enum verdict verdict;
@@ -797,7 +804,7 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
     if (!course)
         return PJ_FALSE;
     pthread_mutex_lock(&courses.lock);
-    if (address_of(&source, (const pj_sockaddr *)&rdata->pkt_info.src_addr, transport_type(transport)))
+    if (address_of(&source, RDATA_SOURCE(rdata), transport_type(transport)))
         leg = course_leg_of(course, &source);
     if (!leg)
         leg = &course->legs[0];                 /* a server with several addresses; pjsip does not mind, nor do we */

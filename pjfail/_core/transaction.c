@@ -21,12 +21,12 @@ static pjsip_transaction *find_branch(pj_str_t branch, const pjsip_method *metho
 
     if (!pool)
         return NULL;
-    rdata = calloc(1, sizeof *rdata);
+    rdata = calloc(1, sizeof *rdata + (size_t)(layout.rdata_shift > 0 ? layout.rdata_shift : 0));
     /* A branch of RFC 2543 would want more of a message than this one has. */
     if (rdata && branch.slen > 7 && !memcmp(branch.ptr, "z9hG4bK", 7)) {
         memset(&via, 0, sizeof via);
         via.branch_param = branch;
-        rdata->msg_info.via = &via;
+        LAYOUT_AT(pjsip_via_hdr *, rdata, offsetof(pjsip_rx_data, msg_info.via) + layout.rdata_shift) = &via;
         if (host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, method, rdata) == PJ_SUCCESS)
             tsx = host.pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);
     }
@@ -117,6 +117,7 @@ int transaction_move(const struct course *course, const pf_address *server, pjsi
                 break;
             }
         }
+        tdata_set_destination(sent, &address, length);
         tsx_move(tsx, transport, &address, length);
     }
     host.pj_grp_lock_release(lock);

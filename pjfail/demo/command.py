@@ -27,7 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Returns 0 when the program with pjfail outlived its server, 1 when not or when something is missing, 130 after
     Ctrl-C."""
     if importlib.util.find_spec("pjsua2") is None:
-        return _fail('pjsua2 is not installed for this Python; "make setup" builds it into .venv')
+        return _fail(
+            "pjsua2 is not installed for this Python; in a clone of pjfail \"make setup\" builds it into .venv, "
+            "elsewhere \"pip install pjsua2-python\" has it ready for CPython up to 3.12"
+        )
     try:
         namespace.raise_loopback()
         return _play(fast=arguments.fast)

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["LogListener", "PrometheusListener", "QueueListener"]
 
 
-def __getattr__(name: str) -> object:
-    if name == "PrometheusListener":  # imported when asked for: prometheus_client is optional
-        from .prometheus import PrometheusListener
+if not TYPE_CHECKING:  # type checkers shall know of no other names than these
 
-        return PrometheusListener
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name == "PrometheusListener":  # imported when asked for: prometheus_client is optional
+            from .prometheus import PrometheusListener
+
+            return PrometheusListener
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

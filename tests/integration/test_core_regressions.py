@@ -7,7 +7,8 @@ import textwrap
 import pytest
 from rig.app import run_app
 
-from pjfail.demo.registrar import RESETTING, Registrar
+from pjfail.demo.registrar import REFUSING, RESETTING, Registrar
+from pjfail.errors import DETACHED
 
 FIRST, SECOND = "127.0.32.1", "127.0.32.2"
 RESETS = "127.0.32.9"
@@ -16,7 +17,7 @@ FAILS_AT_ONCE = "255.255.255.255"  # a TCP connect does, within the call
 pytestmark = pytest.mark.usefixtures("first")
 
 HEAD = f"""
-    import asyncio, logging, os, sys, threading, time
+    import asyncio, contextlib, logging, os, sys, threading, time
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     import pjsua2 as pj
     import pjfail
@@ -268,7 +269,7 @@ def test_a_plan_that_comes_after_a_detach_is_not_the_next_attachments() -> None:
                 emit(plans=again.counters().plans, code=account.options("sip:sip.test").code, refused=refused)
         """)
     ).lines
-    assert line == {"plans": 0, "code": 200, "refused": ["pjfail has been detached"]}
+    assert line == {"plans": 0, "code": 200, "refused": [DETACHED]}
 
 
 def test_counters_in_a_forked_child_do_not_hang() -> None:
@@ -327,3 +328,62 @@ def test_a_transport_made_after_attaching_leaves_transactions_with_ears() -> Non
         for line in run_app(code, timeout=150).lines:
             assert line["codes"] == [503, 503]
             assert line["seconds"] < 10
+
+
+def test_a_lone_server_that_refuses_does_not_use_up_the_keys_of_pjsips_ioqueue(second: Registrar) -> None:
+    """Each connection that has ended keeps one for half a second; there are 64, and without one pjsip aborts."""
+    with Registrar("127.0.32.3") as refusing:
+        refusing.fault = REFUSING
+        result = run_app(
+            app("""
+            hosts = {"sip.test": "127.0.32.1", "other.test": "127.0.32.2", "lone.test": "127.0.32.3"}
+            table.update({host: [f"{address}:5060"] for host, address in hosts.items()})
+            lone, other = "sip:lone.test;transport=tcp", "sip:other.test;transport=tcp"
+            with Endpoint(threads=4, log_level=0) as endpoint:
+                pjfail.attach(lookup=table)
+                account = Account(endpoint)
+                account.open("sip:alice@other.test", other)
+                answers = [account.request("OPTIONS", other)]
+                for _ in range(1500):
+                    with contextlib.suppress(pj.Error):     # it may fail within the call
+                        account.send("OPTIONS", lone)
+                    time.sleep(0.001)
+                for pause, method, uri in ((0, "MESSAGE", other), (1, "SUBSCRIBE", "sip:sip.test;transport=tcp")):
+                    time.sleep(pause)
+                    account.send(method, uri)
+                    while answers[-1].method != method:
+                        answers.append(account.answer())
+            emit(codes=[answer.code for answer in answers if answer.code != 503])
+            """)
+        )
+    assert result.lines == [{"codes": [200, 200, 200]}]
+
+
+def test_an_account_may_be_deleted_while_it_is_read() -> None:
+    """pjsip aborts when asked of one that is no more, and looks for it before it takes its lock."""
+    [line] = run_app(
+        app("""
+        with Endpoint(log_level=0) as endpoint:
+            pjfail.attach(lookup=table)
+            kept, number = Account(endpoint), 1
+            kept.open("sip:alice@sip.test", "sip:sip.test")
+            found = {True: 0, False: 0}
+            until = time.monotonic() + 3
+            def read():
+                while time.monotonic() < until:
+                    found[bridge.account_is(number, "bob@sip.test")] += 1
+            readers = [threading.Thread(target=read) for _ in range(2)]
+            for reader in readers:
+                reader.start()
+            while time.monotonic() < until:
+                account = Account(endpoint)
+                account.open("sip:bob@sip.test", "sip:sip.test")
+                assert account.getId() == number
+                account.shutdown()
+            for reader in readers:
+                reader.join()
+        emit(there=found[True], gone=found[False])
+        """)
+    ).lines
+    assert line["there"] > 100
+    assert line["gone"] > 100

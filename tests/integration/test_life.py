@@ -9,6 +9,7 @@ import pytest
 from rig.app import SANITIZED, App, run_app
 
 from pjfail.demo.registrar import Registrar
+from pjfail.errors import DETACHED
 
 ADDRESS = "127.0.31.1"
 SERVER = f"{ADDRESS}:5060"
@@ -118,9 +119,8 @@ def test_two_pjsips_want_a_word_from_the_user() -> None:
     """A second copy of what pjsip lies in (the module, or a shared library), under another name, is another pjsip."""
     error = refusal("""
         import ctypes, shutil, tempfile
-        from pjfail.host import loaded_objects
         def attach():
-            shared = [path for path in loaded_objects() if "/libpjsip.so" in path]
+            shared = [path for path in bridge.loaded_objects() if "/libpjsua.so" in path]
             with tempfile.TemporaryDirectory() as folder:
                 copy = shutil.copy(*shared or [pj._pjsua2.__file__], folder + "/_other.so")
                 ctypes.CDLL(copy)
@@ -343,7 +343,7 @@ def test_a_worker_that_cannot_be_kept_alive_detaches_loudly() -> None:
                 emit(error=str(error))
         """)
     )
-    assert result.lines == [{"attached": False}, {"error": "pjfail has been detached"}]
+    assert result.lines == [{"attached": False}, {"error": DETACHED}]
     assert "CRITICAL" in result.stderr
 
 

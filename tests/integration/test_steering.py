@@ -7,12 +7,13 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from rig.app import App, run_app
 from rig.certificates import Authority
+from rig.network import unanswered_connects
 
 from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
 from pjfail.demo.sip import parse_request
@@ -132,20 +133,6 @@ def failovers(app: App) -> list[list[str | int | float]]:
 
 def methods(registrar: Registrar) -> list[str]:
     return [request.method for request in registrar.requests]
-
-
-@contextmanager
-def unanswered_connects(address: str, port: int) -> Iterator[None]:
-    """A listener whose backlog is full: Linux drops further SYNs."""
-    with ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
-        listening.bind((address, port))
-        listening.listen(0)
-        for _ in range(4):
-            filling = stack.enter_context(socket.socket())
-            filling.setblocking(False)
-            filling.connect_ex((address, port))
-        yield
 
 
 # --- silence ----------------------------------------------------------------------------------------------------------
@@ -379,9 +366,21 @@ def test_a_503_sends_this_very_request_elsewhere(first: Registrar, second: Regis
         assert answer["seconds"] < 0.4
         assert app.ask("MESSAGE")["server"] == f"{SECOND}:5060"
         assert methods(first) == ["REGISTER"]
-        assert app.ask("servers")[FIRST] == "down"
         [[*event, _]] = failovers(app)
         assert event == ["REGISTER", FIRST, SECOND, "CODE", 503]
+        assert app.ask("servers")[FIRST] == "down"
+
+
+def test_a_server_that_rests_is_asked_after_one_that_was_only_overtaken(first: Registrar, second: Registrar) -> None:
+    """The second is suspect for a request that the third has answered first; the first has asked to be left alone."""
+    first.fault = Fault(code=503, retry_after=60)
+    with Registrar(THIRD) as third, app_on("tcp", FIRST, SECOND, THIRD) as app:
+        assert app.ask("REGISTER")["server"] == f"{SECOND}:5060"
+        second.fault = SILENT
+        assert app.ask("OPTIONS")["server"] == f"{THIRD}:5060"
+        second.fault, third.fault = WELL, UNAVAILABLE
+        assert app.ask("OPTIONS")["server"] == f"{SECOND}:5060"
+        assert methods(first) == ["REGISTER"]
 
 
 def test_the_application_sees_the_503_of_the_last_server_and_other_errors_of_the_first(

@@ -36,7 +36,7 @@ from .daemon import group_lives
 
 TESTS = Path(__file__).resolve().parent.parent
 
-# tools/sanitize.sh names its own, whose sanitizer takes memory as it likes.
+# tools/sanitize.sh names its own, whose sanitizer takes memory as it likes, and which runs any Python it is given.
 PYTHON = os.environ.get("PJFAIL_TEST_PYTHON") or sys.executable
 SANITIZED = sys.executable != PYTHON
 
@@ -53,22 +53,26 @@ class AppResult:
 
 
 class App:
-    """A program under way. Its whole process group is gone when the `with` block ends."""
+    """A program under way, run by *python*. Its whole process group is gone when the `with` block ends."""
 
-    def __init__(self, code: str | Path, *args: str) -> None:
+    def __init__(self, code: str | Path, *args: str, python: str = PYTHON) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pjfail-app-")
         if isinstance(code, Path):
             script = code
         else:
             script = Path(self._folder.name, "app.py")
             script.write_text(textwrap.dedent(code))
-        path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])),
+            "PJFAIL_SANITIZED_PYTHON": python if python != PYTHON else "",
+        }
         self._process = subprocess.Popen(
-            [PYTHON, "-X", "faulthandler", str(script), *args],
+            [PYTHON if SANITIZED else python, "-X", "faulthandler", str(script), *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment,
             text=True,
             errors="replace",
             start_new_session=True,
@@ -173,13 +177,15 @@ class App:
             self._stderr.append(text)
 
 
-def run_app(code: str | Path, *args: str, timeout: float = 60, status: int | None = 0) -> AppResult:
-    """Runs a program, given as source or as a path, to its end.
+def run_app(
+    code: str | Path, *args: str, timeout: float = 60, status: int | None = 0, python: str = PYTHON
+) -> AppResult:
+    """Runs a program, given as source or as a path, to its end, by that *python*.
 
     It must end within *timeout* seconds and with *status* (None: any), else an AssertionError shows its standard error,
     after a time-out with the place where each of its threads stood.
     """
-    with App(code, *args) as app:
+    with App(code, *args, python=python) as app:
         result = app.finish(timeout)
         if status is not None:
             assert result.returncode == status, f"the program ended with status {result.returncode}, not {status}"

@@ -1,8 +1,11 @@
-"""A network of a program's own (`unshare --net`), in which packets can be made to vanish."""
+"""A network of a program's own (`unshare --net`), where packets can be made to vanish; and a port where connects do."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 
 from .daemon import find
@@ -37,3 +40,17 @@ def vanish(address: str) -> None:
     They are dropped where they come in: dropped on their way out they would fail the sender's call with EPERM.
     """
     subprocess.run([find("nft"), "-f", "-"], input=_VANISH.format(address=address), text=True, check=True)
+
+
+@contextmanager
+def unanswered_connects(address: str, port: int) -> Iterator[None]:
+    """A listener whose backlog is full: Linux drops further SYNs."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind((address, port))
+        listening.listen(0)
+        for _ in range(4):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex((address, port))
+        yield

@@ -14,17 +14,19 @@ SCENARIOS = Path(__file__).resolve().parent.parent / "e2e" / "sipp"
 
 
 class Sipp(Daemon):
-    """Takes one call at *address*:5060 over *transport*, as *scenario* says; RTP that it gets, it sends back."""
+    """Takes so many *calls* at *address*:5060 over *transport*, as *scenario* says; RTP that it gets, it sends back."""
 
-    def __init__(self, address: str, scenario: str, transport: str = "udp") -> None:
+    def __init__(self, address: str, scenario: str, transport: str = "udp", calls: int = 1) -> None:
         super().__init__("sipp")
         self.address = address
         self.scenario = scenario
         self.transport = transport
+        self.calls = calls
 
     def __enter__(self) -> Sipp:
         mode = {"udp": "u1", "tcp": "t1"}[self.transport]
-        command = [find("sipp"), "-sf", str(SCENARIOS / f"{self.scenario}.xml"), "-t", mode, "-m", "1", "-nostdin"]
+        command = [find("sipp"), "-sf", str(SCENARIOS / f"{self.scenario}.xml"), "-t", mode, "-nostdin"]
+        command += ["-m", str(self.calls)]
         command += ["-i", self.address, "-p", "5060", "-mi", self.address, "-rtp_echo", "-au", "alice", "-ap", "secret"]
         command += ["-trace_msg", "-message_file", "messages", "-trace_err", "-error_file", "errors"]
         self.start(command, self._listens)

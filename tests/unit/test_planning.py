@@ -92,6 +92,36 @@ def test_a_plan_has_its_target_and_its_end() -> None:
     assert (plan.target, plan.valid_until) == (TARGET, NOW + 60)
 
 
+# --- last resorts -----------------------------------------------------------------------------------------------------
+
+DOWN, HALF_OPEN, SUSPECT = Health(State.DOWN), Health(State.HALF_OPEN), Health(State.SUSPECT)
+
+
+def last_resorts(order: AnyOrder, *health: Health) -> list[bool]:
+    plan, _ = planned(order, health=dict(zip((A.server, B.server, C.server), health, strict=False)))
+    return [place.last_resort for place in plan.places]
+
+
+def test_the_tiers_at_the_end_without_a_usable_server_are_last_resorts() -> None:
+    assert last_resorts(by_priority) == [False, False, False]
+    assert last_resorts(by_priority, DOWN, SUSPECT) == [False, False, True]  # C, B, A
+    assert last_resorts(by_priority, DOWN, HALF_OPEN) == [False, True, True]
+    assert last_resorts(by_priority, DOWN, HALF_OPEN, DOWN) == [True, True, True]
+
+
+def test_whom_the_policy_has_before_a_usable_server_or_beside_it_is_none() -> None:
+    assert last_resorts(returning([A, B, C]), DOWN, Health(), DOWN) == [False, False, True]
+    assert last_resorts(returning([C, [A, B]]), DOWN, Health(), DOWN) == [False, False, False]
+
+
+def test_it_is_a_last_resort_for_the_method_that_it_is_down_for() -> None:
+    health = {C.server: Health(methods={"MESSAGE": DOWN})}
+    for method, last in (("MESSAGE", True), ("REGISTER", False)):
+        request = Request(TARGET, method)
+        plan = make_plan(TARGET, ALL, health, by_priority, NOW + 60, NOW, pytest.fail, request=request)
+        assert [place.last_resort for place in plan.places] == [False, False, last]
+
+
 # --- policies that are wrong ------------------------------------------------------------------------------------------
 
 

@@ -47,11 +47,14 @@ def candidate(
     return Candidate(Server(address, port, transport), name or f"sip{host}.example", 0, weight, 60.0)
 
 
-def publish(*tiers: Sequence[Candidate], target: Target = TARGET) -> list[Server]:
-    """Makes *tiers* the plan of *target*; gives its servers."""
-    places = tuple(Place(each, number, "") for number, tier in enumerate(tiers) for each in tier)
+def publish(
+    *tiers: Sequence[Candidate], target: Target = TARGET, last_resorts: Sequence[Candidate] = ()
+) -> list[Server]:
+    """Makes *tiers* the plan of *target*, with *last_resorts* behind, each a tier; gives its servers."""
+    places = [Place(each, number, "") for number, tier in enumerate(tiers) for each in tier]
+    places += [Place(each, number, "", last_resort=True) for number, each in enumerate(last_resorts, len(tiers))]
     published.add(target)
-    bridge.publish(Plan(target, places, LATER), LATER)
+    bridge.publish(Plan(target, tuple(places), LATER), LATER)
     return [place.server for place in places]
 
 
@@ -189,6 +192,37 @@ def test_a_draw_is_a_permutation_that_respects_tiers_and_records(shape: list[lis
             place = here.index(record[0].server)
             assert here[place : place + len(record)] == [each.server for each in record]
         at += size
+
+
+def suspect(server: Server) -> None:
+    """As the core itself does it, when another server has answered first."""
+    lib.pf_suspect(bridge._c_address(server))
+
+
+def test_whom_the_core_suspects_comes_behind_those_that_are_well_and_before_the_last_resorts() -> None:
+    servers = publish([candidate(0)], [candidate(1)], [candidate(2)], last_resorts=[candidate(3), candidate(4)])
+    first, second, third, *last = servers
+    suspect(second)
+    assert bridge.draw(TARGET, 1) == [first, third, second, *last]
+    suspect(first)
+    assert bridge.draw(TARGET, 1) == [third, first, second, *last]
+    suspect(third)
+    assert bridge.draw(TARGET, 1) == servers
+
+
+def test_a_last_resort_that_has_just_failed_again_is_the_very_last() -> None:
+    servers = publish(last_resorts=weighted(1, 2, 3))
+    suspect(servers[0])
+    assert bridge.draw(TARGET, 1) == [*servers[1:], servers[0]]
+
+
+def test_whom_the_core_suspects_is_forgiven_once_python_has_judged() -> None:
+    servers = publish(*([each] for each in weighted(1, 2)))
+    suspect(servers[0])
+    lib.pf_forgive(bridge._c_address(servers[0]), 0)
+    assert bridge.draw(TARGET, 1) == [servers[1], servers[0]], "what is new has not been judged"
+    lib.pf_forgive(bridge._c_address(servers[0]), 1)
+    assert bridge.draw(TARGET, 1) == servers
 
 
 # --- sizes and kinds of servers ---------------------------------------------------------------------------------------

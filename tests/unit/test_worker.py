@@ -119,7 +119,7 @@ def test_a_worker_that_cannot_be_kept_alive_detaches_loudly(caplog: pytest.LogCa
         ended.set()
 
     one = worker(detached=on_detached)
-    one.start()
+    one.start(1)
     assert ended.wait(5)
     one.stop()
     assert detached == ["pjfail"]

@@ -1,6 +1,6 @@
 #!/bin/sh
-# build.sh TREE: configures and builds the pjproject tree TREE, where that has not been done: static libraries,
-# -fPIC, OpenSSL, IPv6, no sound, no video, no codec but G.711. A tree that has been built is left as it is; only ours,
+# build.sh TREE [OPTION...]: configures (with the OPTIONs too) and builds the pjproject tree TREE, where that has not been
+# done: static libraries, -fPIC, OpenSSL, IPv6, no sound, no video, no codec but G.711. A tree that has been built is left as it is; only ours,
 # which fetch.sh put beside this file, is built again once our config_site.h is another.
 set -eu
 
@@ -12,9 +12,10 @@ say() { printf 'pjproject: %s\n' "$*"; }
 die() { printf 'pjproject: %s\n' "$*" >&2; exit 1; }
 need() { command -v "$1" >/dev/null 2>&1 || die "\"$1\" is missing; install the Debian package \"$2\" and run again."; }
 
-[ $# -eq 1 ] || die "usage: build.sh TREE"
+[ $# -ge 1 ] || die "usage: build.sh TREE [OPTION...]"
 [ -e "$1/version.mak" ] || die "\"$1\" is no pjproject tree (it has no version.mak); check PJPROJECT_DIR."
 cd "$1"
+shift
 
 # The mark is left behind by a configure that did not come to its end.
 configured() { [ -e build.mak ] && [ ! -e pjfail-configuring ]; }
@@ -61,7 +62,7 @@ if ! configured; then
         --disable-resample --disable-speex-aec --disable-l16-codec --disable-gsm-codec --disable-g722-codec \
         --disable-g7221-codec --disable-speex-codec --disable-ilbc-codec --disable-opencore-amr --disable-silk \
         --disable-opus --disable-bcg729 --disable-lyra --disable-libsrtp --disable-libyuv --disable-libwebrtc \
-        --disable-upnp
+        --disable-upnp "$@"
     rm pjfail-configuring
 fi
 say "building $(pwd), about a minute ..."

@@ -1,0 +1,49 @@
+"""Each test of this folder in each host; and, once they have run, a table of what they have shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from rig.hosts import known
+
+THERE, ABSENT = known()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "host" in metafunc.fixturenames:
+        metafunc.parametrize("host", THERE, ids=str, scope="session")
+
+
+@pytest.fixture(autouse=True)
+def _place_in_the_table(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    record_property("host", str(request.getfixturevalue("host")))
+    record_property("cell", request.function.__name__.removeprefix("test_").replace("_", " "))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    cells: dict[str, dict[str, str]] = {}
+    facts: dict[str, dict[str, object]] = {}
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        properties = dict(getattr(report, "user_properties", ()))
+        if "cell" not in properties:
+            continue
+        row = cells.setdefault(properties["host"], {})
+        if report.failed or properties["cell"] not in row:
+            row[properties["cell"]] = "FAILED" if report.failed else "ok"
+        facts[properties["host"]] = facts.get(properties["host"], {}) | properties.get("facts", {})
+    if not cells:
+        return
+    said = {key: None for each in facts.values() for key in each if key not in ("extension", "sha256")}
+    columns = {cell: None for row in cells.values() for cell in row}
+    table = [["host", *said, *columns]]
+    for host, row in cells.items():
+        table.append([host, *(str(facts[host].get(key, "")) for key in said), *(row.get(cell, "") for cell in columns)])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    terminalreporter.section("hosts")
+    for line in table:
+        terminalreporter.line("  ".join(map(str.ljust, line, widths)).rstrip())
+    for absent in ABSENT:
+        terminalreporter.line(f"{absent.name}: not there: {absent.why}")
+    for extension in {(each["extension"], each["sha256"]): None for each in facts.values() if "extension" in each}:
+        terminalreporter.line("one extension in all of them: {}, SHA-256 {}".format(*extension))

@@ -1,0 +1,42 @@
+"""What is in the packages, and what a build says that lacks pjproject."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_package_is_listed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "pjfail").rglob("__init__.py")}
+    assert set(listed) == packages
+
+
+def build_against(tree: Path) -> str:
+    environment = {**os.environ, "PJPROJECT_DIR": str(tree)}
+    build = subprocess.run(
+        [sys.executable, ROOT / "pjfail_build.py"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert build.returncode == 1
+    return build.stderr
+
+
+def test_a_build_without_pjproject_says_what_to_do(tmp_path: Path) -> None:
+    assert build_against(tmp_path) == (
+        f"pjfail: PJPROJECT_DIR is '{tmp_path}', which holds no pjproject sources. Run 'make setup' in a clone "
+        "of pjfail, which fetches them, or set PJPROJECT_DIR to a configured pjproject tree.\n"
+    )
+
+
+def test_a_build_against_a_tree_that_was_not_configured_says_so(tmp_path: Path) -> None:
+    header = tmp_path / "pjsip/include/pjsip.h"
+    header.parent.mkdir(parents=True)
+    header.touch()
+    assert build_against(tmp_path) == (
+        f"pjfail: the pjproject tree {tmp_path} has not been configured; run ./configure in it first.\n"
+    )

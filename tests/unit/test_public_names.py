@@ -1,0 +1,34 @@
+"""What is public: each name is there, and the typing test uses each one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import pjfail
+from pjfail import listeners
+
+TYPING_TEST = Path(__file__).parents[1] / "typing" / "whole_api.py"
+
+
+def test_every_public_name_is_there() -> None:
+    for module in (pjfail, listeners):
+        assert {name for name in module.__all__ if not hasattr(module, name)} == set()
+
+
+def test_the_typing_test_uses_every_public_name() -> None:
+    used = set(re.findall(r"\w+", TYPING_TEST.read_text()))
+    methods = {name for name in vars(pjfail.Failover) if not name.startswith("_")}
+    assert {*pjfail.__all__, *listeners.__all__, *methods} - used == set()
+
+
+def test_another_name_is_not_there() -> None:
+    for module in (pjfail, listeners):
+        with pytest.raises(AttributeError, match="no attribute 'atach'"):
+            module.atach  # noqa: B018
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert re.match(r"\d+\.\d+", pjfail.__version__)

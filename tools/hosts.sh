@@ -1,0 +1,96 @@
+#!/bin/sh
+# hosts.sh PYTHON TREE HOST...: makes the HOSTs that pjfail is tested in, where that has not been done, and lists them in
+# build/hosts/list (tests/rig/hosts.py says how). PYTHON is that of the virtual environment which `make setup` has made of
+# the pjproject tree TREE, and is a host itself; each other one has an environment of its own in build/hosts. They all
+# use the pjfail of this clone, its extension too; only pjsua2 is another.
+#
+#   static   our pjproject, its libraries linked into pjsua2
+#   shared   the same sources, built a second time with shared libraries
+#   wheel    pjsua2-python 2.15.1 as pip installs it
+#   own      the tree that PJPROJECT_DIR names, where it does
+set -eu
+
+say() { printf 'hosts: %s\n' "$*"; }
+die() { printf 'hosts: %s\n' "$*" >&2; exit 1; }
+
+[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|own..."
+root=$(cd "$(dirname "$0")/.." && pwd)
+python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+tree=$(cd "$2" && pwd -P)
+shift 2
+cd "$root"
+recipe=third_party/pjproject
+ours=$(pwd -P)/$recipe/src
+folder=$root/build/hosts
+mkdir -p "$folder"
+tab=$(printf '\t')
+
+add() { printf '%s\n' "$1$tab$2$tab$3" >>"$folder/list.new"; }
+
+# The environment of a host, with what pjfail needs and pjfail itself. Its pjsua2 is not in it yet.
+environment() {
+    venv=$folder/$1
+    [ ! -e "$venv/done" ] || [ -n "$(find build/requirements.txt -newer "$venv/done")" ] || return 0
+    tools/step.sh "host-$1" "making the environment of \"$1\"" tools/venv.sh "$venv" "$python"
+    tools/step.sh "host-$1" "installing the Python packages that pjfail needs into it" \
+        "$venv/bin/python" -m pip --disable-pip-version-check --no-input install -r build/requirements.txt
+    printf '%s\n' "$root" >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pjfail.pth"
+    touch "$venv/done"
+}
+
+# Our sources once more, without what has been built of them.
+copy_sources() {
+    [ ! -e "$1" ] || cmp -s "$1/pjlib/include/pj/config_site.h" $recipe/config_site.h || rm -rf "$1"
+    [ ! -e "$1/copied" ] || return 0
+    rm -rf "$1"
+    mkdir -p "$1"
+    (cd "$ours" && tar -cf - --exclude='*.[ao]' --exclude='.*.depend' --exclude=output --exclude=build.mak \
+        --exclude='pjfail-*' --exclude=pjsip-apps/src/swig/python/build .) | tar -xf - -C "$1"
+    touch "$1/copied"
+}
+
+: >"$folder/list.new"
+for host in "$@"; do
+    case $host in
+    static)
+        if [ "$tree" = "$ours" ]; then
+            add static "$python" "$ours"
+            continue
+        fi
+        $recipe/fetch.sh
+        $recipe/build.sh "$ours"
+        environment static
+        $recipe/pjsua2.sh "$ours" "$venv"
+        add static "$venv/bin/python" "$ours"
+        ;;
+    shared)
+        $recipe/fetch.sh
+        $recipe/build.sh "$ours"
+        copy_sources "$folder/pjproject-shared"
+        $recipe/build.sh "$folder/pjproject-shared" --enable-shared
+        environment shared
+        $recipe/pjsua2.sh "$folder/pjproject-shared" "$venv"
+        add shared "$venv/bin/python" "$folder/pjproject-shared"
+        ;;
+    wheel)
+        environment wheel
+        wheel=pjsua2-python==2.15.1
+        if "$venv/bin/python" -c 'import pjsua2; pjsua2.Endpoint' 2>/dev/null ||
+            tools/step.sh host-wheel "installing the wheel $wheel" "$venv/bin/python" -m pip --disable-pip-version-check \
+                --no-input install --no-deps --only-binary :all: "$wheel"; then
+            add wheel "$venv/bin/python" "$wheel"
+        else
+            add wheel - "pip has no wheel $wheel for this Python; see build/host-wheel.log"
+        fi
+        ;;
+    own)
+        if [ "$tree" = "$ours" ]; then
+            add own - "PJPROJECT_DIR names no tree"
+        else
+            add own "$python" "$tree"
+        fi
+        ;;
+    *) die "\"$host\" is none of static, shared, wheel, own." ;;
+    esac
+done
+mv "$folder/list.new" "$folder/list"
