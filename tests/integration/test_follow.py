@@ -181,15 +181,15 @@ def test_a_401_is_answered_to_the_server_that_challenged() -> None:
     """After a failover too: each server knows its own nonces alone."""
     with Registrar(FIRST, realm="test") as first, Registrar(SECOND, realm="test") as second, app_on(1, 1) as app:
         app.tell(
-            "many = [account(f'user{number}', password='secret') for number in range(6)]; "
+            "many = [account(f'user{number}', password='secret') for number in range(12)]; "
             "[failover.follow(each, spread=0.5) for each in many]; [each.send_register() for each in many]"
         )
-        eventually(lambda: all(pinned(app, f"many[{number}]") for number in range(6)))
+        eventually(lambda: all(pinned(app, f"many[{number}]") for number in range(12)))
         calls = [{each.call_id for each in server.requests if each.method == "REGISTER"} for server in (first, second)]
         assert all(calls), "the load was not spread, so this test has shown nothing"
         assert not calls[0] & calls[1]
         app.tell(f"failover.mark_down('udp:{FIRST}:5060')")
-        eventually(lambda: all(pinned(app, f"many[{number}]") == SECOND for number in range(6)))
+        eventually(lambda: all(pinned(app, f"many[{number}]") == SECOND for number in range(12)))
         users = {each.from_.partition(";")[0] for each in first.requests if each.method == "REGISTER"}
 
         def registered_there() -> bool:
