@@ -35,6 +35,7 @@ from .errors import (
     UnknownAccount,
     UnknownTarget,
     UnsupportedVersion,
+    UnusablePjsip,
 )
 from .lookup import ChainLookup, DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
 from .model import Candidate, CertificateProblem, Health, Outcome, Place, Plan, Request, Seen, Server, State, Target
@@ -113,6 +114,7 @@ __all__ = [
     "UnknownAccount",
     "UnknownTarget",
     "UnsupportedVersion",
+    "UnusablePjsip",
     "any_of",
     "attach",
     "by_priority",

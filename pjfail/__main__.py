@@ -1,6 +1,6 @@
 """``python -m pjfail``: the subcommands.
 
-Exit status: 0 done, 1 nothing found or not done, 2 wrong arguments, 130 interrupted.
+Exit status: 0 done, 1 nothing found or not done, 2 wrong arguments, 130 interrupted; the doctor has a 3 of its own.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 
 from .demo import command as demo
+from .doctor import command as doctor
 from .errors import PjfailError
 from .lookup import command as lookup
 from .probing import command as probing
 
-SUBCOMMANDS = (lookup, probing, demo)
+SUBCOMMANDS = (lookup, probing, doctor, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -73,11 +73,12 @@ class Stats:
 class HostFacts:
     """What :func:`check_host` has found of this process's pjsip.
 
-    ``layout`` is the name of its row in the table of layouts (see :func:`known_layouts`), "" before that. ``addresses`` is how
-    many servers an answer may name (PJSIP_MAX_RESOLVED_ADDRESSES), ``packet`` the octets that a received message may have,
-    about (PJSIP_MAX_PKT_LEN). ``accounts`` tells whether accounts can be read and changed, each with up to ``proxies``
-    (PJSUA_ACC_MAX_PROXIES); ``native_affinity`` whether pjsip has server affinity of its own; ``state_callback`` whether
-    pjsua's own state can be read, which a pjsua that creates transports after pjfail is attached makes of use.
+    ``layout`` is the name of its row in the table of layouts (see :func:`known_layouts`), "" before that. ``addresses``
+    is how many servers an answer may name (PJSIP_MAX_RESOLVED_ADDRESSES), ``packet`` the octets that a received message
+    may have, about (PJSIP_MAX_PKT_LEN). ``accounts`` tells whether accounts can be read and changed, each with up to
+    ``proxies`` (PJSUA_ACC_MAX_PROXIES); ``native_affinity`` whether pjsip has server affinity of its own;
+    ``state_callback`` whether pjsua's own state can be read, as it takes to share the transport state callback with a
+    pjsua that creates a transport later.
     """
 
     version: str
@@ -498,7 +499,7 @@ def _check(result: int) -> None:
     if result == lib.PF_BAD_LAYOUT:
         version = _text(lib.pf_host_version())
         raise errors.LayoutMismatch(
-            f"{problem} lies otherwise in this process's pjsip {version} than in the pjsip {version} that pjfail knows; "
+            f"{problem} lies otherwise in this process's pjsip {version} than in the one that pjfail knows; "
             f"{errors.WHAT_TO_DO}"
         )
     if result == lib.PF_ALREADY_ATTACHED:

@@ -27,6 +27,10 @@ class NoPjsip(HostError):
     """No object loaded into this process carries pjsip."""
 
 
+class UnusablePjsip(NoPjsip):
+    """An object carries pjsip, but in a way that pjfail cannot work with: out of sight, or without pjsua."""
+
+
 class TwoPjsips(HostError):
     """More than one loaded object carries a pjsip of its own."""
 

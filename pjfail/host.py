@@ -31,8 +31,9 @@ def find(host: str | Path | ModuleType | None = None) -> str | None:
     """The path of the object that carries pjsip in this process, None for the main program itself.
 
     *host* names it where the search must not decide: a path, or an imported module. Paths are the dynamic loader's
-    own, so one may be of a file that is gone, or another by now. Raises :class:`pjfail.NoPjsip`,
-    :class:`pjfail.TwoPjsips`, and :class:`pjfail.NoEndpoint` in a forked child of the process that attached.
+    own, so one may be of a file that is gone, or another by now. Raises :class:`pjfail.NoPjsip` (one of which is
+    :class:`pjfail.UnusablePjsip`), :class:`pjfail.TwoPjsips`, and :class:`pjfail.NoEndpoint` in a forked child of the
+    process that attached.
     """
     if bridge.foreign():
         raise errors.NoEndpoint(
@@ -42,7 +43,7 @@ def find(host: str | Path | ModuleType | None = None) -> str | None:
     objects = [None, *bridge.loaded_objects()] if host is None else [_named(host)]
     carriers = _carriers(objects)
     if not carriers:
-        raise errors.NoPjsip(_nothing_in(objects, searched=host is None))
+        raise _none_in(objects, searched=host is None)
     if len(carriers) > 1:
         raise errors.TwoPjsips(
             f"{' and '.join(map(name_of, carriers))} each carry a pjsip of their own; "
@@ -102,27 +103,30 @@ def _at_work(path: str | None) -> str | None:
     return owner if address and bridge.object_of(address) == owner else path
 
 
-def _nothing_in(objects: Iterable[str | None], *, searched: bool) -> str:
+def _none_in(objects: Iterable[str | None], *, searched: bool) -> errors.NoPjsip:
     """Why there is no pjsip to work with in *objects*, and what to do."""
     for path in objects:
         if address := bridge.symbol(path, _PJSIP):
-            return (
+            return errors.UnusablePjsip(
                 f"{name_of(bridge.object_of(address))} carries pjsip, but no pjsua is loaded into this process; pjfail "
                 "works through pjsua (as pjsua2 does), and not with a pjsip endpoint made without it"
             )
     for path in objects:
         if _hides_pjlib(path):
-            remedy = "with -rdynamic" if path is None else "without -fvisibility=hidden, --exclude-libs, version scripts"
-            return (
+            without = "without -fvisibility=hidden, --exclude-libs or a version script"
+            remedy = "with -rdynamic" if path is None else without
+            return errors.UnusablePjsip(
                 f"{name_of(path)} seems to carry pjsip, by the texts in it, but exports none of pjsip's functions, by "
                 f"which pjfail reaches it; build it {remedy}"
             )
     if searched:
-        return (
+        return errors.NoPjsip(
             "no pjsip in this process: import pjsua2 and create its Endpoint before pjfail.attach(), "
             "or give host= the object that carries pjsip"
         )
-    return f"{name_of(next(iter(objects)))} carries no pjsip; give host= the object that does, or leave host= out"
+    return errors.NoPjsip(
+        f"{name_of(next(iter(objects)))} carries no pjsip; give host= the object that does, or leave host= out"
+    )
 
 
 def _hides_pjlib(path: str | None) -> bool:

@@ -98,6 +98,14 @@ struct layout layout;
 enum { LAYOUT_COMPILED(AS_COMPILED) };
 #undef AS_COMPILED
 
+#define ONE(...) + 1
+#define IS_COMPLETE(row_name, first, last, extra, sending, transaction, config)                                   \
+    _Static_assert((sending(ONE) transaction(ONE) config(ONE)) == (LAYOUT_FIELDS(ONE)),                           \
+                   "the row for " row_name " in the table of layouts lacks a field");
+LAYOUTS(IS_COMPLETE)
+#undef IS_COMPLETE
+#undef ONE
+
 /*
  * The headers of a released version must be as its row has it, unless their config_site.h changes what rows take for granted.
  * A development version may have moved on.
@@ -132,15 +140,19 @@ static const struct layout_row rows[] = {
 /* Whether the version, as pj_get_version() tells it, is one of the row's. */
 static int is_for(const struct layout_row *row, const char *version)
 {
-    unsigned major, minor, revision = 0, number;
-    int length = 0, more = 0;
+    unsigned number;
 
-    if (sscanf(version, "%3u.%3u%n", &major, &minor, &length) != 2 || major > 127 || minor > 255)
-        return 0;
-    if (sscanf(version + length, ".%3u%n", &revision, &more) == 1)
-        length += more;
-    number = VERSION(major, minor, revision);
-    return revision < 256 && number >= row->first && number <= row->last && !strcmp(version + length, row->extra);
+    for (number = row->first; number <= row->last; number += VERSION(0, 0, 1)) {
+        char text[32];
+        int length = snprintf(text, sizeof text, "%u.%u", number >> 24, number >> 16 & 255);
+
+        if (number >> 8 & 255)
+            length += snprintf(text + length, sizeof text - (size_t)length, ".%u", number >> 8 & 255);
+        snprintf(text + length, sizeof text - (size_t)length, "%s", row->extra);
+        if (!strcmp(text, version))
+            return 1;
+    }
+    return 0;
 }
 
 const char *pf_layout_of(const char *version)
@@ -157,19 +169,6 @@ const char *pf_layout_of(const char *version)
 const char *pf_known_layout(int index)
 {
     return index >= 0 && index + 1 < (int)PJ_ARRAY_SIZE(rows) ? rows[index + 1].name : NULL;
-}
-
-int pf_layout_field(const char *name, const char *field)
-{
-    size_t i;
-
-    for (i = 0; i < PJ_ARRAY_SIZE(rows); i++)
-        if (!strcmp(rows[i].name, name)) {
-#define FIELD(each) if (!strcmp(field, #each)) return (int)rows[i].each;
-            LAYOUT_FIELDS(FIELD)
-#undef FIELD
-        }
-    return -1;
 }
 
 /* --- looking at the live host ------------------------------------------------------------------------------------ */

@@ -106,12 +106,12 @@ static inline const pj_sockaddr *answer_address(const pjsip_server_addresses *ad
 
 static inline void answer_copy(answer *answer, unsigned index, const pjsip_server_addresses *from, unsigned from_index)
 {
-    answer->addresses.entry[index] = from->entry[from_index];
+    memcpy((char *)answer + answer_record(index), (const char *)from + answer_record(from_index), layout.row.record_size);
 }
 
 static inline unsigned answer_priority(const pjsip_server_addresses *addresses, unsigned index)
 {
-    return addresses->entry[index].priority;
+    return LAYOUT_READ(unsigned, addresses, answer_record(index) + layout.row.record_priority);
 }
 
 static inline int answer_length(const pjsip_server_addresses *addresses, unsigned index)

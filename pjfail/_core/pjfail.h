@@ -3,6 +3,9 @@
  *
  * All of these functions are called from Python threads with the GIL released; none of them calls back into
  * Python. Times are CLOCK_MONOTONIC seconds (Python's time.monotonic()), durations are seconds.
+ *
+ * A C program may compile the core into itself and call the same functions from threads of its own: pf_steer(), then
+ * pf_host_open(), pf_host_check() and pf_attach(), then pf_publish() (examples/embed.c).
  */
 #ifndef PJFAIL_H
 #define PJFAIL_H
@@ -238,7 +241,6 @@ const void *pf_pjsip_data(const char *object);                  /* an address wi
 /* layout.c */
 const char *pf_layout_of(const char *version);                  /* the name of that version's row; NULL: none is known */
 const char *pf_known_layout(int index);                         /* the names of the table's rows; NULL: there are no more */
-int  pf_layout_field(const char *row, const char *field);       /* -1: there is none */
 
 /* host.c */
 const char *pf_built_for(void);                                 /* pjproject's version at compile time */
@@ -291,7 +293,7 @@ void pf_free_response(pf_response *response);
 int  pf_dns_open(const char *const *addresses, const unsigned short *ports, int count, int *handle);
 int  pf_dns_ask(int handle, const char *name, int type, unsigned id);      /* PF_OK: the answer comes by the queue */
 
-/* queue.c: to the worker */
+/* queue.c: to the worker, which begins with pf_next_question(): that makes the descriptor unreadable */
 int  pf_event_fd(void);                                         /* readable when there is something to fetch */
 pf_question *pf_next_question(void);                            /* NULL: none; free with pf_free_question() */
 void pf_free_question(pf_question *question);

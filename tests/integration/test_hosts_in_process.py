@@ -142,8 +142,19 @@ def test_a_pjsip_without_pjsua(tmp_path: Path) -> None:
         """
     )
     for said in line.values():
-        assert said.startswith(f"NoPjsip: {library} carries pjsip, but no pjsua")
+        assert said.startswith(f"UnusablePjsip: {library} carries pjsip, but no pjsua")
         assert "pjsua2" in said
+
+
+def test_pjlib_alone_is_no_pjsip(tmp_path: Path) -> None:
+    """Nor does it hide one."""
+    library = telephony.library(tmp_path, "-DPJLIB_ALONE")
+    [line] = run(f"""
+        assert ctypes.CDLL("{library}").sip_start() == 0
+        emit(found=attach(), named=attach("{library}"))
+    """)
+    assert line["found"].startswith("NoPjsip: no pjsip in this process")
+    assert line["named"].startswith(f"NoPjsip: {library} carries no pjsip")
 
 
 # --- hidden symbols ---------------------------------------------------------------------------------------------------
@@ -165,7 +176,7 @@ def test_an_extension_that_hides_pjsip(tmp_path: Path, how: str) -> None:
         tmp_path,
     )
     for said in line.values():
-        assert said.startswith(f"NoPjsip: {hiding} seems to carry pjsip")
+        assert said.startswith(f"UnusablePjsip: {hiding} seems to carry pjsip")
         assert "exports none" in said
         assert "--exclude-libs" in said
 
@@ -224,7 +235,7 @@ def test_a_program_in_c_that_hides_its_pjsip(plain: Path) -> None:
         program=plain,
     )
     for said in line.values():
-        assert said.startswith("NoPjsip: the main program seems to carry pjsip")
+        assert said.startswith("UnusablePjsip: the main program seems to carry pjsip")
         assert "-rdynamic" in said
 
 
@@ -401,11 +412,12 @@ def test_a_worker_held_up_past_its_endpoint_leaves_the_next_attachment_alone() -
         with Endpoint(), pjfail.attach() as new:
             held.clear()
             worker.join(10)
+            ended = not worker.is_alive()
             old.detach()
-            emit(old=old.attached, new=new.attached, worker=worker.is_alive())
+            emit(ended=ended, old=old.attached, new=new.attached)
         """
     )
-    assert line == {"old": False, "new": True, "worker": False}
+    assert line == {"ended": True, "old": False, "new": True}
 
 
 def test_a_forked_child_is_told_where_pjfail_is() -> None:

@@ -132,18 +132,6 @@ def test_two_pjsips_want_a_word_from_the_user() -> None:
     assert "host=" in error
 
 
-def test_another_version_is_refused() -> None:
-    error = refusal("""
-        def attach():
-            bridge.built_for = lambda: "2.99"
-            with Endpoint():
-                pjfail.attach(lookup=table)
-    """)
-    assert error.startswith("UnsupportedVersion")
-    assert "2.17" in error
-    assert "2.99" in error
-
-
 def test_an_object_without_pjsip_is_no_host() -> None:
     error = refusal("""
         def attach():

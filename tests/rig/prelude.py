@@ -6,6 +6,7 @@ error.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -48,6 +50,15 @@ class Answer(NamedTuple):
     thread: int
 
 
+def _load_digests() -> None:
+    """Has OpenSSL 1.0, which the wheel brings, know MD5: by itself it does once the first TLS connection is made.
+
+    Until then pjsip 2.15 over such an OpenSSL cannot answer any challenge (PJ_ENOTSUP).
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(pj._pjsua2.__file__).SSL_library_init()
+
+
 class Endpoint:
     """pjsua2 started with its stock settings on ephemeral ports of 127.0.0.1, without sound.
 
@@ -72,6 +83,7 @@ class Endpoint:
         self._ending = ending
         self.pj = kind()
         self.pj.libCreate()
+        _load_digests()
         config = pj.EpConfig()
         config.uaConfig.threadCnt = threads
         config.uaConfig.mainThreadOnly = threads == 0

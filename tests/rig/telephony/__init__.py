@@ -1,6 +1,7 @@
 """Objects that carry pjsip and are no pjsua2, linked here and now with the archives of the tree that pjsua2 is from.
 
-Each function compiles C files that lie beside this one, with *flags* for the linker, into *folder*; half a second.
+Each function compiles C files that lie beside this one, with *flags* for compiler and linker, into *folder*. It takes
+half a second.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ _HERE = Path(__file__).parent
 
 
 def extension(folder: Path, *flags: str) -> Path:
-    """The Python module telephony."""
-    return _link(folder / "telephony.so", ["telephony.c"], ["-shared", *flags])
+    """The Python module telephony; *flags* may name a variant of variants.c."""
+    return _link(folder / "telephony.so", ["telephony.c", "variants.c"], ["-shared", "-Wl,-z,muldefs", *flags])
 
 
 def program(folder: Path, *flags: str) -> Path:
@@ -28,7 +29,7 @@ def program(folder: Path, *flags: str) -> Path:
 
 
 def library(folder: Path, *flags: str) -> Path:
-    """A pjsip without pjsua."""
+    """A pjsip without pjsua; with -DPJLIB_ALONE no pjsip either."""
     return _link(folder / "libsip.so", ["sip.c"], ["-shared", *flags])
 
 

@@ -1,9 +1,15 @@
 /*
- * sip.c: a library that carries pjsip without pjsua.
+ * sip.c: a library that carries pjsip without pjsua, or not even that.
  */
 #include <pjlib-util.h>
 #include <pjlib.h>
 #include <pjsip.h>
+
+#ifdef PJLIB_ALONE
+
+int sip_start(void) { return pj_init(); }
+
+#else
 
 int sip_start(void)
 {
@@ -15,3 +21,5 @@ int sip_start(void)
     pj_caching_pool_init(pools, NULL, 0);
     return pjsip_endpt_create(&pools->factory, "sip", &endpt);
 }
+
+#endif

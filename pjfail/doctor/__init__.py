@@ -1,0 +1,1 @@
+"""``python -m pjfail doctor``: the pjsip of this environment, and what pjfail makes of it."""

@@ -1,0 +1,70 @@
+"""``python -m pjfail doctor``: finds the pjsip of this environment, and tells what pjfail makes of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pkgutil
+import platform
+import sys
+from importlib import metadata
+
+from ..table import print_table
+from .examination import USUAL
+from .process import examined
+from .report import Pjfail, Python, Report, Verdict
+
+STATUS = {Verdict.WORKS: 0, Verdict.REFUSED: 1, Verdict.NOTHING: 3}
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand to *commands*."""
+    parser = commands.add_parser(
+        "doctor",
+        help="the pjsip of this environment, and whether pjfail works with it",
+        description="Find the pjsip of this environment, try pjfail on it in a process of its own, and tell.",
+        epilog="Exit status: 0 pjfail works with it, 1 it does not, for the reason told, 3 there is no pjsip.",
+    )
+    parser.add_argument("--module", metavar="NAME", help=f"the Python module that has pjsip with it ({USUAL})")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Examines and prints. Raises :class:`ValueError` for a bad argument."""
+    module = arguments.module
+    if module is not None and not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError(f"--module {module}: give a module by the name that import takes")
+    report = examined(Report(Pjfail(_own_version()), _python()), module)
+    verdict = report.verdict or Verdict.REFUSED
+    if arguments.json:
+        print(json.dumps(report.as_json(), indent=2))
+    else:
+        _print(report)
+    return STATUS[verdict]
+
+
+def _own_version() -> str:
+    try:
+        return metadata.version("pjfail")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _python() -> Python:
+    return Python(platform.python_version(), sys.executable, platform.platform())
+
+
+def _print(report: Report) -> None:
+    print_table("doctor", ("what", "found"), report.rows())
+    for note in report.notes:
+        print(f"note: {note}")
+    print(f"{report.verdict}: {report.reason}")
+    if report.verdict is Verdict.NOTHING:
+        print(_where_to_look())
+
+
+def _where_to_look() -> str:
+    likely = sorted({module.name for module in pkgutil.iter_modules() if "pjs" in module.name.lower()})
+    seen = f"; here these look like one: {', '.join(likely)}" if likely else ""
+    return f"Run the Python of your application, or name the module that carries pjsip with --module{seen}."

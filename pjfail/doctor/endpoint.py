@@ -1,0 +1,96 @@
+"""An endpoint by pjsip's own C functions, whose arguments are the same in every version: any pjsip has them, also one
+without pjsua2."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import socket
+import struct
+from types import TracebackType
+from typing import Self
+
+from ..errors import PjsipError
+
+# pjsua.h
+_INITIALISED = 2
+_WITHOUT_NETWORK = 3
+
+_LOOPBACK = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton("127.0.0.1"))
+_LOOPBACK6 = struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, socket.inet_pton(socket.AF_INET6, "::1"), 0)
+_SETTING = re.compile(rb"(\bPJ_\w+)[\s:]+(.*?)\s*$")
+_LogFunction = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.POINTER(ctypes.c_char), ctypes.c_int)
+
+
+class Endpoint:
+    """pjsua between ``with`` and its end, from default settings, of the loaded object *path* (None: the main program).
+
+    One that is there already is used, and left as it is. On the thread that made it.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._pjsip = ctypes.CDLL(path)
+        self._pjsip.pjsua_get_pjsip_endpt.restype = ctypes.c_void_p
+        self._ours = False
+
+    @property
+    def version(self) -> str:
+        """pjsip's; there may be no endpoint so far."""
+        self._pjsip.pj_get_version.restype = ctypes.c_char_p
+        return str(self._pjsip.pj_get_version().decode("ascii", "replace"))
+
+    def __enter__(self) -> Self:
+        """Raises :class:`pjfail.PjsipError`."""
+        state = self._pjsip.pjsua_get_state()
+        if state < _INITIALISED:
+            self._ours = True
+            self._pjsip.pj_log_set_level(0)
+            if not state:
+                self._require("pjsua_create()", self._pjsip.pjsua_create())
+            self._require("pjsua_init()", self._pjsip.pjsua_init(None, None, None))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ours:
+            self._pjsip.pjsua_destroy2(_WITHOUT_NETWORK)
+
+    def build(self) -> dict[str, str]:
+        """pjlib's settings, as it tells them in its log; nothing where it has been built without one."""
+        said: list[bytes] = []
+        keep = _LogFunction(lambda _level, line, length: said.append(line[:length]))
+        self._pjsip.pj_log_get_log_func.restype = ctypes.c_void_p
+        before = ctypes.c_void_p(self._pjsip.pj_log_get_log_func())
+        self._pjsip.pj_log_set_log_func(keep)
+        self._pjsip.pj_log_set_level(3)
+        self._pjsip.pj_dump_config()
+        self._pjsip.pj_log_set_level(0)
+        self._pjsip.pj_log_set_log_func(before)
+        found = [match.groups() for line in said if (match := _SETTING.search(line))]
+        return {name.decode(): value.decode("utf-8", "replace") for name, value in found}
+
+    def has_tls(self) -> bool:
+        """Whether there is a TLS transport to be had."""
+        return hasattr(self._pjsip, "pjsip_tls_transport_start2") and self._starts(
+            self._pjsip.pjsip_tls_transport_start2, None, _LOOPBACK, None, 1
+        )
+
+    def has_ipv6(self) -> bool:
+        """Whether there is a UDP transport to be had on the loopback address of IPv6."""
+        return self._starts(self._pjsip.pjsip_udp_transport_start6, _LOOPBACK6, None, 1)
+
+    def has_dns_resolver(self) -> bool:
+        return self._starts(self._pjsip.pjsip_endpt_create_resolver)
+
+    def _starts(self, function: ctypes._NamedFuncPointer, *arguments: bytes | int | None) -> bool:
+        """Whether *function* makes what its last argument is for; it ends with the endpoint."""
+        endpoint = ctypes.c_void_p(self._pjsip.pjsua_get_pjsip_endpt())
+        made = ctypes.c_void_p()
+        return bool(function(endpoint, *arguments, ctypes.byref(made)) == 0)
+
+    def _require(self, what: str, status: int) -> None:
+        if status:
+            text = ctypes.create_string_buffer(128)
+            self._pjsip.pj_strerror(status, text, len(text))
+            raise PjsipError(what, status, text.value.decode("utf-8", "replace"))

@@ -1,0 +1,149 @@
+"""Imports a module, and tries what pjfail would do with the pjsip in it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ..errors import NoPjsip, PjfailError, UnusablePjsip
+from ..lookup import StaticLookup
+from .endpoint import Endpoint
+from .report import Module, Pjsip, Report, Verdict
+
+USUAL = "pjsua2"
+
+# One function of each of pjsip's libraries that pjfail works with.
+_OF_LIBRARIES = ("pj_init", "pjsip_endpt_create", "pjsua_create")
+
+
+class _Ended(Exception):
+    """The verdict is known, and the reason, which the text is."""
+
+    def __init__(self, verdict: Verdict, reason: str) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+
+
+class Examination:
+    """Goes from the module to the verdict, and on to what else its pjsip has.
+
+    All of it may crash, or hang, or end the process, which should be one of its own. So *tell* is called at each step:
+    with the report so far, and what comes next.
+    """
+
+    def __init__(self, report: Report, tell: Callable[[Report, str], None]) -> None:
+        self._report = report
+        self._tell = tell
+
+    def run(self, module: str | None) -> None:
+        """*module* is imported first; None: pjsua2, where no pjsip has been loaded so far."""
+        try:
+            self._examine(module)
+        except _Ended as ended:
+            self._found("", verdict=ended.verdict, reason=str(ended))
+        except PjfailError as error:
+            self._found("", verdict=Verdict.REFUSED, reason=str(error))
+
+    def _found(self, next_step: str, **changes: Any) -> None:
+        self._report = replace(self._report, **changes)
+        self._tell(self._report, next_step)
+
+    def _found_of_pjsip(self, next_step: str, **changes: Any) -> None:
+        assert self._report.pjsip is not None
+        self._found(next_step, pjsip=replace(self._report.pjsip, **changes))
+
+    def _examine(self, module: str | None) -> None:
+        self._found("loading pjfail's own core")
+        try:
+            from .. import bridge
+        except ImportError as error:
+            reason = f"pjfail's own core cannot be loaded ({error}); install pjfail anew, for this very Python"
+            raise _Ended(Verdict.REFUSED, reason) from error
+        ours = replace(self._report.pjfail, built_for=bridge.built_for(), layouts=bridge.known_layouts())
+        self._found("looking for pjsip", pjfail=ours)
+        path = self._find(module)
+        homes = {bridge.object_of(bridge.symbol(path, function)) for function in _OF_LIBRARIES}
+        linkage = "program" if path is None else "static" if len(homes) == 1 else "shared"
+        carried_by = os.path.realpath("/proc/self/exe") if path is None else path
+        self._found("asking pjsip for its version", pjsip=Pjsip(carried_by, linkage))
+        endpoint = Endpoint(path)
+        self._found_of_pjsip("creating an endpoint", version=endpoint.version)
+        with endpoint:
+            self._found_of_pjsip("attaching", build=endpoint.build())
+            self._attach(path)
+            self._found_of_pjsip("creating a TLS transport")
+            self._found_of_pjsip("creating an IPv6 transport", tls=endpoint.has_tls())
+            self._found_of_pjsip("creating a DNS resolver", ipv6=self._has_ipv6(endpoint))
+            self._found_of_pjsip("ending the endpoint", dns_resolver=endpoint.has_dns_resolver())
+        self._found("")
+
+    def _find(self, module: str | None) -> str | None:
+        """As :func:`pjfail.host.find` does."""
+        from .. import host
+
+        if module is None:
+            try:
+                return host.find()
+            except UnusablePjsip:
+                raise
+            except NoPjsip:
+                module = USUAL
+        self._import(module)
+        self._found("looking for pjsip")
+        try:
+            return host.find()
+        except UnusablePjsip:
+            raise
+        except NoPjsip as error:
+            raise _Ended(Verdict.NOTHING, f"the module {module} has brought no pjsip into the process") from error
+
+    def _import(self, name: str) -> None:
+        self._found(f"importing {name}", module=Module(name))
+        try:
+            imported = importlib.import_module(name)
+            self._found(f"importing {name}", module=Module(name, getattr(imported, "__file__", None)))
+            getattr(imported, "Endpoint", None)  # a package may load its extension no sooner
+        except ModuleNotFoundError as error:
+            if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+                raise _Ended(Verdict.NOTHING, f"this Python has no module {error.name}") from error
+            raise _Ended(Verdict.REFUSED, _said_at_import(name, error)) from error
+        except BaseException as error:
+            raise _Ended(Verdict.REFUSED, _said_at_import(name, error)) from error
+
+    def _attach(self, path: str | None) -> None:
+        from .. import bridge
+        from ..failover import attach
+
+        with attach(lookup=StaticLookup({"doctor.invalid": ["192.0.2.1:5060"]}), host=path) as failover:
+            failover.resolve("sip:doctor.invalid")
+            facts = bridge.host_facts()
+        self._found_of_pjsip(
+            "detaching",
+            layout=facts.layout,
+            addresses=facts.addresses,
+            accounts=facts.accounts,
+            native_affinity=facts.native_affinity,
+        )
+        self._found("", verdict=Verdict.WORKS, reason="pjfail.attach() was tried on an endpoint, and detached")
+
+    def _has_ipv6(self, endpoint: Endpoint) -> bool | None:
+        """Of what was built without it, a transport may be had all the same; None: this machine cannot tell."""
+        assert self._report.pjsip is not None
+        if self._report.pjsip.build.get("PJ_HAS_IPV6") == "0":
+            return False
+        try:
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as tried:
+                tried.bind(("::1", 0))
+        except OSError as error:
+            self._found("", notes=(*self._report.notes, f"this machine has no IPv6 to try: {error}"))
+            return None
+        return endpoint.has_ipv6()
+
+
+def _said_at_import(name: str, error: BaseException) -> str:
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"the module {name} cannot be imported: {what}"

@@ -1,0 +1,122 @@
+"""What the doctor has found, as a value, as JSON, and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Verdict(StrEnum):
+    """What pjfail does with the pjsip of this environment."""
+
+    WORKS = "works"
+    REFUSED = "refused"
+    NOTHING = "nothing found"
+
+
+@dataclass(frozen=True, slots=True)
+class Pjfail:
+    """pjfail itself: its version, that of the pjproject headers it was built with, the layouts it knows."""
+
+    version: str
+    built_for: str | None = None
+    layouts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Python:
+    version: str
+    executable: str
+    platform: str
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """What was imported; ``file`` is None for one that has none, or could not be imported."""
+
+    name: str
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pjsip:
+    """The pjsip that was found; None stands for what is not known.
+
+    ``object`` is the file that carries it: with all of pjsip in it (``linkage`` "static"), over libraries of pjsip's
+    ("shared"), or the very program that runs Python ("program"). ``layout`` is the row of pjfail's table that holds for
+    it, ``addresses`` how many servers an answer to it may name, ``accounts`` whether they can be pinned and followed,
+    ``native_affinity`` whether it has server affinity of its own. ``tls``, ``ipv6`` and ``dns_resolver`` were tried;
+    ``build`` are settings of pjlib's.
+    """
+
+    object: str
+    linkage: str
+    version: str | None = None
+    layout: str | None = None
+    addresses: int | None = None
+    accounts: bool | None = None
+    native_affinity: bool | None = None
+    tls: bool | None = None
+    ipv6: bool | None = None
+    dns_resolver: bool | None = None
+    build: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of it; ``notes`` are sentences on what could not be found out."""
+
+    pjfail: Pjfail
+    python: Python
+    module: Module | None = None
+    pjsip: Pjsip | None = None
+    verdict: Verdict | None = None
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``--json`` prints: the attributes above, by their names."""
+        return asdict(self)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The table: what, and what was found of it."""
+        known = ", ".join(self.pjfail.layouts)
+        rows = [
+            ("pjfail", self.pjfail.version + (f", knows pjsip {known}" if known else "")),
+            ("Python", f"{self.python.version}, {self.python.executable}"),
+            ("platform", self.python.platform),
+        ]
+        if self.module is not None:
+            rows.append(("module", ", ".join(filter(None, (self.module.name, self.module.file)))))
+        if self.pjsip is not None:
+            rows += _rows_of(self.pjsip)
+        return rows
+
+
+_LINKAGE = {
+    "static": "all of pjsip is in it",
+    "shared": "one of pjsip's shared libraries",
+    "program": "the main program",
+}
+
+
+def _rows_of(pjsip: Pjsip) -> list[tuple[str, str]]:
+    """What is known."""
+    rows = [
+        ("pjsip", pjsip.version),
+        ("in", f"{pjsip.object} ({_LINKAGE[pjsip.linkage]})"),
+        ("layout", f"{pjsip.layout}, verified" if pjsip.layout else "not verified"),
+        ("servers at once", pjsip.addresses),
+        ("accounts", _told(pjsip.accounts, "can be pinned and followed", "cannot be pinned or followed")),
+        ("server affinity", _told(pjsip.native_affinity, "pjsip's own", "pjfail's")),
+        ("TLS", _told(pjsip.tls)),
+        ("IPv6", _told(pjsip.ipv6)),
+        ("DNS resolver", _told(pjsip.dns_resolver)),
+    ]
+    return [(what, str(found)) for what, found in rows if found is not None]
+
+
+def _told(value: bool | None, yes: str = "yes", no: str = "no") -> str | None:
+    return None if value is None else yes if value else no

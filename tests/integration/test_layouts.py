@@ -1,0 +1,120 @@
+"""A host whose structures lie otherwise than its version says is refused, and told which; an unknown version is, too.
+
+Such hosts are made of the real one: an object that brings a `pj_get_version()` of its own, and is linked with the
+object that carries pjsip, for everything else. Taken for the host it is that pjsip under another version's name.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+import pytest
+from rig.app import run_app
+
+from pjfail import bridge
+from pjfail.demo.registrar import Registrar
+
+ADDRESS = "127.0.34.1"
+
+# What can be told apart of the released layouts: how messages are sent, transactions, accounts.
+LAYOUTS = {
+    "2.14": (1, 1, 1),
+    "2.14.1": (1, 1, 1),
+    "2.15": (1, 1, 2),
+    "2.15.1": (1, 1, 2),
+    "2.16": (2, 1, 3),
+    "2.17": (2, 2, 3),
+    "2.17-dev": (2, 2, 4),
+}
+
+
+def attach_as(version: str | None) -> dict[str, Any]:
+    """What comes of attaching to this pjsip as if it were of *version*; None: as it is."""
+    [line] = run_app(
+        """
+        import ctypes, json, subprocess, sys, tempfile
+        import pjsua2
+        import pjfail
+        from pjfail import bridge, host
+        from rig.prelude import Account, Endpoint, emit
+
+        version = json.loads(sys.argv[1])
+        own = host.find()
+        with tempfile.TemporaryDirectory() as folder:
+            if version is not None:
+                other = folder + "/_as_another.so"
+                source = f'const char *pj_get_version(void) {{ return "{version}"; }}'
+                compile = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", other, "-x", "none", "-Wl,--no-as-needed"]
+                subprocess.run([*compile, pjsua2._pjsua2.__file__, own], input=source, text=True, check=True)
+                ctypes.CDLL(other)
+                host.find = lambda named: other
+            with Endpoint() as endpoint:
+                try:
+                    table = pjfail.StaticLookup({"sip.test": ["127.0.34.1:5060"]})
+                    failover = pjfail.attach(lookup=table)
+                except pjfail.HostError as error:
+                    emit(refused=type(error).__name__, why=str(error))
+                else:
+                    account = Account(endpoint)
+                    account.affinity = True
+                    code = account.register("sip:alice@sip.test", "sip:sip.test").code
+                    try:
+                        pinned = failover.pinned(account)
+                        why = ""
+                        failover.pin(account, "127.0.34.1:5060")
+                    except pjfail.HostError as error:
+                        why = str(error)
+                    facts = bridge.host_facts()
+                    emit(version=facts.version, layout=facts.layout, accounts=facts.accounts, code=code, why=why)
+        """,
+        json.dumps(version),
+    ).lines
+    return line
+
+
+@functools.cache
+def own() -> dict[str, Any]:
+    return attach_as(None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registrar() -> Any:
+    with Registrar(ADDRESS) as registrar:
+        yield registrar
+
+
+def test_the_host_is_known_by_its_version() -> None:
+    assert own()["layout"] == bridge.layout_of(own()["version"])
+    assert own()["accounts"]
+    assert own()["code"] == 200
+    assert own()["why"] == ""
+
+
+@pytest.mark.parametrize("version", LAYOUTS)
+def test_a_layout_that_is_not_the_hosts_is_refused(version: str) -> None:
+    sending, transactions, accounts = LAYOUTS[version]
+    own_sending, own_transactions, own_accounts = LAYOUTS[own()["version"]]
+    result = attach_as(version)
+    if sending != own_sending:
+        assert result["refused"] == "LayoutMismatch"
+        assert result["why"].startswith("pjsip_server_addresses ")
+    elif transactions != own_transactions:
+        assert result["refused"] == "LayoutMismatch"
+        assert result["why"].startswith("pjsip_transaction ")
+    else:
+        assert result["code"] == 200
+        assert result["accounts"] == (accounts == own_accounts)
+        assert ("pjsua_acc_config" in result["why"]) == (accounts != own_accounts)
+    if "refused" in result:
+        assert version in result["why"]
+        assert "doctor" in result["why"]
+
+
+def test_an_unknown_version_is_refused_with_the_facts() -> None:
+    result = attach_as("2.99")
+    assert result["refused"] == "UnsupportedVersion"
+    assert "pjsip 2.99" in result["why"]
+    assert all(known in result["why"] for known in bridge.known_layouts())
+    assert "doctor" in result["why"]

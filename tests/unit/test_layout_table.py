@@ -1,0 +1,45 @@
+"""The table of layouts. That each row is complete, and as the headers have it, is asserted where it is compiled."""
+
+from __future__ import annotations
+
+import pytest
+
+from pjfail import bridge
+
+
+def test_every_layout_has_a_name_of_its_own() -> None:
+    names = bridge.known_layouts()
+    assert len(set(names)) == len(names) >= 5
+
+
+@pytest.mark.parametrize(
+    ("version", "layout"),
+    [
+        ("2.14", "2.14 to 2.14.1"),
+        ("2.14.1", "2.14 to 2.14.1"),
+        ("2.15", "2.15 to 2.15.1"),
+        ("2.15.1", "2.15 to 2.15.1"),
+        ("2.16", "2.16"),
+        ("2.17", "2.17"),
+        ("2.17-dev", "2.17-dev"),
+    ],
+)
+def test_a_version_finds_its_layout(version: str, layout: str) -> None:
+    assert bridge.layout_of(version) == layout
+    assert layout in bridge.known_layouts()
+
+
+def test_the_headers_own_version_is_known() -> None:
+    assert bridge.layout_of(bridge.built_for()) is not None
+
+
+KNOWN_BY_NOBODY = """
+    2.13 2.13.1 2.14.2 2.15.1-svn 2.16-dev 2.16.1 2.17x 2.170 2.99 3.0 12.17 2 2. .17 pjsip 2.-1 -2.17 2.17. 2.17.0.1
+    99999999999999999999.1
+"""
+
+
+@pytest.mark.parametrize("version", ["", " 2.17", "2. 17", "2.17 ", *KNOWN_BY_NOBODY.split()])
+def test_any_other_version_is_unknown(version: str) -> None:
+    if version != bridge.built_for():
+        assert bridge.layout_of(version) is None
