@@ -180,7 +180,7 @@ class Worker:
         try:
             return self._wait_for(run(), timeout)
         except TimeoutError:
-            raise TimeoutError(f"a listener or policy has held up pjfail's worker for {timeout:g} s") from None
+            raise TimeoutError(f"a listener, policy or lookup has held up pjfail's worker for {timeout:g} s") from None
 
     def _wait_for(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
         loop = self._loop

@@ -294,6 +294,29 @@ def test_a_policy_that_is_wrong_is_said_once_and_the_default_used(policy: str) -
     assert result.stderr.count("the default is used") == 1
 
 
+def test_who_waits_for_a_worker_that_is_held_up_is_told_so() -> None:
+    [line] = run_app(
+        app("""
+        class Sleeping:
+            async def lookup(self, target):
+                held_up.set()
+                time.sleep(1.5)
+        held_up = threading.Event()
+        with Endpoint() as endpoint:
+            failover = pjfail.attach(lookup=Sleeping())
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            account.send("OPTIONS", "sip:sip.test")
+            held_up.wait()
+            try:
+                failover._worker.call(lambda: None, timeout=0.3)
+            except TimeoutError as error:
+                emit(error=str(error))
+        """)
+    ).lines
+    assert line["error"].endswith("has held up pjfail's worker for 0.3 s")
+
+
 def test_a_worker_brought_down_recovers() -> None:
     result = run_app(
         app("""
