@@ -58,10 +58,11 @@ setup: $(done)/pjfail
 demo: setup $(done)/demo
 	@$(python) -m pjfail demo
 
+# The longest first, so that nobody waits for a last long one.
 test: setup test-packages lint docs $(done)/test
-	@$(python) -m pytest tests/unit tests/integration tests/e2e
 	@tools/hosts.sh '$(python)' '$(tree)' $(if $(PJPROJECT_DIR),own,static) wheel
-	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts -k 'wheel or polls'
+	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+		-k 'not test_hosts.py or wheel or polls' tests/e2e tests/hosts tests/integration tests/unit
 
 # Where a host is not there, the table says so.
 test-hosts: setup test-packages $(done)/test
