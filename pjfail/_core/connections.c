@@ -183,6 +183,17 @@ static unsigned list_connected(const pjsip_server_addresses *addresses, answer *
     return count;
 }
 
+int connections_bear(const pjsip_server_addresses *addresses)
+{
+    answer connected;
+    int bear;
+
+    pthread_mutex_lock(&self.lock);
+    bear = !keys_are_short() || list_connected(addresses, &connected);
+    pthread_mutex_unlock(&self.lock);
+    return bear;
+}
+
 void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, void *token,
                         const pjsip_server_addresses *addresses)
 {
