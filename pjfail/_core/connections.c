@@ -5,6 +5,7 @@
 #include "table.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,7 @@ static struct {
     unsigned connects_begun;
     double ends[MOST_ENDS];             /* when connections have ended, a ring */
     unsigned ended;
+    _Atomic double short_until;         /* of keys; read without the lock */
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* Under self.lock. NULL when there is no memory. */
@@ -119,8 +121,11 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
     outcome->retry_after = -1;
     outcome->status = info ? info->status : PJ_SUCCESS;
     pthread_mutex_lock(&self.lock);
-    if (state == PJSIP_TP_STATE_DESTROY)
+    if (state == PJSIP_TP_STATE_DESTROY) {
         self.ends[self.ended++ % MOST_ENDS] = host_now();
+        if (self.ended >= MOST_ENDS)
+            atomic_store(&self.short_until, self.ends[self.ended % MOST_ENDS] + KEY_SECONDS);
+    }
     connection = hold(transport, state == PJSIP_TP_STATE_CONNECTED);
     if (!connection) {
         outcome->seen = PF_REFUSED;
@@ -161,10 +166,12 @@ static int has_connection(const pf_address *server, int made)
     return 0;
 }
 
-/* Under self.lock. Whether pjsip might run out of keys. */
+/* Whether pjsip might run out of keys. */
 static int keys_are_short(void)
 {
-    return self.ended >= MOST_ENDS && host_now() < self.ends[self.ended % MOST_ENDS] + KEY_SECONDS;
+    double until = atomic_load_explicit(&self.short_until, memory_order_relaxed);
+
+    return until > 0 && host_now() < until;
 }
 
 /* Under self.lock. Those for which pjsip needs no new connection; how many. */
@@ -183,21 +190,29 @@ static unsigned list_connected(const pjsip_server_addresses *addresses, answer *
     return count;
 }
 
+int connections_bear(const pjsip_server_addresses *addresses)
+{
+    answer connected;
+    int bear;
+
+    if (!keys_are_short())
+        return 1;
+    pthread_mutex_lock(&self.lock);
+    bear = list_connected(addresses, &connected) > 0;
+    pthread_mutex_unlock(&self.lock);
+    return bear;
+}
+
 void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, void *token,
                         const pjsip_server_addresses *addresses)
 {
     answer connected;
 
-    if (addresses) {
-        int none = 0;
-
+    if (addresses && keys_are_short()) {
         pthread_mutex_lock(&self.lock);
-        if (keys_are_short()) {
-            none = !list_connected(addresses, &connected);
-            addresses = none ? NULL : &connected.addresses;
-        }
+        addresses = list_connected(addresses, &connected) ? &connected.addresses : NULL;
         pthread_mutex_unlock(&self.lock);
-        if (none)
+        if (!addresses)
             status = PJ_ETOOMANYCONN;
     }
     answering++;
@@ -234,12 +249,14 @@ pj_status_t connections_acquire(pjsip_endpoint *endpt, const pf_address *server,
                                 pjsip_transport **transport)
 {
     pj_status_t status;
-    int short_of_keys;
+    int none = 0;
 
-    pthread_mutex_lock(&self.lock);
-    short_of_keys = server->transport != PF_UDP && keys_are_short() && !has_connection(server, 0);
-    pthread_mutex_unlock(&self.lock);
-    if (short_of_keys)
+    if (server->transport != PF_UDP && keys_are_short()) {
+        pthread_mutex_lock(&self.lock);
+        none = !has_connection(server, 0);
+        pthread_mutex_unlock(&self.lock);
+    }
+    if (none)
         return PJ_ETOOMANYCONN;
     answering++;
     status = byhand_connect(endpt, server, host_name, transport);

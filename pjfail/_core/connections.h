@@ -22,6 +22,12 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
                          pf_outcome *outcome);
 
 /*
+ * Whether connections_answer() would not fail. Where it would, not to be called by who is sending: pjsip terminates a transaction
+ * that has failed within the call once more, when another thread may have freed it. Any thread.
+ */
+int connections_bear(const pjsip_server_addresses *addresses);
+
+/*
  * Calls back with an answer: the connects that it starts at once are told from others by being inside. While too many connections
  * have ended just now, it is PJ_ETOOMANYCONN, or those servers alone that need no new one. Any SIP thread.
  */

@@ -196,6 +196,32 @@ int questions_ask(const pf_target *target, uint64_t hash, struct waiter *waiter,
     return 1;
 }
 
+int questions_put_off(const pf_target *target, struct waiter *waiter, struct plan *own)
+{
+    struct group *group = calloc(1, sizeof *group);
+    void (*wake)(void) = NULL;
+
+    if (!group)
+        return 0;
+    group->target = *target;
+    group->own = own;
+    group->from = ANSWER_PLAN;
+    group->waiters = waiter;
+    pthread_mutex_lock(&self.lock);
+    if (self.open) {
+        *self.ready_end = group;
+        self.ready_end = &group->next;
+        self.count++;
+        wake = self.wake;
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (wake)
+        wake();
+    else
+        free(group);
+    return wake != NULL;
+}
+
 void questions_end(const pf_target *target, unsigned id, enum answer_from from)
 {
     struct group *group;

@@ -38,6 +38,12 @@ int questions_each(void);
  */
 int questions_ask(const pf_target *target, uint64_t hash, struct waiter *waiter, pf_question *question);
 
+/*
+ * Has the polling thread answer waiter, soon, by the target's plan or by own. Takes ownership of both, or returns 0 and does not.
+ * May be called with a transaction's lock held.
+ */
+int questions_put_off(const pf_target *target, struct waiter *waiter, struct plan *own);
+
 /* Any thread: those who wait for target, or the request that asked as id, are answered from there, soon. */
 void questions_end(const pf_target *target, unsigned id, enum answer_from from);
 

@@ -152,16 +152,31 @@ static struct waiter *make_waiter(pj_pool_t *pool, const pjsip_host_info *info, 
 }
 
 /* Whatever host was asked for, its name stays what TLS shows and checks. */
-static void answer_one(const pjsip_host_info *info, const pf_address *server, void *token,
-                       pjsip_resolver_callback *callback)
+static void make_answer_of(const pf_address *server, const pjsip_host_info *info, answer *one)
 {
     pj_sockaddr sockaddr;
     int length = address_to_sockaddr(server, &sockaddr);
-    answer one;
 
-    answer_set(&one, 0, &info->addr.host, address_pjsip_type(server), &sockaddr, length, 0, 0);
-    answer_set_count(&one, 1);
-    connections_answer(callback, PJ_SUCCESS, token, &one.addresses);
+    answer_set(one, 0, &info->addr.host, address_pjsip_type(server), &sockaddr, length, 0, 0);
+    answer_set_count(one, 1);
+}
+
+/* Has the polling thread answer, by the plan of the target, or with that server alone. 0: no memory. */
+static int put_off(const pf_target *target, const pf_address *server, struct waiter *waiter)
+{
+    pf_entry entry;
+    struct plan *own = NULL;
+
+    if (server) {
+        memset(&entry, 0, sizeof entry);
+        entry.server = *server;
+        own = plans_make(target, &entry, 1);
+    }
+    if (waiter && (own || !server) && questions_put_off(target, waiter, own))
+        return 1;
+    plans_drop(own);
+    free(waiter);
+    return 0;
 }
 
 /* pjsip's own affinity leaves a registration bound to its connection when that ends: no REGISTER would go out ever again. */
@@ -199,7 +214,8 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
     request = request_of(pool, token, callback);
     numeric = is_numeric(&info->addr.host);
     if (only_server && request && ((pjsip_send_state *)token)->tdata == only_request) {
-        answer_one(info, only_server, token, callback);
+        make_answer_of(only_server, info, &planned);
+        connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);
         return;
     }
     known = resolver_target_of(info, &target);
@@ -211,7 +227,10 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
         /* A dialog that nobody has noted has named its server itself where that is an address. */
         if (!(numeric && asker.in_dialog && !asker.bound) && affinity_answer(&target, request, &asker)) {
             questions_count_inline(1);
-            answer_one(info, &asker.server, token, callback);
+            make_answer_of(&asker.server, info, &planned);
+            if (connections_bear(&planned.addresses) ||
+                !put_off(&target, &asker.server, make_waiter(pool, info, token, callback, &asker)))
+                connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);
             return;
         }
     }
@@ -233,7 +252,9 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
                 return;
             free(waiter);
         }
-        connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);
+        if (connections_bear(&planned.addresses) ||
+            !put_off(&target, NULL, make_waiter(pool, info, token, callback, &asker)))
+            connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);
         return;
     }
     waiter = make_waiter(pool, info, token, callback, &asker);
