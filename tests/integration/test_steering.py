@@ -131,6 +131,15 @@ def failovers(app: App) -> list[list[str | int | float]]:
     return list(seen)
 
 
+def until_down(app: App) -> None:
+    """Until what the first server did is held against it, and pjsip has let its connection go."""
+    until = time.monotonic() + 8
+    while app.ask("servers").get(FIRST) != "down":
+        assert time.monotonic() < until, "it is held against nobody"
+        time.sleep(0.2)
+    time.sleep(0.3)
+
+
 def methods(registrar: Registrar) -> list[str]:
     return [request.method for request in registrar.requests]
 
@@ -424,11 +433,7 @@ def test_a_connection_on_which_a_message_waits_is_not_used_again(first: Registra
         assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
         first.fault = SILENT
         app.tell("send a message")
-        until = time.monotonic() + 8
-        while app.ask("servers").get(FIRST) != "down":
-            assert time.monotonic() < until
-            time.sleep(0.2)
-        time.sleep(0.3)
+        until_down(app)
         first.fault, second.fault = WELL, SILENT
         assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
         assert first.requests[-1].source != first.requests[0].source
@@ -440,11 +445,7 @@ def test_a_connection_that_stays_silent_is_not_used_again(first: Registrar, seco
         first.fault = SILENT
         assert app.ask("OPTIONS")["server"] == f"{SECOND}:5060"
         connection = first.requests[0].source
-        until = time.monotonic() + 8
-        while app.ask("servers").get(FIRST) != "down":
-            assert time.monotonic() < until
-            time.sleep(0.2)
-        time.sleep(0.3)
+        until_down(app)
         first.fault, second.fault = WELL, SILENT
         assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
         assert first.requests[-1].source != connection
@@ -491,10 +492,7 @@ def test_a_tls_handshake_that_stalls_is_raced_and_the_name_stays(tmp_path: Path)
             answer = app.ask("REGISTER")
             assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5061")
             assert answer["seconds"] < 0.7
-            until = time.monotonic() + 8
-            while app.ask("servers").get(FIRST) != "down":
-                assert time.monotonic() < until, "the connect that never ended is held against nobody"
-                time.sleep(0.2)
+            until_down(app)
             second.fault = SILENT
             first.fault = WELL
             answer = app.ask("REGISTER")  # over a new connection: nobody waits for the old one
