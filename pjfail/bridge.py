@@ -491,7 +491,10 @@ def _check(result: int) -> None:
     if result == lib.PF_NO_OBJECT:
         raise errors.NoPjsip(f"{problem} is not loaded into this process; import it first")
     if result == lib.PF_NO_SYMBOL:
-        raise errors.UnsupportedVersion(f"the pjsip in this process lacks {problem}(), which pjfail needs")
+        raise errors.UnsupportedVersion(
+            f"the pjsip in this process shows no {problem}(), which pjfail needs: it is older than 2.14, or the object that "
+            "carries it hides a part of it"
+        )
     if result == lib.PF_NO_ENDPOINT:
         raise errors.NoEndpoint(
             "pjsip has no initialised endpoint in this process; call libCreate() and libInit() before pjfail.attach()"

@@ -212,7 +212,7 @@ def catching(failover: Failover, account: object) -> str:
 
 def every_error() -> Iterable[type[pjfail.PjfailError]]:
     yield from (pjfail.AlreadyAttached, pjfail.HostError, pjfail.LayoutMismatch, pjfail.NoEndpoint, pjfail.NoPjsip)
-    yield from (pjfail.TwoPjsips, pjfail.UnsupportedVersion)
+    yield from (pjfail.TwoPjsips, pjfail.UnsupportedVersion, pjfail.UnusablePjsip)
     errors_of_what_was_written: tuple[type[ValueError], ...] = (pjfail.BadServer, pjfail.BadURI, pjfail.UnknownAccount)
     assert errors_of_what_was_written
 
