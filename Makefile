@@ -147,7 +147,7 @@ $(done)/demo $(done)/test $(done)/lint $(done)/dist: $(done)/pjfail-needs
 
 # With the headers of another tree the C compiler must not find its old work good enough.
 $(done)/pjfail: $(sources) $(done)/pjfail-needs | pjproject
-	@rm -rf $(extension) build/temp* build/lib* build/embed*
+	@rm -rf $(extension) build/temp* build/lib*
 	@PJPROJECT_DIR='$(abspath $(tree))' tools/step.sh pjfail 'building the extension' \
 		$(pip) install --no-build-isolation --no-deps --editable .
 	@echo '$(abspath $(tree))' >$(built_for)

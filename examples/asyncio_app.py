@@ -25,10 +25,10 @@ class FileLookup:
     async def lookup(self, target: pjfail.Target) -> Sequence[pjfail.Candidate]:
         """Runs in pjfail's own loop, on its own thread."""
         try:
-            table = json.loads(await asyncio.to_thread(self.path.read_text))
-        except (OSError, ValueError) as error:  # what it said before still holds
+            table = pjfail.StaticLookup(json.loads(await asyncio.to_thread(self.path.read_text)), ttl=2)
+        except (OSError, ValueError) as error:  # temporary: what it said before still holds
             raise pjfail.LookupFailed(f"{self.path}: {error}", temporary=True) from error
-        return await pjfail.StaticLookup(table, ttl=2).lookup(target)
+        return await table.lookup(target)
 
 
 class Account(pj.Account):
@@ -58,6 +58,14 @@ async def ask(failover: pjfail.Failover, uri: str, server: pjfail.Server) -> Non
         print(error)
 
 
+async def ask_all(failover: pjfail.Failover, uri: str) -> None:
+    try:
+        plan = await asyncio.to_thread(failover.resolve, uri)  # it waits, so it must not run in the loop
+        await asyncio.gather(*(ask(failover, uri, server) for server in plan.servers))
+    except pjfail.LookupFailed as error:
+        print(error)
+
+
 async def main(domain: str, options: argparse.Namespace) -> None:
     uri = f"sip:{domain}"
     endpoint = pj.Endpoint()
@@ -75,11 +83,11 @@ async def main(domain: str, options: argparse.Namespace) -> None:
         account_config.regConfig.registrarUri = uri
         account = Account(asyncio.get_running_loop())
         account.create(account_config)
-        telling = asyncio.create_task(tell(listener))
-        while not telling.done():
-            plan = await asyncio.to_thread(failover.resolve, uri)  # it waits, so it must not run in the loop
-            await asyncio.gather(*(ask(failover, uri, server) for server in plan.servers))
-            await asyncio.sleep(options.every)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(tell(listener))
+            while True:
+                await ask_all(failover, uri)
+                await asyncio.sleep(options.every)
     finally:
         endpoint.libDestroy()
 
@@ -94,7 +102,7 @@ if not all(options.address.partition("@")):
 domain = options.address.partition("@")[2]
 try:
     asyncio.run(FileLookup(options.servers).lookup(pjfail.Target(domain)))
-except (pjfail.LookupFailed, pjfail.BadServer) as error:
+except pjfail.LookupFailed as error:
     parser.error(str(error))
 try:
     asyncio.run(main(domain, options))

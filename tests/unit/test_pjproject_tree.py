@@ -43,8 +43,8 @@ def recipe(tmp_path: Path) -> Path:
     return here
 
 
-def build(recipe: Path, tree: Path) -> tuple[int, str]:
-    done = subprocess.run([recipe / "build.sh", tree], check=False, capture_output=True, text=True)
+def build(recipe: Path, tree: Path, *options: str) -> tuple[int, str]:
+    done = subprocess.run([recipe / "build.sh", tree, *options], check=False, capture_output=True, text=True)
     return done.returncode, done.stdout
 
 
@@ -75,3 +75,13 @@ def test_a_users_own_tree_is_left_as_it_is(recipe: Path, tmp_path: Path) -> None
     assert build(recipe, own) == (0, "")
     assert (own / SITE).read_text() == "/* older */\n"
     assert sorted(own.rglob("*")) == before
+
+
+def test_more_options_go_to_configure(recipe: Path, tmp_path: Path) -> None:
+    """So a second tree is built with shared libraries, tools/hosts.sh."""
+    own = tree_at(tmp_path / "own")
+    (own / "build.mak").unlink()
+    write(own / "aconfigure", '#!/bin/sh\nprintf "%s\\n" "$@" >options\ntouch build.mak\n')
+    (own / "aconfigure").chmod(0o755)
+    assert build(recipe, own, "--enable-shared")[0] == 0
+    assert (own / "options").read_text().splitlines()[-2:] == ["--disable-upnp", "--enable-shared"]

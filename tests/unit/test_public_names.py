@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import pjfail
-from pjfail import listeners
+from pjfail import events, listeners, lookup
 
 TYPING_TEST = Path(__file__).parents[1] / "typing" / "whole_api.py"
 
 
 def test_every_public_name_is_there() -> None:
-    for module in (pjfail, listeners):
+    for module in (pjfail, listeners, lookup):
         assert {name for name in module.__all__ if not hasattr(module, name)} == set()
 
 
 def test_the_typing_test_uses_every_public_name() -> None:
     used = set(re.findall(r"\w+", TYPING_TEST.read_text()))
     methods = {name for name in vars(pjfail.Failover) if not name.startswith("_")}
-    assert {*pjfail.__all__, *listeners.__all__, *methods} - used == set()
+    told = {kind.__name__ for kind in get_args(events.Event)}
+    assert {*pjfail.__all__, *listeners.__all__, *lookup.__all__, *methods, *told} - used == set()
 
 
 def test_another_name_is_not_there() -> None:
