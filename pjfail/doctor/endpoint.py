@@ -62,7 +62,8 @@ class Endpoint:
     def build(self) -> dict[str, str]:
         """pjlib's settings, as it tells them in its log; nothing where it has been built without one."""
         said: list[bytes] = []
-        self._log = _LogFunction(lambda _level, line, length: said.append(line[:length]))  # pjsip's threads may be in it
+        # Kept, for a thread of pjsip's may still be in it.
+        self._log = _LogFunction(lambda _level, line, length: said.append(line[:length]))
         self._pjsip.pj_log_get_log_func.restype = ctypes.c_void_p
         log, level = ctypes.c_void_p(self._pjsip.pj_log_get_log_func()), self._pjsip.pj_log_get_level()
         self._pjsip.pj_log_set_log_func(self._log)

@@ -50,7 +50,7 @@ def _tree() -> Path:
 
 @cache
 def _archives() -> list[str]:
-    """What the tree's own build has a program linked with; pjsip's libraries as archives, also where there are others."""
+    """What the tree's own build links programs with; pjsip's libraries as archives, also where there are others."""
     makefile = f"include {_tree()}/build.mak\nprint:\n\t@echo '$(TARGET_NAME) $(APP_LDFLAGS) $(APP_LDLIBS)'\n"
     said = subprocess.check_output(["make", "-s", "-f", "-", "print"], input=makefile, text=True)
     target, *flags = shlex.split(said)
