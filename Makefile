@@ -27,12 +27,12 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
-.PHONY: pjproject fuzz dist test-wheel embed test-hosts sanitize-hosts
+.PHONY: pjproject fuzz docs embed dist test-wheel test-hosts sanitize-hosts
 
 help:
 	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
 	@echo 'make demo       the same program twice, stock pjsip and pjfail, while its SIP server falls silent'
-	@echo 'make test       lint, then all tests'
+	@echo 'make test       lint and docs, then all tests'
 	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR; a table'
 	@echo 'make sanitize   the tests of the C core, built with the address and thread sanitizers, half an hour'
 	@echo 'make sanitize-hosts  the programs of make test-hosts on such a core, in two hosts'
@@ -40,6 +40,7 @@ help:
 	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
 	@echo 'make embed      build/embed, a C program with the core and without Python'
 	@echo 'make lint       ruff and mypy'
+	@echo 'make docs       the documentation, from docs/ and the docstrings, in build/docs/index.html'
 	@echo 'make dist       the sdist and the wheel, in dist/'
 	@echo 'make test-wheel the wheel in an empty environment, the pjsua2 wheel beside it, without a compiler'
 	@echo 'make clean      removes what was built here; the pjproject tree stays'
@@ -57,10 +58,11 @@ setup: $(done)/pjfail
 demo: setup $(done)/demo
 	@$(python) -m pjfail demo
 
-test: setup test-packages lint $(done)/test
-	@$(python) -m pytest tests/unit tests/integration tests/e2e
+# The longest first, so that nobody waits for a last long one.
+test: setup test-packages lint docs $(done)/test
 	@tools/hosts.sh '$(python)' '$(tree)' $(if $(PJPROJECT_DIR),own,static) wheel
-	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts -k 'wheel or polls'
+	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+		-k 'not test_hosts.py or wheel or polls' tests/e2e tests/hosts tests/integration tests/unit
 
 # Where a host is not there, the table says so.
 test-hosts: setup test-packages $(done)/test
@@ -101,6 +103,12 @@ dist: pjproject $(done)/dist
 test-wheel: dist $(done)/lint
 	@tools/test_wheel.sh '$(python)' dist '$(tree)'
 
+docs: $(done)/pjfail $(done)/docs
+	@echo 'docs: build/docs/index.html'
+	@rm -rf build/docs
+	@$(python) -m sphinx -q -E -W --keep-going -d build/doctrees docs build/docs
+	@$(python) tools/check_docs.py build/docs
+
 clean:
 	@if [ -e '$(VENV)/made-by-pjfail' ]; then echo 'clean: $(VENV)'; rm -rf '$(VENV)'; \
 	elif [ -e '$(VENV)' ]; then echo 'clean: $(VENV) was not made here, and stays'; fi
@@ -139,7 +147,7 @@ $(done)/pjfail-needs: pyproject.toml $(done)/venv
 	@tools/step.sh venv 'installing the Python packages that pjfail needs' $(pip) install -r build/requirements.txt
 	@touch $@
 
-$(done)/demo $(done)/test $(done)/lint $(done)/dist: $(done)/pjfail-needs
+$(done)/demo $(done)/test $(done)/lint $(done)/docs $(done)/dist: $(done)/pjfail-needs
 	@mkdir -p build
 	@$(python) tools/requirements.py $(@F) >build/requirements-$(@F).txt
 	@tools/step.sh venv 'installing the Python packages for $(@F)' $(pip) install -r build/requirements-$(@F).txt

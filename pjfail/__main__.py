@@ -18,14 +18,19 @@ from .probing import command as probing
 SUBCOMMANDS = (lookup, probing, doctor, demo)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the subcommand that *arguments* (the process's by default) name, and returns its exit status."""
+def make_parser() -> argparse.ArgumentParser:
+    """All subcommands and their options; the documentation reads them here too."""
     parser = argparse.ArgumentParser(prog="python -m pjfail", description="SIP server failover for pjsip.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for subcommand in SUBCOMMANDS:
         subcommand.add(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the subcommand that *arguments* (the process's by default) name, and returns its exit status."""
     try:
-        parsed = parser.parse_args(arguments)
+        parsed = make_parser().parse_args(arguments)
         status: int = parsed.run(parsed)
     except KeyboardInterrupt:
         return 130

@@ -73,7 +73,7 @@ class PlanChanged:
 
 @dataclass(frozen=True, slots=True)
 class AccountMoved:
-    """A followed account (a pjsua account id, and its user@host) has been sent to another server.
+    """A followed account (a pjsua account id, and its ``user@host``) has been sent to another server.
 
     ``before`` is None for its first one; ``server`` is None while none is well, or once the account unregisters: then
     its plan decides.

@@ -86,7 +86,11 @@ def attach(
 
 
 class Failover:
-    """pjfail, attached. Made by :func:`attach`; all methods may be called from any thread but where they say not."""
+    """pjfail, attached. Made by :func:`attach`; all methods may be called from any thread but where they say not.
+
+    ``pjsip_version`` is what the host's ``pj_get_version()`` says, "2.17" for example. A ``with`` block detaches at its
+    end.
+    """
 
     def __init__(
         self,
@@ -179,7 +183,8 @@ class Failover:
         """Puts *server* behind the others for *seconds*, or until :meth:`restore`; answers do not lift it.
 
         *server* is a ``Server``, "tls:address:port", or "address:port" for whatever transport it has in our plans.
-        In force when this returns. Raises :class:`pjfail.BadServer`.
+        In force when this returns. Raises :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for
+        seconds that are none.
         """
         if seconds is not None and seconds <= 0:
             raise ValueError(f"seconds is {seconds}; give a positive number, or None for until restored")

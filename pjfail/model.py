@@ -225,6 +225,7 @@ class Place:
 
     @property
     def server(self) -> Server:
+        """The candidate's server."""
         return self.candidate.server
 
     def __str__(self) -> str:
@@ -244,10 +245,12 @@ class Plan:
 
     @property
     def servers(self) -> tuple[Server, ...]:
+        """The servers in order of tier."""
         return tuple(place.server for place in self.places)
 
     @property
     def tiers(self) -> tuple[tuple[Candidate, ...], ...]:
+        """The candidates of each tier, the first tier first."""
         grouped: dict[int, list[Candidate]] = {}
         for place in self.places:
             grouped.setdefault(place.tier, []).append(place.candidate)
@@ -291,6 +294,10 @@ class CertificateProblem(enum.Flag, boundary=enum.KEEP):
 class Outcome:
     """What was seen of one server at one moment.
 
+    ``at`` is when, ``method`` the request's, ``code`` that of the response (0: there was none), ``detail`` the
+    system's or pjsip's words for a connection's end. ``after_provisional``: the server had given a provisional
+    response before, so that this may come from further downstream.
+
     ``rtt`` is the smoothed round trip in seconds (retransmitted requests excluded), ``retry_after`` the seconds of a
     503's Retry-After (None when it had none), ``certificate`` what was wrong with one that was not accepted,
     ``sequence`` numbers a server's bad outcomes in the C core. ``began`` is when it began to be seen (a silence with
@@ -315,7 +322,13 @@ class Outcome:
 
 
 class State(enum.Enum):
-    """How a server stands with us."""
+    """How a server stands with us.
+
+    ``UP``: requests go there in their turn, as they do where nothing is known. ``SUSPECT``: it did badly, not yet badly
+    enough; it stands behind those that are up, and is probed. ``DOWN``: it stands last until its hold-down ends.
+    ``HALF_OPEN``: the hold-down has ended; it is probed, and stands last until it answers. ``DRAINING``: the
+    application wants no new requests there.
+    """
 
     UP = "up"
     SUSPECT = "suspect"

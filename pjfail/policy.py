@@ -135,7 +135,7 @@ class Policy:
 
 
 def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: Random) -> Health:
-    """A server's health after *outcome*, given its health before. Pure; what :mod:`pjfail.health` keeps.
+    """A server's health after *outcome*, given its health before. Pure; ``pjfail.health`` keeps it.
 
     Raises what the policy's parts raise, and ValueError or TypeError for a backoff that is no time.
     """

@@ -1,7 +1,7 @@
 """The one Python thread: questions in, plans out, in an asyncio loop.
 
-The worker owns what is known of each target (candidates, plan) and the health table. Other threads reach it through
-:meth:`Worker.call` and :meth:`Worker.resolve`; no SIP thread ever waits for it.
+The worker owns what is known of each target (:mod:`pjfail.targets`) and the health table. Other threads reach it
+through :meth:`Worker.call` and :meth:`Worker.resolve`; no SIP thread ever waits for it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -39,10 +39,10 @@ from .model import (
     Target,
     Transport,
 )
-from .planning import make_plan, review_at
 from .policy import Policy, describe, judge
 from .probe import Probe, Prober, Watched
 from .request import Requests
+from .targets import Known, Targets, measured
 
 log = logging.getLogger("pjfail")
 
@@ -50,47 +50,15 @@ T = TypeVar("T")
 
 # A lookup of the user's that never comes back must not stand in the way of the next question for its target.
 LOOKUP_LIMIT = 10.0
-# A plan lives as long as its shortest TTL, but not so short that each request asks; it is made anew before it ends.
-PLAN_FLOOR = 1.0
-REFRESH_AT = 0.8
 # How often accounts that are followed or pinned are looked after (seconds).
 ACCOUNTS_EVERY = 0.25
 # How often a plan that only they need is asked for at the most (seconds).
 ASK_AGAIN = 5.0
-# Targets beyond this many are forgotten, the longest unasked first.
-MOST_TARGETS = 20_000
 # How soon a server that is suspect or half-open is probed again, give or take a share (seconds).
 PROBE_AGAIN = 1.0
 PROBE_JITTER = 0.2
 # How often the worker may be brought down by an exception before pjfail gives up and detaches.
 MOST_CRASHES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What a lookup found for a target, and until when that holds."""
-
-    candidates: tuple[Candidate, ...]
-    refresh_at: float
-    valid_until: float
-    plan: Plan
-
-    @property
-    def servers(self) -> frozenset[Server]:
-        """Those of all candidates, also of those that the policy left out."""
-        return frozenset(candidate.server for candidate in self.candidates)
-
-
-def _order(plan: Plan) -> list[tuple[int, Candidate]]:
-    """What of a plan decides where requests go; the TTLs do not."""
-    return [(place.tier, replace(place.candidate, ttl=0.0)) for place in plan.places]
-
-
-def _measured(server: Server, health: Health) -> Health:
-    stats = bridge.stats(server)
-    if stats is None:
-        return health
-    return replace(health, rtt=stats.rtt, rtt_deviation=stats.rtt_deviation, last_answer=stats.last_answer)
 
 
 def _knows(health: Health, failure: Outcome) -> bool:
@@ -128,9 +96,8 @@ class Worker:
         self._listeners = tuple(listeners)
         self._detached = detached
         self._random = random or Random()
-        self._targets: dict[Target, _Known] = {}
-        self._targets_of: dict[Server, set[Target]] = {}
         self._health = HealthTable()
+        self._targets = Targets(policy, self._health, self._news_of, self._server_gone, self._policy_failed)
         self._asked: dict[Target, asyncio.Task[Plan]] = {}
         self._waiting: dict[Target, list[Question]] = {}
         self.requests = Requests()
@@ -167,6 +134,7 @@ class Worker:
     def stop(self, timeout: float = 2.0) -> None:
         """Ends the thread; one that a policy or listener holds up longer than *timeout* is left to end by itself."""
         self._stopping = True
+        self._targets.end()
         loop, end = self._loop, self._end
         if loop is not None and end is not None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
@@ -177,9 +145,9 @@ class Worker:
 
     def health(self) -> Mapping[Server, Health]:
         """What is known of each server, with the core's newest measurements."""
-        unheard_of = dict.fromkeys(list(self._targets_of), Health())
+        unheard_of = dict.fromkeys(self._targets.servers(), Health())
         snapshot = unheard_of | dict(self._health.snapshot(time.monotonic()))
-        return MappingProxyType({server: _measured(server, health) for server, health in snapshot.items()})
+        return MappingProxyType({server: measured(server, health) for server, health in snapshot.items()})
 
     def is_current(self) -> bool:
         """Whether the worker asks this itself, in a listener or policy: what waits for it must not."""
@@ -193,7 +161,7 @@ class Worker:
         async def plan() -> Plan:
             known = self._targets.get(target)
             if known is not None and known.valid_until > time.monotonic():
-                return self._replan(target, known)
+                return self._targets.replan(target, known)
             return await asyncio.shield(self._ask(target))
 
         try:
@@ -212,7 +180,7 @@ class Worker:
         try:
             return self._wait_for(run(), timeout)
         except TimeoutError:
-            raise TimeoutError(f"a listener or policy has held up pjfail's worker for {timeout:g} s") from None
+            raise TimeoutError(f"a listener, policy or lookup has held up pjfail's worker for {timeout:g} s") from None
 
     def _wait_for(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
         loop = self._loop
@@ -246,6 +214,7 @@ class Worker:
 
     def _give_up(self) -> None:
         self._stopping = True
+        self._targets.end()
         self._detached()
 
     async def _main(self) -> None:
@@ -310,14 +279,16 @@ class Worker:
             else:
                 self._answer_request(question, known)
         elif known is not None and not too_old:
-            self._replan(question.target, known)  # published while the question was on its way, or due for a review
+            # Published while the question was on its way, or due for a review.
+            self._targets.replan(question.target, known)
         else:
             self._ask(question.target)
 
-    def _answer_request(self, question: Question, known: _Known) -> None:
+    def _answer_request(self, question: Question, known: Known) -> None:
         """One request's own plan."""
         request = Request(question.target, question.method, question.from_uri, question.call_id)
-        bridge.answer(question.number, self._make(question.target, known.candidates, known.valid_until, request))
+        plan = self._targets.make(question.target, known.candidates, known.valid_until, request)
+        bridge.answer(question.number, plan)
         if known.refresh_at <= time.monotonic():
             self._ask(question.target)
 
@@ -392,86 +363,21 @@ class Worker:
             bridge.pass_on(target, number)
 
     def _learn(self, target: Target, candidates: tuple[Candidate, ...]) -> Plan:
-        now = time.monotonic()
-        ttl = max(PLAN_FLOOR, min(candidate.ttl for candidate in candidates))
-        plan = self._make(target, candidates, now + ttl)
-        known = _Known(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
-        before = self._targets.pop(target, None)  # put back at the end: the longest unasked come first
-        self._targets[target] = known
-        for server in known.servers:
-            self._targets_of.setdefault(server, set()).add(target)
-        self._publish(known)  # only now: an application that has its answer may ask for servers()
-        if before is not None:
-            self._unlink(target, before.servers - known.servers)
-        self._changed(before.plan if before is not None else None, plan)
+        known = self._targets.learn(target, candidates)
         for question in self._waiting.pop(target, []):
             self._answer_request(question, known)
-        while len(self._targets) > MOST_TARGETS:
-            self._forget(next(iter(self._targets)))
-        return plan
-
-    def _replan(self, target: Target, known: _Known) -> Plan:
-        """The same candidates in the order of today's health."""
-        plan = self._make(target, known.candidates, known.valid_until)
-        changed = replace(known, plan=plan)
-        self._publish(changed)
-        self._targets[target] = changed
-        self._changed(known.plan, plan)
-        return plan
-
-    def _publish(self, known: _Known) -> None:
-        if not self._stopping:  # else it could be the next worker's target
-            now = time.monotonic()
-            health = {server: self._health.get(server, now) for server in known.plan.servers}
-            refresh_at = min(known.refresh_at, review_at(known.plan, health, now, self._policy))
-            bridge.publish(known.plan, refresh_at, known.servers - set(known.plan.servers))
-
-    def _make(
-        self, target: Target, candidates: Sequence[Candidate], valid_until: float, request: Request | None = None
-    ) -> Plan:
-        """The plan for *request*; None: for any, as long as the core has one plan for all requests to a target."""
-        now = time.monotonic()
-        servers = {candidate.server for candidate in candidates}
-        health = {server: _measured(server, self._health.get(server, now)) for server in servers}
-        return make_plan(
-            target,
-            candidates,
-            health,
-            self._policy.order,
-            valid_until,
-            now,
-            self._policy_failed,
-            request=request,
-            slow_start=self._policy.slow_start,
-            wall=time.time() - now,
-        )
+        return known.plan
 
     def _policy_failed(self, problem: str, error: Exception | None) -> None:
         if problem not in self._policy_errors:
             self._policy_errors.add(problem)
             log.error("the policy %s; the default is used (said once)", problem, exc_info=error)
 
-    def _changed(self, before: Plan | None, plan: Plan) -> None:
-        if before is None:
-            log.info("%s: %s", plan.target, plan)
-        elif _order(before) != _order(plan):
-            log.info("%s: now %s", plan.target, plan)
-            self._news.append(events.PlanChanged(plan, before))
-
-    def _forget(self, target: Target) -> None:
-        known = self._targets.pop(target)
-        bridge.forget(target)
-        self._unlink(target, known.servers)
-
-    def _unlink(self, target: Target, servers: frozenset[Server]) -> None:
-        for server in servers:
-            targets = self._targets_of.get(server, set())
-            targets.discard(target)
-            if not targets:
-                self._targets_of.pop(server, None)
-                self._suspected.discard(server)
-                if self._health.get(server, time.monotonic()).state is State.UP:
-                    self._health.drop(server)
+    def _server_gone(self, server: Server) -> None:
+        """No plan has it any more: what is held against it is kept all the same."""
+        self._suspected.discard(server)
+        if self._health.get(server, time.monotonic()).state is State.UP:
+            self._health.drop(server)
 
     # --- outcomes to health -------------------------------------------------------------------------------------------
 
@@ -543,11 +449,7 @@ class Worker:
         self._news.append(events.ServerDown(server, health, outcome))
 
     def _health_changed(self, servers: set[Server]) -> None:
-        for target in {target for server in servers for target in self._targets_of.get(server, ())}:
-            try:
-                self._replan(target, self._targets[target])
-            except Exception:
-                log.exception("%s: its plan cannot be made anew, and stays", target)
+        self._targets.replan_all(servers)
         if servers:
             self._review_accounts()
 
@@ -570,9 +472,9 @@ class Worker:
     def _probe(self, server: Server) -> None:
         """One probe admitted, if *server* is in doubt and in use."""
         self._probe_soon.discard(server)
-        targets = self._targets_of.get(server)
-        if targets and not self._stopping and _in_doubt(self._health.get(server, time.monotonic())):
-            self._prober.start(server, next(iter(targets)).host)
+        host = self._targets.host_of(server)
+        if host is not None and not self._stopping and _in_doubt(self._health.get(server, time.monotonic())):
+            self._prober.start(server, host)
 
     def _probed(self, server: Server, outcome: Outcome | None) -> None:
         """What the core has not seen of a probe itself, it is told of here; again soon while there is doubt."""
@@ -626,7 +528,7 @@ class Worker:
             self._in_use_until = now + settings.interval / 4
             self._in_use = {
                 server: Watched(target.host, settings.interval)
-                for target, known in self._targets.items()
+                for target, known in self._targets
                 if (used_at := bridge.used_at(target)) is not None and now - used_at < settings.idle
                 for server in known.servers
             }
@@ -687,7 +589,7 @@ class Worker:
 
     def servers_at(self, endpoint: str) -> list[Server]:
         """Worker. The servers in any plan whose ``address:port`` is *endpoint*."""
-        return sorted(server for server in self._targets_of if server.endpoint == endpoint)
+        return sorted(server for server in self._targets.servers() if server.endpoint == endpoint)
 
     # --- listeners ----------------------------------------------------------------------------------------------------
 

@@ -12,12 +12,17 @@ import signal
 import sys
 from typing import Any
 
+import hypothesis
 import pytest
 from rig.network import alone
 
 # A shell without job control puts commands into the background with SIGINT ignored, which all their children inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long one example takes is the machine's business; what hangs is pytest-timeout's.
+hypothesis.settings.register_profile("pjfail", deadline=None)
+hypothesis.settings.load_profile("pjfail")
 
 
 @pytest.hookimpl(optionalhook=True)

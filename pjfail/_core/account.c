@@ -10,6 +10,7 @@
 #include "layout.h"
 #include "plans.h"
 #include "resolver.h"
+#include "text.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -47,15 +48,6 @@ static int read_config(int id, pj_pool_t *pool, account_config *config)
         return host_problem(PF_NO_ACCOUNT, 0, "%d", id);
     status = host.pjsua_acc_get_config(id, pool, &config->config);
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_get_config()");
-}
-
-static void copy_text(char *text, size_t size, const pj_str_t *from)
-{
-    size_t length = from->slen < 0 ? 0 : (size_t)from->slen < size ? (size_t)from->slen : size - 1;
-
-    if (length)
-        memcpy(text, from->ptr, length);
-    text[length] = '\0';
 }
 
 int account_aor(const pjsip_uri *uri, char *aor, size_t size)
@@ -97,6 +89,32 @@ static int target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *target)
            resolver_target_of(&where, target);
 }
 
+/*
+ * The account's next hop by the Route that pjsua gives its requests: those of all accounts (pjsua_config.outbound_proxy), which come
+ * before its own, can be read nowhere. 0: it has none.
+ */
+static int fill_first_route(int id, pj_pool_t *pool, pf_account *account)
+{
+    static const pj_str_t nobody = { "sip:127.0.0.1", 13 };     /* an address, lest pjsua look a name up */
+    const int size = sizeof account->next_hop_uri - 1;
+    pjsip_tx_data *tdata;
+    pjsip_route_hdr *route;
+    pjsip_host_info where;
+    int found = 0;
+
+    if (host.pjsua_acc_create_request(id, host.pjsip_get_options_method(), &nobody, &tdata) != PJ_SUCCESS)
+        return 0;
+    route = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_ROUTE, NULL);
+    if (route && host.pjsip_get_dest_info(route->name_addr.uri, NULL, pool, &where) == PJ_SUCCESS) {
+        int length = pjsip_uri_print(PJSIP_URI_IN_ROUTING_HDR, route->name_addr.uri, account->next_hop_uri, size);
+
+        found = length > 0 && resolver_target_of(&where, &account->next_hop);
+        account->next_hop_uri[found ? length : 0] = '\0';
+    }
+    host.pjsip_tx_data_dec_ref(tdata);
+    return found;
+}
+
 /* Accounts locked. */
 static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account *account)
 {
@@ -113,7 +131,9 @@ static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account
         return host_problem(PF_BAD_URI, 0, "%.*s", (int)config->id.slen, config->id.ptr);
     account->secure = (target_of(pool, &config->id, &target) && target.secure) ||
                       (config->reg_uri.slen && target_of(pool, &config->reg_uri, &target) && target.secure);
-    if (next_hop->slen) {
+    if (fill_first_route(id, pool, account)) {
+        account->secure |= account->next_hop.secure;
+    } else if (next_hop->slen) {
         copy_text(account->next_hop_uri, sizeof account->next_hop_uri, next_hop);
         if (!target_of(pool, next_hop, &account->next_hop))
             return host_problem(PF_BAD_URI, 0, "%s", account->next_hop_uri);

@@ -7,6 +7,7 @@
 #include "core.h"
 
 #include "affinity.h"
+#include "connections.h"
 #include "dialogs.h"
 #include "dns.h"
 #include "layout.h"
@@ -64,7 +65,7 @@ static struct {
     pthread_mutex_t wake_lock;
     int wake_socket;                /* guarded by wake_lock */
     pthread_t ticker;
-    pthread_mutex_t tick_lock;      /* guards ticking, never taken with another but observer's, questions' and wake_lock inside */
+    pthread_mutex_t tick_lock;      /* guards ticking; only observer's, connections', questions' and wake_lock are taken inside */
     pthread_cond_t tick_end;
     int ticking;
     double due;                     /* when somebody wants to be woken sooner; guarded by tick_lock */
@@ -123,6 +124,7 @@ static void on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_s
     now = host_now();
     questions_tick(now);
     observer_tick(now);
+    connections_tick(now);
     steering_tick(now);
     race_tick(now);
 }
@@ -203,7 +205,7 @@ static void *tick(void *unused)
         now = host_now();
         if (!self.ticking || (now < regular && now < self.due))
             continue;
-        if (now >= self.due || questions_waiting() || observer_is_watching())
+        if (now >= self.due || questions_waiting() || observer_outstanding() || connections_are_late())
             wake();
         if (now >= self.due)
             self.due = INFINITY;
@@ -597,10 +599,11 @@ static void detach(int endpoint_ends)
         let_go_of_module(endpt, waiter);
     for (; endpoint_ends && waiter; waiter = next) {
         next = waiter->next;
-        observer_answer(waiter->callback, PJ_ECANCELLED, waiter->token, NULL);
+        connections_answer(waiter->callback, PJ_ECANCELLED, waiter->token, NULL);
         free(waiter);
     }
     observer_clear();
+    connections_clear();
     dialogs_clear();
     affinity_close();
     request_close();

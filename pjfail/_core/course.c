@@ -14,11 +14,6 @@ enum { MOST_COURSES = 16384 };
 
 struct courses courses = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-uint64_t course_hash(const pj_str_t *branch, const pj_str_t *method)
-{
-    return hash_bytes(hash_bytes(HASH_SEED, branch->ptr, (size_t)branch->slen), method->ptr, (size_t)method->slen);
-}
-
 struct course *course_find(uint64_t hash)
 {
     struct link *link = table_first(&courses.table, hash);

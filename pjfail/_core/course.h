@@ -32,7 +32,7 @@ struct leg {
  * never changes. Held (refs) by the table and by whoever works with it.
  */
 struct course {
-    struct link link;                   /* by hash of branch and method */
+    struct link link;                   /* by request_hash() */
     struct course *older, *newer;
     unsigned refs;
     int listed;                         /* in the table */
@@ -70,8 +70,6 @@ struct courses {
 };
 
 extern struct courses courses;
-
-uint64_t course_hash(const pj_str_t *branch, const pj_str_t *method);
 
 /* Any thread that does not hold the lock. Takes a course for work without it, NULL: there is none; release it. */
 struct course *course_hold(uint64_t hash);

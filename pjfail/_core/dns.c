@@ -10,6 +10,7 @@
 #include "pjfail.h"
 #include "queue.h"
 #include "resolver.h"
+#include "text.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -25,19 +26,11 @@ static struct {
     int first;                  /* the handle of the first: handles of an earlier attach are never given out again */
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER, .first = 1 };
 
-static void copy_name(char *name, size_t size, const pj_str_t *from)
-{
-    size_t length = from->slen < 0 ? 0 : (size_t)from->slen < size ? (size_t)from->slen : size - 1;
-
-    memcpy(name, from->ptr, length);
-    name[length] = '\0';
-}
-
 /* Whether the record is of a kind that we know. */
 static int copy_record(pf_record *record, const pj_dns_parsed_rr *from)
 {
     memset(record, 0, sizeof *record);
-    copy_name(record->name, sizeof record->name, &from->name);
+    copy_text(record->name, sizeof record->name, &from->name);
     record->type = from->type;
     record->ttl = from->ttl;
     switch (from->type) {
@@ -48,13 +41,13 @@ static int copy_record(pf_record *record, const pj_dns_parsed_rr *from)
         memcpy(record->ip, &from->rdata.aaaa.ip_addr, 16);
         return 1;
     case PJ_DNS_TYPE_CNAME:
-        copy_name(record->target, sizeof record->target, &from->rdata.cname.name);
+        copy_text(record->target, sizeof record->target, &from->rdata.cname.name);
         return 1;
     case PJ_DNS_TYPE_SRV:
         record->priority = from->rdata.srv.prio;
         record->weight = from->rdata.srv.weight;
         record->port = from->rdata.srv.port;
-        copy_name(record->target, sizeof record->target, &from->rdata.srv.target);
+        copy_text(record->target, sizeof record->target, &from->rdata.srv.target);
         return 1;
     default:
         return 0;

@@ -267,7 +267,7 @@ static int transaction_fits(pjsip_tx_data *tdata, const struct layout_row *row)
     fits = via && tsx->grp_lock && LAYOUT_READ(pj_str_t, tsx, row->tsx_branch).slen == via->branch_param.slen &&
            LAYOUT_READ(pj_str_t, tsx, row->tsx_branch).ptr == via->branch_param.ptr &&
            LAYOUT_READ(pjsip_tx_data *, tsx, row->tsx_last_tx) == tdata &&
-           !LAYOUT_READ(void *, tsx, row->tsx_tp_st_key) && !LAYOUT_READ(void *const, tsx, row->tsx_transport) &&
+           !LAYOUT_READ(void *, tsx, row->tsx_tp_st_key) && !LAYOUT_READ(void *, tsx, row->tsx_transport) &&
            LAYOUT_READ(pjsip_tsx_state_e, tsx, row->tsx_state) == PJSIP_TSX_STATE_NULL;
     host.pjsip_tsx_terminate(tsx, PJSIP_SC_INTERNAL_SERVER_ERROR);
     return fits;

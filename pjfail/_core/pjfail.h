@@ -168,7 +168,7 @@ typedef struct pf_dns_answer {
 /* What an account of pjsua's is set to. */
 typedef struct pf_account {
     char      aor[PF_MAX_URI];         /* user@host[:port], as in From */
-    char      next_hop_uri[PF_MAX_URI];     /* its first proxy, else its registrar; "": it has neither */
+    char      next_hop_uri[PF_MAX_URI];     /* its first proxy (that of all accounts comes first), else its registrar; "": none */
     pf_target next_hop;
     int       secure;                  /* a sips URI or transport=tls in its own, its registrar's or a proxy's */
     int       registers;               /* it has a registrar */

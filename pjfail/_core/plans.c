@@ -310,7 +310,7 @@ static int rank_of(const struct place *place, double now)
     return 2 * place->last_resort + (place->server->suspect_until > now);
 }
 
-/* The order of this use, those the core suspects behind the others; the plan stays a permutation. */
+/* The order of this use, whom the core suspects behind those that are well; the plan stays a permutation. */
 static unsigned order_plan(const struct plan *plan, const struct asker *asker, double now, uint64_t *random,
                            const struct place **order)
 {

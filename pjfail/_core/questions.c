@@ -1,6 +1,6 @@
 #include "questions.h"
 
-#include "observer.h"
+#include "connections.h"
 #include "queue.h"
 #include "race.h"
 #include "transaction.h"
@@ -204,9 +204,11 @@ void questions_end(const pf_target *target, unsigned id, enum answer_from from)
     pthread_mutex_lock(&self.lock);
     group = self.open ? find_waiting(target, id) : NULL;
     if (group && from == ANSWER_SYSTEM) {
-        /* As if its deadline had come: the polling thread starts the call. */
-        group->deadline = 0;
-        wake = self.wake;
+        /* As if its deadline had come: the polling thread starts the call, if it has not yet. */
+        if (!group->asking_system) {
+            group->deadline = 0;
+            wake = self.wake;
+        }
     } else if (group) {
         end_group(group, from);
         wake = self.wake;
@@ -277,7 +279,7 @@ static void answer_waiter(const struct group *group, struct waiter *waiter)
     if (waiter->asker.sends)
         transaction_settle(((pjsip_send_state *)waiter->token)->tdata);
     /* PJ_ERESOLVE is the one status that a transaction turns into 502. */
-    observer_answer(waiter->callback, given ? PJ_SUCCESS : PJ_ERESOLVE, waiter->token, given ? &given->addresses : NULL);
+    connections_answer(waiter->callback, given ? PJ_SUCCESS : PJ_ERESOLVE, waiter->token, given ? &given->addresses : NULL);
     free(waiter);
 }
 

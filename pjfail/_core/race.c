@@ -1,8 +1,9 @@
 #include "race.h"
 
-#include "observer.h"
+#include "connections.h"
 #include "queue.h"
 #include "steering.h"
+#include "text.h"
 #include "transaction.h"
 
 #include <math.h>
@@ -79,7 +80,7 @@ int race_is_worth_it(const answer *planned, const struct asker *asker)
     struct runner runners[2];
 
     return asker->free_to_race && !asker->bound && steering_race_gap() > 0 && list_runners(planned, runners, 2) == 2 &&
-           !plans_is_well(&runners[0].server, WELL_SECONDS) && !observer_has_connection(&runners[0].server);
+           !plans_is_well(&runners[0].server, WELL_SECONDS) && !connections_has(&runners[0].server);
 }
 
 int race_start(struct waiter *waiter, const answer *planned)
@@ -127,9 +128,9 @@ static void tell(const struct race *race, const struct runner *winner)
     failover->taken = winner->server;
     failover->why = PF_WHY_RACE;
     failover->after = host_now() - race->began;
-    memcpy(failover->method, method->ptr, (size_t)method->slen < 15 ? (size_t)method->slen : 15);
+    copy_text(failover->method, sizeof failover->method, method);
     if (call_id)
-        memcpy(failover->call_id, call_id->id.ptr, (size_t)call_id->id.slen < 127 ? (size_t)call_id->id.slen : 127);
+        copy_text(failover->call_id, sizeof failover->call_id, &call_id->id);
     queue_put_note(NOTE_FAILOVER, failover);
 }
 
@@ -170,13 +171,13 @@ static void finish(struct race *race, const struct runner *winner)
     answer_set_count(&given, count);
     for (i = 0; i < race->count; i++)
         if (race->runners[i].state == CONNECTING) {
-            observer_note_late(race->runners[i].transport, &race->runners[i].server);
+            connections_note_late(race->runners[i].transport, &race->runners[i].server);
             race->runners[i].transport = NULL;
         }
     if (winner && winner != race->runners)
         tell(race, winner);
     transaction_settle(((pjsip_send_state *)race->waiter->token)->tdata);
-    observer_answer(race->waiter->callback, PJ_SUCCESS, race->waiter->token, &given.addresses);
+    connections_answer(race->waiter->callback, PJ_SUCCESS, race->waiter->token, &given.addresses);
     for (i = 0; i < race->count; i++)
         if (race->runners[i].transport)
             host.pjsip_transport_dec_ref(race->runners[i].transport);
@@ -199,7 +200,7 @@ static void unlist(struct race *race)
 static void start(struct race *race, struct runner *runner, double now)
 {
     pjsip_transport *transport = NULL;
-    pj_status_t status = observer_connect(self.endpt, &runner->server, race->waiter->name, &transport);
+    pj_status_t status = connections_connect(self.endpt, &runner->server, race->waiter->name, &transport);
 
     pthread_mutex_lock(&self.lock);
     race->next_start = now + steering_race_gap();
@@ -207,7 +208,7 @@ static void start(struct race *race, struct runner *runner, double now)
         runner->state = FAILED;
     } else {
         runner->transport = transport;
-        runner->state = observer_is_connected(transport) ? CONNECTED : CONNECTING;
+        runner->state = connections_is_up(transport) ? CONNECTED : CONNECTING;
     }
     pthread_mutex_unlock(&self.lock);
 }

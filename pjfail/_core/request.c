@@ -6,13 +6,14 @@
  */
 #include "request.h"
 
+#include "connections.h"
 #include "core.h"
 #include "layout.h"
-#include "observer.h"
 #include "pjfail.h"
 #include "plans.h"
 #include "queue.h"
 #include "resolver.h"
+#include "text.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -179,9 +180,8 @@ static pj_status_t select_transport(pjsip_endpoint *endpt, pjsip_tx_data *tdata,
         return status;
     if (next_hop.addr.host.slen >= (pj_ssize_t)sizeof name)
         return PJ_ENAMETOOLONG;
-    memcpy(name, next_hop.addr.host.ptr, (size_t)next_hop.addr.host.slen);      /* what TLS shows and checks */
-    name[next_hop.addr.host.slen] = '\0';
-    status = observer_acquire(endpt, server, name, &transport);
+    copy_text(name, sizeof name, &next_hop.addr.host);      /* what TLS shows and checks */
+    status = connections_acquire(endpt, server, name, &transport);
     if (status != PJ_SUCCESS)
         return status;
     memset(&selector, 0, sizeof selector);

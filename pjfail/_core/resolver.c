@@ -7,11 +7,12 @@
 #include "resolver.h"
 
 #include "affinity.h"
+#include "connections.h"
 #include "core.h"
 #include "dialogs.h"
-#include "observer.h"
 #include "queue.h"
 #include "race.h"
+#include "text.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -88,15 +89,6 @@ static pjsip_msg *request_of(pj_pool_t *pool, void *token, pjsip_resolver_callba
     return tdata_pool(tdata) == pool && tdata_msg(tdata)->type == PJSIP_REQUEST_MSG ? tdata_msg(tdata) : NULL;
 }
 
-static void copy_text(char *text, size_t size, const pj_str_t *from)
-{
-    size_t length = from->slen < 0 ? 0 : (size_t)from->slen < size ? (size_t)from->slen : size - 1;
-
-    if (length)                 /* without one ptr may be NULL */
-        memcpy(text, from->ptr, length);
-    text[length] = '\0';
-}
-
 static void who_asks(pjsip_msg *request, void *token, struct asker *asker)
 {
     const pjsip_tpselector *selector = request ? tdata_selector(((pjsip_send_state *)token)->tdata) : NULL;
@@ -169,7 +161,7 @@ static void answer_one(const pjsip_host_info *info, const pf_address *server, vo
 
     answer_set(&one, 0, &info->addr.host, address_pjsip_type(server), &sockaddr, length, 0, 0);
     answer_set_count(&one, 1);
-    observer_answer(callback, PJ_SUCCESS, token, &one.addresses);
+    connections_answer(callback, PJ_SUCCESS, token, &one.addresses);
 }
 
 /* pjsip's own affinity leaves a registration bound to its connection when that ends: no REGISTER would go out ever again. */
@@ -241,7 +233,7 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
                 return;
             free(waiter);
         }
-        observer_answer(callback, PJ_SUCCESS, token, &planned.addresses);
+        connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);
         return;
     }
     waiter = make_waiter(pool, info, token, callback, &asker);

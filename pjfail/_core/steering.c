@@ -1,6 +1,7 @@
 #include "steering.h"
 
 #include "byhand.h"
+#include "connections.h"
 #include "course.h"
 #include "dialogs.h"
 #include "observer.h"
@@ -8,6 +9,7 @@
 #include "ports.h"
 #include "queue.h"
 #include "resolver.h"
+#include "text.h"
 #include "transaction.h"
 
 #include <math.h>
@@ -157,15 +159,6 @@ static int is_free(pjsip_tx_data *tdata, const pf_address *server)
     memset(&asker, 0, sizeof asker);
     dialogs_find(&call_id->id, 0, &asker);
     return !asker.bound;
-}
-
-static void copy_text(char *text, size_t room, const pj_str_t *from)
-{
-    size_t length = from->slen < 0 ? 0 : (size_t)from->slen < room ? (size_t)from->slen : room - 1;
-
-    if (length)
-        memcpy(text, from->ptr, length);
-    text[length] = '\0';
 }
 
 /* The other servers that pjsip was given for this request, over the same transport: Via and Contact stay true. */
@@ -334,12 +327,11 @@ static void cancel_others(struct course *course, const pf_address *but)
         send_to(course, &others[i], NULL, text, size);
 }
 
-static void on_cancel(pjsip_tx_data *tdata, const pjsip_via_hdr *via, const pf_address *server)
+static void on_cancel(const pjsip_via_hdr *via, const pf_address *server)
 {
     static const pj_str_t invite = { "INVITE", 6 };
-    struct course *course = course_hold(course_hash(&via->branch_param, &invite));
+    struct course *course = course_hold(request_hash(&via->branch_param, &invite));
 
-    (void)tdata;
     if (!course)
         return;
     cancel_others(course, server);
@@ -363,11 +355,11 @@ void steering_on_tx_request(pjsip_tx_data *tdata)
     if (!via || !via->branch_param.slen)
         return;
     if (method->id == PJSIP_CANCEL_METHOD) {
-        on_cancel(tdata, via, &server);
+        on_cancel(via, &server);
         return;
     }
     now = host_now();
-    hash = course_hash(&via->branch_param, &method->name);
+    hash = request_hash(&via->branch_param, &method->name);
     course = course_hold(hash);
     if (!course) {
         begin(tdata, &server, via, hash, now);
@@ -429,7 +421,7 @@ static int go_on(struct course *course, const pf_address *left, int why, int cod
         if (candidate < 0)
             return 0;
         if (!course->udp) {
-            status = observer_connect(self.endpt, &server, course->name, &connection);
+            status = connections_connect(self.endpt, &server, course->name, &connection);
             if (status != PJ_SUCCESS) {
                 pthread_mutex_lock(&courses.lock);
                 course_note_unreachable(course, &server);
@@ -558,7 +550,7 @@ static void give_up_connections(struct course *course, double now)
         pjsip_transport *connection;
 
         /* Asked for by its address, for the pointer may be one of the past by now. */
-        if (!plans_is_well(&dead[i].server, dead[i].silent) && observer_knows(dead[i].transport) &&
+        if (!plans_is_well(&dead[i].server, dead[i].silent) && connections_knows(dead[i].transport) &&
             byhand_connect(self.endpt, &dead[i].server, course->name, &connection) == PJ_SUCCESS) {
             if (connection == dead[i].transport)
                 host.pjsip_transport_shutdown2(connection, PJ_FALSE);
@@ -800,7 +792,7 @@ pj_bool_t steering_on_rx_response(pjsip_rx_data *rdata)
 
     if (!atomic_load_explicit(&self.on, memory_order_relaxed) || !via || !cseq || !via->branch_param.slen)
         return PJ_FALSE;
-    course = course_hold(course_hash(&via->branch_param, &cseq->method.name));
+    course = course_hold(request_hash(&via->branch_param, &cseq->method.name));
     if (!course)
         return PJ_FALSE;
     pthread_mutex_lock(&courses.lock);

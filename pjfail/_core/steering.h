@@ -32,7 +32,7 @@ void steering_tick(double now);
 /* Whether the application wants races, and how far apart their connects are; negative: no races. Any thread. */
 double steering_race_gap(void);
 
-/* A race was started; one was won by another than the first. Any thread. */
+/* A race was started. Any thread. */
 void steering_count_race(void);
 
 void steering_count(pf_counters *counters);

@@ -142,7 +142,7 @@ def look_up(uri: str, spoiling: Sequence[Sequence[Edit]]) -> list[Candidate] | L
 
 
 @pytest.mark.timeout(0)
-@settings(max_examples=50_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50_000, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(URIS), spoilt)
 def test_whatever_the_bytes(uri: str, spoiling: list[list[Edit]]) -> None:
     look_up(uri, spoiling)

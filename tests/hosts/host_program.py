@@ -7,6 +7,7 @@ Each line of its standard input is a thing to do, and each is answered by one li
     REGISTER, or another method     sends it to host.test and waits: how it ended
     pin ADDRESS:PORT                the exception's name, empty when there was none
     state SERVER                    what is known of a server ("udp:192.0.2.1:5060"): its state
+    raced                           for how many questions connections were raced
     load COUNT URI                  sends so many OPTIONS there and does not wait
     answers COUNT                   waits for so many: the codes
     detach                          whether pjsip is as it was found: its DNS resolver, its transport state callback
@@ -107,6 +108,8 @@ for word, *arguments in words():
         case "state":
             known = {str(server): health.state.value for server, health in failover.servers().items()}
             emit(state=known[arguments[0]])
+        case "raced":
+            emit(raced=failover.counters().raced)
         case "load":
             for _ in range(int(arguments[0])):
                 account.send("OPTIONS", arguments[1])

@@ -135,6 +135,7 @@ def test_raced_tcp(program: Program, second: Registrar) -> None:
     assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
     assert answer["seconds"] < 8  # stock pjsip: 32 s
     assert [request.transport for request in second.requests] == ["tcp"]
+    assert program.tell("raced") == {"raced": 1}
 
 
 @pytest.mark.parametrize(("transport", "affinity"), [("tls", "native")])

@@ -387,3 +387,22 @@ def test_an_account_may_be_deleted_while_it_is_read() -> None:
     ).lines
     assert line["there"] > 100
     assert line["gone"] > 100
+
+
+def test_the_proxy_of_all_accounts_is_the_next_hop_that_a_pin_is_about(second: Registrar) -> None:
+    result = run_app(
+        app(f"""
+        table.update({{"proxy.test": ["{FIRST}:5060"]}})
+        with Endpoint(outbound_proxies=["sip:proxy.test;lr"]) as endpoint:
+            failover = pjfail.attach(lookup=table)
+            account = Account(endpoint, ["sip:own-proxy.test;lr"])
+            account.open("sip:alice@sip.test", "sip:sip.test")
+            emit(server=account.reregister().server)
+            failover.pin(account, "{SECOND}:5060")
+            emit(server=account.reregister().server)
+            emit(server=account.options("sip:bob@elsewhere.test").server)
+            failover.unpin(account)
+            emit(server=account.reregister().server)
+        """)
+    )
+    assert [line["server"] for line in result.lines] == [f"{each}:5060" for each in (FIRST, SECOND, SECOND, FIRST)]

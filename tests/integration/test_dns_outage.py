@@ -60,14 +60,14 @@ def servers(found: list[Candidate]) -> list[str]:
 @pytest.mark.parametrize("uri", URIS)
 @pytest.mark.parametrize("fault", ["silent", "servfail", "refused", "garbage", "half", "wrong id", "pointer loop"])
 def test_the_last_good_answers_serve_in_an_outage(server: DnsServer, clock: Clock, fault: str, uri: str) -> None:
-    lookup = lookup_of(server, clock=clock)
+    lookup = lookup_of(server, clock=clock, timeout=2.0)
     before = look_up(lookup, uri)
     assert [each.ttl for each in before] == [60]
     server.fault(fault)
     clock.now += 3600
     start = time.monotonic()
     found = look_up(lookup, uri)
-    assert time.monotonic() - start < 0.9
+    assert time.monotonic() - start < 1.9
     assert servers(found) == servers(before)
     assert [each.ttl for each in found] == [STALE_TTL]
 

@@ -294,6 +294,29 @@ def test_a_policy_that_is_wrong_is_said_once_and_the_default_used(policy: str) -
     assert result.stderr.count("the default is used") == 1
 
 
+def test_who_waits_for_a_worker_that_is_held_up_is_told_so() -> None:
+    [line] = run_app(
+        app("""
+        class Sleeping:
+            async def lookup(self, target):
+                held_up.set()
+                time.sleep(1.5)
+        held_up = threading.Event()
+        with Endpoint() as endpoint:
+            failover = pjfail.attach(lookup=Sleeping())
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            account.send("OPTIONS", "sip:sip.test")
+            held_up.wait()
+            try:
+                failover._worker.call(lambda: None, timeout=0.3)
+            except TimeoutError as error:
+                emit(error=str(error))
+        """)
+    ).lines
+    assert line["error"].endswith("has held up pjfail's worker for 0.3 s")
+
+
 def test_a_worker_brought_down_recovers() -> None:
     result = run_app(
         app("""
@@ -339,7 +362,9 @@ def test_a_worker_that_cannot_be_kept_alive_detaches_loudly() -> None:
 
 
 def test_attach_and_detach_under_traffic_leaves_nothing_behind() -> None:
-    """200 times, with requests of two accounts under way: each is answered, memory and descriptors do not grow."""
+    """200 times, with requests under way: each is answered, if not by the server then by pjsip, which knows no sip.test
+    without us; memory and descriptors do not grow.
+    """
     [line] = run_app(
         app("""
         import resource
@@ -347,11 +372,10 @@ def test_attach_and_detach_under_traffic_leaves_nothing_behind() -> None:
             gc.collect()
             with open("/proc/self/statm") as statm:
                 return int(statm.read().split()[1]) * resource.getpagesize(), len(os.listdir("/proc/self/fd"))
-        sent = answered = 0
+        sent, codes = 0, []
         def drain(account, wait):
-            global answered
             while (answer := account.endpoint.wait(account.answers, wait)) is not None:
-                answered += answer.code == 200
+                codes.append(answer.code)
         with Endpoint(threads=2) as endpoint:
             account = Account(endpoint)
             account.open("sip:alice@sip.test")
@@ -365,11 +389,13 @@ def test_attach_and_detach_under_traffic_leaves_nothing_behind() -> None:
                     drain(account, 0.01)
             drain(account, 2)
             after = size()
-            emit(sent=sent, answered=answered, grown=after[0] - before[0], descriptors=after[1] - before[1])
+            emit(sent=sent, codes=codes, grown=after[0] - before[0], descriptors=after[1] - before[1])
         """),
         timeout=170,
     ).lines
-    assert line["answered"] == line["sent"] == 1000
+    assert len(line["codes"]) == line["sent"] == 1000
+    assert set(line["codes"]) <= {200, 502}
+    assert line["codes"].count(200) > 800
     assert line["descriptors"] <= 0
     assert line["grown"] < 8_000_000 or SANITIZED
 

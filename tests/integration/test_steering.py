@@ -557,8 +557,9 @@ def states(app: App, last: str) -> list[tuple[str, int]]:
     return seen
 
 
-def call_on(transport: str) -> App:
-    return App(CALL, transport, f"{FIRST}:5060", f"{SECOND}:5060")
+def call_on(transport: str, attach: str = "") -> App:
+    code = CALL.replace("StaticLookup(table))", f"StaticLookup(table), {attach})")
+    return App(code, transport, f"{FIRST}:5060", f"{SECOND}:5060")
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -597,6 +598,24 @@ def test_a_busy_here_of_the_second_server_is_acknowledged_there(
         [ack] = second.wait_for("ACK")
         assert ack.branch == second.requests[0].branch
         assert "ACK" not in methods(first)
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "taken"])
+def test_a_call_is_answered_elsewhere_while_its_own_connect_is_pending(second: Registrar, busy: bool) -> None:
+    """The transaction has no connection then, over which it could acknowledge."""
+    second.busy = busy
+    with unanswered_connects(FIRST, 5060), call_on("tcp", "steering=pjfail.Steering(race_gap=None)") as app:
+        state = ("DISCONNECTED", 486) if busy else ("CONFIRMED", 200)
+        assert states(app, state[0])[-1] == state
+        [ack] = second.wait_for("ACK")
+        assert (ack.branch == second.requests[0].branch) is busy, "RFC 3261 section 17.1.1.3, 13.2.2.4"
+        assert ";tag=" in ack.to
+        time.sleep(1)
+        assert methods(second) == ["INVITE", "ACK"]
+        if not busy:
+            app.tell("hang up")
+            second.wait_for("BYE")
+            assert states(app, "DISCONNECTED")
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])

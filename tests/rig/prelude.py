@@ -63,8 +63,8 @@ class Endpoint:
     """pjsua2 started with its stock settings on ephemeral ports of 127.0.0.1, without sound.
 
     `threads=0` is the host that polls: callbacks come from `libHandleEvents()` on the thread that waits. With `ca`
-    (a PEM file) TLS servers must show a certificate that it signed. `ending`: the flags of `libDestroy()`; 0 is what a
-    program does that says nothing.
+    (a PEM file) TLS servers must show a certificate that it signed. All requests of all accounts go through
+    `outbound_proxies` first. `ending`: the flags of `libDestroy()`; 0 is what a program does that says nothing.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Endpoint:
         log_level: int = 3,
         max_calls: int = 4,
         ca: str | None = None,
+        outbound_proxies: Sequence[str] = (),
         kind: type[pj.Endpoint] = pj.Endpoint,
         ending: int = pj.PJSUA_DESTROY_NO_NETWORK,
     ) -> None:
@@ -91,6 +92,8 @@ class Endpoint:
         config.medConfig.clockRate = config.medConfig.sndClockRate = 8000  # PCMU's; there may be no resampler
         for address in [nameserver] if isinstance(nameserver, str) else nameserver or ():
             config.uaConfig.nameserver.append(address)
+        for proxy in outbound_proxies:
+            config.uaConfig.outboundProxies.append(proxy)
         config.logConfig.level = config.logConfig.consoleLevel = log_level
         self.pj.libInit(config)
         for name in transports:

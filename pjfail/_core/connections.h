@@ -1,0 +1,67 @@
+/*
+ * connections.h: the TCP and TLS connections that carry requests of ours: which are up, late, at their end; and no more made than
+ * pjsip bears.
+ *
+ * One mutex, no other lock taken inside.
+ */
+#ifndef PJFAIL_CONNECTIONS_H
+#define PJFAIL_CONNECTIONS_H
+
+#include "layout.h"
+#include "pjfail.h"
+
+/* A request goes over it; an answer has come over it. SIP threads. */
+void connections_carry(const pjsip_transport *transport);
+void connections_note_answer(const pjsip_transport *transport);
+
+/*
+ * For the transport manager's state callback. Whether it has ended, and what that tells of its server: filled in but for the
+ * times and, where it was up (PF_DISCONNECTED), without knowing whether a request was lost.
+ */
+int connections_on_state(pjsip_transport *transport, pjsip_transport_state state, const pjsip_transport_state_info *info,
+                         pf_outcome *outcome);
+
+/*
+ * Calls back with an answer: the connects that it starts at once are told from others by being inside. While too many connections
+ * have ended just now, it is PJ_ETOOMANYCONN, or those servers alone that need no new one. Any SIP thread.
+ */
+void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, void *token,
+                        const pjsip_server_addresses *addresses);
+
+/*
+ * byhand_connect(), with what becomes of the connection watched. PJ_ETOOMANYCONN: the server has none, and has just refused one,
+ * or too many were begun lately.
+ */
+pj_status_t connections_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+                                pjsip_transport **connection);
+
+/*
+ * As that, for whom it is this server or none, whatever is known of it, as long as pjsip bears it; UDP too. A SIP thread that holds
+ * no lock of ours.
+ */
+pj_status_t connections_acquire(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+                                pjsip_transport **transport);
+
+/*
+ * Somebody has waited for that connection long enough: its server is suspect until it is there, and it is closed when it never
+ * is. Takes over the reference to transport.
+ */
+void connections_note_late(pjsip_transport *transport, const pf_address *server);
+
+/* Whether that connection is there still, or in the making. */
+int connections_knows(const pjsip_transport *transport);
+
+/* Whether that connection is known to be up. */
+int connections_is_up(const pjsip_transport *transport);
+
+/* Whether any connection to the server is known to be up. */
+int connections_has(const pf_address *server);
+
+/* pjsip's polling thread, while any is late: those that are there by now, or never will be. */
+void connections_tick(double now);
+int connections_are_late(void);
+
+/* Detaching thread. */
+void connections_clear(void);
+
+#endif

@@ -1,0 +1,175 @@
+"""What is known of each target: its candidates, until when they hold, and the plan that is in force for it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from . import bridge, events
+from .health import HealthTable
+from .model import Candidate, Health, Plan, Request, Server, Target
+from .planning import Complain, make_plan, review_at
+from .policy import Policy
+
+log = logging.getLogger("pjfail")
+
+# A plan lives as long as its shortest TTL, but not so short that each request asks; it is made anew before it ends.
+PLAN_FLOOR = 1.0
+REFRESH_AT = 0.8
+# Targets beyond this many are forgotten, the longest unasked first.
+MOST_TARGETS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a lookup found for a target, and until when that holds."""
+
+    candidates: tuple[Candidate, ...]
+    refresh_at: float
+    valid_until: float
+    plan: Plan
+
+    @property
+    def servers(self) -> frozenset[Server]:
+        """Those of all candidates, also of those that the policy left out."""
+        return frozenset(candidate.server for candidate in self.candidates)
+
+
+class Targets:
+    """The targets that have been asked for, the longest unasked first.
+
+    The worker is the only writer; :meth:`servers` may be called from any thread. *tell* is given each change of a plan,
+    *gone* each server that no plan has any more, *complain* what the policy did wrong.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        health: HealthTable,
+        tell: Callable[[events.PlanChanged], object],
+        gone: Callable[[Server], object],
+        complain: Complain,
+    ) -> None:
+        self._policy = policy
+        self._health = health
+        self._tell = tell
+        self._gone = gone
+        self._complain = complain
+        self._known: dict[Target, Known] = {}
+        self._of: dict[Server, set[Target]] = {}
+        self._ended = False
+
+    def end(self) -> None:
+        """Any thread. From now on no plan comes into force: it could be the next worker's target."""
+        self._ended = True
+
+    def get(self, target: Target) -> Known | None:
+        return self._known.get(target)
+
+    def __iter__(self) -> Iterator[tuple[Target, Known]]:
+        return iter(self._known.items())
+
+    def servers(self) -> list[Server]:
+        """The servers of all plans, those that the policy left out too."""
+        return list(self._of)
+
+    def host_of(self, server: Server) -> str | None:
+        """A host name by which *server* was found, None where no plan has it."""
+        return next((target.host for target in self._of.get(server, ())), None)
+
+    def learn(self, target: Target, candidates: tuple[Candidate, ...]) -> Known:
+        """Has a plan of *candidates*, newly looked up, in force."""
+        now = time.monotonic()
+        ttl = max(PLAN_FLOOR, min(candidate.ttl for candidate in candidates))
+        plan = self.make(target, candidates, now + ttl)
+        known = Known(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
+        before = self._known.pop(target, None)  # put back at the end: the longest unasked come first
+        self._known[target] = known
+        for server in known.servers:
+            self._of.setdefault(server, set()).add(target)
+        self._publish(known)  # only now: an application that has its answer may ask for servers()
+        if before is not None:
+            self._unlink(target, before.servers - known.servers)
+        self._changed(before.plan if before is not None else None, plan)
+        while len(self._known) > MOST_TARGETS:
+            self._forget(next(iter(self._known)))
+        return known
+
+    def replan(self, target: Target, known: Known) -> Plan:
+        """Has the same candidates in the order of today's health in force."""
+        plan = self.make(target, known.candidates, known.valid_until)
+        changed = replace(known, plan=plan)
+        self._publish(changed)
+        self._known[target] = changed
+        self._changed(known.plan, plan)
+        return plan
+
+    def replan_all(self, servers: Iterable[Server]) -> None:
+        """Has plans with any of *servers*, whose health has changed, made anew; one that cannot be stays as it is."""
+        for target in {target for server in servers for target in self._of.get(server, ())}:
+            try:
+                self.replan(target, self._known[target])
+            except Exception:
+                log.exception("%s: its plan cannot be made anew, and stays", target)
+
+    def make(
+        self, target: Target, candidates: Sequence[Candidate], valid_until: float, request: Request | None = None
+    ) -> Plan:
+        """The plan for *request*; None: for any, as long as the core has one plan for all requests to a target."""
+        now = time.monotonic()
+        servers = {candidate.server for candidate in candidates}
+        health = {server: measured(server, self._health.get(server, now)) for server in servers}
+        return make_plan(
+            target,
+            candidates,
+            health,
+            self._policy.order,
+            valid_until,
+            now,
+            self._complain,
+            request=request,
+            slow_start=self._policy.slow_start,
+            wall=time.time() - now,
+        )
+
+    def _publish(self, known: Known) -> None:
+        if not self._ended:
+            now = time.monotonic()
+            health = {server: self._health.get(server, now) for server in known.plan.servers}
+            refresh_at = min(known.refresh_at, review_at(known.plan, health, now, self._policy))
+            bridge.publish(known.plan, refresh_at, known.servers - set(known.plan.servers))
+
+    def _changed(self, before: Plan | None, plan: Plan) -> None:
+        if before is None:
+            log.info("%s: %s", plan.target, plan)
+        elif _order(before) != _order(plan):
+            log.info("%s: now %s", plan.target, plan)
+            self._tell(events.PlanChanged(plan, before))
+
+    def _forget(self, target: Target) -> None:
+        known = self._known.pop(target)
+        bridge.forget(target)
+        self._unlink(target, known.servers)
+
+    def _unlink(self, target: Target, servers: frozenset[Server]) -> None:
+        for server in servers:
+            targets = self._of.get(server, set())
+            targets.discard(target)
+            if not targets:
+                self._of.pop(server, None)
+                self._gone(server)
+
+
+def measured(server: Server, health: Health) -> Health:
+    """*health* with the core's newest measurements of *server*."""
+    stats = bridge.stats(server)
+    if stats is None:
+        return health
+    return replace(health, rtt=stats.rtt, rtt_deviation=stats.rtt_deviation, last_answer=stats.last_answer)
+
+
+def _order(plan: Plan) -> list[tuple[int, Candidate]]:
+    """What of a plan decides where requests go; the TTLs do not."""
+    return [(place.tier, replace(place.candidate, ttl=0.0)) for place in plan.places]

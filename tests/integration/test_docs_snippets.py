@@ -1,0 +1,77 @@
+"""What the documentation gives to be copied, run with what it is for: pjsip, Kamailio."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from rig.app import PYTHON
+from rig.daemon import Daemon, find
+
+SNIPPETS = Path(__file__).resolve().parent.parent.parent / "docs" / "snippets"
+ADDRESS = "127.0.92.1"
+REQUEST = (
+    "{method} sip:{address} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{number};rport\r\nMax-Forwards: 70\r\n"
+    "From: <sip:pjfail@{address}>;tag=1\r\nTo: <sip:{address}>{tag}\r\nCall-ID: {number}\r\nCSeq: 1 {method}\r\n"
+    "Content-Length: 0\r\n\r\n"
+)
+
+
+def test_the_test_of_a_program_that_loses_its_server() -> None:
+    command = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "failover_test.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=SNIPPETS, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Drained(Daemon):
+    """Kamailio with the configuration of the page on the server side."""
+
+    def __init__(self) -> None:
+        super().__init__("kamailio")
+        modules = next(Path("/usr/lib").glob("*/kamailio/modules"))
+        command = [find("kamailio"), "-DD", "-E", "-f", str(SNIPPETS / "kamailio-failover.cfg"), "-L", f"{modules}/"]
+        command += ["-l", f"udp:{ADDRESS}:5060", "-Y", str(self.run), "-P", f"{self.run}/kamailio.pid", "-m", "64"]
+        self.start(command, lambda: self.told("core.uptime"))
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((ADDRESS, 0))
+        self._socket.settimeout(10)
+        self._sent = 0
+
+    def told(self, *words: str) -> bool:
+        command = [find("kamcmd"), "-s", f"unix:{self.run}/kamailio_ctl", *words]
+        return subprocess.run(command, check=False, capture_output=True, timeout=10).returncode == 0
+
+    def answer(self, method: str, tag: str = "") -> str:
+        """The answer to a request, its headers too."""
+        self._sent += 1
+        own = "{}:{}".format(*self._socket.getsockname())
+        request = REQUEST.format(method=method, address=ADDRESS, own=own, number=self._sent, tag=tag)
+        self._socket.sendto(request.encode(), (ADDRESS, 5060))
+        return self._socket.recv(65535).decode()
+
+    def close(self) -> None:
+        self._socket.close()
+        super().close()
+
+
+@pytest.fixture
+def kamailio() -> Iterator[Drained]:
+    with closing(Drained()) as server:
+        yield server
+
+
+def test_a_kamailio_that_is_drained_says_so_to_all_but_dialogs(kamailio: Drained) -> None:
+    assert kamailio.answer("OPTIONS").startswith("SIP/2.0 200 ")
+    assert kamailio.told("htable.seti", "drain", "on", "1")
+    for method in ("OPTIONS", "REGISTER", "MESSAGE"):
+        answer = kamailio.answer(method)
+        assert answer.startswith("SIP/2.0 503 ")
+        assert "\r\nRetry-After: 300\r\n" in answer
+    assert kamailio.answer("OPTIONS", tag=";tag=2").startswith("SIP/2.0 200 ")
+    assert kamailio.told("htable.seti", "drain", "on", "0")
+    assert kamailio.answer("OPTIONS").startswith("SIP/2.0 200 ")

@@ -1,0 +1,287 @@
+"""The documentation: its code is type-checked, what of it can run is run, and its links are looked after."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+import pjfail
+from pjfail import Candidate, Health, LookupFailed, Server, State, Target, UnknownTarget, bridge
+from pjfail.__main__ import make_parser
+from pjfail.listeners import prometheus
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCS = ROOT / "docs"
+SNIPPETS = DOCS / "snippets"
+TARGET = Target("voip.example")
+BLOCK = re.compile(r"^```(?:python|\{code-block\} python)\n((?::.*\n)*)\n?(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+# What a page takes for granted in a block that does not make it itself.
+HEAD = "import pjsua2 as pj\nimport pjfail\nfrom prelude import *\n"
+PRELUDE = """
+from typing import Any
+import pjfail
+endpoint: Any
+account: Any
+config: Any
+running: bool
+failover: pjfail.Failover
+def fastest_first(candidates: Any, health: Any) -> list[pjfail.Candidate]:
+    return []
+"""
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def blocks(page: Path) -> list[str]:
+    return [code for _, code in BLOCK.findall(page.read_text("utf-8"))]
+
+
+def loaded(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- code -------------------------------------------------------------------------------------------------------------
+
+
+def typed(files: Iterable[Path], *options: str) -> str:
+    """What mypy has against *files*, "" for nothing."""
+    settings = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache" / "docs")]
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-error-summary", *settings, *options, *map(str, files)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+    )
+    return checked.stdout + checked.stderr
+
+
+def test_the_code_in_the_pages_is_well_typed(tmp_path: Path) -> None:
+    (tmp_path / "prelude.py").write_text(PRELUDE)
+    written = 0
+    for page in pages():
+        for number, code in enumerate(blocks(page)):
+            name = f"{page.stem.replace('-', '_')}_{number}.py"
+            (tmp_path / name).write_text(HEAD + code)
+            written += 1
+    assert written > 25
+    options = ["--allow-untyped-defs", "--allow-untyped-calls", "--allow-incomplete-defs"]
+    assert typed(tmp_path.glob("*.py"), "--disable-error-code", "no-redef", *options) == ""
+
+
+def test_the_snippets_are_well_typed() -> None:
+    assert typed(SNIPPETS.glob("*.py"), "--allow-subclassing-any") == ""
+
+
+def test_the_order_of_the_policy_page_passes_the_test_of_that_page() -> None:
+    page = blocks(DOCS / "howto" / "policy.md")
+    order = next(code for code in page if "def fastest_first" in code).partition("\n\n\npjfail.attach")[0]
+    test = next(code for code in page if "def test_a_server" in code)
+    names: dict[str, object] = {}
+    exec(f"{order}\n{test}\ntest_a_server_that_is_down_comes_last()", names)
+    near, far = names["near"], names["far"]
+    assert isinstance(near, Server)
+    assert isinstance(far, Server)
+    order_of = names["fastest_first"]
+    assert callable(order_of)
+    measured = {near: Health(State.UP, rtt=0.1), far: Health(State.UP, rtt=0.05)}
+    same = [Candidate(near, "near"), Candidate(far, "far")]
+    assert [each.server for each in order_of(same, measured)] == [far, near]
+
+
+# --- the reference ----------------------------------------------------------------------------------------------------
+
+
+def test_the_reference_has_every_public_name() -> None:
+    pages = "\n".join(page.read_text("utf-8") for page in sorted((DOCS / "reference").glob("*.rst")))
+    told = set(re.findall(r"^\.\. (?:auto\w+|data|module):: (?:pjfail\.)?([\w.]+)", pages, re.MULTILINE))
+    public = {*pjfail.__all__, *(f"listeners.{name}" for name in pjfail.listeners.__all__)}
+    own = (each for each in vars(pjfail.events).values() if getattr(each, "__module__", "") == "pjfail.events")
+    public |= {f"events.{each.__name__}" for each in own}
+    assert sorted(public - told - {"__version__"}) == []
+
+
+def test_the_reference_has_every_command() -> None:
+    page = (DOCS / "reference" / "commands.rst").read_text("utf-8")
+    commands = make_parser()._subparsers
+    assert commands is not None
+    (choices,) = (action.choices for action in commands._actions if isinstance(action.choices, dict))
+    assert re.findall(r"^\.\. help:: (\w+)$", page, re.MULTILINE) == list(choices)
+
+
+def test_the_versions_of_pjsip_that_are_told_of_are_those_that_are_known() -> None:
+    page = (DOCS / "hosts.md").read_text("utf-8")
+    rows = re.findall(r"^\| (2\.\d\S*?)(?:, (\S+))?,?(?: [^|]*)?\| yes", page, re.MULTILINE)
+    told = {version for row in rows for version in row if re.match(r"2\.\d", version)}
+    known = {version for name in bridge.known_layouts() for version in name.split(" to ")}
+    assert told == known
+
+
+# --- lookups ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_lookup_in_a_database(tmp_path: Path) -> None:
+    path = tmp_path / "servers.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE servers (domain, address, port, transport, priority, weight)")
+        database.execute("INSERT INTO servers VALUES ('voip.example', '192.0.2.1', 5060, 'udp', 10, 60)")
+        database.execute("INSERT INTO servers VALUES ('voip.example', '192.0.2.2', 5061, 'tls', 20, 0)")
+    lookup = loaded(SNIPPETS / "database_lookup.py").DatabaseLookup(str(path))
+    found = asyncio.run(lookup.lookup(TARGET))
+    assert [(str(each.server), each.priority, each.weight) for each in found] == [
+        ("udp:192.0.2.1:5060", 10, 60),
+        ("tls:192.0.2.2:5061", 20, 0),
+    ]
+    secure = asyncio.run(lookup.lookup(Target.parse("sips:voip.example")))
+    assert [str(each.server) for each in secure] == ["tls:192.0.2.2:5061"]
+    with pytest.raises(UnknownTarget):
+        asyncio.run(lookup.lookup(Target("other.example")))
+
+
+class Consul(HTTPServer):
+    """An agent that knows one service."""
+
+    def __init__(self, instances: list[object]) -> None:
+        self.answer = json.dumps(instances).encode()
+        self.asked: list[str] = []
+        super().__init__(("127.0.0.1", 0), ConsulAnswers)
+
+
+class ConsulAnswers(BaseHTTPRequestHandler):
+    server: Consul
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.server.answer)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def consul() -> Iterator[Consul]:
+    instances: list[object] = [
+        {"Node": {"Address": "192.0.2.9"}, "Service": {"Address": own, "Port": port, "Weights": {"Passing": weight}}}
+        for own, port, weight in (("", 5060, 3), ("192.0.2.2", 5062, 1))
+    ]
+    with Consul(instances) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_the_lookup_in_consul(consul: Consul) -> None:
+    kind = loaded(SNIPPETS / "consul_lookup.py").ConsulLookup
+    lookup = kind("voip.example", "sip", f"http://127.0.0.1:{consul.server_port}")
+    found = asyncio.run(lookup.lookup(TARGET))
+    assert [(str(each.server), each.weight) for each in found] == [("udp:192.0.2.9:5060", 3), ("udp:192.0.2.2:5062", 1)]
+    assert consul.asked == ["/v1/health/service/sip?passing=true"]
+    with pytest.raises(UnknownTarget):
+        asyncio.run(lookup.lookup(Target("other.example")))
+    consul.answer = b"[]"
+    with pytest.raises(LookupFailed, match="no instance passes"):
+        asyncio.run(lookup.lookup(TARGET))
+    consul.answer = b"<html>"
+    with pytest.raises(LookupFailed) as raised:
+        asyncio.run(lookup.lookup(TARGET))
+    assert raised.value.temporary
+    silent = kind("voip.example", "sip", "http://127.0.0.1:1")
+    with pytest.raises(LookupFailed):
+        asyncio.run(silent.lookup(TARGET))
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+class Attached:
+    """What a scrape reads of a `Failover`."""
+
+    attached = True
+
+    def counters(self) -> bridge.Counters:
+        return bridge.Counters(*[0] * len(bridge.Counters.__dataclass_fields__))
+
+    def round_trips(self) -> dict[str, bridge.RoundTrips]:
+        return {"udp": bridge.RoundTrips((0.1,), (0, 0), 0.0)}
+
+    def servers(self) -> dict[Server, Health]:
+        return {Server("192.0.2.1", 5060): Health()}
+
+
+def test_the_metrics_that_are_told_of_are_those_that_there_are() -> None:
+    registry = CollectorRegistry()
+    listener = prometheus.PrometheusListener(registry)
+    attached = Attached()
+    listener.on_attach(attached)  # type: ignore[arg-type]
+    there = set()
+    for family in registry.collect():
+        there.add(f"{family.name}_total" if family.type == "counter" else family.name)
+    told = set(re.findall(r"`(pjfail_\w+)", (DOCS / "howto" / "metrics.md").read_text("utf-8")))
+    assert told == there
+    rules = yaml.safe_load((SNIPPETS / "alerts.yml").read_text("utf-8"))["groups"][0]["rules"]
+    used = {name for rule in rules for name in re.findall(r"pjfail_\w+", rule["expr"])}
+    assert used <= there
+
+
+# --- links ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ('<a href="other.html#there">', ""),
+        ('<a href="https://example.com/">', ""),
+        ('<a href="missing.html">', "page.html: missing.html leads nowhere"),
+        ('<a href="other.html#gone">', "page.html: other.html#gone has no such anchor"),
+        ('<a href="#gone">', "page.html: #gone has no such anchor"),
+        ('<img src="gone.png">', "page.html: gone.png leads nowhere"),
+        ('<script src="https://cdn.example/x.js">', "page.html fetches https://cdn.example/x.js from the network"),
+        ('<link rel="icon" href="//cdn.example/x.ico">', "page.html fetches //cdn.example/x.ico from the network"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_told(tmp_path: Path, body: str, problem: str) -> None:
+    (tmp_path / "page.html").write_text(body)
+    (tmp_path / "other.html").write_text('<h1 id="there">')
+    check = loaded(ROOT / "tools" / "check_docs.py")
+    assert check.problems(tmp_path) == ([problem] if problem else [])
+
+
+def test_a_style_that_comes_from_the_network_is_told(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("")
+    (tmp_path / "style.css").write_text('@import url("https://fonts.example/x.css");')
+    assert loaded(ROOT / "tools" / "check_docs.py").problems(tmp_path) == [
+        "style.css fetches https://fonts.example/x.css from the network"
+    ]
+
+
+def test_the_links_of_the_readme_lead_to_files() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)", readme) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
