@@ -428,7 +428,7 @@ def symbol(path: str | None, name: str) -> int:
 
 
 def object_of(address: int) -> str | None:
-    """The path of the loaded object that *address* lies in, None for the main program."""
+    """The path of the loaded object that *address*, a symbol's, lies in; None for the main program."""
     return _path(lib.pf_object_of(ffi.cast("void *", address)))
 
 
@@ -500,7 +500,10 @@ def _check(result: int) -> None:
     if result == lib.PF_NO_OBJECT:
         raise errors.NoPjsip(f"{problem} is not loaded into this process; import it first")
     if result == lib.PF_NO_SYMBOL:
-        raise errors.UnsupportedVersion(f"the pjsip in this process lacks {problem}(), which pjfail needs")
+        raise errors.UnsupportedVersion(
+            f"the pjsip in this process shows no {problem}(), which pjfail needs: it is older than 2.14, or the object "
+            "that carries it hides a part of it"
+        )
     if result == lib.PF_NO_ENDPOINT:
         raise errors.NoEndpoint(
             "pjsip has no initialised endpoint in this process; call libCreate() and libInit() before pjfail.attach()"

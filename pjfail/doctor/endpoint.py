@@ -25,7 +25,8 @@ _LogFunction = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.POINTER(ctypes.c_char
 class Endpoint:
     """pjsua between ``with`` and its end, from default settings, of the loaded object *path* (None: the main program).
 
-    One that is there already is used, and left as it is. On the thread that made it.
+    One that is there already is used, and stays. On the thread that made it, in a process of the doctor's own: pjsip's
+    threads call into Python when they log.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -34,8 +35,10 @@ class Endpoint:
         self._ours = False
 
     @property
-    def version(self) -> str:
-        """pjsip's; there may be no endpoint so far."""
+    def version(self) -> str | None:
+        """pjsip's; there may be no endpoint so far. None where that is hidden."""
+        if not hasattr(self._pjsip, "pj_get_version"):
+            return None
         self._pjsip.pj_get_version.restype = ctypes.c_char_p
         return str(self._pjsip.pj_get_version().decode("ascii", "replace"))
 
@@ -59,14 +62,15 @@ class Endpoint:
     def build(self) -> dict[str, str]:
         """pjlib's settings, as it tells them in its log; nothing where it has been built without one."""
         said: list[bytes] = []
-        keep = _LogFunction(lambda _level, line, length: said.append(line[:length]))
+        # Kept, for a thread of pjsip's may still be in it.
+        self._log = _LogFunction(lambda _level, line, length: said.append(line[:length]))
         self._pjsip.pj_log_get_log_func.restype = ctypes.c_void_p
-        before = ctypes.c_void_p(self._pjsip.pj_log_get_log_func())
-        self._pjsip.pj_log_set_log_func(keep)
+        log, level = ctypes.c_void_p(self._pjsip.pj_log_get_log_func()), self._pjsip.pj_log_get_level()
+        self._pjsip.pj_log_set_log_func(self._log)
         self._pjsip.pj_log_set_level(3)
         self._pjsip.pj_dump_config()
-        self._pjsip.pj_log_set_level(0)
-        self._pjsip.pj_log_set_log_func(before)
+        self._pjsip.pj_log_set_level(level)
+        self._pjsip.pj_log_set_log_func(log)
         found = [match.groups() for line in said if (match := _SETTING.search(line))]
         return {name.decode(): value.decode("utf-8", "replace") for name, value in found}
 

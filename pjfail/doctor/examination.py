@@ -66,7 +66,8 @@ class Examination:
         ours = replace(self._report.pjfail, built_for=bridge.built_for(), layouts=bridge.known_layouts())
         self._found("looking for pjsip", pjfail=ours)
         path = self._find(module)
-        homes = {bridge.object_of(bridge.symbol(path, function)) for function in _OF_LIBRARIES}
+        functions = filter(None, (bridge.symbol(path, function) for function in _OF_LIBRARIES))
+        homes = set(map(bridge.object_of, functions))
         linkage = "program" if path is None else "static" if len(homes) == 1 else "shared"
         carried_by = os.path.realpath("/proc/self/exe") if path is None else path
         self._found("asking pjsip for its version", pjsip=Pjsip(carried_by, linkage))

@@ -105,7 +105,7 @@ _LINKAGE = {
 def _rows_of(pjsip: Pjsip) -> list[tuple[str, str]]:
     """What is known."""
     rows = [
-        ("pjsip", pjsip.version),
+        ("pjsip", pjsip.version or "of a version that it does not tell"),
         ("in", f"{pjsip.object} ({_LINKAGE[pjsip.linkage]})"),
         ("layout", f"{pjsip.layout}, verified" if pjsip.layout else "not verified"),
         ("servers at once", pjsip.addresses),

@@ -160,6 +160,15 @@ def test_a_hidden_pjsip_is_refused(tmp_path: Path) -> None:
     assert out.splitlines()[-1].startswith(f"refused: {tmp_path}/telephony.so seems to carry pjsip")
 
 
+def test_a_pjsip_of_which_a_part_is_hidden_is_refused(tmp_path: Path) -> None:
+    script = tmp_path / "telephony.map"
+    script.write_text("{ global: PyInit_*; pjsua_*; pjsip_*; pj_log_*; pj_dump_config; pj_strerror; local: *; };")
+    telephony.extension(tmp_path, f"-Wl,--version-script={script}")
+    status, told = report("telephony", tmp_path)
+    assert (status, told["verdict"], told["pjsip"]["version"]) == (REFUSED, "refused", None)
+    assert "shows no pj_get_version()" in told["reason"]
+
+
 def test_two_pjsips_are_refused(tmp_path: Path) -> None:
     telephony.extension(tmp_path)
     status, told = report(module(tmp_path, "import pjsua2, telephony"), tmp_path)

@@ -50,7 +50,10 @@ def _tree() -> Path:
 
 @cache
 def _archives() -> list[str]:
-    """As the tree's own build says it to programs."""
-    flags = "$(APP_LDFLAGS) -Wl,--start-group $(APP_LDLIBS) -Wl,--end-group"
-    makefile = f"include {_tree()}/build.mak\nprint:\n\t@echo '{flags}'\n"
-    return shlex.split(subprocess.check_output(["make", "-s", "-f", "-", "print"], input=makefile, text=True))
+    """What the tree's own build links programs with; pjsip's libraries as archives, also where there are others."""
+    makefile = f"include {_tree()}/build.mak\nprint:\n\t@echo '$(TARGET_NAME) $(APP_LDFLAGS) $(APP_LDLIBS)'\n"
+    said = subprocess.check_output(["make", "-s", "-f", "-", "print"], input=makefile, text=True)
+    target, *flags = shlex.split(said)
+    archives = {f"-l{path.name[3:-2].removesuffix(f'-{target}')}": str(path) for path in _tree().glob("*/lib/lib*.a")}
+    linked = [archives.get(flag.removesuffix(f"-{target}"), flag) for flag in flags]
+    return ["-Wl,--start-group", *linked, "-Wl,--end-group"]
