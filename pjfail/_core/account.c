@@ -122,7 +122,7 @@ static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account
     unsigned proxies = config_proxy_count(found);
     const pj_str_t *next_hop = proxies ? config_proxy(found, 0) : &config->reg_uri;
     char text[2 * PF_MAX_URI];
-    pjsua_acc_info info;
+    account_info now;
     pf_target target;
     pjsip_uri *uri = parse(pool, &config->id, text, sizeof text);
     unsigned i;
@@ -155,8 +155,9 @@ static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account
         int affinity = config_affinity(found);
         account->affinity = affinity > 0 ? PF_AFFINITY_ENABLED : affinity ? PF_AFFINITY_INHERITED : PF_AFFINITY_DISABLED;
     }
-    account->registered = host.pjsua_acc_get_info(id, &info) == PJ_SUCCESS && info.has_registration &&
-                          (int)info.status / 100 == 2 && info.expires && info.expires != PJSIP_EXPIRES_NOT_SPECIFIED;
+    account->registered = host.pjsua_acc_get_info(id, &now.info) == PJ_SUCCESS && now.info.has_registration &&
+                          (int)now.info.status / 100 == 2 && now.info.expires &&
+                          now.info.expires != PJSIP_EXPIRES_NOT_SPECIFIED;
     return PF_OK;
 }
 
