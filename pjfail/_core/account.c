@@ -207,6 +207,10 @@ struct change {
     int count;
 };
 
+/*
+ * Accounts are locked all the while: the id may be another's the next moment, or the application may modify the account. pjsua
+ * itself sends under that lock, when it modifies.
+ */
 static int modify(pjsip_endpoint *endpt, void *argument)
 {
     const struct change *change = argument;
@@ -219,7 +223,6 @@ static int modify(pjsip_endpoint *endpt, void *argument)
         return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
     locked = lock_accounts();
     result = read_config(change->id, pool, &config);
-    unlock_accounts(locked);        /* modifying may send, which is not to be done under it */
     if (result == PF_OK) {
         pj_status_t status;
 
@@ -230,6 +233,7 @@ static int modify(pjsip_endpoint *endpt, void *argument)
         if (status != PJ_SUCCESS)
             result = host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_modify()");
     }
+    unlock_accounts(locked);
     host.pjsip_endpt_release_pool(endpt, pool);
     return result;
 }
@@ -257,14 +261,21 @@ int pf_has_native_affinity(void) { return host.pjsua_acc_set_affinity_addr && ho
 
 pj_status_t account_native_pin(int id, const pf_address *server)
 {
+    pj_status_t status = PJ_EINVAL;
     pj_sockaddr address;
+    pj_mutex_t *locked;
 
-    if (!pf_has_native_affinity() || !host.pjsua_acc_is_valid(id))
-        return PJ_EINVAL;
-    if (!server->family)
-        return host.pjsua_acc_refresh_transport(id);
-    address_to_sockaddr(server, &address);
-    return host.pjsua_acc_set_affinity_addr(id, &address);
+    if (!pf_has_native_affinity())
+        return status;
+    locked = lock_accounts();
+    if (host.pjsua_acc_is_valid(id) && server->family) {
+        address_to_sockaddr(server, &address);
+        status = host.pjsua_acc_set_affinity_addr(id, &address);
+    } else if (host.pjsua_acc_is_valid(id)) {
+        status = host.pjsua_acc_refresh_transport(id);
+    }
+    unlock_accounts(locked);
+    return status;
 }
 
 struct native_pin {
