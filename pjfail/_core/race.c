@@ -14,9 +14,6 @@
 /* So many of a plan's servers run. */
 enum { MOST_RUNNERS = 8 };
 
-/* A server that answered within so many seconds is not raced against. */
-#define WELL_SECONDS 30.0
-
 /* A race that began late, because the plan was long in coming, has this time all the same. */
 #define LEAST_TIME 1.0
 
