@@ -246,6 +246,8 @@ static void run(struct race *race, double now)
 
 void race_tick(double now)
 {
+    /* What an application asks when a race's end answers it, over and over maybe, waits for the next tick. */
+    const double entered = host_now();
     double next = INFINITY;
     struct race *race;
 
@@ -256,7 +258,7 @@ void race_tick(double now)
             unsigned i;
             int waiting = 0, connecting = 0;
 
-            if (race->busy)
+            if (race->busy || race->began > entered)
                 continue;
             for (i = 0; i < race->count; i++) {
                 waiting += race->runners[i].state == WAITING;
