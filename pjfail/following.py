@@ -228,6 +228,7 @@ class Follower:
             self.unfollow(following.account)  # the id was another account's, or it has another registrar now
         self._let_go(each for each in list(self._followed) if self._followed[each].aor == following.aor)
         self._set(following)
+        self._asked_after = following  # once: asked twice it would register twice
         bridge.ask_after(following.account, following.aor)  # is it registered? A REGISTER may be ending just now
         self.review(now)
 
