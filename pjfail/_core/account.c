@@ -90,6 +90,15 @@ static int target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *target)
            resolver_target_of(&where, target);
 }
 
+/* Whether the Route is one that pjsip's own affinity (after 2.17) puts in front, to pin an account over UDP: <sip:ADDRESS;lr;hide>. */
+static int is_native_pin(const pf_account *account)
+{
+    const char *name = account->next_hop.host;
+
+    return pf_has_native_affinity() && strstr(account->next_hop_uri, ";lr;hide") &&
+           (strchr(name, ':') || strspn(name, "0123456789.") == strlen(name));
+}
+
 /*
  * The account's next hop by the Route that pjsua gives its requests: those of all accounts (pjsua_config.outbound_proxy), which come
  * before its own, can be read nowhere. 0: it has none.
@@ -106,12 +115,18 @@ static int fill_first_route(int id, pj_pool_t *pool, pf_account *account)
     if (host.pjsua_acc_create_request(id, host.pjsip_get_options_method(), &nobody, &tdata) != PJ_SUCCESS)
         return 0;
     route = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_ROUTE, NULL);
-    if (route && host.pjsip_get_dest_info(route->name_addr.uri, NULL, pool, &where) == PJ_SUCCESS) {
+    for (; route; route = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_ROUTE, route->next)) {
         int length = pjsip_uri_print(PJSIP_URI_IN_ROUTING_HDR, route->name_addr.uri, account->next_hop_uri, size);
 
-        found = length > 0 && resolver_target_of(&where, &account->next_hop);
-        account->next_hop_uri[found ? length : 0] = '\0';
+        account->next_hop_uri[length > 0 ? length : 0] = '\0';
+        found = length > 0 && host.pjsip_get_dest_info(route->name_addr.uri, NULL, pool, &where) == PJ_SUCCESS &&
+                resolver_target_of(&where, &account->next_hop);
+        if (!found || !is_native_pin(account))
+            break;
+        found = 0;
     }
+    if (!found)
+        account->next_hop_uri[0] = '\0';
     host.pjsip_tx_data_dec_ref(tdata);
     return found;
 }
