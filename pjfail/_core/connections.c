@@ -15,6 +15,9 @@
 /* A server that has just refused a connection is taken at its word: nobody asks again by hand for so long. */
 #define REFUSAL 0.1
 
+/* For so long it is taken for one that refuses the next connection at once, too. */
+#define REFUSING 2.0
+
 /*
  * A connection takes a key of pjsip's ioqueue, and keeps it for half a second once it has ended. With none left pjsip aborts the
  * program. So many are opened by hand at the most within that time; and once so many have ended, none is made at all.
@@ -192,14 +195,17 @@ static unsigned list_connected(const pjsip_server_addresses *addresses, answer *
 
 int connections_bear(const pjsip_server_addresses *addresses)
 {
+    int refusing, bear = 1;
+    pf_address server;
     answer connected;
-    int bear;
 
-    if (!keys_are_short())
-        return 1;
-    pthread_mutex_lock(&self.lock);
-    bear = list_connected(addresses, &connected) > 0;
-    pthread_mutex_unlock(&self.lock);
+    refusing = answer_count(addresses) && address_of(&server, answer_address(addresses, 0), answer_type(addresses, 0)) &&
+               server.transport != PF_UDP && plans_failed_within(&server, REFUSING);
+    if (refusing || keys_are_short()) {
+        pthread_mutex_lock(&self.lock);
+        bear = refusing ? has_connection(&server, 1) : list_connected(addresses, &connected) > 0;
+        pthread_mutex_unlock(&self.lock);
+    }
     return bear;
 }
 

@@ -22,8 +22,9 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
                          pf_outcome *outcome);
 
 /*
- * Whether connections_answer() would not fail. Where it would, not to be called by who is sending: pjsip terminates a transaction
- * that has failed within the call once more, when another thread may have freed it. Any thread.
+ * Whether the answer will not fail at once, by connections_answer() itself or by a server that refuses connections. Where it may, it
+ * is not for the thread that is sending: pjsip terminates a transaction that has failed within the call once more, when another
+ * thread may have freed it. Any thread.
  */
 int connections_bear(const pjsip_server_addresses *addresses);
 
