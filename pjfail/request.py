@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from . import bridge
+from .bridge import requests
+from .bridge.requests import Answer
+from .bridge.status import TIMED_OUT, strerror
 from .errors import DETACHED, BadServer, BadURI, NotAttached, PjsipError, RequestFailed, RequestTimeout
 from .model import Server, Target
 
@@ -44,7 +46,7 @@ class Response:
         return next((value for header, value in self.headers if header.lower() == name.lower()), None)
 
 
-def _response(answer: bridge.Answer, server: Server, rtt: float) -> Response:
+def _response(answer: Answer, server: Server, rtt: float) -> Response:
     lines = (line.partition(":") for line in answer.headers)
     headers = tuple((name.strip(), _FOLD.sub(" ", value.strip())) for name, _, value in lines)
     return Response(answer.code, answer.reason.strip(), headers, answer.body, server, rtt)
@@ -99,7 +101,7 @@ class Requests:
             number = next(_numbers) & 0xFFFFFFFF
             self._sent[number] = sent
         try:
-            bridge.request(
+            requests.send(
                 number,
                 method,
                 uri,
@@ -123,7 +125,7 @@ class Requests:
         with self._lock:
             self._sent = {number: sent for number, sent in self._sent.items() if sent.future is not future}
 
-    def deliver(self, answer: bridge.Answer) -> None:
+    def deliver(self, answer: Answer) -> None:
         """Worker. The end of a request."""
         with self._lock:
             sent = self._sent.pop(answer.number, None)
@@ -132,10 +134,10 @@ class Requests:
         server = answer.server or sent.server
         if answer.code and server is not None:
             sent.future.set_result(_response(answer, server, answer.at - sent.at))
-        elif answer.status == bridge.TIMED_OUT:
+        elif answer.status == TIMED_OUT:
             sent.future.set_exception(RequestTimeout(f"{sent.what}{_to(sent.server)}: no answer"))
         else:
-            why = bridge.strerror(answer.status)
+            why = strerror(answer.status)
             sent.future.set_exception(RequestFailed(f"{sent.what}{_to(sent.server)}: {why}"))
 
     def end(self) -> None:

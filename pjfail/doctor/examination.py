@@ -59,15 +59,16 @@ class Examination:
     def _examine(self, module: str | None) -> None:
         self._found("loading pjfail's own core")
         try:
-            from .. import bridge
+            from ..bridge.host import built_for, known_layouts
+            from ..bridge.objects import object_of, symbol
         except ImportError as error:
             reason = f"pjfail's own core cannot be loaded ({error}); install pjfail anew, for this very Python"
             raise _Ended(Verdict.REFUSED, reason) from error
-        ours = replace(self._report.pjfail, built_for=bridge.built_for(), layouts=bridge.known_layouts())
+        ours = replace(self._report.pjfail, built_for=built_for(), layouts=known_layouts())
         self._found("looking for pjsip", pjfail=ours)
         path = self._find(module)
-        functions = filter(None, (bridge.symbol(path, function) for function in _OF_LIBRARIES))
-        homes = set(map(bridge.object_of, functions))
+        functions = filter(None, (symbol(path, function) for function in _OF_LIBRARIES))
+        homes = set(map(object_of, functions))
         linkage = "program" if path is None else "static" if len(homes) == 1 else "shared"
         carried_by = os.path.realpath("/proc/self/exe") if path is None else path
         self._found("asking pjsip for its version", pjsip=Pjsip(carried_by, linkage))
@@ -116,12 +117,12 @@ class Examination:
             raise _Ended(Verdict.REFUSED, _said_at_import(name, error)) from error
 
     def _attach(self, path: str | None) -> None:
-        from .. import bridge
+        from ..bridge.host import host_facts
         from ..failover import attach
 
         with attach(lookup=StaticLookup({"doctor.invalid": ["192.0.2.1:5060"]}), host=path) as failover:
             failover.resolve("sip:doctor.invalid")
-            facts = bridge.host_facts()
+            facts = host_facts()
         self._found_of_pjsip(
             "detaching",
             layout=facts.layout,

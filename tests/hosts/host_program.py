@@ -26,7 +26,8 @@ from pathlib import Path
 from rig.prelude import Account, Endpoint, emit, heard
 
 import pjfail
-from pjfail import _native, bridge, host
+from pjfail import _native, host
+from pjfail.bridge.host import host_facts
 
 DOMAIN = "host.test"
 
@@ -129,7 +130,7 @@ for word, *arguments in words():
             sys.exit()
         case "facts":
             extension = Path(_native.__file__)
-            facts = bridge.host_facts()
+            facts = host_facts()
             emit(
                 extension=str(extension),
                 sha256=hashlib.sha256(extension.read_bytes()).hexdigest(),

@@ -19,7 +19,6 @@ HEAD = f"""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     import pjsua2 as pj
     import pjfail
-    from pjfail import bridge
     from rig.prelude import Account, Endpoint, emit
 
     table = pjfail.StaticLookup({{"sip.test": ["{SERVER}"]}})
@@ -119,8 +118,9 @@ def test_two_pjsips_want_a_word_from_the_user() -> None:
     """A second copy of what pjsip lies in (the module, or a shared library), under another name, is another pjsip."""
     error = refusal("""
         import ctypes, shutil, tempfile
+        from pjfail.bridge.objects import loaded_objects
         def attach():
-            shared = [path for path in bridge.loaded_objects() if "/libpjsua.so" in path]
+            shared = [path for path in loaded_objects() if "/libpjsua.so" in path]
             with tempfile.TemporaryDirectory() as folder:
                 copy = shutil.copy(*shared or [pj._pjsua2.__file__], folder + "/_other.so")
                 ctypes.CDLL(copy)
