@@ -22,7 +22,7 @@ _OF_LIBRARIES = ("pj_init", "pjsip_endpt_create", "pjsua_create")
 # What every registrar challenges with, if it does.
 _USUAL_DIGEST = "MD5"
 _DIGESTS_COME_LATER = (
-    "it answers no challenge so far, and an account with a password stays at 401 (status 70012), for its OpenSSL has not "
+    "it answers no challenge so far, and an account with a password stays at 401 (status 70012): its OpenSSL has not "
     "been initialised. Call endpoint.utilSslGetAvailableCiphers() once after libStart(); of the wheel pjsua2-python "
     "take 2.15.1.post1 or later, which needs no such call"
 )
