@@ -125,6 +125,9 @@ class Failover:
                 except Exception:
                     log.exception("a listener failed on being attached")
 
+    def __repr__(self) -> str:
+        return f"<Failover, {'attached to' if self.attached else 'detached from'} pjsip {self.pjsip_version}>"
+
     def __enter__(self) -> Failover:
         return self
 
@@ -232,6 +235,8 @@ class Failover:
         """Worker. The servers that the application means."""
         if isinstance(server, Server):
             return [server]
+        if not isinstance(server, str):
+            raise TypeError(f'{server!r} is no server; give a Server or "address:port"')
         parsed = Server.parse(server)
         if server.strip().lower().startswith(f"{parsed.transport}:"):
             return [parsed]

@@ -328,5 +328,7 @@ class Follower:
         was = None if before is None else before.server
         if following.server != was:
             moved = events.AccountMoved(following.account, following.aor, following.server, was, following.reason)
-            log.info("account %d (%s): %s after %s: %s", moved.account, moved.aor, moved.server, was, moved.reason)
+            to = moved.server or "no server"
+            came = "" if was is None else f", after {was}"
+            log.info("account %d (%s) is on %s%s: %s", moved.account, moved.aor, to, came, moved.reason)
             self._around.tell(moved)

@@ -57,11 +57,11 @@ def find(host: str | Path | ModuleType | None = None) -> str | None:
 
 def _named(host: str | Path | ModuleType) -> str | None:
     """The loader's path of what the user named."""
+    if not isinstance(host, str | os.PathLike | ModuleType):
+        raise TypeError(f"host is {host!r}; give a module or a path")
     path = _file_of(host) if isinstance(host, ModuleType) else os.fspath(host)
     if path is None or _is_program(path):
         return None
-    if not isinstance(path, str):
-        raise TypeError(f"host is {host!r}; give a module or a path")
     name = loaded(path)
     if name is None:
         raise errors.NoPjsip(f"{path} is not loaded into this process; import it, or load it, before pjfail.attach()")

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from random import Random
@@ -80,7 +80,8 @@ def _last_answer(server: Server) -> float | None:
 class Worker:
     """Makes plans of questions and health of outcomes.
 
-    *detached* is called, on the worker, once it has ended by itself: the endpoint is gone, or it crashed too often.
+    *detached* is called, on the worker, once it has ended by itself: the endpoint is gone, or it crashed too often. It
+    says whether that was news: another thread may be detaching just now.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Worker:
         policy: Policy,
         probe: Probe,
         listeners: Sequence[events.Listener],
-        detached: Callable[[], object],
+        detached: Callable[[], bool],
         random: Random | None = None,
     ) -> None:
         self._lookup = lookup
@@ -213,10 +214,11 @@ class Worker:
                 self._ready.set()
         self._loop = None
 
-    def _give_up(self) -> None:
+    def _give_up(self) -> bool:
+        """Whether it was us who ended it."""
         self._stopping = True
         self._targets.end()
-        self._detached()
+        return self._detached()
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -247,9 +249,8 @@ class Worker:
         Nothing once stopped: a worker that was held up longer than a detach waits could take what is the next one's.
         """
         if self._stopping or core.attachment() != self._attachment:
-            if not self._stopping:
+            if not self._stopping and self._give_up():
                 log.info("pjfail is detached: the endpoint has ended")
-                self._give_up()
             if self._end is not None:
                 self._end.set()
             return
@@ -323,9 +324,20 @@ class Worker:
         self._news.append(events.LookupStale(target, reason))
 
     async def _find(self, target: Target) -> tuple[Candidate, ...]:
-        """What the lookup finds; cancelled, whatever it finds, when it comes after the end."""
+        """What the lookup finds; cancelled, whatever it finds, when it comes after the end.
+
+        The lookup may be anybody's: TypeError where it is not one, in words for who wrote it.
+        """
+        name = f"{type(self._lookup).__name__}.lookup()"
         try:
-            return tuple(await asyncio.wait_for(self._lookup.lookup(target), LOOKUP_LIMIT))
+            answer = self._lookup.lookup(target)
+            if not isinstance(answer, Awaitable):
+                raise TypeError(f"{name} cannot be awaited; write it as async def lookup(self, target)")
+            found = tuple(await asyncio.wait_for(answer, LOOKUP_LIMIT))
+            for each in found:
+                if not isinstance(each, Candidate):
+                    raise TypeError(f"{name} has returned {each!r}, which is no pjfail.Candidate")
+            return found
         finally:
             if self._stopping:
                 raise asyncio.CancelledError
@@ -445,7 +457,8 @@ class Worker:
 
     def _went_down(self, server: Server, health: Health, outcome: Outcome | None, now: float) -> None:
         ending = "until it is restored" if health.until is None else f"for {health.until - now:.0f} s"
-        log.info("%s is down %s: %s (failure %d)", server, ending, health.reason, health.failures)
+        failure = f" (failure {health.failures})" if health.failures else ""
+        log.info("%s is down %s: %s%s", server, ending, health.reason, failure)
         self._watch(server, health)
         self._news.append(events.ServerDown(server, health, outcome))
 

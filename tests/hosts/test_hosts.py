@@ -205,6 +205,43 @@ def test_interpreter_exit(
     assert str(Path(_native.__file__).parent) not in program.finish().stderr, "an exception of pjfail's"
 
 
+CHALLENGED = f"""
+    import sys
+    from rig.prelude import Account, Endpoint, emit
+
+    mode, called = sys.argv[1:]
+    with Endpoint(threads=mode != "polls", transports=("udp",), digests=called == "called") as endpoint:
+        account = Account(endpoint, password="secret", retries=False)
+        emit(code=account.register("sip:alice@{FIRST}", "sip:{FIRST}").code)
+"""
+
+DOCTOR = """
+    import contextlib, io, json
+    from pjfail.__main__ import main
+
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        main(["doctor", "--json"])
+    report = json.loads(said.getvalue())
+    print(json.dumps({"digests": report["pjsip"]["digests"], "notes": report["notes"]}))
+"""
+
+
+def test_challenge(host: Host) -> None:
+    """An account with a password registers: as it is, where the doctor says so, else after the call that he names."""
+
+    def registered(called: str) -> int:
+        with App(CHALLENGED, host.mode, called, python=host.python) as app:
+            return int(app.next()["code"])
+
+    with App(DOCTOR, python=host.python) as app:
+        told = app.next(90)
+    able = told["digests"] is None or "MD5" in told["digests"]
+    with Registrar(FIRST, realm="host.test"):
+        assert registered("as it is") == (200 if able else 401)
+        assert registered("called") == 200
+    assert any("utilSslGetAvailableCiphers()" in note for note in told["notes"]) is not able
+
+
 def test_one_thousand_requests(program: Program, first: Registrar, second: Registrar) -> None:
     """Now to a server that is well and now to one that is not; each is answered, and pjsip left as it was found."""
     codes: list[int] = []
