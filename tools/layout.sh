@@ -20,7 +20,7 @@ int main(void)
     unsigned number = PJ_VERSION_NUM;
 
     printf("/* %u.%u.%u%s */\n", number >> 24, number >> 16 & 255, number >> 8 & 255, PJ_VERSION_NUM_EXTRA);
-#define PRINT(name) printf("FIELD(" #name ", %u)\n", compiled.name);
+#define PRINT(name) printf("FIELD(" #name ", %u)\n", COMPILED_##name);
     LAYOUT_FIELDS(PRINT)
     return 0;
 }

@@ -122,7 +122,7 @@ static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account
     unsigned proxies = config_proxy_count(found);
     const pj_str_t *next_hop = proxies ? config_proxy(found, 0) : &config->reg_uri;
     char text[2 * PF_MAX_URI];
-    pjsua_acc_info info;
+    account_info now;
     pf_target target;
     pjsip_uri *uri = parse(pool, &config->id, text, sizeof text);
     unsigned i;
@@ -155,8 +155,9 @@ static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account
         int affinity = config_affinity(found);
         account->affinity = affinity > 0 ? PF_AFFINITY_ENABLED : affinity ? PF_AFFINITY_INHERITED : PF_AFFINITY_DISABLED;
     }
-    account->registered = host.pjsua_acc_get_info(id, &info) == PJ_SUCCESS && info.has_registration &&
-                          (int)info.status / 100 == 2 && info.expires && info.expires != PJSIP_EXPIRES_NOT_SPECIFIED;
+    account->registered = host.pjsua_acc_get_info(id, &now.info) == PJ_SUCCESS && now.info.has_registration &&
+                          (int)now.info.status / 100 == 2 && now.info.expires &&
+                          now.info.expires != PJSIP_EXPIRES_NOT_SPECIFIED;
     return PF_OK;
 }
 
@@ -206,6 +207,10 @@ struct change {
     int count;
 };
 
+/*
+ * Accounts are locked all the while: the id may be another's the next moment, or the application may modify the account. pjsua
+ * itself sends under that lock, when it modifies.
+ */
 static int modify(pjsip_endpoint *endpt, void *argument)
 {
     const struct change *change = argument;
@@ -218,7 +223,6 @@ static int modify(pjsip_endpoint *endpt, void *argument)
         return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
     locked = lock_accounts();
     result = read_config(change->id, pool, &config);
-    unlock_accounts(locked);        /* modifying may send, which is not to be done under it */
     if (result == PF_OK) {
         pj_status_t status;
 
@@ -229,6 +233,7 @@ static int modify(pjsip_endpoint *endpt, void *argument)
         if (status != PJ_SUCCESS)
             result = host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_modify()");
     }
+    unlock_accounts(locked);
     host.pjsip_endpt_release_pool(endpt, pool);
     return result;
 }
@@ -256,14 +261,21 @@ int pf_has_native_affinity(void) { return host.pjsua_acc_set_affinity_addr && ho
 
 pj_status_t account_native_pin(int id, const pf_address *server)
 {
+    pj_status_t status = PJ_EINVAL;
     pj_sockaddr address;
+    pj_mutex_t *locked;
 
-    if (!pf_has_native_affinity() || !host.pjsua_acc_is_valid(id))
-        return PJ_EINVAL;
-    if (!server->family)
-        return host.pjsua_acc_refresh_transport(id);
-    address_to_sockaddr(server, &address);
-    return host.pjsua_acc_set_affinity_addr(id, &address);
+    if (!pf_has_native_affinity())
+        return status;
+    locked = lock_accounts();
+    if (host.pjsua_acc_is_valid(id) && server->family) {
+        address_to_sockaddr(server, &address);
+        status = host.pjsua_acc_set_affinity_addr(id, &address);
+    } else if (host.pjsua_acc_is_valid(id)) {
+        status = host.pjsua_acc_refresh_transport(id);
+    }
+    unlock_accounts(locked);
+    return status;
 }
 
 struct native_pin {

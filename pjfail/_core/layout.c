@@ -173,6 +173,23 @@ const char *pf_known_layout(int index)
 
 /* --- looking at the live host ------------------------------------------------------------------------------------ */
 
+/* Structures begin with a name. How long one may be is told by where the host cuts it, in a pool's, which nothing stands before. */
+static int names_fit(pjsip_endpoint *endpt)
+{
+    char name[PJ_MAX_OBJ_NAME + 1];
+    pj_pool_t *pool;
+    int fit;
+
+    memset(name, 'x', PJ_MAX_OBJ_NAME);
+    name[PJ_MAX_OBJ_NAME] = '\0';
+    pool = host.pjsip_endpt_create_pool(endpt, name, 512, 512);
+    if (!pool)
+        return 0;
+    fit = strnlen(pool->obj_name, PJ_MAX_OBJ_NAME) == PJ_MAX_OBJ_NAME - 1;
+    host.pjsip_endpt_release_pool(endpt, pool);
+    return fit;
+}
+
 /* What pjsip finds for a literal address. */
 struct look {
     const struct layout_row *row;
@@ -378,6 +395,8 @@ static const char *look_at_host(pjsip_endpoint *endpt, pj_pool_t *pool, struct l
     const char *wrong;
     pjsip_tx_data *tdata;
 
+    if (!names_fit(endpt))
+        return "pj_pool_t.obj_name (PJ_MAX_OBJ_NAME)";
     if (!addresses_fit(pool, &found->row))
         return "pjsip_server_addresses";
     if (!find_packet(pool, found))

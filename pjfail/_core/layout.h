@@ -307,6 +307,12 @@ typedef union account_config {
     char room[3 * sizeof(pjsua_acc_config)];
 } account_config;
 
+/* Room for the host's own pjsua_acc_info, whose last member is a text of PJ_ERR_MSG_SIZE octets. */
+typedef union account_info {
+    pjsua_acc_info info;
+    char room[sizeof(pjsua_acc_info) + 2048];
+} account_info;
+
 static inline unsigned config_proxy_count(const account_config *config)
 {
     return LAYOUT_READ(unsigned, config, layout.row.config_proxy_cnt);

@@ -30,8 +30,25 @@ LAYOUTS = {
 }
 
 
-def attach_as(version: str | None) -> dict[str, Any]:
-    """What comes of attaching to this pjsip as if it were of *version*; None: as it is."""
+# Pools' names are cut sooner, as where PJ_MAX_OBJ_NAME is 16.
+SHORT_NAMES = """
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <stdio.h>
+    void *pjsip_endpt_create_pool(void *endpt, const char *name, unsigned long size, unsigned long more)
+    {
+        void *(*create)(void *, const char *, unsigned long, unsigned long) = dlsym(RTLD_NEXT, __func__);
+        char cut[16];
+        snprintf(cut, sizeof cut, "%s", name);
+        return create(endpt, cut, size, more);
+    }
+"""
+
+
+def attach_as(version: str | None, source: str = "") -> dict[str, Any]:
+    """What comes of attaching to this pjsip as if it were of *version*, with *source* before its own; None: as it is."""
+    if version is not None:
+        source += f'const char *pj_get_version(void) {{ return "{version}"; }}'
     [line] = run_app(
         """
         import ctypes, json, subprocess, sys, tempfile
@@ -41,12 +58,11 @@ def attach_as(version: str | None) -> dict[str, Any]:
         from pjfail.bridge.host import host_facts
         from rig.prelude import Account, Endpoint, emit
 
-        version = json.loads(sys.argv[1])
+        source = json.loads(sys.argv[1])
         own = host.find()
         with tempfile.TemporaryDirectory() as folder:
-            if version is not None:
+            if source:
                 other = folder + "/_as_another.so"
-                source = f'const char *pj_get_version(void) {{ return "{version}"; }}'
                 compile = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", other, "-x", "none", "-Wl,--no-as-needed"]
                 subprocess.run([*compile, pjsua2._pjsua2.__file__, own], input=source, text=True, check=True)
                 ctypes.CDLL(other)
@@ -70,7 +86,7 @@ def attach_as(version: str | None) -> dict[str, Any]:
                     facts = host_facts()
                     emit(version=facts.version, layout=facts.layout, accounts=facts.accounts, code=code, why=why)
         """,
-        json.dumps(version),
+        json.dumps(source),
     ).lines
     return line
 
@@ -111,6 +127,12 @@ def test_a_layout_that_is_not_the_hosts_is_refused(version: str) -> None:
     if "refused" in result:
         assert version in result["why"]
         assert "doctor" in result["why"]
+
+
+def test_other_lengths_of_names_are_refused_before_anything_is_read_behind_one() -> None:
+    result = attach_as(own()["version"], SHORT_NAMES)
+    assert result["refused"] == "LayoutMismatch"
+    assert "PJ_MAX_OBJ_NAME" in result["why"]
 
 
 def test_an_unknown_version_is_refused_with_the_facts() -> None:

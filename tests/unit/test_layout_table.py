@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from pjfail.bridge.host import built_for, known_layouts, layout_of
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_layout_has_a_name_of_its_own() -> None:
@@ -43,3 +50,11 @@ KNOWN_BY_NOBODY = """
 def test_any_other_version_is_unknown(version: str) -> None:
     if version != built_for():
         assert layout_of(version) is None
+
+
+def test_the_row_of_a_tree_is_printed() -> None:
+    """By what a maintainer calls for a new version; here for the tree compiled against."""
+    tree = os.environ.get("PJPROJECT_DIR") or ROOT / "third_party/pjproject/src"
+    printed = subprocess.run([ROOT / "tools/layout.sh", tree], capture_output=True, text=True, check=True).stdout
+    rows = (ROOT / "pjfail/_core/layout.c").read_text().partition("#define LAYOUTS(")[0]
+    assert set(re.findall(r"FIELD\((\w+), \d+\)", printed)) == set(re.findall(r"FIELD\((\w+), \w+\)", rows))
