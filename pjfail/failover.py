@@ -248,9 +248,9 @@ class Failover:
     # --- accounts -----------------------------------------------------------------------------------------------------
 
     def pin(self, account: object, server: Server | str) -> None:
-        """Sends *account*'s requests to *server* alone: those to the account's own next hop (its first proxy, else its
-        registrar; a URI of that host may leave port and transport out). Dialogs stay where they are, and requests to
-        other hosts go their way.
+        """Sends *account*'s requests to *server* alone: those to the account's own next hop (the proxy of all accounts,
+        ``outboundProxies``, else its first proxy, else its registrar; a URI of that host may leave port and transport
+        out). Dialogs stay where they are, and requests to other hosts go their way.
 
         *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server`` or "address:port". Host names
         stay what they are, for TLS too. In force when this returns; call :meth:`unpin` to end it. While *server* is

@@ -87,6 +87,8 @@ class Requests:
             raise BadServer(f"{server}: {uri} asks for {target.transport}")
         if server is not None and target.secure and server.transport != "tls":
             raise BadServer(f"{server}: {uri} asks for TLS")
+        if not isinstance(body, bytes | str):
+            raise TypeError(f"body is {body!r}; give bytes or a string")
         given = _checked(headers)
         content_type = _taken(given, "content-type", "c") or "text/plain"
         if not _MEDIA_TYPE.fullmatch(content_type):
@@ -159,9 +161,14 @@ def _to(server: Server | None) -> str:
 
 
 def _checked(headers: Headers) -> list[tuple[str, str]]:
-    """The headers as pairs. ValueError for one that is none, or that is pjsip's own."""
+    """The headers as pairs. TypeError for what is none, ValueError for one that cannot be sent or is pjsip's own."""
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
-    for name, value in pairs:
+    for pair in pairs:
+        match pair:
+            case (str() as name, str() as value):
+                pass
+            case _:
+                raise TypeError(f"{pair!r} is no header; give headers as pairs of a name and a value, or as a mapping")
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"{name!r} is no header's name")
         if name.lower() in _OWN:

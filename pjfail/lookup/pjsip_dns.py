@@ -65,7 +65,7 @@ class PjsipDnsLookup:
         families: Sequence[Family] | None = None,
         timeout: float = 3.0,
     ) -> None:
-        servers = () if nameservers is None else tuple(NameServer.parse(each) for each in nameservers)
+        servers = () if nameservers is None else tuple(NameServer.parse_all(nameservers))
         self._timeout = timeout
         self._transports = transports
         self._families = families

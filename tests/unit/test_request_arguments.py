@@ -36,6 +36,20 @@ def test_what_is_no_method_or_needs_a_dialog_is_refused(sent: list[dict[str, Any
     assert sent == []
 
 
+@pytest.mark.parametrize("headers", ["Subject: hello", [("Subject",)], {"Subject": 5}, [None]])
+def test_what_is_no_header_is_a_type_error(sent: list[dict[str, Any]], headers: Any) -> None:
+    with pytest.raises(TypeError, match="is no header; give headers as pairs"):
+        Requests().send("OPTIONS", "sip:example.com", headers=headers)
+    assert sent == []
+
+
+def test_what_is_no_body_is_a_type_error(sent: list[dict[str, Any]]) -> None:
+    body: Any = {"hello": 1}
+    with pytest.raises(TypeError, match="give bytes or a string"):
+        Requests().send("OPTIONS", "sip:example.com", body=body)
+    assert sent == []
+
+
 @pytest.mark.parametrize(
     "header",
     [

@@ -11,6 +11,10 @@ const char *pj_get_version(void) { return "2.99"; }
 #if defined LATE_DIGESTS || defined WITHOUT_DIGESTS     /* as one over an OpenSSL before 1.1, or over one without MD5 */
 static int initialised;
 
+#if PJ_VERSION_NUM < (2 << 24 | 15 << 16)
+typedef int pjsip_auth_algorithm_type;
+#endif
+
 pj_status_t pj_ssl_cipher_get_availables(pj_ssl_cipher ciphers[], unsigned *count)
 {
     (void)ciphers;
