@@ -69,9 +69,9 @@ test-hosts: setup test-packages $(done)/test
 	@tools/hosts.sh '$(python)' '$(tree)' static shared wheel own
 	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts
 
-# Both have their say, whatever the first one finds.
-sanitized := $(patsubst %,tests/integration/test_%.py,life failover core_regressions pjsip_dns steering follow pin \
-	pin_misuse request route_via health_of_servers)
+# Both have their say, whatever the first one finds. The longest tests first.
+sanitized := $(patsubst %,tests/integration/test_%.py,steering life follow health_of_servers failover core_regressions pin \
+	pjsip_dns pin_misuse request route_via)
 sanitize: setup sanitize-packages $(done)/test
 	@failed=; for kind in $(SANITIZERS); do \
 	    tools/sanitize.sh '$(python)' '$(tree)' $$kind $(sanitized) || failed="$$failed $$kind"; \

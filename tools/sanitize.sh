@@ -77,6 +77,7 @@ done
 status=0
 # shellcheck disable=SC2016
 PJFAIL_TEST_PYTHON=$build/python $alone sh -c '[ "$1" = shared ] || ip link set lo up; shift; exec "$@"' sh \
-    "${alone:-shared}" "$python" -m pytest --quiet -p no:cacheprovider --timeout=300 "$@" || status=$?
+    "${alone:-shared}" "$python" -m pytest --quiet -p no:cacheprovider --timeout=300 -n auto --dist loadfile \
+    --no-loadscope-reorder "$@" || status=$?
 [ "$status" -lt 2 ] || die "the tests could not be run (pytest's status $status)."
 "$python" tests/sanitize/findings.py "$kind" "$reports" "$status"

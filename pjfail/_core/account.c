@@ -19,8 +19,9 @@
 
 /*
  * No account comes or goes until unlock_accounts(): to be asked of one that has just been deleted aborts pjsip. (Its functions take
- * this lock too, but some after they have looked whether there is the account, and pjsua_acc_get_config() not at all.) The mutex
- * locked; NULL where pjsua hides it, which is as good as without us.
+ * this lock too, but some after they have looked whether there is the account, and pjsua_acc_get_config() not at all.) Held without
+ * the GIL, while pjsua's functions for accounts run, which hold it themselves for most of that time; none of ours, nor a dialog's
+ * or a transaction's lock is taken inside by reading. The mutex locked; NULL where pjsua hides it, which is as good as without us.
  */
 static pj_mutex_t *lock_accounts(void)
 {

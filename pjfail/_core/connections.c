@@ -21,6 +21,7 @@
 /*
  * A connection takes a key of pjsip's ioqueue, and keeps it for half a second once it has ended. With none left pjsip aborts the
  * program. So many are opened by hand at the most within that time; and once so many have ended, none is made at all.
+ * PJSIP_MAX_TRANSPORTS is that of the headers, which in all versions is 64 as they come: the host's own can be read nowhere.
  */
 #define KEY_SECONDS 0.6
 enum { MOST_CONNECTS = 16, MOST_ENDS = PJSIP_MAX_TRANSPORTS / 2 };

@@ -1,8 +1,8 @@
 /*
  * layout.h: the one place that reaches into structures whose layout differs between pjproject versions:
- * pjsip_server_addresses, pjsip_tx_data, pjsip_transport, pjsip_transaction, pjsip_rx_data, pjsua_acc_config. What is the same in
- * all of them is read as it was compiled here, the rest by the offsets of layout.c's table, which are checked at attach against
- * the live host. All other structures that pjfail touches are the same in every version that the table knows.
+ * pjsip_server_addresses, pjsip_tx_data, pjsip_transport, pjsip_transaction, pjsip_rx_data, pjsua_acc_config, pjsua_acc_info.
+ * What is the same in all of them is read as it was compiled here, the rest by the offsets of layout.c's table, which are checked
+ * at attach against the live host. All other structures that pjfail touches are the same in every version that the table knows.
  */
 #ifndef PJFAIL_LAYOUT_H
 #define PJFAIL_LAYOUT_H

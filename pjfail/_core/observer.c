@@ -18,10 +18,6 @@ enum { SILENT_SENDS = 3 };
 /* A server whose request was answered by another is silent when it has left two sends over UDP unanswered for so long. */
 #define LEFT_SECONDS 1.5
 
-/* How long a request is kept waiting for an answer (timer F), and one with a provisional for its final (an INVITE's). */
-#define PATIENCE 33.0
-#define RINGING 300.0
-
 /* Requests beyond this many are sent, but not watched. */
 enum { MOST_OUTSTANDING = 65536 };
 

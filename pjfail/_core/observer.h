@@ -10,6 +10,10 @@
 
 #include <stdint.h>
 
+/* How long a request is awaited: timer F; once it has a provisional answer, as long as a call rings. */
+#define PATIENCE 33.0
+#define RINGING 300.0
+
 /* What a request is found by: its branch and method. */
 uint64_t request_hash(const pj_str_t *branch, const pj_str_t *method);
 

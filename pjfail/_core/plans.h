@@ -64,6 +64,9 @@ int plans_failed_within(const pf_address *server, double seconds);
  * Negative when it has never been measured. */
 double plans_overdue(const pf_address *server);
 
+/* A server that has answered within so many seconds is taken at its word: nothing is done beforehand in case that it is dead. */
+#define WELL_SECONDS 30.0
+
 /* Whether the server answered within the last so many seconds, and is not suspect. */
 int plans_is_well(const pf_address *server, double seconds);
 

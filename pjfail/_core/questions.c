@@ -23,6 +23,7 @@ struct group {
     unsigned id;
     struct plan *own;           /* the one that was made for it */
     struct group *next;         /* in the list of all, or of those ready */
+    unsigned long long place;   /* in that of those ready */
     pf_target target;
     double deadline;
     int asking_system;
@@ -41,6 +42,7 @@ static struct {
     struct table table;
     struct group *waiting, *ready, **ready_end;
     unsigned long long count;
+    unsigned long long last_place;
     unsigned system_calls;
     unsigned last_id;
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER, .ready_end = &self.ready };
@@ -92,6 +94,15 @@ static struct group *find_waiting(const pf_target *target, unsigned id)
     return id ? find_request(id) : find_group(target, target_hash(target));
 }
 
+static void make_ready(struct group *group, enum answer_from from)
+{
+    group->from = from;
+    group->next = NULL;
+    group->place = ++self.last_place;
+    *self.ready_end = group;
+    self.ready_end = &group->next;
+}
+
 static void end_group(struct group *group, enum answer_from from)
 {
     struct group **place = &self.waiting;
@@ -100,10 +111,7 @@ static void end_group(struct group *group, enum answer_from from)
         place = &(*place)->next;
     *place = group->next;
     table_remove(&self.table, &group->link);
-    group->from = from;
-    group->next = NULL;
-    *self.ready_end = group;
-    self.ready_end = &group->next;
+    make_ready(group, from);
 }
 
 /* --- asking and ending ------------------------------------------------------------------------------------------- */
@@ -205,12 +213,10 @@ int questions_put_off(const pf_target *target, struct waiter *waiter, struct pla
         return 0;
     group->target = *target;
     group->own = own;
-    group->from = ANSWER_PLAN;
     group->waiters = waiter;
     pthread_mutex_lock(&self.lock);
     if (self.open) {
-        *self.ready_end = group;
-        self.ready_end = &group->next;
+        make_ready(group, ANSWER_PLAN);
         self.count++;
         wake = self.wake;
     }
@@ -311,12 +317,18 @@ static void answer_waiter(const struct group *group, struct waiter *waiter)
 
 void questions_run(void)
 {
+    unsigned long long last;
+
+    /* What an application asks when it is answered, over and over maybe, has woken this thread again, and waits for that. */
+    pthread_mutex_lock(&self.lock);
+    last = self.last_place;
+    pthread_mutex_unlock(&self.lock);
     for (;;) {
         struct waiter *waiter, *next;
         struct group *group;
 
         pthread_mutex_lock(&self.lock);
-        group = self.ready;
+        group = self.ready && self.ready->place <= last ? self.ready : NULL;
         if (group) {
             self.ready = group->next;
             if (!self.ready)

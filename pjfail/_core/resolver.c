@@ -213,12 +213,18 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
     }
     request = request_of(pool, token, callback);
     numeric = is_numeric(&info->addr.host);
+    known = resolver_target_of(info, &target);
     if (only_server && request && ((pjsip_send_state *)token)->tdata == only_request) {
         make_answer_of(only_server, info, &planned);
+        /* Its connection is but a moment old, and may have failed: not within the call. See connections_bear(). */
+        if (only_server->transport != PF_UDP && known && !core_is_foreign()) {
+            who_asks(request, token, &asker);
+            if (put_off(&target, only_server, make_waiter(pool, info, token, callback, &asker)))
+                return;
+        }
         connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);
         return;
     }
-    known = resolver_target_of(info, &target);
     /* A forked child has no worker to ask, and its copies of our locks may be held by threads that it has not got. */
     if (known && !core_is_foreign()) {
         if (request && request->line.req.method.id == PJSIP_REGISTER_METHOD && pf_has_native_affinity())

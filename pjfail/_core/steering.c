@@ -18,13 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long a course is kept: timer F; with a provisional answer, as long as a call rings. */
-#define PATIENCE 33.0
-#define RINGING 300.0
-
-/* The port of a server that has answered within so many seconds is looked at only once an answer is overdue. */
-#define WELL_SECONDS 30.0
-
 /* Who is sent to by hand is left out of retransmissions that follow within this: the timers of both may coincide. */
 #define JUST_NOW 0.4
 
@@ -230,6 +223,7 @@ static struct course *make_course(pjsip_tx_data *tdata, const pf_address *server
         if (overdue >= 0 && fmax(overdue, SOONEST) < course->after)
             course->soon = now + fmax(overdue, SOONEST);
     }
+    /* The port of a server that is well is looked at only once its answer is overdue. */
     course->check = plans_is_well(server, WELL_SECONDS) ? now + fmax(plans_overdue(server), SOONEST) : INFINITY;
     course->due = fmin(fmin(course->soon, course->check), now + course->after);
     if (!course->udp)

@@ -361,6 +361,37 @@ def test_a_lone_server_that_refuses_does_not_use_up_the_keys_of_pjsips_ioqueue(s
     assert result.lines == [{"codes": [200, 200, 200]}]
 
 
+@pytest.mark.parametrize("servers", [1, 2])
+def test_who_asks_again_at_once_does_not_keep_the_polling_thread(servers: int) -> None:
+    """It answered, or raced for, what its own answers had caused to be asked: at two servers without an end."""
+    [line] = run_app(
+        app("""
+        class Stubborn(Account):
+            def onSendRequest(self, prm):
+                super().onSendRequest(prm)
+                if prm.e.body.tsxState.tsx.method == "OPTIONS":
+                    self.send("OPTIONS", lone)
+        table.update({"lone.test": ["127.0.32.7:5060", "127.0.32.8:5060"][:int(sys.argv[1])]})
+        lone = "sip:lone.test;transport=tcp"
+        with Endpoint(threads=0, log_level=0) as endpoint:
+            pjfail.attach(lookup=table)
+            account = Stubborn(endpoint)
+            account.open("sip:alice@sip.test")
+            account.request("MESSAGE", lone)
+            account.send("OPTIONS", lone)
+            times = [time.monotonic()]
+            while times[-1] < times[0] + 3:
+                endpoint.pj.libHandleEvents(10)
+                times.append(time.monotonic())
+            account.send = lambda method, uri: None
+            emit(asked=account.answers.qsize(), longest=max(end - begin for begin, end in zip(times, times[1:])))
+        """),
+        str(servers),
+    ).lines
+    assert line["asked"] > 60
+    assert line["longest"] < 0.3
+
+
 def test_an_account_may_be_deleted_while_it_is_read() -> None:
     """pjsip aborts when asked of one that is no more, and looks for it before it takes its lock."""
     [line] = run_app(

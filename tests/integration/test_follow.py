@@ -115,6 +115,7 @@ def follows(app: App, server: str = FIRST, options: str = "spread=0.5", retries:
     """Has alice registered and followed: she is at *server*. With *retries* pjsua registers again by itself too."""
     app.tell(f"alice = account('alice', retries={retries}); alice.reregister(); failover.follow(alice, {options})")
     assert told(app, "", moved=0)["server"] == server
+    eventually(lambda: asked(app, "alice.answers.qsize()"))  # pjsua too is done with the REGISTER
 
 
 # --- staying ----------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ SHORT_NAMES = """
 
 
 def attach_as(version: str | None, source: str = "") -> dict[str, Any]:
-    """What comes of attaching to this pjsip as if it were of *version*, with *source* before its own; None: as is."""
+    """What comes of attaching to this pjsip as if it were of *version* (None: its own), *source* before its own."""
     if version is not None:
         source += f'const char *pj_get_version(void) {{ return "{version}"; }}'
     [line] = run_app(

@@ -21,7 +21,8 @@ from pjfail.demo.sip import parse_request
 FIRST, SECOND, THIRD = "127.0.30.1", "127.0.30.2", "127.0.30.3"
 
 # Sends each method that it is told to, and prints the answer; "told" prints what listeners were told of failovers,
-# "servers" what pjfail knows, "counters" what it has counted, "refused" how many connects pjsip had refused.
+# "servers" what pjfail knows, "counters" what it has counted, "refused" how many connects pjsip had refused, "rush"
+# when, in a second.
 APP = """
     import errno
     import sys
@@ -36,7 +37,7 @@ APP = """
     class Listening(pj.Endpoint):
         def onTransportState(self, prm):
             if prm.state == pj.PJSIP_TP_STATE_DISCONNECTED and prm.lastError == REFUSED:
-                refused.append(prm.type)
+                refused.append(time.monotonic())
 
     transport, authority, *servers = sys.argv[1:]
     table = {"sip.test": [(server, number, 0) for number, server in enumerate(servers)]}
@@ -73,6 +74,12 @@ APP = """
                     account.send("OPTIONS", uri)
                     time.sleep(0.01)
                 emit(codes=[account.answer().code for _ in range(30)])
+            elif word == "rush":
+                for _ in range(30):
+                    account.send("OPTIONS", uri)
+                    time.sleep(0.01)
+                time.sleep(0.8)
+                emit(refused=refused)
             elif word == "REGISTER":
                 emit(**account.reregister()._asdict())
             else:
@@ -458,6 +465,15 @@ def test_a_server_that_refuses_is_not_asked_by_each_request_anew(first: Registra
         first.fault, second.fault = SILENT, REFUSING
         assert set(app.ask("stream")["codes"]) == {200}
         assert 1 <= app.ask("refused")["connects"] <= 10
+
+
+def test_many_servers_that_refuse_are_not_all_asked_at_once(first: Registrar) -> None:
+    nobody = [f"127.0.30.{number}" for number in range(11, 41)]
+    with app_on("tcp", FIRST, *nobody, steering="budget=0") as app:
+        assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
+        first.fault = SILENT
+        refused = app.ask("rush")["refused"]
+        assert 2 <= max(sum(0 <= other - each < 0.5 for other in refused) for each in refused) <= 20
 
 
 def test_with_every_connection_reset_the_request_fails_at_once(first: Registrar, second: Registrar) -> None:
