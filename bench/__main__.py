@@ -195,7 +195,7 @@ TARGETS, SERVERS_EACH = 10_000, 10
 FILL = f"""
 import os, time
 import pjfail
-from pjfail import bridge
+from pjfail.bridge import plans
 
 def resident():
     with open("/proc/self/statm", encoding="ascii") as statm:
@@ -207,7 +207,7 @@ def publish(number):
     for n in range(number * {SERVERS_EACH}, (number + 1) * {SERVERS_EACH}):
         server = pjfail.Server(f"10.{{n >> 16}}.{{n >> 8 & 255}}.{{n & 255}}", 5060)
         places.append(pjfail.Place(pjfail.Candidate(server, target.host, 0, 1, 60), 0, ""))
-    bridge.publish(pjfail.Plan(target, tuple(places), until), until)
+    plans.publish(pjfail.Plan(target, tuple(places), until), until)
 
 until = time.monotonic() + 3600
 publish(0)

@@ -52,6 +52,7 @@ parser = argparse.ArgumentParser(description="Call numbers through a trunk.")
 parser.add_argument("numbers", metavar="NUMBER", nargs="+")
 parser.add_argument("--trunk", metavar="ADDRESS:PORT", action="append", required=True, help="a server; may be repeated")
 parser.add_argument("--caller", metavar="USER@DOMAIN", required=True, help="who calls; DOMAIN is the trunk's")
+parser.add_argument("--password", help="where the trunk asks for one")
 parser.add_argument("--talk", metavar="SECONDS", type=float, default=5.0, help="for so long (5)")
 options = parser.parse_args()
 if not all(options.caller.partition("@")):
@@ -77,6 +78,9 @@ try:
 
     account_config = pj.AccountConfig()
     account_config.idUri = f"sip:{options.caller}"
+    if options.password:
+        user = options.caller.partition("@")[0]
+        account_config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", user, 0, options.password))
     account = pj.Account()
     account.create(account_config)
     answered = [dial(account, number) for number in options.numbers]

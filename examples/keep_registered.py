@@ -33,9 +33,6 @@ def ended(method: str, code: int, reason: str) -> None:
 
 
 class Account(pj.Account):
-    def onRegStarted(self, _: pj.OnRegStartedParam) -> None:
-        sent("REGISTER")
-
     def onRegState(self, prm: pj.OnRegStateParam) -> None:
         ended("REGISTER", prm.code, prm.reason)
 
@@ -57,8 +54,11 @@ if not options.stock:
 account_config = pj.AccountConfig()
 account_config.idUri = f"sip:{options.address}"
 account_config.regConfig.registrarUri = f"sip:{domain}"
+account_config.regConfig.retryIntervalSec = 0  # the loop below registers anew, and nobody else
+account_config.natConfig.contactRewriteUse = 0
 account = Account()
-account.create(account_config)  # this sends the first REGISTER
+sent("REGISTER")
+account.create(account_config)
 buddy_config = pj.BuddyConfig()
 buddy_config.uri = f"sip:echo@{domain}"
 buddy = pj.Buddy()
@@ -74,6 +74,7 @@ try:
             buddy.sendInstantMessage(message)
         time.sleep(3)
         if "REGISTER" not in under_way:
+            sent("REGISTER")
             account.setRegistration(True)
 except KeyboardInterrupt:
     endpoint.libDestroy()

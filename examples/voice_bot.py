@@ -58,6 +58,7 @@ def prompt(wav: Path | None) -> pj.AudioMedia:
 
 parser = argparse.ArgumentParser(description="Answer calls, and live on a server that works.")
 parser.add_argument("address", metavar="USER@DOMAIN")
+parser.add_argument("--password", help="where the registrar asks for one")
 parser.add_argument("--play", metavar="WAV", type=Path, help="what callers hear (8 kHz, mono); without, a tone")
 parser.add_argument("--expires", metavar="SECONDS", type=int, default=300, help="of a registration (300)")
 parser.add_argument("--nameserver", metavar="IP[:PORT]", action="append", help="may be repeated; without, the system's")
@@ -89,6 +90,9 @@ try:
     bot_config.idUri = f"sip:{options.address}"
     bot_config.regConfig.registrarUri = f"sip:{options.address.partition('@')[2]}"
     bot_config.regConfig.timeoutSec = options.expires
+    if options.password:
+        user = options.address.partition("@")[0]
+        bot_config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", user, 0, options.password))
     bot.create(bot_config)  # this sends the first REGISTER
     failover.follow(bot)
     while True:

@@ -148,3 +148,6 @@ if not TYPE_CHECKING:  # type checkers shall know of no other names than these
 
             return version("pjfail")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__, "__version__"})

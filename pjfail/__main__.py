@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from .demo import command as demo
 from .doctor import command as doctor
+from .doctor.command import own_version
 from .errors import PjfailError
 from .lookup import command as lookup
 from .probing import command as probing
@@ -21,6 +22,7 @@ SUBCOMMANDS = (lookup, probing, doctor, demo)
 def make_parser() -> argparse.ArgumentParser:
     """All subcommands and their options; the documentation reads them here too."""
     parser = argparse.ArgumentParser(prog="python -m pjfail", description="SIP server failover for pjsip.")
+    parser.add_argument("--version", action="version", version=f"pjfail {own_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for subcommand in SUBCOMMANDS:
         subcommand.add(commands)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import bridge
-from .bridge import Account, Pin
+from .bridge import accounts, core, counts, pins
+from .bridge.accounts import Account
+from .bridge.pins import Pin
+from .bridge.status import INVALID_OPERATION
 from .errors import AffinityDisabled, AffinityError, BadServer, PjsipError, RouteRefused, UnknownAccount
 from .model import TRANSPORTS, Family, Health, Server, Target, Transport
 
@@ -73,7 +75,7 @@ def require_server(server: object) -> None:
 def _reachable(server: Server) -> Server:
     """*server*, if the endpoint has a transport for it. Raises BadServer."""
     family: Family = "ipv6" if ":" in server.address else "ipv4"
-    over = bridge.sendable()
+    over = core.sendable()
     if over and (server.transport, family) not in over:
         version = "IPv6" if family == "ipv6" else "IPv4"
         raise BadServer(f"{server}: this endpoint has no {server.transport} transport over {version}; create one first")
@@ -84,7 +86,7 @@ def _transport_in_plans(endpoint: str) -> Transport | None:
     """The transport over which some plan has this ``address:port``."""
     for transport in TRANSPORTS:
         server = Server.parse(endpoint, transport)
-        if bridge.stats(server) is not None:
+        if counts.stats(server) is not None:
             return server.transport
     return None
 
@@ -115,21 +117,21 @@ class Pins:
 
     def enable(self, account: Account) -> None:
         """Has pjfail do for *account* what pjsip's own affinity does not: that is fixed when an account is created."""
-        if bridge.has_native_affinity() and not account.affinity:
+        if accounts.has_native_affinity() and not account.affinity:
             with self._lock:
                 self._ours[account.id] = account.aor
 
     def pin(self, account: Account, server: Server) -> None:
         """Raises :class:`pjfail.AffinityDisabled` and others of its kind; the earlier pin is kept then."""
-        native = bridge.has_native_affinity() and self._ours.get(account.id) != account.aor
+        native = accounts.has_native_affinity() and self._ours.get(account.id) != account.aor
         if native:
             _pin_natively(account, server)
         pin = Pin(account.id, account.aor, own_next_hop(account), server)  # pjsip's own ends with its connection
         with self._lock:
-            bridge.set_pin(pin)
+            pins.set_pin(pin)
             before = self._held.get(account.id)
             if before is not None and before.pin.aor != pin.aor:
-                bridge.drop_pin(before.pin)
+                pins.drop_pin(before.pin)
             self._held[account.id] = _Held(pin, server, native)
         log.info("account %d (%s) is pinned to %s", account.id, account.aor, server)
 
@@ -139,10 +141,10 @@ class Pins:
             if held is None or held.server is None:
                 return
             ended = replace(held.pin, server=None, idle=True)
-            bridge.set_pin(ended)
+            pins.set_pin(ended)
             self._held[account] = replace(held, pin=ended, server=None)
-        if held.native and bridge.account_is(account, held.pin.aor):
-            bridge.native_pin(account, None)
+        if held.native and accounts.account_is(account, held.pin.aor):
+            accounts.native_pin(account, None)
         log.info("account %d (%s) is not pinned any more", account, held.pin.aor)
 
     def pinned(self, account: Account) -> Server | None:
@@ -164,16 +166,16 @@ class Pins:
         """Worker. No pin lasts on a dead server: it rests, and holds again once the server is well."""
         with self._lock:
             for number, held in list(self._held.items()):
-                if not bridge.account_exists(number):
-                    bridge.drop_pin(held.pin)
+                if not accounts.account_exists(number):
+                    pins.drop_pin(held.pin)
                     del self._held[number]
                     continue
                 rests = held.server is not None and not health.get(held.server, Health()).usable
                 if held.server is None or rests == held.resting:
                     continue
-                bridge.set_pin(replace(held.pin, idle=rests))
+                pins.set_pin(replace(held.pin, idle=rests))
                 if held.native:
-                    bridge.native_pin_soon(number, held.pin.aor, None if rests else held.server)
+                    accounts.native_pin_soon(number, held.pin.aor, None if rests else held.server)
                 self._held[number] = replace(held, resting=rests)
                 log.info(
                     "account %d (%s): its pin to %s %s",
@@ -186,9 +188,9 @@ class Pins:
 
 def _pin_natively(account: Account, server: Server) -> None:
     try:
-        bridge.native_pin(account.id, server)
+        accounts.native_pin(account.id, server)
     except PjsipError as error:
-        if error.status != bridge.INVALID_OPERATION:
+        if error.status != INVALID_OPERATION:
             raise AffinityError(f"account {account.id} cannot be pinned to {server}: {error}") from error
         if account.transport_id is not None:
             raise AffinityError(
@@ -238,18 +240,18 @@ class Routes:
         proxies = (f"<sip:{server.endpoint}{parameter};lr>", *before[1:])
         self._keep(account.id, _Routed(account.aor, before, proxies))
         try:
-            bridge.set_proxies(account.id, proxies)
+            accounts.set_proxies(account.id, proxies)
         except BaseException:
             self._keep(account.id, routed)
             raise
-        self._keep(account.id, _Routed(account.aor, before, bridge.read_account(account.id).proxies))
+        self._keep(account.id, _Routed(account.aor, before, accounts.read_account(account.id).proxies))
         log.info("account %d (%s) is routed via %s", account.id, account.aor, server)
 
     def restore(self, account: Account) -> None:
         """Gives the account the proxies that it had; those that the application has set meanwhile stay."""
         routed = self._of(account)
         if routed is not None:
-            bridge.set_proxies(account.id, routed.before)
+            accounts.set_proxies(account.id, routed.before)
             log.info("account %d (%s) has its own route again", account.id, account.aor)
         self._keep(account.id, None)
 

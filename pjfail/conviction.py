@@ -61,6 +61,10 @@ class FailureRate:
     above: float = 0.5
     samples: int = 20
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.above < 1 or self.samples < 1:
+            raise ValueError(f"{self}: give a share below 1, and a number from 1 on")
+
     def __call__(self, health: Health, outcome: Outcome) -> bool:
         if not counts(outcome):
             return False

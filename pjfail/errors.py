@@ -27,6 +27,12 @@ class NoPjsip(HostError):
     """No object loaded into this process carries pjsip."""
 
 
+WHERE_PJSUA2_IS_FROM = (
+    'in a clone of pjfail "make setup" builds it into .venv, elsewhere "pip install pjsua2-python" has it ready for '
+    "CPython up to 3.12"
+)
+
+
 class UnusablePjsip(NoPjsip):
     """An object carries pjsip, but in a way that pjfail cannot work with: out of sight, or without pjsua."""
 

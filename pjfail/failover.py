@@ -16,9 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, TracebackType
 
-from . import bridge
 from . import host as hosts
 from .affinity import Routes, account_id, own_next_hop, require_server, route_server, server_for
+from .bridge import accounts, core, counts, plans
+from .bridge.accounts import Account
+from .bridge.counts import Counters, RoundTrips
 from .errors import DETACHED, AffinityError, BadServer, NotAttached
 from .events import Attached, Listener
 from .following import Following
@@ -107,12 +109,12 @@ class Failover:
         self._ended = False
         self._routes = Routes()
         self._worker = Worker(lookup, policy, probe, listeners, self._end)
-        bridge.ask_each(policy.per_request)
-        self._attachment = bridge.attach(QUESTION_DEADLINE, steering)
+        plans.ask_each(policy.per_request)
+        self._attachment = core.attach(QUESTION_DEADLINE, steering)
         try:
             self._worker.start(self._attachment)
         except BaseException:
-            bridge.detach(self._attachment)
+            core.detach(self._attachment)
             raise
         atexit.register(_detach_at_exit, weakref.ref(self))
         log.info("pjfail is attached to pjsip %s", self.pjsip_version)
@@ -122,6 +124,9 @@ class Failover:
                     listener.on_attach(self)
                 except Exception:
                     log.exception("a listener failed on being attached")
+
+    def __repr__(self) -> str:
+        return f"<Failover, {'attached to' if self.attached else 'detached from'} pjsip {self.pjsip_version}>"
 
     def __enter__(self) -> Failover:
         return self
@@ -134,7 +139,7 @@ class Failover:
     @property
     def attached(self) -> bool:
         """Whether pjsip asks us: not after a detach or the endpoint's end, nor in a forked child."""
-        return not self._ended and os.getpid() == self._process and bridge.attachment() == self._attachment
+        return not self._ended and os.getpid() == self._process and core.attachment() == self._attachment
 
     def detach(self) -> None:
         """Leaves pjsip as it was found, requests in flight answered by pjsip's own resolver. May be called again.
@@ -152,7 +157,7 @@ class Failover:
             if self._ended:
                 return False
             self._ended = True
-        bridge.detach(self._attachment)
+        core.detach(self._attachment)
         self._worker.stop()
         return True
 
@@ -230,6 +235,8 @@ class Failover:
         """Worker. The servers that the application means."""
         if isinstance(server, Server):
             return [server]
+        if not isinstance(server, str):
+            raise TypeError(f'{server!r} is no server; give a Server or "address:port"')
         parsed = Server.parse(server)
         if server.strip().lower().startswith(f"{parsed.transport}:"):
             return [parsed]
@@ -241,9 +248,9 @@ class Failover:
     # --- accounts -----------------------------------------------------------------------------------------------------
 
     def pin(self, account: object, server: Server | str) -> None:
-        """Sends *account*'s requests to *server* alone: those to the account's own next hop (its first proxy, else its
-        registrar; a URI of that host may leave port and transport out). Dialogs stay where they are, and requests to
-        other hosts go their way.
+        """Sends *account*'s requests to *server* alone: those to the account's own next hop (the proxy of all accounts,
+        ``outboundProxies``, else its first proxy, else its registrar; a URI of that host may leave port and transport
+        out). Dialogs stay where they are, and requests to other hosts go their way.
 
         *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server`` or "address:port". Host names
         stay what they are, for TLS too. In force when this returns; call :meth:`unpin` to end it. While *server* is
@@ -279,7 +286,7 @@ class Failover:
     def native_affinity(self) -> bool:
         """Whether this pjsip has server affinity of its own, which :meth:`pin` then uses."""
         self._require_attached()
-        return bridge.has_native_affinity()
+        return accounts.has_native_affinity()
 
     def enable_affinity(self, account: object) -> None:
         """Lets :meth:`pin` work on an account that was created without pjsip's own server affinity.
@@ -346,11 +353,11 @@ class Failover:
             )
         self._routes.via(settings, route_server(settings, server))
 
-    def _account(self, account: object) -> bridge.Account:
+    def _account(self, account: object) -> Account:
         self._require_attached()
-        return bridge.read_account(account_id(account))
+        return accounts.read_account(account_id(account))
 
-    def _require_no_route(self, account: bridge.Account) -> None:
+    def _require_no_route(self, account: Account) -> None:
         if self._routes.has(account):
             raise AffinityError(f"account {account.id} has a route of its own: route_via(account, None) ends it")
 
@@ -418,13 +425,13 @@ class Failover:
         finally:
             self._worker.requests.forget(future)
 
-    def counters(self) -> bridge.Counters:
+    def counters(self) -> Counters:
         """What the C core has counted: questions, where their answers came from, what it holds. Never blocks."""
-        return bridge.counters()
+        return counts.counters()
 
-    def round_trips(self) -> Mapping[Transport, bridge.RoundTrips]:
+    def round_trips(self) -> Mapping[Transport, RoundTrips]:
         """How long servers took to answer, by transport, since pjfail was loaded. Never blocks."""
-        return bridge.round_trips()
+        return counts.round_trips()
 
 
 def _held(health: Health, state: State, now: float, until: float | None, reason: str) -> Health:

@@ -12,8 +12,10 @@ from functools import partial
 from itertools import islice
 from random import Random
 
-from . import bridge, events
-from .bridge import Pin, Registration
+from . import events
+from .bridge import accounts, pins, plans
+from .bridge.pins import Pin, Registration
+from .bridge.status import INVALID_OPERATION, NOT_FOUND, REGISTERING
 from .model import Health, Plan, Server, Target
 
 log = logging.getLogger("pjfail")
@@ -167,9 +169,9 @@ def registered(following: Following, registration: Registration, now: float) -> 
 
 def _unsent(following: Following, status: int, now: float) -> Following:
     """After a REGISTER that pjsua would not send, for *status*."""
-    if status == bridge.REGISTERING:
+    if status == REGISTERING:
         return replace(following, register_at=now + BUSY)
-    if status == bridge.INVALID_OPERATION:  # the account has no registrar any more
+    if status == INVALID_OPERATION:  # the account has no registrar any more
         return replace(following, trying=None, register_at=None)
     return replace(following, trying=None, register_at=now + UNSENT)
 
@@ -229,13 +231,13 @@ class Follower:
         self._let_go(each for each in list(self._followed) if self._followed[each].aor == following.aor)
         self._set(following)
         self._asked_after = following  # once: asked twice it would register twice
-        bridge.ask_after(following.account, following.aor)  # is it registered? A REGISTER may be ending just now
+        pins.ask_after(following.account, following.aor)  # is it registered? A REGISTER may be ending just now
         self.review(now)
 
     def unfollow(self, account: int) -> None:
         following = self._followed.pop(account, None)
         if following is not None:
-            bridge.drop_pin(following.pin)
+            pins.drop_pin(following.pin)
 
     def server(self, account: int) -> Server | None:
         following = self._followed.get(account)
@@ -260,7 +262,7 @@ class Follower:
             self._asked_after = None
         if following is None or registration.aor != following.aor:  # the id is another account's now
             return
-        if registration.status == bridge.NOT_FOUND:
+        if registration.status == NOT_FOUND:
             self._gone(following)
         else:
             self._set(registered(following, registration, now))
@@ -283,12 +285,12 @@ class Follower:
     def _attend(self, following: Following, view: _View, now: float) -> None:
         plan, tiers = view.of(following.next_hop)
         if not settled(following, tiers, view.health, now):
-            order = bridge.draw(following.next_hop, self._random.getrandbits(32)) if plan is not None else []
+            order = plans.draw(following.next_hop, self._random.getrandbits(32)) if plan is not None else []
             following = decide(following, plan, order, view.health, now, self._random)
             self._set(following)
         if following.register_at is not None and following.register_at <= now:
             self._set(replace(following, register_at=None))
-            bridge.register(following.account, following.aor)
+            pins.register(following.account, following.aor)
 
     def _ask_after_some(self) -> None:
         """Looks in turn whether accounts are there, and, for one at a time, whether an id is another account's by now.
@@ -302,13 +304,13 @@ class Follower:
         following = next((self._followed[each] for each in some if each in self._followed), None)
         if self._asked_after is None and following is not None:
             self._asked_after = following
-            bridge.ask_after(following.account, following.aor)
+            pins.ask_after(following.account, following.aor)
 
-    def _let_go(self, accounts: Iterable[int]) -> None:
-        """Those of *accounts* that are gone are not followed any more."""
-        for account in accounts:
-            following = self._followed.get(account)
-            if following is not None and not bridge.account_exists(account):
+    def _let_go(self, numbers: Iterable[int]) -> None:
+        """The accounts of these *numbers* that are gone are not followed any more."""
+        for number in numbers:
+            following = self._followed.get(number)
+            if following is not None and not accounts.account_exists(number):
                 self._gone(following)
 
     def _gone(self, following: Following) -> None:
@@ -319,7 +321,7 @@ class Follower:
         before = self._followed.get(following.account)
         self._followed[following.account] = following
         if before is None or before.pin != following.pin:
-            bridge.set_pin(following.pin)
+            pins.set_pin(following.pin)
         known = () if before is None else (before.register_at, before.return_at)
         for due in (following.register_at, following.return_at):
             if due is not None and due not in known:
@@ -327,5 +329,7 @@ class Follower:
         was = None if before is None else before.server
         if following.server != was:
             moved = events.AccountMoved(following.account, following.aor, following.server, was, following.reason)
-            log.info("account %d (%s): %s after %s: %s", moved.account, moved.aor, moved.server, was, moved.reason)
+            to = moved.server or "no server"
+            came = "" if was is None else f", after {was}"
+            log.info("account %d (%s) is on %s%s: %s", moved.account, moved.aor, to, came, moved.reason)
             self._around.tell(moved)

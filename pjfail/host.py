@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from . import bridge, errors
+from . import errors
+from .bridge.core import attachment, foreign
+from .bridge.host import check_host, known_layouts, layout_of, open_host
+from .bridge.objects import data_of, loaded, loaded_objects, object_of, symbol
 
 # Functions of pjsip's, and of pjsua's, which pjfail works through; each lies in the object that carries it.
 _PJSIP = "pjsip_endpt_set_ext_resolver"
@@ -35,12 +38,12 @@ def find(host: str | Path | ModuleType | None = None) -> str | None:
     :class:`pjfail.UnusablePjsip`), :class:`pjfail.TwoPjsips`, and :class:`pjfail.NoEndpoint` in a forked child of the
     process that attached.
     """
-    if bridge.foreign():
+    if foreign():
         raise errors.NoEndpoint(
             "pjfail was attached when this process was forked from its parent, and stays there, where pjsip's threads "
             'are; fork before pjfail.attach(), or start children anew (multiprocessing\'s "spawn")'
         )
-    objects = [None, *bridge.loaded_objects()] if host is None else [_named(host)]
+    objects = [None, *loaded_objects()] if host is None else [_named(host)]
     carriers = _carriers(objects)
     if not carriers:
         raise _none_in(objects, searched=host is None)
@@ -54,12 +57,12 @@ def find(host: str | Path | ModuleType | None = None) -> str | None:
 
 def _named(host: str | Path | ModuleType) -> str | None:
     """The loader's path of what the user named."""
+    if not isinstance(host, str | os.PathLike | ModuleType):
+        raise TypeError(f"host is {host!r}; give a module or a path")
     path = _file_of(host) if isinstance(host, ModuleType) else os.fspath(host)
     if path is None or _is_program(path):
         return None
-    if not isinstance(path, str):
-        raise TypeError(f"host is {host!r}; give a module or a path")
-    name = bridge.loaded(path)
+    name = loaded(path)
     if name is None:
         raise errors.NoPjsip(f"{path} is not loaded into this process; import it, or load it, before pjfail.attach()")
     return name
@@ -88,7 +91,7 @@ def _is_program(path: str) -> bool:
 
 def _carriers(objects: Iterable[str | None]) -> list[str | None]:
     """The objects with a pjsip of their own, of which *objects* make use."""
-    found = {bridge.object_of(address) for path in objects if (address := bridge.symbol(path, _PJSUA))}
+    found = {object_of(address) for path in objects if (address := symbol(path, _PJSUA))}
     return list(dict.fromkeys(map(_at_work, sorted(found, key=name_of))))
 
 
@@ -97,18 +100,18 @@ def _at_work(path: str | None) -> str | None:
 
     Loaded after another that shows the same names to all (the main program, RTLD_GLOBAL), it works on that one's data.
     """
-    data = bridge.data_of(path)
-    owner = bridge.object_of(data) if data else path
-    address = bridge.symbol(owner, _PJSUA)
-    return owner if address and bridge.object_of(address) == owner else path
+    data = data_of(path)
+    owner = object_of(data) if data else path
+    address = symbol(owner, _PJSUA)
+    return owner if address and object_of(address) == owner else path
 
 
 def _none_in(objects: Iterable[str | None], *, searched: bool) -> errors.NoPjsip:
     """Why there is no pjsip to work with in *objects*, and what to do."""
     for path in objects:
-        if address := bridge.symbol(path, _PJSIP):
+        if address := symbol(path, _PJSIP):
             return errors.UnusablePjsip(
-                f"{name_of(bridge.object_of(address))} carries pjsip, but no pjsua is loaded into this process; pjfail "
+                f"{name_of(object_of(address))} carries pjsip, but no pjsua is loaded into this process; pjfail "
                 "works through pjsua (as pjsua2 does), and not with a pjsip endpoint made without it"
             )
     for path in objects:
@@ -131,7 +134,7 @@ def _none_in(objects: Iterable[str | None], *, searched: bool) -> errors.NoPjsip
 
 def _hides_pjlib(path: str | None) -> bool:
     """Whether pjlib is in that object without being seen: by its texts. The file may be large, or gone."""
-    if bridge.symbol(path, "pj_init"):
+    if symbol(path, "pj_init"):
         return False
     try:
         with open(path or _PROGRAM, "rb") as file:
@@ -152,16 +155,16 @@ def bind(host: str | Path | ModuleType | None = None) -> str:
     """
     with _binding:
         path = find(host)
-        if bridge.attachment():
+        if attachment():
             raise errors.AlreadyAttached(errors.ATTACHED_ALREADY)
-        version = bridge.open_host(path)
-        if bridge.layout_of(version) is None:
+        version = open_host(path)
+        if layout_of(version) is None:
             raise errors.UnsupportedVersion(
                 f"{name_of(path)} carries pjsip {version}, which pjfail does not know; it knows "
-                f"{', '.join(bridge.known_layouts())}: {errors.WHAT_TO_DO}"
+                f"{', '.join(known_layouts())}: {errors.WHAT_TO_DO}"
             )
         try:
-            bridge.check_host()
+            check_host()
         except errors.NoEndpoint:
             raise errors.NoEndpoint(
                 f"{name_of(path)} carries pjsip {version}, which has no initialised endpoint; "

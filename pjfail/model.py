@@ -127,6 +127,8 @@ class Target:
 
         Raises :class:`BadURI`.
         """
+        if not isinstance(uri, str):
+            raise TypeError(f"{uri!r} is no SIP URI; give it as a string")
         text = uri.strip()
         bracketed = re.search(r"<([^>]*)>", text)
         if bracketed is not None:

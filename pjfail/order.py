@@ -169,6 +169,10 @@ class Sticky:
     within: Order = by_priority
     key: Literal["account", "call_id"] = "account"
 
+    def __post_init__(self) -> None:
+        if self.key not in ("account", "call_id"):
+            raise ValueError(f'key is {self.key!r}; give "account" or "call_id"')
+
     def __call__(self, candidates: Sequence[Candidate], health: Mapping[Server, Health], *, request: Request) -> Tiers:
         key = request.call_id if self.key == "call_id" else request.account
         tiers = tiers_of(ask(self.within, candidates, health, request))

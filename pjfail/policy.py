@@ -100,7 +100,7 @@ class Policy:
     ``per_method``: a server that leaves one method alone unanswered, and answers others meanwhile, is down for that
     method only. Else it is down for all of them: where one plan serves all methods, nobody could act on the difference.
 
-    Raises ValueError for what is no such number.
+    Raises ValueError for what is no such number, and TypeError for what is no function.
     """
 
     order: Order = by_priority
@@ -116,6 +116,10 @@ class Policy:
     per_method: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("order", "convict", "backoff"):
+            part = getattr(self, name)
+            if not callable(part) or isinstance(part, type):
+                raise TypeError(f"{name} is {part!r}; give a function, or a value that can be called as one")
         for name in ("retry_after_ceiling", "retry_after_floor", "failback", "slow_start"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, which is no number of seconds")

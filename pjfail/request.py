@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from . import bridge
+from .bridge import requests
+from .bridge.requests import Answer
+from .bridge.status import TIMED_OUT, strerror
 from .errors import DETACHED, BadServer, BadURI, NotAttached, PjsipError, RequestFailed, RequestTimeout
 from .model import Server, Target
 
@@ -44,7 +46,7 @@ class Response:
         return next((value for header, value in self.headers if header.lower() == name.lower()), None)
 
 
-def _response(answer: bridge.Answer, server: Server, rtt: float) -> Response:
+def _response(answer: Answer, server: Server, rtt: float) -> Response:
     lines = (line.partition(":") for line in answer.headers)
     headers = tuple((name.strip(), _FOLD.sub(" ", value.strip())) for name, _, value in lines)
     return Response(answer.code, answer.reason.strip(), headers, answer.body, server, rtt)
@@ -85,6 +87,8 @@ class Requests:
             raise BadServer(f"{server}: {uri} asks for {target.transport}")
         if server is not None and target.secure and server.transport != "tls":
             raise BadServer(f"{server}: {uri} asks for TLS")
+        if not isinstance(body, bytes | str):
+            raise TypeError(f"body is {body!r}; give bytes or a string")
         given = _checked(headers)
         content_type = _taken(given, "content-type", "c") or "text/plain"
         if not _MEDIA_TYPE.fullmatch(content_type):
@@ -99,7 +103,7 @@ class Requests:
             number = next(_numbers) & 0xFFFFFFFF
             self._sent[number] = sent
         try:
-            bridge.request(
+            requests.send(
                 number,
                 method,
                 uri,
@@ -123,7 +127,7 @@ class Requests:
         with self._lock:
             self._sent = {number: sent for number, sent in self._sent.items() if sent.future is not future}
 
-    def deliver(self, answer: bridge.Answer) -> None:
+    def deliver(self, answer: Answer) -> None:
         """Worker. The end of a request."""
         with self._lock:
             sent = self._sent.pop(answer.number, None)
@@ -132,10 +136,10 @@ class Requests:
         server = answer.server or sent.server
         if answer.code and server is not None:
             sent.future.set_result(_response(answer, server, answer.at - sent.at))
-        elif answer.status == bridge.TIMED_OUT:
+        elif answer.status == TIMED_OUT:
             sent.future.set_exception(RequestTimeout(f"{sent.what}{_to(sent.server)}: no answer"))
         else:
-            why = bridge.strerror(answer.status)
+            why = strerror(answer.status)
             sent.future.set_exception(RequestFailed(f"{sent.what}{_to(sent.server)}: {why}"))
 
     def end(self) -> None:
@@ -157,9 +161,14 @@ def _to(server: Server | None) -> str:
 
 
 def _checked(headers: Headers) -> list[tuple[str, str]]:
-    """The headers as pairs. ValueError for one that is none, or that is pjsip's own."""
+    """The headers as pairs. TypeError for what is none, ValueError for one that cannot be sent or is pjsip's own."""
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
-    for name, value in pairs:
+    for pair in pairs:
+        match pair:
+            case (str() as name, str() as value):
+                pass
+            case _:
+                raise TypeError(f"{pair!r} is no header; give headers as pairs of a name and a value, or as a mapping")
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"{name!r} is no header's name")
         if name.lower() in _OWN:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from . import bridge, events
+from . import events
+from .bridge import counts, plans
 from .health import HealthTable
 from .model import Candidate, Health, Plan, Request, Server, Target
 from .planning import Complain, make_plan, review_at
@@ -139,7 +140,7 @@ class Targets:
             now = time.monotonic()
             health = {server: self._health.get(server, now) for server in known.plan.servers}
             refresh_at = min(known.refresh_at, review_at(known.plan, health, now, self._policy))
-            bridge.publish(known.plan, refresh_at, known.servers - set(known.plan.servers))
+            plans.publish(known.plan, refresh_at, known.servers - set(known.plan.servers))
 
     def _changed(self, before: Plan | None, plan: Plan) -> None:
         if before is None:
@@ -150,7 +151,7 @@ class Targets:
 
     def _forget(self, target: Target) -> None:
         known = self._known.pop(target)
-        bridge.forget(target)
+        plans.forget(target)
         self._unlink(target, known.servers)
 
     def _unlink(self, target: Target, servers: frozenset[Server]) -> None:
@@ -164,7 +165,7 @@ class Targets:
 
 def measured(server: Server, health: Health) -> Health:
     """*health* with the core's newest measurements of *server*."""
-    stats = bridge.stats(server)
+    stats = counts.stats(server)
     if stats is None:
         return health
     return replace(health, rtt=stats.rtt, rtt_deviation=stats.rtt_deviation, last_answer=stats.last_answer)

@@ -12,15 +12,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from random import Random
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from . import bridge, events
+from . import events
 from .affinity import Pins
+from .bridge import core, counts, plans, queue
 from .errors import DETACHED, LookupFailed, NotAttached, UnknownTarget
 from .following import Follower, Following, Surroundings
 from .health import HealthTable
@@ -72,14 +73,15 @@ def _in_doubt(health: Health) -> bool:
 
 
 def _last_answer(server: Server) -> float | None:
-    stats = bridge.stats(server)
+    stats = counts.stats(server)
     return None if stats is None else stats.last_answer
 
 
 class Worker:
     """Makes plans of questions and health of outcomes.
 
-    *detached* is called, on the worker, once it has ended by itself: the endpoint is gone, or it crashed too often.
+    *detached* is called, on the worker, once it has ended by itself: the endpoint is gone, or it crashed too often. It
+    says whether that was news: another thread may be detaching just now.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class Worker:
         policy: Policy,
         probe: Probe,
         listeners: Sequence[events.Listener],
-        detached: Callable[[], object],
+        detached: Callable[[], bool],
         random: Random | None = None,
     ) -> None:
         self._lookup = lookup
@@ -212,15 +214,16 @@ class Worker:
                 self._ready.set()
         self._loop = None
 
-    def _give_up(self) -> None:
+    def _give_up(self) -> bool:
+        """Whether it was us who ended it."""
         self._stopping = True
         self._targets.end()
-        self._detached()
+        return self._detached()
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        descriptor = os.dup(bridge.event_fd())  # ours lives until we close it, whoever detaches
+        descriptor = os.dup(queue.event_fd())  # ours lives until we close it, whoever detaches
         unanswered = list(self._asked)  # a crash took their lookups down
         self._asked.clear()
         self._prober.forget()
@@ -245,24 +248,23 @@ class Worker:
 
         Nothing once stopped: a worker that was held up longer than a detach waits could take what is the next one's.
         """
-        if self._stopping or bridge.attachment() != self._attachment:
-            if not self._stopping:
+        if self._stopping or core.attachment() != self._attachment:
+            if not self._stopping and self._give_up():
                 log.info("pjfail is detached: the endpoint has ended")
-                self._give_up()
             if self._end is not None:
                 self._end.set()
             return
-        questions = list(bridge.questions())
-        for dns_answer in bridge.dns_answers():
+        questions = list(queue.questions())
+        for dns_answer in queue.dns_answers():
             pjsip_dns.deliver(dns_answer)
-        outcomes = bridge.outcomes()
+        outcomes = queue.outcomes()
         with contextlib.suppress(NotAttached):  # before the outcome of the same answer can move the account
-            for registration in bridge.registrations():
+            for registration in queue.registrations():
                 self.follower.heed(registration, time.monotonic())
         self._judge(outcomes)
-        for answer in bridge.answers():
+        for answer in queue.answers():
             self.requests.deliver(answer)
-        self._note(bridge.failovers())
+        self._note(queue.failovers())
         for question in questions:
             self._answer(question)
         self._deliver()
@@ -288,7 +290,7 @@ class Worker:
         """One request's own plan."""
         request = Request(question.target, question.method, question.from_uri, question.call_id)
         plan = self._targets.make(question.target, known.candidates, known.valid_until, request)
-        bridge.answer(question.number, plan)
+        plans.answer(question.number, plan)
         if known.refresh_at <= time.monotonic():
             self._ask(question.target)
 
@@ -313,7 +315,7 @@ class Worker:
     def _adapt(self) -> None:
         """Tells the lookup what the endpoint has: an application may create transports at any time."""
         if isinstance(self._lookup, Adaptive):
-            endpoint_has = bridge.transports()
+            endpoint_has = core.transports()
             if endpoint_has != self._endpoint_has:
                 self._endpoint_has = endpoint_has
                 self._lookup.adapt(*endpoint_has)
@@ -322,9 +324,20 @@ class Worker:
         self._news.append(events.LookupStale(target, reason))
 
     async def _find(self, target: Target) -> tuple[Candidate, ...]:
-        """What the lookup finds; cancelled, whatever it finds, when it comes after the end."""
+        """What the lookup finds; cancelled, whatever it finds, when it comes after the end.
+
+        The lookup may be anybody's: TypeError where it is not one, in words for who wrote it.
+        """
+        name = f"{type(self._lookup).__name__}.lookup()"
         try:
-            return tuple(await asyncio.wait_for(self._lookup.lookup(target), LOOKUP_LIMIT))
+            answer = self._lookup.lookup(target)
+            if not isinstance(answer, Awaitable):
+                raise TypeError(f"{name} cannot be awaited; write it as async def lookup(self, target)")
+            found = tuple(await asyncio.wait_for(answer, LOOKUP_LIMIT))
+            for each in found:
+                if not isinstance(each, Candidate):
+                    raise TypeError(f"{name} has returned {each!r}, which is no pjfail.Candidate")
+            return found
         finally:
             if self._stopping:
                 raise asyncio.CancelledError
@@ -348,7 +361,7 @@ class Worker:
         except LookupFailed as error:
             log.warning("%s", error)
             for number in self._waiters(target):
-                bridge.fail(target, stale=error.temporary, number=number)
+                plans.fail(target, stale=error.temporary, number=number)
             self._news.append(events.LookupFailed(target, str(error), error.temporary))
             raise
         except Exception as error:
@@ -360,7 +373,7 @@ class Worker:
 
     def _pass_on(self, target: Target) -> None:
         for number in self._waiters(target):
-            bridge.pass_on(target, number)
+            plans.pass_on(target, number)
 
     def _learn(self, target: Target, candidates: tuple[Candidate, ...]) -> Plan:
         known = self._targets.learn(target, candidates)
@@ -410,7 +423,7 @@ class Worker:
                 self._watch(outcome.server, after)
         self._health_changed(changed)
         for outcome in outcomes:
-            bridge.forgive(outcome.server, outcome.sequence)
+            plans.forgive(outcome.server, outcome.sequence)
 
     def _suspect(self, outcome: Outcome, health: Health) -> None:
         """Tells of a server that did badly and is not down for it."""
@@ -444,7 +457,8 @@ class Worker:
 
     def _went_down(self, server: Server, health: Health, outcome: Outcome | None, now: float) -> None:
         ending = "until it is restored" if health.until is None else f"for {health.until - now:.0f} s"
-        log.info("%s is down %s: %s (failure %d)", server, ending, health.reason, health.failures)
+        failure = f" (failure {health.failures})" if health.failures else ""
+        log.info("%s is down %s: %s%s", server, ending, health.reason, failure)
         self._watch(server, health)
         self._news.append(events.ServerDown(server, health, outcome))
 
@@ -529,7 +543,7 @@ class Worker:
             self._in_use = {
                 server: Watched(target.host, settings.interval)
                 for target, known in self._targets
-                if (used_at := bridge.used_at(target)) is not None and now - used_at < settings.idle
+                if (used_at := plans.used_at(target)) is not None and now - used_at < settings.idle
                 for server in known.servers
             }
         watched = dict(self._in_use)

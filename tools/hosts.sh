@@ -42,6 +42,7 @@ environment() {
 copy_sources() {
     [ ! -e "$1" ] || cmp -s "$1/pjlib/include/pj/config_site.h" $recipe/config_site.h || rm -rf "$1"
     [ ! -e "$1/copied" ] || return 0
+    say "copying the sources of our pjproject, to build them with shared libraries"
     rm -rf "$1"
     mkdir -p "$1"
     (cd "$ours" && tar -cf - --exclude='*.[ao]' --exclude='.*.depend' --exclude=output --exclude=build.mak \

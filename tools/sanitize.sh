@@ -57,7 +57,8 @@ rm -f "$build"/pjfail/_native*.so
     die "the core does not build for $kind; the whole output is in $build/build.log"
 }
 
-# What runs the tests' programs, with the Python of another host where rig/app.py says so; pytest itself, with the registrars in it, stays as it is.
+# What runs the tests' programs, with another host's Python where rig/app.py names it; pytest itself, with the registrars
+# in it, stays as it is.
 cat >"$build/python" <<PROGRAM
 #!/bin/sh
 exec $plain env LD_PRELOAD='$runtime' PYTHONMALLOC=malloc PYTHONPATH="$build:\$PYTHONPATH" $options \

@@ -46,7 +46,8 @@ quietly 'mypy --strict on a program that uses the installed package' \
 "$python" -m venv from-sdist
 quietly 'pip install of the sdist, with PJPROJECT_DIR' \
     env PJPROJECT_DIR="$tree" from-sdist/bin/pip install "$(echo "$dist"/pjfail-*.tar.gz)"
-quietly 'what it has built' from-sdist/bin/python -c 'from pjfail import attach, bridge; print(bridge.built_for())'
+quietly 'what it has built' \
+    from-sdist/bin/python -c 'from pjfail import attach; from pjfail.bridge.host import built_for; print(built_for())'
 printf 'test-wheel: pip install of the sdist, without ...\n'
 ! env -u PJPROJECT_DIR from-sdist/bin/pip install --force-reinstall --no-deps "$(echo "$dist"/pjfail-*.tar.gz)" >log 2>&1 ||
     die 'the sdist was built without pjproject'

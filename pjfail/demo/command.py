@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import time
 
+from ..errors import WHERE_PJSUA2_IS_FROM
 from . import namespace
 from .scenario import DemoFailed, Scenario
 from .view import choose_view
@@ -27,10 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Returns 0 when the program with pjfail outlived its server, 1 when not or when something is missing, 130 after
     Ctrl-C."""
     if importlib.util.find_spec("pjsua2") is None:
-        return _fail(
-            "pjsua2 is not installed for this Python; in a clone of pjfail \"make setup\" builds it into .venv, "
-            "elsewhere \"pip install pjsua2-python\" has it ready for CPython up to 3.12"
-        )
+        return _fail(f"pjsua2 is not installed for this Python; {WHERE_PJSUA2_IS_FROM}")
     try:
         namespace.raise_loopback()
         return _play(fast=arguments.fast)

@@ -106,11 +106,6 @@ class Program:
         self._log.extend(line.rstrip() for line in log)
 
     def _sent(self, method: str) -> None:
-        # pjsip may send a second REGISTER by itself before it tells how the first ended, once it has learnt its
-        # address as the registrar sees it: the two count as one, and only the second one's end is told
-        under_way = self._under_way(method)
-        if under_way is not None:
-            del self._transactions[under_way]
         self._transactions.append(Transaction(method, self._numbers[method], time.monotonic()))
         self._numbers[method] += 1
 

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     module = arguments.module
     if module is not None and not all(part.isidentifier() for part in module.split(".")):
         raise ValueError(f"--module {module}: give a module by the name that import takes")
-    report = examined(Report(Pjfail(_own_version()), _python()), module)
+    report = examined(Report(Pjfail(own_version()), _python()), module)
     verdict = report.verdict or Verdict.REFUSED
     if arguments.json:
         print(json.dumps(report.as_json(), indent=2))
@@ -44,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     return STATUS[verdict]
 
 
-def _own_version() -> str:
+def own_version() -> str:
+    """That of pjfail, as pip knows it."""
     try:
         return metadata.version("pjfail")
     except metadata.PackageNotFoundError:

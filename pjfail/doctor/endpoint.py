@@ -16,6 +16,11 @@ from ..errors import PjsipError
 _INITIALISED = 2
 _WITHOUT_NETWORK = 3
 
+# sip_auth.h: pjsip_auth_algorithm_type, the same since there is one (2.15); the names are RFC 8760's.
+_DIGESTS = {1: "MD5", 2: "SHA-256", 3: "SHA-512-256"}
+# config.h: PJ_SSL_SOCK_MAX_CIPHERS
+_MOST_CIPHERS = 256
+
 _LOOPBACK = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton("127.0.0.1"))
 _LOOPBACK6 = struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, socket.inet_pton(socket.AF_INET6, "::1"), 0)
 _SETTING = re.compile(rb"(\bPJ_\w+)[\s:]+(.*?)\s*$")
@@ -73,6 +78,18 @@ class Endpoint:
         self._pjsip.pj_log_set_log_func(log)
         found = [match.groups() for line in said if (match := _SETTING.search(line))]
         return {name.decode(): value.decode("utf-8", "replace") for name, value in found}
+
+    def digests(self) -> tuple[str, ...] | None:
+        """In which algorithms it can answer a challenge at this moment; None: a version that does not tell."""
+        if not hasattr(self._pjsip, "pjsip_auth_is_algorithm_supported"):
+            return None
+        return tuple(_DIGESTS[each] for each in _DIGESTS if self._pjsip.pjsip_auth_is_algorithm_supported(each))
+
+    def list_ciphers(self) -> None:
+        """What pjsua2's ``utilSslGetAvailableCiphers()`` does; it initialises OpenSSL."""
+        if hasattr(self._pjsip, "pj_ssl_cipher_get_availables"):
+            count = ctypes.c_uint(_MOST_CIPHERS)
+            self._pjsip.pj_ssl_cipher_get_availables((ctypes.c_int * _MOST_CIPHERS)(), ctypes.byref(count))
 
     def has_tls(self) -> bool:
         """Whether there is a TLS transport to be had."""

@@ -19,6 +19,15 @@ USUAL = "pjsua2"
 # One function of each of pjsip's libraries that pjfail works with.
 _OF_LIBRARIES = ("pj_init", "pjsip_endpt_create", "pjsua_create")
 
+# What every registrar challenges with, if it does.
+_USUAL_DIGEST = "MD5"
+_DIGESTS_COME_LATER = (
+    "it answers no challenge so far, and an account with a password stays at 401 (status 70012): its OpenSSL has not "
+    "been initialised. Call endpoint.utilSslGetAvailableCiphers() once after libStart(); of the wheel pjsua2-python "
+    "take 2.15.1.post1 or later, which needs no such call"
+)
+_NO_DIGESTS = "it answers no challenge with MD5, and an account with a password stays at 401: its TLS library has none"
+
 
 class _Ended(Exception):
     """The verdict is known, and the reason, which the text is."""
@@ -59,15 +68,16 @@ class Examination:
     def _examine(self, module: str | None) -> None:
         self._found("loading pjfail's own core")
         try:
-            from .. import bridge
+            from ..bridge.host import built_for, known_layouts
+            from ..bridge.objects import object_of, symbol
         except ImportError as error:
             reason = f"pjfail's own core cannot be loaded ({error}); install pjfail anew, for this very Python"
             raise _Ended(Verdict.REFUSED, reason) from error
-        ours = replace(self._report.pjfail, built_for=bridge.built_for(), layouts=bridge.known_layouts())
+        ours = replace(self._report.pjfail, built_for=built_for(), layouts=known_layouts())
         self._found("looking for pjsip", pjfail=ours)
         path = self._find(module)
-        functions = filter(None, (bridge.symbol(path, function) for function in _OF_LIBRARIES))
-        homes = set(map(bridge.object_of, functions))
+        functions = filter(None, (symbol(path, function) for function in _OF_LIBRARIES))
+        homes = set(map(object_of, functions))
         linkage = "program" if path is None else "static" if len(homes) == 1 else "shared"
         carried_by = os.path.realpath("/proc/self/exe") if path is None else path
         self._found("asking pjsip for its version", pjsip=Pjsip(carried_by, linkage))
@@ -76,7 +86,8 @@ class Examination:
         with endpoint:
             self._found_of_pjsip("attaching", build=endpoint.build())
             self._attach(path)
-            self._found_of_pjsip("creating a TLS transport")
+            self._found_of_pjsip("asking for digests")
+            self._found_of_pjsip("creating a TLS transport", digests=self._digests(endpoint))
             self._found_of_pjsip("creating an IPv6 transport", tls=endpoint.has_tls())
             self._found_of_pjsip("creating a DNS resolver", ipv6=self._has_ipv6(endpoint))
             self._found_of_pjsip("ending the endpoint", dns_resolver=endpoint.has_dns_resolver())
@@ -116,12 +127,12 @@ class Examination:
             raise _Ended(Verdict.REFUSED, _said_at_import(name, error)) from error
 
     def _attach(self, path: str | None) -> None:
-        from .. import bridge
+        from ..bridge.host import host_facts
         from ..failover import attach
 
         with attach(lookup=StaticLookup({"doctor.invalid": ["192.0.2.1:5060"]}), host=path) as failover:
             failover.resolve("sip:doctor.invalid")
-            facts = bridge.host_facts()
+            facts = host_facts()
         self._found_of_pjsip(
             "detaching",
             layout=facts.layout,
@@ -130,6 +141,18 @@ class Examination:
             native_affinity=facts.native_affinity,
         )
         self._found("", verdict=Verdict.WORKS, reason="pjfail.attach() was tried on an endpoint, and detached")
+
+    def _digests(self, endpoint: Endpoint) -> tuple[str, ...] | None:
+        """As a program finds them that has done nothing for it."""
+        found = endpoint.digests()
+        if found is not None and _USUAL_DIGEST not in found:
+            endpoint.list_ciphers()
+            later = _USUAL_DIGEST in (endpoint.digests() or ())
+            self._note(_DIGESTS_COME_LATER if later else _NO_DIGESTS)
+        return found
+
+    def _note(self, sentence: str) -> None:
+        self._found("", notes=(*self._report.notes, sentence))
 
     def _has_ipv6(self, endpoint: Endpoint) -> bool | None:
         """Of what was built without it, a transport may be had all the same; None: this machine cannot tell."""
@@ -140,7 +163,7 @@ class Examination:
             with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as tried:
                 tried.bind(("::1", 0))
         except OSError as error:
-            self._found("", notes=(*self._report.notes, f"this machine has no IPv6 to try: {error}"))
+            self._note(f"this machine has no IPv6 to try: {error}")
             return None
         return endpoint.has_ipv6()
 

@@ -47,8 +47,9 @@ class Pjsip:
     ``object`` is the file that carries it: with all of pjsip in it (``linkage`` "static"), over libraries of pjsip's
     ("shared"), or the very program that runs Python ("program"). ``layout`` is the row of pjfail's table that holds for
     it, ``addresses`` how many servers an answer to it may name, ``accounts`` whether they can be pinned and followed,
-    ``native_affinity`` whether it has server affinity of its own. ``tls``, ``ipv6`` and ``dns_resolver`` were tried;
-    ``build`` are settings of pjlib's.
+    ``native_affinity`` whether it has server affinity of its own, ``digests`` the algorithms in which it answers a
+    challenge, for a program that has done nothing for it. ``tls``, ``ipv6`` and ``dns_resolver`` were tried; ``build``
+    are settings of pjlib's.
     """
 
     object: str
@@ -58,6 +59,7 @@ class Pjsip:
     addresses: int | None = None
     accounts: bool | None = None
     native_affinity: bool | None = None
+    digests: tuple[str, ...] | None = None
     tls: bool | None = None
     ipv6: bool | None = None
     dns_resolver: bool | None = None
@@ -66,7 +68,7 @@ class Pjsip:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it; ``notes`` are sentences on what could not be found out."""
+    """All of it; ``notes`` are sentences on what could not be found out, and on what to beware of."""
 
     pjfail: Pjfail
     python: Python
@@ -111,6 +113,7 @@ def _rows_of(pjsip: Pjsip) -> list[tuple[str, str]]:
         ("servers at once", pjsip.addresses),
         ("accounts", _told(pjsip.accounts, "can be pinned and followed", "cannot be pinned or followed")),
         ("server affinity", _told(pjsip.native_affinity, "pjsip's own", "pjfail's")),
+        ("digests", None if pjsip.digests is None else ", ".join(pjsip.digests) or "none, see below"),
         ("TLS", _told(pjsip.tls)),
         ("IPv6", _told(pjsip.ipv6)),
         ("DNS resolver", _told(pjsip.dns_resolver)),

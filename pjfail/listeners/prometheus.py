@@ -12,7 +12,9 @@ from collections import Counter as Tally
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from .. import bridge, events
+from .. import events
+from ..bridge import counts
+from ..bridge.counts import Counters, RoundTrips
 from ..model import Health, Server, State, Transport
 
 try:
@@ -127,7 +129,7 @@ class _AtScrape(Collector):
             failures.add_metric(name, health.failures)
             if health.rtt is not None:
                 round_trip.add_metric(name, health.rtt)
-            stats = bridge.stats(server)
+            stats = counts.stats(server)
             if stats is not None:
                 answers.add_metric(name, stats.answers)
                 failed.add_metric([*name, "silent"], stats.silences)
@@ -136,7 +138,7 @@ class _AtScrape(Collector):
         yield from (up, failures, round_trip, answers, failed)
 
 
-def _core(counters: bridge.Counters) -> Iterator[Metric]:
+def _core(counters: Counters) -> Iterator[Metric]:
     yield _counter(
         "resolutions",
         "Times pjsip asked for a server, by who answered.",
@@ -155,7 +157,7 @@ def _core(counters: bridge.Counters) -> Iterator[Metric]:
     yield GaugeMetricFamily("pjfail_requests_outstanding", "Requests without a final answer.", counters.outstanding)
 
 
-def _round_trips(measured: Mapping[Transport, bridge.RoundTrips]) -> Metric:
+def _round_trips(measured: Mapping[Transport, RoundTrips]) -> Metric:
     family = HistogramMetricFamily(
         "pjfail_round_trip_seconds", "From a request to its first answer, where it was sent once.", labels=["transport"]
     )

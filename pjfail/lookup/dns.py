@@ -74,7 +74,7 @@ class DnsLookup:
             raise ValueError(f"timeout is {timeout}; give the seconds that a lookup may take")
         if max_stale < 0:
             raise ValueError(f"max_stale is {max_stale}; give seconds, 0 for no answer beyond its TTL")
-        servers = system_nameservers() if nameservers is None else [NameServer.parse(each) for each in nameservers]
+        servers = system_nameservers() if nameservers is None else NameServer.parse_all(nameservers)
         if not servers:
             raise ValueError("nameservers is empty; give at least one, or None for the system's")
         self._timeout = timeout
@@ -162,5 +162,7 @@ def _check(name: str, given: Sequence[str] | None, known: Sequence[str]) -> None
     """ValueError unless *given* is some of *known*, each once, or None."""
     if given is None:
         return
-    if isinstance(given, str) or not given or len(set(given)) < len(given) or not set(given) <= set(known):
+    if isinstance(given, str):
+        raise ValueError(f"{name} is one string; give a list of them: [{given!r}]")
+    if not given or len(set(given)) < len(given) or not set(given) <= set(known):
         raise ValueError(f"{name} {', '.join(given)!r}: choose among {', '.join(known)}, each once")

@@ -7,7 +7,7 @@ import ipaddress
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -58,6 +58,13 @@ class NameServer:
                 f'{text!r} is no name server; write "192.0.2.53", "192.0.2.53:5353" or "[2001:db8::53]:5353"'
             ) from None
         return server
+
+    @classmethod
+    def parse_all(cls, texts: Iterable[str]) -> list[NameServer]:
+        """Each of *texts*. Raises :class:`pjfail.BadServer`, also for one string, which is no list of them."""
+        if isinstance(texts, str):
+            raise BadServer(f"nameservers is one string; give a list of them: [{texts!r}]")
+        return [cls.parse(text) for text in texts]
 
     def __str__(self) -> str:
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"

@@ -28,18 +28,18 @@ from .resolver import Answer, Kind
 from .rfc3263 import Client, locate
 
 if TYPE_CHECKING:
-    from .. import bridge
+    from ..bridge.dns import DnsAnswer, DnsRecord
 
 _TYPES: dict[Kind, int] = {"A": RdataType.A, "AAAA": RdataType.AAAA, "SRV": RdataType.SRV}
 _NEGATIVE_TTL = 30.0  # seconds; pjsip keeps the SOA of a negative answer to itself
 _CNAME_LIMIT = 16
 
 _numbers = itertools.count(1)
-_waiting: dict[int, asyncio.Future[bridge.DnsAnswer]] = {}
+_waiting: dict[int, asyncio.Future[DnsAnswer]] = {}
 """Who waits for which answer of pjsip's resolver; belongs to the worker, in whose loop all of this runs."""
 
 
-def deliver(answer: bridge.DnsAnswer) -> None:
+def deliver(answer: DnsAnswer) -> None:
     """Worker. Gives an answer that the C core has fetched to whoever asked for it."""
     future = _waiting.pop(answer.number, None)
     if future is not None and not future.done():
@@ -65,7 +65,7 @@ class PjsipDnsLookup:
         families: Sequence[Family] | None = None,
         timeout: float = 3.0,
     ) -> None:
-        servers = () if nameservers is None else tuple(NameServer.parse(each) for each in nameservers)
+        servers = () if nameservers is None else tuple(NameServer.parse_all(nameservers))
         self._timeout = timeout
         self._transports = transports
         self._families = families
@@ -115,17 +115,17 @@ class _PjsipResolver:
             asked = end
         raise LookupFailed(f"{name.to_text(omit_final_dot=True)} leads on through too many CNAMEs, or in a circle")
 
-    async def _ask(self, name: Name, kind: Kind) -> bridge.DnsAnswer:
-        from .. import bridge
+    async def _ask(self, name: Name, kind: Kind) -> DnsAnswer:
+        from ..bridge.dns import dns_ask, dns_open
 
         text = name.to_text(omit_final_dot=True)
         number = next(_numbers) & 0xFFFFFFFF
-        future: asyncio.Future[bridge.DnsAnswer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[DnsAnswer] = asyncio.get_running_loop().create_future()
         _waiting[number] = future
         try:
-            if self._handle is None or not bridge.dns_ask(self._handle, text, _TYPES[kind], number):
-                self._handle = bridge.dns_open([(server.address, server.port) for server in self._servers])
-                bridge.dns_ask(self._handle, text, _TYPES[kind], number)
+            if self._handle is None or not dns_ask(self._handle, text, _TYPES[kind], number):
+                self._handle = dns_open([(server.address, server.port) for server in self._servers])
+                dns_ask(self._handle, text, _TYPES[kind], number)
             answer = await future
         except PjfailError as error:
             raise LookupFailed(f"{text} {kind}: {error}", temporary=True) from None
@@ -136,7 +136,7 @@ class _PjsipResolver:
         return answer
 
 
-def _follow(name: Name, kind: Kind, answer: bridge.DnsAnswer) -> tuple[Name, tuple[Rdata, ...], float]:
+def _follow(name: Name, kind: Kind, answer: DnsAnswer) -> tuple[Name, tuple[Rdata, ...], float]:
     """Where the CNAMEs of *answer* lead from *name*, the records of *kind* there, and the least TTL on the way."""
     ttl = float("inf")
     for _ in range(_CNAME_LIMIT):
@@ -154,7 +154,7 @@ def _name(text: str) -> Name:
     return dns.name.from_text(text)
 
 
-def _rdata(record: bridge.DnsRecord) -> Rdata:
+def _rdata(record: DnsRecord) -> Rdata:
     if record.type == RdataType.SRV:
         # pjsip's parser gives the root, "no service here", as an empty name.
         text = f"{record.priority} {record.weight} {record.port} {record.target or '.'}"

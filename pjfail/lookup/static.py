@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -35,7 +36,7 @@ class StaticLookup:
     candidate stands as it is. A server without a transport has the target's, UDP where that names none. *ttl* is how
     many seconds an answer is good for, and so how soon an update is felt; a candidate's own TTL above 0 precedes it.
 
-    Raises :class:`pjfail.BadServer` for anything in the table that is no server.
+    Raises :class:`pjfail.BadServer` for anything in the table that is no host or no server.
     """
 
     def __init__(self, table: Mapping[str, Iterable[Listed]], *, ttl: float = 30.0) -> None:
@@ -72,9 +73,20 @@ def _key(host: str) -> str:
     return Target(host).host.rstrip(".")
 
 
+def _is_host(host: object) -> bool:
+    """Whether a URI may have this host: a name, or an address. What it would not have is found by no target."""
+    return isinstance(host, str) and (
+        re.fullmatch(r"[^:;?@<>\[\]\s]+", host) is not None or (":" in host and Target(host).is_numeric)
+    )
+
+
 def _read(table: Mapping[str, Iterable[Listed]], ttl: float) -> dict[str, tuple[_Row, ...]]:
+    if not isinstance(table, Mapping):
+        raise TypeError(f"table is {table!r}; give a mapping of each host to its list of servers")
     rows = {}
     for host, listed in table.items():
+        if not _is_host(host):
+            raise BadServer(f"{host!r} is no host; write that of the URI alone, without sip:, user and port")
         if isinstance(listed, str):
             raise BadServer(f"{host}: {listed!r} is one server; write a list of servers")
         try:

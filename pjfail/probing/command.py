@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NoPjsip, PjfailError, RequestTimeout
+from ..errors import WHERE_PJSUA2_IS_FROM, NoPjsip, PjfailError, RequestTimeout
 from ..lookup import DnsLookup
 from ..model import TRANSPORTS, Candidate, Plan, Server, Target, Transport, parse_transport
 from ..table import print_table
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--ca {arguments.ca}: there is no such file")
     lookup = DnsLookup(arguments.nameserver, transports=transports)
     if importlib.util.find_spec("pjsua2") is None:
-        raise NoPjsip('probe sends by pjsua2, which this Python lacks; "make setup" builds it into .venv')
+        raise NoPjsip(f"probe sends by pjsua2, which this Python lacks; {WHERE_PJSUA2_IS_FROM}")
     from ..failover import attach
     from .endpoint import Endpoint
 

@@ -132,15 +132,22 @@ def contact(registrar: Registrar) -> str:
 
 def test_the_voice_bot_moves_and_its_call_stays(name_server: NameServer, first: Registrar, second: Registrar) -> None:
     with bot() as program:
-        program.wait_for(rf"bot@voip\.example.*udp:{FIRST}:5060 after None")
+        program.wait_for(rf"bot@voip\.example.*is on udp:{FIRST}:5060:")
         with App(CALLER, contact(first)) as caller:
             assert caller.next()["code"] == 200
             assert caller.next()["loudest"] > 20, "the bot did not play"
             first.fault = SILENT
             second.wait_for("REGISTER", timeout=12)
-            program.wait_for(rf"bot@voip\.example.*udp:{SECOND}:5060 after udp:{FIRST}:5060")
+            program.wait_for(rf"bot@voip\.example.*is on udp:{SECOND}:5060, after udp:{FIRST}:5060")
             caller.tell("hang up")
             assert caller.next()["code"] == 200
+        assert interrupted(program) == 0
+
+
+def test_the_voice_bot_has_a_password(name_server: NameServer) -> None:
+    with Registrar(FIRST, transports=("udp",), realm="voip.example") as first, bot("--password", "secret") as program:
+        program.wait_for("registration: 200")
+        assert 'username="bot"' in first.requests[-1].header("authorization")
         assert interrupted(program) == 0
 
 
@@ -174,6 +181,14 @@ def test_the_dialer_calls_through_a_trunk_that_fails(first: Registrar) -> None:
         assert [line[:12] for line in program.seen("answered")] == ["200 answered", "201 answered"]
         assert program.seen(f"INVITE went on from udp:{FIRST}:5060 to udp:{SECOND}:5060")
     assert {request.uri for request in first.requests} == {"sip:200@trunk.example"}
+
+
+def test_the_dialer_has_a_password() -> None:
+    with Registrar(FIRST, transports=("udp",), realm="trunk.example") as first:
+        with dialer("200", "--password", "secret") as program:
+            assert program.finish() == 0
+        invitations = [request for request in first.requests if request.method == "INVITE"]
+        assert 'username="100"' in invitations[-1].header("authorization")
 
 
 def test_the_dialer_says_that_nobody_answered(first: Registrar, second: Registrar) -> None:

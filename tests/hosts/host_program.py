@@ -6,7 +6,6 @@ Each line of its standard input is a thing to do, and each is answered by one li
 
     REGISTER, or another method     sends it to host.test and waits: how it ended
     pin ADDRESS:PORT                the exception's name, empty when there was none
-    state SERVER                    what is known of a server ("udp:192.0.2.1:5060"): its state
     raced                           for how many questions connections were raced
     load COUNT URI                  sends so many OPTIONS there and does not wait
     answers COUNT                   waits for so many: the codes
@@ -27,7 +26,8 @@ from pathlib import Path
 from rig.prelude import Account, Endpoint, emit, heard
 
 import pjfail
-from pjfail import _native, bridge, host
+from pjfail import _native, host
+from pjfail.bridge.host import host_facts
 
 DOMAIN = "host.test"
 
@@ -105,9 +105,6 @@ for word, *arguments in words():
                 emit(error="")
             except pjfail.PjfailError as error:
                 emit(error=type(error).__name__)
-        case "state":
-            known = {str(server): health.state.value for server, health in failover.servers().items()}
-            emit(state=known[arguments[0]])
         case "raced":
             emit(raced=failover.counters().raced)
         case "load":
@@ -133,7 +130,7 @@ for word, *arguments in words():
             sys.exit()
         case "facts":
             extension = Path(_native.__file__)
-            facts = bridge.host_facts()
+            facts = host_facts()
             emit(
                 extension=str(extension),
                 sha256=hashlib.sha256(extension.read_bytes()).hexdigest(),

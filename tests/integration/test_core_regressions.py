@@ -21,7 +21,9 @@ HEAD = f"""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     import pjsua2 as pj
     import pjfail
-    from pjfail import bridge
+    from pjfail._native import ffi, lib
+    from pjfail.bridge import plans
+    from pjfail.bridge.accounts import account_is
     from rig.prelude import Account, Endpoint, emit
 
     table = pjfail.StaticLookup({{"sip.test": ["{FIRST}:5060"], "other.test": ["{SECOND}:5060"]}})
@@ -231,7 +233,7 @@ def test_a_server_is_known_before_the_first_answer_from_it_is() -> None:
         def slow(*arguments):
             publish(*arguments)
             time.sleep(0.5)
-        publish, bridge.publish = bridge.publish, slow
+        publish, plans.publish = plans.publish, slow
         with Endpoint() as endpoint:
             failover = pjfail.attach(lookup=table)
             code = Account(endpoint).register("sip:alice@sip.test", "sip:sip.test").code
@@ -278,9 +280,9 @@ def test_counters_in_a_forked_child_do_not_hang() -> None:
         app("""
         import signal
         def count():
-            counters = bridge.ffi.new("pf_counters *")
+            counters = ffi.new("pf_counters *")
             while not ended:
-                bridge.lib.pf_read_counters(counters)
+                lib.pf_read_counters(counters)
         ended = False
         with Endpoint() as endpoint:
             failover = pjfail.attach(lookup=table)
@@ -402,7 +404,7 @@ def test_an_account_may_be_deleted_while_it_is_read() -> None:
             until = time.monotonic() + 3
             def read():
                 while time.monotonic() < until:
-                    found[bridge.account_is(number, "bob@sip.test")] += 1
+                    found[account_is(number, "bob@sip.test")] += 1
             readers = [threading.Thread(target=read) for _ in range(2)]
             for reader in readers:
                 reader.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -85,6 +86,7 @@ def test_the_pjsip_of_this_environment_works() -> None:
     assert pjsip["layout"] in told["pjfail"]["layouts"]
     assert pjsip["addresses"] in (16, 32)
     assert pjsip["accounts"] is pjsip["tls"] is pjsip["dns_resolver"] is True
+    assert pjsip["digests"] is None or "MD5" in pjsip["digests"]
     assert pjsip["ipv6"] is (pjsip["build"]["PJ_HAS_IPV6"] == "1" if has_ipv6() else None)
     assert (pjsip["linkage"], Path(pjsip["object"]).name[:7]) in (("static", "_pjsua2"), ("shared", "libpjsu"))
 
@@ -96,7 +98,7 @@ def test_the_keys_of_the_json_stay() -> None:
     assert list(told["python"]) == ["version", "executable", "platform"]
     assert list(told["module"]) == ["name", "file"]
     assert " ".join(told["pjsip"]) == (
-        "object linkage version layout addresses accounts native_affinity tls ipv6 dns_resolver build"
+        "object linkage version layout addresses accounts native_affinity digests tls ipv6 dns_resolver build"
     )
 
 
@@ -139,6 +141,21 @@ def test_a_pjsip_that_aborts_when_it_is_tried_further(tmp_path: Path) -> None:
     [note] = told["notes"]
     assert note.startswith("it ended by SIGABRT while creating a DNS resolver: ")
     assert "Resolver is disabled" in note
+
+
+@pytest.mark.parametrize(
+    ("variant", "note"),
+    [("LATE_DIGESTS", "Call endpoint.utilSslGetAvailableCiphers() once"), ("WITHOUT_DIGESTS", "TLS library has none")],
+)
+def test_a_pjsip_that_cannot_answer_a_challenge_works_with_a_note(tmp_path: Path, variant: str, note: str) -> None:
+    """In tests/hosts it is the wheel pjsua2-python 2.15.1."""
+    telephony.extension(tmp_path, f"-D{variant}")
+    status, told = report("telephony", tmp_path)
+    assert (status, told["verdict"], told["pjsip"]["digests"]) == (WORKS, "works", [])
+    assert [note in each for each in told["notes"]] == [True]
+    _, out = doctor("--module", "telephony", folder=tmp_path)
+    assert re.search(r"digests\W+none", out)
+    assert "note: it " in out
 
 
 # --- those that do not ------------------------------------------------------------------------------------------------

@@ -423,7 +423,8 @@ def test_accounts_come_and_go_and_ids_are_used_again(servers: list[Registrar]) -
         assert told(app, "", moved=0, aor="bob@sip.test")["server"] == FIRST
         # What was asked about alice says nothing of bob.
         app.tell(
-            "late = pjfail.bridge.Registration(0, 'alice@sip.test', None, 0, pjfail.bridge.NOT_FOUND, None, False); "
+            "from pjfail.following import NOT_FOUND, Registration; "
+            "late = Registration(0, 'alice@sip.test', None, 0, NOT_FOUND, None, False); "
             "failover._worker.call(lambda: failover._worker.follower.heed(late, time.monotonic()))"
         )
         assert pinned(app, "bob") == FIRST

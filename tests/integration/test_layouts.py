@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rig.app import run_app
 
-from pjfail import bridge
+from pjfail.bridge.host import known_layouts, layout_of
 from pjfail.demo.registrar import Registrar
 
 ADDRESS = "127.0.34.1"
@@ -54,7 +54,8 @@ def attach_as(version: str | None, source: str = "") -> dict[str, Any]:
         import ctypes, json, subprocess, sys, tempfile
         import pjsua2
         import pjfail
-        from pjfail import bridge, host
+        from pjfail import host
+        from pjfail.bridge.host import host_facts
         from rig.prelude import Account, Endpoint, emit
 
         source = json.loads(sys.argv[1])
@@ -82,7 +83,7 @@ def attach_as(version: str | None, source: str = "") -> dict[str, Any]:
                         failover.pin(account, "127.0.34.1:5060")
                     except pjfail.HostError as error:
                         why = str(error)
-                    facts = bridge.host_facts()
+                    facts = host_facts()
                     emit(version=facts.version, layout=facts.layout, accounts=facts.accounts, code=code, why=why)
         """,
         json.dumps(source),
@@ -102,7 +103,7 @@ def registrar() -> Any:
 
 
 def test_the_host_is_known_by_its_version() -> None:
-    assert own()["layout"] == bridge.layout_of(own()["version"])
+    assert own()["layout"] == layout_of(own()["version"])
     assert own()["accounts"]
     assert own()["code"] == 200
     assert own()["why"] == ""
@@ -138,5 +139,5 @@ def test_an_unknown_version_is_refused_with_the_facts() -> None:
     result = attach_as("2.99")
     assert result["refused"] == "UnsupportedVersion"
     assert "pjsip 2.99" in result["why"]
-    assert all(known in result["why"] for known in bridge.known_layouts())
+    assert all(known in result["why"] for known in known_layouts())
     assert "doctor" in result["why"]

@@ -19,7 +19,6 @@ HEAD = f"""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     import pjsua2 as pj
     import pjfail
-    from pjfail import bridge
     from rig.prelude import Account, Endpoint, emit
 
     table = pjfail.StaticLookup({{"sip.test": ["{SERVER}"]}})
@@ -115,12 +114,74 @@ def test_attaching_twice_is_refused_and_the_first_stays() -> None:
     assert "detach()" in error
 
 
+def test_a_failover_says_what_it_is_and_who_ended_it() -> None:
+    """The worker sees its attachment gone, and must not take another thread's detach for the endpoint's end."""
+    result = run_app(
+        app("""
+            with Endpoint() as endpoint:
+                for _ in range(30):
+                    with pjfail.attach(lookup=table) as failover:
+                        within = repr(failover)
+                emit(within=within, after=repr(failover), version=failover.pjsip_version)
+                pjfail.attach(lookup=table)
+        """)
+    )
+    [line] = result.lines
+    assert line["within"] == f"<Failover, attached to pjsip {line['version']}>"
+    assert line["after"] == f"<Failover, detached from pjsip {line['version']}>"
+    assert result.stderr.count("pjfail is detached\n") == 30
+    assert result.stderr.count("pjfail is detached: the endpoint has ended") == 1
+
+
+def test_a_lookup_that_is_none_is_told_so() -> None:
+    result = run_app(
+        app("""
+            class Plain:
+                def lookup(self, target):
+                    return []
+
+            class Texts:
+                async def lookup(self, target):
+                    return ["192.0.2.1:5060"]
+
+            with Endpoint() as endpoint:
+                for lookup in Plain(), Texts():
+                    with pjfail.attach(lookup=lookup) as failover:
+                        try:
+                            failover.resolve("sip:sip.test")
+                        except pjfail.LookupFailed as error:
+                            emit(error=str(error))
+        """)
+    )
+    plain, texts = (line["error"] for line in result.lines)
+    assert "Plain.lookup() cannot be awaited; write it as async def" in plain
+    assert "Texts.lookup() has returned '192.0.2.1:5060', which is no pjfail.Candidate" in texts
+
+
+def test_what_is_no_uri_or_server_is_a_type_error() -> None:
+    result = run_app(
+        app("""
+            with Endpoint() as endpoint, pjfail.attach(lookup=table) as failover:
+                for call in lambda: failover.resolve(5), lambda: failover.drain(5):
+                    try:
+                        call()
+                    except TypeError as error:
+                        emit(error=str(error))
+        """)
+    )
+    assert [line["error"] for line in result.lines] == [
+        "5 is no SIP URI; give it as a string",
+        '5 is no server; give a Server or "address:port"',
+    ]
+
+
 def test_two_pjsips_want_a_word_from_the_user() -> None:
     """A second copy of what pjsip lies in (the module, or a shared library), under another name, is another pjsip."""
     error = refusal("""
         import ctypes, shutil, tempfile
+        from pjfail.bridge.objects import loaded_objects
         def attach():
-            shared = [path for path in bridge.loaded_objects() if "/libpjsua.so" in path]
+            shared = [path for path in loaded_objects() if "/libpjsua.so" in path]
             with tempfile.TemporaryDirectory() as folder:
                 copy = shutil.copy(*shared or [pj._pjsua2.__file__], folder + "/_other.so")
                 ctypes.CDLL(copy)

@@ -22,7 +22,7 @@ def servers() -> Iterator[dict[str, Registrar]]:
 def console() -> Iterator[Console]:
     table = {f"{transport}.test": [f"{transport}:{FIRST}:5060"] for transport in ("udp", "tcp")}
     with Console(table=table, transports=("udp", "tcp", "tls")) as console:
-        console.run("from pjfail import bridge")
+        console.run("from pjfail.bridge.accounts import read_account, set_proxies")
         yield console
 
 
@@ -44,9 +44,9 @@ def test_the_route_is_on_the_wire_and_the_account_gets_its_own_back(
     uri = f"sip:{transport}.test{parameter}"
     proxies = [f"<{uri};lr;x=1>", f"<sip:second.test{parameter};lr>", f"<sip:third.test{parameter};lr>"]
     console.run(f'account = opened("sip:alice@{transport}.test", "{uri}", {proxies}, password="secret")')
-    before = console.get("repr(bridge.read_account(account.getId()))")
+    before = console.get("repr(read_account(account.getId()))")
     console.run("failover.route_via(account, None)")  # nothing to restore
-    assert console.get("repr(bridge.read_account(account.getId()))") == before
+    assert console.get("repr(read_account(account.getId()))") == before
     servers[ROUTED].realm = "test"
     clear(servers)
 
@@ -71,7 +71,7 @@ def test_the_route_is_on_the_wire_and_the_account_gets_its_own_back(
     assert routes(servers, NEXT, "OPTIONS") == [f"<sip:{NEXT}:5060{parameter};lr>", *proxies[1:]]
 
     console.run("failover.route_via(account, None)")
-    after = console.get("repr(bridge.read_account(account.getId()))")
+    after = console.get("repr(read_account(account.getId()))")
     assert after.replace("registered=True", "registered=False") == before
     assert console.get(f'drained(account).request("OPTIONS", "{uri}").server') == f"{FIRST}:5060"
     assert routes(servers, FIRST, "OPTIONS") == proxies
@@ -80,21 +80,21 @@ def test_the_route_is_on_the_wire_and_the_account_gets_its_own_back(
 def test_an_account_without_proxies_has_none_again(console: Console, servers: dict[str, Registrar]) -> None:
     console.run('plain = opened("sip:plain@udp.test", "sip:udp.test")')
     console.run(f'failover.route_via(plain, "{ROUTED}:5060")')
-    assert console.get("bridge.read_account(plain.getId()).proxies") == [f"<sip:{ROUTED}:5060;lr>"]
+    assert console.get("read_account(plain.getId()).proxies") == [f"<sip:{ROUTED}:5060;lr>"]
     console.run("failover.route_via(plain, None)")
-    assert console.get("bridge.read_account(plain.getId()).proxies") == []
+    assert console.get("read_account(plain.getId()).proxies") == []
     assert console.get("drained(plain).reregister().server") == f"{FIRST}:5060"
 
 
 def test_what_the_application_has_set_meanwhile_stays(console: Console) -> None:
     console.run('own = opened("sip:own@udp.test", "sip:udp.test")')
     console.run(f'failover.route_via(own, "{ROUTED}:5060")')
-    console.run('bridge.set_proxies(own.getId(), ["<sip:third.test;lr>"])')  # pjsua_acc_modify(), as an application's
+    console.run('set_proxies(own.getId(), ["<sip:third.test;lr>"])')  # pjsua_acc_modify(), as an application's
     console.run("failover.enable_affinity(own)")
     console.run(f'failover.pin(own, "{NEXT}:5060")')  # there is no route of ours in its way
     console.run("failover.unpin(own)")
     console.run("failover.route_via(own, None)")
-    assert console.get("bridge.read_account(own.getId()).proxies") == ["<sip:third.test;lr>"]
+    assert console.get("read_account(own.getId()).proxies") == ["<sip:third.test;lr>"]
 
 
 def test_another_account_that_gets_the_id_has_no_route(console: Console) -> None:
@@ -104,7 +104,7 @@ def test_another_account_that_gets_the_id_has_no_route(console: Console) -> None
     console.run('heir = opened("sip:heir@udp.test", "sip:udp.test")')
     assert console.get("heir.getId() == number")
     console.run("failover.route_via(heir, None)")
-    assert console.get("bridge.read_account(number).proxies") == []
+    assert console.get("read_account(number).proxies") == []
     console.run("failover.enable_affinity(heir)")
     console.run(f'failover.pin(heir, "{NEXT}:5060"); failover.unpin(heir)')
 
@@ -144,10 +144,10 @@ class Asking(Account):
 )
 def test_an_account_that_speaks_tls_is_refused(console: Console, uri: str, registrar: str, proxies: list[str]) -> None:
     console.run(f'secure = opened("{uri}", "{registrar}", {proxies})')
-    before = console.get("repr(bridge.read_account(secure.getId()))")
+    before = console.get("repr(read_account(secure.getId()))")
     route = f'failover.route_via(secure, "{ROUTED}:5061")'
     assert console.error(route, "speaks TLS", "(SNI)", "use pin() or follow()") == "RouteRefused"
-    assert console.get("repr(bridge.read_account(secure.getId()))") == before
+    assert console.get("repr(read_account(secure.getId()))") == before
     console.run("del secure")
 
 
@@ -163,7 +163,7 @@ def test_it_is_refused_where_it_would_contend_or_makes_no_sense(console: Console
     console.run(route)
     assert console.error(f'failover.pin(held, "{NEXT}:5060")', "route_via(account, None)") == "AffinityError"
     assert console.error("failover.follow(held)", "route_via(account, None)") == "AffinityError"
-    kept = console.get("bridge.read_account(held.getId()).proxies")
+    kept = console.get("read_account(held.getId()).proxies")
     for server, error in {
         "[::1]:5060": "BadServer",
         "127.0.0.1:0": "BadServer",
@@ -173,7 +173,7 @@ def test_it_is_refused_where_it_would_contend_or_makes_no_sense(console: Console
         assert console.error(f'failover.route_via(held, "{server}")') == error
     assert console.error("failover.route_via(held, 5060)", "is no server") == "TypeError"
     assert console.error("failover.route_via(held, b'x')", "is no server") == "TypeError"
-    assert console.get("bridge.read_account(held.getId()).proxies") == kept
+    assert console.get("read_account(held.getId()).proxies") == kept
     console.run("failover.route_via(held, None)")
 
 

@@ -6,7 +6,6 @@ error.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import queue
@@ -14,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -50,21 +48,13 @@ class Answer(NamedTuple):
     thread: int
 
 
-def _load_digests() -> None:
-    """Has OpenSSL 1.0, which the wheel brings, know MD5: by itself it does once the first TLS connection is made.
-
-    Until then pjsip 2.15 over such an OpenSSL cannot answer any challenge (PJ_ENOTSUP).
-    """
-    with suppress(AttributeError):
-        ctypes.CDLL(pj._pjsua2.__file__).SSL_library_init()
-
-
 class Endpoint:
     """pjsua2 started with its stock settings on ephemeral ports of 127.0.0.1, without sound.
 
     `threads=0` is the host that polls: callbacks come from `libHandleEvents()` on the thread that waits. With `ca`
     (a PEM file) TLS servers must show a certificate that it signed. All requests of all accounts go through
-    `outbound_proxies` first. `ending`: the flags of `libDestroy()`; 0 is what a program does that says nothing.
+    `outbound_proxies` first. `ending`: the flags of `libDestroy()`; 0 is what a program does that says nothing. Without
+    `digests` nothing is done for an OpenSSL that answers no challenge before it is initialised (docs/hosts.md).
     """
 
     def __init__(
@@ -79,12 +69,12 @@ class Endpoint:
         outbound_proxies: Sequence[str] = (),
         kind: type[pj.Endpoint] = pj.Endpoint,
         ending: int = pj.PJSUA_DESTROY_NO_NETWORK,
+        digests: bool = True,
     ) -> None:
         self.threads = threads
         self._ending = ending
         self.pj = kind()
         self.pj.libCreate()
-        _load_digests()
         config = pj.EpConfig()
         config.uaConfig.threadCnt = threads
         config.uaConfig.mainThreadOnly = threads == 0
@@ -104,6 +94,8 @@ class Endpoint:
                 transport.tlsConfig.verifyServer = True
             self.pj.transportCreate(_TRANSPORTS[name], transport)
         self.pj.libStart()
+        if digests:
+            self.pj.utilSslGetAvailableCiphers()
         self.pj.audDevManager().setNullDev()
 
     def __enter__(self) -> Endpoint:

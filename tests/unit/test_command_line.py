@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import pjfail
 from pjfail.__main__ import main
 from pjfail.errors import LookupFailed
 from pjfail.lookup import DnsLookup
@@ -101,6 +102,13 @@ def test_what_argparse_refuses_is_status_2(arguments: list[str], capsys: pytest.
         main(arguments)
     assert caught.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr() == (f"pjfail {pjfail.__version__}\n", "")
 
 
 def test_a_failed_lookup_is_one_sentence_and_status_1(

@@ -87,6 +87,12 @@ def test_any_of_convicts_when_one_does() -> None:
     assert both(Health(), outcome(Seen.CERTIFICATE)) is False
 
 
+@pytest.mark.parametrize("wrong", [{"above": 1.0}, {"above": 50}, {"above": -0.1}, {"samples": 0}])
+def test_a_rate_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="give a share below 1"):
+        FailureRate(**wrong)
+
+
 healths = st.builds(Health, streak=st.integers(0, 9), errors=st.integers(0, 9))
 outcomes = st.builds(outcome, st.sampled_from(Seen), after_provisional=st.booleans(), probe=st.booleans())
 

@@ -39,13 +39,14 @@ def test_what_is_no_name_server_is_refused(text: str) -> None:
     [
         ({"transports": ()}, "transports"),
         ({"transports": ("udp", "sctp")}, "udp, tcp, tls"),
-        ({"transports": "udp"}, "transports"),
+        ({"transports": "udp"}, "transports is one string"),
         ({"transports": ("udp", "udp")}, "once"),
         ({"families": ("ipv5",)}, "ipv4, ipv6"),
         ({"naptr": "maybe"}, "on, off, always"),
         ({"timeout": 0}, "timeout"),
         ({"max_stale": -1}, "max_stale"),
         ({"nameservers": []}, "nameservers"),
+        ({"nameservers": "192.0.2.53"}, r"is one string; give a list of them: \['192\.0\.2\.53'\]"),
     ],
 )
 def test_a_wrong_argument_is_refused(arguments: dict[str, Any], reason: str) -> None:

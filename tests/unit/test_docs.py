@@ -22,8 +22,10 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 import pjfail
-from pjfail import Candidate, Health, LookupFailed, Server, State, Target, UnknownTarget, bridge
+from pjfail import Candidate, Health, LookupFailed, Server, State, Target, UnknownTarget
 from pjfail.__main__ import make_parser
+from pjfail.bridge.counts import Counters, RoundTrips
+from pjfail.bridge.host import known_layouts
 from pjfail.listeners import prometheus
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -137,7 +139,7 @@ def test_the_versions_of_pjsip_that_are_told_of_are_those_that_are_known() -> No
     page = (DOCS / "hosts.md").read_text("utf-8")
     rows = re.findall(r"^\| (2\.\d\S*?)(?:, (\S+))?,?(?: [^|]*)?\| yes", page, re.MULTILINE)
     told = {version for row in rows for version in row if re.match(r"2\.\d", version)}
-    known = {version for name in bridge.known_layouts() for version in name.split(" to ")}
+    known = {version for name in known_layouts() for version in name.split(" to ")}
     assert told == known
 
 
@@ -224,11 +226,11 @@ class Attached:
 
     attached = True
 
-    def counters(self) -> bridge.Counters:
-        return bridge.Counters(*[0] * len(bridge.Counters.__dataclass_fields__))
+    def counters(self) -> Counters:
+        return Counters(*[0] * len(Counters.__dataclass_fields__))
 
-    def round_trips(self) -> dict[str, bridge.RoundTrips]:
-        return {"udp": bridge.RoundTrips((0.1,), (0, 0), 0.0)}
+    def round_trips(self) -> dict[str, RoundTrips]:
+        return {"udp": RoundTrips((0.1,), (0, 0), 0.0)}
 
     def servers(self) -> dict[Server, Health]:
         return {Server("192.0.2.1", 5060): Health()}

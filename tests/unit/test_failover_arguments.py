@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import pjfail
-from pjfail import bridge, failover
+from pjfail import failover
+from pjfail.bridge import core
 
 LOOKUP = pjfail.StaticLookup({"example.com": ["192.0.2.1:5060"]})
 
@@ -76,10 +77,16 @@ def test_a_host_that_carries_no_pjsip_is_named(host: Any) -> None:
         pjfail.attach(lookup=LOOKUP, host=host)
 
 
+@pytest.mark.parametrize("host", [5, b"libpjsip.so", ["pjsua2"]])
+def test_a_host_that_is_neither_module_nor_path_is_a_type_error(host: Any) -> None:
+    with pytest.raises(TypeError, match=r"host is .*; give a module or a path"):
+        pjfail.attach(lookup=LOOKUP, host=host)
+
+
 def test_an_attach_that_failed_leaves_nothing_behind() -> None:
     with pytest.raises(pjfail.NoPjsip):
         pjfail.attach(lookup=LOOKUP, host="/nowhere/libpjsip.so")
-    assert not bridge.attachment()
+    assert not core.attachment()
     assert "pjfail" not in {thread.name for thread in threading.enumerate()}
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pjfail import bridge
-from pjfail.bridge import Registration
+from pjfail.bridge.pins import Registration
+from pjfail.bridge.status import INVALID_OPERATION, REGISTERING
 from pjfail.following import (
     BUSY,
     FAILBACK_SPREAD,
@@ -435,9 +435,9 @@ def test_an_account_that_was_registered_before_registers_to_tell_where_it_is() -
 
 def test_a_register_that_pjsua_would_not_send_is_tried_again() -> None:
     following = following_on(FIRST)
-    assert registered(following, register(None, 0, status=bridge.REGISTERING), NOW).register_at == NOW + BUSY
+    assert registered(following, register(None, 0, status=REGISTERING), NOW).register_at == NOW + BUSY
     assert registered(following, register(None, 0, status=120101), NOW).register_at == NOW + UNSENT
-    assert registered(following, register(None, 0, status=bridge.INVALID_OPERATION), NOW).register_at is None
+    assert registered(following, register(None, 0, status=INVALID_OPERATION), NOW).register_at is None
     assert registered(following, register(None, 0), NOW) == following  # it is there
 
 

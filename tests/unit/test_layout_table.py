@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pjfail import bridge
+from pjfail.bridge.host import built_for, known_layouts, layout_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_layout_has_a_name_of_its_own() -> None:
-    names = bridge.known_layouts()
+    names = known_layouts()
     assert len(set(names)) == len(names) >= 5
 
 
@@ -32,12 +32,12 @@ def test_every_layout_has_a_name_of_its_own() -> None:
     ],
 )
 def test_a_version_finds_its_layout(version: str, layout: str) -> None:
-    assert bridge.layout_of(version) == layout
-    assert layout in bridge.known_layouts()
+    assert layout_of(version) == layout
+    assert layout in known_layouts()
 
 
 def test_the_headers_own_version_is_known() -> None:
-    assert bridge.layout_of(bridge.built_for()) is not None
+    assert layout_of(built_for()) is not None
 
 
 KNOWN_BY_NOBODY = """
@@ -48,8 +48,8 @@ KNOWN_BY_NOBODY = """
 
 @pytest.mark.parametrize("version", ["", " 2.17", "2. 17", "2.17 ", *KNOWN_BY_NOBODY.split()])
 def test_any_other_version_is_unknown(version: str) -> None:
-    if version != bridge.built_for():
-        assert bridge.layout_of(version) is None
+    if version != built_for():
+        assert layout_of(version) is None
 
 
 def test_the_row_of_a_tree_is_printed() -> None:

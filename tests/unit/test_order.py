@@ -123,6 +123,12 @@ def test_a_dialog_can_stay_by_its_call_id() -> None:
     assert len(orders) == 6
 
 
+def test_a_key_that_no_request_has_is_refused() -> None:
+    key: Any = "from"
+    with pytest.raises(ValueError, match='give "account" or "call_id"'):
+        Sticky(key=key)
+
+
 def test_without_an_account_the_weights_decide() -> None:
     assert ordered(sticky, [A, B, BACKUP], {}) == [[A, B], [BACKUP]]
 

@@ -1,7 +1,8 @@
-"""What is in the packages, and what a build says that lacks pjproject."""
+"""What is in the packages, who reaches the core, and what a build says that lacks pjproject."""
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -15,6 +16,21 @@ def test_every_package_is_listed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "pjfail").rglob("__init__.py")}
     assert set(listed) == packages
+
+
+def test_the_bridge_alone_imports_the_core() -> None:
+    importing = {path for path in (ROOT / "pjfail").rglob("*.py") if "_native" in imported_by(path)}
+    assert {path.parent for path in importing} == {ROOT / "pjfail/bridge"}
+
+
+def imported_by(path: Path) -> set[str]:
+    """The names in the import statements of the module at *path*, wherever in it they stand."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            dotted = [getattr(node, "module", None) or "", *(each.name for each in node.names)]
+            names.update(part for name in dotted for part in name.split("."))
+    return names
 
 
 def build_against(tree: Path) -> str:

@@ -17,8 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pjfail import bridge
 from pjfail._native import ffi, lib
+from pjfail.bridge import counts, plans
+from pjfail.bridge.counts import Stats
+from pjfail.bridge.plans import MAX_SERVERS
+from pjfail.bridge.values import MAX_HOST, c_address
 from pjfail.errors import BadURI
 from pjfail.model import TRANSPORTS, Candidate, Place, Plan, Server, Target, Transport
 
@@ -32,11 +35,11 @@ SEEDS = [_random.getrandbits(64) for _ in range(6000)]
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     """The table is one for the process; each test leaves it as it was."""
-    before = bridge.counters()
+    before = counts.counters()
     yield
     while published:
-        bridge.forget(published.pop())
-    after = bridge.counters()
+        plans.forget(published.pop())
+    after = counts.counters()
     assert (after.plans, after.servers) == (before.plans, before.servers)
 
 
@@ -54,7 +57,7 @@ def publish(
     places = [Place(each, number, "") for number, tier in enumerate(tiers) for each in tier]
     places += [Place(each, number, "", last_resort=True) for number, each in enumerate(last_resorts, len(tiers))]
     published.add(target)
-    bridge.publish(Plan(target, tuple(places), LATER), LATER)
+    plans.publish(Plan(target, tuple(places), LATER), LATER)
     return [place.server for place in places]
 
 
@@ -71,7 +74,7 @@ def near(count: int, expected: float) -> bool:
 def first_counts(tier: Sequence[Candidate]) -> list[int]:
     """How often each of *tier* is drawn first."""
     servers = publish(tier)
-    counted = Counter(bridge.draw(TARGET, seed)[0] for seed in SEEDS)
+    counted = Counter(plans.draw(TARGET, seed)[0] for seed in SEEDS)
     return [counted[server] for server in servers]
 
 
@@ -79,14 +82,14 @@ def first_counts(tier: Sequence[Candidate]) -> list[int]:
 
 
 def test_a_target_without_a_plan_draws_nothing() -> None:
-    assert bridge.draw(TARGET, 1) == []
+    assert plans.draw(TARGET, 1) == []
 
 
 def test_tiers_never_mix() -> None:
     tiers = [[candidate(10 * tier + host, weight=tier * host) for host in range(4)] for tier in range(3)]
     publish(*tiers)
     for seed in SEEDS[:500]:
-        drawn = bridge.draw(TARGET, seed)
+        drawn = plans.draw(TARGET, seed)
         for number, tier in enumerate(tiers):
             assert set(drawn[4 * number : 4 * number + 4]) == {each.server for each in tier}
 
@@ -114,7 +117,7 @@ def test_the_weights_hold_for_those_behind_too() -> None:
     """Chi-square of all six orders of three; 30 is beyond once in 50 000 for five degrees of freedom."""
     weights = (1, 2, 3)
     servers = publish(weighted(*weights))
-    counted = Counter(tuple(servers.index(each) for each in bridge.draw(TARGET, seed)) for seed in SEEDS)
+    counted = Counter(tuple(servers.index(each) for each in plans.draw(TARGET, seed)) for seed in SEEDS)
     square = 0.0
     for order in itertools.permutations(range(3)):
         first, second, third = (weights[index] for index in order)
@@ -132,7 +135,7 @@ def test_addresses_of_one_record_stay_adjacent_and_in_order() -> None:
     publish([each for record in records for each in record])
     orders = set()
     for seed in SEEDS[:500]:
-        drawn = bridge.draw(TARGET, seed)
+        drawn = plans.draw(TARGET, seed)
         places = [[drawn.index(each.server) for each in record] for record in records]
         assert places == [list(range(place[0], place[0] + len(place))) for place in places]
         orders.add(tuple(place[0] for place in places))
@@ -157,7 +160,7 @@ def test_neighbours_that_differ_are_two_records(other: Candidate) -> None:
 
 def test_a_record_does_not_reach_into_the_next_tier() -> None:
     servers = publish([candidate(1, "a", 10), candidate(2, "b", 10)], [candidate(3, "b", 10), candidate(4, "c", 10)])
-    drawn = [bridge.draw(TARGET, seed) for seed in SEEDS[:200]]
+    drawn = [plans.draw(TARGET, seed) for seed in SEEDS[:200]]
     assert all(set(each[:2]) == set(servers[:2]) for each in drawn)
     assert {tuple(each[2:]) for each in drawn} == {(servers[2], servers[3]), (servers[3], servers[2])}
 
@@ -165,8 +168,8 @@ def test_a_record_does_not_reach_into_the_next_tier() -> None:
 def test_the_same_seed_draws_the_same_order() -> None:
     publish(weighted(1, 2, 3, 0))
     for seed in (0, 1, 2**63, 2**64 - 1):
-        assert bridge.draw(TARGET, seed) == bridge.draw(TARGET, seed)
-        assert len(bridge.draw(TARGET, seed)) == 4
+        assert plans.draw(TARGET, seed) == plans.draw(TARGET, seed)
+        assert len(plans.draw(TARGET, seed)) == 4
 
 
 records = st.lists(st.tuples(st.sampled_from([0, 1, 10, 65535]), st.integers(1, 4)), min_size=1, max_size=5)
@@ -181,7 +184,7 @@ def test_a_draw_is_a_permutation_that_respects_tiers_and_records(shape: list[lis
         for t in shape
     ]
     servers = publish(*([each for record in tier for each in record] for tier in tiers))
-    drawn = bridge.draw(TARGET, seed)
+    drawn = plans.draw(TARGET, seed)
     assert Counter(drawn) == Counter(servers)
     at = 0
     for tier in tiers:
@@ -196,33 +199,33 @@ def test_a_draw_is_a_permutation_that_respects_tiers_and_records(shape: list[lis
 
 def suspect(server: Server) -> None:
     """As the core itself does it, when another server has answered first."""
-    lib.pf_suspect(bridge._c_address(server))
+    lib.pf_suspect(c_address(server))
 
 
 def test_whom_the_core_suspects_comes_behind_those_that_are_well_and_before_the_last_resorts() -> None:
     servers = publish([candidate(0)], [candidate(1)], [candidate(2)], last_resorts=[candidate(3), candidate(4)])
     first, second, third, *last = servers
     suspect(second)
-    assert bridge.draw(TARGET, 1) == [first, third, second, *last]
+    assert plans.draw(TARGET, 1) == [first, third, second, *last]
     suspect(first)
-    assert bridge.draw(TARGET, 1) == [third, first, second, *last]
+    assert plans.draw(TARGET, 1) == [third, first, second, *last]
     suspect(third)
-    assert bridge.draw(TARGET, 1) == servers
+    assert plans.draw(TARGET, 1) == servers
 
 
 def test_a_last_resort_that_has_just_failed_again_is_the_very_last() -> None:
     servers = publish(last_resorts=weighted(1, 2, 3))
     suspect(servers[0])
-    assert bridge.draw(TARGET, 1) == [*servers[1:], servers[0]]
+    assert plans.draw(TARGET, 1) == [*servers[1:], servers[0]]
 
 
 def test_whom_the_core_suspects_is_forgiven_once_python_has_judged() -> None:
     servers = publish(*([each] for each in weighted(1, 2)))
     suspect(servers[0])
-    lib.pf_forgive(bridge._c_address(servers[0]), 0)
-    assert bridge.draw(TARGET, 1) == [servers[1], servers[0]], "what is new has not been judged"
-    lib.pf_forgive(bridge._c_address(servers[0]), 1)
-    assert bridge.draw(TARGET, 1) == servers
+    lib.pf_forgive(c_address(servers[0]), 0)
+    assert plans.draw(TARGET, 1) == [servers[1], servers[0]], "what is new has not been judged"
+    lib.pf_forgive(c_address(servers[0]), 1)
+    assert plans.draw(TARGET, 1) == servers
 
 
 # --- sizes and kinds of servers ---------------------------------------------------------------------------------------
@@ -230,19 +233,19 @@ def test_whom_the_core_suspects_is_forgiven_once_python_has_judged() -> None:
 
 @pytest.mark.parametrize("tiers", [1, 2, 256], ids=["one tier", "two tiers", "a tier each"])
 def test_a_plan_may_have_256_servers(tiers: int) -> None:
-    assert bridge.MAX_SERVERS == 256
+    assert MAX_SERVERS == 256
     candidates = weighted(*range(256))
     servers = publish(*(candidates[at : at + 256 // tiers] for at in range(0, 256, 256 // tiers)))
-    drawn = bridge.draw(TARGET, 7)
+    drawn = plans.draw(TARGET, 7)
     assert sorted(drawn) == sorted(servers)
     assert (drawn == servers) is (tiers == 256)
 
 
 def test_of_more_than_256_servers_the_first_256_are_kept() -> None:
     servers = publish(*([each] for each in weighted(*[0] * 300)))
-    assert bridge.draw(TARGET, 7) == servers[:256]
-    assert bridge.stats(servers[255]) is not None
-    assert bridge.stats(servers[256]) is None
+    assert plans.draw(TARGET, 7) == servers[:256]
+    assert counts.stats(servers[255]) is not None
+    assert counts.stats(servers[256]) is None
 
 
 @pytest.mark.parametrize(
@@ -253,15 +256,15 @@ def test_of_more_than_256_servers_the_first_256_are_kept() -> None:
 def test_a_server_comes_back_as_it_went_in(address: str, transport: Transport, port: int) -> None:
     server = Server(address, port, transport)
     publish([Candidate(server, "sip.example")])
-    assert bridge.draw(TARGET, 1) == [server]
-    assert bridge.stats(server) is not None
+    assert plans.draw(TARGET, 1) == [server]
+    assert counts.stats(server) is not None
 
 
 def test_a_scope_given_as_the_name_of_an_interface_is_the_same_server() -> None:
     _, name = socket.if_nameindex()[0]
     server = Server(f"fe80::1%{name}", 5060)
     publish([Candidate(server, "sip.example")])
-    assert bridge.draw(TARGET, 1) == [server]
+    assert plans.draw(TARGET, 1) == [server]
 
 
 def test_servers_that_differ_in_anything_are_kept_apart() -> None:
@@ -274,10 +277,10 @@ def test_servers_that_differ_in_anything_are_kept_apart() -> None:
         Server("192.0.2.1", 5060, "tcp"),
         Server("192.0.2.1", 5060, "tls"),
     ]
-    before = bridge.counters().servers
+    before = counts.counters().servers
     publish(*([Candidate(server, "sip.example")] for server in different))
-    assert bridge.draw(TARGET, 1) == different
-    assert bridge.counters().servers == before + len(different)
+    assert plans.draw(TARGET, 1) == different
+    assert counts.counters().servers == before + len(different)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -297,101 +300,101 @@ def test_targets_that_differ_in_anything_have_plans_of_their_own() -> None:
     ]
     for host, target in enumerate(targets):
         publish([candidate(host)], target=target)
-    assert [bridge.draw(target, 1) for target in targets] == [[candidate(host).server] for host in range(len(targets))]
+    assert [plans.draw(target, 1) for target in targets] == [[candidate(host).server] for host in range(len(targets))]
     for target in targets:
-        bridge.forget(target)
-        assert bridge.draw(target, 1) == []
+        plans.forget(target)
+        assert plans.draw(target, 1) == []
 
 
-@pytest.mark.parametrize("host", ["a", "a" * bridge.MAX_HOST, "münchen.example", "2001:db8::1"])
+@pytest.mark.parametrize("host", ["a", "a" * MAX_HOST, "münchen.example", "2001:db8::1"])
 def test_any_host_that_fits_has_a_plan(host: str) -> None:
     target = Target(host)
     servers = publish([candidate(1)], target=target)
-    assert bridge.draw(target, 1) == servers
+    assert plans.draw(target, 1) == servers
 
 
 def test_a_host_that_does_not_fit_is_refused() -> None:
     place = Place(candidate(1), 0, "")
     with pytest.raises(BadURI, match="longer than 255 octets"):
-        bridge.publish(Plan(Target("ü" * 128), (place,), LATER), LATER)
+        plans.publish(Plan(Target("ü" * 128), (place,), LATER), LATER)
 
 
 def test_publishing_again_replaces_the_plan() -> None:
     old = publish([candidate(1), candidate(2)])
     new = publish([candidate(2)], [candidate(3)])
-    assert bridge.draw(TARGET, 1) == new
-    assert bridge.stats(old[0]) is None
-    assert all(bridge.stats(server) is not None for server in new)
+    assert plans.draw(TARGET, 1) == new
+    assert counts.stats(old[0]) is None
+    assert all(counts.stats(server) is not None for server in new)
 
 
 def test_publishing_again_and_again_holds_nothing_more() -> None:
     publish([candidate(1)])
-    before = bridge.counters()
+    before = counts.counters()
     for host in range(500):
         publish([candidate(host), candidate(host + 1)])
     publish([candidate(1)])
-    after = bridge.counters()
+    after = counts.counters()
     assert (after.plans, after.servers) == (before.plans, before.servers)
 
 
 def test_a_forgotten_plan_is_gone_with_its_servers() -> None:
     servers = publish([candidate(1)])
-    bridge.forget(TARGET)
-    assert bridge.draw(TARGET, 1) == []
-    assert bridge.stats(servers[0]) is None
-    bridge.forget(TARGET)  # again, no harm
+    plans.forget(TARGET)
+    assert plans.draw(TARGET, 1) == []
+    assert counts.stats(servers[0]) is None
+    plans.forget(TARGET)  # again, no harm
 
 
 def test_a_server_of_two_plans_stays_until_the_last_is_forgotten() -> None:
     other = Target("other.example")
     [server] = publish([candidate(1)])
     publish([candidate(1)], target=other)
-    bridge.forget(TARGET)
-    assert bridge.stats(server) is not None
-    bridge.forget(other)
-    assert bridge.stats(server) is None
+    plans.forget(TARGET)
+    assert counts.stats(server) is not None
+    plans.forget(other)
+    assert counts.stats(server) is None
 
 
 def test_a_server_listed_twice_in_a_plan_is_counted_and_forgotten_once() -> None:
     [server, again] = publish([candidate(1, "a")], [candidate(1, "b")])
     assert server == again
-    assert bridge.draw(TARGET, 1) == [server, server]
-    bridge.forget(TARGET)
-    assert bridge.stats(server) is None
+    assert plans.draw(TARGET, 1) == [server, server]
+    plans.forget(TARGET)
+    assert counts.stats(server) is None
 
 
 def test_a_server_in_no_plan_has_no_stats() -> None:
     publish([candidate(1)])
-    assert bridge.stats(candidate(2).server) is None
+    assert counts.stats(candidate(2).server) is None
 
 
 def test_a_server_that_was_never_used_has_empty_stats() -> None:
     [server] = publish([candidate(1)])
-    assert bridge.stats(server) == bridge.Stats(None, None, 0.0, 0, 0, 0, 0, suspect=False)
+    assert counts.stats(server) == Stats(None, None, 0.0, 0, 0, 0, 0, suspect=False)
 
 
 def test_a_draw_while_plans_change_sees_one_plan_whole() -> None:
     """Straight into the core: the bridge's Python would keep the threads out of it at the same time."""
     target = ffi.new("pf_target *", {"host": TARGET.host.encode()})
     published.add(TARGET)
-    plans = []
+    both = []
     for mark in (1, 2):
-        entries = ffi.new("pf_entry[]", bridge.MAX_SERVERS)
+        entries = ffi.new("pf_entry[]", MAX_SERVERS)
         for number, entry in enumerate(entries):
             entry.group = number
             entry.server = {"ip": [mark, number], "family": 4, "transport": lib.PF_UDP, "port": 5060}
-        plans.append(entries)
+        both.append(entries)
     end = threading.Event()
 
     def change() -> None:
         while not end.is_set():
-            for entries in plans:
+            for entries in both:
                 lib.pf_publish(target, entries, len(entries), len(entries), LATER, LATER)
 
     changing = [threading.Thread(target=change) for _ in range(2)]
     for thread in changing:
         thread.start()
-    drawn = ffi.new("pf_address[]", bridge.MAX_SERVERS)
+    drawn = ffi.new("pf_address[]", MAX_SERVERS)
     mixed = seen = 0
     try:
         for seed in SEEDS[:1000]:
@@ -400,7 +403,7 @@ def test_a_draw_while_plans_change_sees_one_plan_whole() -> None:
                 octets = bytes(ffi.buffer(drawn))
                 marks = set(octets[:: ffi.sizeof("pf_address")])
                 hosts = set(octets[1 :: ffi.sizeof("pf_address")])
-                mixed += len(marks) != 1 or len(hosts) != bridge.MAX_SERVERS
+                mixed += len(marks) != 1 or len(hosts) != MAX_SERVERS
     finally:
         end.set()
         for thread in changing:
@@ -413,7 +416,7 @@ def test_a_draw_while_plans_change_sees_one_plan_whole() -> None:
 
 CROWD = """
 import gc, json, os, time
-from pjfail import bridge
+from pjfail.bridge import counts, plans
 from pjfail.model import Candidate, Place, Plan, Server, Target
 
 def resident():
@@ -424,7 +427,7 @@ def resident():
 def publish(number):
     servers = [Server(f"10.{number >> 8}.{number & 255}.{host}", 5060) for host in range(1, 11)]
     places = tuple(Place(Candidate(server, "sip.example", 0, 1), 0, "") for server in servers)
-    bridge.publish(Plan(Target(f"customer-{number}.example"), places, 1e12), 1e12)
+    plans.publish(Plan(Target(f"customer-{number}.example"), places, 1e12), 1e12)
 
 def cost():
     "Of one lookup among those of the first 100 plans, in seconds: the best of some rounds."
@@ -433,24 +436,24 @@ def cost():
     for _ in range(20):
         began = time.perf_counter()
         for server in servers:
-            bridge.stats(server)
+            counts.stats(server)
         best = min(best, (time.perf_counter() - began) / len(servers))
     return best
 
 for number in range(100):
     publish(number)
 few = cost()
-before, held = resident(), bridge.counters().servers
+before, held = resident(), counts.counters().servers
 for number in range(100, 10_000):
     publish(number)
-after, counters = resident(), bridge.counters()
+after, counters = resident(), counts.counters()
 many = cost()
-drawn = len(bridge.draw(Target("customer-9999.example"), 1))
+drawn = len(plans.draw(Target("customer-9999.example"), 1))
 for number in range(10_000):
-    bridge.forget(Target(f"customer-{number}.example"))
+    plans.forget(Target(f"customer-{number}.example"))
 print(json.dumps({
     "plans": counters.plans, "servers": counters.servers, "bytes": (after - before) / (counters.servers - held),
-    "few": few, "many": many, "drawn": drawn, "left": bridge.counters().servers,
+    "few": few, "many": many, "drawn": drawn, "left": counts.counters().servers,
 }))
 """
 

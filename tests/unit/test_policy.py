@@ -585,6 +585,13 @@ def test_numbers_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
         Policy(**wrong)
 
 
+@pytest.mark.parametrize("wrong", [{"order": "fastest"}, {"convict": Consecutive}, {"backoff": 30}])
+def test_parts_that_are_no_functions_are_refused(wrong: dict[str, Any]) -> None:
+    [name] = wrong
+    with pytest.raises(TypeError, match=f"^{name} is .*; give a function"):
+        Policy(**wrong)
+
+
 def test_a_plan_is_per_request_where_the_order_asks_or_methods_are_told_apart() -> None:
     assert not Policy().per_request
     assert Policy(per_method=True).per_request

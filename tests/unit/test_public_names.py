@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -17,6 +19,13 @@ TYPING_TEST = Path(__file__).parents[1] / "typing" / "whole_api.py"
 def test_every_public_name_is_there() -> None:
     for module in (pjfail, listeners, lookup):
         assert {name for name in module.__all__ if not hasattr(module, name)} == set()
+
+
+@pytest.mark.parametrize("module", ["pjfail", "pjfail.listeners"])
+def test_every_public_name_is_offered_before_its_first_use(module: str) -> None:
+    """By `dir()`, and so by a shell's completion; those too that are imported when asked for."""
+    program = f"import {module} as module; print(*sorted({{*module.__all__}} - {{*dir(module)}}))"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "\n"
 
 
 def test_the_typing_test_uses_every_public_name() -> None:

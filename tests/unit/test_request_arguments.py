@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 import pjfail
-from pjfail import bridge
+from pjfail.bridge import requests
+from pjfail.bridge.requests import Answer
+from pjfail.bridge.status import TIMED_OUT
 from pjfail.model import Server
 from pjfail.request import Requests, Response
 
@@ -20,10 +22,10 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the core is given, which here sends nothing."""
     calls: list[dict[str, Any]] = []
 
-    def request(number: int, method: str, uri: str, **rest: Any) -> None:
+    def send(number: int, method: str, uri: str, **rest: Any) -> None:
         calls.append({"number": number, "method": method, "uri": uri, **rest})
 
-    monkeypatch.setattr(bridge, "request", request)
+    monkeypatch.setattr(requests, "send", send)
     return calls
 
 
@@ -31,6 +33,20 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_what_is_no_method_or_needs_a_dialog_is_refused(sent: list[dict[str, Any]], method: str) -> None:
     with pytest.raises(ValueError, match=r"is no method|needs a dialog"):
         Requests().send(method, "sip:example.com")
+    assert sent == []
+
+
+@pytest.mark.parametrize("headers", ["Subject: hello", [("Subject",)], {"Subject": 5}, [None]])
+def test_what_is_no_header_is_a_type_error(sent: list[dict[str, Any]], headers: Any) -> None:
+    with pytest.raises(TypeError, match="is no header; give headers as pairs"):
+        Requests().send("OPTIONS", "sip:example.com", headers=headers)
+    assert sent == []
+
+
+def test_what_is_no_body_is_a_type_error(sent: list[dict[str, Any]]) -> None:
+    body: Any = {"hello": 1}
+    with pytest.raises(TypeError, match="give bytes or a string"):
+        Requests().send("OPTIONS", "sip:example.com", body=body)
     assert sent == []
 
 
@@ -106,8 +122,8 @@ def test_from_to_and_content_type_take_the_place_of_the_defaults(sent: list[dict
     assert full["body"] == "größer".encode()
 
 
-def answered(number: int, *headers: str, body: bytes = b"") -> bridge.Answer:
-    return bridge.Answer(number, 0, 12.5, SERVER, 200, "OK", headers, body)
+def answered(number: int, *headers: str, body: bytes = b"") -> Answer:
+    return Answer(number, 0, 12.5, SERVER, 200, "OK", headers, body)
 
 
 def send(requests: Requests, sent: list[dict[str, Any]]) -> tuple[int, Future[Response]]:
@@ -143,10 +159,10 @@ def test_an_end_is_for_one_request_through_all_attachments(sent: list[dict[str, 
 def test_the_ends_without_an_answer(sent: list[dict[str, Any]]) -> None:
     requests = Requests()
     number, silent = send(requests, sent)
-    requests.deliver(bridge.Answer(number, bridge.TIMED_OUT, 12.5, None))
+    requests.deliver(Answer(number, TIMED_OUT, 12.5, None))
     assert isinstance(silent.exception(0), pjfail.RequestTimeout)
     number, refused = send(requests, sent)
-    requests.deliver(bridge.Answer(number, 120111, 12.5, None))
+    requests.deliver(Answer(number, 120111, 12.5, None))
     error = refused.exception(0)
     assert isinstance(error, pjfail.RequestFailed)
     assert not isinstance(error, pjfail.RequestTimeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -121,3 +122,21 @@ def test_a_wrong_update_leaves_the_old_table() -> None:
 def test_a_wrong_table_is_refused_by_the_name_of_its_host(listed: list[Listed]) -> None:
     with pytest.raises(BadServer, match=r"^example\.com: "):
         StaticLookup({"example.com": listed})
+
+
+@pytest.mark.parametrize("host", ["sip:example.com", "example.com:5060", "alice@example.com", "example.com;lr", "", 5])
+def test_a_key_that_no_target_has_is_refused(host: Any) -> None:
+    with pytest.raises(BadServer, match="is no host; write that of the URI alone"):
+        StaticLookup({host: ["192.0.2.1:5060"]})
+
+
+@pytest.mark.parametrize("host", ["Example.COM.", "pbx", "192.0.2.9", "2001:db8::9", "[2001:db8::9]"])
+def test_a_name_or_an_address_is_a_key(host: str) -> None:
+    table = StaticLookup({host: ["192.0.2.1:5060"]})
+    assert servers(table, Target(host)) == ["udp:192.0.2.1:5060"]
+
+
+def test_what_is_no_table_is_a_type_error() -> None:
+    table: Any = ["192.0.2.1:5060"]
+    with pytest.raises(TypeError, match="give a mapping of each host to its list of servers"):
+        StaticLookup(table)

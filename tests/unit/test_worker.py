@@ -22,7 +22,7 @@ DRAINING = Health(State.DRAINING, 0, 1.0, None, "drained by the application", he
 RESTORED = Health(since=2.0, reason="restored")
 
 
-def worker(*listeners: Listener, detached: Callable[[], object] = lambda: None) -> Worker:
+def worker(*listeners: Listener, detached: Callable[[], bool] = lambda: True) -> Worker:
     """A worker whose thread does not run: the test's own thread is its writer."""
     return Worker(StaticLookup({"example.com": ["192.0.2.1:5060"]}), Policy(), Probe(), listeners, detached)
 
@@ -92,7 +92,7 @@ def test_a_line_for_whoever_is_on_call_names_the_server_and_the_reason(caplog: p
     for health in (MARKED, DRAINING, RESTORED):
         one.set_health([ONE], become(health))
     assert caplog.messages == [
-        "udp:192.0.2.1:5060 is down until it is restored: marked down by the application (failure 0)",
+        "udp:192.0.2.1:5060 is down until it is restored: marked down by the application",
         "udp:192.0.2.1:5060 is draining: drained by the application",
         "udp:192.0.2.1:5060 is up again: restored",
     ]
@@ -114,9 +114,10 @@ def test_a_worker_that_cannot_be_kept_alive_detaches_loudly(caplog: pytest.LogCa
     detached: list[str] = []
     ended = threading.Event()
 
-    def on_detached() -> None:
+    def on_detached() -> bool:
         detached.append(threading.current_thread().name)
         ended.set()
+        return True
 
     one = worker(detached=on_detached)
     one.start(1)

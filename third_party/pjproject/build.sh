@@ -1,7 +1,7 @@
 #!/bin/sh
 # build.sh TREE [OPTION...]: configures (with the OPTIONs too) and builds the pjproject tree TREE, where that has not been
-# done: static libraries, -fPIC, OpenSSL, IPv6, no sound, no video, no codec but G.711. A tree that has been built is left as it is; only ours,
-# which fetch.sh put beside this file, is built again once our config_site.h is another.
+# done: static libraries, -fPIC, OpenSSL, IPv6, no sound, no video, no codec but G.711. A tree that has been built is left
+# as it is; only ours, which fetch.sh put beside this file, is built again once our config_site.h is another.
 set -eu
 
 # Called from a Makefile: its variables and flags are not meant for pjproject's.

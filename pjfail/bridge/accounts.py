@@ -1,0 +1,87 @@
+"""pjsua's accounts: what they are set to, their proxies, and pjsip's own server affinity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .. import errors
+from .._native import ffi, lib
+from ..model import Server, Target
+from .status import check
+from .values import optional_address, own_octets, own_text_of, target_of, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What pjsua has an account set to.
+
+    ``aor`` is its user@host[:port] as in From; ``next_hop`` is where its requests go, None for an account that has
+    neither proxy nor registrar. ``secure`` tells of TLS: a sips URI, or transport=tls, in it, its registrar or a proxy.
+    ``affinity`` tells whether pjsip's own server affinity is enabled, None where that is inherited, or pjsip has none.
+    """
+
+    id: int
+    aor: str
+    next_hop: Target | None
+    next_hop_uri: str
+    secure: bool
+    registers: bool
+    registered: bool
+    transport_id: int | None
+    affinity: bool | None
+    proxies: tuple[str, ...]
+
+
+def read_account(number: int) -> Account:
+    """What pjsua has account *number* set to. Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.HostError`."""
+    c = ffi.new("pf_account *")
+    check(lib.pf_read_account(number, c))
+    uri = text_of(c.next_hop_uri)
+    affinity = {lib.PF_AFFINITY_ENABLED: True, lib.PF_AFFINITY_DISABLED: False}.get(c.affinity)
+    return Account(
+        id=number,
+        aor=own_text_of(c.aor),
+        next_hop=target_of(c.next_hop) if uri else None,
+        next_hop_uri=uri,
+        secure=bool(c.secure),
+        registers=bool(c.registers),
+        registered=bool(c.registered),
+        transport_id=None if c.transport_id < 0 else int(c.transport_id),
+        affinity=affinity,
+        proxies=tuple(own_text_of(c.proxy[index]) for index in range(c.proxies)),
+    )
+
+
+def account_exists(number: int) -> bool:
+    return bool(lib.pf_account_is_valid(number))
+
+
+def account_is(number: int, aor: str) -> bool:
+    """Whether account *number* is still that of *aor*."""
+    try:
+        return read_account(number).aor == aor
+    except errors.PjfailError:
+        return False
+
+
+def set_proxies(number: int, proxies: Sequence[str]) -> None:
+    """Gives account *number* these proxies, in order, by ``pjsua_acc_modify()``. Raises :class:`pjfail.PjfailError`."""
+    texts = [ffi.new("char[]", own_octets(proxy)) for proxy in proxies]
+    check(lib.pf_set_proxies(number, ffi.new("char *[]", texts), len(texts)))
+
+
+def has_native_affinity() -> bool:
+    """Whether this pjsip has server affinity of its own (after 2.17)."""
+    return bool(lib.pf_has_native_affinity())
+
+
+def native_pin(number: int, server: Server | None) -> None:
+    """``pjsua_acc_set_affinity_addr()``; None: ``pjsua_acc_refresh_transport()``. Raises :class:`pjfail.PjsipError`."""
+    check(lib.pf_native_pin(number, optional_address(server)))
+
+
+def native_pin_soon(number: int, aor: str, server: Server | None) -> None:
+    """As :func:`native_pin`, on pjsip's polling thread; what fails there is pjsip's log's."""
+    job = lib.PF_NATIVE_UNPIN if server is None else lib.PF_NATIVE_PIN
+    lib.pf_account_job(job, number, own_octets(aor), optional_address(server))

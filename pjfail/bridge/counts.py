@@ -1,0 +1,101 @@
+"""What the core has counted: of itself, of each server, of each transport."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .._native import ffi, lib
+from ..model import TRANSPORTS, Server, Transport
+from .values import c_address, known
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What the C core has counted since it was attached, and (the last four) what it holds now.
+
+    ``resolved``: times pjsip asked for a server; of these ``numeric`` were an address already, ``from_plan`` were
+    answered at once, and ``questions`` had to wait for Python. Of those that waited, ``from_stale`` were answered by an
+    old plan, ``from_system`` by the system's resolver, ``failed`` with an error. ``dropped``: outcomes that Python came
+    too late for. ``steered`` and ``hedged``: times a request under way went on, and went on sooner by the server's
+    round trips; ``swallowed``: final responses that the application did not see; ``raced``: questions for which
+    connections were raced. Now: ``plans`` in force, ``servers`` in them, questions ``waiting``, requests
+    ``outstanding`` without a final answer.
+    """
+
+    resolved: int
+    numeric: int
+    from_plan: int
+    questions: int
+    from_stale: int
+    from_system: int
+    failed: int
+    dropped: int
+    steered: int
+    hedged: int
+    swallowed: int
+    raced: int
+    plans: int
+    servers: int
+    waiting: int
+    outstanding: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrips:
+    """How long requests sent once took to their first answer.
+
+    ``counts`` has a number for each of ``bounds`` (seconds, up to and with it, from the one before) and one for all
+    beyond the last; ``seconds`` is the sum of all.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What the C core has counted of one server; ``last_answer`` and ``rtt`` are None before the first answer."""
+
+    last_answer: float | None
+    rtt: float | None
+    rtt_deviation: float
+    answers: int
+    silences: int
+    refusals: int
+    unavailable: int
+    suspect: bool
+
+
+def counters() -> Counters:
+    c = ffi.new("pf_counters *")
+    lib.pf_read_counters(c)
+    return Counters(*(int(getattr(c, name)) for name in Counters.__dataclass_fields__))
+
+
+def round_trips() -> Mapping[Transport, RoundTrips]:
+    """The round trips measured so far, by transport."""
+    measured: dict[Transport, RoundTrips] = {}
+    c = ffi.new("pf_round_trips *")
+    for index, transport in enumerate(TRANSPORTS, 1):
+        lib.pf_read_round_trips(index, c)
+        measured[transport] = RoundTrips(tuple(c.bounds), tuple(c.counts), c.seconds)
+    return measured
+
+
+def stats(server: Server) -> Stats | None:
+    """What the core has counted of *server*, None when it is in no plan."""
+    c = ffi.new("pf_stats *")
+    if not lib.pf_read_stats(c_address(server), c):
+        return None
+    return Stats(
+        last_answer=known(c.last_answer),
+        rtt=known(c.rtt),
+        rtt_deviation=c.rtt_deviation,
+        answers=c.answers,
+        silences=c.silences,
+        refusals=c.refusals,
+        unavailable=c.unavailable,
+        suspect=bool(c.suspect),
+    )

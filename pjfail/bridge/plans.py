@@ -1,0 +1,98 @@
+"""Plans, published to the core, and the other ways to answer those who wait for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .._native import ffi, lib
+from ..model import Place, Plan, Server, Target
+from ..planning import weighted
+from .values import c_address, c_target, fill_address, known, server_of
+
+MAX_SERVERS: int = lib.PF_MAX_ENTRIES
+
+
+def ask_each(each: bool) -> None:
+    """Before the core is attached: whether each request asks a question of its own, which :func:`answer` answers."""
+    lib.pf_ask_each(each)
+
+
+def publish(plan: Plan, refresh_at: float, left_out: Iterable[Server] = ()) -> None:
+    """Makes *plan* the one for its target and answers those who wait for it; at most MAX_SERVERS places of it.
+
+    *refresh_at*: from when on a use of the plan asks for a new one. Servers *left_out* are watched all the same.
+    """
+    places = plan.places[:MAX_SERVERS]
+    watched = list(left_out)[: MAX_SERVERS - len(places)]
+    entries = _entries(places, watched)
+    if not places:
+        raise ValueError(f"the plan of {plan.target} has no servers")
+    count = len(entries)
+    if not lib.pf_publish(c_target(plan.target), entries, count, len(places), refresh_at, plan.valid_until):
+        raise MemoryError(f"no memory for the plan of {plan.target}")
+
+
+def answer(number: int, plan: Plan) -> None:
+    """Answers the request that asked question *number* with a plan of its own, if it still waits."""
+    places = plan.places[:MAX_SERVERS]
+    lib.pf_answer(number, c_target(plan.target), _entries(places, ()), len(places))
+
+
+def _entries(places: Sequence[Place], watched: Sequence[Server]) -> Any:
+    entries = ffi.new("pf_entry[]", len(places) + len(watched))
+    group = 0
+    weights = weighted(places)
+    for index, place in enumerate(places):
+        if index and _record_of(places[index - 1]) != _record_of(place):
+            group += 1
+        entry = entries[index]
+        fill_address(entry.server, place.server)
+        entry.tier = place.tier
+        entry.group = group
+        entry.weight = weights[index]
+        entry.last_resort = place.last_resort
+    for index, server in enumerate(watched, len(places)):
+        fill_address(entries[index].server, server)
+    return entries
+
+
+def _record_of(place: Place) -> tuple[object, ...]:
+    """What the places of a tier have in common that are addresses of one SRV record, and come together."""
+    candidate = place.candidate
+    return candidate.name, candidate.server.port, candidate.server.transport, candidate.weight, place.share
+
+
+def fail(target: Target, *, stale: bool, number: int = 0) -> None:
+    """Tells those who wait for *target* that there is nothing; with *stale* an old plan may serve instead.
+
+    With *number* it is the one request that asked that question.
+    """
+    lib.pf_fail(c_target(target), number, stale)
+
+
+def pass_on(target: Target, number: int = 0) -> None:
+    """Has those who wait for *target* (with *number*: the one request) answered by the system's resolver."""
+    lib.pf_pass(c_target(target), number)
+
+
+def forget(target: Target) -> None:
+    """Drops the plan of *target*."""
+    lib.pf_forget(c_target(target))
+
+
+def forgive(server: Server, sequence: int) -> None:
+    """Ends the core's own suspicion of *server*: its outcomes up to *sequence* have been judged."""
+    lib.pf_forgive(c_address(server), sequence)
+
+
+def used_at(target: Target) -> float | None:
+    """When a request last went by the plan of *target*; None when there is none."""
+    return known(lib.pf_used_at(c_target(target)))
+
+
+def draw(target: Target, seed: int) -> list[Server]:
+    """One use's order of the plan of *target* as the core draws it from *seed*; empty when there is no plan."""
+    servers = ffi.new("pf_address[]", MAX_SERVERS)
+    count = lib.pf_draw(c_target(target), seed, servers, MAX_SERVERS)
+    return [server_of(servers[index]) for index in range(count)]

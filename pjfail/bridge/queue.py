@@ -1,0 +1,171 @@
+"""What the core has for the worker: questions, outcomes, answers. Each is taken once, oldest first."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from .. import events
+from .._native import ffi, lib
+from ..model import CertificateProblem, Outcome, Question, Seen
+from .dns import DnsAnswer, DnsRecord
+from .pins import Registration
+from .requests import Answer
+from .status import strerror
+from .values import known, own_text_of, server_of, server_or_none, target_of, text_of
+
+T = TypeVar("T")
+
+_SEEN = tuple(Seen)
+_WHY = (
+    events.Why.SILENT,
+    events.Why.SLOW,
+    events.Why.CODE,
+    events.Why.LOST,
+    events.Why.RACE,
+    events.Why.REFUSED,
+)
+_BATCH = 256
+_A, _AAAA = 1, 28  # RFC 1035, RFC 3596
+
+
+def event_fd() -> int:
+    """The descriptor that is readable when there is something to fetch; negative when detached."""
+    return int(lib.pf_event_fd())
+
+
+def questions() -> Iterator[Question]:
+    """Takes the questions that have come; call it before :func:`outcomes`, it resets the descriptor."""
+    return _taken(lib.pf_next_question, _question, lib.pf_free_question)
+
+
+def outcomes() -> list[Outcome]:
+    """Takes the outcomes that have been seen, oldest first."""
+    seen: list[Outcome] = []
+    batch = ffi.new("pf_outcome[]", _BATCH)
+    while True:
+        count = lib.pf_next_outcomes(batch, _BATCH)
+        seen.extend(_outcome(batch[index]) for index in range(count))
+        if count < _BATCH:
+            return seen
+
+
+def failovers() -> Iterator[events.FailedOver]:
+    """Takes what requests under way have gone on to another server, oldest first."""
+    return _taken(lib.pf_next_failover, _failover, lib.pf_free_failover)
+
+
+def registrations() -> Iterator[Registration]:
+    """Takes what is told of followed accounts and their REGISTERs, oldest first."""
+    return _taken(lib.pf_next_registration, _registration, lib.pf_free_registration)
+
+
+def answers() -> Iterator[Answer]:
+    """Takes the ends of requests that have come."""
+    return _taken(lib.pf_next_response, _answer, lib.pf_free_response)
+
+
+def dns_answers() -> Iterator[DnsAnswer]:
+    """Takes the answers of pjsip's DNS resolver that have come."""
+    return _taken(lib.pf_next_dns_answer, _dns_answer, lib.pf_free_dns_answer)
+
+
+def _taken(fetch: Callable[[], Any], value: Callable[[Any], T], free: Callable[[Any], object]) -> Iterator[T]:
+    """The values of what *fetch* hands out until there is no more; each is ours, and freed once it has been read."""
+    while (c := fetch()) != ffi.NULL:
+        try:
+            taken = value(c)
+        finally:
+            free(c)
+        yield taken
+
+
+def _question(c: Any) -> Question:
+    return Question(
+        target=target_of(c.target),
+        number=int(c.id),
+        refresh=bool(c.refresh),
+        method=text_of(c.method),
+        from_uri=text_of(c.from_uri),
+        call_id=text_of(c.call_id),
+        to_tag=text_of(c.to_tag),
+    )
+
+
+def _outcome(c: Any) -> Outcome:
+    return Outcome(
+        server=server_of(c.server),
+        seen=_SEEN[c.seen],
+        at=c.at,
+        method=text_of(c.method),
+        code=c.code,
+        rtt=known(c.rtt),
+        retry_after=known(c.retry_after),
+        after_provisional=bool(c.after_provisional),
+        detail=_detail(c),
+        certificate=CertificateProblem(c.certificate),
+        sequence=c.sequence,
+        began=c.began,
+        answers=c.answers,
+    )
+
+
+def _detail(c: Any) -> str:
+    if c.seen == lib.PF_REFUSED and c.server.transport == lib.PF_UDP:
+        return "port unreachable"
+    return strerror(c.status) if c.status else ""
+
+
+def _failover(c: Any) -> events.FailedOver:
+    return events.FailedOver(
+        method=text_of(c.method),
+        call_id=text_of(c.call_id),
+        left=server_of(c.left),
+        taken=server_of(c.taken),
+        why=_WHY[c.why],
+        after=c.after,
+        code=c.code,
+    )
+
+
+def _registration(c: Any) -> Registration:
+    return Registration(
+        account=int(c.account),
+        aor=own_text_of(c.aor),
+        server=server_or_none(c.server),
+        code=int(c.code),
+        status=int(c.status),
+        retry_after=known(c.retry_after),
+        removed=bool(c.removed),
+        registered=bool(c.registered),
+    )
+
+
+def _answer(c: Any) -> Answer:
+    message = bytes(ffi.buffer(c.message, c.head + c.body))
+    reason, *headers = message[: c.head].decode("utf-8", "replace").split("\0")[:-1] or [""]
+    return Answer(
+        number=int(c.id),
+        status=int(c.status),
+        at=float(c.at),
+        server=server_or_none(c.server),
+        code=int(c.code),
+        reason=reason,
+        headers=tuple(headers),
+        body=message[c.head :],
+    )
+
+
+def _dns_answer(c: Any) -> DnsAnswer:
+    records = tuple(_record(c.records[index]) for index in range(c.count))
+    return DnsAnswer(c.id, bool(c.exists), strerror(c.status) if c.status else "", records)
+
+
+def _record(c: Any) -> DnsRecord:
+    address = ""
+    if c.type == _A:
+        address = socket.inet_ntop(socket.AF_INET, bytes(ffi.buffer(c.ip, 4)))
+    elif c.type == _AAAA:
+        address = socket.inet_ntop(socket.AF_INET6, bytes(ffi.buffer(c.ip, 16)))
+    return DnsRecord(text_of(c.name), c.type, c.ttl, c.priority, c.weight, c.port, text_of(c.target), address)

@@ -1,0 +1,52 @@
+"""What went wrong: the core's results to exceptions, a ``pj_status_t`` to words."""
+
+from __future__ import annotations
+
+from .. import errors
+from .._native import ffi, lib
+from .values import text_of
+
+# pj_status_t (pj/errno.h, pjsip/sip_errno.h): PJ_ENOTFOUND, PJ_ETIMEDOUT, PJ_EINVALIDOP, PJSIP_EBUSY
+NOT_FOUND = 70006
+TIMED_OUT = 70009
+INVALID_OPERATION = 70013
+REGISTERING = 171001
+
+
+def strerror(status: int) -> str:
+    """pjsip's words for a ``pj_status_t``."""
+    text = ffi.new("char[128]")
+    lib.pf_strerror(status, text, 128)
+    return text_of(text) or f"status {status}"
+
+
+def check(result: int) -> None:
+    """Turns a result of the core into its exception."""
+    if result == lib.PF_OK:
+        return
+    problem = text_of(lib.pf_problem())
+    if result == lib.PF_NO_OBJECT:
+        raise errors.NoPjsip(f"{problem} is not loaded into this process; import it first")
+    if result == lib.PF_NO_SYMBOL:
+        raise errors.UnsupportedVersion(
+            f"the pjsip in this process shows no {problem}(), which pjfail needs: it is older than 2.14, or the object "
+            "that carries it hides a part of it"
+        )
+    if result == lib.PF_NO_ENDPOINT:
+        raise errors.NoEndpoint(
+            "pjsip has no initialised endpoint in this process; call libCreate() and libInit() before pjfail.attach()"
+        )
+    if result == lib.PF_BAD_LAYOUT:
+        version = text_of(lib.pf_host_version())
+        raise errors.LayoutMismatch(
+            f"{problem} lies otherwise in this process's pjsip {version} than in the one that pjfail knows; "
+            f"{errors.WHAT_TO_DO}"
+        )
+    if result == lib.PF_ALREADY_ATTACHED:
+        raise errors.AlreadyAttached(errors.ATTACHED_ALREADY)
+    if result == lib.PF_NO_ACCOUNT:
+        raise errors.UnknownAccount(f"pjsua has no account {problem}")
+    if result == lib.PF_BAD_URI:
+        raise errors.BadURI(f"pjsip cannot make sense of {problem!r}")
+    status = lib.pf_status()
+    raise errors.PjsipError(problem, status, strerror(status))
