@@ -34,7 +34,7 @@ help:
 	@echo 'make demo       the same program twice, stock pjsip and pjfail, while its SIP server falls silent'
 	@echo 'make test       lint and docs, then all tests'
 	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR; a table'
-	@echo 'make sanitize   the tests of the C core, built with the address and thread sanitizers, half an hour'
+	@echo 'make sanitize   the tests of the C core, built with the address and thread sanitizers, some ten minutes'
 	@echo 'make sanitize-hosts  the programs of make test-hosts on such a core, in two hosts'
 	@echo 'make fuzz       50 000 damaged answers of name servers, some five minutes'
 	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
