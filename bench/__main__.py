@@ -42,7 +42,7 @@ PYTHON_RESOLUTIONS = 20_000
 # Beside busy threads, Python inline waits for the GIL each time, 5 ms a thread.
 HINDERED_PYTHON_RESOLUTIONS = 5_000
 COLD = 200
-ROUNDS, REQUESTS, WINDOW = 7, 6_000, 48
+ROUNDS, REQUESTS, WINDOW = 21, 6_000, 48
 
 Figures = dict[str, float]
 
