@@ -12,23 +12,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from rig.example import Example
+from rig.example import ZONE, Example
 
 from pjfail.demo import registrar
 from pjfail.demo.name_server import NameServer
 from pjfail.demo.registrar import Registrar
 
 DOMAIN = "voip.example"
-ZONE = """
-$TTL 60
-@          SOA  ns hostmaster 1 3600 600 86400 60
-@          NS   ns
-ns         A    127.0.88.53
-_sip._udp  SRV  10 0 5060 first
-_sip._udp  SRV  20 0 5060 second
-first      A    127.0.88.1
-second     A    127.0.88.2
-"""
 
 path, fault, seconds = sys.argv[1:]
 words = [f"alice@{DOMAIN}", "--nameserver", "127.0.88.53", "--call", f"sip:echo@{DOMAIN}", "--every", "0.5"]

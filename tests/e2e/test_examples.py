@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from rig.app import PYTHON, App
-from rig.example import EXAMPLES, ROOT, Example
+from rig.example import EXAMPLES, ROOT, ZONE, Example
 from rig.network import BECOME, alone
 from rig.sipp import Sipp
 
@@ -24,16 +24,6 @@ from pjfail.demo.registrar import REFUSING, SILENT, UNAVAILABLE, Registrar
 FIRST, SECOND, THIRD = "127.0.88.1", "127.0.88.2", "127.0.88.3"
 SERVERS = [f"{FIRST}:5060", f"{SECOND}:5060"]
 NAME_SERVER = "127.0.88.53:5353"
-ZONE = f"""
-$TTL 60
-@          SOA  ns hostmaster 1 3600 600 86400 60
-@          NS   ns
-ns         A    127.0.88.53
-_sip._udp  SRV  10 0 5060 first
-_sip._udp  SRV  20 0 5060 second
-first      A    {FIRST}
-second     A    {SECOND}
-"""
 
 # Calls URI, and tells how loud it has been there; once told to, hangs up.
 CALLER = """

@@ -15,6 +15,18 @@ from .app import PYTHON
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = ROOT / "examples"
 
+# Of the domain that the examples are run at: voip.example.
+ZONE = """
+$TTL 60
+@          SOA  ns hostmaster 1 3600 600 86400 60
+@          NS   ns
+ns         A    127.0.88.53
+_sip._udp  SRV  10 0 5060 first
+_sip._udp  SRV  20 0 5060 second
+first      A    127.0.88.1
+second     A    127.0.88.2
+"""
+
 
 class Example:
     """The program under way, from `with` to its end; `lines` are what it has printed, standard error among it."""
