@@ -70,6 +70,7 @@ def test_nobody_is_asked_unless_it_is_wanted() -> None:
         time.sleep(3)
         assert not probes(first)
         assert not second.requests
+    assert Probe().interval is None  # nor later
 
 
 @pytest.mark.parametrize("wrong", [{"interval": 0.0}, {"timeout": -1.0}, {"jitter": 1.0}, {"accounts": float("nan")}])
