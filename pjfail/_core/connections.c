@@ -301,6 +301,18 @@ int connections_knows(const pjsip_transport *transport)
     return known;
 }
 
+int connections_has_ended(const pjsip_transport *transport)
+{
+    struct connection *connection;
+    int ended;
+
+    pthread_mutex_lock(&self.lock);
+    connection = hold(transport, 0);
+    ended = connection && connection->ended;
+    pthread_mutex_unlock(&self.lock);
+    return ended;
+}
+
 int connections_is_up(const pjsip_transport *transport)
 {
     struct connection *connection;

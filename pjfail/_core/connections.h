@@ -58,6 +58,9 @@ void connections_note_late(pjsip_transport *transport, const pf_address *server)
 /* Whether that connection is there still, or in the making. */
 int connections_knows(const pjsip_transport *transport);
 
+/* Whether that connection is known to have ended. */
+int connections_has_ended(const pjsip_transport *transport);
+
 /* Whether that connection is known to be up. */
 int connections_is_up(const pjsip_transport *transport);
 

@@ -43,6 +43,7 @@ struct course {
     unsigned count;
     unsigned char provisional, final;   /* what the application has seen */
     unsigned char lost;                 /* a connection has ended without the transaction's knowing */
+    const pjsip_transport *unsettled;   /* a connection that has ended while a thread was at the transaction; compared */
     const struct leg *winner;
     pjsip_rx_data *kept;                /* a copy of the last answer that was kept back, and whose it is */
     struct leg *kept_from;

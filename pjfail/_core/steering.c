@@ -232,12 +232,24 @@ static struct course *make_course(pjsip_tx_data *tdata, const pf_address *server
     return course;
 }
 
+/* As steering_on_transport_state(), for a connection whose end came before the course was there. No lock held. */
+static void note_lost_already(struct course *course, const pjsip_transport *connection)
+{
+    pthread_mutex_lock(&courses.lock);
+    course->legs[0].ended = course->lost = 1;
+    course_note_unreachable(course, &course->legs[0].server);
+    course->unsettled = connection;
+    course->due = 0;
+    pthread_mutex_unlock(&courses.lock);
+    look_again(host_now());
+}
+
 /* A request goes out for the first time, or to a server that pjsip walked on to by itself. */
 static void begin(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via, uint64_t hash, double now)
 {
     struct course *course = is_free(tdata, server) ? make_course(tdata, server, via, now) : NULL;
     double due;
-    int put = 0, well;
+    int put, well;
 
     if (!course)
         return;
@@ -246,15 +258,15 @@ static void begin(pjsip_tx_data *tdata, const pf_address *server, const pjsip_vi
     pthread_mutex_lock(&courses.lock);
     self.saved = fmin(self.saved + self.steering.budget, MOST_SAVED);
     put = course_put(course, hash);
+    course->refs += (unsigned)put;
     pthread_mutex_unlock(&courses.lock);
-    if (!put) {
-        course_release(course);
-        return;
-    }
-    if (isfinite(due))
+    if (put && connections_has_ended(tdata_transport(tdata)))
+        note_lost_already(course, tdata_transport(tdata));
+    else if (put && isfinite(due))
         look_again(due);
-    if (!well)
+    if (put && !well)
         check_port(server, tdata_transport(tdata), now);
+    course_release(course);
 }
 
 /* pjsip sends the course's request again: the other servers that have it get theirs. */
@@ -553,12 +565,40 @@ static void give_up_connections(struct course *course, double now)
     }
 }
 
+/*
+ * Catches up with a connection that has ended while another thread was at the transaction, sending it most likely. pjsip itself
+ * forgets that end then, for it starts the transaction's timeout afterwards. 0: there is nothing to do any more. Polling thread, no
+ * lock held.
+ */
+static int settle(struct course *course)
+{
+    const pjsip_transport *ended;
+    int listed;
+
+    pthread_mutex_lock(&courses.lock);
+    ended = course->unsettled;
+    course->unsettled = NULL;
+    pthread_mutex_unlock(&courses.lock);
+    if (!ended)
+        return 1;
+    if (!transaction_keep_alive(course, ended)) {
+        course_forget(course);
+        return 0;
+    }
+    pthread_mutex_lock(&courses.lock);
+    listed = course->listed;            /* else the thread has walked on with it */
+    pthread_mutex_unlock(&courses.lock);
+    return listed;
+}
+
 /* A course whose time has come. Polling thread, no lock held. */
 static void look_at(struct course *course, double now)
 {
     int open, lost, refused, check, late, sooner, last, more = 0;
     pf_address left;
 
+    if (!settle(course))
+        return;
     pthread_mutex_lock(&courses.lock);
     open = !course->final && !course->provisional;
     if (open && course->unreachable && course->again <= now + SLACK && isfinite(course->after) && course_next_candidate(course) < 0) {
@@ -865,25 +905,28 @@ void steering_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
             }
     pthread_mutex_unlock(&courses.lock);
     for (i = 0; i < count; i++) {
-        int more, kept;
+        int more, kept, busy;
 
         course = lost[i];
         pthread_mutex_lock(&courses.lock);
         /* With nobody left to ask, and the transaction listening still, pjsip ends it by itself. */
         more = (!course->provisional && course_next_candidate(course) >= 0) || course_pending_legs(course) > 1 || course->count > 1;
         pthread_mutex_unlock(&courses.lock);
-        kept = more && transaction_keep_alive(course, transport);
+        kept = transaction_try_keep_alive(course, transport, more, &busy);
         pthread_mutex_lock(&courses.lock);
         for (j = 0; j < course->count; j++)
             if (course->legs[j].transport == transport && !course->legs[j].ended) {
                 course->legs[j].ended = 1;
                 course_note_unreachable(course, &course->legs[j].server);
             }
-        course->lost |= (unsigned char)kept;
-        if (kept)
+        if (busy)
+            course->unsettled = transport;
+        if (kept || busy) {
+            course->lost = 1;
             course->due = 0;
+        }
         pthread_mutex_unlock(&courses.lock);
-        if (kept)
+        if (kept || busy)
             look_again(host_now());
         else
             course_forget(course);

@@ -137,19 +137,45 @@ void transaction_end(const struct course *course)
     drop(lock);
 }
 
+/* Under the transaction's lock. */
+static int keep_alive(pjsip_transaction *tsx, const pjsip_transport *transport)
+{
+    if (!tsx_is_open(tsx))
+        return 0;
+    if (tsx_transport(tsx) == transport)
+        tsx_unlisten(tsx);
+    return 1;
+}
+
 int transaction_keep_alive(const struct course *course, const pjsip_transport *transport)
+{
+    pjsip_transaction *tsx = find(course);
+    pj_grp_lock_t *lock;
+    int kept;
+
+    if (!tsx)
+        return 0;
+    lock = tsx_lock(tsx);
+    host.pj_grp_lock_acquire(lock);
+    kept = keep_alive(tsx, transport);
+    host.pj_grp_lock_release(lock);
+    drop(lock);
+    return kept;
+}
+
+int transaction_try_keep_alive(const struct course *course, const pjsip_transport *transport, int wanted, int *busy)
 {
     pjsip_transaction *tsx = find(course);
     pj_grp_lock_t *lock;
     int kept = 0;
 
+    *busy = 0;
     if (!tsx)
         return 0;
     lock = tsx_lock(tsx);
-    if (host.pj_grp_lock_tryacquire(lock) == PJ_SUCCESS) {
-        kept = tsx_is_open(tsx);
-        if (kept && tsx_transport(tsx) == transport)
-            tsx_unlisten(tsx);
+    *busy = host.pj_grp_lock_tryacquire(lock) != PJ_SUCCESS;
+    if (!*busy) {
+        kept = wanted && keep_alive(tsx, transport);
         host.pj_grp_lock_release(lock);
     }
     drop(lock);

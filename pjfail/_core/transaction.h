@@ -33,7 +33,10 @@ void transaction_receive(const struct course *course, pjsip_rx_data *response);
 /* Ends it, as its transport would. */
 void transaction_end(const struct course *course);
 
-/* Whether it was kept from hearing of its connection's end: not when it is busy, lest two threads wait in a circle. */
+/* Keeps it from hearing of its connection's end. 0: it is over, or not under way yet. */
 int transaction_keep_alive(const struct course *course, const pjsip_transport *transport);
+
+/* As that where it is wanted, but does not wait for who is at the transaction, lest two threads wait in a circle. *busy: somebody is. */
+int transaction_try_keep_alive(const struct course *course, const pjsip_transport *transport, int wanted, int *busy);
 
 #endif

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from rig.app import run_app
+from rig.app import App, run_app
 
 from pjfail.demo.registrar import REFUSING, RESETTING, Registrar
 from pjfail.errors import DETACHED
@@ -439,3 +439,67 @@ def test_the_proxy_of_all_accounts_is_the_next_hop_that_a_pin_is_about(second: R
         """)
     )
     assert [line["server"] for line in result.lines] == [f"{each}:5060" for each in (FIRST, SECOND, SECOND, FIRST)]
+
+
+# A module of pjsip's that stops the first request on its way out until its connection has ended.
+HALTING = """
+    import ctypes
+
+    class Halting(ctypes.Structure):
+        _fields_ = [
+            ("links", ctypes.c_void_p * 2), ("name", ctypes.c_char_p), ("name_length", ctypes.c_ssize_t),
+            ("id", ctypes.c_int), ("priority", ctypes.c_int), ("begin_and_end", ctypes.c_void_p * 4),
+            ("on_rx", ctypes.c_void_p * 2), ("on_tx_request", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)),
+            ("on_tx_response", ctypes.c_void_p), ("on_tsx_state", ctypes.c_void_p),
+        ]
+
+    class Listening(pj.Endpoint):
+        def onTransportState(self, prm):
+            if prm.state == pj.PJSIP_TP_STATE_DISCONNECTED:
+                ended.set()
+
+    ended, halts = threading.Event(), [True]
+
+    @Halting._fields_[7][1]
+    def halt(tdata):
+        if halts:
+            halts.clear()
+            emit(halted=True)
+            ended.wait(5)
+            time.sleep(0.2)
+        return 0
+
+    pjsip = ctypes.CDLL(pj._pjsua2.__file__)
+    pjsip.pjsua_get_pjsip_endpt.restype = ctypes.c_void_p
+    pjsip.pjsip_endpt_register_module.argtypes = [ctypes.c_void_p, ctypes.POINTER(Halting)]
+"""
+
+
+@pytest.mark.parametrize("priority", [9, 6], ids=["before it is steered", "while it is"])
+@pytest.mark.parametrize("method", ["OPTIONS", "MESSAGE"])
+def test_a_connection_that_ends_while_a_request_is_being_sent_on_it(
+    first: Registrar, second: Registrar, priority: int, method: str
+) -> None:
+    """pjsip starts the transaction's timeout only then, and forgets the end: 32 s of waiting for nobody."""
+    code = app(
+        textwrap.dedent(HALTING)
+        + textwrap.dedent(f"""
+        ours = pjfail.StaticLookup({{"sip.test": [("{first}", 1, 1), ("{second}", 2, 1)]}})
+        with Endpoint(kind=Listening) as endpoint:
+            pjfail.attach(lookup=ours)
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            emit(**account.options("sip:sip.test;transport=tcp")._asdict())
+            module = Halting(name=b"halting", name_length=7, id=-1, priority={priority}, on_tx_request=halt)
+            assert pjsip.pjsip_endpt_register_module(pjsip.pjsua_get_pjsip_endpt(), ctypes.byref(module)) == 0
+            emit(**account.request("{method}", "sip:sip.test;transport=tcp")._asdict())
+        """)
+    )
+    with App(code) as program:
+        assert program.next()["server"] == str(first)
+        assert program.next() == {"halted": True}
+        first.fault = REFUSING
+        answer = program.next()
+        assert (answer["code"], answer["server"]) == (200, str(second))
+        assert answer["seconds"] < 5
+        program.finish()
