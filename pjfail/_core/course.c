@@ -12,6 +12,9 @@ enum { MOST_COURSES = 16384 };
 /* A server that could not be connected to, or has lost its connection, is tried again after this, when no other has answered. */
 #define AGAIN 1.0
 
+/* One that no connect was due to is tried after this. */
+#define RETRY 0.1
+
 struct courses courses = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 struct course *course_find(uint64_t hash)
@@ -109,6 +112,12 @@ void course_note_unreachable(struct course *course, const pf_address *server)
 {
     course->unreachable |= candidate_bits(course, server);
     course->again = host_now() + AGAIN;
+}
+
+void course_note_withheld(struct course *course, const pf_address *server)
+{
+    course->withheld |= candidate_bits(course, server);
+    course->retry = host_now() + RETRY;
 }
 
 struct leg *course_add_leg(struct course *course, const pf_address *server, const pjsip_transport *transport, double now)

@@ -49,6 +49,8 @@ struct course {
     struct leg *kept_from;
     uint64_t tried, unreachable;        /* candidates, a bit each; unreachable: tried, in vain */
     double again;                       /* when those are tried again */
+    uint64_t withheld;                  /* tried, but not by us: no connect was due just then */
+    double retry;                       /* when those are tried */
     /* ------------------------------------------- */
     double began, after;                /* after: INFINITY when silence is no reason */
     int invite;
@@ -98,6 +100,9 @@ struct leg *course_add_leg(struct course *course, const pf_address *server, cons
 
 /* It was tried in vain, and is tried again once no other is left. */
 void course_note_unreachable(struct course *course, const pf_address *server);
+
+/* No connect to it was due; it is tried a little later. */
+void course_note_withheld(struct course *course, const pf_address *server);
 
 /* How many may still answer. */
 unsigned course_pending_legs(const struct course *course);

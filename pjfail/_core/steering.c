@@ -430,7 +430,10 @@ static int go_on(struct course *course, const pf_address *left, int why, int cod
             status = connections_connect(self.endpt, &server, course->name, &connection);
             if (status != PJ_SUCCESS) {
                 pthread_mutex_lock(&courses.lock);
-                course_note_unreachable(course, &server);
+                if (status == PJ_ETOOMANYCONN)
+                    course_note_withheld(course, &server);
+                else
+                    course_note_unreachable(course, &server);
                 pthread_mutex_unlock(&courses.lock);
                 continue;
             }
@@ -515,6 +518,8 @@ static void plan_look(struct course *course)
             due = fmin(due, course->legs[course->count - 1].first_sent + course->after);
         else if (course->unreachable && isfinite(course->after))
             due = fmin(due, course->again);
+        if (course->withheld)
+            due = fmin(due, course->retry);
         if (course->kept && course_next_candidate(course) < 0)
             due = fmin(due, course->legs[course->count - 1].first_sent + LAST_WORD);
     }
@@ -565,6 +570,17 @@ static void give_up_connections(struct course *course, double now)
     }
 }
 
+/* Whether there is a server that no connect was due to just now. No lock held. */
+static int waits(struct course *course)
+{
+    int waits;
+
+    pthread_mutex_lock(&courses.lock);
+    waits = course->withheld != 0;
+    pthread_mutex_unlock(&courses.lock);
+    return waits;
+}
+
 /*
  * Catches up with a connection that has ended while another thread was at the transaction, sending it most likely. pjsip itself
  * forgets that end then, for it starts the transaction's timeout afterwards. 0: there is nothing to do any more. Polling thread, no
@@ -605,6 +621,10 @@ static void look_at(struct course *course, double now)
         course->tried &= ~course->unreachable;
         course->unreachable = 0;
     }
+    if (course->withheld && course->retry <= now + SLACK) {
+        course->tried &= ~course->withheld;
+        course->withheld = 0;
+    }
     lost = course->lost && !course->final && !course_pending_legs(course);
     late = course->legs[course->count - 1].first_sent + course->after <= now + SLACK;
     refused = open && course->legs[course->count - 1].refused;
@@ -631,7 +651,7 @@ static void look_at(struct course *course, double now)
     if (open && (lost || refused || late || sooner))
         more = go_on(course, &left,
                      lost ? PF_WHY_LOST : refused ? PF_WHY_REFUSED : late ? PF_WHY_SILENT : PF_WHY_SLOW, 0, lost);
-    if (lost && !more) {
+    if (lost && !more && !(open && waits(course))) {
         if (!give_kept(course))
             transaction_end(course);
         course_forget(course);
@@ -910,7 +930,8 @@ void steering_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
         course = lost[i];
         pthread_mutex_lock(&courses.lock);
         /* With nobody left to ask, and the transaction listening still, pjsip ends it by itself. */
-        more = (!course->provisional && course_next_candidate(course) >= 0) || course_pending_legs(course) > 1 || course->count > 1;
+        more = (!course->provisional && (course_next_candidate(course) >= 0 || course->withheld)) ||
+               course_pending_legs(course) > 1 || course->count > 1;
         pthread_mutex_unlock(&courses.lock);
         kept = transaction_try_keep_alive(course, transport, more, &busy);
         pthread_mutex_lock(&courses.lock);

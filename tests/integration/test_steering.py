@@ -467,6 +467,16 @@ def test_a_server_that_refuses_is_not_asked_by_each_request_anew(first: Registra
         assert 1 <= app.ask("refused")["connects"] <= 10
 
 
+def test_a_server_that_has_just_refused_is_not_asked_at_once_but_is_asked(first: Registrar, second: Registrar) -> None:
+    """When it is the last one left, the request waits the tenth of a second for which it is taken at its word."""
+    first.fault, second.fault = RESETTING, REFUSING
+    with app_on("tcp") as app:
+        assert app.ask("OPTIONS")["code"] == 503
+        second.fault = WELL
+        answer = app.ask("OPTIONS")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+
+
 def test_many_servers_that_refuse_are_not_all_asked_at_once(first: Registrar) -> None:
     nobody = [f"127.0.30.{number}" for number in range(11, 41)]
     with app_on("tcp", FIRST, *nobody, steering="budget=0") as app:
