@@ -507,7 +507,7 @@ def test_a_connection_that_ends_while_a_request_is_being_sent_on_it(
 
 @pytest.mark.usefixtures("second")
 def test_a_request_goes_on_while_connections_are_short(first: Registrar) -> None:
-    """So many have ended just now that pjsip may not make another: it was given the connected server alone, which is silent."""
+    """So many have ended just now that pjsip may make no other: only the connected server was left, which is silent."""
     code = app(
         f"""
         ours = pjfail.StaticLookup({{"sip.test": [("{FIRST}:5060", 1, 1), ("{SECOND}:5060", 2, 1)]}})
