@@ -17,6 +17,7 @@
 #include "race.h"
 #include "request.h"
 #include "resolver.h"
+#include "sending.h"
 #include "steering.h"
 
 #include <errno.h>
@@ -271,7 +272,10 @@ static pj_status_t on_tx_request(pjsip_tx_data *tdata)
 
 static pj_bool_t on_rx_response(pjsip_rx_data *rdata)
 {
-    return core_attached() && !core_is_foreign() && (observer_on_rx_response(rdata) || steering_on_rx_response(rdata));
+    if (!core_attached() || core_is_foreign())
+        return PJ_FALSE;
+    sending_settle(rdata);
+    return observer_on_rx_response(rdata) || steering_on_rx_response(rdata);
 }
 
 /* Set in the thread that unregisters our module. */

@@ -1,9 +1,8 @@
 #include "questions.h"
 
-#include "connections.h"
 #include "queue.h"
 #include "race.h"
-#include "transaction.h"
+#include "sending.h"
 
 #include <netdb.h>
 #include <pthread.h>
@@ -308,10 +307,8 @@ static void answer_waiter(const struct group *group, struct waiter *waiter)
         return;
     if (!given)
         atomic_fetch_add(&counted.failed, 1);
-    if (waiter->asker.sends)
-        transaction_settle(((pjsip_send_state *)waiter->token)->tdata);
     /* PJ_ERESOLVE is the one status that a transaction turns into 502. */
-    connections_answer(waiter->callback, given ? PJ_SUCCESS : PJ_ERESOLVE, waiter->token, given ? &given->addresses : NULL);
+    sending_answer(waiter, given ? PJ_SUCCESS : PJ_ERESOLVE, given ? &given->addresses : NULL);
     free(waiter);
 }
 

@@ -2,9 +2,9 @@
 
 #include "connections.h"
 #include "queue.h"
+#include "sending.h"
 #include "steering.h"
 #include "text.h"
-#include "transaction.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -173,8 +173,7 @@ static void finish(struct race *race, const struct runner *winner)
         }
     if (winner && winner != race->runners)
         tell(race, winner);
-    transaction_settle(((pjsip_send_state *)race->waiter->token)->tdata);
-    connections_answer(race->waiter->callback, PJ_SUCCESS, race->waiter->token, &given.addresses);
+    sending_answer(race->waiter, PJ_SUCCESS, &given.addresses);
     for (i = 0; i < race->count; i++)
         if (race->runners[i].transport)
             host.pjsip_transport_dec_ref(race->runners[i].transport);

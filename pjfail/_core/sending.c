@@ -1,0 +1,94 @@
+#include "sending.h"
+
+#include "connections.h"
+#include "observer.h"
+#include "transaction.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+/* Sending waits for nobody, but the application may be told of its failure within it, and do anything. */
+#define LONGEST 1.0
+
+/* On the stack of its thread. */
+struct sending {
+    struct sending *next;
+    uint64_t hash;              /* request_hash() */
+    pthread_t thread;
+};
+
+/* Guarded by lock; count is read without it. */
+static struct {
+    pthread_mutex_t lock;
+    struct sending *first;
+    atomic_uint count;
+} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static void begin(struct sending *sending, pjsip_tx_data *tdata)
+{
+    pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
+
+    sending->hash = via ? request_hash(&via->branch_param, &tdata_msg(tdata)->line.req.method.name) : 0;
+    sending->thread = pthread_self();
+    pthread_mutex_lock(&self.lock);
+    sending->next = self.first;
+    self.first = sending;
+    atomic_fetch_add(&self.count, 1);
+    pthread_mutex_unlock(&self.lock);
+}
+
+static void end(struct sending *sending)
+{
+    struct sending **place = &self.first;
+
+    pthread_mutex_lock(&self.lock);
+    while (*place != sending)
+        place = &(*place)->next;
+    *place = sending->next;
+    atomic_fetch_sub(&self.count, 1);
+    pthread_mutex_unlock(&self.lock);
+}
+
+void sending_answer(const struct waiter *waiter, pj_status_t status, const pjsip_server_addresses *addresses)
+{
+    struct sending sending;
+
+    if (waiter->asker.sends) {
+        pjsip_tx_data *tdata = ((pjsip_send_state *)waiter->token)->tdata;
+
+        transaction_settle(tdata);
+        begin(&sending, tdata);
+    }
+    connections_answer(waiter->callback, status, waiter->token, addresses);
+    if (waiter->asker.sends)
+        end(&sending);
+}
+
+static int is_sent_by_another(uint64_t hash)
+{
+    const struct sending *sending;
+
+    pthread_mutex_lock(&self.lock);
+    for (sending = self.first; sending; sending = sending->next)
+        if (sending->hash == hash && !pthread_equal(sending->thread, pthread_self()))
+            break;
+    pthread_mutex_unlock(&self.lock);
+    return sending != NULL;
+}
+
+void sending_settle(const pjsip_rx_data *response)
+{
+    const pjsip_via_hdr *via = RDATA_INFO(response)->via;
+    const pjsip_cseq_hdr *cseq = RDATA_INFO(response)->cseq;
+    const struct timespec pause = { 0, 100000 };
+    uint64_t hash;
+    double until;
+
+    if (!atomic_load(&self.count) || !via || !cseq)
+        return;
+    hash = request_hash(&via->branch_param, &cseq->method.name);
+    until = host_now() + LONGEST;
+    while (is_sent_by_another(hash) && host_now() < until)
+        nanosleep(&pause, NULL);
+}
