@@ -108,7 +108,7 @@ class Why(enum.Enum):
 
     SILENT = "silent"
     SLOW = "later than its round trips so far"
-    CODE = "answered that it will not"
+    CODE = "answered"
     LOST = "closed the connection"
     RACE = "connected later than another"
     REFUSED = "port unreachable"
