@@ -16,6 +16,23 @@ from .model import Health, Outcome, Plan, Server, Target
 if TYPE_CHECKING:
     from .failover import Failover
 
+__all__ = [
+    "AccountMoved",
+    "Attached",
+    "CertificateRejected",
+    "Event",
+    "FailedOver",
+    "Listener",
+    "LookupFailed",
+    "LookupStale",
+    "PlanChanged",
+    "ProbeFailed",
+    "ServerDown",
+    "ServerSuspected",
+    "ServerUp",
+    "Why",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSuspected:
