@@ -58,7 +58,7 @@ def attach(
     loaded object that carries pjsip, where that cannot be found out.
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
-    and at interpreter exit. Raises :class:`pjfail.HostError`.
+    and at interpreter exit. Raises :class:`pjfail.HostError`, and TypeError for an argument of another kind.
     """
     if policy is None:
         policy = Policy()
