@@ -26,6 +26,7 @@ from .errors import DETACHED, LookupFailed, NotAttached, UnknownTarget
 from .following import Follower, Following, Surroundings
 from .health import HealthTable
 from .lookup import Adaptive, Lookup, ServesStale, pjsip_dns
+from .lookup.rfc3263 import itself
 from .model import (
     Candidate,
     Family,
@@ -371,7 +372,12 @@ class Worker:
     async def _look_up(self, target: Target) -> Plan:
         try:
             self._adapt()
-            candidates = await self._find(target)
+            try:
+                candidates = await self._find(target)
+            except UnknownTarget:
+                if not target.is_numeric:
+                    raise
+                candidates = (itself(target, "tls" if target.secure else target.transport or "udp"),)
             if not candidates:
                 raise LookupFailed(f"{target}: the lookup returned no candidates")
             return self._learn(target, candidates)

@@ -230,6 +230,21 @@ def test_a_lookups_error_is_logged_with_the_target_that_it_is_about() -> None:
     assert "sip:sip.test: there is no such customer\n" in result.stderr
 
 
+def test_an_address_that_no_lookup_knows_is_its_own_server() -> None:
+    result = run_app(
+        app("""
+            with Endpoint() as endpoint, pjfail.attach(lookup=table) as failover:
+                for uri in "sip:127.0.31.9", "sips:127.0.31.9", "sip:[::1]:5070;transport=tcp":
+                    emit(servers=[str(server) for server in failover.resolve(uri).servers])
+        """)
+    )
+    assert [line["servers"] for line in result.lines] == [
+        ["udp:127.0.31.9:5060"],
+        ["tls:127.0.31.9:5061"],
+        ["tcp:[::1]:5070"],
+    ]
+
+
 def test_seconds_that_are_none_are_refused() -> None:
     result = run_app(
         app("""
