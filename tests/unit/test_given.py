@@ -83,6 +83,8 @@ def test_what_must_be_awaited_is_told_from_what_is_called() -> None:
         (lambda: pjfail.PreferFastest(band=ONE), "band is 'one'"),
         (lambda: pjfail.Panic(below=3), "below is 3"),
         (lambda: pjfail.MostExcluded(share=ONE), "share is 'one'"),
+        (lambda: pjfail.listeners.QueueListener(size=ONE), "size is 'one'"),
+        (lambda: pjfail.listeners.PrometheusListener(most_servers=ONE), "most_servers is 'one'"),
     ],
 )
 def test_a_number_that_is_none_is_named(make: Callable[[], object], words: str) -> None:
@@ -109,6 +111,8 @@ def test_a_number_that_is_none_is_named(make: Callable[[], object], words: str) 
         (lambda: pjfail.any_of(NO_LIST), "5 is no conviction"),
         (lambda: pjfail.Policy(order=in_a_coroutine), "order is .* is async"),
         (lambda: pjfail.Policy(convict=Called()), "convict is .* is async"),
+        (lambda: pjfail.listeners.LogListener("voip"), "logger is 'voip'"),  # type: ignore[arg-type]
+        (lambda: pjfail.listeners.PrometheusListener(NO_LIST), "registry is 5"),
         (lambda: pjfail.attach(policy=in_a_coroutine), "is async"),
         (lambda: pjfail.attach(listeners=[in_a_coroutine]), "is async.*QueueListener"),
         (lambda: pjfail.attach(listeners=NO_LIST), "listeners is 5; give a list"),
