@@ -9,7 +9,7 @@ from numbers import Real
 
 def is_amount(value: object, least: float = 0.0, most: float = sys.float_info.max) -> bool:
     """Whether *value* is a number from *least* to *most*: no string, no bool, no NaN, and finite where *most* is."""
-    return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) <= most
+    return isinstance(value, Real) and not isinstance(value, bool) and not value < least and value <= most
 
 
 def is_async(function: object) -> bool:
