@@ -178,33 +178,42 @@ static int keys_are_short(void)
     return until > 0 && host_now() < until;
 }
 
-/* Under self.lock. Those for which pjsip needs no new connection; how many. */
-static unsigned list_connected(const pjsip_server_addresses *addresses, answer *connected)
+/* Under self.lock. Whether pjsip needs no new connection for the server. */
+static int is_connected(const pjsip_server_addresses *addresses, unsigned index)
 {
-    unsigned count = 0, i;
+    pf_address server;
 
-    for (i = 0; i < answer_count(addresses); i++) {
-        pf_address server;
+    return address_of(&server, answer_address(addresses, index), answer_type(addresses, index)) &&
+           (server.transport == PF_UDP || has_connection(&server, 0));
+}
 
-        if (address_of(&server, answer_address(addresses, i), answer_type(addresses, i)) &&
-            (server.transport == PF_UDP || has_connection(&server, 0)))
-            answer_copy(connected, count++, addresses, i);
-    }
-    answer_set_count(connected, count);
-    return count;
+/* Under self.lock. The servers that are connected, then the others, for requests that go on; 0: none is connected. */
+static int put_connected_first(const pjsip_server_addresses *addresses, answer *ordered)
+{
+    unsigned total = answer_count(addresses), connected, count = 0, i;
+
+    for (i = 0; i < total; i++)
+        if (is_connected(addresses, i))
+            answer_copy(ordered, count++, addresses, i);
+    connected = count;
+    for (i = 0; i < total && connected; i++)
+        if (!is_connected(addresses, i))
+            answer_copy(ordered, count++, addresses, i);
+    answer_set_count(ordered, count);
+    return connected > 0;
 }
 
 int connections_bear(const pjsip_server_addresses *addresses)
 {
     int refusing, bear = 1;
     pf_address server;
-    answer connected;
+    answer ordered;
 
     refusing = answer_count(addresses) && address_of(&server, answer_address(addresses, 0), answer_type(addresses, 0)) &&
                server.transport != PF_UDP && plans_failed_within(&server, REFUSING);
     if (refusing || keys_are_short()) {
         pthread_mutex_lock(&self.lock);
-        bear = refusing ? has_connection(&server, 1) : list_connected(addresses, &connected) > 0;
+        bear = refusing ? has_connection(&server, 1) : put_connected_first(addresses, &ordered);
         pthread_mutex_unlock(&self.lock);
     }
     return bear;
@@ -213,11 +222,11 @@ int connections_bear(const pjsip_server_addresses *addresses)
 void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, void *token,
                         const pjsip_server_addresses *addresses)
 {
-    answer connected;
+    answer ordered;
 
     if (addresses && keys_are_short()) {
         pthread_mutex_lock(&self.lock);
-        addresses = list_connected(addresses, &connected) ? &connected.addresses : NULL;
+        addresses = put_connected_first(addresses, &ordered) ? &ordered.addresses : NULL;
         pthread_mutex_unlock(&self.lock);
         if (!addresses)
             status = PJ_ETOOMANYCONN;

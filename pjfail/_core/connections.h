@@ -30,7 +30,7 @@ int connections_bear(const pjsip_server_addresses *addresses);
 
 /*
  * Calls back with an answer: the connects that it starts at once are told from others by being inside. While too many connections
- * have ended just now, it is PJ_ETOOMANYCONN, or those servers alone that need no new one. Any SIP thread.
+ * have ended just now, those servers are the first that need no new one; without such, it is PJ_ETOOMANYCONN. Any SIP thread.
  */
 void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, void *token,
                         const pjsip_server_addresses *addresses);

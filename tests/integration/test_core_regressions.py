@@ -7,7 +7,7 @@ import textwrap
 import pytest
 from rig.app import App, run_app
 
-from pjfail.demo.registrar import REFUSING, RESETTING, Registrar
+from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, Registrar
 from pjfail.errors import DETACHED
 
 FIRST, SECOND = "127.0.32.1", "127.0.32.2"
@@ -502,4 +502,31 @@ def test_a_connection_that_ends_while_a_request_is_being_sent_on_it(
         answer = program.next()
         assert (answer["code"], answer["server"]) == (200, str(second))
         assert answer["seconds"] < 5
+        program.finish()
+
+
+@pytest.mark.usefixtures("second")
+def test_a_request_goes_on_while_connections_are_short(first: Registrar) -> None:
+    """So many have ended just now that pjsip may make no other: only the connected server was left, which is silent."""
+    code = app(
+        f"""
+        ours = pjfail.StaticLookup({{"sip.test": [("{FIRST}:5060", 1, 1), ("{SECOND}:5060", 2, 1)]}})
+        with Endpoint(log_level=0) as endpoint:
+            pjfail.attach(lookup=ours)
+            account = Account(endpoint, retries=False)
+            account.open("sip:alice@sip.test", "sip:sip.test;transport=tcp")
+            emit(**account.reregister()._asdict())
+            for port in range(9001, 9041):
+                account.send("OPTIONS", f"sip:{FIRST}:{{port}};transport=tcp")
+            emit(refused=[account.answer().code for _ in range(40)])
+            time.sleep(0.1)  # the connections go once their requests are answered
+            emit(**account.reregister()._asdict())
+        """
+    )
+    with App(code) as program:
+        assert program.next()["server"] == str(first)
+        first.fault = SILENT
+        assert set(program.next()["refused"]) == {503}
+        answer = program.next()
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
         program.finish()
