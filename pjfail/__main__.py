@@ -6,6 +6,7 @@ Exit status: 0 done, 1 nothing found or not done, 2 wrong arguments, 130 interru
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -34,12 +35,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed = make_parser().parse_args(arguments)
         status: int = parsed.run(parsed)
+        print(end="", flush=True)
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # there, who reads has read enough: head, a pager that was left
+            print(f"pjfail: {error}", file=sys.stderr)
+        _let_go_of_stdout()
+        return 1
     except (PjfailError, ValueError) as error:
         print(f"pjfail: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     return status
+
+
+def _let_go_of_stdout() -> None:
+    """What cannot be written is not tried once more at exit."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -48,13 +48,14 @@ def server_for(account: Account, server: Server | str) -> Server:
     spoken: Transport | None = "tls" if next_hop.secure else next_hop.transport
     if isinstance(server, str):
         server = Server.parse(server, spoken or _transport_in_plans(server) or "udp")
-    require_server(server)
+    _require_server(server)
     if spoken is not None and server.transport != spoken:
         raise BadServer(
             f"{server}: account {account.id} speaks {spoken} to its server ({account.next_hop_uri}); "
             "a pin changes the address, not the transport"
         )
-    return _reachable(server)
+    require_reachable(server)
+    return server
 
 
 def route_server(account: Account, server: Server | str) -> Server:
@@ -62,24 +63,26 @@ def route_server(account: Account, server: Server | str) -> Server:
     if isinstance(server, str):
         spoken = account.next_hop.transport if account.next_hop is not None else None
         server = Server.parse(server, spoken or "udp")
-    require_server(server)
-    return server if account.secure else _reachable(server)
+    _require_server(server)
+    if not account.secure:
+        require_reachable(server)
+    return server
 
 
-def require_server(server: object) -> None:
+def _require_server(server: object) -> None:
     """TypeError for what is no server; a caller without a type checker may give anything."""
     if not isinstance(server, Server):
         raise TypeError(f'{server!r} is no server; give a Server or "address:port"')
 
 
-def _reachable(server: Server) -> Server:
-    """*server*, if the endpoint has a transport for it. Raises BadServer."""
+def require_reachable(server: Server) -> None:
+    """Raises :class:`pjfail.BadServer` where the endpoint has no transport for *server*, TypeError for what is none."""
+    _require_server(server)
     family: Family = "ipv6" if ":" in server.address else "ipv4"
     over = core.sendable()
     if over and (server.transport, family) not in over:
         version = "IPv6" if family == "ipv6" else "IPv4"
         raise BadServer(f"{server}: this endpoint has no {server.transport} transport over {version}; create one first")
-    return server
 
 
 def _transport_in_plans(endpoint: str) -> Transport | None:

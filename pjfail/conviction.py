@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .given import is_amount
 from .model import Health, Outcome, Seen, State
 
 Convict = Callable[[Health, Outcome], bool | State]
@@ -42,8 +43,8 @@ class Consecutive:
     fall: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.failures, self.errors, self.fall) < 1:
-            raise ValueError(f"{self}: give numbers from 1 on")
+        if not all(isinstance(each, int) and each >= 1 for each in (self.failures, self.errors, self.fall)):
+            raise ValueError(f"{self}: give whole numbers from 1 on")
 
     def __call__(self, health: Health, outcome: Outcome) -> bool | State:
         if not counts(outcome):
@@ -62,7 +63,7 @@ class FailureRate:
     samples: int = 20
 
     def __post_init__(self) -> None:
-        if not 0 <= self.above < 1 or self.samples < 1:
+        if not (is_amount(self.above) and self.above < 1 and is_amount(self.samples, least=1)):
             raise ValueError(f"{self}: give a share below 1, and a number from 1 on")
 
     def __call__(self, health: Health, outcome: Outcome) -> bool:
@@ -77,6 +78,13 @@ class AnyOf:
     """Convicts when one of ``convicts`` does, and suspects when one of them does."""
 
     convicts: tuple[Convict, ...]
+
+    def __post_init__(self) -> None:
+        if not self.convicts:
+            raise TypeError("any_of() without convictions convicts nobody; give at least one")
+        for convict in self.convicts:
+            if not callable(convict) or isinstance(convict, type):
+                raise TypeError(f"{convict!r} is no conviction; give a function (health, outcome) -> bool or State")
 
     def __call__(self, health: Health, outcome: Outcome) -> State | bool:
         verdicts = [convict(health, outcome) for convict in self.convicts]

@@ -1,7 +1,6 @@
 """What can go wrong, each with the way out in its message.
 
-Everything pjfail raises on purpose is a :class:`PjfailError`. Errors in what the caller wrote (a URI, a server)
-are :class:`ValueError` too.
+What goes wrong is a :class:`PjfailError`; errors in what the caller wrote (a URI, a server) are a ValueError too.
 """
 
 from __future__ import annotations

@@ -16,6 +16,23 @@ from .model import Health, Outcome, Plan, Server, Target
 if TYPE_CHECKING:
     from .failover import Failover
 
+__all__ = [
+    "AccountMoved",
+    "Attached",
+    "CertificateRejected",
+    "Event",
+    "FailedOver",
+    "Listener",
+    "LookupFailed",
+    "LookupStale",
+    "PlanChanged",
+    "ProbeFailed",
+    "ServerDown",
+    "ServerSuspected",
+    "ServerUp",
+    "Why",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSuspected:
@@ -108,7 +125,7 @@ class Why(enum.Enum):
 
     SILENT = "silent"
     SLOW = "later than its round trips so far"
-    CODE = "answered that it will not"
+    CODE = "answered"
     LOST = "closed the connection"
     RACE = "connected later than another"
     REFUSED = "port unreachable"

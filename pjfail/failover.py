@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,13 +16,14 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 from . import host as hosts
-from .affinity import Routes, account_id, own_next_hop, require_server, route_server, server_for
+from .affinity import Routes, account_id, own_next_hop, require_reachable, route_server, server_for
 from .bridge import accounts, core, counts, plans
 from .bridge.accounts import Account
 from .bridge.counts import Counters, RoundTrips
 from .errors import DETACHED, AffinityError, BadServer, NotAttached
 from .events import Attached, Listener
 from .following import Following
+from .given import is_amount, is_async
 from .lookup import DnsLookup, Lookup
 from .model import Health, Plan, Server, State, Target, Transport
 from .policy import Order, Policy
@@ -44,7 +44,7 @@ def attach(
     policy: Policy | Order | None = None,
     probe: Probe | None = None,
     steering: Steering | None = None,
-    listeners: Sequence[Listener] = (),
+    listeners: Iterable[Listener] = (),
     host: str | Path | ModuleType | None = None,
 ) -> Failover:
     """Makes the pjsip of this process ask pjfail where its requests go, and watch what becomes of them.
@@ -58,7 +58,7 @@ def attach(
     loaded object that carries pjsip, where that cannot be found out.
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
-    and at interpreter exit. Raises :class:`pjfail.HostError`.
+    and at interpreter exit. Raises :class:`pjfail.HostError`, and TypeError for an argument of another kind.
     """
     if policy is None:
         policy = Policy()
@@ -70,19 +70,22 @@ def attach(
         raise TypeError(f"probe is {probe!r}; give a Probe")
     if steering is not None and not isinstance(steering, Steering):
         raise TypeError(f"steering is {steering!r}; give a Steering, or Steering.off()")
-    if callable(listeners):
-        raise TypeError("listeners is one function; give a list of them")
+    if not isinstance(listeners, Iterable) or isinstance(listeners, str):
+        raise TypeError(f"listeners is {listeners!r}; give a list of functions that take an event")
     if lookup is not None and (not isinstance(lookup, Lookup) or isinstance(lookup, type)):
         raise TypeError(f"lookup is {lookup!r}; give an object with a method: async def lookup(self, target)")
+    listeners = tuple(listeners)
     for listener in listeners:
         if not callable(listener):
             raise TypeError(f"{listener!r} is no listener; give functions that take an event")
+        if is_async(listener):
+            raise TypeError(f"{listener!r} is async, and nobody would await it; write def, or give a QueueListener")
     return Failover(
         DnsLookup() if lookup is None else lookup,
         policy,
         probe or Probe(),
         steering or Steering(),
-        tuple(listeners),
+        listeners,
         host,
     )
 
@@ -100,7 +103,7 @@ class Failover:
         policy: Policy,
         probe: Probe,
         steering: Steering,
-        listeners: Sequence[Listener],
+        listeners: tuple[Listener, ...],
         host: str | Path | ModuleType | None,
     ) -> None:
         self.pjsip_version = hosts.bind(host)
@@ -171,9 +174,11 @@ class Failover:
         """The plan for requests to *uri*: the servers in order, each with the reason of its place.
 
         The one in force where there is one, else looked up now. Blocks up to *timeout* seconds; not from a listener.
-        Raises :class:`pjfail.BadURI`, :class:`pjfail.LookupFailed`, :class:`pjfail.NotAttached`.
+        Raises :class:`pjfail.BadURI`, :class:`pjfail.LookupFailed`, :class:`pjfail.NotAttached`, and ValueError for a
+        timeout that is none.
         """
         self._require_attached()
+        _require_timeout(timeout)
         target = Target.parse(uri)
         if target.secure and target.transport is None:
             target = replace(target, transport="tls")  # as pjsip asks for a sips URI
@@ -191,8 +196,8 @@ class Failover:
         In force when this returns. Raises :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for
         seconds that are none.
         """
-        if seconds is not None and seconds <= 0:
-            raise ValueError(f"seconds is {seconds}; give a positive number, or None for until restored")
+        if seconds is not None and not (is_amount(seconds) and seconds > 0):
+            raise ValueError(f"seconds is {seconds!r}; give a positive number, or None for until restored")
 
         def down(health: Health, now: float) -> Health:
             until = None if seconds is None else now + seconds
@@ -309,8 +314,10 @@ class Failover:
         Called again, it changes the times. Retry-After of a REGISTER is honoured; a 4xx or 6xx moves nothing.
         Raises as :meth:`pin` does, and ValueError for times that are none.
         """
-        if not 0 <= spread < math.inf or (failback is not None and not 0 <= failback < math.inf):
-            raise ValueError(f"failback {failback!r} and spread {spread!r} are seconds; failback may be None")
+        if failback is not None and not is_amount(failback):
+            raise ValueError(f"failback is {failback!r}; give seconds, or None for never")
+        if not is_amount(spread):
+            raise ValueError(f"spread is {spread!r}; give seconds")
         settings = self._account(account)
         next_hop = own_next_hop(settings)
         if not settings.registers:
@@ -380,7 +387,7 @@ class Failover:
         nor in the thread that polls ``libHandleEvents()``: use :meth:`request_async` there.
 
         Raises :class:`pjfail.RequestTimeout`, :class:`pjfail.RequestFailed`, :class:`pjfail.BadURI`,
-        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for what is no method or header.
+        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for what is no method, header or timeout.
         """
         if self._worker.is_current():
             raise RuntimeError("request() waits for pjfail's worker; do not call it from a listener or policy")
@@ -412,11 +419,12 @@ class Failover:
     ) -> Iterator[Future[Response]]:
         """A request under way, to be waited for *timeout* seconds within the block, and by nobody after it."""
         self._require_attached()
+        _require_timeout(timeout)
         if isinstance(server, str):
             target = Target.parse(uri)
             server = Server.parse(server, "tls" if target.secure else target.transport or "udp")
         if server is not None:
-            require_server(server)
+            require_reachable(server)
         future = self._worker.requests.send(method, uri, server, headers, body)
         try:
             yield future
@@ -432,6 +440,11 @@ class Failover:
     def round_trips(self) -> Mapping[Transport, RoundTrips]:
         """How long servers took to answer, by transport, since pjfail was loaded. Never blocks."""
         return counts.round_trips()
+
+
+def _require_timeout(timeout: float) -> None:
+    if not (is_amount(timeout, most=threading.TIMEOUT_MAX) and timeout > 0):
+        raise ValueError(f"timeout is {timeout!r}; give seconds, more than 0")
 
 
 def _held(health: Health, state: State, now: float, until: float | None, reason: str) -> Health:

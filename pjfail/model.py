@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import math
 import re
 import socket
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from .errors import BadServer, BadURI
+from .given import is_amount
 from .window import Window
 
 Transport = Literal["udp", "tcp", "tls"]
@@ -23,6 +25,8 @@ TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
 
 Family = Literal["ipv4", "ipv6"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 DEFAULT_PORT: Mapping[Transport, int] = {"udp": 5060, "tcp": 5060, "tls": 5061}
 
@@ -68,13 +72,13 @@ class Server:
     def __post_init__(self) -> None:
         try:
             canonical = _canonical_address(self.address)
-        except (ValueError, OSError):
+        except (ValueError, OSError, AttributeError):
             raise BadServer(
                 f"{self.address!r} is no numeric IPv4 or IPv6 address, which a server is named by"
             ) from None
         object.__setattr__(self, "address", canonical)
-        if not 0 < self.port < 65536:
-            raise BadServer(f"{self.port} is no port number from 1 to 65535")
+        if not (isinstance(self.port, int) and 0 < self.port < 65536):
+            raise BadServer(f"{self.port!r} is no port number from 1 to 65535")
         if self.transport not in TRANSPORTS:
             raise BadServer(f"{self.transport!r} is no transport; use one of {', '.join(TRANSPORTS)}")
 
@@ -84,6 +88,8 @@ class Server:
 
         *transport* is used where *text* names none. Raises :class:`BadServer`.
         """
+        if not isinstance(text, str):
+            raise TypeError(f'{text!r} is no server; give it as a string, "address:port"')
         match = re.fullmatch(r"(?:(\w+):)?(?:\[([^]]+)]|([^:\[\]]+)):(\d+)", text.strip())
         if match is None:
             raise BadServer(f'{text!r} is no server; write "address:port", an IPv6 address in brackets')
@@ -119,6 +125,8 @@ class Target:
     ipv6: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.host, str):
+            raise TypeError(f"{self.host!r} is no host; give it as a string")
         object.__setattr__(self, "host", self.host.strip("[]").lower())
 
     @classmethod
@@ -136,7 +144,7 @@ class Target:
         match = re.fullmatch(
             r"(sips?):(?:[^@]*@)?(\[[^]]+]|[^:;?\[\]\s]+)(?::([^;?]*))?((?:;[^?]*)?)(?:\?.*)?", text, re.IGNORECASE
         )
-        if match is None:
+        if match is None or _CONTROL.search(text):
             raise BadURI(f"{uri!r} is no SIP URI; write sip:host, sip:user@host:port;transport=tcp or sips:host")
         scheme, host, port_text, parameter_text = match.groups()
         parts = (part.partition("=") for part in parameter_text.split(";") if part)
@@ -171,6 +179,10 @@ class Target:
             return False
         return True
 
+    def allows(self, transport: Transport) -> bool:
+        """Whether a request to it may go over *transport*: TLS alone where it is secure, else what the URI names."""
+        return transport == "tls" if self.secure else self.transport in (None, transport)
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         scheme = "sips" if self.secure and self.transport is None else "sip"
@@ -185,7 +197,8 @@ class Candidate:
 
     ``name`` is the host name whose address this is (the SRV target, else the host asked for). ``priority`` and
     ``weight`` are RFC 2782's: the lower priority first, the higher weight (0 to 65535) more often. ``ttl`` is in
-    seconds. ``query`` tells people what was asked to find it. Raises ValueError for a weight or a TTL that is none.
+    seconds. ``query`` tells people what was asked to find it. Raises ValueError for a priority, a weight or a TTL that
+    is none, and TypeError for what is no ``Server``.
     """
 
     server: Server
@@ -196,10 +209,16 @@ class Candidate:
     query: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < 65536:
-            raise ValueError(f"{self.weight} is no weight from 0 to 65535 (RFC 2782)")
-        if not self.ttl >= 0:
-            raise ValueError(f"{self.ttl} is no TTL in seconds")
+        if not isinstance(self.server, Server):
+            raise TypeError(f"{self.server!r} is no server; give a Server, from text by Server.parse()")
+        if not isinstance(self.name, str):
+            raise TypeError(f"name is {self.name!r}; give a host name as a string")
+        if not isinstance(self.priority, int):
+            raise ValueError(f"{self.priority!r} is no priority (RFC 2782)")
+        if not (isinstance(self.weight, int) and 0 <= self.weight < 65536):
+            raise ValueError(f"{self.weight!r} is no weight from 0 to 65535 (RFC 2782)")
+        if not is_amount(self.ttl, most=math.inf):
+            raise ValueError(f"{self.ttl!r} is no TTL in seconds")
 
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")

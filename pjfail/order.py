@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, Protocol, cast
 
+from .given import is_amount, is_async
 from .model import Candidate, Health, Request, Server, State
 
 Ordered = Sequence[Candidate] | Sequence[Sequence[Candidate]]
@@ -64,6 +65,19 @@ def asks_for_request(order: Order) -> bool:
         return True
     within = getattr(order, "within", None)
     return callable(within) and asks_for_request(within)
+
+
+def _require_order(name: str, order: object) -> None:
+    """TypeError for what is no :data:`Order`."""
+    if not callable(order) or isinstance(order, type):
+        raise TypeError(f"{name} is {order!r}; give an order: a function (candidates, health) -> candidates")
+    if is_async(order):
+        raise TypeError(f"{name} is {order!r}, which is async, and nobody would await it; write def")
+
+
+def _require_share(name: str, share: object) -> None:
+    if not is_amount(share, most=1):
+        raise ValueError(f"{name} is {share!r}; give a share from 0 to 1")
 
 
 def ask(order: Order, candidates: Sequence[Candidate], health: Mapping[Server, Health], request: Request) -> Ordered:
@@ -128,6 +142,12 @@ class PreferFastest:
     band: float = 0.02
     forget: float = 60.0
 
+    def __post_init__(self) -> None:
+        _require_order("within", self.within)
+        for name in ("band", "forget"):
+            if not is_amount(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; give seconds")
+
     def __call__(
         self, candidates: Sequence[Candidate], health: Mapping[Server, Health], *, request: Request = _ANY
     ) -> Tiers:
@@ -170,6 +190,7 @@ class Sticky:
     key: Literal["account", "call_id"] = "account"
 
     def __post_init__(self) -> None:
+        _require_order("within", self.within)
         if self.key not in ("account", "call_id"):
             raise ValueError(f'key is {self.key!r}; give "account" or "call_id"')
 
@@ -201,6 +222,10 @@ class Panic:
     within: Order = by_priority
     below: float = 0.5
 
+    def __post_init__(self) -> None:
+        _require_order("within", self.within)
+        _require_share("below", self.below)
+
     def __call__(
         self, candidates: Sequence[Candidate], health: Mapping[Server, Health], *, request: Request = _ANY
     ) -> Ordered:
@@ -218,6 +243,10 @@ class MostExcluded:
 
     within: Order = by_priority
     share: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require_order("within", self.within)
+        _require_share("share", self.share)
 
     def __call__(
         self, candidates: Sequence[Candidate], health: Mapping[Server, Health], *, request: Request = _ANY

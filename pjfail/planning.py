@@ -59,12 +59,17 @@ def _tiers(
 ) -> Tiers | None:
     """What *order* makes of the candidates, None where that is no order of them."""
     try:
-        tiers = tiers_of(ask(order, candidates, health, request))
-        flat = [candidate for tier in tiers for candidate in tier]
-        known = set(candidates)
-        foreign = [candidate for candidate in flat if candidate not in known]
-    except Exception as error:
-        complain(f"raised {type(error).__name__} or returned no sequence of candidates", error)
+        ordered = ask(order, candidates, health, request)
+        try:
+            tiers = tiers_of(ordered)
+            flat = [candidate for tier in tiers for candidate in tier]
+            known = set(candidates)
+            foreign = [candidate for candidate in flat if candidate not in known]
+        except TypeError as error:
+            complain(f"returned what is no order of the candidates ({type(ordered).__name__})", error)
+            return None
+    except Exception as error:  # an order may be a generator, and raise as late as that
+        complain(f"raised {type(error).__name__}", error)
         return None
     if foreign:
         complain(f"returned {foreign[0]!r}, which is none of the candidates", None)

@@ -13,6 +13,7 @@ from random import Random
 from types import MappingProxyType
 
 from .conviction import AnyOf, Consecutive, Convict, FailureRate, any_of, counts, on_first_failure
+from .given import is_amount, is_async
 from .model import CertificateProblem, Health, Outcome, Seen, State
 from .order import (
     MostExcluded,
@@ -74,6 +75,10 @@ class ExponentialBackoff:
     ceiling: float = 300.0
     jitter: float = 0.3
 
+    def __post_init__(self) -> None:
+        if not (is_amount(self.base) and is_amount(self.ceiling) and is_amount(self.jitter, most=1)):
+            raise ValueError(f"{self}: base and ceiling are seconds, jitter is a share from 0 to 1")
+
     def __call__(self, failures: int, random: Random) -> float:
         hold = min(self.base * 2.0 ** min(failures - 1, 32), self.ceiling)
         return min(hold * random.uniform(1 - self.jitter, 1 + self.jitter), self.ceiling)
@@ -120,13 +125,15 @@ class Policy:
             part = getattr(self, name)
             if not callable(part) or isinstance(part, type):
                 raise TypeError(f"{name} is {part!r}; give a function, or a value that can be called as one")
-        for name in ("retry_after_ceiling", "retry_after_floor", "failback", "slow_start"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if is_async(part):
+                raise TypeError(f"{name} is {part!r}, which is async, and nobody would await it; write def")
+        for name in ("retry_after_ceiling", "retry_after_floor", "failback", "slow_start", "window"):
+            if not is_amount(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, which is no number of seconds")
-        if self.rise < 1:
-            raise ValueError(f"rise is {self.rise}; give a number from 1 on")
-        if self.replan is not None and not self.replan >= 1:
-            raise ValueError(f"replan is {self.replan}; give a second or more, or None")
+        if not (isinstance(self.rise, int) and self.rise >= 1):
+            raise ValueError(f"rise is {self.rise!r}; give a whole number from 1 on")
+        if self.replan is not None and not is_amount(self.replan, least=1, most=math.inf):
+            raise ValueError(f"replan is {self.replan!r}; give a second or more, or None")
         Window(self.window)
 
     @property
@@ -280,7 +287,7 @@ def _convicted(health: Health, outcome: Outcome, policy: Policy, now: float, ran
     failures = health.failures + (not down_already)
     if asked is None:
         backoff = policy.backoff(failures, random)
-        if not 0 <= backoff < math.inf:
+        if not is_amount(backoff):
             raise ValueError(f"the backoff after {failures} failures is {backoff!r}, which is no number of seconds")
         hold = remembered = max(backoff, health.hold)
     else:

@@ -7,13 +7,13 @@ A probe is one request to exactly one server; an answer is an outcome like any o
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
 from .errors import PjfailError, RequestTimeout
+from .given import is_amount
 from .model import Outcome, Seen, Server
 from .request import Requests
 
@@ -42,7 +42,7 @@ class Probe:
 
     def __post_init__(self) -> None:
         times = [self.idle, self.timeout, *(each for each in (self.interval, self.accounts) if each is not None)]
-        if not all(0 < each < math.inf for each in times) or not 0 <= self.jitter < 1:
+        if not all(is_amount(each) and each > 0 for each in times) or not (is_amount(self.jitter) and self.jitter < 1):
             raise ValueError(f"{self}: its times are positive numbers of seconds, its jitter is a share below 1")
 
 

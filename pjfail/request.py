@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from .bridge import requests
 from .bridge.requests import Answer
-from .bridge.status import TIMED_OUT, strerror
+from .bridge.status import TIMED_OUT, UNRESOLVED, strerror
 from .errors import DETACHED, BadServer, BadURI, NotAttached, PjsipError, RequestFailed, RequestTimeout
 from .model import Server, Target
 
@@ -76,7 +76,7 @@ class Requests:
         self, method: str, uri: str, server: Server | None = None, headers: Headers = (), body: bytes | str = b""
     ) -> Future[Response]:
         """Sends a request; any thread but a SIP thread. It and its future raise what :meth:`Failover.request` does."""
-        if not _TOKEN.fullmatch(method):
+        if not (isinstance(method, str) and _TOKEN.fullmatch(method)):
             raise ValueError(f"{method!r} is no method")
         if method in _NEED_A_DIALOG:
             raise ValueError(f"{method} needs a dialog, which pjsua has: make a call with it")
@@ -136,6 +136,8 @@ class Requests:
         server = answer.server or sent.server
         if answer.code and server is not None:
             sent.future.set_result(_response(answer, server, answer.at - sent.at))
+        elif answer.status == UNRESOLVED and sent.server is None:
+            sent.future.set_exception(RequestFailed(f"{sent.what}: no server was found for it; pjfail's log says why"))
         elif answer.status == TIMED_OUT:
             sent.future.set_exception(RequestTimeout(f"{sent.what}{_to(sent.server)}: no answer"))
         else:
@@ -162,6 +164,8 @@ def _to(server: Server | None) -> str:
 
 def _checked(headers: Headers) -> list[tuple[str, str]]:
     """The headers as pairs. TypeError for what is none, ValueError for one that cannot be sent or is pjsip's own."""
+    if not isinstance(headers, Iterable):
+        raise TypeError(f"headers is {headers!r}; give pairs of a name and a value, or a mapping")
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     for pair in pairs:
         match pair:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from .given import is_amount
 
 SILENCE: Mapping[str, float] = MappingProxyType(
     {"REGISTER": 0.5, "OPTIONS": 0.5, "SUBSCRIBE": 0.5, "PUBLISH": 0.5, "INVITE": 1.5}
@@ -39,7 +41,7 @@ class Steering:
     line (the keep-alive of pjsip), from another port than SIP's and at most once a second.
 
     Never steered: ACK, CANCEL, requests within a dialog, a challenge's answer, a request with a provisional response.
-    Raises ValueError for what is no such time, code or share.
+    Raises ValueError for what is no such time, code or share, and TypeError for what is no mapping or sequence of them.
     """
 
     silence: Mapping[str, float] = field(default_factory=lambda: SILENCE)
@@ -50,20 +52,25 @@ class Steering:
     enabled: bool = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.silence, Mapping):
+            raise TypeError(f"silence is {self.silence!r}; give a mapping of each method to its seconds")
+        if not isinstance(self.codes, Sequence) or isinstance(self.codes, str):
+            raise TypeError(f"codes is {self.codes!r}; give a tuple of codes, such as (503,)")
         for method, seconds in self.silence.items():
-            if not (method.isascii() and method.isupper() and len(method) < 16) or method in _NEVER:
+            known = isinstance(method, str) and method.isascii() and method.isupper() and len(method) < 16
+            if not known or method in _NEVER:
                 raise ValueError(f"{method!r} is no method of a request that can be steered")
-            if not 0.05 <= seconds <= 32:
-                raise ValueError(f"{method}: {seconds} is no time from 0.05 to 32 s")
+            if not is_amount(seconds, 0.05, 32):
+                raise ValueError(f"{method}: {seconds!r} is no time from 0.05 to 32 s")
         for code in self.codes:
-            if not 300 <= code < 700 or code in _CHALLENGES:
-                raise ValueError(f"{code} is no final response for which another server could be asked")
+            if not (isinstance(code, int) and 300 <= code < 700) or code in _CHALLENGES:
+                raise ValueError(f"{code!r} is no final response for which another server could be asked")
         if len(self.silence) > _MOST or len(self.codes) > _MOST:
             raise ValueError(f"more than {_MOST} methods or codes")
-        if self.race_gap is not None and not 0.05 <= self.race_gap <= 5:
-            raise ValueError(f"race_gap is {self.race_gap}; give 0.05 to 5 s, or None")
-        if not 0 <= self.budget <= 1:
-            raise ValueError(f"budget is {self.budget}; give a share from 0 to 1")
+        if self.race_gap is not None and not is_amount(self.race_gap, 0.05, 5):
+            raise ValueError(f"race_gap is {self.race_gap!r}; give 0.05 to 5 s, or None")
+        if not is_amount(self.budget, most=1):
+            raise ValueError(f"budget is {self.budget!r}; give a share from 0 to 1")
         object.__setattr__(self, "silence", MappingProxyType(dict(self.silence)))
 
     @classmethod

@@ -26,6 +26,7 @@ from .errors import DETACHED, LookupFailed, NotAttached, UnknownTarget
 from .following import Follower, Following, Surroundings
 from .health import HealthTable
 from .lookup import Adaptive, Lookup, ServesStale, pjsip_dns
+from .lookup.rfc3263 import itself
 from .model import (
     Candidate,
     Family,
@@ -70,6 +71,21 @@ def _knows(health: Health, failure: Outcome) -> bool:
 
 def _in_doubt(health: Health) -> bool:
     return health.state in (State.SUSPECT, State.HALF_OPEN)
+
+
+def _allowed(target: Target, found: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Those of *found* that *target* allows. A lookup may have given all it knows, and no request may leave TLS."""
+    allowed = tuple(each for each in found if target.allows(each.server.transport))
+    if found and not allowed:
+        wanted = "tls" if target.secure else target.transport
+        raise LookupFailed(f"{target}: the lookup found no server over {wanted}, only {found[0].server}")
+    return allowed
+
+
+def _of(target: Target, error: LookupFailed) -> str:
+    """The error in words that begin with its target."""
+    words = str(error)
+    return words if words.startswith(str(target)) else f"{target}: {words}"
 
 
 def _last_answer(server: Server) -> float | None:
@@ -193,9 +209,12 @@ class Worker:
         try:
             return future.result(timeout)
         except CancelledError:
-            raise NotAttached(DETACHED) from None
+            if self._stopping:
+                raise NotAttached(DETACHED) from None
+            raise NotAttached("pjfail's worker was brought down, the log says by what; ask again") from None
         finally:
-            future.cancel()
+            if not loop.is_closed():
+                future.cancel()
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
@@ -221,14 +240,14 @@ class Worker:
         return self._detached()
 
     async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
         descriptor = os.dup(queue.event_fd())  # ours lives until we close it, whoever detaches
         unanswered = list(self._asked)  # a crash took their lookups down
         self._asked.clear()
         self._prober.forget()
         try:
-            self._loop.add_reader(descriptor, self._fetch)
+            loop.add_reader(descriptor, self._fetch)
             self._ready.set()
             for target in unanswered:
                 self._ask(target)
@@ -240,7 +259,7 @@ class Worker:
             if not self._stopping:
                 await self._end.wait()
         finally:
-            self._loop.remove_reader(descriptor)
+            loop.remove_reader(descriptor)
             os.close(descriptor)
 
     def _fetch(self) -> None:
@@ -333,11 +352,19 @@ class Worker:
             answer = self._lookup.lookup(target)
             if not isinstance(answer, Awaitable):
                 raise TypeError(f"{name} cannot be awaited; write it as async def lookup(self, target)")
-            found = tuple(await asyncio.wait_for(answer, LOOKUP_LIMIT))
+            answered = await asyncio.wait_for(answer, LOOKUP_LIMIT)
+            if not isinstance(answered, Iterable):
+                raise TypeError(f"{name} has returned {answered!r}, which is no sequence of pjfail.Candidate")
+            found = tuple(answered)
             for each in found:
                 if not isinstance(each, Candidate):
                     raise TypeError(f"{name} has returned {each!r}, which is no pjfail.Candidate")
-            return found
+            return _allowed(target, found)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._stopping or (task is not None and task.cancelling()):
+                raise
+            raise RuntimeError(f"{name} was cancelled, and not by pjfail") from None
         finally:
             if self._stopping:
                 raise asyncio.CancelledError
@@ -345,7 +372,12 @@ class Worker:
     async def _look_up(self, target: Target) -> Plan:
         try:
             self._adapt()
-            candidates = await self._find(target)
+            try:
+                candidates = await self._find(target)
+            except UnknownTarget:
+                if not target.is_numeric:
+                    raise
+                candidates = (itself(target, "tls" if target.secure else target.transport or "udp"),)
             if not candidates:
                 raise LookupFailed(f"{target}: the lookup returned no candidates")
             return self._learn(target, candidates)
@@ -355,11 +387,11 @@ class Worker:
             self._pass_on(target)
             raise error from None
         except UnknownTarget as error:
-            log.info("%s: %s; the system's resolver is asked", target, error)
+            log.info("%s; the system's resolver is asked", _of(target, error))
             self._pass_on(target)
             raise
         except LookupFailed as error:
-            log.warning("%s", error)
+            log.warning("%s", _of(target, error))
             for number in self._waiters(target):
                 plans.fail(target, stale=error.temporary, number=number)
             self._news.append(events.LookupFailed(target, str(error), error.temporary))

@@ -20,12 +20,11 @@ class DatabaseLookup:
             return database.execute(query, (domain,)).fetchall()
 
     async def lookup(self, target: pjfail.Target) -> list[pjfail.Candidate]:
-        wanted = "tls" if target.secure else target.transport
         rows = await asyncio.to_thread(self._rows, target.host)
         if not rows:
             raise pjfail.UnknownTarget(f"{target.host} is not in the table")
         return [
             pjfail.Candidate(pjfail.Server(address, port, transport), address, priority, weight, ttl=30)
             for address, port, transport, priority, weight in rows
-            if wanted in (None, transport)
+            if target.allows(transport)
         ]

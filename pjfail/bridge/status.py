@@ -6,10 +6,11 @@ from .. import errors
 from .._native import ffi, lib
 from .values import text_of
 
-# pj_status_t (pj/errno.h, pjsip/sip_errno.h): PJ_ENOTFOUND, PJ_ETIMEDOUT, PJ_EINVALIDOP, PJSIP_EBUSY
+# pj_status_t (pj/errno.h, pjsip/sip_errno.h): PJ_ENOTFOUND, PJ_ETIMEDOUT, PJ_EINVALIDOP, PJ_ERESOLVE, PJSIP_EBUSY
 NOT_FOUND = 70006
 TIMED_OUT = 70009
 INVALID_OPERATION = 70013
+UNRESOLVED = 70018
 REGISTERING = 171001
 
 
@@ -45,7 +46,8 @@ def check(result: int) -> None:
     if result == lib.PF_ALREADY_ATTACHED:
         raise errors.AlreadyAttached(errors.ATTACHED_ALREADY)
     if result == lib.PF_NO_ACCOUNT:
-        raise errors.UnknownAccount(f"pjsua has no account {problem}")
+        unmade = "; an Account has its id from create() on" if problem == "-1" else ""
+        raise errors.UnknownAccount(f"pjsua has no account {problem}{unmade}")
     if result == lib.PF_BAD_URI:
         raise errors.BadURI(f"pjsip cannot make sense of {problem!r}")
     status = lib.pf_status()

@@ -34,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _play(fast=arguments.fast)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # of standard output, whose reader has left
+        raise
     except OSError as error:
         namespace.enter()
         return _fail(f"{error.strerror or error}; root may listen on port 53, and what is in the way may be ended")

@@ -20,6 +20,8 @@ class LogListener:
     """
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
+        if logger is not None and not callable(getattr(logger, "log", None)):
+            raise TypeError(f"logger is {logger!r}; give a logging.Logger, by logging.getLogger()")
         self._logger = logging.getLogger("pjfail.events") if logger is None else logger
 
     def __call__(self, event: events.Event) -> None:

@@ -42,6 +42,10 @@ class PrometheusListener:
 
     def __init__(self, registry: CollectorRegistry | None = None, most_servers: int = 200) -> None:
         registry = REGISTRY if registry is None else registry
+        if not isinstance(registry, CollectorRegistry):
+            raise TypeError(f"registry is {registry!r}; give a prometheus_client.CollectorRegistry")
+        if not (isinstance(most_servers, int) and most_servers >= 0):
+            raise ValueError(f"most_servers is {most_servers!r}; give a whole number")
         self._events = Counter("pjfail_events", "Events told to listeners.", ["event"], registry=registry)
         self._convictions = Counter(
             "pjfail_convictions", "Times a server was taken for down.", ["reason"], registry=registry

@@ -17,8 +17,8 @@ class QueueListener:
     """
 
     def __init__(self, size: int = 1000, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        if size < 1:
-            raise ValueError(f"size is {size}; give how many events to keep, 1 or more")
+        if not (isinstance(size, int) and size >= 1):
+            raise ValueError(f"size is {size!r}; give how many events to keep, 1 or more")
         self._loop = asyncio.get_running_loop() if loop is None else loop
         self._lock = threading.Lock()
         self._events: deque[Event] = deque(maxlen=size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from ..errors import LookupFailed, UnknownTarget
+from ..given import is_amount
 from ..model import FAMILIES, TRANSPORTS, Candidate, Family, Target, Transport
 from .cache import Cache
 from .cachefile import CacheFile
@@ -70,10 +72,10 @@ class DnsLookup:
         _check("transports", transports, TRANSPORTS)
         _check("families", families, FAMILIES)
         _check("naptr", [naptr], get_args(UseOfNaptr))
-        if timeout <= 0:
-            raise ValueError(f"timeout is {timeout}; give the seconds that a lookup may take")
-        if max_stale < 0:
-            raise ValueError(f"max_stale is {max_stale}; give seconds, 0 for no answer beyond its TTL")
+        if not (is_amount(timeout) and timeout > 0):
+            raise ValueError(f"timeout is {timeout!r}; give the seconds that a lookup may take")
+        if not is_amount(max_stale, most=math.inf):
+            raise ValueError(f"max_stale is {max_stale!r}; give seconds, 0 for no answer beyond its TTL")
         servers = system_nameservers() if nameservers is None else NameServer.parse_all(nameservers)
         if not servers:
             raise ValueError("nameservers is empty; give at least one, or None for the system's")

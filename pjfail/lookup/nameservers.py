@@ -45,15 +45,15 @@ class NameServer:
 
         Raises :class:`pjfail.BadServer`.
         """
-        match = re.fullmatch(r"(?:\[([^]]+)]|([^:\[\]]+))(?::(\d+))?|([^\[\]]+)", text.strip())
         try:
+            match = re.fullmatch(r"(?:\[([^]]+)]|([^:\[\]]+))(?::(\d+))?|([^\[\]]+)", text.strip())
             if match is None:
                 raise ValueError
             bracketed, plain, port, v6 = match.groups()
             server = cls(str(ipaddress.ip_address(bracketed or plain or v6)), int(port or 53))
             if not 0 < server.port < 65536:
                 raise ValueError
-        except ValueError:
+        except (ValueError, AttributeError):  # of the latter, what is no string
             raise BadServer(
                 f'{text!r} is no name server; write "192.0.2.53", "192.0.2.53:5353" or "[2001:db8::53]:5353"'
             ) from None
@@ -64,6 +64,8 @@ class NameServer:
         """Each of *texts*. Raises :class:`pjfail.BadServer`, also for one string, which is no list of them."""
         if isinstance(texts, str):
             raise BadServer(f"nameservers is one string; give a list of them: [{texts!r}]")
+        if not isinstance(texts, Iterable):
+            raise BadServer(f"nameservers is {texts!r}; give a list of them")
         return [cls.parse(text) for text in texts]
 
     def __str__(self) -> str:

@@ -81,8 +81,7 @@ async def locate(target: Target, resolver: Resolver, client: Client) -> list[Can
     transports = _usable_transports(target, client.transports)
     fallback: Transport = "udp" if "udp" in transports else transports[0]  # section 4.1: UDP for sip
     if target.is_numeric:
-        server = Server(target.host, target.port or DEFAULT_PORT[fallback], fallback)
-        return [Candidate(server, target.host, ttl=NUMERIC_TTL)]
+        return [itself(target, fallback)]
     host = name_of(target.host)
     if target.ipv6:
         client = replace(client, families=("ipv6",))
@@ -98,6 +97,12 @@ async def locate(target: Target, resolver: Resolver, client: Client) -> list[Can
         services = [Service(_under(SERVICE_LABELS[each], host), each, NUMERIC_TTL) for each in transports]
     found = await _by_services(target, services, resolver, client)
     return _once(found) or await _by_host(target, host, fallback, resolver, client)
+
+
+def itself(target: Target, transport: Transport) -> Candidate:
+    """The candidate of a numeric target: its own address, over *transport*."""
+    server = Server(target.host, target.port or DEFAULT_PORT[transport], transport)
+    return Candidate(server, target.host, ttl=NUMERIC_TTL)
 
 
 def _usable_transports(target: Target, transports: tuple[Transport, ...]) -> tuple[Transport, ...]:

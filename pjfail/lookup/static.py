@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import BadServer, LookupFailed, UnknownTarget
+from ..given import is_amount
 from ..model import Candidate, Server, Target, Transport
 
 Listed = str | Server | Candidate | tuple[str | Server, int, int]
@@ -40,6 +41,8 @@ class StaticLookup:
     """
 
     def __init__(self, table: Mapping[str, Iterable[Listed]], *, ttl: float = 30.0) -> None:
+        if not is_amount(ttl):
+            raise ValueError(f"ttl is {ttl!r}; give seconds")
         self._ttl = ttl
         self._table = _read(table, ttl)
 
@@ -89,6 +92,8 @@ def _read(table: Mapping[str, Iterable[Listed]], ttl: float) -> dict[str, tuple[
             raise BadServer(f"{host!r} is no host; write that of the URI alone, without sip:, user and port")
         if isinstance(listed, str):
             raise BadServer(f"{host}: {listed!r} is one server; write a list of servers")
+        if not isinstance(listed, Iterable):
+            raise BadServer(f"{host}: {listed!r} is no list of servers")
         try:
             rows[_key(host)] = tuple(_row(each, host, place, ttl) for place, each in enumerate(listed))
         except BadServer as error:

@@ -62,6 +62,16 @@ def test_ctrl_c_on_a_terminal_ends_everything() -> None:
     assert not [program for program in programs if Path(f"/proc/{program}").exists()]
 
 
+def test_a_reader_that_leaves_ends_it_without_a_word() -> None:
+    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        assert demo.stdout.readline()
+        demo.stdout.close()
+        assert demo.stderr.read() == ""
+    assert demo.returncode == 1
+
+
 def test_a_taken_port_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(namespace, "enter", lambda: None)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:

@@ -144,8 +144,12 @@ def test_a_lookup_that_is_none_is_told_so() -> None:
                 async def lookup(self, target):
                     return ["192.0.2.1:5060"]
 
+            class Nothing:
+                async def lookup(self, target):
+                    pass
+
             with Endpoint() as endpoint:
-                for lookup in Plain(), Texts():
+                for lookup in Plain(), Texts(), Nothing():
                     with pjfail.attach(lookup=lookup) as failover:
                         try:
                             failover.resolve("sip:sip.test")
@@ -153,9 +157,119 @@ def test_a_lookup_that_is_none_is_told_so() -> None:
                             emit(error=str(error))
         """)
     )
-    plain, texts = (line["error"] for line in result.lines)
+    plain, texts, nothing = (line["error"] for line in result.lines)
     assert "Plain.lookup() cannot be awaited; write it as async def" in plain
     assert "Texts.lookup() has returned '192.0.2.1:5060', which is no pjfail.Candidate" in texts
+    assert "Nothing.lookup() has returned None, which is no sequence of pjfail.Candidate" in nothing
+
+
+def test_a_lookup_that_is_cancelled_by_somebody_else_has_failed_and_nobody_waits_for_it() -> None:
+    result = run_app(
+        app("""
+            class Cancelled:
+                async def lookup(self, target):
+                    raise asyncio.CancelledError
+
+            with Endpoint() as endpoint, pjfail.attach(lookup=Cancelled()) as failover:
+                try:
+                    failover.resolve("sip:sip.test")
+                except pjfail.LookupFailed as error:
+                    emit(error=str(error))
+                began = time.monotonic()
+                code = Account(endpoint).register("sip:alice@sip.test", "sip:sip.test", timeout=20).code
+                emit(code=code, seconds=time.monotonic() - began)
+        """)
+    )
+    error, request = result.lines
+    assert "Cancelled.lookup() was cancelled, and not by pjfail" in error["error"]
+    assert request["code"] == 502
+    assert request["seconds"] < 2.5  # without an answer of the worker's it would be 3.5
+
+
+def test_no_request_leaves_tls_though_a_lookup_says_so(registrar: Registrar) -> None:
+    """Nor the transport that its URI names: candidates over another one are left out."""
+    result = run_app(
+        app("""
+            class Careless:
+                async def lookup(self, target):
+                    kinds = [("udp", 1), ("tcp", 2)]
+                    return [pjfail.Candidate(pjfail.Server("127.0.31.1", 5060, kind), "x", number, ttl=30)
+                            for kind, number in kinds]
+
+            with Endpoint(transports=("udp", "tcp", "tls")), pjfail.attach(lookup=Careless()) as failover:
+                for uri in "sips:sip.test", "sip:sip.test;transport=tls", "sip:sip.test;transport=tcp":
+                    try:
+                        emit(server=str(failover.request("OPTIONS", uri).server))
+                    except pjfail.RequestFailed as error:
+                        emit(error=str(error))
+        """)
+    )
+    *refused, tcp = result.lines
+    for uri, line in zip(("sips:sip.test", "sip:sip.test;transport=tls"), refused, strict=True):
+        assert line["error"] == f"OPTIONS {uri}: no server was found for it; pjfail's log says why"
+    assert tcp == {"server": f"tcp:{SERVER}"}
+    assert "sip:sip.test;transport=tls: the lookup found no server over tls, only udp:127.0.31.1:5060" in result.stderr
+    assert [request.transport for request in registrar.requests] == ["tcp"]
+
+
+def test_a_lookups_error_is_logged_with_the_target_that_it_is_about() -> None:
+    result = run_app(
+        app("""
+            class Nothing:
+                async def lookup(self, target):
+                    raise pjfail.LookupFailed("there is no such customer")
+
+            with Endpoint() as endpoint, pjfail.attach(lookup=Nothing()) as failover:
+                try:
+                    failover.resolve("sip:sip.test")
+                except pjfail.LookupFailed as error:
+                    emit(error=str(error))
+        """)
+    )
+    assert result.lines == [{"error": "there is no such customer"}]
+    assert "sip:sip.test: there is no such customer\n" in result.stderr
+
+
+def test_an_address_that_no_lookup_knows_is_its_own_server() -> None:
+    result = run_app(
+        app("""
+            with Endpoint() as endpoint, pjfail.attach(lookup=table) as failover:
+                for uri in "sip:127.0.31.9", "sips:127.0.31.9", "sip:[::1]:5070;transport=tcp":
+                    emit(servers=[str(server) for server in failover.resolve(uri).servers])
+        """)
+    )
+    assert [line["servers"] for line in result.lines] == [
+        ["udp:127.0.31.9:5060"],
+        ["tls:127.0.31.9:5061"],
+        ["tcp:[::1]:5070"],
+    ]
+
+
+def test_seconds_that_are_none_are_refused() -> None:
+    result = run_app(
+        app("""
+            with Endpoint() as endpoint, pjfail.attach(lookup=table) as failover:
+                account = Account(endpoint)
+                account.open("sip:alice@sip.test", "sip:sip.test")
+                for wrong in "5", 0, -1, float("nan"), float("inf"), True:
+                    for call in (
+                        lambda: failover.mark_down("udp:127.0.31.1:5060", wrong),
+                        lambda: failover.resolve("sip:sip.test", wrong),
+                        lambda: failover.request("OPTIONS", "sip:sip.test", timeout=wrong),
+                        lambda: asyncio.run(failover.request_async("OPTIONS", "sip:sip.test", timeout=wrong)),
+                        lambda: failover.follow(account, failback=wrong or -1),
+                        lambda: failover.follow(account, spread=wrong or -1),
+                    ):
+                        try:
+                            call()
+                        except ValueError as error:
+                            emit(error=str(error), wrong=repr(wrong))
+        """)
+    )
+    assert len(result.lines) == 6 * 6
+    for line in result.lines:
+        assert "is " + line["wrong"] in line["error"] or line["wrong"] == "0"
+        assert "seconds" in line["error"]
 
 
 def test_what_is_no_uri_or_server_is_a_type_error() -> None:

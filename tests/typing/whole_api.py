@@ -99,7 +99,8 @@ def attaching(path: Path) -> None:
     assert_type(failover.pjsip_version, str)
     failover.detach()
     any_lookup: pjfail.Lookup = pjfail.PjsipDnsLookup(["192.0.2.53"], families=["ipv6"])
-    pjfail.attach(any_lookup)
+    listener: events.Listener = hear
+    pjfail.attach(any_lookup, listeners=(each for each in (listener, print)))
     wants_to_know: tuple[Adaptive, ServesStale, events.Attached]
     wants_to_know = pjfail.DnsLookup(), lookup, listeners.PrometheusListener()
     assert wants_to_know

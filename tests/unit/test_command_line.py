@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import sys
 
 import pytest
@@ -130,3 +132,19 @@ def test_ctrl_c_is_quiet_and_status_130(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(DnsLookup, "lookup", lookup)
     assert main(["lookup", "sip:example.com", "--nameserver", "127.0.0.1:9"]) == 130
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_has_read_enough_is_no_traceback() -> None:
+    command = [sys.executable, "-m", "pjfail", "lookup", "sip:192.0.2.1", "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=30)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+def test_a_full_disk_is_one_sentence_and_status_1() -> None:
+    command = [sys.executable, "-m", "pjfail", "lookup", "sip:192.0.2.1"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=30)
+    assert (ended.returncode, ended.stderr) == (1, "pjfail: [Errno 28] No space left on device\n")

@@ -61,6 +61,11 @@ def test_the_defaults_are_the_dns_and_the_default_policy(made: list[tuple[Any, .
     assert (policy, listeners, host) == (pjfail.Policy(), (), None)
 
 
+def test_listeners_may_come_one_by_one(made: list[tuple[Any, ...]]) -> None:
+    pjfail.attach(lookup=LOOKUP, listeners=(each for each in [print, repr]))
+    assert made[0][4] == (print, repr)
+
+
 def test_a_lookup_that_is_empty_so_far_is_a_lookup_too(made: list[tuple[Any, ...]]) -> None:
     class Table(dict[str, list[pjfail.Candidate]]):
         async def lookup(self, target: pjfail.Target) -> list[pjfail.Candidate]:

@@ -58,7 +58,7 @@ LINES: list[tuple[events.Event, int, str]] = [
     (
         events.FailedOver("OPTIONS", "1@here", ONE, OTHER, events.Why.CODE, 0.0, 503),
         logging.INFO,
-        "OPTIONS went on from udp:192.0.2.1:5060 to tls:192.0.2.2:5061 after 0.0 s: answered that it will not 503",
+        "OPTIONS went on from udp:192.0.2.1:5060 to tls:192.0.2.2:5061 after 0.0 s: answered 503",
     ),
     (
         events.PlanChanged(plan(OTHER, ONE), plan(ONE, OTHER)),

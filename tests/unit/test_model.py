@@ -51,6 +51,8 @@ def test_a_uri_has_one_target(uri: str, target: Target) -> None:
         "sip:example.com:65536",
         "sip:example.com;transport=sctp",
         "sip:[2001:db8::g]",
+        "sip:example.com\0",
+        "sip:example.com;lr\r\nX: y",
     ],
 )
 def test_what_is_no_uri_is_refused(uri: str) -> None:
@@ -66,6 +68,21 @@ def test_a_target_reads_back_what_it_prints(host: str, port: int, transport: str
     target = Target.parse(uri)
     assert Target.parse(str(target)) == target
     assert target.secure == (sips or transport == "tls")
+
+
+@pytest.mark.parametrize(
+    ("uri", "allowed"),
+    [
+        ("sip:example.com", ("udp", "tcp", "tls")),
+        ("sip:example.com;transport=tcp", ("tcp",)),
+        ("sip:example.com;transport=tls", ("tls",)),
+        ("sips:example.com", ("tls",)),
+        ("sips:example.com;transport=tcp", ("tls",)),
+    ],
+)
+def test_a_target_allows_what_its_uri_does(uri: str, allowed: tuple[str, ...]) -> None:
+    target = Target.parse(uri)
+    assert tuple(transport for transport in TRANSPORTS if target.allows(transport)) == allowed
 
 
 @given(st.ip_addresses(), st.integers(1, 65535), st.sampled_from(TRANSPORTS))
