@@ -310,13 +310,18 @@ int connections_knows(const pjsip_transport *transport)
     return known;
 }
 
-int connections_has_ended(const pjsip_transport *transport)
+int connections_has_ended_under(const pjsip_tx_data *request)
 {
+    const pjsip_method *method = &tdata_msg(request)->line.req.method;
     struct connection *connection;
     int ended;
 
+    /* These belong to another request, and where that went. */
+    if (method->id == PJSIP_ACK_METHOD || method->id == PJSIP_CANCEL_METHOD ||
+        tdata_current(request) + 1 >= answer_count(tdata_addresses(request)))
+        return 0;
     pthread_mutex_lock(&self.lock);
-    connection = hold(transport, 0);
+    connection = hold(tdata_transport(request), 0);
     ended = connection && connection->ended;
     pthread_mutex_unlock(&self.lock);
     return ended;

@@ -58,8 +58,11 @@ void connections_note_late(pjsip_transport *transport, const pf_address *server)
 /* Whether that connection is there still, or in the making. */
 int connections_knows(const pjsip_transport *transport);
 
-/* Whether that connection is known to have ended. */
-int connections_has_ended(const pjsip_transport *transport);
+/*
+ * Whether a request is about to go out in vain, on a connection that has ended, while pjsip has another server for it: it walks on to
+ * that one when it is told of the failure here, and waits for an answer when it is not. On its way out, with its transaction's lock.
+ */
+int connections_has_ended_under(const pjsip_tx_data *request);
 
 /* Whether that connection is known to be up. */
 int connections_is_up(const pjsip_transport *transport);

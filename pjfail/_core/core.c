@@ -263,10 +263,12 @@ static void detach(int endpoint_ends);
 
 static pj_status_t on_tx_request(pjsip_tx_data *tdata)
 {
-    if (core_attached() && !core_is_foreign()) {
-        observer_on_tx_request(tdata);
-        steering_on_tx_request(tdata);
-    }
+    if (!core_attached() || core_is_foreign())
+        return PJ_SUCCESS;
+    if (connections_has_ended_under(tdata))
+        return PJ_STATUS_FROM_OS(ECONNRESET);
+    observer_on_tx_request(tdata);
+    steering_on_tx_request(tdata);
     return PJ_SUCCESS;
 }
 

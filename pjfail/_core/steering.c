@@ -232,18 +232,6 @@ static struct course *make_course(pjsip_tx_data *tdata, const pf_address *server
     return course;
 }
 
-/* As steering_on_transport_state(), for a connection whose end came before the course was there. No lock held. */
-static void note_lost_already(struct course *course, const pjsip_transport *connection)
-{
-    pthread_mutex_lock(&courses.lock);
-    course->legs[0].ended = course->lost = 1;
-    course_note_unreachable(course, &course->legs[0].server);
-    course->unsettled = connection;
-    course->due = 0;
-    pthread_mutex_unlock(&courses.lock);
-    look_again(host_now());
-}
-
 /* A request goes out for the first time, or to a server that pjsip walked on to by itself. */
 static void begin(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via, uint64_t hash, double now)
 {
@@ -258,15 +246,15 @@ static void begin(pjsip_tx_data *tdata, const pf_address *server, const pjsip_vi
     pthread_mutex_lock(&courses.lock);
     self.saved = fmin(self.saved + self.steering.budget, MOST_SAVED);
     put = course_put(course, hash);
-    course->refs += (unsigned)put;
     pthread_mutex_unlock(&courses.lock);
-    if (put && connections_has_ended(tdata_transport(tdata)))
-        note_lost_already(course, tdata_transport(tdata));
-    else if (put && isfinite(due))
+    if (!put) {
+        course_release(course);
+        return;
+    }
+    if (isfinite(due))
         look_again(due);
-    if (put && !well)
+    if (!well)
         check_port(server, tdata_transport(tdata), now);
-    course_release(course);
 }
 
 /* pjsip sends the course's request again: the other servers that have it get theirs. */
