@@ -57,8 +57,8 @@ void sending_answer(const struct waiter *waiter, pj_status_t status, const pjsip
     if (waiter->asker.sends) {
         pjsip_tx_data *tdata = ((pjsip_send_state *)waiter->token)->tdata;
 
-        transaction_settle(tdata);
         begin(&sending, tdata);
+        transaction_settle(tdata);
     }
     connections_answer(waiter->callback, status, waiter->token, addresses);
     if (waiter->asker.sends)
