@@ -187,7 +187,19 @@ static int is_connected(const pjsip_server_addresses *addresses, unsigned index)
            (server.transport == PF_UDP || has_connection(&server, 0));
 }
 
-/* Under self.lock. The servers that are connected, then the others, for requests that go on; 0: none is connected. */
+/* Whether a connect to the server would fail at once, most likely. */
+static int is_refusing(const pjsip_server_addresses *addresses, unsigned index)
+{
+    pf_address server;
+
+    return address_of(&server, answer_address(addresses, index), answer_type(addresses, index)) &&
+           plans_failed_within(&server, REFUSING);
+}
+
+/*
+ * Under self.lock. The servers that are connected, then those that a request may go on to, so that they do not fail all at once; 0:
+ * none is connected.
+ */
 static int put_connected_first(const pjsip_server_addresses *addresses, answer *ordered)
 {
     unsigned total = answer_count(addresses), connected, count = 0, i;
@@ -197,7 +209,7 @@ static int put_connected_first(const pjsip_server_addresses *addresses, answer *
             answer_copy(ordered, count++, addresses, i);
     connected = count;
     for (i = 0; i < total && connected; i++)
-        if (!is_connected(addresses, i))
+        if (!is_connected(addresses, i) && !is_refusing(addresses, i))
             answer_copy(ordered, count++, addresses, i);
     answer_set_count(ordered, count);
     return connected > 0;
@@ -313,12 +325,17 @@ int connections_knows(const pjsip_transport *transport)
 int connections_has_ended_under(const pjsip_tx_data *request)
 {
     const pjsip_method *method = &tdata_msg(request)->line.req.method;
+    const pjsip_server_addresses *addresses = tdata_addresses(request);
+    const unsigned next = tdata_current(request) + 1;
+    const pjsip_to_hdr *to = host.pjsip_msg_find_hdr(tdata_msg(request), PJSIP_H_TO, NULL);
     struct connection *connection;
     int ended;
 
-    /* These belong to another request, and where that went. */
-    if (method->id == PJSIP_ACK_METHOD || method->id == PJSIP_CANCEL_METHOD ||
-        tdata_current(request) + 1 >= answer_count(tdata_addresses(request)))
+    /* What belongs to another request, or to a dialog, goes where that went. */
+    if (method->id == PJSIP_ACK_METHOD || method->id == PJSIP_CANCEL_METHOD || !to || to->tag.slen)
+        return 0;
+    /* Nor may the next one fail at once, too: see connections_bear(). */
+    if (next >= answer_count(addresses) || is_refusing(addresses, next))
         return 0;
     pthread_mutex_lock(&self.lock);
     connection = hold(tdata_transport(request), 0);

@@ -51,6 +51,7 @@ struct course {
     double again;                       /* when those are tried again */
     uint64_t withheld;                  /* tried, but not by us: no connect was due just then */
     double retry;                       /* when those are tried */
+    unsigned retries;                   /* how often they were */
     /* ------------------------------------------- */
     double began, after;                /* after: INFINITY when silence is no reason */
     int invite;

@@ -65,10 +65,12 @@ void sending_answer(const struct waiter *waiter, pj_status_t status, const pjsip
         end(&sending);
 }
 
-static int is_sent_by_another(uint64_t hash)
+int sending_is_elsewhere(uint64_t hash)
 {
     const struct sending *sending;
 
+    if (!atomic_load(&self.count))
+        return 0;
     pthread_mutex_lock(&self.lock);
     for (sending = self.first; sending; sending = sending->next)
         if (sending->hash == hash && !pthread_equal(sending->thread, pthread_self()))
@@ -77,18 +79,20 @@ static int is_sent_by_another(uint64_t hash)
     return sending != NULL;
 }
 
+void sending_await(uint64_t hash)
+{
+    const struct timespec pause = { 0, 100000 };
+    double until = host_now() + LONGEST;
+
+    while (sending_is_elsewhere(hash) && host_now() < until)
+        nanosleep(&pause, NULL);
+}
+
 void sending_settle(const pjsip_rx_data *response)
 {
     const pjsip_via_hdr *via = RDATA_INFO(response)->via;
     const pjsip_cseq_hdr *cseq = RDATA_INFO(response)->cseq;
-    const struct timespec pause = { 0, 100000 };
-    uint64_t hash;
-    double until;
 
-    if (!atomic_load(&self.count) || !via || !cseq)
-        return;
-    hash = request_hash(&via->branch_param, &cseq->method.name);
-    until = host_now() + LONGEST;
-    while (is_sent_by_another(hash) && host_now() < until)
-        nanosleep(&pause, NULL);
+    if (atomic_load(&self.count) && via && cseq)
+        sending_await(request_hash(&via->branch_param, &cseq->method.name));
 }

@@ -3,7 +3,8 @@
  *
  * pjsip takes the transaction's lock for that only after the message is on the wire. A response that another polling thread
  * brings before then ends the transaction, whose reference is counted down twice: pjsip's assertion ends the program. (So it does
- * with DNS of pjsip's own.) Such a response waits for the sending to be over.
+ * with DNS of pjsip's own.) Such a response waits for the sending to be over. What pjsip sends once its own connect succeeds is not
+ * seen here.
  */
 #ifndef PJFAIL_SENDING_H
 #define PJFAIL_SENDING_H
@@ -15,5 +16,11 @@ void sending_answer(const struct waiter *waiter, pj_status_t status, const pjsip
 
 /* Waits while another thread is sending the request that this answers. SIP thread, no lock held. */
 void sending_settle(const pjsip_rx_data *response);
+
+/* As that, for a request_hash(). */
+void sending_await(uint64_t hash);
+
+/* Whether another thread is sending that request. Any thread. */
+int sending_is_elsewhere(uint64_t hash);
 
 #endif

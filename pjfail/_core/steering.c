@@ -9,6 +9,7 @@
 #include "ports.h"
 #include "queue.h"
 #include "resolver.h"
+#include "sending.h"
 #include "text.h"
 #include "transaction.h"
 
@@ -32,6 +33,12 @@
 
 /* When the last server has been silent for so long, the application gets the answer that was kept back instead. */
 #define LAST_WORD 4.0
+
+/* A lost request goes on so often, at the most, to a server that no connect was due to. */
+enum { MOST_RETRIES = 10 };
+
+/* So long after a connection's end pjsip has ended the transaction because of it, if it does. */
+#define SETTLED 0.02
 
 /* Ends of times that were meant to coincide. */
 #define SLACK 0.005
@@ -521,7 +528,7 @@ static void plan_look(struct course *course)
         if (!course->udp && !leg->given_up)
             due = fmin(due, leg->first_sent + DEAD_SECONDS);
     }
-    course->due = due;
+    course->due = fmin(course->due, due);       /* something may have happened to it meanwhile */
     pthread_mutex_unlock(&courses.lock);
     if (isfinite(due))
         look_again(due);
@@ -558,41 +565,45 @@ static void give_up_connections(struct course *course, double now)
     }
 }
 
-/* Whether there is a server that no connect was due to just now. No lock held. */
+/* Whether there is a server that no connect was due to just now, and it is worth waiting for. No lock held. */
 static int waits(struct course *course)
 {
     int waits;
 
     pthread_mutex_lock(&courses.lock);
-    waits = course->withheld != 0;
+    waits = course->withheld && course->retries < MOST_RETRIES;
     pthread_mutex_unlock(&courses.lock);
     return waits;
 }
 
 /*
- * Catches up with a connection that has ended while another thread was at the transaction, sending it most likely. pjsip itself
- * forgets that end then, for it starts the transaction's timeout afterwards. 0: there is nothing to do any more. Polling thread, no
- * lock held.
+ * Catches up with a connection that has ended while another thread was at the transaction, sending it most likely: pjsip itself
+ * forgets that end, for it starts the transaction's timeout afterwards, or is about to end the transaction, which the next look
+ * tells. 0: there is nothing to do now. Polling thread, no lock held.
  */
 static int settle(struct course *course)
 {
+    const double next = host_now() + SETTLED;
     const pjsip_transport *ended;
     int listed;
 
     pthread_mutex_lock(&courses.lock);
     ended = course->unsettled;
     course->unsettled = NULL;
+    listed = course->listed;
     pthread_mutex_unlock(&courses.lock);
-    if (!ended)
-        return 1;
+    if (!ended || !listed)              /* not listed: that thread has walked on with the request */
+        return !ended;
+    sending_await(course->link.hash);
     if (!transaction_keep_alive(course, ended)) {
         course_forget(course);
         return 0;
     }
     pthread_mutex_lock(&courses.lock);
-    listed = course->listed;            /* else the thread has walked on with it */
+    course->due = fmin(course->due, next);
     pthread_mutex_unlock(&courses.lock);
-    return listed;
+    look_again(next);
+    return 0;
 }
 
 /* A course whose time has come. Polling thread, no lock held. */
@@ -612,6 +623,7 @@ static void look_at(struct course *course, double now)
     if (course->withheld && course->retry <= now + SLACK) {
         course->tried &= ~course->withheld;
         course->withheld = 0;
+        course->retries++;
     }
     lost = course->lost && !course->final && !course_pending_legs(course);
     late = course->legs[course->count - 1].first_sent + course->after <= now + SLACK;
@@ -921,7 +933,8 @@ void steering_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
         more = (!course->provisional && (course_next_candidate(course) >= 0 || course->withheld)) ||
                course_pending_legs(course) > 1 || course->count > 1;
         pthread_mutex_unlock(&courses.lock);
-        kept = transaction_try_keep_alive(course, transport, more, &busy);
+        busy = sending_is_elsewhere(course->link.hash);
+        kept = !busy && transaction_try_keep_alive(course, transport, more, &busy);
         pthread_mutex_lock(&courses.lock);
         for (j = 0; j < course->count; j++)
             if (course->legs[j].transport == transport && !course->legs[j].ended) {

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* Written while attaching. */
 static pjsip_endpoint *endpoint;
@@ -166,14 +167,17 @@ int transaction_keep_alive(const struct course *course, const pjsip_transport *t
 int transaction_try_keep_alive(const struct course *course, const pjsip_transport *transport, int wanted, int *busy)
 {
     pjsip_transaction *tsx = find(course);
+    const struct timespec pause = { 0, 100000 };
     pj_grp_lock_t *lock;
-    int kept = 0;
+    int kept = 0, i;
 
     *busy = 0;
     if (!tsx)
         return 0;
     lock = tsx_lock(tsx);
-    *busy = host.pj_grp_lock_tryacquire(lock) != PJ_SUCCESS;
+    /* Who sends is done at once, as a rule. */
+    for (i = 0; (*busy = host.pj_grp_lock_tryacquire(lock) != PJ_SUCCESS) && i < 10; i++)
+        nanosleep(&pause, NULL);
     if (!*busy) {
         kept = wanted && keep_alive(tsx, transport);
         host.pj_grp_lock_release(lock);
