@@ -2,7 +2,7 @@
 
 A report is the core's when the code at fault, or the code that allocated, freed or locked, is the core itself: the
 innermost frame of one of its stacks that is none of the sanitizer's own. Those of Python, pjsip and others are counted
-only, and so is one kind of race that is none (POOL_FREED). UBSan sees nothing but the core. STATUS is pytest's. Exits
+only, and so are races that are none (POOL_FREED). UBSan sees nothing but the core. STATUS is pytest's. Exits
 with 1 when there is anything to mend.
 """
 
@@ -22,12 +22,18 @@ SANITIZERS = re.compile(r"libsanitizer|lib[atlu]b?san\.so|__interceptor_|\b__(?:
 CORE = re.compile(r"pjfail/_core/|_native\.abi3\.so|_native\.c:")
 # What a report says after that is who made the memory, the locks and the threads.
 ASIDE = re.compile(r"^\s*(?:Location is|Mutex M\d+ .*created at|Thread T\d+ .*created by)")
-# The two halves of a race that is none. A transaction's memory is freed by whoever drops the last reference to it; that
-# transaction.c reads it only while it holds one, ThreadSanitizer cannot know: pjlib counts with atomic instructions, in
-# code that it has not compiled.
-POOL_FREED = re.compile(r"^ *Write of size .*\n *#0 free .*\n *#1 cpool_release_pool ", re.MULTILINE)
+# The halves of two races that are none. The memory of a transaction, or of a message on its way out, is freed by who
+# drops the last reference to it; that transaction.c reads the one, and a sending thread the other, only while they hold
+# one, ThreadSanitizer cannot know: pjlib counts with atomic instructions, in code that it has not compiled.
+POOL_FREED = re.compile(r"^ *Write of size .*\n *#0 free .*\n *#1 (?:cpool_release_pool|reset_pool) ", re.MULTILINE)
 TRANSACTION_READ = re.compile(
     r"^ *Previous read of size .*\n *#0 tsx_\w+ \S*_core/layout\.h:.*\n *#1 transaction_\w+ \S*_core/transaction\.c:",
+    re.MULTILINE,
+)
+MESSAGE_READ = re.compile(
+    r"^ *Previous read of size .*\n"
+    r"(?: *#\d+ .*\n)*? *#\d+ (?:on_tx_request \S*_core/core|begin \S*_core/sending)\.c:.*\n"
+    r"(?: *#\d+ .*\n)*? *#\d+ sending_answer \S*_core/sending\.c:",
     re.MULTILINE,
 )
 SHOWN = 5
@@ -64,7 +70,8 @@ def culprits(report: str) -> list[str]:
 
 def is_counted(report: str) -> bool:
     """Whether it is such a race, ordered by a reference count."""
-    return POOL_FREED.search(report) is not None and TRANSACTION_READ.search(report) is not None
+    reads = (TRANSACTION_READ, MESSAGE_READ)
+    return POOL_FREED.search(report) is not None and any(read.search(report) for read in reads)
 
 
 def is_ours(report: str) -> bool:

@@ -24,6 +24,21 @@ WARNING: ThreadSanitizer: data race (pid=21248)
 SUMMARY: ThreadSanitizer: data race ../src/pj/pool_caching.c:254 in cpool_release_pool
 """
 
+FREED_AFTER_SENDING = """==================
+WARNING: ThreadSanitizer: data race (pid=4000)
+  Write of size 8 at 0x7b800007d210 by main thread (mutexes: write M706):
+    #0 free ../../../../src/libsanitizer/tsan/tsan_interceptors_posix.cpp:706 (libtsan.so+0x47e82)
+    #1 reset_pool ../src/pj/pool.c:278 (_pjsua2.cpython-311-x86_64-linux-gnu.so+0x42af6b)
+
+  Previous read of size 4 at 0x7b800007d210 by thread T3:
+    #0 steering_on_tx_request pjfail/_core/steering.c:352 (_native.abi3.so+0x251f2)
+    #1 on_tx_request pjfail/_core/core.c:271 (_native.abi3.so+0x130c5)
+    #2 endpt_on_tx_msg ../src/pjsip/sip_endpoint.c:1156 (_pjsua2.cpython-311-x86_64-linux-gnu.so+0x39cfb5)
+    #3 sending_answer pjfail/_core/sending.c:63 (_native.abi3.so+0x22dd8)
+
+SUMMARY: ThreadSanitizer: data race ../src/pj/pool.c:278 in reset_pool
+"""
+
 
 def ours(text: str) -> list[bool]:
     return [is_ours(report) for report in split(text)]
@@ -44,3 +59,20 @@ def test_a_transaction_read_under_a_reference_and_freed_later_is_no_race() -> No
 )
 def test_any_other_race_with_the_core_in_it_counts(change: str, to: str) -> None:
     assert ours(FREED_WHILE_READ.replace(change, to)) == [True]
+
+
+def test_a_message_read_while_it_is_sent_and_freed_later_is_no_race() -> None:
+    assert ours(FREED_AFTER_SENDING) == [False]
+
+
+@pytest.mark.parametrize(
+    ("change", "to"),
+    [
+        ("Previous read", "Previous write"),
+        ("#1 on_tx_request pjfail/_core/core.c:271", "#1 on_rx_response pjfail/_core/core.c:276"),
+        ("#3 sending_answer pjfail/_core/sending.c:63", "#3 resolve pjfail/_core/resolver.c:60"),
+        ("#1 reset_pool ../src/pj/pool.c:278", "#1 course_release pjfail/_core/course.c:60"),
+    ],
+)
+def test_a_message_read_at_any_other_time_counts(change: str, to: str) -> None:
+    assert ours(FREED_AFTER_SENDING.replace(change, to)) == [True]
