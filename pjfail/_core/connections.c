@@ -196,36 +196,41 @@ static int is_refusing(const pjsip_server_addresses *addresses, unsigned index)
            plans_failed_within(&server, REFUSING);
 }
 
-/*
- * Under self.lock. The servers that are connected, then those that a request may go on to, so that they do not fail all at once; 0:
- * none is connected.
- */
-static int put_connected_first(const pjsip_server_addresses *addresses, answer *ordered)
+/* Under self.lock. */
+static int is_any_connected(const pjsip_server_addresses *addresses)
 {
-    unsigned total = answer_count(addresses), connected, count = 0, i;
+    unsigned total = answer_count(addresses), i;
+
+    for (i = 0; i < total; i++)
+        if (is_connected(addresses, i))
+            return 1;
+    return 0;
+}
+
+/* Under self.lock. The servers that are connected, then those that a request may go on to, so that they do not fail all at once. */
+static void put_connected_first(const pjsip_server_addresses *addresses, answer *ordered)
+{
+    unsigned total = answer_count(addresses), count = 0, i;
 
     for (i = 0; i < total; i++)
         if (is_connected(addresses, i))
             answer_copy(ordered, count++, addresses, i);
-    connected = count;
-    for (i = 0; i < total && connected; i++)
+    for (i = 0; i < total; i++)
         if (!is_connected(addresses, i) && !is_refusing(addresses, i))
             answer_copy(ordered, count++, addresses, i);
     answer_set_count(ordered, count);
-    return connected > 0;
 }
 
 int connections_bear(const pjsip_server_addresses *addresses)
 {
     int refusing, bear = 1;
     pf_address server;
-    answer ordered;
 
     refusing = answer_count(addresses) && address_of(&server, answer_address(addresses, 0), answer_type(addresses, 0)) &&
                server.transport != PF_UDP && plans_failed_within(&server, REFUSING);
     if (refusing || keys_are_short()) {
         pthread_mutex_lock(&self.lock);
-        bear = refusing ? has_connection(&server, 1) : put_connected_first(addresses, &ordered);
+        bear = refusing ? has_connection(&server, 1) : is_any_connected(addresses);
         pthread_mutex_unlock(&self.lock);
     }
     return bear;
@@ -238,10 +243,14 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
 
     if (addresses && keys_are_short()) {
         pthread_mutex_lock(&self.lock);
-        addresses = put_connected_first(addresses, &ordered) ? &ordered.addresses : NULL;
-        pthread_mutex_unlock(&self.lock);
-        if (!addresses)
+        if (is_any_connected(addresses)) {
+            put_connected_first(addresses, &ordered);
+            addresses = &ordered.addresses;
+        } else {
+            addresses = NULL;
             status = PJ_ETOOMANYCONN;
+        }
+        pthread_mutex_unlock(&self.lock);
     }
     answering++;
     callback(status, token, addresses);
