@@ -568,12 +568,12 @@ static void give_up_connections(struct course *course, double now)
 /* Whether there is a server that no connect was due to just now, and it is worth waiting for. No lock held. */
 static int waits(struct course *course)
 {
-    int waits;
+    int worth_it;
 
     pthread_mutex_lock(&courses.lock);
-    waits = course->withheld && course->retries < MOST_RETRIES;
+    worth_it = course->withheld && course->retries < MOST_RETRIES;
     pthread_mutex_unlock(&courses.lock);
-    return waits;
+    return worth_it;
 }
 
 /*
@@ -592,8 +592,10 @@ static int settle(struct course *course)
     course->unsettled = NULL;
     listed = course->listed;
     pthread_mutex_unlock(&courses.lock);
-    if (!ended || !listed)              /* not listed: that thread has walked on with the request */
-        return !ended;
+    if (!ended)
+        return 1;
+    if (!listed)
+        return 0;                       /* that thread has walked on with the request */
     sending_await(course->link.hash);
     if (!transaction_keep_alive(course, ended)) {
         course_forget(course);
