@@ -26,11 +26,12 @@
     X(pj_dns_resolver_destroy)                                                                                    \
     X(pjsip_endpt_send_request)                                                                                   \
     X(pjsip_method_init_np) X(pjsip_msg_body_create) X(pjsip_parse_hdr) X(pjsip_parse_uri) X(pjsip_get_dest_info) \
-    X(pj_mutex_lock) X(pj_mutex_unlock)                                                                           \
+    X(pj_mutex_lock) X(pj_mutex_unlock) X(pj_pool_alloc)                                                                          \
     X(pj_grp_lock_acquire) X(pj_grp_lock_tryacquire) X(pj_grp_lock_release) X(pj_grp_lock_dec_ref)                 \
     X(pjsip_tsx_create_key) X(pjsip_tsx_create_uac) X(pjsip_tsx_layer_find_tsx2) X(pjsip_tsx_terminate)           \
     X(pjsip_hdr_print_on)                                                                                         \
-    X(pjsip_transport_add_ref) X(pjsip_transport_dec_ref) X(pjsip_transport_remove_state_listener)                 \
+    X(pjsip_transport_add_ref) X(pjsip_transport_dec_ref) X(pjsip_transport_add_state_listener)                    \
+    X(pjsip_transport_remove_state_listener)                                                                       \
     X(pjsip_transport_shutdown2) X(pjsip_tsx_recv_msg) X(pjsip_rx_data_clone) X(pjsip_rx_data_free_cloned)         \
     X(pjsip_endpt_acquire_transport2) X(pjsip_endpt_send_raw) X(pjsip_udp_transport_get_socket)                   \
     X(pjsua_get_pjsip_endpt) X(pjsua_get_state)                                                                   \

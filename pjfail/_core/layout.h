@@ -184,6 +184,35 @@ static inline void tdata_set_destination(pjsip_tx_data *tdata, const pj_sockaddr
     LAYOUT_AT(int, tdata, layout.tdata_dst_addr + LENGTH) = length;
 }
 
+static inline void tdata_set_transport(pjsip_tx_data *tdata, pjsip_transport *transport)
+{
+    LAYOUT_AT(pjsip_transport *, tdata, layout.tdata_transport) = transport;
+}
+
+/*
+ * Copies into the message's own pool what its Via borrows from the transport that sent it (stateless_send_transport_cb()): ACK,
+ * CANCEL and the answer to a challenge are made of it, when that transport may be gone. tdata->via_addr has the same text; what an
+ * application has put there is its own.
+ */
+static inline void tdata_own_via(pjsip_tx_data *tdata)
+{
+    enum { AFTER_MODULES = offsetof(pjsip_tx_data, via_addr) - offsetof(pjsip_tx_data, tp_sel) };
+    pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
+    pj_str_t *copied = &LAYOUT_AT(pj_str_t, tdata, layout.tdata_selector + AFTER_MODULES), borrowed;
+    char *own;
+
+    if (!via || !via->sent_by.host.slen)
+        return;
+    borrowed = via->sent_by.host;
+    own = host.pj_pool_alloc(tdata_pool(tdata), (pj_size_t)borrowed.slen);
+    if (!own)
+        return;
+    memcpy(own, borrowed.ptr, (size_t)borrowed.slen);
+    via->sent_by.host.ptr = own;
+    if (copied->ptr == borrowed.ptr && copied->slen == borrowed.slen)
+        copied->ptr = own;
+}
+
 /* What follows the packet in a received message, which is as large as the host has it: where it came from, and what it says. */
 #define RDATA_SOURCE(rdata) (&rdata_shifted(rdata)->pkt_info.src_addr)
 #define RDATA_INFO(rdata) (&rdata_shifted(rdata)->msg_info)
@@ -241,7 +270,20 @@ static inline pjsip_transport *tsx_transport(const pjsip_transaction *tsx)
     return LAYOUT_READ(pjsip_transport *, tsx, layout.row.tsx_transport);
 }
 
-/* From now on the end of its transport does not end it: who calls this sees to that. */
+/* As pjsip keeps those that hear of a transport's end; the same in every version. */
+struct transport_listener {
+    void *previous, *next;
+    pjsip_tp_state_callback callback;
+    void *user_data;
+};
+
+/* Whether it hears of its transport's end. */
+static inline int tsx_is_listening(const pjsip_transaction *tsx)
+{
+    return LAYOUT_READ(void *, tsx, layout.row.tsx_tp_st_key) != NULL;
+}
+
+/* From now on the end of its transport does not end it: the caller sees to that. */
 static inline void tsx_unlisten(pjsip_transaction *tsx)
 {
     void **key = &LAYOUT_AT(void *, tsx, layout.row.tsx_tp_st_key);
@@ -251,18 +293,39 @@ static inline void tsx_unlisten(pjsip_transaction *tsx)
     *key = NULL;
 }
 
-/* What it sends from now on, retransmissions and ACK, goes there. */
-static inline void tsx_move(pjsip_transaction *tsx, pjsip_transport *transport, const pj_sockaddr *address, int length)
+/* pjsip's own callback by which a transaction hears of its transport's end: the first one that listens tells. NULL: none has. */
+static inline pjsip_tp_state_callback tsx_listener(const pjsip_transaction *tsx)
+{
+    static _Atomic pjsip_tp_state_callback found;
+    const struct transport_listener *key = LAYOUT_READ(void *, tsx, layout.row.tsx_tp_st_key);
+
+    if (key && key->user_data == tsx)
+        found = key->callback;
+    return found;
+}
+
+/* What it sends from now on goes over that transport, whose end it hears of, as tsx_update_transport() has it. */
+static inline void tsx_set_transport(pjsip_transaction *tsx, pjsip_transport *transport)
 {
     pjsip_transport *old = tsx_transport(tsx);
+    pjsip_tp_state_callback listener = tsx_listener(tsx);
 
-    if (old != transport) {
-        tsx_unlisten(tsx);
-        host.pjsip_transport_add_ref(transport);
-        LAYOUT_AT(pjsip_transport *, tsx, layout.row.tsx_transport) = transport;
-        if (old)
-            host.pjsip_transport_dec_ref(old);
-    }
+    tsx_unlisten(tsx);
+    host.pjsip_transport_add_ref(transport);
+    LAYOUT_AT(pjsip_transport *, tsx, layout.row.tsx_transport) = transport;
+    if (listener)
+        host.pjsip_transport_add_state_listener(transport, listener, tsx, &LAYOUT_AT(void *, tsx, layout.row.tsx_tp_st_key));
+    if (old)
+        host.pjsip_transport_dec_ref(old);
+}
+
+static inline const pj_sockaddr *tsx_address(const pjsip_transaction *tsx)
+{
+    return &LAYOUT_READ(pj_sockaddr, tsx, layout.row.tsx_addr);
+}
+
+static inline void tsx_set_address(pjsip_transaction *tsx, const pj_sockaddr *address, int length)
+{
     LAYOUT_AT(pj_sockaddr, tsx, layout.row.tsx_addr) = *address;
     LAYOUT_AT(int, tsx, layout.row.tsx_addr_len) = length;
 }

@@ -11,41 +11,40 @@ static pjsip_endpoint *endpoint;
 
 void transaction_open(pjsip_endpoint *endpt) { endpoint = endpt; }
 
-/* The client transaction of that branch, with a reference (drop()); NULL when it is over. May hold a transaction's lock. */
-static pjsip_transaction *find_branch(pj_str_t branch, const pjsip_method *method)
+size_t transaction_key(const pjsip_via_hdr *via, const pjsip_method *method, char key[TRANSACTION_KEY_SIZE])
 {
-    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpoint, "pjfail", 512, 512);
-    pjsip_transaction *tsx = NULL;
+    pj_str_t found = { NULL, 0 };
     pjsip_rx_data *rdata;
-    pjsip_via_hdr via;
-    pj_str_t key;
+    pj_pool_t *pool;
+    size_t size = 0;
 
-    if (!pool)
-        return NULL;
-    rdata = calloc(1, sizeof *rdata + (size_t)(layout.rdata_shift > 0 ? layout.rdata_shift : 0));
-    /* A branch of RFC 2543 would want more of a message than this one has. */
-    if (rdata && branch.slen > 7 && !memcmp(branch.ptr, "z9hG4bK", 7)) {
-        memset(&via, 0, sizeof via);
-        via.branch_param = branch;
-        LAYOUT_AT(pjsip_via_hdr *, rdata, offsetof(pjsip_rx_data, msg_info.via) + layout.rdata_shift) = &via;
-        if (host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, method, rdata) == PJ_SUCCESS)
-            tsx = host.pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);
+    /* Of a message with a branch of RFC 3261, pjsip_tsx_create_key() reads the Via alone. */
+    if (via->branch_param.slen <= 7 || memcmp(via->branch_param.ptr, "z9hG4bK", 7) != 0)
+        return 0;
+    rdata = malloc(sizeof *rdata + (size_t)(layout.rdata_shift > 0 ? layout.rdata_shift : 0));
+    pool = rdata ? host.pjsip_endpt_create_pool(endpoint, "pjfail", 512, 512) : NULL;
+    if (pool) {
+        LAYOUT_AT(const pjsip_via_hdr *, rdata, offsetof(pjsip_rx_data, msg_info.via) + layout.rdata_shift) = via;
+        if (host.pjsip_tsx_create_key(pool, &found, PJSIP_ROLE_UAC, method, rdata) == PJ_SUCCESS &&
+            found.slen <= TRANSACTION_KEY_SIZE) {
+            size = (size_t)found.slen;
+            memcpy(key, found.ptr, size);
+        }
+        host.pjsip_endpt_release_pool(endpoint, pool);
     }
     free(rdata);
-    host.pjsip_endpt_release_pool(endpoint, pool);
-    return tsx;
+    return size;
 }
 
-static pjsip_transaction *find(const struct course *course)
+/* The transaction with a reference (drop()); NULL when it is over. May hold a transaction's lock. */
+static pjsip_transaction *find_key(const char *key, size_t size)
 {
-    const pj_str_t branch = { course->branch, (pj_ssize_t)course->branch_size };
-    pjsip_method method;
+    const pj_str_t text = { (char *)(uintptr_t)key, (pj_ssize_t)size };
 
-    method.id = course->method_id;
-    method.name.ptr = (char *)(uintptr_t)course->method;
-    method.name.slen = (pj_ssize_t)strlen(course->method);
-    return find_branch(branch, &method);
+    return size ? host.pjsip_tsx_layer_find_tsx2(&text, PJ_TRUE) : NULL;
 }
+
+static pjsip_transaction *find(const struct request *request) { return find_key(request->tsx_key, request->tsx_key_size); }
 
 /* Its lock is what is referenced: the transaction itself may be gone once that is released. */
 static void drop(pj_grp_lock_t *lock) { host.pj_grp_lock_dec_ref(lock); }
@@ -53,7 +52,8 @@ static void drop(pj_grp_lock_t *lock) { host.pj_grp_lock_dec_ref(lock); }
 void transaction_settle(pjsip_tx_data *tdata)
 {
     pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
-    pjsip_transaction *tsx = via ? find_branch(via->branch_param, &tdata_msg(tdata)->line.req.method) : NULL;
+    char key[TRANSACTION_KEY_SIZE];
+    pjsip_transaction *tsx = via ? find_key(key, transaction_key(via, &tdata_msg(tdata)->line.req.method, key)) : NULL;
     pj_grp_lock_t *lock;
 
     if (!tsx)
@@ -64,9 +64,9 @@ void transaction_settle(pjsip_tx_data *tdata)
     drop(lock);
 }
 
-void transaction_receive(const struct course *course, pjsip_rx_data *response)
+void transaction_receive(const struct request *request, pjsip_rx_data *response)
 {
-    pjsip_transaction *tsx = find(course);
+    pjsip_transaction *tsx = find(request);
     pj_grp_lock_t *lock;
 
     if (!tsx)
@@ -76,9 +76,9 @@ void transaction_receive(const struct course *course, pjsip_rx_data *response)
     drop(lock);
 }
 
-int transaction_is_unanswered(const struct course *course)
+int transaction_is_unanswered(const struct request *request)
 {
-    pjsip_transaction *tsx = find(course);
+    pjsip_transaction *tsx = find(request);
     pj_grp_lock_t *lock;
     int unanswered;
 
@@ -92,9 +92,50 @@ int transaction_is_unanswered(const struct course *course)
     return unanswered;
 }
 
-int transaction_move(const struct course *course, const pf_address *server, pjsip_transport *transport)
+int transaction_exists(const struct request *request)
 {
-    pjsip_transaction *tsx = find(course);
+    pjsip_transaction *tsx = find(request);
+
+    if (tsx)
+        drop(tsx_lock(tsx));
+    return tsx != NULL;
+}
+
+int transaction_where(const struct request *request, pf_address *server)
+{
+    pjsip_transaction *tsx = find(request);
+    pj_grp_lock_t *lock;
+    int known;
+
+    if (!tsx)
+        return 0;
+    lock = tsx_lock(tsx);
+    host.pj_grp_lock_acquire(lock);
+    known = tsx_transport(tsx) && address_of(server, tsx_address(tsx), transport_type(tsx_transport(tsx)));
+    host.pj_grp_lock_release(lock);
+    drop(lock);
+    return known;
+}
+
+int transaction_is_kept(const struct request *request)
+{
+    pjsip_transaction *tsx = find(request);
+    pj_grp_lock_t *lock;
+    int kept;
+
+    if (!tsx)
+        return 0;
+    lock = tsx_lock(tsx);
+    host.pj_grp_lock_acquire(lock);
+    kept = tsx_is_open(tsx) && !tsx_is_listening(tsx);
+    host.pj_grp_lock_release(lock);
+    drop(lock);
+    return kept;
+}
+
+int transaction_move(const struct request *request, const pf_address *server, pjsip_transport *transport)
+{
+    pjsip_transaction *tsx = find(request);
     pj_grp_lock_t *lock;
     pj_sockaddr address;
     int length = address_to_sockaddr(server, &address), moved;
@@ -119,16 +160,21 @@ int transaction_move(const struct course *course, const pf_address *server, pjsi
             }
         }
         tdata_set_destination(sent, &address, length);
-        tsx_move(tsx, transport, &address, length);
+        if (transport != tsx_transport(tsx)) {
+            tdata_own_via(sent);
+            tdata_set_transport(sent, transport);
+            tsx_set_transport(tsx, transport);
+        }
+        tsx_set_address(tsx, &address, length);
     }
     host.pj_grp_lock_release(lock);
     drop(lock);
     return moved;
 }
 
-void transaction_end(const struct course *course)
+void transaction_end(const struct request *request)
 {
-    pjsip_transaction *tsx = find(course);
+    pjsip_transaction *tsx = find(request);
     pj_grp_lock_t *lock;
 
     if (!tsx)
@@ -148,9 +194,9 @@ static int keep_alive(pjsip_transaction *tsx, const pjsip_transport *transport)
     return 1;
 }
 
-int transaction_keep_alive(const struct course *course, const pjsip_transport *transport)
+int transaction_keep_alive(const struct request *request, const pjsip_transport *transport)
 {
-    pjsip_transaction *tsx = find(course);
+    pjsip_transaction *tsx = find(request);
     pj_grp_lock_t *lock;
     int kept;
 
@@ -164,9 +210,9 @@ int transaction_keep_alive(const struct course *course, const pjsip_transport *t
     return kept;
 }
 
-int transaction_try_keep_alive(const struct course *course, const pjsip_transport *transport, int wanted, int *busy)
+int transaction_try_keep_alive(const struct request *request, const pjsip_transport *transport, int wanted, int *busy)
 {
-    pjsip_transaction *tsx = find(course);
+    pjsip_transaction *tsx = find(request);
     const struct timespec pause = { 0, 100000 };
     pj_grp_lock_t *lock;
     int kept = 0, i;
