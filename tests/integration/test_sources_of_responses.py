@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from rig.app import App
 
-from pjfail.demo.registrar import SILENT, UNAVAILABLE, Fault, Registrar
+from pjfail.demo.registrar import RESETTING, SILENT, UNAVAILABLE, Fault, Registrar
+from pjfail.model import Transport
 
 FIRST, SECOND, THIRD, OTHER = "127.0.46.1", "127.0.46.2", "127.0.46.3", "127.0.46.12"
 
@@ -37,7 +40,8 @@ APP = """
         failover = pjfail.attach(lookup=pjfail.StaticLookup(table))
         account = Account(endpoint)
         account.open("sip:alice@sip.test")
-        emit(udp=int(endpoint.pj.transportGetInfo(0).localAddress.rpartition(":")[2]))
+        ports = [endpoint.pj.transportGetInfo(number).localAddress.rpartition(":")[2] for number in (0, 1)]
+        emit(udp=int(ports[0]), tcp=int(ports[1]))
         while word := heard():
             if word == "call":
                 call = Call(account)
@@ -141,3 +145,53 @@ def test_a_call_that_is_taken_from_elsewhere_is_with_the_server_that_took_it(
         assert until(app, "DISCONNECTED") == 200
         assert methods(first) == {"INVITE", "ACK"}
         assert methods(third) == set()
+
+
+# --- a response on another way than its INVITE's ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def over_tcp() -> Iterator[tuple[Registrar, Registrar]]:
+    """Two servers that get an INVITE over TCP and do not answer it there."""
+    with Registrar(FIRST, transports=("tcp",)) as first, Registrar(SECOND, transports=("tcp",)) as second:
+        first.fault = second.fault = Fault(answers=False, methods=("INVITE",))
+        yield first, second
+
+
+def acknowledged_on_its_connection(registrar: Registrar) -> None:
+    [invite] = registrar.wait_for("INVITE")
+    [ack] = registrar.wait_for("ACK")
+    assert (ack.transport, ack.source) == ("tcp", invite.source)
+
+
+def test_a_challenge_over_udp_is_acknowledged_over_tcp(over_tcp: tuple[Registrar, Registrar]) -> None:
+    first, _ = over_tcp
+    with App(APP, "tcp", FIRST, SECOND) as app:
+        udp = app.next()["udp"]
+        app.tell("call")
+        [invite] = first.wait_for("INVITE")
+        challenge = ("WWW-Authenticate", 'Digest realm="test", nonce="1", algorithm=MD5')
+        send(invite.response(401, challenge, tag="1"), (FIRST, 5060), ("127.0.0.1", udp))
+        assert until(app, "DISCONNECTED") == 401
+        acknowledged_on_its_connection(first)
+
+
+@pytest.mark.parametrize("way", ["udp", "tcp"])
+def test_a_refusal_on_another_way_is_acknowledged_on_the_connection_that_the_call_was_moved_to(
+    over_tcp: tuple[Registrar, Registrar], way: Transport
+) -> None:
+    first, second = over_tcp
+    first.fault = RESETTING
+    with App(APP, "tcp", FIRST, SECOND) as app:
+        pjsip = "127.0.0.1", app.next()[way]
+        app.tell("call")
+        [invite] = second.wait_for("INVITE")
+        refusal = invite.response(486, tag="2")
+        with ExitStack() as stack:
+            if way == "udp":
+                send(refusal, (SECOND, 5060), pjsip)
+            else:
+                connection = stack.enter_context(socket.create_connection(pjsip, source_address=(SECOND, 0)))
+                connection.sendall(refusal)
+            assert until(app, "DISCONNECTED", timeout=3) == 486
+            acknowledged_on_its_connection(second)
