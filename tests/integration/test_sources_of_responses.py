@@ -195,3 +195,71 @@ def test_a_refusal_on_another_way_is_acknowledged_on_the_connection_that_the_cal
                 connection.sendall(refusal)
             assert until(app, "DISCONNECTED", timeout=3) == 486
             acknowledged_on_its_connection(second)
+
+
+# --- an attempt's response ends that attempt alone (DESIGN.md, rule 11) -----------------------------------------------
+
+
+def test_a_late_refusal_from_elsewhere_does_not_end_the_next_attempt(first: Registrar, second: Registrar) -> None:
+    """Nobody knows whose it is. The second server's own answer, which comes afterwards, ends the request at once."""
+    first.fault, second.fault = SILENT, Fault(delay=0.6)
+    with App(APP, "udp", FIRST, SECOND) as app:
+        app.next()
+        app.tell("SUBSCRIBE")
+        second.wait_for("SUBSCRIBE")
+        late = first.requests[0]
+        send(late.response(503, tag="1"), (FIRST, 5070), late.source)
+        answer = app.next()
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 2.5
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_503_that_comes_again_does_not_end_the_next_attempt(
+    first: Registrar, second: Registrar, transport: str
+) -> None:
+    first.fault = Fault(provisional=(503,), code=503, delay=0.3, methods=("INVITE", "SUBSCRIBE"))
+    second.fault = Fault(delay=0.8)
+    with App(APP, transport, FIRST, SECOND) as app:
+        app.next()
+        answer = app.ask("SUBSCRIBE")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert 0.7 < answer["seconds"] < 2.5
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_503_to_a_call_that_comes_again_is_acknowledged_again(
+    first: Registrar, second: Registrar, transport: str
+) -> None:
+    first.fault = Fault(provisional=(503,), code=503, delay=0.3, methods=("INVITE",))
+    second.fault = Fault(provisional=(180,), delay=1.0, methods=("INVITE",))
+    with App(APP, transport, FIRST, SECOND) as app:
+        app.next()
+        app.tell("call")
+        assert until(app, "CONFIRMED") == 200
+        assert {ack.source for ack in first.wait_for("ACK", count=2)} == {first.requests[0].source}
+        second.wait_for("ACK")
+        app.tell("hang up")
+        second.wait_for("BYE")
+        assert until(app, "DISCONNECTED") == 200
+        assert methods(first) == {"INVITE", "ACK"}
+
+
+def test_a_call_that_is_taken_late_and_from_elsewhere_is_released_where_it_was_taken(
+    first: Registrar, second: Registrar
+) -> None:
+    first.fault = Fault(answers=False, methods=("INVITE",))
+    with App(APP, "udp", FIRST, SECOND) as app:
+        app.next()
+        app.tell("call")
+        assert until(app, "CONFIRMED") == 200
+        late = first.requests[0]
+        contact = "Contact", f"<sip:{FIRST}:5060>"
+        send(late.response(200, contact, tag="1"), (FIRST, 5070), late.source)
+        first.wait_for("ACK")
+        first.wait_for("BYE")
+        second.wait_for("ACK")
+        assert "BYE" not in methods(second), "the call itself was ended"
+        app.tell("hang up")
+        second.wait_for("BYE")
+        assert until(app, "DISCONNECTED") == 200
