@@ -707,20 +707,26 @@ static int is_retriable(int code)
     return 0;
 }
 
-/* Under requests.lock. What the response tells of its server, before it is decided about. */
-static void observe_locked(struct request *request, int attempt, int heard, int code, struct observed_response *observed)
+/* Whether the response tells anything new. */
+static int expects_response(const struct attempt_state *attempt, int heard)
 {
-    const struct attempt_state *state = &request->state.attempts[attempt];
+    return !attempt->ended || (attempt->guessed && heard);
+}
 
-    observed->server = request->attempts[attempt].server;
-    observed->heard = heard;
+/* Under requests.lock. What the response tells of its server, before it is decided about. */
+static void observe_locked(struct request *request, const struct failover_event *event, struct observed_response *observed)
+{
+    const struct attempt_state *state = &request->state.attempts[event->attempt];
+
+    observed->server = request->attempts[event->attempt].server;
+    observed->heard = event->heard;
     observed->after_provisional = state->provisional;
     observed->settled = request->settled;
     observed->account = request->account;
     observed->removes = request->removes;
     /* Karn: after a retransmission nobody knows which copy was answered. An INVITE's final waits for a human. */
-    observed->rtt = heard && state->sends == 1 && !state->provisional ? host_now() - state->first_sent : -1;
-    request->settled |= code >= 200 && code < 300;
+    observed->rtt = event->heard && state->sends == 1 && !state->provisional ? host_now() - state->first_sent : -1;
+    request->settled |= event->code >= 200 && event->code < 300;
 }
 
 /* Where an ACK of ours for the response goes: to the attempt's server over its own connection, else to where it came from. */
@@ -758,7 +764,7 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     const pjsip_via_hdr *via = RDATA_INFO(rdata)->via;
     const pjsip_cseq_hdr *cseq = RDATA_INFO(rdata)->cseq;
     const pj_str_t *tag = RDATA_INFO(rdata)->to ? &RDATA_INFO(rdata)->to->tag : NULL;
-    int code = RDATA_INFO(rdata)->msg->line.status.code, heard = 0, observe = 0, moved = 0, retried = 0, hidden;
+    int code = RDATA_INFO(rdata)->msg->line.status.code, observe = 0, moved = 0, retried = 0, hidden;
     uint64_t tag_hash = tag ? hash_bytes(HASH_SEED, tag->ptr, (size_t)tag->slen) : 0;
     struct failover_event event = { .kind = FAILOVER_RESPONSE, .code = code, .retriable = is_retriable(code) };
     struct observed_response observed;
@@ -778,11 +784,11 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     request = request_find_locked(request_hash(&via->branch_param, &cseq->method.name));
     if (request) {
         request->refs++;
-        event.attempt = request_attempt_of_response_locked(request, &source, &heard);
+        event.attempt = request_attempt_of_response_locked(request, &source, &event.heard);
         event.same_dialog = request->state.state == REQUEST_COMPLETED && code >= 200 && tag_hash == request->final_tag;
-        observe = event.attempt >= 0 && !request->state.attempts[event.attempt].ended;
+        observe = event.attempt >= 0 && expects_response(&request->state.attempts[event.attempt], event.heard);
         if (observe)
-            observe_locked(request, event.attempt, heard, code, &observed);
+            observe_locked(request, &event, &observed);
         decide_locked(request, &event, now, &decision);
         if (decision.actions.pass && code >= 200)
             request->final_tag = tag_hash;

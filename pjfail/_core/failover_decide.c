@@ -253,8 +253,10 @@ static void decide_final(struct failover_state *request, const struct failover_e
     int own_failure = event->retriable && !(attempt && attempt->provisional);
     unsigned open, ringing = 0, i;
 
-    if (attempt)
+    if (attempt) {
         attempt->ended = 1;
+        attempt->guessed = !event->heard;
+    }
     open = failover_open_attempts(request);
     for (i = 0; i < request->attempt_count; i++)
         ringing += is_open(&request->attempts[i]) && request->attempts[i].provisional;
@@ -285,6 +287,8 @@ static void decide_response(struct failover_state *request, const struct failove
     struct attempt_state *attempt = event->attempt >= 0 ? &request->attempts[event->attempt] : NULL;
     int final = event->code >= 200;
 
+    if (attempt && attempt->guessed && event->heard)
+        attempt->ended = attempt->guessed = 0;          /* it was another's */
     if (request->state == REQUEST_COMPLETED) {
         decide_late(request, event, actions);
     } else if (attempt && attempt->ended) {

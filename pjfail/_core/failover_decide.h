@@ -24,6 +24,7 @@ struct attempt_state {
     unsigned candidates;            /* a bit for each candidate that is this server */
     unsigned char provisional;      /* it was answered with 101 to 199, or 100 */
     unsigned char ended;            /* it was answered finally, or its connection has ended */
+    unsigned char guessed;          /* ended by a response of which nobody knows whose it is */
     unsigned char suspected;        /* its server was marked suspect because of it */
     unsigned char silent;           /* its silence, or its connection's end, was reported */
     unsigned char overtaken;        /* the response of another attempt came first */
@@ -59,7 +60,7 @@ struct failover_state {
 };
 
 enum failover_event_kind {
-    FAILOVER_RESPONSE,              /* attempt, code, retriable, same_dialog */
+    FAILOVER_RESPONSE,              /* attempt, heard, code, retriable, same_dialog */
     FAILOVER_TIMER,                 /* may_hedge, alive */
     FAILOVER_CONNECTION_ENDED,      /* attempt; kept: the transaction does not hear of it */
     FAILOVER_PORT_CLOSED,           /* attempt */
@@ -74,6 +75,7 @@ enum failover_reason { RETRY_SILENT, RETRY_SLOW, RETRY_CODE, RETRY_LOST, RETRY_R
 struct failover_event {
     enum failover_event_kind kind;
     int attempt;                    /* -1: none that is known */
+    int heard;                      /* the response came from the attempt's server; else the attempt is a guess */
     int code;                       /* of the response */
     int retriable;                  /* one of those codes for which the next server is tried */
     int same_dialog;                /* the response repeats the one that the application has */

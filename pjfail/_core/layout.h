@@ -270,53 +270,15 @@ static inline pjsip_transport *tsx_transport(const pjsip_transaction *tsx)
     return LAYOUT_READ(pjsip_transport *, tsx, layout.row.tsx_transport);
 }
 
-/* As pjsip keeps those that hear of a transport's end; the same in every version. */
-struct transport_listener {
-    void *previous, *next;
-    pjsip_tp_state_callback callback;
-    void *user_data;
-};
-
-/* Whether it hears of its transport's end. */
-static inline int tsx_is_listening(const pjsip_transaction *tsx)
+/* Where it keeps its entry in its transport's list of those that hear of its end; *: NULL when it is in none. */
+static inline pjsip_tp_state_listener_key **tsx_listener_key(pjsip_transaction *tsx)
 {
-    return LAYOUT_READ(void *, tsx, layout.row.tsx_tp_st_key) != NULL;
+    return &LAYOUT_AT(pjsip_tp_state_listener_key *, tsx, layout.row.tsx_tp_st_key);
 }
 
-/* From now on the end of its transport does not end it: the caller sees to that. */
-static inline void tsx_unlisten(pjsip_transaction *tsx)
-{
-    void **key = &LAYOUT_AT(void *, tsx, layout.row.tsx_tp_st_key);
-
-    if (tsx_transport(tsx) && *key)
-        host.pjsip_transport_remove_state_listener(tsx_transport(tsx), *key, tsx);
-    *key = NULL;
-}
-
-/* pjsip's own callback by which a transaction hears of its transport's end: the first one that listens tells. NULL: none has. */
-static inline pjsip_tp_state_callback tsx_listener(const pjsip_transaction *tsx)
-{
-    static _Atomic pjsip_tp_state_callback found;
-    const struct transport_listener *key = LAYOUT_READ(void *, tsx, layout.row.tsx_tp_st_key);
-
-    if (key && key->user_data == tsx)
-        found = key->callback;
-    return found;
-}
-
-/* What it sends from now on goes over that transport, whose end it hears of, as tsx_update_transport() has it. */
 static inline void tsx_set_transport(pjsip_transaction *tsx, pjsip_transport *transport)
 {
-    pjsip_transport *old = tsx_transport(tsx);
-    pjsip_tp_state_callback listener = tsx_listener(tsx);
-
-    tsx_unlisten(tsx);
-    host.pjsip_transport_add_ref(transport);
     LAYOUT_AT(pjsip_transport *, tsx, layout.row.tsx_transport) = transport;
-    if (listener)
-        host.pjsip_transport_add_state_listener(transport, listener, tsx, &LAYOUT_AT(void *, tsx, layout.row.tsx_tp_st_key));
-    if (old)
-        host.pjsip_transport_dec_ref(old);
 }
 
 static inline const pj_sockaddr *tsx_address(const pjsip_transaction *tsx)

@@ -49,6 +49,54 @@ static pjsip_transaction *find(const struct request *request) { return find_key(
 /* Its lock is what is referenced: the transaction itself may be gone once that is released. */
 static void drop(pj_grp_lock_t *lock) { host.pj_grp_lock_dec_ref(lock); }
 
+/* --- its transport, under its lock -------------------------------------------------------------------------------- */
+
+/* As pjsip keeps those that hear of a transport's end; the same in every version. */
+struct transport_listener {
+    void *previous, *next;
+    pjsip_tp_state_callback callback;
+    void *user_data;
+};
+
+/*
+ * pjsip's own callback by which every transaction hears of its transport's end. It is static in sip_transaction.c, and so is learnt
+ * from the first transaction that stops listening. NULL: not yet.
+ */
+static _Atomic pjsip_tp_state_callback transaction_listener;
+
+/* From now on the end of its transport does not end it: the caller sees to that. */
+static void transaction_unlisten_locked(pjsip_transaction *tsx)
+{
+    pjsip_tp_state_listener_key **key = tsx_listener_key(tsx);
+    const struct transport_listener *listener = (const struct transport_listener *)*key;
+
+    if (!listener)
+        return;
+    if (listener->user_data == tsx)
+        transaction_listener = listener->callback;
+    if (tsx_transport(tsx))
+        host.pjsip_transport_remove_state_listener(tsx_transport(tsx), *key, tsx);
+    *key = NULL;
+}
+
+/* What it sends from now on goes over that transport, whose end it hears of; as tsx_update_transport() has it. */
+static void transaction_change_transport_locked(pjsip_transaction *tsx, pjsip_transport *transport)
+{
+    pjsip_transport *old = tsx_transport(tsx);
+
+    transaction_unlisten_locked(tsx);
+    tdata_own_via(tsx_last_sent(tsx));
+    tdata_set_transport(tsx_last_sent(tsx), transport);
+    host.pjsip_transport_add_ref(transport);
+    tsx_set_transport(tsx, transport);
+    if (transaction_listener)
+        host.pjsip_transport_add_state_listener(transport, transaction_listener, tsx, tsx_listener_key(tsx));
+    if (old)
+        host.pjsip_transport_dec_ref(old);
+}
+
+/* --- what it does -------------------------------------------------------------------------------------------------- */
+
 void transaction_settle(pjsip_tx_data *tdata)
 {
     pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
@@ -127,7 +175,7 @@ int transaction_is_kept(const struct request *request)
         return 0;
     lock = tsx_lock(tsx);
     host.pj_grp_lock_acquire(lock);
-    kept = tsx_is_open(tsx) && !tsx_is_listening(tsx);
+    kept = tsx_is_open(tsx) && !*tsx_listener_key(tsx);
     host.pj_grp_lock_release(lock);
     drop(lock);
     return kept;
@@ -160,11 +208,8 @@ int transaction_move(const struct request *request, const pf_address *server, pj
             }
         }
         tdata_set_destination(sent, &address, length);
-        if (transport != tsx_transport(tsx)) {
-            tdata_own_via(sent);
-            tdata_set_transport(sent, transport);
-            tsx_set_transport(tsx, transport);
-        }
+        if (transport != tsx_transport(tsx))
+            transaction_change_transport_locked(tsx, transport);
         tsx_set_address(tsx, &address, length);
     }
     host.pj_grp_lock_release(lock);
@@ -190,7 +235,7 @@ static int keep_alive(pjsip_transaction *tsx, const pjsip_transport *transport)
     if (!tsx_is_open(tsx))
         return 0;
     if (tsx_transport(tsx) == transport)
-        tsx_unlisten(tsx);
+        transaction_unlisten_locked(tsx);
     return 1;
 }
 
