@@ -624,7 +624,7 @@ static void look_at(struct request *request, double now)
     if (!catch_up(request))
         return;
     pthread_mutex_lock(&requests.lock);
-    trying = request->state.candidate_count && request->state.state == REQUEST_TRYING;
+    trying = request->state.state == REQUEST_TRYING && (failover_has_candidate(&request->state) || request->state.stranded);
     event.may_hedge = failover.saved >= 1;
     expired = request->state.attempt_count > 1 && request->state.state == REQUEST_PROCEEDING && request->state.expires_at <= now;
     pthread_mutex_unlock(&requests.lock);
@@ -675,7 +675,7 @@ void failover_tick(double now)
             request = NULL;
         if (request) {
             request->refs++;
-            heap_put(&requests.heap, &request->timer, INFINITY);
+            heap_put(&requests.heap, &request->timer, now + 2 * SLACK_S);      /* another polling thread finds others */
         } else {
             due = fmin(due, next_port);
             failover.due = fmin(failover.due, due);
@@ -684,11 +684,6 @@ void failover_tick(double now)
         if (!request)
             break;
         look_at(request, now);
-        pthread_mutex_lock(&requests.lock);
-        /* Whatever it wants next, this thread has others to serve. */
-        if (request->listed && request->timer.due <= now + SLACK_S)
-            heap_put(&requests.heap, &request->timer, now + 2 * SLACK_S);
-        pthread_mutex_unlock(&requests.lock);
         request_release(request);
     }
     if (isfinite(due))

@@ -6,8 +6,10 @@
 /* For this long after a copy was sent, it is not repeated when pjsip retransmits: both timers may fire together. */
 #define COPY_PAUSE_S 0.4
 
-/* How long after its timeout a server that got a single datagram gets a second: pjsip's own retransmission comes first, if any. */
+/* A server that got a single datagram gets a second this long after its timeout, but not before pjsip has retransmitted twice (T1 and
+ * 2*T1, RFC 3261, 17.1.2.2), for each retransmission is copied; then pjsip's pauses are long. */
 #define SECOND_COPY_S 0.05
+#define SECOND_RETRANSMISSION_S 1.5
 
 /* A connection that is silent for so long is abandoned: later requests shall not wait on it. */
 #define CONNECTION_SILENT_S 5.0
@@ -318,6 +320,11 @@ static int wants_second_copy(const struct failover_state *request, const struct 
     return !request->reliable && !request->invite && attempt->suspected && !attempt->refused && attempt->sends == 1;
 }
 
+static double second_copy_at(const struct failover_state *request, const struct attempt_state *attempt)
+{
+    return fmax(attempt->first_sent + request->timeout, request->began + SECOND_RETRANSMISSION_S) + SECOND_COPY_S;
+}
+
 /* When the attempt is silent for good, as far as time alone tells; INFINITY: it does not. */
 static double silent_at(const struct failover_state *request, const struct attempt_state *attempt)
 {
@@ -348,7 +355,7 @@ static void decide_attempt_timer(struct failover_state *request, unsigned index,
     if (!attempt->suspected) {
         attempt->suspected = 1;
         actions->suspect |= 1u << index;
-    } else if (wants_second_copy(request, attempt) && attempt->first_sent + request->timeout + SECOND_COPY_S <= now + SLACK_S) {
+    } else if (wants_second_copy(request, attempt) && second_copy_at(request, attempt) <= now + SLACK_S) {
         failover_count_send(request, (int)index, now, actions);
         actions->resend |= 1u << index;
     }
@@ -436,8 +443,10 @@ double failover_due(const struct failover_state *request)
         if (!is_unanswered(attempt))
             continue;
         due = fmin(due, silent_at(request, attempt));
-        if (!attempt->suspected || wants_second_copy(request, attempt))
-            due = fmin(due, attempt->first_sent + request->timeout + (attempt->suspected ? SECOND_COPY_S : 0));
+        if (!attempt->suspected)
+            due = fmin(due, attempt->first_sent + request->timeout);
+        else if (wants_second_copy(request, attempt))
+            due = fmin(due, second_copy_at(request, attempt));
         if (request->candidate_count && request->reliable && !attempt->abandoned)
             due = fmin(due, attempt->first_sent + CONNECTION_SILENT_S);
     }

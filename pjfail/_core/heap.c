@@ -2,79 +2,85 @@
 
 #include <stdlib.h>
 
-static void heap_set(struct heap *heap, size_t place, struct heap_entry *entry)
+enum { HEAP_CHILDREN = 4 };
+
+static void heap_set(struct heap *heap, size_t at, struct heap_slot slot)
 {
-    heap->entries[place - 1] = entry;
-    entry->place = place;
+    heap->slots[at] = slot;
+    slot.entry->place = at + 1;
 }
 
-static void heap_rise(struct heap *heap, struct heap_entry *entry)
+/* Puts slot where it belongs, at or towards the root. Returns its index. */
+static size_t heap_rise(struct heap *heap, size_t at, struct heap_slot slot)
 {
-    size_t place = entry->place;
+    for (; at; at = (at - 1) / HEAP_CHILDREN) {
+        struct heap_slot parent = heap->slots[(at - 1) / HEAP_CHILDREN];
 
-    while (place > 1 && heap->entries[place / 2 - 1]->due > entry->due) {
-        heap_set(heap, place, heap->entries[place / 2 - 1]);
-        place /= 2;
-    }
-    heap_set(heap, place, entry);
-}
-
-static void heap_sink(struct heap *heap, struct heap_entry *entry)
-{
-    size_t place = entry->place, child;
-
-    while ((child = 2 * place) <= heap->count) {
-        if (child < heap->count && heap->entries[child]->due < heap->entries[child - 1]->due)
-            child++;
-        if (heap->entries[child - 1]->due >= entry->due)
+        if (parent.due <= slot.due)
             break;
-        heap_set(heap, place, heap->entries[child - 1]);
-        place = child;
+        heap_set(heap, at, parent);
     }
-    heap_set(heap, place, entry);
+    heap_set(heap, at, slot);
+    return at;
+}
+
+static void heap_sink(struct heap *heap, size_t at, struct heap_slot slot)
+{
+    for (;;) {
+        size_t first = at * HEAP_CHILDREN + 1, last = first + HEAP_CHILDREN, least = first, each;
+
+        if (first >= heap->count)
+            break;
+        for (each = first + 1; each < last && each < heap->count; each++)
+            if (heap->slots[each].due < heap->slots[least].due)
+                least = each;
+        if (heap->slots[least].due >= slot.due)
+            break;
+        heap_set(heap, at, heap->slots[least]);
+        at = least;
+    }
+    heap_set(heap, at, slot);
 }
 
 int heap_put(struct heap *heap, struct heap_entry *entry, double due)
 {
+    struct heap_slot slot = { due, entry };
+
     if (!entry->place) {
         if (heap->count == heap->room) {
             size_t room = heap->room ? heap->room * 2 : 64;
-            struct heap_entry **entries = realloc(heap->entries, room * sizeof *entries);
+            struct heap_slot *slots = realloc(heap->slots, room * sizeof *slots);
 
-            if (!entries)
+            if (!slots)
                 return 0;
-            heap->entries = entries;
+            heap->slots = slots;
             heap->room = room;
         }
-        heap_set(heap, ++heap->count, entry);
+        entry->place = ++heap->count;
     }
     entry->due = due;
-    heap_rise(heap, entry);
-    heap_sink(heap, entry);
+    heap_sink(heap, heap_rise(heap, entry->place - 1, slot), slot);
     return 1;
 }
 
 void heap_remove(struct heap *heap, struct heap_entry *entry)
 {
     size_t place = entry->place;
-    struct heap_entry *last;
+    struct heap_slot last;
 
     if (!place)
         return;
     entry->place = 0;
-    last = heap->entries[--heap->count];
-    if (last == entry)
-        return;
-    heap_set(heap, place, last);
-    heap_rise(heap, last);
-    heap_sink(heap, last);
+    last = heap->slots[--heap->count];
+    if (last.entry != entry)
+        heap_sink(heap, heap_rise(heap, place - 1, last), last);
 }
 
-struct heap_entry *heap_first(const struct heap *heap) { return heap->count ? heap->entries[0] : NULL; }
+struct heap_entry *heap_first(const struct heap *heap) { return heap->count ? heap->slots[0].entry : NULL; }
 
 void heap_free(struct heap *heap)
 {
-    free(heap->entries);
-    heap->entries = NULL;
+    free(heap->slots);
+    heap->slots = NULL;
     heap->count = heap->room = 0;
 }
