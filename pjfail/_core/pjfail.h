@@ -62,6 +62,7 @@ typedef struct pf_question {
     unsigned  id;              /* of one request's own question, for pf_answer(); 0: it is about the target */
     pf_target target;
     int       refresh;         /* nobody waits: the plan is about to be too old */
+    double    until;           /* those who wait have been answered otherwise by then; 0: nobody waits */
     char      method[16];      /* "" when unknown, as the next three */
     char      from_uri[256];
     char      call_id[128];
@@ -130,7 +131,7 @@ typedef struct pf_counters {
     unsigned long long from_stale;     /* waited in vain, answered from a plan too old */
     unsigned long long from_system;    /* waited in vain, answered by the system's resolver */
     unsigned long long failed;         /* ended with an error status */
-    unsigned long long dropped;        /* outcomes that Python did not fetch in time */
+    unsigned long long dropped;        /* outcomes, failovers, registrations, questions that Python did not fetch in time */
     unsigned long long steered;        /* times a request went on: silence, a lost connection, a code */
     unsigned long long hedged;         /* times it went on sooner, by the server's round trip */
     unsigned long long swallowed;      /* final responses that the application did not see */

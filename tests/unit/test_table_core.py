@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from rig.core import compiled
+from rig.core import program as compiled
 
 LENGTHS = (*range(1, 34), 57, 255, 256, 4000)
 
@@ -33,7 +33,7 @@ DRIVER = """
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(DRIVER, tmp_path_factory.mktemp("table") / "hash")
+    return compiled(tmp_path_factory.mktemp("table") / "hash", DRIVER)
 
 
 def hashes(program: Path, strings: list[bytes], *arguments: str) -> list[int]:
