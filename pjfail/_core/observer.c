@@ -302,8 +302,8 @@ pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata)
         return PJ_FALSE;
     }
     plans_note_answer(&server, name, code, !after_provisional && is_server_error(code), rtt);
-    if (RDATA_INFO(rdata)->cid && !settled)
-        dialogs_note(&RDATA_INFO(rdata)->cid->id, cseq->method.id, code, &server);
+    if (!settled)
+        dialogs_note(rdata, &server);
     return PJ_FALSE;
 }
 

@@ -136,7 +136,8 @@ typedef struct pf_counters {
     unsigned long long hedged;         /* times it went on sooner, by the server's round trip */
     unsigned long long swallowed;      /* final responses that the application did not see */
     unsigned long long raced;          /* questions for which connections were raced */
-    unsigned long long plans, servers, waiting, outstanding;   /* now */
+    unsigned long long forgotten;      /* dialogs that had to go for newer ones */
+    unsigned long long plans, servers, waiting, outstanding, dialogs;  /* now */
 } pf_counters;
 
 enum { PF_ROUND_TRIP_BOUNDS = 13 };

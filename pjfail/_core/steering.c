@@ -157,7 +157,7 @@ static int is_free(pjsip_tx_data *tdata, const pf_address *server)
                                         selector->type == PJSIP_TPSELECTOR_LISTENER))
         return 0;
     memset(&asker, 0, sizeof asker);
-    dialogs_find(&call_id->id, 0, &asker);
+    dialogs_find(&call_id->id, NULL, &asker);
     return !asker.bound;
 }
 
