@@ -664,8 +664,11 @@ static void look_at(struct course *course, double now)
     }
 }
 
-/* The server's port is closed: its requests go on at once. Polling thread, no lock held. */
-static void on_refused(const pf_address *server)
+/*
+ * An ICMP says that the server's port is closed: its requests go on at once. Anybody may forge one, so the server is but suspect
+ * until there is a second, which the worker is told of. Polling thread, no lock held.
+ */
+static void on_refused(const pf_address *server, int refusals)
 {
     struct course *course;
     pf_outcome outcome;
@@ -674,7 +677,10 @@ static void on_refused(const pf_address *server)
     memset(&outcome, 0, sizeof outcome);
     outcome.seen = PF_REFUSED;
     outcome.retry_after = -1;
-    plans_note_failure(server, &outcome);
+    if (refusals > 1)
+        plans_note_failure(server, &outcome);
+    else
+        plans_suspect(server);
     pthread_mutex_lock(&courses.lock);
     for (course = courses.oldest; course; course = course->newer)
         for (i = 0; i < course->count; i++) {
@@ -692,12 +698,12 @@ void steering_tick(double now)
 {
     enum { BATCH = 32 };
     struct course *due[BATCH], *old[BATCH], *course, *newer;
-    int count, outdated = 0, i;
+    int count, outdated = 0, refusals, i;
     double next, next_port;
     pf_address server;
 
-    while (ports_next_refused(now + SLACK, &server, &next_port))
-        on_refused(&server);
+    while ((refusals = ports_next_refused(now + SLACK, &server, &next_port)) != 0)
+        on_refused(&server, refusals);
     do {
         count = outdated = 0;
         next = next_port;
