@@ -228,6 +228,7 @@ typedef struct pf_host_facts {
     char layout[64];                   /* the row of the table of layouts that is its own; "": none found so far */
     int  addresses;                    /* PJSIP_MAX_RESOLVED_ADDRESSES */
     int  packet;                       /* PJSIP_MAX_PKT_LEN, some octets more or less */
+    int  keys;                         /* PJSIP_MAX_TRANSPORTS: connections and sockets at once; 0: it could not be made out */
     int  proxies;                      /* PJSUA_ACC_MAX_PROXIES; 0: its pjsua_acc_config could not be made out */
     int  native_affinity;              /* it has server affinity of its own */
     int  state_callback;               /* what pjsua found in the transport state callback's slot can be read */
