@@ -208,6 +208,7 @@ static void *tick(void *unused)
             wake();
         if (now >= self.due)
             self.due = INFINITY;
+        queue_tick();
         if (now >= regular)
             regular = now + TICK_MS * 1e-3;
     }
@@ -266,7 +267,18 @@ static pj_status_t on_tx_request(pjsip_tx_data *tdata)
     if (connections_has_ended_under(tdata))
         return PJ_STATUS_FROM_OS(ECONNRESET);
     failover_on_tx_request(tdata);
+    if (tdata_msg(tdata)->line.req.method.id == PJSIP_BYE_METHOD)
+        dialogs_on_bye(tdata_msg(tdata), 0);
     return PJ_SUCCESS;
+}
+
+static pj_bool_t on_rx_request(pjsip_rx_data *rdata)
+{
+    pjsip_msg *msg = RDATA_INFO(rdata)->msg;
+
+    if (core_attached() && !core_is_foreign() && msg->line.req.method.id == PJSIP_BYE_METHOD)
+        dialogs_on_bye(msg, 1);
+    return PJ_FALSE;
 }
 
 static pj_bool_t on_rx_response(pjsip_rx_data *rdata)
@@ -295,7 +307,7 @@ static pj_status_t on_stop(void)
 
 static pjsip_module module = {
     NULL, NULL, { "mod-pjfail", 10 }, -1, PJSIP_MOD_PRIORITY_TRANSPORT_LAYER - 1,
-    NULL, NULL, &on_stop, NULL, NULL, &on_rx_response, &on_tx_request, NULL, NULL,
+    NULL, NULL, &on_stop, NULL, &on_rx_request, &on_rx_response, &on_tx_request, NULL, NULL,
 };
 
 static void module_is_done(void)
@@ -662,6 +674,7 @@ void pf_read_counters(pf_counters *counters)
     questions_count(counters);
     plans_count(&counters->plans, &counters->servers);
     failover_count(counters);
+    dialogs_count(counters);
     counters->waiting += race_waiting();
     counters->dropped = queue_dropped();
 }

@@ -149,7 +149,7 @@ static int may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
                                         selector->type == PJSIP_TPSELECTOR_LISTENER))
         return 0;
     memset(&asker, 0, sizeof asker);
-    dialogs_find(&call_id->id, 0, &asker);
+    dialogs_find(&call_id->id, NULL, &asker);
     return !asker.bound;
 }
 
@@ -640,14 +640,20 @@ static void look_at(struct request *request, double now)
     act_on_transaction(request, &decision);
 }
 
-/* The server's port is closed: its requests go on at once. Polling thread, no lock held. */
-static void on_port_closed(const pf_address *server, double now)
+/*
+ * An ICMP says that the server's port is closed: its requests go on at once. Anybody may forge one, so the server is but suspect until
+ * there is a second. Polling thread, no lock held.
+ */
+static void on_port_closed(const pf_address *server, int refusals, double now)
 {
     struct failover_event event = { .kind = FAILOVER_PORT_CLOSED };
     struct failover_actions actions;
     struct attempt *attempt;
 
-    observer_note_refusal(server);
+    if (refusals > 1)
+        observer_note_refusal(server);
+    else
+        plans_suspect(server);
     pthread_mutex_lock(&requests.lock);
     for (attempt = request_first_at_server_locked(server); attempt; attempt = attempt->next) {
         event.attempt = (int)(attempt - attempt->request->attempts);
@@ -662,12 +668,13 @@ void failover_tick(double now)
     struct request *request;
     double due, next_port;
     pf_address server;
+    int refusals;
 
     pthread_mutex_lock(&requests.lock);
     failover.due = INFINITY;
     pthread_mutex_unlock(&requests.lock);
-    while (ports_next_refused(now + SLACK_S, &server, &next_port))
-        on_port_closed(&server, now);
+    while ((refusals = ports_next_refused(now + SLACK_S, &server, &next_port)) != 0)
+        on_port_closed(&server, refusals, now);
     for (;;) {
         pthread_mutex_lock(&requests.lock);
         request = request_first_due_locked(&due);

@@ -13,6 +13,7 @@
 
 #define HOST_FUNCTIONS(X)                                                                                         \
     X(pj_get_version) X(pj_strerror) X(pj_thread_is_registered) X(pj_thread_register)                             \
+    X(pj_ioqueue_create) X(pj_ioqueue_destroy)                                                                    \
     X(pj_ioqueue_register_sock) X(pj_ioqueue_unregister) X(pj_ioqueue_recv) X(pj_ioqueue_op_key_init)             \
     X(pjsip_endpt_get_ioqueue) X(pjsip_endpt_create_pool) X(pjsip_endpt_release_pool) X(pjsip_endpt_atexit)       \
     X(pjsip_endpt_get_tpmgr) X(pjsip_tpmgr_get_state_cb) X(pjsip_tpmgr_set_state_cb)                              \

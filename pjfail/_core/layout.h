@@ -43,6 +43,8 @@ struct layout {
     ptrdiff_t rdata_shift;      /* so much later than compiled here lies what follows a packet: PJSIP_MAX_PKT_LEN */
     unsigned proxies;           /* PJSUA_ACC_MAX_PROXIES; 0: pjsua_acc_config could not be made out */
     unsigned config_transport_id, config_server_affinity;
+    unsigned keys;              /* PJSIP_MAX_TRANSPORTS: how many keys the endpoint's ioqueue bears; 0: it could not be made out */
+    unsigned ioqueue_count;     /* where an ioqueue has how many are in use */
 };
 
 extern struct layout layout;
@@ -117,6 +119,14 @@ static inline unsigned answer_priority(const pjsip_server_addresses *addresses, 
 static inline int answer_length(const pjsip_server_addresses *addresses, unsigned index)
 {
     return LAYOUT_READ(int, addresses, answer_record(index) + layout.row.record_addr_len);
+}
+
+/* --- the ioqueue ------------------------------------------------------------------------------------------------- */
+
+/* How many keys are in use, where layout.keys is known. Reads without pjsip's lock, which nobody can take: for an estimate. */
+__attribute__((no_sanitize("thread"))) static inline unsigned ioqueue_used(const pj_ioqueue_t *ioqueue)
+{
+    return *(const volatile unsigned *)((const char *)ioqueue + layout.ioqueue_count);
 }
 
 /* --- messages ---------------------------------------------------------------------------------------------------- */

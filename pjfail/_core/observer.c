@@ -82,6 +82,6 @@ void observer_note_response(pjsip_rx_data *rdata, const struct observed_response
     }
     if (observed->heard)
         plans_note_answer(&observed->server, name, code, !observed->after_provisional && is_server_error(code), observed->rtt);
-    if (RDATA_INFO(rdata)->cid && !observed->settled)
-        dialogs_note(&RDATA_INFO(rdata)->cid->id, method->id, code, &observed->server);
+    if (!observed->settled)
+        dialogs_note(rdata, &observed->server);
 }
