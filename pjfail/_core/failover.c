@@ -209,26 +209,25 @@ static struct request *make_retriable(pjsip_tx_data *tdata, const pf_address *se
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     const pj_str_t *name = tdata_dest_name(tdata);
     pf_address candidates[MAX_CANDIDATES];
-    char key[TRANSACTION_KEY_SIZE], *place;
+    char *place;
     unsigned last_resorts, count = list_candidates(tdata, server, candidates, &last_resorts);
     struct request *request;
     const char *bytes;
-    size_t size, key_size;
+    size_t size;
 
     bytes = tdata_bytes(tdata, &size);
-    key_size = count > 1 && size ? transaction_key(via, method, key) : 0;
-    if (!key_size || name->slen >= PF_MAX_HOST)
+    if (count < 2 || !size || name->slen >= PF_MAX_HOST)
         return NULL;
     request = request_make(&method->name, method->id, count * sizeof *candidates + (size_t)call_id->id.slen + 1 +
-                                                          (size_t)name->slen + 1 + key_size + size, now);
+                                                          (size_t)name->slen + 1 + (size_t)via->branch_param.slen + size, now);
     if (!request)
         return NULL;
     place = request->room;
     request->candidates = store(&place, candidates, count * sizeof *candidates, 0);
     request->call_id = store(&place, call_id->id.ptr, (size_t)call_id->id.slen, 1);
     request->name = store(&place, name->ptr, (size_t)name->slen, 1);
-    request->tsx_key = store(&place, key, key_size, 0);
-    request->tsx_key_size = key_size;
+    request->branch_size = (size_t)via->branch_param.slen;
+    request->branch = store(&place, via->branch_param.ptr, request->branch_size, 0);
     request->bytes = store(&place, bytes, size, 0);
     request->size = size;
     request->state.candidate_count = count;

@@ -6,6 +6,9 @@
 /* For this long after a copy was sent, it is not repeated when pjsip retransmits: both timers may fire together. */
 #define COPY_PAUSE_S 0.4
 
+/* The same for a server that was suspect before: when all are, copies would double what is sent. */
+#define SUSPECT_COPY_PAUSE_S 2.0
+
 /* A server that got a single datagram gets a second this long after its timeout, but not before pjsip has retransmitted twice (T1 and
  * 2*T1, RFC 3261, 17.1.2.2), for each retransmission is copied; then pjsip's pauses are long. */
 #define SECOND_COPY_S 0.05
@@ -55,7 +58,7 @@ void failover_start(struct failover_state *request, double now)
     request->winner = request->held_from = -1;
 }
 
-int failover_add_attempt(struct failover_state *request, int at, unsigned candidates, double now)
+int failover_add_attempt(struct failover_state *request, int at, unsigned candidates, int suspect, double now)
 {
     struct attempt_state *attempt;
 
@@ -66,6 +69,7 @@ int failover_add_attempt(struct failover_state *request, int at, unsigned candid
     attempt = &request->attempts[request->newest];
     memset(attempt, 0, sizeof *attempt);
     attempt->candidates = candidates;
+    attempt->suspected = attempt->began_suspect = suspect != 0;
     attempt->first_sent = attempt->last_sent = now;
     attempt->sends = 1;
     return request->newest;
@@ -82,11 +86,13 @@ void failover_count_send(struct failover_state *request, int index, double now, 
     }
 }
 
-/* A server that was silent before gets copies at twice the time that has passed, not at pjsip's pace. */
+/* A server gets copies at twice the time that has passed, not at pjsip's pace; at four times, once it is silent. */
 static int wants_copy(const struct attempt_state *attempt, double now)
 {
-    return is_unanswered(attempt) && attempt->last_sent + COPY_PAUSE_S < now &&
-           (!attempt->silent || now - attempt->first_sent > 2 * (attempt->last_sent - attempt->first_sent));
+    double pause = attempt->began_suspect ? SUSPECT_COPY_PAUSE_S : COPY_PAUSE_S;
+
+    return is_unanswered(attempt) && attempt->last_sent + pause < now &&
+           now - attempt->first_sent > (attempt->silent ? 4 : 2) * (attempt->last_sent - attempt->first_sent);
 }
 
 unsigned failover_resend(struct failover_state *request, int index, double now, struct failover_actions *actions)

@@ -25,7 +25,8 @@ struct attempt_state {
     unsigned char provisional;      /* it was answered with 101 to 199, or 100 */
     unsigned char ended;            /* it was answered finally, or its connection has ended */
     unsigned char guessed;          /* ended by a response of which nobody knows whose it is */
-    unsigned char suspected;        /* its server was marked suspect because of it */
+    unsigned char suspected;        /* its server is suspect: it was before, or has been marked because of it */
+    unsigned char began_suspect;    /* its server was suspect before */
     unsigned char silent;           /* its silence, or its connection's end, was reported */
     unsigned char overtaken;        /* the response of another attempt came first */
     unsigned char refused;          /* its server's port is closed */
@@ -108,7 +109,7 @@ struct failover_actions {
 void failover_start(struct failover_state *request, double now);
 
 /* The request goes to a server: again, in the place of its attempt at, or -1. Returns its attempt, -1: there is no room. */
-int failover_add_attempt(struct failover_state *request, int at, unsigned candidates, double now);
+int failover_add_attempt(struct failover_state *request, int at, unsigned candidates, int suspect, double now);
 
 /* pjsip sends the request to that attempt's server again. Returns the other attempts whose servers get a copy, a bit each. */
 unsigned failover_resend(struct failover_state *request, int attempt, double now, struct failover_actions *actions);

@@ -1,11 +1,16 @@
 #include "requests.h"
 
+#include "plans.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Requests beyond this many are sent, but neither watched nor tried at another server. */
 enum { MAX_REQUESTS = 65536 };
+
+/* Requests that are due at about the same time are looked at together: the polling thread is woken less often. */
+#define TIMER_GRID_S 0.01
 
 /* Attempts that one event concerns together. */
 struct attempt_list {
@@ -207,7 +212,7 @@ void request_forget(struct request *request)
 
 double request_schedule_locked(struct request *request)
 {
-    double due = failover_due(&request->state);
+    double due = ceil(failover_due(&request->state) / TIMER_GRID_S) * TIMER_GRID_S;
 
     if (request->listed)
         heap_put(&requests.heap, &request->timer, due);
@@ -254,7 +259,7 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
 int request_add_attempt_locked(struct request *request, const pf_address *server, const pjsip_transport *transport, double now)
 {
     int index = failover_add_attempt(&request->state, request_attempt_at_locked(request, server, NULL),
-                                     request_candidates_of(request, server), now);
+                                     request_candidates_of(request, server), plans_is_suspect(server), now);
 
     if (index >= 0) {
         struct attempt *attempt = &request->attempts[index];

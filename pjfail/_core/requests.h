@@ -46,9 +46,9 @@ struct request {
     pjsip_transport *udp;               /* referenced; NULL: over connections */
     const pf_address *candidates;       /* behind it in the same block, as what follows */
     const char *call_id, *name;         /* name: the host that TLS shows */
-    const char *tsx_key;                /* what pjsip finds its transaction by */
+    const char *branch;
     const char *bytes;
-    size_t tsx_key_size, size;
+    size_t branch_size, size;
     char room[];
 };
 

@@ -11,40 +11,41 @@ static pjsip_endpoint *endpoint;
 
 void transaction_open(pjsip_endpoint *endpt) { endpoint = endpt; }
 
-size_t transaction_key(const pjsip_via_hdr *via, const pjsip_method *method, char key[TRANSACTION_KEY_SIZE])
+/* The client transaction of that branch, with a reference (drop()); NULL when it is over. May hold a transaction's lock. */
+static pjsip_transaction *find_branch(pj_str_t branch, const pjsip_method *method)
 {
-    pj_str_t found = { NULL, 0 };
+    pjsip_transaction *tsx = NULL;
     pjsip_rx_data *rdata;
+    pjsip_via_hdr via;
     pj_pool_t *pool;
-    size_t size = 0;
+    pj_str_t key;
 
-    /* Of a message with a branch of RFC 3261, pjsip_tsx_create_key() reads the Via alone. */
-    if (via->branch_param.slen <= 7 || memcmp(via->branch_param.ptr, "z9hG4bK", 7) != 0)
-        return 0;
+    /* Of a message with a branch of RFC 3261, pjsip_tsx_create_key() reads that alone. */
+    if (branch.slen <= 7 || memcmp(branch.ptr, "z9hG4bK", 7) != 0)
+        return NULL;
     rdata = malloc(sizeof *rdata + (size_t)(layout.rdata_shift > 0 ? layout.rdata_shift : 0));
     pool = rdata ? host.pjsip_endpt_create_pool(endpoint, "pjfail", 512, 512) : NULL;
     if (pool) {
-        LAYOUT_AT(const pjsip_via_hdr *, rdata, offsetof(pjsip_rx_data, msg_info.via) + layout.rdata_shift) = via;
-        if (host.pjsip_tsx_create_key(pool, &found, PJSIP_ROLE_UAC, method, rdata) == PJ_SUCCESS &&
-            found.slen <= TRANSACTION_KEY_SIZE) {
-            size = (size_t)found.slen;
-            memcpy(key, found.ptr, size);
-        }
+        via.branch_param = branch;
+        LAYOUT_AT(pjsip_via_hdr *, rdata, offsetof(pjsip_rx_data, msg_info.via) + layout.rdata_shift) = &via;
+        if (host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, method, rdata) == PJ_SUCCESS)
+            tsx = host.pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);
         host.pjsip_endpt_release_pool(endpoint, pool);
     }
     free(rdata);
-    return size;
+    return tsx;
 }
 
-/* The transaction with a reference (drop()); NULL when it is over. May hold a transaction's lock. */
-static pjsip_transaction *find_key(const char *key, size_t size)
+static pjsip_transaction *find(const struct request *request)
 {
-    const pj_str_t text = { (char *)(uintptr_t)key, (pj_ssize_t)size };
+    const pj_str_t branch = { (char *)(uintptr_t)request->branch, (pj_ssize_t)request->branch_size };
+    pjsip_method method;
 
-    return size ? host.pjsip_tsx_layer_find_tsx2(&text, PJ_TRUE) : NULL;
+    method.id = request->method_id;
+    method.name.ptr = (char *)(uintptr_t)request->method;
+    method.name.slen = (pj_ssize_t)strlen(request->method);
+    return find_branch(branch, &method);
 }
-
-static pjsip_transaction *find(const struct request *request) { return find_key(request->tsx_key, request->tsx_key_size); }
 
 /* Its lock is what is referenced: the transaction itself may be gone once that is released. */
 static void drop(pj_grp_lock_t *lock) { host.pj_grp_lock_dec_ref(lock); }
@@ -100,8 +101,7 @@ static void transaction_change_transport_locked(pjsip_transaction *tsx, pjsip_tr
 void transaction_settle(pjsip_tx_data *tdata)
 {
     pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
-    char key[TRANSACTION_KEY_SIZE];
-    pjsip_transaction *tsx = via ? find_key(key, transaction_key(via, &tdata_msg(tdata)->line.req.method, key)) : NULL;
+    pjsip_transaction *tsx = via ? find_branch(via->branch_param, &tdata_msg(tdata)->line.req.method) : NULL;
     pj_grp_lock_t *lock;
 
     if (!tsx)

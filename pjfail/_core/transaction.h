@@ -22,11 +22,6 @@ void transaction_open(pjsip_endpoint *endpt);
  */
 void transaction_settle(pjsip_tx_data *tdata);
 
-enum { TRANSACTION_KEY_SIZE = 160 };
-
-/* Writes what pjsip finds the client transaction of that request by; returns its size, 0: there is none. Any thread. */
-size_t transaction_key(const pjsip_via_hdr *via, const pjsip_method *method, char key[TRANSACTION_KEY_SIZE]);
-
 /* --- SIP threads that hold no lock of ours; the transaction's is taken -------------------------------------------- */
 
 /* Whether it waits for an answer, without any so far. */
