@@ -489,7 +489,7 @@ static void unplug_locked(void)
     unchain_state_callback(self.endpt);
     gate_close();
     atomic_store(&self.attached, 0);
-    dns_close();
+    dns_detach();
     queue_close();
 }
 
@@ -613,6 +613,7 @@ static pj_status_t on_stop(unsigned index)
     }
     if (last)
         wait_until_cleared(ENDPOINT_END_TIMEOUT_S);
+    dns_close(endpt);
     return PJ_SUCCESS;
 }
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 from rig.app import App, run_app
+from rig.dns_server import DnsServer
 
 from pjfail.demo.registrar import SILENT, UNAVAILABLE, WELL, Registrar
 
 FIRST, SECOND = "127.0.36.1", "127.0.36.2"
+NAME_SERVER = "127.0.36.53"
 FAILS_AT_ONCE = "255.255.255.255"  # a TCP connect does, within the call
 
 HEAD = f"""
@@ -39,6 +43,63 @@ HEAD = f"""
 
 def app(body: str) -> str:
     return HEAD + textwrap.indent(textwrap.dedent(body), "    ")
+
+
+# --- F1: name servers that pjsip's own resolver asks ------------------------------------------------------------------
+
+
+def test_a_detach_with_a_dns_query_open() -> None:
+    """A resolver that was destroyed left the query's timer armed: pjsip's assertion ended the program 2 s later."""
+    code = app(f"""
+        with Endpoint() as endpoint:
+            lookup = pjfail.PjsipDnsLookup(nameservers=["{NAME_SERVER}:5300"])
+            failover = pjfail.attach(lookup=lookup)
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            account.send("OPTIONS", "sip:a.test")
+            time.sleep(0.3)
+            failover.detach()
+            time.sleep(4)
+            heard()
+            with pjfail.attach(lookup=lookup) as failover:
+                emit(server=failover.resolve("sip:a.test:5060").servers[0].address)
+    """)
+    with DnsServer(["a.test. 60 IN A 127.0.36.1"], address=NAME_SERVER, port=5300) as server:
+        server.fault("silent")
+        with App(code) as program:
+            time.sleep(5)
+            server.mend()
+            assert program.ask("") == {"server": FIRST}
+            program.finish()
+    assert server.asked("SRV"), "the query was never open"
+
+
+def test_name_servers_change_from_one_attachment_to_the_next() -> None:
+    """There are more of them than resolvers of ours, which stay until the endpoint ends; no descriptors are lost."""
+    ports = range(5300, 5312)
+    with contextlib.ExitStack() as servers:
+        for port in ports:
+            zone = [f"a{port}.test. 60 IN A 127.0.36.{port - 5200}"]
+            servers.enter_context(DnsServer(zone, address=NAME_SERVER, port=port))
+        [line] = run_app(
+            app(f"""
+            addresses, descriptors = [], []
+            with Endpoint() as endpoint:
+                for round in range(2):
+                    for port in range({ports.start}, {ports.stop}):
+                        lookup = pjfail.PjsipDnsLookup(nameservers=[f"{NAME_SERVER}:{{port}}"])
+                        with pjfail.attach(lookup=lookup) as failover:
+                            addresses.append(failover.resolve(f"sip:a{{port}}.test:5060").servers[0].address)
+                    descriptors.append(len(os.listdir("/proc/self/fd")))
+                lookups = [pjfail.PjsipDnsLookup(nameservers=[f"{NAME_SERVER}:5300"]) for _ in range(12)]
+                with pjfail.attach(lookup=pjfail.ChainLookup(*lookups)) as failover:
+                    addresses.append(failover.resolve("sip:a5300.test:5060").servers[0].address)
+            gc.collect()
+            emit(addresses=addresses, grown=descriptors[1] - descriptors[0])
+            """)
+        ).lines
+    assert line["addresses"] == [f"127.0.36.{port - 5200}" for port in [*ports, *ports, 5300]]
+    assert line["grown"] <= 0
 
 
 # --- F3: a thread that is in our module's callback --------------------------------------------------------------------
