@@ -71,7 +71,7 @@ static struct {
     int wake_socket;                /* guarded by wake_lock */
     atomic_int living;              /* the thread of the attachment, or of the one before */
     atomic_int registered;          /* the pj_status_t of registering the module; PJ_EPENDING */
-    pthread_mutex_t tick_lock;      /* guards what follows; only observer's, connections', questions' and wake_lock are taken inside */
+    pthread_mutex_t tick_lock;      /* guards what follows; inside only observer's, connections', questions' and wake_lock */
     pthread_cond_t tick_end;
     int ticking;
     double due;                     /* when somebody wants to be woken sooner */
@@ -266,28 +266,28 @@ static pj_bool_t on_rx_response(pjsip_rx_data *rdata)
  */
 enum { MAX_ENDPOINTS = 4 };
 
-static pj_status_t on_stop(unsigned index);
+static pj_status_t core_on_stop(unsigned index);
 
-#define ON_STOP(index) static pj_status_t on_stop_##index(void) { return on_stop(index); }
+#define ON_STOP(index) static pj_status_t on_stop_##index(void) { return core_on_stop(index); }
 ON_STOP(0) ON_STOP(1) ON_STOP(2) ON_STOP(3)
 
 #define MODULE(index) { NULL, { NULL, NULL, { "mod-pjfail", 10 }, -1, PJSIP_MOD_PRIORITY_TRANSPORT_LAYER - 1,             \
                                 NULL, NULL, &on_stop_##index, NULL, NULL, &on_rx_response, &on_tx_request, NULL, NULL } }
 
-/* Guarded by lock; endpt says whose module it is as long as that is registered (pjsip sets its id to -1 at the endpoint's end). */
-static struct registration {
+/* Guarded by lock. A module's id is -1 while it is not registered with endpt: pjsip sets that at the endpoint's end. */
+static struct module_slot {
     pjsip_endpoint *endpt;
     pjsip_module module;
-} registrations[MAX_ENDPOINTS] = { MODULE(0), MODULE(1), MODULE(2), MODULE(3) };
+} core_module_slots[MAX_ENDPOINTS] = { MODULE(0), MODULE(1), MODULE(2), MODULE(3) };
 
-/* Returns the endpoint's registration, or a free one for it; NULL: there is none. Under self.lock. */
-static struct registration *registration_for_locked(pjsip_endpoint *endpt)
+/* Returns the endpoint's slot, or a free one for it; NULL: there is none. Under self.lock. */
+static struct module_slot *core_slot_for_locked(pjsip_endpoint *endpt)
 {
-    struct registration *found = NULL;
+    struct module_slot *found = NULL;
     int i;
 
     for (i = 0; i < MAX_ENDPOINTS; i++) {
-        struct registration *each = &registrations[i];
+        struct module_slot *each = &core_module_slots[i];
 
         if (each->module.id >= 0 && each->endpt == endpt)
             return each;
@@ -302,7 +302,7 @@ static struct registration *registration_for_locked(pjsip_endpoint *endpt)
 /* --- the life of an attachment ----------------------------------------------------------------------------------- */
 
 /* Frees what the parts hold. Nobody is inside the gate; no lock held. */
-static void clear(void)
+static void core_clear(void)
 {
     steering_close();
     observer_clear();
@@ -328,25 +328,25 @@ static void return_waiters(void)
 }
 
 /* The attachment's own thread, unknown to Python; self.living says that it is there. */
-static void *live(void *argument)
+static void *core_live(void *argument)
 {
     const struct timespec pause = { 0, 1000000 };
-    struct registration *registration = argument;
+    struct module_slot *slot = argument;
 
     host_register_thread();
-    if (registration->module.id < 0)
-        atomic_store(&self.registered, host.pjsip_endpt_register_module(registration->endpt, &registration->module));
+    if (slot->module.id < 0)
+        atomic_store(&self.registered, host.pjsip_endpt_register_module(slot->endpt, &slot->module));
     tick();
     return_waiters();
     while (gate_others())
         nanosleep(&pause, NULL);
-    clear();
+    core_clear();
     atomic_store(&self.living, 0);
     return NULL;
 }
 
 /* Under self.lock. 0: no thread can be had. */
-static int start_life_locked(struct registration *registration)
+static int core_start_life_locked(struct module_slot *slot)
 {
     pthread_condattr_t attributes;
     pthread_t thread;
@@ -355,12 +355,12 @@ static int start_life_locked(struct registration *registration)
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&self.tick_end, &attributes);
     pthread_condattr_destroy(&attributes);
-    atomic_store(&self.registered, registration->module.id < 0 ? PJ_EPENDING : PJ_SUCCESS);
+    atomic_store(&self.registered, slot->module.id < 0 ? PJ_EPENDING : PJ_SUCCESS);
     self.returning = NULL;
     self.ticking = 1;
     self.due = INFINITY;
     atomic_store(&self.living, 1);
-    if (pthread_create(&thread, NULL, &live, registration) == 0) {
+    if (pthread_create(&thread, NULL, &core_live, slot) == 0) {
         pthread_detach(thread);
         return 1;
     }
@@ -370,7 +370,7 @@ static int start_life_locked(struct registration *registration)
 }
 
 /* Has the attachment's thread answer the waiters, which are its own from then on, and clear. */
-static void end_life(struct waiter *waiters)
+static void core_end_life(struct waiter *waiters)
 {
     pthread_mutex_lock(&self.tick_lock);
     self.returning = waiters;
@@ -383,7 +383,7 @@ static void end_life(struct waiter *waiters)
  * Waits until the last attachment has been cleared, for so long at the most. Returns whether it has. A thread that is inside the
  * gate itself waits for the others only: it is cleared once that thread has left. No lock of ours held.
  */
-static int wait_until_cleared(double seconds)
+static int core_wait_until_cleared(double seconds)
 {
     const struct timespec pause = { 0, 1000000 };
     double until = host_now() + seconds;
@@ -394,7 +394,7 @@ static int wait_until_cleared(double seconds)
 }
 
 /* Returns PJ_SUCCESS once pjsip has taken our module, PJ_EBUSY when it does not in time. */
-static pj_status_t wait_until_registered(void)
+static pj_status_t core_wait_until_registered(void)
 {
     const struct timespec pause = { 0, 1000000 };
     double until = host_now() + REGISTER_TIMEOUT_S;
@@ -483,7 +483,7 @@ static struct waiter *join(struct waiter *one, struct waiter *other)
 }
 
 /* Takes us out of pjsip: nobody enters any more. The caller has the attachment's life end then. */
-static void unplug_locked(void)
+static void core_unplug_locked(void)
 {
     resolver_remove(self.endpt);
     unchain_state_callback(self.endpt);
@@ -494,15 +494,15 @@ static void unplug_locked(void)
 }
 
 /* Returns those that wait, for the caller to answer and free. No lock held: it drops references to transports. */
-static struct waiter *take_waiters(void) { return join(questions_close(), race_close()); }
+static struct waiter *core_take_waiters(void) { return join(questions_close(), race_close()); }
 
-static int plug_in_locked(pjsip_endpoint *endpt, double deadline)
+static int core_plug_in_locked(pjsip_endpoint *endpt, double deadline)
 {
-    struct registration *registration = registration_for_locked(endpt);
+    struct module_slot *slot = core_slot_for_locked(endpt);
     pj_status_t status;
     int result;
 
-    if (!registration)
+    if (!slot)
         return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "one more endpoint in this process");
     if (!queue_open())
         return host_problem(PF_PJSIP_FAILED, PJ_STATUS_FROM_OS(errno), "eventfd()");
@@ -518,14 +518,14 @@ static int plug_in_locked(pjsip_endpoint *endpt, double deadline)
     steering_open(endpt, &wake_at);
     race_open(endpt, deadline, &wake_at);
     request_open(&wake);
-    if (!start_life_locked(registration)) {
-        clear();
+    if (!core_start_life_locked(slot)) {
+        core_clear();
         queue_close();
         return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pthread_create()");
     }
-    status = wait_until_registered();
+    status = core_wait_until_registered();
     if (status != PJ_SUCCESS) {
-        end_life(NULL);         /* who waits until there is a module cannot be asked anything yet */
+        core_end_life(NULL);    /* the gate was never open: no question waits */
         queue_close();
         return host_problem(PF_PJSIP_FAILED, status, status == PJ_EBUSY
                                 ? "pjsip_endpt_register_module() (attaching from a callback of pjsip's?)"
@@ -537,8 +537,8 @@ static int plug_in_locked(pjsip_endpoint *endpt, double deadline)
     chain_state_callback(endpt);
     result = resolver_install(endpt);
     if (result != PF_OK) {
-        unplug_locked();
-        end_life(take_waiters());
+        core_unplug_locked();
+        core_end_life(core_take_waiters());
     }
     return result;
 }
@@ -554,7 +554,7 @@ int pf_attach(double deadline, int *attachment)
         return PF_NO_ENDPOINT;
     if (core_attached())
         return PF_ALREADY_ATTACHED;
-    wait_until_cleared(DETACH_TIMEOUT_S);
+    core_wait_until_cleared(DETACH_TIMEOUT_S);
     host_register_thread();
     pthread_mutex_lock(&self.lock);
     if (core_attached())
@@ -563,7 +563,7 @@ int pf_attach(double deadline, int *attachment)
         result = host_problem(PF_PJSIP_FAILED, PJ_EBUSY,
                               "the end of the last attachment (still waited for by a callback of pjsip's?)");
     else
-        result = plug_in_locked(host.pjsua_get_pjsip_endpt(), deadline);
+        result = core_plug_in_locked(host.pjsua_get_pjsip_endpt(), deadline);
     *attachment = self.attachments;
     pthread_mutex_unlock(&self.lock);
     return result;
@@ -579,18 +579,18 @@ void pf_detach(int attachment)
     ours = core_attached() == attachment;
     if (ours) {
         host_register_thread();
-        unplug_locked();
+        core_unplug_locked();
     }
     pthread_mutex_unlock(&self.lock);
     if (ours)
-        end_life(take_waiters());
-    wait_until_cleared(DETACH_TIMEOUT_S);
+        core_end_life(core_take_waiters());
+    core_wait_until_cleared(DETACH_TIMEOUT_S);
 }
 
 /* The module's endpoint ends. */
-static pj_status_t on_stop(unsigned index)
+static pj_status_t core_on_stop(unsigned index)
 {
-    pjsip_endpoint *endpt = registrations[index].endpt;
+    pjsip_endpoint *endpt = core_module_slots[index].endpt;
     struct waiter *waiter = NULL, *next;
     int last, ours;
 
@@ -600,11 +600,11 @@ static pj_status_t on_stop(unsigned index)
     last = self.endpt == endpt;
     ours = last && core_attached();
     if (ours)
-        unplug_locked();
+        core_unplug_locked();
     pthread_mutex_unlock(&self.lock);
     if (ours) {
-        waiter = take_waiters();
-        end_life(NULL);
+        waiter = core_take_waiters();
+        core_end_life(NULL);
     }
     for (; waiter; waiter = next) {
         next = waiter->next;
@@ -612,7 +612,7 @@ static pj_status_t on_stop(unsigned index)
         free(waiter);
     }
     if (last)
-        wait_until_cleared(ENDPOINT_END_TIMEOUT_S);
+        core_wait_until_cleared(ENDPOINT_END_TIMEOUT_S);
     dns_close(endpt);
     return PJ_SUCCESS;
 }

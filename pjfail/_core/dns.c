@@ -20,10 +20,9 @@
 #include <string.h>
 
 /*
- * A resolver lives as long as its endpoint: pj_dns_resolver_destroy() leaves the timers of open queries armed, and pjsip's assertion
- * ends the program when one of these fires (pjsip 2.17, on_timeout(); upstream #5167, #5182). An attach that wants the same
- * name servers gets the same resolver, with its cache; one that finds all of them taken gives the one that was not opened for the
- * longest time its own name servers.
+ * A resolver lives as long as its endpoint. pjsip's assertion ends the program when the timer of an open query fires after
+ * pj_dns_resolver_destroy() (pjsip 2.17, on_timeout(); upstream #5167, #5182). The next attachment that wants the same name
+ * servers gets the same resolver, with its cache. When all are there, the one opened the longest ago gets the new name servers.
  */
 struct dns_resolver {
     pj_dns_resolver *resolver;  /* NULL: free */
@@ -71,7 +70,7 @@ static int copy_record(pf_record *record, const pj_dns_parsed_rr *from)
 }
 
 /* Inside the gate. */
-static void tell_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
+static void dns_tell_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
 {
     unsigned count = status == PJ_SUCCESS && packet ? packet->hdr.anscount : 0, i;
     pf_dns_answer *answer = calloc(1, sizeof *answer + count * sizeof(pf_record));
@@ -91,7 +90,7 @@ static void on_answer(void *token, pj_status_t status, pj_dns_parsed_packet *pac
 {
     if (!gate_enter())
         return;
-    tell_answer(token, status, packet);
+    dns_tell_answer(token, status, packet);
     gate_leave();
 }
 
@@ -105,7 +104,7 @@ struct opening {
 };
 
 /* Returns the endpoint's resolver for these name servers, else one that may be given them, or NULL. Under self.lock. */
-static struct dns_resolver *find_resolver_locked(const pjsip_endpoint *endpt, const char *servers)
+static struct dns_resolver *dns_find_resolver_locked(const pjsip_endpoint *endpt, const char *servers)
 {
     struct dns_resolver *unused = NULL, *oldest = NULL;
     int i;
@@ -124,7 +123,7 @@ static struct dns_resolver *find_resolver_locked(const pjsip_endpoint *endpt, co
 }
 
 /* Makes found, which is not of this attachment, one for these name servers. Returns a PF_ result. Under self.lock. */
-static int set_name_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *found, const struct opening *opening,
+static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *found, const struct opening *opening,
                                    const char *text)
 {
     pj_str_t servers[PJ_DNS_RESOLVER_MAX_NS];
@@ -173,11 +172,11 @@ static int open_resolver(pjsip_endpoint *endpt, void *argument)
     if (opening->count > PJ_DNS_RESOLVER_MAX_NS || length >= sizeof servers)
         return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "pj_dns_resolver_set_ns()");
     pthread_mutex_lock(&self.lock);
-    found = find_resolver_locked(endpt, servers);
+    found = dns_find_resolver_locked(endpt, servers);
     if (!found)
         result = host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "one more DNS resolver of pjsip's");
     else if (!found->resolver || strcmp(found->servers, servers))
-        result = set_name_servers_locked(endpt, found, opening, servers);
+        result = dns_set_servers_locked(endpt, found, opening, servers);
     if (result == PF_OK) {
         if (found->handle <= self.detached_handle)
             found->handle = ++self.last_handle;

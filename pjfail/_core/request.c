@@ -108,7 +108,7 @@ static pf_response *make_response(const pjsip_rx_data *rdata)
 }
 
 /* Inside the gate. */
-static void tell_end(void *token, pjsip_event *event)
+static void request_tell_end(void *token, pjsip_event *event)
 {
     int kind = event->body.tsx_state.type, answered = kind == PJSIP_EVENT_RX_MSG;
     pf_response *response = answered ? make_response(event->body.tsx_state.src.rdata) : calloc(1, sizeof *response);
@@ -131,7 +131,7 @@ static void on_end(void *token, pjsip_event *event)
 {
     if (!gate_enter())
         return;
-    tell_end(token, event);
+    request_tell_end(token, event);
     gate_leave();
 }
 

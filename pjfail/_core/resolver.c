@@ -193,7 +193,7 @@ static void free_of_connection(pjsip_tx_data *tdata)
 }
 
 /* Inside the gate. */
-static void resolve_inside(pj_pool_t *pool, const pjsip_host_info *info, void *token, pjsip_resolver_callback *callback)
+static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info, void *token, pjsip_resolver_callback *callback)
 {
     pf_target target;
     struct asker asker;
@@ -278,7 +278,7 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
         learning->callback = callback;
         callback(PJ_ERESOLVE, token, NULL);
     } else if (gate_enter()) {
-        resolve_inside(pool, info, token, callback);
+        resolver_resolve_inside(pool, info, token, callback);
         gate_leave();
     } else if (core_is_foreign()) {     /* we stay installed in a forked child, which has no worker to ask */
         host.pjsip_resolve(self.stock, pool, info, token, callback);
