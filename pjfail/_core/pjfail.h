@@ -265,7 +265,7 @@ void pf_read_counters(pf_counters *counters);
 /* roundtrips.c: of transport PF_UDP, PF_TCP or PF_TLS, since the core was loaded */
 void pf_read_round_trips(int transport, pf_round_trips *trips);
 
-/* steering.c */
+/* failover.c */
 void pf_steer(const pf_steering *steering);                     /* before pf_attach() */
 
 /* transport.c: bit 2*t is set where the endpoint has transport t over IPv4, bit 2*t+1 over IPv6 */

@@ -8,6 +8,7 @@
 
 #include "connections.h"
 #include "core.h"
+#include "gate.h"
 #include "layout.h"
 #include "pjfail.h"
 #include "plans.h"
@@ -106,8 +107,8 @@ static pf_response *make_response(const pjsip_rx_data *rdata)
     return response;
 }
 
-/* A SIP thread; once a request. */
-static void on_end(void *token, pjsip_event *event)
+/* Inside the gate. */
+static void request_tell_end(void *token, pjsip_event *event)
 {
     int kind = event->body.tsx_state.type, answered = kind == PJSIP_EVENT_RX_MSG;
     pf_response *response = answered ? make_response(event->body.tsx_state.src.rdata) : calloc(1, sizeof *response);
@@ -123,6 +124,15 @@ static void on_end(void *token, pjsip_event *event)
     if (!answered && response->status == PJ_SUCCESS)
         response->status = PJ_ECANCELLED;
     queue_put_note(NOTE_RESPONSE, response);
+}
+
+/* A SIP thread; once a request. */
+static void on_end(void *token, pjsip_event *event)
+{
+    if (!gate_enter())
+        return;
+    request_tell_end(token, event);
+    gate_leave();
 }
 
 /*
