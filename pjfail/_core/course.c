@@ -150,7 +150,7 @@ int course_next_candidate(const struct course *course)
 {
     int best = -1, best_rank = 0, i;
 
-    if (course->count >= MOST_LEGS)
+    if (course->count >= courses.attempts)
         return -1;
     for (i = 0; i < (int)course->candidate_count; i++) {
         uint64_t bit = UINT64_C(1) << i;

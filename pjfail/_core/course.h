@@ -11,8 +11,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-/* A request goes to so many servers at the most; pjsip itself sends no more often in the time that it gives one. */
-enum { MOST_LEGS = 8 };
+enum { MOST_LEGS = PF_MAX_ATTEMPTS };
 
 /* A server that has the request. */
 struct leg {
@@ -71,6 +70,7 @@ struct courses {
     pthread_mutex_t lock;
     struct table table;
     struct course *oldest, *newest;
+    unsigned attempts;                  /* at how many servers one request is tried (pf_steering) */
 };
 
 extern struct courses courses;

@@ -967,6 +967,7 @@ void steering_open(pjsip_endpoint *endpt, void (*wake_at)(double when))
     transaction_open(endpt);
     self.wake_at = wake_at;
     self.steering = wanted;
+    courses.attempts = wanted.attempts > 0 && wanted.attempts < MOST_LEGS ? (unsigned)wanted.attempts : MOST_LEGS;
     self.saved = 1;
     self.due = INFINITY;
     pthread_mutex_unlock(&courses.lock);
