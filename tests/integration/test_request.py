@@ -319,7 +319,7 @@ def test_nobody_is_asked_any_more_once_the_time_is_over(
 
 
 def test_each_request_ends_once_whatever_ends_it() -> None:
-    """Answered at the very moment its time is over, refused, given up before it is sent, and cancelled again and again."""
+    """Answered as its time is over, refused, given up before it is sent, cancelled again and again."""
     with Registrar(THIRD) as slow, Registrar(FOURTH) as silent, Console() as console:
         slow.fault = Fault(delay=0.3)
         silent.fault = SILENT
