@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pjfail.errors import NotAttached
+from pjfail.errors import LookupFailed, NotAttached
 from pjfail.events import Event, Listener, ServerDown, ServerSuspected, ServerUp
 from pjfail.lookup import StaticLookup
 from pjfail.model import Candidate, Health, Outcome, Seen, Server, State, Target
@@ -172,3 +172,16 @@ def test_who_did_badly_is_remembered_only_while_a_plan_has_it() -> None:
     one._deliver()
     assert [type(event) for event in told] == [ServerSuspected] * 300
     assert not one._suspected
+
+
+def test_a_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging:
+        async def lookup(self, _target: Target) -> list[Candidate]:
+            await asyncio.Event().wait()
+            return []
+
+    monkeypatch.setattr("pjfail.worker.LOOKUP_LIMIT", 0.05)
+    one = Worker(Hanging(), Policy(), Probe(), (), lambda: True)
+    with pytest.raises(LookupFailed, match=r"did not end within 0\.05 s") as caught:
+        asyncio.run(one._look_up(Target("example.com")))
+    assert caught.value.temporary
