@@ -16,10 +16,10 @@
 #include "failover.h"
 #include "gate.h"
 #include "layout.h"
+#include "outgoing.h"
 #include "pjfail.h"
 #include "queue.h"
 #include "race.h"
-#include "request.h"
 #include "resolver.h"
 #include "sending.h"
 
@@ -122,7 +122,7 @@ static void on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_s
     if (!gate_enter())
         return;
     affinity_run();
-    request_run();
+    outgoing_run();
     now = host_now();
     questions_tick(now);
     connections_tick(now);
@@ -319,7 +319,7 @@ static void core_clear(void)
     connections_clear();
     dialogs_clear();
     affinity_close();
-    request_close();
+    outgoing_close();
     plans_clear();
     close_wake(self.endpt);
     pthread_cond_destroy(&self.tick_end);
@@ -526,7 +526,7 @@ static int core_plug_in_locked(pjsip_endpoint *endpt, double deadline)
     affinity_open(&wake);
     failover_open(endpt, &wake_at);
     race_open(endpt, deadline, &wake_at);
-    request_open(&wake);
+    outgoing_open(&wake);
     if (!core_start_life_locked(slot)) {
         core_clear();
         queue_close();

@@ -233,6 +233,8 @@ static struct request *make_retriable(pjsip_tx_data *tdata, const pf_address *se
     request->state.candidate_count = count;
     request->state.last_resorts = last_resorts;
     request->state.timeout = timeout_of(&method->name);
+    if (failover.policy.attempts)
+        request->state.max_attempts = (unsigned)failover.policy.attempts;
     if (server->transport == PF_UDP) {
         request->udp = tdata_transport(tdata);
         host.pjsip_transport_add_ref(request->udp);

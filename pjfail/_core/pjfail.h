@@ -94,6 +94,9 @@ typedef struct pf_stats {
     int        suspect;        /* put last by the core itself */
 } pf_stats;
 
+/* A request is tried at so many servers at the most; pjsip itself sends no more often in the time that it gives one. */
+enum { PF_MAX_ATTEMPTS = 8 };
+
 /* When a request under way goes on to another server; in force from the next pf_attach() on. */
 typedef struct pf_steering {
     int    on;                 /* 0: never, whatever the rest says */
@@ -107,6 +110,7 @@ typedef struct pf_steering {
     double race_gap;           /* between the connects of a race; negative: no races */
     double budget;             /* the share of requests that may go on sooner, by the server's own round trip */
     int    port_check;         /* whether a UDP server's port is closed */
+    int    attempts;           /* at how many servers one request is tried, 1 to PF_MAX_ATTEMPTS; 0: that many */
 } pf_steering;
 
 /* Why a request went on; the order is that of pjfail.events.Why. */
@@ -285,10 +289,11 @@ int  pf_account_job(int job, int account, const char *aor, const pf_address *ser
 pf_registration *pf_next_registration(void);                    /* NULL: none; free with pf_free_registration() */
 void pf_free_registration(pf_registration *registration);
 
-/* request.c: server NULL: wherever the plan says. PF_OK: the end comes by the queue, with id. */
+/* outgoing.c: server NULL: wherever the plan says. PF_OK: the end comes by the queue, with id. */
 int  pf_request(unsigned id, const pf_address *server, const char *method, const char *uri, const char *from,
                 const char *to, const char *const *names, const char *const *values, int headers,
                 const char *content_type, const char *body, int body_length);
+void pf_cancel_request(unsigned id);                            /* ends it now: it comes by the queue, unless it has come */
 pf_response *pf_next_response(void);                            /* NULL: none; free with pf_free_response() */
 void pf_free_response(pf_response *response);
 

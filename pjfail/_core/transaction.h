@@ -45,6 +45,12 @@ void transaction_receive(const struct request *request, pjsip_rx_data *response)
 /* Ends it, as its transport would. */
 void transaction_end(const struct request *request);
 
+/*
+ * Ends the transaction of that request, not an INVITE, as if its time were over: it is not retransmitted any more. Does nothing
+ * if the transaction has ended. Polling thread, no lock held; the caller owns a reference to tdata.
+ */
+void transaction_cancel(const pjsip_tx_data *tdata);
+
 /* Keeps it from hearing of its connection's end. 0: it is over, or not under way yet. */
 int transaction_keep_alive(const struct request *request, const pjsip_transport *transport);
 

@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -174,6 +174,20 @@ def test_the_first_request_to_a_silent_server_succeeds_on_the_next(
         [[*event, after]] = failovers(app)
         assert event == [method, FIRST, SECOND, "SILENT", 0]
         assert after == pytest.approx(0.5, abs=0.2)
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3])
+def test_no_more_servers_are_asked_than_attempts_are_allowed(attempts: int) -> None:
+    addresses = [f"127.0.30.{number}" for number in range(1, 6)]
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Registrar(address)) for address in addresses]
+        for server in servers:
+            server.fault = SILENT
+        app = stack.enter_context(app_on("udp", *addresses, steering=f"attempts={attempts}"))
+        app.tell("REGISTER")
+        servers[attempts - 1].wait_for("REGISTER")
+        time.sleep(2.5)  # five times what the next one waits for
+        assert [bool(server.requests) for server in servers] == [number < attempts for number in range(5)]
 
 
 def test_the_request_goes_on_to_the_third_and_two_silent_servers_are_convicted(
