@@ -142,6 +142,7 @@ class Worker:
         self._hold_downs: dict[Server, asyncio.TimerHandle] = {}
         self._endpoint_has: tuple[Sequence[Transport], Sequence[Family]] = (), ()
         self._attachment = 0
+        self._told_of_unwatched = False
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
@@ -294,9 +295,18 @@ class Worker:
         for answer in queue.answers():
             self.requests.deliver(answer)
         self._note(queue.failovers())
+        self._tell_of_unwatched()
         for question in questions:
             self._answer(question)
         self._deliver()
+
+    def _tell_of_unwatched(self) -> None:
+        if not self._told_of_unwatched and counts.unwatched():
+            self._told_of_unwatched = True
+            log.warning(
+                "%d requests are under way: further ones are sent as pjsip sends them, and tried at no other server",
+                counts.counters().outstanding,
+            )
 
     # --- questions to plans -------------------------------------------------------------------------------------------
 

@@ -929,7 +929,7 @@ void failover_open(pjsip_endpoint *endpt, void (*wake_at)(double when))
     failover.policy = failover_wanted;
     failover.saved = 1;
     failover.due = INFINITY;
-    requests.unwatched = 0;
+    atomic_store(&requests.unwatched, 0);
     pthread_mutex_unlock(&requests.lock);
     atomic_store(&failover_counted.retried, 0);
     atomic_store(&failover_counted.hedged, 0);
@@ -1024,4 +1024,7 @@ void failover_count(pf_counters *counters)
     counters->swallowed = atomic_load(&failover_counted.suppressed);
     counters->raced = atomic_load(&failover_counted.raced);
     counters->outstanding = failover_outstanding();
+    counters->unwatched = pf_unwatched();
 }
+
+unsigned long long pf_unwatched(void) { return atomic_load(&requests.unwatched); }

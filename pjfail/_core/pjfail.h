@@ -140,6 +140,7 @@ typedef struct pf_counters {
     unsigned long long hedged;         /* times it went on sooner, by the server's round trip */
     unsigned long long swallowed;      /* final responses that the application did not see */
     unsigned long long raced;          /* questions for which connections were raced */
+    unsigned long long unwatched;      /* requests that were sent while too many were under way to be watched */
     unsigned long long forgotten;      /* dialogs that had to go for newer ones */
     unsigned long long plans, servers, waiting, outstanding, dialogs;  /* now */
 } pf_counters;
@@ -271,6 +272,7 @@ void pf_read_round_trips(int transport, pf_round_trips *trips);
 
 /* failover.c */
 void pf_steer(const pf_steering *steering);                     /* before pf_attach() */
+unsigned long long pf_unwatched(void);                          /* as in pf_counters, without a lock */
 
 /* transport.c: bit 2*t is set where the endpoint has transport t over IPv4, bit 2*t+1 over IPv6 */
 int  pf_transports(unsigned *found);
