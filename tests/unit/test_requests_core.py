@@ -138,5 +138,5 @@ def test_requests_are_found_by_their_server_until_they_end(printed: list[list[st
 
 
 def test_a_response_belongs_to_its_server_or_to_the_newest_open_attempt_or_to_nobody(printed: list[list[str]]) -> None:
-    """A lone server may answer from where it likes; of several, only one that answers from its own address is heard (+)."""
+    """A lone server may answer from where it likes; of several, one is heard (+) from its own address alone."""
     assert printed[2] == ["0+", "0+", "1-", "1+", "0-", "-1-"]
