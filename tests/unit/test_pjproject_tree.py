@@ -29,7 +29,7 @@ def tree_at(path: Path) -> Path:
     for library in LIBRARIES.split():
         write(path / f"{library}-here.a")
     for part in PARTS.split():
-        write(path / part / "build" / "Makefile", "all dep:\n\t@true\n")
+        write(path / part / "build" / "Makefile", "lib:\n\t@true\n")
     write(path / SITE, "/* older */\n")
     return path
 
@@ -60,9 +60,9 @@ def test_our_tree_is_built_again_after_our_configuration_has_changed(recipe: Pat
 def test_a_build_that_was_broken_off_is_taken_up_again(recipe: Path) -> None:
     ours = tree_at(recipe / "src")
     makefile = ours / "pjsip" / "build" / "Makefile"
-    makefile.write_text("all dep:\n\t@false\n")
+    makefile.write_text("lib:\n\t@false\n")
     assert build(recipe, ours)[0] != 0
-    makefile.write_text("all dep:\n\t@true\n")
+    makefile.write_text("lib:\n\t@true\n")
     code, said = build(recipe, ours)
     assert code == 0
     assert "built in" in said
