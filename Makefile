@@ -39,6 +39,8 @@ endif
 help:
 	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
 	@echo 'make demo       the same program twice, stock pjsip and pjfail, while its SIP server falls silent'
+	@echo 'make unit       the tests that take seconds, which need no pjsip'
+	@echo 'make check      lint, and make unit'
 	@echo 'make test       lint and docs, then all tests'
 	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR; a table'
 	@echo 'make sanitize   the tests of the C core, built with the address and thread sanitizers, some ten minutes'
@@ -66,7 +68,7 @@ demo: $(done)/pjfail $(done)/demo $(if $(PJPROJECT_DIR),pjsua2,ready-pjsua2)
 	@$(python) -m pjfail demo
 
 unit: $(done)/pjfail $(done)/test
-	@$(python) -m pytest -q -n auto -m 'not slow' --hypothesis-profile quick tests/unit
+	@$(python) -m pytest -q -n logical -m 'not slow' --hypothesis-profile quick tests/unit
 
 check: lint unit
 

@@ -44,14 +44,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors, for most tests wait most of the time."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Returns the number of processors for `-n logical`, and one more for `-n auto`: most tests wait most of the time."""
     try:
         alone()
     except AssertionError as error:
         print(f"one test after the other: {error}")
         return 0
-    return len(os.sched_getaffinity(0)) + 1
+    return len(os.sched_getaffinity(0)) + (config.option.numprocesses == "auto")
 
 
 @pytest.hookimpl(optionalhook=True)
