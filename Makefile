@@ -25,13 +25,22 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.NOTPARALLEL:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
 .PHONY: pjproject fuzz docs embed dist test-wheel test-hosts sanitize-hosts
+.PHONY: unit check headers wrapper pjsua2 ready-pjsua2
+
+# One goal's prerequisites are made in parallel; several goals are made one after the other.
+MAKEFLAGS += --jobs=$(or $(shell nproc 2>/dev/null),1)
+unexport MAKEFLAGS
+ifneq ($(word 2,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif
 
 help:
 	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
 	@echo 'make demo       the same program twice, stock pjsip and pjfail, while its SIP server falls silent'
+	@echo 'make unit       the tests that take seconds, which need no pjsip'
+	@echo 'make check      lint, and make unit'
 	@echo 'make test       lint and docs, then all tests'
 	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR; a table'
 	@echo 'make sanitize   the tests of the C core, built with the address and thread sanitizers, some ten minutes'
@@ -51,12 +60,17 @@ help:
 	@echo 'SANITIZERS=     which of them make sanitize uses (now: $(SANITIZERS))'
 	@echo 'PYTHON=         the Python to make it with, 3.11 or later (now: $(PYTHON))'
 
-setup: $(done)/pjfail
-	@third_party/pjproject/pjsua2.sh '$(tree)' '$(VENV)'
+setup: $(done)/pjfail pjsua2
 	@echo 'setup: pjfail and pjsua2 are ready in $(VENV)'
 
-demo: setup $(done)/demo
+# A tree of your own is there to be used.
+demo: $(done)/pjfail $(done)/demo $(if $(PJPROJECT_DIR),pjsua2,ready-pjsua2)
 	@$(python) -m pjfail demo
+
+unit: $(done)/pjfail $(done)/test
+	@$(python) -m pytest -q -n logical -m 'not slow' --hypothesis-profile quick tests/unit
+
+check: lint unit
 
 # The longest first, so that nobody waits for a last long one.
 test: setup test-packages lint docs $(done)/test
@@ -124,17 +138,31 @@ distclean: clean
 build-packages:
 	@tools/system-packages.sh build '$(PYTHON)'
 
-test-packages:
+test-packages: | build-packages
 	@tools/system-packages.sh test '$(PYTHON)'
 
-sanitize-packages:
+sanitize-packages: | build-packages
 	@tools/system-packages.sh sanitize '$(PYTHON)'
 
-pjproject: | build-packages
+headers: | build-packages
 ifeq ($(PJPROJECT_DIR),)
 	@third_party/pjproject/fetch.sh
 endif
+	@third_party/pjproject/build.sh --configure-only '$(tree)'
+
+pjproject: headers
 	@third_party/pjproject/build.sh '$(tree)'
+
+wrapper: headers $(done)/venv
+	@third_party/pjproject/pjsua2.sh --compile-only '$(tree)' '$(VENV)'
+
+pjsua2: pjproject wrapper
+	@third_party/pjproject/pjsua2.sh '$(tree)' '$(VENV)'
+
+# Any pjsua2 serves the demo: where there is a wheel of it, none is built. (Not $(MAKE), which make runs with -n too.)
+again_make := $(MAKE) --no-print-directory PYTHON='$(PYTHON)' VENV='$(VENV)'
+ready-pjsua2: headers $(done)/pjfail-needs
+	@tools/ready-pjsua2.sh '$(python)' || $(again_make) pjsua2
 
 $(done)/venv: | build-packages
 	@tools/step.sh venv 'making $(VENV)' tools/venv.sh '$(VENV)' '$(PYTHON)'
@@ -150,11 +178,12 @@ $(done)/pjfail-needs: pyproject.toml $(done)/venv
 $(done)/demo $(done)/test $(done)/lint $(done)/docs $(done)/dist: $(done)/pjfail-needs
 	@mkdir -p build
 	@$(python) tools/requirements.py $(@F) >build/requirements-$(@F).txt
-	@tools/step.sh venv 'installing the Python packages for $(@F)' $(pip) install -r build/requirements-$(@F).txt
+	@flock $(done) tools/step.sh venv-$(@F) 'installing the Python packages for $(@F)' \
+		$(pip) install -r build/requirements-$(@F).txt
 	@touch $@
 
 # With the headers of another tree the C compiler must not find its old work good enough.
-$(done)/pjfail: $(sources) $(done)/pjfail-needs | pjproject
+$(done)/pjfail: $(sources) $(done)/pjfail-needs | headers
 	@rm -rf $(extension) build/temp* build/lib*
 	@PJPROJECT_DIR='$(abspath $(tree))' tools/step.sh pjfail 'building the extension' \
 		$(pip) install --no-build-isolation --no-deps --editable .

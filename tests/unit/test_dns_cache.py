@@ -184,6 +184,7 @@ def test_one_cache_serves_one_loop_after_another() -> None:
     stopped.close()
 
 
+@pytest.mark.slow
 def test_it_does_not_grow_for_ever() -> None:
     behind = TableResolver()
     cached = cache(behind, Clock(), room=1 << 20)
