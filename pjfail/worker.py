@@ -198,11 +198,15 @@ class Worker:
             raise LookupFailed(f"{target}: no answer within {timeout:g} s", temporary=True) from None
 
     def call(self, function: Callable[[], T], timeout: float = 5.0) -> T:
-        """Runs *function* on the worker and returns what it returns. Raises NotAttached, TimeoutError."""
+        """Runs *function* on the worker and returns what it returns. Raises NotAttached, TimeoutError.
+
+        What the SIP threads have left by then comes first.
+        """
         if self.is_current():
             return function()
 
         async def run() -> T:
+            self._fetch()
             return function()
 
         try:
