@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from .bridge import requests
 from .bridge.requests import Answer
 from .bridge.status import TIMED_OUT, UNRESOLVED, strerror
-from .errors import DETACHED, BadServer, BadURI, NotAttached, PjsipError, RequestFailed, RequestTimeout
+from .errors import DETACHED, BadServer, BadURI, NoEndpoint, NotAttached, PjsipError, RequestFailed, RequestTimeout
 from .model import Server, Target
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -119,6 +119,9 @@ class Requests:
                 content_type=content_type,
                 body=body.encode() if isinstance(body, str) else body,
             )
+        except NoEndpoint:  # the core is detached already, and we are about to be told
+            self.forget(sent)
+            raise NotAttached(DETACHED) from None
         except PjsipError as error:
             self.forget(sent)
             raise RequestFailed(f"{sent.what}{_to(server)} cannot be sent: {error}") from error

@@ -217,9 +217,28 @@ static void add(pjsip_tx_data *tdata, const pjsip_hdr *parsed)
     } while (each != parsed);
 }
 
+/*
+ * Gives the message a branch of its own, made of its Call-ID. pjsip (2.17, tsx_create_uac()) would put one into the memory of the
+ * transaction, and a message that waits for its server, or its connection, when the transaction is terminated goes out all the
+ * same: with whatever that memory holds by then.
+ */
+static void request_set_branch(pjsip_tx_data *tdata)
+{
+    const pjsip_cid_hdr *cid = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_CALL_ID, NULL);
+    pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
+    char text[PF_MAX_HOST] = PJSIP_RFC3261_BRANCH_ID "Pj";
+    size_t prefix = strlen(text);
+
+    copy_text(text + prefix, sizeof text - prefix, &cid->id);
+    via->branch_param = text_of(text);      /* a copy is in the message's own memory */
+    via->branch_param = ((pjsip_via_hdr *)via->vptr->clone(tdata_pool(tdata), via))->branch_param;
+}
+
 static int fill_in(pjsip_tx_data *tdata, const struct order *order)
 {
     int i;
+
+    request_set_branch(tdata);
 
     for (i = 0; i < order->headers; i++) {
         pj_str_t name = text_of(order->names[i]);

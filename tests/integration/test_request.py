@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 from rig.certificates import Authority
 from rig.console import Console
+from rig.network import unanswered_connects
 from rig.tls import TlsServer
 
 from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, WELL, Fault, Registrar
@@ -352,6 +353,36 @@ async def many(transport):
         numbers = console.get("ends")
         assert len(numbers) == len(set(numbers)) == 502
         assert console.get("requests.cancel(0)") is None  # one that never was
+        console.finish()
+
+
+def test_the_time_may_be_over_while_pjsip_waits_for_a_plan_or_a_connection() -> None:
+    """The plan, or the connection, comes when the transaction is gone."""
+    with unanswered_connects(THIRD, 5060), Registrar(FOURTH) as server, Console([f"{FOURTH}:5060"]) as console:
+        console.run(f"""
+soon = Table.lookup
+async def later(self, target):
+    await asyncio.sleep(0.5 if target.host.startswith("slow") else 0)
+    return await soon(self, target)
+Table.lookup = later
+
+async def one(uri, server):
+    try:
+        return (await failover.request_async("OPTIONS", uri, server=server, timeout=0.2)).code
+    except pjfail.PjfailError as error:
+        return type(error).__name__
+
+async def many():
+    planned = [one(f"sip:slow{{number}}.test", None) for number in range(50)]
+    connected = [one("sip:sip.test;transport=tcp", "{THIRD}:5060") for _ in range(50)]
+    return sorted(set(await asyncio.gather(*planned, *connected)))
+""")
+        assert console.get("asyncio.run(many())") == ["RequestTimeout"]
+        console.run("endpoint.run(1)")
+        branches = {request.branch for request in server.requests}
+        assert all(branch.startswith("z9hG4bK") and branch.isprintable() for branch in branches), branches
+        assert len(branches) == len(server.requests)  # sent late, but not repeated
+        assert console.get('failover.request("OPTIONS", "sip:sip.test").code') == 200
         console.finish()
 
 
