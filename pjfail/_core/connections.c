@@ -21,10 +21,11 @@
 /*
  * A connection takes a key of pjsip's ioqueue, and keeps it for half a second once it has ended. With none left pjsip aborts the
  * program. So, while any has ended just now, new ones are made only as long as keys are left over, fewer of them by hand; and a
- * server that has had its share of ends gets none, so that others do. These are shares of the keys that the ioqueue has.
+ * server that has had its share of ends gets none, so that others do. These are shares of the keys that the ioqueue has. So many
+ * are begun by hand at the most within that time, a few of them to one server (REFUSAL): a dead fleet is not asked all at once.
  */
 #define KEY_SECONDS 0.6
-enum { SHARE_OF_SERVER = 4, LEFT_OVER = 16, LEFT_OVER_BY_HAND = 8 };
+enum { SHARE_OF_SERVER = 4, LEFT_OVER = 16, LEFT_OVER_BY_HAND = 8, MOST_CONNECTS = 16 };
 
 /* A server that connections are there for, or have just ended. */
 struct peer {
@@ -66,6 +67,8 @@ static struct {
     struct end *first_end, **last_end;
     unsigned ends;
     _Atomic double ended_at;            /* the last; 0: none has */
+    double connects[MOST_CONNECTS];     /* when the last were begun by hand, a ring */
+    unsigned connects_begun;
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- servers, under self.lock ------------------------------------------------------------------------------------ */
@@ -414,10 +417,19 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
 /* Whether a connect would be in vain, or one too many. */
 static int should_not_connect(const pf_address *server)
 {
-    int refused = plans_failed_within(server, REFUSAL), should_not;
+    double now = host_now(), *oldest;
+    int refused = plans_failed_within(server, REFUSAL), should_not = 0;
 
     pthread_mutex_lock(&self.lock);
-    should_not = !has_connection(server, 0) && (refused || !connections_may_connect_locked(server, 1));
+    if (!has_connection(server, 0)) {
+        oldest = &self.connects[self.connects_begun % MOST_CONNECTS];
+        should_not = refused || (self.connects_begun >= MOST_CONNECTS && now < *oldest + KEY_SECONDS) ||
+                     !connections_may_connect_locked(server, 1);
+        if (!should_not) {
+            *oldest = now;
+            self.connects_begun++;
+        }
+    }
     pthread_mutex_unlock(&self.lock);
     return should_not;
 }

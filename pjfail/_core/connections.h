@@ -37,7 +37,7 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
 
 /*
  * byhand_connect(), with what becomes of the connection watched. PJ_ETOOMANYCONN: the server has none, and has just refused one,
- * or pjsip may run short of keys.
+ * too many were begun lately, or pjsip may run short of keys.
  */
 pj_status_t connections_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
                                 pjsip_transport **connection);
