@@ -41,7 +41,7 @@ struct connection {
     struct link link;           /* by the transport's address */
     const pjsip_transport *transport;
     struct peer *peer;          /* NULL: it is no connection of ours */
-    double since;
+    double since, connected_at;
     int connected;
     int ended;                  /* and noted */
     pjsip_transport *late;      /* referenced, and listed: somebody went elsewhere meanwhile */
@@ -201,6 +201,8 @@ static void connections_set_up_locked(struct connection *connection)
 {
     if (connection->peer && !connection->connected && !connection->ended)
         connection->peer->up++;
+    if (!connection->connected)
+        connection->connected_at = host_now();
     connection->connected = 1;
 }
 
@@ -521,6 +523,18 @@ int connections_is_up(const pjsip_transport *transport)
     connected = connection && connection->connected && !connection->ended;
     pthread_mutex_unlock(&self.lock);
     return connected;
+}
+
+int connections_is_new(const pjsip_transport *transport, double seconds)
+{
+    struct connection *connection;
+    int is_new;
+
+    pthread_mutex_lock(&self.lock);
+    connection = hold(transport, 0);
+    is_new = connection && (!connection->connected || host_now() < connection->connected_at + seconds);
+    pthread_mutex_unlock(&self.lock);
+    return is_new;
 }
 
 int connections_has(const pf_address *server)

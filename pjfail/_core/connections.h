@@ -67,6 +67,9 @@ int connections_has_ended_under(const pjsip_tx_data *request);
 /* Whether that connection is known to be up. */
 int connections_is_up(const pjsip_transport *transport);
 
+/* Whether that connection of ours was not up so many seconds ago. */
+int connections_is_new(const pjsip_transport *transport, double seconds);
+
 /* Whether any connection to the server is known to be up. */
 int connections_has(const pf_address *server);
 

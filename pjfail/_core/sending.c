@@ -11,6 +11,9 @@
 /* Sending waits for nobody, but the application may be told of its failure within it, and do anything. */
 #define LONGEST 1.0
 
+/* What was sent on a connection while it was being made is sent once it is there, by the thread that hears of it. */
+#define NEW_CONNECTION_S 2.0
+
 /* On the stack of its thread. */
 struct sending {
     struct sending *next;
@@ -93,6 +96,10 @@ void sending_settle(const pjsip_rx_data *response)
     const pjsip_via_hdr *via = RDATA_INFO(response)->via;
     const pjsip_cseq_hdr *cseq = RDATA_INFO(response)->cseq;
 
-    if (atomic_load(&self.count) && via && cseq)
+    if (!via || !cseq)
+        return;
+    if (atomic_load(&self.count))
         sending_await(request_hash(&via->branch_param, &cseq->method.name));
+    if (connections_is_new(response->tp_info.transport, NEW_CONNECTION_S))
+        transaction_await_sent(via->branch_param, &cseq->method, LONGEST);
 }

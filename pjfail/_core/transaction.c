@@ -131,6 +131,21 @@ void transaction_settle(pjsip_tx_data *tdata)
     drop(lock);
 }
 
+void transaction_await_sent(pj_str_t branch, const pjsip_method *method, double seconds)
+{
+    const struct timespec pause = { 0, 100000 };
+    pjsip_transaction *tsx = find_branch(branch, method);
+    double until = host_now() + seconds;
+    pj_grp_lock_t *lock;
+
+    if (!tsx)
+        return;
+    lock = tsx_lock(tsx);
+    while (tsx_is_sending(tsx) && host_now() < until)
+        nanosleep(&pause, NULL);
+    drop(lock);
+}
+
 void transaction_receive(const struct request *request, pjsip_rx_data *response)
 {
     pjsip_transaction *tsx = find(request);

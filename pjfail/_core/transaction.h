@@ -22,6 +22,12 @@ void transaction_open(pjsip_endpoint *endpt);
  */
 void transaction_settle(pjsip_tx_data *tdata);
 
+/*
+ * Waits until the message that the client transaction of that branch was sending has been sent, for so many seconds at the most. SIP
+ * thread, no lock held, none taken but the transaction table's.
+ */
+void transaction_await_sent(pj_str_t branch, const pjsip_method *method, double seconds);
+
 /* --- SIP threads that hold no lock of ours; the transaction's is taken -------------------------------------------- */
 
 /* Whether it waits for an answer, without any so far. */

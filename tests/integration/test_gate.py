@@ -305,16 +305,20 @@ def test_a_detach_while_a_request_is_being_noted(
 
 @pytest.mark.usefixtures("first", "second")
 def test_attaching_again_at_once_while_four_threads_poll() -> None:
-    """50 times under traffic: every request ends, and what is left at the end works."""
+    """50 times under traffic: every request ends, and what is left at the end works.
+
+    Nobody sends to a name while pjfail is detached: pjsip cannot resolve it, and frees the transaction of a request that
+    fails within the call twice (docs/pjsip-quirks.md).
+    """
     [line] = run_app(
         app(f"""
         uris = ["sip:sip.test", "sip:sip.test;transport=tcp", "sip:{FIRST}", "sip:{SECOND};transport=tcp"]
-        sent, ended = [], threading.Event()
+        sent, ended, names = [], threading.Event(), threading.Event()
         def traffic(number):
             endpoint.pj.libRegisterThread(f"sender {{number}}")
             while not ended.is_set():
                 try:
-                    account.send("OPTIONS", uris[number])
+                    account.send("OPTIONS", uris[number if names.is_set() else number | 2])
                     sent.append(number)
                 except pj.Error:
                     pass
@@ -327,7 +331,10 @@ def test_attaching_again_at_once_while_four_threads_poll() -> None:
                 sender.start()
             for round in range(50):
                 failover = pjfail.attach(lookup=table)
+                names.set()
                 time.sleep(round % 5 * 0.02)
+                names.clear()
+                time.sleep(0.01)
                 failover.detach()
             ended.set()
             for sender in senders:
