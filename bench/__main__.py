@@ -20,7 +20,7 @@ from pjfail.demo.name_server import NameServer
 from pjfail.events import Listener
 from pjfail.host import find
 
-from . import faults, fleet, judging, lookups, native, observer, stall
+from . import faults, fleet, inflight, judging, lookups, native, observer, stall
 
 ADDRESS = "127.0.90.1"
 NAME_SERVER = "127.0.90.53"
@@ -275,6 +275,7 @@ def show(results: dict[str, Any]) -> None:
         f"1 000 targets at once: {row['at_once_s']:.2f} s"
     )
     judging.show(results["judging"])
+    inflight.show(results["inflight"])
 
 
 def main() -> None:
@@ -292,6 +293,7 @@ def main() -> None:
         results["lookup"] = cold_lookups(bench)
         results["judging"] = judging.figures()
         results["resolve"]["inline_python"] = inline_python(bench)
+    results["inflight"] = inflight.measure()
     show(results)
     native.OUT.mkdir(exist_ok=True)
     path = native.OUT / "bench.json"
