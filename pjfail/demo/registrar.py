@@ -155,6 +155,10 @@ class Registrar:
                 raise TimeoutError(f"{self} got {got}; in all it has seen {seen}")
             return matching()
 
+    def reset(self) -> None:
+        """Closes all its connections with RST, and goes on listening."""
+        self._run(self._sockets.reset())
+
     def start(self) -> None:
         """Listens. OSError, with the address in its message, when a port is taken."""
         self._loop = asyncio.new_event_loop()

@@ -82,6 +82,11 @@ class Sockets:
             closed.clear()
         await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn
 
+    async def reset(self) -> None:
+        """Closes all connections with RST."""
+        for connection in tuple(self._connections):
+            _reset(connection)
+
     def _spawn(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -169,6 +174,10 @@ class _Stream(asyncio.Protocol):
         self._connection.write(response)
 
     def reset(self) -> None:
-        at_once = struct.pack("ii", 1, 0)
-        self._connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
-        self._connection.abort()
+        _reset(self._connection)
+
+
+def _reset(connection: asyncio.Transport) -> None:
+    at_once = struct.pack("ii", 1, 0)
+    connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    connection.abort()

@@ -111,6 +111,17 @@ def test_refusing_closes_ports_and_connections(registrar: Registrar, udp: socket
     assert status(udp.recv(4096)) == 200
 
 
+def test_connections_are_reset_and_new_ones_accepted(registrar: Registrar, tcp: socket.socket) -> None:
+    tcp.sendall(request("OPTIONS", transport="TCP"))
+    assert status(tcp.recv(4096)) == 200
+    registrar.reset()
+    with pytest.raises(ConnectionResetError):
+        tcp.recv(4096)
+    with socket.create_connection((registrar.address, registrar.port), timeout=2) as again:
+        again.sendall(request("OPTIONS", branch="two", transport="TCP"))
+        assert status(again.recv(4096)) == 200
+
+
 def test_a_request_is_answered_by_rst(registrar: Registrar, tcp: socket.socket) -> None:
     registrar.fault = RESETTING
     tcp.sendall(request("OPTIONS", transport="TCP"))
