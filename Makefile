@@ -86,6 +86,7 @@ sanitize-hosts: setup sanitize-packages $(done)/test
 	@PJFAIL_TEST_HOSTS=build/hosts/list tools/sanitize.sh '$(python)' '$(tree)' address tests/hosts
 
 fuzz: setup sanitize-packages $(done)/test
+	@tools/sanitized_pjsip.sh '$(tree)' address
 	@PJPROJECT_DIR='$(abspath $(tree))' $(python) -m pytest tests/fuzz
 
 soak: setup $(done)/test

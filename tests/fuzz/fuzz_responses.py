@@ -234,7 +234,7 @@ def traffic(servers: Servers, one_in: int, folder: Path) -> Iterator[Callable[[s
         running.wait()
 
 
-@pytest.mark.timeout(SECONDS + 180)  # the first one builds pjsip
+@pytest.mark.timeout(SECONDS + 180)  # `make fuzz` has built pjsip before
 @pytest.mark.parametrize("one_in", [0, 4], ids=["responses", "allocations"])
 def test_mutated_responses_to_requests_under_way(one_in: int, tmp_path: Path) -> None:
     seed = int(os.environ.get("FUZZ_SEED", "1"))
