@@ -10,15 +10,14 @@
 #include "connections.h"
 #include "dialogs.h"
 #include "dns.h"
+#include "failover.h"
 #include "layout.h"
-#include "observer.h"
 #include "pjfail.h"
 #include "queue.h"
 #include "race.h"
 #include "request.h"
 #include "resolver.h"
 #include "sending.h"
-#include "steering.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -124,9 +123,8 @@ static void on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_s
     request_run();
     now = host_now();
     questions_tick(now);
-    observer_tick(now);
     connections_tick(now);
-    steering_tick(now);
+    failover_tick(now);
     race_tick(now);
 }
 
@@ -206,10 +204,11 @@ static void *tick(void *unused)
         now = host_now();
         if (!self.ticking || (now < regular && now < self.due))
             continue;
-        if (now >= self.due || questions_waiting() || observer_outstanding() || connections_are_late())
+        if (now >= self.due || questions_waiting() || connections_are_late())
             wake();
         if (now >= self.due)
             self.due = INFINITY;
+        queue_tick();
         if (now >= regular)
             regular = now + TICK_MS * 1e-3;
     }
@@ -267,9 +266,19 @@ static pj_status_t on_tx_request(pjsip_tx_data *tdata)
         return PJ_SUCCESS;
     if (connections_has_ended_under(tdata))
         return PJ_STATUS_FROM_OS(ECONNRESET);
-    observer_on_tx_request(tdata);
-    steering_on_tx_request(tdata);
+    failover_on_tx_request(tdata);
+    if (tdata_msg(tdata)->line.req.method.id == PJSIP_BYE_METHOD)
+        dialogs_on_bye(tdata_msg(tdata), 0);
     return PJ_SUCCESS;
+}
+
+static pj_bool_t on_rx_request(pjsip_rx_data *rdata)
+{
+    pjsip_msg *msg = RDATA_INFO(rdata)->msg;
+
+    if (core_attached() && !core_is_foreign() && msg->line.req.method.id == PJSIP_BYE_METHOD)
+        dialogs_on_bye(msg, 1);
+    return PJ_FALSE;
 }
 
 static pj_bool_t on_rx_response(pjsip_rx_data *rdata)
@@ -277,7 +286,7 @@ static pj_bool_t on_rx_response(pjsip_rx_data *rdata)
     if (!core_attached() || core_is_foreign())
         return PJ_FALSE;
     sending_settle(rdata);
-    return observer_on_rx_response(rdata) || steering_on_rx_response(rdata);
+    return failover_on_rx_response(rdata);
 }
 
 /* Set in the thread that unregisters our module. */
@@ -298,7 +307,7 @@ static pj_status_t on_stop(void)
 
 static pjsip_module module = {
     NULL, NULL, { "mod-pjfail", 10 }, -1, PJSIP_MOD_PRIORITY_TRANSPORT_LAYER - 1,
-    NULL, NULL, &on_stop, NULL, NULL, &on_rx_response, &on_tx_request, NULL, NULL,
+    NULL, NULL, &on_stop, NULL, &on_rx_request, &on_rx_response, &on_tx_request, NULL, NULL,
 };
 
 static void module_is_done(void)
@@ -480,8 +489,7 @@ static void on_transport_state(pjsip_transport *transport, pjsip_transport_state
         }
     inside = &here;
     if (core_attached() && !core_is_foreign()) {
-        observer_on_transport_state(transport, state, info);
-        steering_on_transport_state(transport, state);
+        failover_on_transport_state(transport, state, info);
         race_on_transport_state(transport, state);
     }
     if (host.pjsip_tpmgr_get_state_cb(transport_manager(transport)) == chained)
@@ -542,7 +550,7 @@ static int plug_in(pjsip_endpoint *endpt, double deadline)
     plans_clear();              /* of what a late publish of the last attachment may have left */
     questions_open(deadline, &wake);
     affinity_open(&wake);
-    steering_open(endpt, &wake_at);
+    failover_open(endpt, &wake_at);
     race_open(endpt, deadline, &wake_at);
     request_open(&wake);
     self.endpt = endpt;
@@ -600,7 +608,7 @@ static void detach(int endpoint_ends)
     stop_ticking();
     waiter = join(questions_close(), race_close());
     close_wake(endpt);
-    steering_close();
+    failover_close();
     if (!endpoint_ends)
         let_go_of_module(endpt, waiter);
     for (; endpoint_ends && waiter; waiter = next) {
@@ -608,7 +616,6 @@ static void detach(int endpoint_ends)
         connections_answer(waiter->callback, PJ_ECANCELLED, waiter->token, NULL);
         free(waiter);
     }
-    observer_clear();
     connections_clear();
     dialogs_clear();
     affinity_close();
@@ -666,8 +673,8 @@ void pf_read_counters(pf_counters *counters)
         return;
     questions_count(counters);
     plans_count(&counters->plans, &counters->servers);
-    steering_count(counters);
+    failover_count(counters);
+    dialogs_count(counters);
     counters->waiting += race_waiting();
     counters->dropped = queue_dropped();
-    counters->outstanding = observer_outstanding();
 }

@@ -1,112 +1,329 @@
 #include "dialogs.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The oldest is forgotten for the newest: enough for as many calls as one endpoint can hold. */
-enum { ROOM = 16384 };
+/*
+ * Dialogs have a room of their own, which nothing else takes from: enough for as many calls and subscriptions as one endpoint can
+ * hold. Bindings of Call-IDs outside of dialogs have another; of them the least recently used goes.
+ */
+enum { MAX_DIALOGS = 32768, MAX_BINDINGS = 16384 };
 
 /* How long a challenge binds: its answer comes at once, and the registration's next refresh is free again. */
-#define CHALLENGE_SECONDS 5.0
+#define CHALLENGE_S 5.0
+
+/* A dialog that ends may have two more transactions, a BYE and the BYE that answers its challenge, of timer F's 32 s each. */
+#define ENDED_S 64.0
+
+/* A call that rings repeats its 180 every minute (RFC 3261 section 13.3.1.1). */
+#define EARLY_S 300.0
+
+/* How long a subscription lasts whose duration only its NOTIFYs tell. */
+#define SUBSCRIPTION_S 86400.0
+
+/*
+ * What an entry is. When dialogs have no room left, the one that has been idle longest of the first state in this order that has any
+ * goes: calls last.
+ */
+enum dialog_state { BINDING, ENDED, SUBSCRIBED, EARLY, CALL, STATES, NONE = STATES };
 
 struct dialog {
-    struct link link;           /* by 64 bits of the Call-ID's hash, which stand for the Call-ID */
+    struct link link;           /* by 64 bits of the hash of Call-ID and, but for a binding, remote tag, which stand for them */
     struct dialog *newer, *older;
     pf_address server;
-    double challenged_at;       /* its last answer was a challenge; else negative */
+    double until;               /* a dialog is none any more; a binding is but a preference */
+    enum dialog_state state;
 };
 
-/* Guarded by lock. */
+/* Guarded by lock. A list has what was used last at its newest end. */
 static struct {
     pthread_mutex_t lock;
     struct table table;
-    struct dialog *newest, *oldest;
+    struct dialog_list {
+        struct dialog *newest, *oldest;
+        unsigned count;
+    } lists[STATES];
+    unsigned long long forgotten;
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-static uint64_t hash_of(const pj_str_t *call_id) { return hash_bytes(HASH_SEED, call_id->ptr, (size_t)call_id->slen); }
+static uint64_t dialogs_hash(const pj_str_t *call_id, const pj_str_t *remote_tag)
+{
+    uint64_t hash = hash_bytes(HASH_SEED, call_id->ptr, (size_t)call_id->slen);
 
-static struct dialog *find(uint64_t hash)
+    return remote_tag ? hash_bytes(hash, remote_tag->ptr, (size_t)remote_tag->slen) : hash;
+}
+
+/* --- entries, under self.lock ------------------------------------------------------------------------------------ */
+
+static struct dialog *dialogs_lookup_locked(uint64_t hash)
 {
     struct link *link = table_first(&self.table, hash);
 
     return link ? entry_of(link, struct dialog, link) : NULL;
 }
 
-static void unlink_age(struct dialog *dialog)
+static void dialogs_unlist_locked(struct dialog *dialog)
 {
-    *(dialog->newer ? &dialog->newer->older : &self.newest) = dialog->older;
-    *(dialog->older ? &dialog->older->newer : &self.oldest) = dialog->newer;
+    struct dialog_list *list = &self.lists[dialog->state];
+
+    *(dialog->newer ? &dialog->newer->older : &list->newest) = dialog->older;
+    *(dialog->older ? &dialog->older->newer : &list->oldest) = dialog->newer;
+    list->count--;
 }
 
-static void make_newest(struct dialog *dialog)
+static void dialogs_list_locked(struct dialog *dialog, enum dialog_state state)
 {
+    struct dialog_list *list = &self.lists[state];
+
+    dialog->state = state;
     dialog->newer = NULL;
-    dialog->older = self.newest;
-    *(self.newest ? &self.newest->newer : &self.oldest) = dialog;
-    self.newest = dialog;
+    dialog->older = list->newest;
+    *(list->newest ? &list->newest->newer : &list->oldest) = dialog;
+    list->newest = dialog;
+    list->count++;
 }
 
-/* What has a Call-ID that comes again: a dialog, a subscription, a registration; and whatever was challenged. */
-static int comes_again(pjsip_method_e method, int code)
+static void dialogs_forget_locked(struct dialog *dialog)
 {
-    return code == 401 || code == 407 || method == PJSIP_INVITE_METHOD || method == PJSIP_REGISTER_METHOD ||
-           method == PJSIP_OTHER_METHOD;
+    dialogs_unlist_locked(dialog);
+    table_remove(&self.table, &dialog->link);
+    free(dialog);
 }
 
-void dialogs_note(const pj_str_t *call_id, pjsip_method_e method, int code, const pf_address *server)
+static unsigned dialogs_held_locked(void) { return (unsigned)self.table.count - self.lists[BINDING].count; }
+
+/* Forgets dialogs whose time is over. In each list but that of subscriptions the oldest is the first to be over. */
+static void dialogs_expire_locked(double now)
 {
-    uint64_t hash = hash_of(call_id);
-    struct dialog *dialog, *spare = NULL;
+    int state;
+
+    for (state = ENDED; state < CALL; state++)
+        while (self.lists[state].oldest && self.lists[state].oldest->until <= now)
+            dialogs_forget_locked(self.lists[state].oldest);
+}
+
+static void dialogs_make_room_locked(enum dialog_state for_state)
+{
+    int state = ENDED;
+
+    if (for_state == BINDING) {
+        if (self.lists[BINDING].count >= MAX_BINDINGS)
+            dialogs_forget_locked(self.lists[BINDING].oldest);
+        return;
+    }
+    if (dialogs_held_locked() < MAX_DIALOGS)
+        return;
+    while (!self.lists[state].oldest)
+        state++;
+    dialogs_forget_locked(self.lists[state].oldest);
+    self.forgotten++;
+}
+
+/* Makes dialog (NULL: a new one) the newest of that state. NULL: no memory. */
+static struct dialog *dialogs_put_locked(struct dialog *dialog, uint64_t hash, enum dialog_state state)
+{
+    if (dialog) {
+        dialogs_unlist_locked(dialog);
+    } else {
+        dialogs_make_room_locked(state);
+        dialog = calloc(1, sizeof *dialog);
+        if (!dialog)
+            return NULL;
+        dialog->link.hash = hash;
+        if (!table_put(&self.table, &dialog->link)) {
+            free(dialog);
+            return NULL;
+        }
+    }
+    dialogs_list_locked(dialog, state);
+    return dialog;
+}
+
+/* --- what a response tells --------------------------------------------------------------------------------------- */
+
+/* What a method has to do with dialogs. */
+enum dialog_use { NO_USE, INVITES, ENDS, IN_CALL, SUBSCRIBES, REGISTERS };
+
+static enum dialog_use dialogs_use_of(const pjsip_method *method)
+{
+    static const struct { const char *name; enum dialog_use use; } others[] = {
+        { "SUBSCRIBE", SUBSCRIBES }, { "NOTIFY", SUBSCRIBES }, { "REFER", SUBSCRIBES }, { "UPDATE", IN_CALL },
+        { "INFO", IN_CALL }, { "PRACK", IN_CALL }, { "PUBLISH", REGISTERS },
+    };
+    size_t i;
+
+    switch (method->id) {
+    case PJSIP_INVITE_METHOD: return INVITES;
+    case PJSIP_BYE_METHOD: return ENDS;
+    case PJSIP_REGISTER_METHOD: return REGISTERS;
+    case PJSIP_OTHER_METHOD: break;
+    default: return NO_USE;
+    }
+    for (i = 0; i < PJ_ARRAY_SIZE(others); i++)
+        if (strlen(others[i].name) == (size_t)method->name.slen &&
+            !memcmp(others[i].name, method->name.ptr, (size_t)method->name.slen))
+            return others[i].use;
+    return NO_USE;
+}
+
+static int dialogs_is_challenge(int code) { return code == PJSIP_SC_UNAUTHORIZED || code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED; }
+
+/* What the dialog is after that response; NONE: still none. RFC 3261 section 12, RFC 6665 section 4.4. */
+static enum dialog_state dialogs_next_state(enum dialog_state state, enum dialog_use use, int code, int expires)
+{
+    const enum dialog_state ended = state == NONE ? NONE : ENDED;
+    const int accepted = code >= 200 && code < 300;
+    const int is_gone = code == PJSIP_SC_CALL_TSX_DOES_NOT_EXIST || code == PJSIP_SC_REQUEST_TIMEOUT;
+
+    switch (use) {
+    case INVITES:
+        if (accepted)
+            return CALL;
+        if (code < 200)
+            return state == CALL ? CALL : EARLY;
+        return is_gone || (state == EARLY && !dialogs_is_challenge(code)) ? ended : state;
+    case ENDS:
+        return code >= 200 && !dialogs_is_challenge(code) ? ended : state;
+    case IN_CALL:
+        if (accepted && (state == NONE || state == ENDED))
+            return CALL;
+        return is_gone ? ended : state;
+    case SUBSCRIBES:
+        if (state == CALL || state == EARLY)
+            return state;                   /* it ends with the call */
+        if (is_gone || (accepted && !expires))
+            return ended;
+        return accepted ? SUBSCRIBED : state;
+    default:
+        return state;
+    }
+}
+
+static double dialogs_lifetime(enum dialog_state state, int expires)
+{
+    switch (state) {
+    case ENDED: return ENDED_S;
+    case EARLY: return EARLY_S;
+    case SUBSCRIBED: return expires > 0 ? expires + ENDED_S : SUBSCRIPTION_S;
+    default: return INFINITY;
+    }
+}
+
+/* Under self.lock. Binds the Call-ID for its challenge's answer, or as a preference for its registration's next refresh. */
+static void dialogs_bind_locked(uint64_t hash, enum dialog_use use, int code, const pf_address *server, double now)
+{
+    struct dialog *binding = dialogs_lookup_locked(hash);
+
+    if (dialogs_is_challenge(code) || use == REGISTERS) {
+        binding = dialogs_put_locked(binding, hash, BINDING);
+        if (binding) {
+            binding->server = *server;
+            binding->until = dialogs_is_challenge(code) ? now + CHALLENGE_S : 0;
+        }
+    } else if (binding && code >= 200) {
+        dialogs_forget_locked(binding);
+    }
+}
+
+void dialogs_note_response(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code, int expires,
+                           const pf_address *server)
+{
+    const enum dialog_use use = dialogs_use_of(method);
+    const uint64_t hash = dialogs_hash(call_id, remote_tag);
+    const double now = host_now();
+    struct dialog *dialog = NULL;
+    enum dialog_state state = NONE;
 
     pthread_mutex_lock(&self.lock);
-    dialog = find(hash);
-    if (dialog) {
-        unlink_age(dialog);
-    } else if (comes_again(method, code)) {
-        if (self.table.count >= ROOM) {
-            dialog = self.oldest;
-            unlink_age(dialog);
-            table_remove(&self.table, &dialog->link);
-        } else {
-            dialog = calloc(1, sizeof *dialog);
-        }
+    dialogs_expire_locked(now);
+    if (remote_tag->slen && code > 100) {
+        dialog = dialogs_lookup_locked(hash);
+        state = dialogs_next_state(dialog ? dialog->state : NONE, use, code, expires);
+    }
+    if (state != NONE) {
+        dialog = dialogs_put_locked(dialog, hash, state);
         if (dialog) {
-            dialog->link.hash = hash;
-            if (!table_put(&self.table, &dialog->link)) {
-                spare = dialog;
-                dialog = NULL;
-            }
+            dialog->server = *server;
+            dialog->until = now + dialogs_lifetime(state, expires);
         }
     }
-    if (dialog) {
-        dialog->server = *server;
-        dialog->challenged_at = code == 401 || code == 407 ? host_now() : -CHALLENGE_SECONDS;
-        make_newest(dialog);
-    }
+    /* A challenge within a dialog that is none of these binds by its Call-ID, too. */
+    dialogs_bind_locked(dialogs_hash(call_id, NULL), use, code, server, now);
     pthread_mutex_unlock(&self.lock);
-    free(spare);
 }
 
-void dialogs_find(const pj_str_t *call_id, int in_dialog, struct asker *asker)
+void dialogs_note(pjsip_rx_data *response, const pf_address *server)
+{
+    const pjsip_cid_hdr *call_id = RDATA_INFO(response)->cid;
+    const pjsip_to_hdr *to = RDATA_INFO(response)->to;
+    pjsip_msg *msg = RDATA_INFO(response)->msg;
+    const pjsip_expires_hdr *expires = host.pjsip_msg_find_hdr(msg, PJSIP_H_EXPIRES, NULL);
+
+    if (call_id && to)
+        dialogs_note_response(&call_id->id, &to->tag, &RDATA_INFO(response)->cseq->method, msg->line.status.code,
+                              expires ? (int)expires->ivalue : -1, server);
+}
+
+void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag)
 {
     struct dialog *dialog;
 
     pthread_mutex_lock(&self.lock);
-    dialog = find(hash_of(call_id));
+    dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
     if (dialog) {
-        asker->server = dialog->server;
-        asker->bound = in_dialog || host_now() < dialog->challenged_at + CHALLENGE_SECONDS;
+        dialogs_put_locked(dialog, dialog->link.hash, ENDED);
+        dialog->until = host_now() + ENDED_S;
     }
     pthread_mutex_unlock(&self.lock);
 }
 
-static void drop(struct link *link) { free(entry_of(link, struct dialog, link)); }
+void dialogs_on_bye(const pjsip_msg *bye, int incoming)
+{
+    const pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(bye, PJSIP_H_CALL_ID, NULL);
+    const pjsip_fromto_hdr *remote = host.pjsip_msg_find_hdr(bye, incoming ? PJSIP_H_FROM : PJSIP_H_TO, NULL);
+
+    if (call_id && remote && remote->tag.slen)
+        dialogs_end(&call_id->id, &remote->tag);
+}
+
+void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct asker *asker)
+{
+    const double now = host_now();
+    struct dialog *dialog = NULL;
+
+    pthread_mutex_lock(&self.lock);
+    if (remote_tag && remote_tag->slen)
+        dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
+    if (dialog && dialog->until > now) {
+        asker->bound = 1;
+        if (dialog->state == CALL)
+            dialogs_put_locked(dialog, dialog->link.hash, CALL);
+    } else {
+        dialog = dialogs_lookup_locked(dialogs_hash(call_id, NULL));
+        asker->bound = dialog && dialog->until > now;
+    }
+    if (dialog)
+        asker->server = dialog->server;
+    pthread_mutex_unlock(&self.lock);
+}
+
+void dialogs_count(pf_counters *counters)
+{
+    pthread_mutex_lock(&self.lock);
+    counters->dialogs = dialogs_held_locked() - self.lists[ENDED].count;
+    counters->forgotten = self.forgotten;
+    pthread_mutex_unlock(&self.lock);
+}
+
+static void dialogs_drop(struct link *link) { free(entry_of(link, struct dialog, link)); }
 
 void dialogs_clear(void)
 {
     pthread_mutex_lock(&self.lock);
-    table_clear(&self.table, &drop);
-    self.newest = self.oldest = NULL;
+    table_clear(&self.table, &dialogs_drop);
+    memset(self.lists, 0, sizeof self.lists);
+    self.forgotten = 0;
     pthread_mutex_unlock(&self.lock);
 }

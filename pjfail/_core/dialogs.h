@@ -1,20 +1,32 @@
 /*
- * dialogs.h: which server a Call-ID belongs to, so that a challenge's answer goes to the challenger, a dialog stays with its
- * server, and a registration's refreshes do not wander among servers of equal rank.
+ * dialogs.h: which server a dialog belongs to, for as long as the dialog lives; and apart from that which server a Call-ID is bound
+ * to outside of dialogs, so that a challenge's answer goes to the challenger, and a registration's refreshes do not wander among
+ * servers of equal rank.
  *
- * One mutex, nothing taken inside. SIP threads call note and find.
+ * One mutex, nothing taken inside. All functions are for SIP threads.
  */
 #ifndef PJFAIL_DIALOGS_H
 #define PJFAIL_DIALOGS_H
 
 #include "plans.h"
 
-/* A response of the server to the request with this Call-ID came. */
-void dialogs_note(const pj_str_t *call_id, pjsip_method_e method, int code, const pf_address *server);
+/* Notes that this response, to a request of ours, came from server. */
+void dialogs_note(pjsip_rx_data *response, const pf_address *server);
 
-/* Fills in asker from what is known of the request's Call-ID; in_dialog: it has a To tag. */
-void dialogs_find(const pj_str_t *call_id, int in_dialog, struct asker *asker);
+/* As dialogs_note(), of what the response says; remote_tag: of its To, may be empty; expires: negative where it says nothing. */
+void dialogs_note_response(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code, int expires,
+                           const pf_address *server);
 
+/* Notes that a BYE goes out, or has come in: its dialog ends, whether or not its answer is seen. */
+void dialogs_on_bye(const pjsip_msg *bye, int incoming);
+
+/* As dialogs_on_bye(), of the dialog with that Call-ID and tag of the other side. */
+void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag);
+
+/* Fills in asker from what is known of a request's Call-ID and To tag; remote_tag is NULL or empty where it has none. */
+void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct asker *asker);
+
+void dialogs_count(pf_counters *counters);
 void dialogs_clear(void);
 
 #endif

@@ -120,6 +120,7 @@ void pf_read_host_facts(pf_host_facts *facts)
     snprintf(facts->layout, sizeof facts->layout, "%s", layout.row.name ? layout.row.name : "");
     facts->addresses = (int)layout.addresses;
     facts->packet = layout.addresses ? (int)(PJSIP_MAX_PKT_LEN + layout.rdata_shift) : 0;
+    facts->keys = (int)layout.keys;
     facts->proxies = (int)layout.proxies;
     facts->native_affinity = pf_has_native_affinity();
     facts->state_callback = layout.addresses && pjsua_state_is_known();

@@ -13,6 +13,7 @@
 
 #define HOST_FUNCTIONS(X)                                                                                         \
     X(pj_get_version) X(pj_strerror) X(pj_thread_is_registered) X(pj_thread_register)                             \
+    X(pj_ioqueue_create) X(pj_ioqueue_destroy)                                                                    \
     X(pj_ioqueue_register_sock) X(pj_ioqueue_unregister) X(pj_ioqueue_recv) X(pj_ioqueue_op_key_init)             \
     X(pjsip_endpt_get_ioqueue) X(pjsip_endpt_create_pool) X(pjsip_endpt_release_pool) X(pjsip_endpt_atexit)       \
     X(pjsip_endpt_get_tpmgr) X(pjsip_tpmgr_get_state_cb) X(pjsip_tpmgr_set_state_cb)                              \
@@ -26,11 +27,12 @@
     X(pj_dns_resolver_destroy)                                                                                    \
     X(pjsip_endpt_send_request)                                                                                   \
     X(pjsip_method_init_np) X(pjsip_msg_body_create) X(pjsip_parse_hdr) X(pjsip_parse_uri) X(pjsip_get_dest_info) \
-    X(pj_mutex_lock) X(pj_mutex_unlock)                                                                           \
+    X(pj_mutex_lock) X(pj_mutex_unlock) X(pj_pool_alloc)                                                                          \
     X(pj_grp_lock_acquire) X(pj_grp_lock_tryacquire) X(pj_grp_lock_release) X(pj_grp_lock_dec_ref)                 \
     X(pjsip_tsx_create_key) X(pjsip_tsx_create_uac) X(pjsip_tsx_layer_find_tsx2) X(pjsip_tsx_terminate)           \
     X(pjsip_hdr_print_on)                                                                                         \
-    X(pjsip_transport_add_ref) X(pjsip_transport_dec_ref) X(pjsip_transport_remove_state_listener)                 \
+    X(pjsip_transport_add_ref) X(pjsip_transport_dec_ref) X(pjsip_transport_add_state_listener)                    \
+    X(pjsip_transport_remove_state_listener)                                                                       \
     X(pjsip_transport_shutdown2) X(pjsip_tsx_recv_msg) X(pjsip_rx_data_clone) X(pjsip_rx_data_free_cloned)         \
     X(pjsip_endpt_acquire_transport2) X(pjsip_endpt_send_raw) X(pjsip_udp_transport_get_socket)                   \
     X(pjsua_get_pjsip_endpt) X(pjsua_get_state)                                                                   \

@@ -14,7 +14,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 struct layout layout;
 
@@ -311,45 +313,110 @@ static int transport_fits(pjsip_endpoint *endpt, const struct layout_row *row)
     return fits;
 }
 
+/* Which of the two Vias, told by their branches behind "z9hG4bK", pjsip finds in a message that is nothing but pointers to them; -1: neither. */
+static int find_via(pj_pool_t *pool, pjsip_via_hdr **message, const pjsip_via_hdr vias[2])
+{
+    pj_str_t key;
+    int i;
+
+    if (host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, host.pjsip_get_options_method(), (void *)message) != PJ_SUCCESS)
+        return -1;
+    for (i = 0; i < 2; i++)
+        if (memmem(key.ptr, (size_t)key.slen, vias[i].branch_param.ptr + 7, (size_t)vias[i].branch_param.slen - 7))
+            return i;
+    return -1;
+}
+
 /*
  * Finds where the host looks for a received message's Via, behind a packet of whatever size: of a message that is nothing but
- * pointers to two Vias it takes one, and halving tells which.
+ * pointers to two Vias it takes one, and halving tells which. The message is as long as a packet may be, and is there COPIES times in
+ * a row, so that a host whose packets are longer finds a pointer, too. What it takes from a copy is then put into the first alone:
+ * such a host does not see it there. NULL, or what does not fit.
  */
-static int find_packet(pj_pool_t *pool, struct layout *found)
+static const char *find_packet(pj_pool_t *pool, struct layout *found)
 {
-    enum { SLOTS = 16384, AT = offsetof(pjsip_rx_data, msg_info.via) };
-    pjsip_via_hdr **message = malloc(SLOTS * sizeof *message), vias[2];
-    const pjsip_method *method = host.pjsip_get_options_method();
+    enum { LENGTH = 1 << 20, COPIES = 64, SLOTS = LENGTH / sizeof(void *), AT = offsetof(pjsip_rx_data, msg_info.via) };
+    const int shared = MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE;
+    char *room = mmap(NULL, (size_t)COPIES * LENGTH, PROT_READ | PROT_WRITE, shared, -1, 0);
+    pjsip_via_hdr **message = (pjsip_via_hdr **)(void *)room, vias[2];
     size_t low = 0, high = SLOTS, i;
-    pj_str_t keys[2], key;
-    int fits = message != NULL;
+    int via = 0;
 
+    if (room == MAP_FAILED)
+        return "mmap()";
     memset(vias, 0, sizeof vias);
-    vias[0].branch_param.ptr = "z9hG4bK-0";
-    vias[1].branch_param.ptr = "z9hG4bK-1";
-    vias[0].branch_param.slen = vias[1].branch_param.slen = 9;
-    for (i = 0; i < 2 && fits; i++) {
-        size_t slot;
-
-        for (slot = 0; slot < SLOTS; slot++)
-            message[slot] = &vias[i];
-        fits = host.pjsip_tsx_create_key(pool, &keys[i], PJSIP_ROLE_UAC, method, (void *)message) == PJ_SUCCESS;
-    }
-    while (fits && high - low > 1) {
+    vias[0].branch_param.ptr = "z9hG4bK-pjfail-0";
+    vias[1].branch_param.ptr = "z9hG4bK-pjfail-1";
+    vias[0].branch_param.slen = vias[1].branch_param.slen = 16;
+    for (i = 1; i < COPIES && via >= 0; i++)        /* of a shared mapping, without a size: the same pages once more */
+        if (mremap(room, 0, LENGTH, MREMAP_MAYMOVE | MREMAP_FIXED, room + i * LENGTH) == MAP_FAILED)
+            via = -1;
+    while (via >= 0 && high - low > 1) {
         size_t middle = (low + high) / 2;
 
-        for (i = 0; i < SLOTS; i++)
+        for (i = low; i < high; i++)
             message[i] = &vias[i >= middle];
-        fits = host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, method, (void *)message) == PJ_SUCCESS &&
-               key.slen == keys[0].slen;
-        if (fits && !memcmp(key.ptr, keys[1].ptr, (size_t)key.slen))
-            low = middle;
-        else
-            high = middle;
+        via = find_via(pool, message, vias);
+        *(via > 0 ? &low : &high) = middle;
     }
-    free(message);
+    if (via >= 0) {
+        message[low] = &vias[0];
+        via = mmap(room, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -1 : 0;
+    }
+    if (via >= 0) {
+        message[low] = &vias[1];
+        via = find_via(pool, message, vias);
+    }
+    munmap(room, (size_t)COPIES * LENGTH);
     found->rdata_shift = (ptrdiff_t)(low * sizeof *message) - AT;
-    return fits;
+    return via > 0 ? NULL : via < 0 ? "pjsip_rx_data" : "pjsip_rx_data (PJSIP_MAX_PKT_LEN)";
+}
+
+/* Copies the beginning of an ioqueue for so many keys, before and after one of them is in use. 0: there is none. */
+static int look_at_ioqueue(pjsip_endpoint *endpt, unsigned keys, unsigned char *before, unsigned char *after, size_t size)
+{
+    static const pj_ioqueue_callback callback = { NULL, NULL, NULL, NULL };
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 8000, 8000);
+    pj_ioqueue_t *ioqueue = NULL;
+    pj_ioqueue_key_t *key = NULL;
+    int socket_of_it = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (pool && socket_of_it >= 0 && host.pj_ioqueue_create(pool, keys, &ioqueue) == PJ_SUCCESS) {
+        memcpy(before, ioqueue, size);
+        if (host.pj_ioqueue_register_sock(pool, ioqueue, socket_of_it, NULL, &callback, &key) == PJ_SUCCESS) {
+            memcpy(after, ioqueue, size);
+            host.pj_ioqueue_unregister(key);        /* closes its socket */
+        }
+        host.pj_ioqueue_destroy(ioqueue);
+    }
+    if (!key && socket_of_it >= 0)
+        close(socket_of_it);
+    if (pool)
+        host.pjsip_endpt_release_pool(endpt, pool);
+    return key != NULL;
+}
+
+/*
+ * Finds how many keys the endpoint's ioqueue bears, and where it counts those in use: an ioqueue has the one number before the other,
+ * as two of known sizes show. It leaves found->keys at 0 where there is no such place, or more than one.
+ */
+static void find_keys(pjsip_endpoint *endpt, struct layout *found)
+{
+    enum { FEW = 5, MORE = 7, LOOKED_AT = 256 };    /* that much stands in front of the keys, in the same block of the pool */
+    unsigned char few[2][LOOKED_AT], more[2][LOOKED_AT];
+    const unsigned next = sizeof(unsigned);
+    unsigned at, places = 0;
+
+    if (!look_at_ioqueue(endpt, FEW, few[0], few[1], LOOKED_AT) || !look_at_ioqueue(endpt, MORE, more[0], more[1], LOOKED_AT))
+        return;
+    for (at = 0; at + next < LOOKED_AT; at += next)
+        if (LAYOUT_READ(unsigned, few[1], at) == FEW && LAYOUT_READ(unsigned, more[1], at) == MORE &&
+            LAYOUT_READ(unsigned, few[0], at + next) == 0 && LAYOUT_READ(unsigned, few[1], at + next) == 1) {
+            found->ioqueue_count = at + next;
+            places++;
+        }
+    if (places == 1)
+        found->keys = LAYOUT_READ(unsigned, host.pjsip_endpt_get_ioqueue(endpt), found->ioqueue_count - next);
 }
 
 /*
@@ -399,8 +466,9 @@ static const char *look_at_host(pjsip_endpoint *endpt, pj_pool_t *pool, struct l
         return "pj_pool_t.obj_name (PJ_MAX_OBJ_NAME)";
     if (!addresses_fit(pool, &found->row))
         return "pjsip_server_addresses";
-    if (!find_packet(pool, found))
-        return "pjsip_rx_data";
+    wrong = find_packet(pool, found);
+    if (wrong)
+        return wrong;
     if (!transport_fits(endpt, &found->row))
         return "pjsip_transport";
     if (host.pjsip_endpt_create_request(endpt, host.pjsip_get_options_method(), &target, &from, &from, NULL, NULL, 7,
@@ -433,6 +501,7 @@ const char *layout_find(pjsip_endpoint *endpt, const char *version)
             continue;
         found.row.name = pf_layout_of(version);
         find_config(&found);
+        find_keys(endpt, &found);
         if (memcmp(&layout, &found, sizeof layout))     /* threads of the last attachment may be at their end, reading it */
             layout = found;
     }

@@ -43,6 +43,8 @@ struct layout {
     ptrdiff_t rdata_shift;      /* so much later than compiled here lies what follows a packet: PJSIP_MAX_PKT_LEN */
     unsigned proxies;           /* PJSUA_ACC_MAX_PROXIES; 0: pjsua_acc_config could not be made out */
     unsigned config_transport_id, config_server_affinity;
+    unsigned keys;              /* PJSIP_MAX_TRANSPORTS: how many keys the endpoint's ioqueue bears; 0: it could not be made out */
+    unsigned ioqueue_count;     /* where an ioqueue has how many are in use */
 };
 
 extern struct layout layout;
@@ -119,6 +121,14 @@ static inline int answer_length(const pjsip_server_addresses *addresses, unsigne
     return LAYOUT_READ(int, addresses, answer_record(index) + layout.row.record_addr_len);
 }
 
+/* --- the ioqueue ------------------------------------------------------------------------------------------------- */
+
+/* How many keys are in use, where layout.keys is known. Reads without pjsip's lock, which nobody can take: for an estimate. */
+__attribute__((no_sanitize("thread"))) static inline unsigned ioqueue_used(const pj_ioqueue_t *ioqueue)
+{
+    return *(const volatile unsigned *)((const char *)ioqueue + layout.ioqueue_count);
+}
+
 /* --- messages ---------------------------------------------------------------------------------------------------- */
 
 static inline pj_pool_t *tdata_pool(const pjsip_tx_data *tdata) { return tdata->pool; }
@@ -184,6 +194,35 @@ static inline void tdata_set_destination(pjsip_tx_data *tdata, const pj_sockaddr
     LAYOUT_AT(int, tdata, layout.tdata_dst_addr + LENGTH) = length;
 }
 
+static inline void tdata_set_transport(pjsip_tx_data *tdata, pjsip_transport *transport)
+{
+    LAYOUT_AT(pjsip_transport *, tdata, layout.tdata_transport) = transport;
+}
+
+/*
+ * Copies into the message's own pool what its Via borrows from the transport that sent it (stateless_send_transport_cb()): ACK,
+ * CANCEL and the answer to a challenge are made of it, when that transport may be gone. tdata->via_addr has the same text; what an
+ * application has put there is its own.
+ */
+static inline void tdata_own_via(pjsip_tx_data *tdata)
+{
+    enum { AFTER_MODULES = offsetof(pjsip_tx_data, via_addr) - offsetof(pjsip_tx_data, tp_sel) };
+    pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
+    pj_str_t *copied = &LAYOUT_AT(pj_str_t, tdata, layout.tdata_selector + AFTER_MODULES), borrowed;
+    char *own;
+
+    if (!via || !via->sent_by.host.slen)
+        return;
+    borrowed = via->sent_by.host;
+    own = host.pj_pool_alloc(tdata_pool(tdata), (pj_size_t)borrowed.slen);
+    if (!own)
+        return;
+    memcpy(own, borrowed.ptr, (size_t)borrowed.slen);
+    via->sent_by.host.ptr = own;
+    if (copied->ptr == borrowed.ptr && copied->slen == borrowed.slen)
+        copied->ptr = own;
+}
+
 /* What follows the packet in a received message, which is as large as the host has it: where it came from, and what it says. */
 #define RDATA_SOURCE(rdata) (&rdata_shifted(rdata)->pkt_info.src_addr)
 #define RDATA_INFO(rdata) (&rdata_shifted(rdata)->msg_info)
@@ -241,28 +280,24 @@ static inline pjsip_transport *tsx_transport(const pjsip_transaction *tsx)
     return LAYOUT_READ(pjsip_transport *, tsx, layout.row.tsx_transport);
 }
 
-/* From now on the end of its transport does not end it: who calls this sees to that. */
-static inline void tsx_unlisten(pjsip_transaction *tsx)
+/* Where it keeps its entry in its transport's list of those that hear of its end; *: NULL when it is in none. */
+static inline pjsip_tp_state_listener_key **tsx_listener_key(pjsip_transaction *tsx)
 {
-    void **key = &LAYOUT_AT(void *, tsx, layout.row.tsx_tp_st_key);
-
-    if (tsx_transport(tsx) && *key)
-        host.pjsip_transport_remove_state_listener(tsx_transport(tsx), *key, tsx);
-    *key = NULL;
+    return &LAYOUT_AT(pjsip_tp_state_listener_key *, tsx, layout.row.tsx_tp_st_key);
 }
 
-/* What it sends from now on, retransmissions and ACK, goes there. */
-static inline void tsx_move(pjsip_transaction *tsx, pjsip_transport *transport, const pj_sockaddr *address, int length)
+static inline void tsx_set_transport(pjsip_transaction *tsx, pjsip_transport *transport)
 {
-    pjsip_transport *old = tsx_transport(tsx);
+    LAYOUT_AT(pjsip_transport *, tsx, layout.row.tsx_transport) = transport;
+}
 
-    if (old != transport) {
-        tsx_unlisten(tsx);
-        host.pjsip_transport_add_ref(transport);
-        LAYOUT_AT(pjsip_transport *, tsx, layout.row.tsx_transport) = transport;
-        if (old)
-            host.pjsip_transport_dec_ref(old);
-    }
+static inline const pj_sockaddr *tsx_address(const pjsip_transaction *tsx)
+{
+    return &LAYOUT_READ(pj_sockaddr, tsx, layout.row.tsx_addr);
+}
+
+static inline void tsx_set_address(pjsip_transaction *tsx, const pj_sockaddr *address, int length)
+{
     LAYOUT_AT(pj_sockaddr, tsx, layout.row.tsx_addr) = *address;
     LAYOUT_AT(int, tsx, layout.row.tsx_addr_len) = length;
 }

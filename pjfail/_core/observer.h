@@ -1,6 +1,7 @@
 /*
- * observer.h: sees every request and response on the wire and every connection's end, and notes what they tell of
- * a server. It changes nothing.
+ * observer.h: what was seen of a server is told: to its health here, to the worker, to accounts and dialogs. It keeps nothing.
+ *
+ * SIP threads that hold no lock of ours.
  */
 #ifndef PJFAIL_OBSERVER_H
 #define PJFAIL_OBSERVER_H
@@ -8,34 +9,26 @@
 #include "layout.h"
 #include "pjfail.h"
 
-#include <stdint.h>
+/* A server left a request of that method unanswered, which was sent at since. */
+void observer_note_silence(const pf_address *server, const char *method, double since);
 
-/* How long a request is awaited: timer F; once it has a provisional answer, as long as a call rings. */
-#define PATIENCE 33.0
-#define RINGING 300.0
+/* A server's port is closed. */
+void observer_note_refusal(const pf_address *server);
 
-/* What a request is found by: its branch and method. */
-uint64_t request_hash(const pj_str_t *branch, const pj_str_t *method);
+/* A response, as the table of requests knows it. */
+struct observed_response {
+    pf_address server;          /* of the attempt that it belongs to */
+    int heard;                  /* it came from there; else nobody is credited */
+    int after_provisional;
+    int settled;                /* a 2xx came before: this one decides nothing about account and dialog */
+    int account;                /* the followed one whose REGISTER it answers, else -1 */
+    int removes;                /* a binding */
+    double rtt;                 /* seconds; negative: must not be measured */
+};
 
-/* For the pjsip_module, just above the transport layer. SIP threads, no lock of ours held. */
-pj_status_t observer_on_tx_request(pjsip_tx_data *tdata);
-pj_bool_t observer_on_rx_response(pjsip_rx_data *rdata);
+void observer_note_response(pjsip_rx_data *rdata, const struct observed_response *observed);
 
-/* For the transport manager's state callback. */
-void observer_on_transport_state(pjsip_transport *transport, pjsip_transport_state state,
-                                 const pjsip_transport_state_info *info);
-
-/*
- * A copy of the request with this hash (of branch and method) is sent to server by hand: what its server does counts as with
- * pjsip's own. Any thread.
- */
-void observer_note_sent(uint64_t hash, const char *method, const pf_address *server, const pjsip_transport *transport);
-
-/* pjsip's polling thread: notices silence on connections, forgets what was answered long ago. While there is anything outstanding. */
-void observer_tick(double now);
-
-unsigned long long observer_outstanding(void);
-
-void observer_clear(void);
+/* Whether the request takes a binding away (RFC 3261, 10.2.2). */
+int observer_removes_binding(pjsip_msg *msg);
 
 #endif

@@ -62,6 +62,7 @@ typedef struct pf_question {
     unsigned  id;              /* of one request's own question, for pf_answer(); 0: it is about the target */
     pf_target target;
     int       refresh;         /* nobody waits: the plan is about to be too old */
+    double    until;           /* those who wait have been answered otherwise by then; 0: nobody waits */
     char      method[16];      /* "" when unknown, as the next three */
     char      from_uri[256];
     char      call_id[128];
@@ -130,12 +131,13 @@ typedef struct pf_counters {
     unsigned long long from_stale;     /* waited in vain, answered from a plan too old */
     unsigned long long from_system;    /* waited in vain, answered by the system's resolver */
     unsigned long long failed;         /* ended with an error status */
-    unsigned long long dropped;        /* outcomes that Python did not fetch in time */
+    unsigned long long dropped;        /* outcomes, failovers, registrations, questions that Python did not fetch in time */
     unsigned long long steered;        /* times a request went on: silence, a lost connection, a code */
     unsigned long long hedged;         /* times it went on sooner, by the server's round trip */
     unsigned long long swallowed;      /* final responses that the application did not see */
     unsigned long long raced;          /* questions for which connections were raced */
-    unsigned long long plans, servers, waiting, outstanding;   /* now */
+    unsigned long long forgotten;      /* dialogs that had to go for newer ones */
+    unsigned long long plans, servers, waiting, outstanding, dialogs;  /* now */
 } pf_counters;
 
 enum { PF_ROUND_TRIP_BOUNDS = 13 };
@@ -226,6 +228,7 @@ typedef struct pf_host_facts {
     char layout[64];                   /* the row of the table of layouts that is its own; "": none found so far */
     int  addresses;                    /* PJSIP_MAX_RESOLVED_ADDRESSES */
     int  packet;                       /* PJSIP_MAX_PKT_LEN, some octets more or less */
+    int  keys;                         /* PJSIP_MAX_TRANSPORTS: connections and sockets at once; 0: it could not be made out */
     int  proxies;                      /* PJSUA_ACC_MAX_PROXIES; 0: its pjsua_acc_config could not be made out */
     int  native_affinity;              /* it has server affinity of its own */
     int  state_callback;               /* what pjsua found in the transport state callback's slot can be read */

@@ -18,10 +18,16 @@ enum { MOST_PORTS = 32 };
 #define FIRST_LOOK 0.01
 #define LAST_LOOK 0.5
 
+/* So long after the first ICMP the server is asked a second time, from another socket. */
+#define SECOND_ASK 0.05
+
 struct port {
     pf_address server;          /* family 0: free */
     double since, due;          /* due: INFINITY once it is not looked at any more */
-    int socket;
+    int socket;                 /* -1: none */
+    int refusals;
+    pj_sockaddr local;          /* what is asked from, with port 0 */
+    socklen_t local_size;       /* 0: from anywhere */
 };
 
 /* Guarded by lock. */
@@ -31,23 +37,32 @@ static struct {
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* A socket that has sent the server an empty line; -1: it could not be. */
-static int ask(const pf_address *server, pjsip_transport *udp)
+static int ask(const struct port *port)
 {
-    pj_sockaddr peer, local;
-    socklen_t size = sizeof local, length = (socklen_t)address_to_sockaddr(server, &peer);
+    pj_sockaddr peer;
+    socklen_t length = (socklen_t)address_to_sockaddr(&port->server, &peer);
     int asking = socket(peer.addr.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (asking < 0)
         return -1;
-    /* Who has several addresses is known to the server, and to firewalls, by the one that pjsip has bound. */
-    if (getsockname((int)host.pjsip_udp_transport_get_socket(udp), (struct sockaddr *)&local, &size) == 0) {
-        *(local.addr.sa_family == AF_INET ? &local.ipv4.sin_port : &local.ipv6.sin6_port) = 0;
-        (void)!bind(asking, (const struct sockaddr *)&local, size);
-    }
+    if (port->local_size)
+        (void)!bind(asking, (const struct sockaddr *)&port->local, port->local_size);
     if (connect(asking, (const struct sockaddr *)&peer, length) == 0 && send(asking, "\r\n", 2, MSG_NOSIGNAL) == 2)
         return asking;
     close(asking);
     return -1;
+}
+
+/* Who has several addresses is known to the server, and to firewalls, by the one that pjsip has bound. */
+static void ask_from(struct port *port, pjsip_transport *udp)
+{
+    pj_sockaddr *local = &port->local;
+
+    port->local_size = sizeof *local;
+    if (getsockname((int)host.pjsip_udp_transport_get_socket(udp), (struct sockaddr *)local, &port->local_size) != 0)
+        port->local_size = 0;
+    else
+        *(local->addr.sa_family == AF_INET ? &local->ipv4.sin_port : &local->ipv6.sin6_port) = 0;
 }
 
 /* Under self.lock. */
@@ -81,45 +96,60 @@ double ports_check(const pf_address *server, pjsip_transport *udp, double now)
     if (port && i == MOST_PORTS) {
         port->server = *server;
         port->since = now;
-        port->socket = ask(server, udp);
+        ask_from(port, udp);
+        port->socket = ask(port);
         port->due = due = port->socket < 0 ? INFINITY : now + FIRST_LOOK;
     }
     pthread_mutex_unlock(&self.lock);
     return due;
 }
 
-/* Under self.lock. Whether its port is closed; else it is looked at again, or no more. */
+/* Under self.lock. Asks the server again. */
+static void ask_again(struct port *port, double now)
+{
+    port->socket = ask(port);
+    port->since = now;
+    port->due = port->socket < 0 ? INFINITY : now + FIRST_LOOK;
+}
+
+/* Under self.lock. Whether an ICMP has come; else the port is looked at again, or no more. */
 static int look(struct port *port, double now)
 {
     char answer[16];
     ssize_t received = recv(port->socket, answer, sizeof answer, MSG_DONTWAIT);
     int refused = received < 0 && errno == ECONNREFUSED;
 
-    if (received < 0 && errno == EAGAIN && now < port->since + LAST_LOOK)
+    if (received < 0 && errno == EAGAIN && now < port->since + LAST_LOOK) {
         port->due = now + fmax(now - port->since, FIRST_LOOK);
-    else
+    } else {
         stop_asking(port);
+        if (refused && !port->refusals++)
+            port->due = now + SECOND_ASK;
+    }
     return refused;
 }
 
 int ports_next_refused(double now, pf_address *server, double *due)
 {
-    int refused = 0, i;
+    int refusals = 0, i;
 
     *due = INFINITY;
     pthread_mutex_lock(&self.lock);
-    for (i = 0; i < MOST_PORTS && !refused; i++) {
+    for (i = 0; i < MOST_PORTS && !refusals; i++) {
         struct port *port = &self.ports[i];
 
         if (!port->server.family || isinf(port->due))
             continue;
-        refused = port->due <= now && look(port, now);
-        if (refused)
+        if (port->due <= now && port->socket < 0) {
+            ask_again(port, now);
+        } else if (port->due <= now && look(port, now)) {
+            refusals = port->refusals;
             *server = port->server;
+        }
         *due = fmin(*due, port->due);
     }
     pthread_mutex_unlock(&self.lock);
-    return refused;
+    return refusals;
 }
 
 void ports_close(void)

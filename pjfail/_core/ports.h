@@ -17,7 +17,10 @@
  */
 double ports_check(const pf_address *server, pjsip_transport *udp, double now);
 
-/* A server whose port is closed, each once; 0: none more, and due is when to look again. Polling thread. */
+/*
+ * A server for whose port an ICMP has come: 1, the first, which anybody may have forged; 2, another one soon after, to another
+ * socket: the port is closed. 0: none more, and due is when to look again. Polling thread.
+ */
 int ports_next_refused(double now, pf_address *server, double *due);
 
 /* Detaching thread. */

@@ -176,7 +176,7 @@ int questions_ask(const pf_target *target, uint64_t hash, struct waiter *waiter,
             group->id = question->id = alone ? self.last_id : 0;
             group->target = *target;
             group->link.hash = alone ? id_hash(group->id) : hash;
-            group->deadline = host_now() + self.deadline;
+            group->deadline = question->until = host_now() + self.deadline;
             if (table_put(&self.table, &group->link)) {
                 group->next = self.waiting;
                 self.waiting = group;

@@ -1,12 +1,20 @@
 #include "queue.h"
 
+#include "host.h"
+#include "table.h"
+
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* How many of each kind wait for the worker, where nobody else bounds them. */
 enum { ROOM = 4096 };
+
+/* The worker is woken for news once in this time at the most. */
+#define NEWS_PAUSE_S 0.01
 
 struct note {
     struct note *next;
@@ -14,6 +22,14 @@ struct note {
 
 struct notes {
     struct note *first, **end;
+    unsigned count;
+};
+
+/* The latest that was told of an account since the notes of its kind are full. */
+struct latest {
+    struct link link;           /* by 64 bits of the hash of account and AOR, which stand for them */
+    struct latest *next;
+    pf_registration *registration;
 };
 
 /* Guarded by lock: the questions, the notes, the ring of outcomes, the descriptor. */
@@ -21,8 +37,13 @@ static struct {
     pthread_mutex_t lock;
     int fd;
     int signalled;
+    int news;                   /* something has come that the worker was not woken for */
+    double news_at;             /* when it was last woken for such */
     pf_question *first, **end;
+    unsigned questions;
     struct notes notes[NOTE_KINDS];
+    struct table latest;
+    struct latest *latest_first, **latest_end;
     pf_outcome *ring;
     unsigned head, used;
     unsigned long long dropped;
@@ -36,6 +57,30 @@ static void signal_worker(void)
     /* A full counter is as good a signal as one more. */
     if (!queue.signalled && write(queue.fd, &one, sizeof one) == (ssize_t)sizeof one)
         queue.signalled = 1;
+    queue.news = 0;
+}
+
+/*
+ * Under queue.lock. For what nobody waits for: at once after a pause, else with the next tick, so that an outage in which thousands of
+ * requests go on does not wake the worker for each.
+ */
+static void queue_signal_news_locked(void)
+{
+    double now = host_now();
+
+    queue.news = 1;
+    if (queue.news_at + NEWS_PAUSE_S > now && queue.used < ROOM / 2 && queue.notes[NOTE_FAILOVER].count < ROOM / 2)
+        return;
+    queue.news_at = now;
+    signal_worker();
+}
+
+void queue_tick(void)
+{
+    pthread_mutex_lock(&queue.lock);
+    if (queue.news && queue.fd >= 0)
+        signal_worker();
+    pthread_mutex_unlock(&queue.lock);
 }
 
 int queue_open(void)
@@ -65,13 +110,46 @@ static struct note *take_notes(struct notes *notes)
     struct note *first = notes->first;
 
     notes->first = NULL;
+    notes->count = 0;
     return first;
 }
+
+/* Under queue.lock. */
+static pf_question *queue_take_question_locked(void)
+{
+    pf_question *question = queue.first;
+
+    if (question) {
+        queue.first = question->next;
+        queue.questions--;
+        if (!queue.first)
+            queue.end = &queue.first;
+    }
+    return question;
+}
+
+/* Under queue.lock. */
+static pf_registration *queue_take_latest_locked(void)
+{
+    struct latest *latest = queue.latest_first;
+    pf_registration *registration;
+
+    if (!latest)
+        return NULL;
+    queue.latest_first = latest->next;
+    table_remove(&queue.latest, &latest->link);
+    registration = latest->registration;
+    free(latest);
+    return registration;
+}
+
+static void queue_drop_link(struct link *link) { (void)link; }
 
 void queue_close(void)
 {
     pf_question *question, *next;
     struct note *notes[NOTE_KINDS], *next_note;
+    pf_registration *registration;
     int kind;
 
     pthread_mutex_lock(&queue.lock);
@@ -86,8 +164,12 @@ void queue_close(void)
     question = queue.first;
     queue.first = NULL;
     queue.end = &queue.first;
+    queue.questions = 0;
     for (kind = 0; kind < NOTE_KINDS; kind++)
         notes[kind] = take_notes(&queue.notes[kind]);
+    while ((registration = queue_take_latest_locked()) != NULL)
+        free(registration);
+    table_clear(&queue.latest, &queue_drop_link);
     pthread_mutex_unlock(&queue.lock);
     for (; question; question = next) {
         next = question->next;
@@ -100,33 +182,107 @@ void queue_close(void)
         }
 }
 
+/*
+ * Under queue.lock. Makes room for one more question: takes out the oldest, of which all who waited have been answered at their
+ * deadline, and returns them for the caller to free. Refreshes, for which nobody waits, may go at any time: a plan that is not
+ * refreshed becomes too old, and is asked about again.
+ */
+static pf_question *queue_make_room_locked(double now)
+{
+    pf_question *gone = NULL;
+
+    while (queue.questions >= ROOM && queue.first->until <= now) {
+        pf_question *oldest = queue_take_question_locked();
+
+        oldest->next = gone;
+        gone = oldest;
+        queue.dropped++;
+    }
+    return gone;
+}
+
 void queue_put_question(pf_question *question)
 {
+    pf_question *gone = NULL;
+
     question->next = NULL;
     pthread_mutex_lock(&queue.lock);
     if (queue.fd >= 0) {
-        *queue.end = question;
-        queue.end = &question->next;
-        question = NULL;
+        if (queue.questions >= ROOM)
+            gone = queue_make_room_locked(host_now());
+        if (question->refresh && queue.questions >= ROOM) {
+            queue.dropped++;
+        } else {
+            *queue.end = question;
+            queue.end = &question->next;
+            queue.questions++;
+            question = NULL;
+        }
         signal_worker();
     }
     pthread_mutex_unlock(&queue.lock);
     free(question);
+    for (; gone; gone = question) {
+        question = gone->next;
+        free(gone);
+    }
 }
 
+/* Under queue.lock. Keeps the registration in place of the one that was the account's latest, which is returned; else NULL. */
+static pf_registration *queue_put_latest_locked(pf_registration *registration)
+{
+    uint64_t hash = hash_bytes(hash_bytes(HASH_SEED, registration->aor, strlen(registration->aor)), &registration->account,
+                               sizeof registration->account);
+    struct link *link = table_first(&queue.latest, hash);
+    struct latest *latest = link ? entry_of(link, struct latest, link) : calloc(1, sizeof *latest);
+    pf_registration *old;
+
+    if (!latest)
+        return registration;
+    old = latest->registration;
+    if (!old) {
+        latest->link.hash = hash;
+        if (!table_put(&queue.latest, &latest->link)) {
+            free(latest);
+            return registration;
+        }
+        if (!queue.latest_first)
+            queue.latest_end = &queue.latest_first;
+        *queue.latest_end = latest;
+        queue.latest_end = &latest->next;
+    }
+    latest->registration = registration;
+    return old;
+}
+
+/*
+ * Responses and DNS answers have no bound of their own: Python has asked for each of them, and whoever did waits for it. Of
+ * registrations the latest of each account stays in any case, so that whoever follows it learns how it is.
+ */
 void queue_put_note(enum note_kind kind, void *note)
 {
     struct notes *notes = &queue.notes[kind];
+    int bounded = kind == NOTE_FAILOVER || kind == NOTE_REGISTRATION;
 
     pthread_mutex_lock(&queue.lock);
     if (queue.fd >= 0) {
-        if (!notes->first)
-            notes->end = &notes->first;
-        ((struct note *)note)->next = NULL;
-        *notes->end = note;
-        notes->end = &((struct note *)note)->next;
-        note = NULL;
-        signal_worker();
+        if (bounded && (notes->count >= ROOM || (kind == NOTE_REGISTRATION && queue.latest_first))) {
+            if (kind == NOTE_REGISTRATION)
+                note = queue_put_latest_locked(note);
+            queue.dropped += note != NULL;
+        } else {
+            if (!notes->first)
+                notes->end = &notes->first;
+            ((struct note *)note)->next = NULL;
+            *notes->end = note;
+            notes->end = &((struct note *)note)->next;
+            notes->count++;
+            note = NULL;
+        }
+        if (kind == NOTE_FAILOVER)
+            queue_signal_news_locked();
+        else
+            signal_worker();
     }
     pthread_mutex_unlock(&queue.lock);
     free(note);
@@ -137,7 +293,7 @@ void queue_put_outcome(const pf_outcome *outcome)
     pthread_mutex_lock(&queue.lock);
     if (queue.ring && queue.used < ROOM) {
         queue.ring[(queue.head + queue.used++) % ROOM] = *outcome;
-        signal_worker();
+        queue_signal_news_locked();
     } else {
         queue.dropped++;
     }
@@ -172,12 +328,7 @@ pf_question *pf_next_question(void)
     pthread_mutex_lock(&queue.lock);
     if (queue.fd >= 0 && queue.signalled && read(queue.fd, &count, sizeof count) == (ssize_t)sizeof count)
         queue.signalled = 0;
-    question = queue.first;
-    if (question) {
-        queue.first = question->next;
-        if (!queue.first)
-            queue.end = &queue.first;
-    }
+    question = queue_take_question_locked();
     pthread_mutex_unlock(&queue.lock);
     return question;
 }
@@ -188,8 +339,10 @@ static void *next_note(enum note_kind kind)
 
     pthread_mutex_lock(&queue.lock);
     note = queue.notes[kind].first;
-    if (note)
+    if (note) {
         queue.notes[kind].first = note->next;
+        queue.notes[kind].count--;
+    }
     pthread_mutex_unlock(&queue.lock);
     return note;
 }
@@ -198,7 +351,17 @@ pf_dns_answer *pf_next_dns_answer(void) { return next_note(NOTE_DNS_ANSWER); }
 
 pf_failover *pf_next_failover(void) { return next_note(NOTE_FAILOVER); }
 
-pf_registration *pf_next_registration(void) { return next_note(NOTE_REGISTRATION); }
+pf_registration *pf_next_registration(void)
+{
+    pf_registration *registration = next_note(NOTE_REGISTRATION);
+
+    if (!registration) {
+        pthread_mutex_lock(&queue.lock);
+        registration = queue_take_latest_locked();
+        pthread_mutex_unlock(&queue.lock);
+    }
+    return registration;
+}
 
 pf_response *pf_next_response(void) { return next_note(NOTE_RESPONSE); }
 

@@ -2,6 +2,9 @@
  * queue.h: what pjsip's threads tell the worker: questions, outcomes in batches, notes one by one.
  *
  * Any thread may put; only the worker takes. One mutex, held for a few instructions and never together with another.
+ *
+ * While the worker does not fetch, 4096 of a kind are kept, and what is dropped is counted. Never dropped are a question that
+ * somebody waits for, an answer that Python asked for, and the latest registration of an account.
  */
 #ifndef PJFAIL_QUEUE_H
 #define PJFAIL_QUEUE_H
@@ -20,8 +23,11 @@ enum note_kind { NOTE_DNS_ANSWER, NOTE_FAILOVER, NOTE_REGISTRATION, NOTE_RESPONS
 /* Takes ownership of note. */
 void queue_put_note(enum note_kind kind, void *note);
 
-/* Copies outcome. When the worker is far behind, it is dropped and counted. */
+/* Copies outcome. */
 void queue_put_outcome(const pf_outcome *outcome);
+
+/* Wakes the worker for what nobody waits for and it has not been woken for yet: outcomes, failovers. Every now and then. */
+void queue_tick(void);
 
 unsigned long long queue_dropped(void);
 

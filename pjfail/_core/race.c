@@ -1,9 +1,9 @@
 #include "race.h"
 
 #include "connections.h"
+#include "failover.h"
 #include "queue.h"
 #include "sending.h"
-#include "steering.h"
 #include "text.h"
 
 #include <math.h>
@@ -76,7 +76,7 @@ int race_is_worth_it(const answer *planned, const struct asker *asker)
 {
     struct runner runners[2];
 
-    return asker->free_to_race && !asker->bound && steering_race_gap() > 0 && list_runners(planned, runners, 2) == 2 &&
+    return asker->free_to_race && !asker->bound && failover_race_gap() > 0 && list_runners(planned, runners, 2) == 2 &&
            !plans_is_well(&runners[0].server, WELL_SECONDS) && !connections_has(&runners[0].server);
 }
 
@@ -105,7 +105,7 @@ int race_start(struct waiter *waiter, const answer *planned)
         free(race);
         return 0;
     }
-    steering_count_race();
+    failover_count_race();
     self.wake_at(now);
     return 1;
 }
@@ -199,7 +199,7 @@ static void start(struct race *race, struct runner *runner, double now)
     pj_status_t status = connections_connect(self.endpt, &runner->server, race->waiter->name, &transport);
 
     pthread_mutex_lock(&self.lock);
-    race->next_start = now + steering_race_gap();
+    race->next_start = now + failover_race_gap();
     if (status != PJ_SUCCESS) {
         runner->state = FAILED;
     } else {

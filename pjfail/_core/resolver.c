@@ -101,7 +101,7 @@ static void who_asks(pjsip_msg *request, void *token, struct asker *asker)
                           selector->type != PJSIP_TPSELECTOR_LISTENER && request->line.req.method.id != PJSIP_ACK_METHOD;
     asker->in_dialog = to && to->tag.slen;
     if (call_id)
-        dialogs_find(&call_id->id, asker->in_dialog, asker);
+        dialogs_find(&call_id->id, to ? &to->tag : NULL, asker);
 }
 
 static pf_question *make_question(const pf_target *target, pjsip_msg *request, int refresh)

@@ -1,7 +1,7 @@
 #include "sending.h"
 
 #include "connections.h"
-#include "observer.h"
+#include "requests.h"
 #include "transaction.h"
 
 #include <pthread.h>

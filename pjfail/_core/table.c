@@ -1,6 +1,9 @@
 #include "table.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/random.h>
 
 struct link *table_first(const struct table *table, uint64_t hash)
 {
@@ -87,11 +90,63 @@ void table_clear(struct table *table, void (*drop)(struct link *link))
     table->size = table->count = 0;
 }
 
+/* --- hashing ----------------------------------------------------------------------------------------------------- */
+
+/* Written once, before any thread of ours runs. */
+static uint64_t table_key[2];
+
+/*
+ * Draws the key. A kernel that has no getrandom(), or no entropy yet, or a filter of system calls leaves what the kernel gave this
+ * process at its start (AT_RANDOM, 16 octets).
+ */
+__attribute__((constructor)) static void table_draw_key(void)
+{
+    const void *at_start = (const void *)getauxval(AT_RANDOM);
+
+    if (getrandom(table_key, sizeof table_key, GRND_NONBLOCK) != (ssize_t)sizeof table_key && at_start)
+        memcpy(table_key, at_start, sizeof table_key);
+}
+
+static inline uint64_t table_rotate(uint64_t word, int bits) { return word << bits | word >> (64 - bits); }
+
+static inline void table_sip_round(uint64_t v[4])
+{
+    v[0] += v[1];
+    v[2] += v[3];
+    v[1] = table_rotate(v[1], 13) ^ v[0];
+    v[3] = table_rotate(v[3], 16) ^ v[2];
+    v[0] = table_rotate(v[0], 32) + v[3];
+    v[2] += v[1];
+    v[1] = table_rotate(v[1], 17) ^ v[2];
+    v[3] = table_rotate(v[3], 21) ^ v[0];
+    v[2] = table_rotate(v[2], 32);
+}
+
 uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t size)
 {
-    const unsigned char *octet = bytes, *end = octet + size;
+    const uint64_t key[2] = { table_key[0] ^ seed, table_key[1] };
+    uint64_t word, v[4] = {
+        key[0] ^ UINT64_C(0x736f6d6570736575), key[1] ^ UINT64_C(0x646f72616e646f6d),
+        key[0] ^ UINT64_C(0x6c7967656e657261), key[1] ^ UINT64_C(0x7465646279746573),
+    };
+    const unsigned char *octet = bytes;
+    size_t left = size;
+    int i;
 
-    while (octet < end)
-        seed = (seed ^ *octet++) * UINT64_C(1099511628211);
-    return seed;
+    for (; left >= sizeof word; left -= sizeof word, octet += sizeof word) {
+        memcpy(&word, octet, sizeof word);
+        v[3] ^= word;
+        table_sip_round(v);
+        v[0] ^= word;
+    }
+    word = (uint64_t)size << 56;
+    for (i = 0; i < (int)left; i++)
+        word |= (uint64_t)octet[i] << 8 * i;
+    v[3] ^= word;
+    table_sip_round(v);
+    v[0] ^= word;
+    v[2] ^= 0xff;
+    for (i = 0; i < 3; i++)
+        table_sip_round(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
 }

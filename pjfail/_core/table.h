@@ -29,8 +29,11 @@ void table_remove(struct table *table, struct link *link);
 /* Empties the table and frees its buckets; drop is given each entry. */
 void table_clear(struct table *table, void (*drop)(struct link *link));
 
-/* FNV-1a, 64 bits, continued from seed. */
-#define HASH_SEED UINT64_C(14695981039346656037)
+/*
+ * SipHash-1-3 under a key that is drawn when the core is loaded: strangers choose Call-IDs, branches and host names, and must not be
+ * able to choose which of them share a bucket. seed: HASH_SEED, or the hash of what comes before. Any thread.
+ */
+#define HASH_SEED UINT64_C(0)
 uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t size);
 
 #define entry_of(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))

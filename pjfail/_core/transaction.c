@@ -14,41 +14,89 @@ void transaction_open(pjsip_endpoint *endpt) { endpoint = endpt; }
 /* The client transaction of that branch, with a reference (drop()); NULL when it is over. May hold a transaction's lock. */
 static pjsip_transaction *find_branch(pj_str_t branch, const pjsip_method *method)
 {
-    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpoint, "pjfail", 512, 512);
     pjsip_transaction *tsx = NULL;
     pjsip_rx_data *rdata;
     pjsip_via_hdr via;
+    pj_pool_t *pool;
     pj_str_t key;
 
-    if (!pool)
+    /* Of a message with a branch of RFC 3261, pjsip_tsx_create_key() reads that alone. */
+    if (branch.slen <= 7 || memcmp(branch.ptr, "z9hG4bK", 7) != 0)
         return NULL;
-    rdata = calloc(1, sizeof *rdata + (size_t)(layout.rdata_shift > 0 ? layout.rdata_shift : 0));
-    /* A branch of RFC 2543 would want more of a message than this one has. */
-    if (rdata && branch.slen > 7 && !memcmp(branch.ptr, "z9hG4bK", 7)) {
-        memset(&via, 0, sizeof via);
+    rdata = malloc(sizeof *rdata + (size_t)(layout.rdata_shift > 0 ? layout.rdata_shift : 0));
+    pool = rdata ? host.pjsip_endpt_create_pool(endpoint, "pjfail", 512, 512) : NULL;
+    if (pool) {
         via.branch_param = branch;
         LAYOUT_AT(pjsip_via_hdr *, rdata, offsetof(pjsip_rx_data, msg_info.via) + layout.rdata_shift) = &via;
         if (host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, method, rdata) == PJ_SUCCESS)
             tsx = host.pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);
+        host.pjsip_endpt_release_pool(endpoint, pool);
     }
     free(rdata);
-    host.pjsip_endpt_release_pool(endpoint, pool);
     return tsx;
 }
 
-static pjsip_transaction *find(const struct course *course)
+static pjsip_transaction *find(const struct request *request)
 {
-    const pj_str_t branch = { course->branch, (pj_ssize_t)course->branch_size };
+    const pj_str_t branch = { (char *)(uintptr_t)request->branch, (pj_ssize_t)request->branch_size };
     pjsip_method method;
 
-    method.id = course->method_id;
-    method.name.ptr = (char *)(uintptr_t)course->method;
-    method.name.slen = (pj_ssize_t)strlen(course->method);
+    method.id = request->method_id;
+    method.name.ptr = (char *)(uintptr_t)request->method;
+    method.name.slen = (pj_ssize_t)strlen(request->method);
     return find_branch(branch, &method);
 }
 
 /* Its lock is what is referenced: the transaction itself may be gone once that is released. */
 static void drop(pj_grp_lock_t *lock) { host.pj_grp_lock_dec_ref(lock); }
+
+/* --- its transport, under its lock -------------------------------------------------------------------------------- */
+
+/* As pjsip keeps those that hear of a transport's end; the same in every version. */
+struct transport_listener {
+    void *previous, *next;
+    pjsip_tp_state_callback callback;
+    void *user_data;
+};
+
+/*
+ * pjsip's own callback by which every transaction hears of its transport's end. It is static in sip_transaction.c, and so is learnt
+ * from the first transaction that stops listening. NULL: not yet.
+ */
+static _Atomic pjsip_tp_state_callback transaction_listener;
+
+/* From now on the end of its transport does not end it: the caller sees to that. */
+static void transaction_unlisten_locked(pjsip_transaction *tsx)
+{
+    pjsip_tp_state_listener_key **key = tsx_listener_key(tsx);
+    const struct transport_listener *listener = (const struct transport_listener *)*key;
+
+    if (!listener)
+        return;
+    if (listener->user_data == tsx)
+        transaction_listener = listener->callback;
+    if (tsx_transport(tsx))
+        host.pjsip_transport_remove_state_listener(tsx_transport(tsx), *key, tsx);
+    *key = NULL;
+}
+
+/* What it sends from now on goes over that transport, whose end it hears of; as tsx_update_transport() has it. */
+static void transaction_change_transport_locked(pjsip_transaction *tsx, pjsip_transport *transport)
+{
+    pjsip_transport *old = tsx_transport(tsx);
+
+    transaction_unlisten_locked(tsx);
+    tdata_own_via(tsx_last_sent(tsx));
+    tdata_set_transport(tsx_last_sent(tsx), transport);
+    host.pjsip_transport_add_ref(transport);
+    tsx_set_transport(tsx, transport);
+    if (transaction_listener)
+        host.pjsip_transport_add_state_listener(transport, transaction_listener, tsx, tsx_listener_key(tsx));
+    if (old)
+        host.pjsip_transport_dec_ref(old);
+}
+
+/* --- what it does -------------------------------------------------------------------------------------------------- */
 
 void transaction_settle(pjsip_tx_data *tdata)
 {
@@ -64,9 +112,9 @@ void transaction_settle(pjsip_tx_data *tdata)
     drop(lock);
 }
 
-void transaction_receive(const struct course *course, pjsip_rx_data *response)
+void transaction_receive(const struct request *request, pjsip_rx_data *response)
 {
-    pjsip_transaction *tsx = find(course);
+    pjsip_transaction *tsx = find(request);
     pj_grp_lock_t *lock;
 
     if (!tsx)
@@ -76,9 +124,9 @@ void transaction_receive(const struct course *course, pjsip_rx_data *response)
     drop(lock);
 }
 
-int transaction_is_unanswered(const struct course *course)
+int transaction_is_unanswered(const struct request *request)
 {
-    pjsip_transaction *tsx = find(course);
+    pjsip_transaction *tsx = find(request);
     pj_grp_lock_t *lock;
     int unanswered;
 
@@ -92,9 +140,50 @@ int transaction_is_unanswered(const struct course *course)
     return unanswered;
 }
 
-int transaction_move(const struct course *course, const pf_address *server, pjsip_transport *transport)
+int transaction_exists(const struct request *request)
 {
-    pjsip_transaction *tsx = find(course);
+    pjsip_transaction *tsx = find(request);
+
+    if (tsx)
+        drop(tsx_lock(tsx));
+    return tsx != NULL;
+}
+
+int transaction_where(const struct request *request, pf_address *server)
+{
+    pjsip_transaction *tsx = find(request);
+    pj_grp_lock_t *lock;
+    int known;
+
+    if (!tsx)
+        return 0;
+    lock = tsx_lock(tsx);
+    host.pj_grp_lock_acquire(lock);
+    known = tsx_transport(tsx) && address_of(server, tsx_address(tsx), transport_type(tsx_transport(tsx)));
+    host.pj_grp_lock_release(lock);
+    drop(lock);
+    return known;
+}
+
+int transaction_is_kept(const struct request *request)
+{
+    pjsip_transaction *tsx = find(request);
+    pj_grp_lock_t *lock;
+    int kept;
+
+    if (!tsx)
+        return 0;
+    lock = tsx_lock(tsx);
+    host.pj_grp_lock_acquire(lock);
+    kept = tsx_is_open(tsx) && !*tsx_listener_key(tsx);
+    host.pj_grp_lock_release(lock);
+    drop(lock);
+    return kept;
+}
+
+int transaction_move(const struct request *request, const pf_address *server, pjsip_transport *transport)
+{
+    pjsip_transaction *tsx = find(request);
     pj_grp_lock_t *lock;
     pj_sockaddr address;
     int length = address_to_sockaddr(server, &address), moved;
@@ -119,16 +208,18 @@ int transaction_move(const struct course *course, const pf_address *server, pjsi
             }
         }
         tdata_set_destination(sent, &address, length);
-        tsx_move(tsx, transport, &address, length);
+        if (transport != tsx_transport(tsx))
+            transaction_change_transport_locked(tsx, transport);
+        tsx_set_address(tsx, &address, length);
     }
     host.pj_grp_lock_release(lock);
     drop(lock);
     return moved;
 }
 
-void transaction_end(const struct course *course)
+void transaction_end(const struct request *request)
 {
-    pjsip_transaction *tsx = find(course);
+    pjsip_transaction *tsx = find(request);
     pj_grp_lock_t *lock;
 
     if (!tsx)
@@ -144,13 +235,13 @@ static int keep_alive(pjsip_transaction *tsx, const pjsip_transport *transport)
     if (!tsx_is_open(tsx))
         return 0;
     if (tsx_transport(tsx) == transport)
-        tsx_unlisten(tsx);
+        transaction_unlisten_locked(tsx);
     return 1;
 }
 
-int transaction_keep_alive(const struct course *course, const pjsip_transport *transport)
+int transaction_keep_alive(const struct request *request, const pjsip_transport *transport)
 {
-    pjsip_transaction *tsx = find(course);
+    pjsip_transaction *tsx = find(request);
     pj_grp_lock_t *lock;
     int kept;
 
@@ -164,9 +255,9 @@ int transaction_keep_alive(const struct course *course, const pjsip_transport *t
     return kept;
 }
 
-int transaction_try_keep_alive(const struct course *course, const pjsip_transport *transport, int wanted, int *busy)
+int transaction_try_keep_alive(const struct request *request, const pjsip_transport *transport, int wanted, int *busy)
 {
-    pjsip_transaction *tsx = find(course);
+    pjsip_transaction *tsx = find(request);
     const struct timespec pause = { 0, 100000 };
     pj_grp_lock_t *lock;
     int kept = 0, i;

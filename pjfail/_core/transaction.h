@@ -1,11 +1,14 @@
 /*
- * transaction.h: pjsip's own transaction of a request under way, found by branch and method: moved to the server that answers,
- * kept from hearing of a connection's end, ended. What has no transaction any more is left alone.
+ * transaction.h: pjsip's own transaction of a request under way: moved to the server that answers, kept from hearing of a
+ * connection's end, given back, ended. What has no transaction any more is left alone.
+ *
+ * What was moved is as pjsip itself would have it: the strings that its message points to are the message's own, its transport is
+ * referenced, and pjsip's own listener is on that transport, but while it is kept from hearing of an end.
  */
 #ifndef PJFAIL_TRANSACTION_H
 #define PJFAIL_TRANSACTION_H
 
-#include "course.h"
+#include "requests.h"
 #include "layout.h"
 
 /* Attaching thread. */
@@ -22,21 +25,30 @@ void transaction_settle(pjsip_tx_data *tdata);
 /* --- SIP threads that hold no lock of ours; the transaction's is taken -------------------------------------------- */
 
 /* Whether it waits for an answer, without any so far. */
-int transaction_is_unanswered(const struct course *course);
+int transaction_is_unanswered(const struct request *request);
 
-/* From now on it is server's, over that transport. 0: it cannot be moved. */
-int transaction_move(const struct course *course, const pf_address *server, pjsip_transport *transport);
+/* From now on it is server's, over that transport. Returns 0 when it cannot be moved. */
+int transaction_move(const struct request *request, const pf_address *server, pjsip_transport *transport);
+
+/* Returns whether it waits for a response on no connection any more, for it was kept from hearing of that one's end. */
+int transaction_is_kept(const struct request *request);
+
+/* Fills in the server that it sends to. Returns 0 when it is over. */
+int transaction_where(const struct request *request, pf_address *server);
+
+/* Returns whether it is there at all. */
+int transaction_exists(const struct request *request);
 
 /* Hands it a response, as if that had just come. */
-void transaction_receive(const struct course *course, pjsip_rx_data *response);
+void transaction_receive(const struct request *request, pjsip_rx_data *response);
 
 /* Ends it, as its transport would. */
-void transaction_end(const struct course *course);
+void transaction_end(const struct request *request);
 
 /* Keeps it from hearing of its connection's end. 0: it is over, or not under way yet. */
-int transaction_keep_alive(const struct course *course, const pjsip_transport *transport);
+int transaction_keep_alive(const struct request *request, const pjsip_transport *transport);
 
 /* As that where it is wanted, but does not wait for who is at the transaction, lest two threads wait in a circle. *busy: somebody is. */
-int transaction_try_keep_alive(const struct course *course, const pjsip_transport *transport, int wanted, int *busy);
+int transaction_try_keep_alive(const struct request *request, const pjsip_transport *transport, int wanted, int *busy);
 
 #endif

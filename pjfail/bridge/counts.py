@@ -12,15 +12,15 @@ from .values import c_address, known
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What the C core has counted since it was attached, and (the last four) what it holds now.
+    """What the C core has counted since it was attached, and (the last five) what it holds now.
 
     ``resolved``: times pjsip asked for a server; of these ``numeric`` were an address already, ``from_plan`` were
     answered at once, and ``questions`` had to wait for Python. Of those that waited, ``from_stale`` were answered by an
     old plan, ``from_system`` by the system's resolver, ``failed`` with an error. ``dropped``: outcomes that Python came
     too late for. ``steered`` and ``hedged``: times a request under way went on, and went on sooner by the server's
     round trips; ``swallowed``: final responses that the application did not see; ``raced``: questions for which
-    connections were raced. Now: ``plans`` in force, ``servers`` in them, questions ``waiting``, requests
-    ``outstanding`` without a final answer.
+    connections were raced; ``forgotten``: dialogs that had to go for newer ones. Now: ``plans`` in force, ``servers``
+    in them, questions ``waiting``, requests ``outstanding`` without a final answer, ``dialogs`` that live.
     """
 
     resolved: int
@@ -35,10 +35,12 @@ class Counters:
     hedged: int
     swallowed: int
     raced: int
+    forgotten: int
     plans: int
     servers: int
     waiting: int
     outstanding: int
+    dialogs: int
 
 
 @dataclass(frozen=True, slots=True)

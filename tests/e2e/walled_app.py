@@ -14,6 +14,6 @@ with Registrar("127.0.83.2"), Endpoint(transports=("udp",)) as endpoint:
     account = Account(endpoint)
     account.open("sip:alice@sip.test")
     answer = account.options("sip:sip.test")
-    endpoint.run(0.1)
+    endpoint.run(0.5)  # a second ICMP takes it down
     reasons = {server.address: health.reason for server, health in failover.servers().items()}
     emit(code=answer.code, server=answer.server, seconds=answer.seconds, reason=reasons.get("127.0.83.1", ""))

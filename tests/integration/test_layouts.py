@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import functools
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rig.app import run_app
+from rig.core import program
 
 from pjfail.bridge.host import known_layouts, layout_of
 from pjfail.demo.registrar import Registrar
@@ -45,8 +48,26 @@ SHORT_NAMES = """
 """
 
 
-def attach_as(version: str | None, source: str = "") -> dict[str, Any]:
-    """What comes of attaching to this pjsip as if it were of *version* (None: its own), *source* before its own."""
+# A received message's Via lies so many octets further behind, as where PJSIP_MAX_PKT_LEN is so much more.
+LONGER_PACKETS = """
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    int pjsip_tsx_create_key(void *pool, void *key, int role, const void *method, const char *message)
+    {
+        int (*create)(void *, void *, int, const void *, const char *) = dlsym(RTLD_NEXT, __func__);
+        return create(pool, key, role, method, message + MORE);
+    }
+"""
+
+# As where an ioqueue of one's own cannot be made.
+NO_IOQUEUE = "int pj_ioqueue_create(void *pool, unsigned long keys, void **ioqueue) { return 70007; }"
+
+
+def attach_as(version: str | None, source: str = "", *, traffic: bool = True) -> dict[str, Any]:
+    """What comes of attaching to this pjsip as if it were of *version* (None: its own), *source* before its own.
+
+    Without *traffic* nothing is sent: a host that only seems to be another receives messages as it ever did.
+    """
     if version is not None:
         source += f'const char *pj_get_version(void) {{ return "{version}"; }}'
     [line] = run_app(
@@ -55,6 +76,7 @@ def attach_as(version: str | None, source: str = "") -> dict[str, Any]:
         import pjsua2
         import pjfail
         from pjfail import host
+        from pjfail._native import ffi, lib
         from pjfail.bridge.host import host_facts
         from rig.prelude import Account, Endpoint, emit
 
@@ -74,6 +96,13 @@ def attach_as(version: str | None, source: str = "") -> dict[str, Any]:
                 except pjfail.HostError as error:
                     emit(refused=type(error).__name__, why=str(error))
                 else:
+                    facts = ffi.new("pf_host_facts *")
+                    lib.pf_read_host_facts(facts)
+                    figures = {"packet": facts.packet, "keys": facts.keys}
+                    if sys.argv[2:]:
+                        failover.detach()
+                        emit(**figures)
+                        raise SystemExit
                     account = Account(endpoint)
                     account.affinity = True
                     code = account.register("sip:alice@sip.test", "sip:sip.test").code
@@ -84,9 +113,11 @@ def attach_as(version: str | None, source: str = "") -> dict[str, Any]:
                     except pjfail.HostError as error:
                         why = str(error)
                     facts = host_facts()
-                    emit(version=facts.version, layout=facts.layout, accounts=facts.accounts, code=code, why=why)
+                    emit(version=facts.version, layout=facts.layout, accounts=facts.accounts, code=code, why=why,
+                         **figures)
         """,
         json.dumps(source),
+        *([] if traffic else ["no traffic"]),
     ).lines
     return line
 
@@ -133,6 +164,29 @@ def test_other_lengths_of_names_are_refused_before_anything_is_read_behind_one()
     result = attach_as(own()["version"], SHORT_NAMES)
     assert result["refused"] == "LayoutMismatch"
     assert "PJ_MAX_OBJ_NAME" in result["why"]
+
+
+@pytest.mark.parametrize("more", [-1600, 0, 60_000, 131_072, 1_000_000])
+def test_packets_of_whatever_length_are_found_out(more: int) -> None:
+    result = attach_as(own()["version"], LONGER_PACKETS.replace("MORE", f"({more})"), traffic=False)
+    assert result["packet"] == own()["packet"] + more
+
+
+@pytest.mark.parametrize("more", [1_048_576, 2_000_000, 60_000_000])
+def test_packets_that_are_too_long_are_refused_by_name(more: int) -> None:
+    result = attach_as(own()["version"], LONGER_PACKETS.replace("MORE", str(more)), traffic=False)
+    assert result["refused"] == "LayoutMismatch"
+    assert "PJSIP_MAX_PKT_LEN" in result["why"]
+
+
+def test_the_number_of_keys_is_the_hosts_own(tmp_path: Path) -> None:
+    source = '#include <pjsip.h>\n#include <stdio.h>\nint main(void) { printf("%d", PJSIP_MAX_TRANSPORTS); }'
+    assert own()["keys"] == int(subprocess.check_output([program(tmp_path / "keys", source)]))
+
+
+def test_without_a_known_number_of_keys_all_else_works() -> None:
+    result = attach_as(own()["version"], NO_IOQUEUE)
+    assert (result["keys"], result["code"], result["accounts"]) == (0, 200, True)
 
 
 def test_an_unknown_version_is_refused_with_the_facts() -> None:

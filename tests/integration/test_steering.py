@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -368,6 +370,47 @@ def test_a_server_that_answers_is_left_alone(second: Registrar, steering: str, e
             assert app.ask("stream")["codes"] == [200] * 30
         assert pings == expected
         assert not second.requests
+
+
+def forge_port_unreachable(server: tuple[str, int], client: tuple[str, int]) -> None:
+    """What *server*'s machine would tell *client* of a datagram of its, were the port closed."""
+    datagram = struct.pack("!HHHH", client[1], server[1], 10, 0)
+    addresses = socket.inet_aton(client[0]) + socket.inet_aton(server[0])
+    quoted = struct.pack("!BBHHHBBH", 0x45, 0, 30, 1, 0, 64, socket.IPPROTO_UDP, 0) + addresses + datagram
+    sum_of = sum(struct.unpack(f"!{len(quoted) // 2}H", quoted)) + 0x0303
+    while sum_of >> 16:
+        sum_of = (sum_of & 0xFFFF) + (sum_of >> 16)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        raw.sendto(struct.pack("!BBHI", 3, 3, ~sum_of & 0xFFFF, 0) + quoted, client)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a raw socket is root's")
+def test_an_icmp_that_anybody_may_forge_moves_the_request_and_takes_nobody_down(second: Registrar) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as first, app_on("udp") as app:
+        first.bind((FIRST, 5060))
+        first.settimeout(5)
+        app.tell("OPTIONS")
+        asked, pinged = [], []
+        while not (asked and pinged):
+            raw, source = first.recvfrom(65535)
+            (pinged if raw == b"\r\n" else asked).append((raw, source))
+        forge_port_unreachable((FIRST, 5060), pinged[0][1])
+        answer = app.next()
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 0.3
+        assert failovers(app)[0][3] == "REFUSED"
+        raw, again = first.recvfrom(65535)
+        assert raw == b"\r\n"
+        assert again != pinged[0][1], "from another port"
+        assert app.ask("OPTIONS")["server"] == f"{SECOND}:5060", "suspect until it answers"
+        assert app.ask("servers").get(FIRST, "up") != "down"
+        request = parse_request(asked[0][0], time.monotonic(), "udp", asked[0][1])
+        assert request is not None
+        first.sendto(request.response(200, tag="1"), asked[0][1])
+        time.sleep(0.7)
+        assert app.ask("servers").get(FIRST, "up") != "down"
+        app.tell("MESSAGE")
+        assert first.recvfrom(65535)[0].startswith(b"MESSAGE")
 
 
 # --- 503 --------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,525 @@
+#include "failover_decide.h"
+
+#include <math.h>
+#include <string.h>
+
+/* For this long after a copy was sent, it is not repeated when pjsip retransmits: both timers may fire together. */
+#define COPY_PAUSE_S 0.4
+
+/* The same for a server that was suspect before: when all are, copies would double what is sent. */
+#define SUSPECT_COPY_PAUSE_S 2.0
+
+/* A server that got a single datagram gets a second this long after its timeout, but not before pjsip has retransmitted twice (T1 and
+ * 2*T1, RFC 3261, 17.1.2.2), for each retransmission is copied; then pjsip's pauses are long. */
+#define SECOND_COPY_S 0.05
+#define SECOND_RETRANSMISSION_S 1.5
+
+/* A connection that is silent for so long is abandoned: later requests shall not wait on it. */
+#define CONNECTION_SILENT_S 5.0
+
+/* A server over UDP is silent when it left this many sends unanswered (T1, 2*T1: 1.5 s) ... */
+enum { SILENT_SENDS = 3 };
+
+/* ... or two of them for so long, while another server has answered the request. */
+#define OVERTAKEN_SILENT_S 1.5
+
+/* When the last server has been silent for so long, the application gets the held response instead. */
+#define HELD_RESPONSE_S 4.0
+
+/* A server that could not be connected to, or has lost its connection, is tried again after this, when no other has answered. */
+#define UNREACHABLE_RETRY_S 1.0
+
+/* A server that no connect was due to is tried after this, and so often at the most. */
+#define DEFERRED_RETRY_S 0.1
+enum { MAX_DEFERRALS = 10 };
+
+/* Timer F (RFC 3261, 17.1.2.2), and a little more; how long a request that rings is looked after before it is looked at again. */
+#define TIMER_F_S 33.0
+#define RINGING_S 300.0
+
+/* Times that were meant to coincide may differ by this. */
+#define SLACK_S 0.005
+
+static int is_open(const struct attempt_state *attempt) { return !attempt->ended; }
+
+static int is_unanswered(const struct attempt_state *attempt) { return !attempt->ended && !attempt->provisional; }
+
+static const struct attempt_state *newest(const struct failover_state *request)
+{
+    return &request->attempts[request->newest];
+}
+
+void failover_start(struct failover_state *request, double now)
+{
+    request->state = REQUEST_TRYING;
+    request->began = now;
+    request->expires_at = now + TIMER_F_S;
+    request->hedge_at = request->check_port_at = INFINITY;
+    request->winner = request->held_from = -1;
+}
+
+int failover_add_attempt(struct failover_state *request, int at, unsigned candidates, int suspect, double now)
+{
+    struct attempt_state *attempt;
+
+    request->tried |= candidates;
+    if (at < 0 && request->attempt_count >= request->max_attempts)
+        return -1;
+    request->newest = at < 0 ? (int)request->attempt_count++ : at;
+    attempt = &request->attempts[request->newest];
+    memset(attempt, 0, sizeof *attempt);
+    attempt->candidates = candidates;
+    attempt->suspected = attempt->began_suspect = suspect != 0;
+    attempt->first_sent = attempt->last_sent = now;
+    attempt->sends = 1;
+    return request->newest;
+}
+
+void failover_count_send(struct failover_state *request, int index, double now, struct failover_actions *actions)
+{
+    struct attempt_state *attempt = &request->attempts[index];
+
+    attempt->last_sent = now;
+    if (++attempt->sends >= SILENT_SENDS && is_unanswered(attempt) && !attempt->silent) {
+        attempt->silent = 1;
+        actions->silent |= 1u << index;
+    }
+}
+
+/* A server gets copies at twice the time that has passed, not at pjsip's pace; at four times, once it is silent. */
+static int wants_copy(const struct attempt_state *attempt, double now)
+{
+    double pause = attempt->began_suspect ? SUSPECT_COPY_PAUSE_S : COPY_PAUSE_S;
+
+    return is_unanswered(attempt) && attempt->last_sent + pause < now &&
+           now - attempt->first_sent > (attempt->silent ? 4 : 2) * (attempt->last_sent - attempt->first_sent);
+}
+
+unsigned failover_resend(struct failover_state *request, int index, double now, struct failover_actions *actions)
+{
+    unsigned copies = 0, i;
+
+    memset(actions, 0, sizeof *actions);
+    failover_count_send(request, index, now, actions);
+    if (request->reliable || request->state == REQUEST_COMPLETED)
+        return 0;
+    for (i = 0; i < request->attempt_count; i++)
+        if ((int)i != index && wants_copy(&request->attempts[i], now)) {
+            failover_count_send(request, (int)i, now, actions);
+            copies |= 1u << i;
+        }
+    return copies;
+}
+
+unsigned failover_open_attempts(const struct failover_state *request)
+{
+    unsigned count = 0, i;
+
+    for (i = 0; i < request->attempt_count; i++)
+        count += (unsigned)is_open(&request->attempts[i]);
+    return count;
+}
+
+/* --- candidates -------------------------------------------------------------------------------------------------- */
+
+static unsigned untried(const struct failover_state *request)
+{
+    unsigned all = request->candidate_count >= MAX_CANDIDATES ? ~0u : (1u << request->candidate_count) - 1;
+
+    return request->attempt_count < request->max_attempts ? all & ~request->tried : 0;
+}
+
+int failover_has_candidate(const struct failover_state *request) { return untried(request) != 0; }
+
+int failover_next_candidate(const struct failover_state *request, unsigned suspects)
+{
+    unsigned left = untried(request), ranks[4], rank, i;
+
+    ranks[0] = left & ~request->last_resorts & ~suspects;
+    ranks[1] = left & ~request->last_resorts & suspects;
+    ranks[2] = left & request->last_resorts & ~suspects;
+    ranks[3] = left & request->last_resorts & suspects;
+    for (rank = 0; rank < 4; rank++)
+        for (i = 0; i < request->candidate_count; i++)
+            if (ranks[rank] & 1u << i)
+                return (int)i;
+    return -1;
+}
+
+void failover_note_unreachable(struct failover_state *request, unsigned candidates, double now)
+{
+    request->tried |= candidates;
+    request->unreachable |= candidates;
+    request->retry_unreachable_at = now + UNREACHABLE_RETRY_S;
+}
+
+void failover_note_deferred(struct failover_state *request, unsigned candidates, double now)
+{
+    request->tried |= candidates;
+    request->deferred |= candidates;
+    request->retry_deferred_at = now + DEFERRED_RETRY_S;
+}
+
+/* Whether a server that no connect was due to just now is worth waiting for. */
+static int should_wait(const struct failover_state *request)
+{
+    return request->state == REQUEST_TRYING && request->deferred && request->deferrals < MAX_DEFERRALS;
+}
+
+int failover_outlives_connection(const struct failover_state *request)
+{
+    return (request->state == REQUEST_TRYING && (failover_has_candidate(request) || request->deferred)) ||
+           failover_open_attempts(request) > 1 || request->attempt_count > 1;
+}
+
+/* Those whose time has come may be tried again. */
+static void release_candidates(struct failover_state *request, double now)
+{
+    if (request->state == REQUEST_TRYING && request->unreachable && request->retry_unreachable_at <= now + SLACK_S &&
+        isfinite(request->timeout) && !failover_has_candidate(request)) {
+        request->tried &= ~request->unreachable;
+        request->unreachable = 0;
+    }
+    if (request->deferred && request->retry_deferred_at <= now + SLACK_S) {
+        request->tried &= ~request->deferred;
+        request->deferred = 0;
+        request->deferrals++;
+    }
+}
+
+/* --- responses --------------------------------------------------------------------------------------------------- */
+
+static void complete(struct failover_state *request, int winner, double now)
+{
+    request->state = REQUEST_COMPLETED;
+    request->winner = winner;
+    request->expires_at = fmax(request->expires_at, now + TIMER_F_S);
+}
+
+/* The application has its final response: no other reaches it, and no server keeps a call that nobody wants. */
+static void decide_late(struct failover_state *request, const struct failover_event *event, struct failover_actions *actions)
+{
+    if (event->attempt >= 0) {
+        request->attempts[event->attempt].provisional |= event->code < 200;
+        request->attempts[event->attempt].ended |= event->code >= 200;
+    }
+    if (event->same_dialog || (event->attempt >= 0 && event->attempt == request->winner)) {
+        actions->pass = 1;
+    } else if (request->invite && event->code >= 300) {
+        actions->acknowledge = 1;
+    } else if (request->invite && event->code >= 200) {
+        actions->hang_up = 1;
+    } else if (request->invite && event->code > 100) {
+        actions->cancel_others = 1;
+        actions->cancel_except = request->winner;
+    }
+}
+
+/* The servers that had the request before the one that has answered it, and are silent still, are suspect until they answer too. */
+static void suspect_overtaken(struct failover_state *request, int answered, int final, struct failover_actions *actions)
+{
+    unsigned i;
+
+    for (i = 0; i < request->attempt_count; i++) {
+        struct attempt_state *attempt = &request->attempts[i];
+
+        if ((int)i == answered)
+            continue;
+        attempt->overtaken |= (unsigned char)final;
+        if (answered >= 0 && attempt->first_sent < request->attempts[answered].first_sent && is_unanswered(attempt) &&
+            !attempt->suspected) {
+            attempt->suspected = 1;
+            actions->suspect |= 1u << i;
+        }
+    }
+}
+
+static void pass(struct failover_state *request, const struct failover_event *event, struct failover_actions *actions)
+{
+    actions->pass = 1;
+    /* ACK, CANCEL and the answer to a challenge follow the server that answered. */
+    if (event->attempt >= 0 && (request->attempt_count > 1 || event->code == 401 || event->code == 407))
+        actions->move_to = event->attempt;
+    actions->acknowledge_unmoved = event->attempt >= 0 && request->attempt_count > 1 && request->invite && event->code >= 300;
+    if (request->invite && event->code >= 200) {
+        actions->cancel_others = request->attempt_count > 1;
+        actions->cancel_except = event->attempt;
+    }
+}
+
+static void hold(struct failover_state *request, const struct failover_event *event, struct failover_actions *actions)
+{
+    actions->hold = 1;
+    request->holds = 1;
+    request->held_from = event->attempt;
+}
+
+static void decide_final(struct failover_state *request, const struct failover_event *event, double now,
+                         struct failover_actions *actions)
+{
+    struct attempt_state *attempt = event->attempt >= 0 ? &request->attempts[event->attempt] : NULL;
+    int own_failure = event->retriable && !(attempt && attempt->provisional);
+    unsigned open, ringing = 0, i;
+
+    if (attempt) {
+        attempt->ended = 1;
+        attempt->guessed = !event->heard;
+    }
+    open = failover_open_attempts(request);
+    for (i = 0; i < request->attempt_count; i++)
+        ringing += is_open(&request->attempts[i]) && request->attempts[i].provisional;
+    if (own_failure && request->state == REQUEST_TRYING && !open && failover_has_candidate(request)) {
+        actions->acknowledge = request->invite;
+        actions->retry = actions->move_along = 1;
+        actions->reason = RETRY_CODE;
+        actions->left = event->attempt;
+        hold(request, event, actions);
+    } else if ((own_failure && open) || (request->invite && event->code >= 300 && ringing)) {
+        actions->acknowledge = request->invite;
+        hold(request, event, actions);
+    } else {
+        complete(request, event->attempt, now);
+        pass(request, event, actions);
+    }
+}
+
+/* Whether nothing more is to come: an INVITE's servers repeat their responses, and each repetition wants its ACK. */
+static int is_done(const struct failover_state *request)
+{
+    return !failover_open_attempts(request) && !(request->invite && request->attempt_count > 1);
+}
+
+static void decide_response(struct failover_state *request, const struct failover_event *event, double now,
+                            struct failover_actions *actions)
+{
+    struct attempt_state *attempt = event->attempt >= 0 ? &request->attempts[event->attempt] : NULL;
+    int final = event->code >= 200;
+
+    if (attempt && attempt->guessed && event->heard)
+        attempt->ended = attempt->guessed = 0;          /* it was another's */
+    if (request->state == REQUEST_COMPLETED) {
+        decide_late(request, event, actions);
+    } else if (attempt && attempt->ended) {
+        /* It repeats a response that is held; or it comes late from a connection that has ended. */
+        actions->acknowledge = final && request->invite && event->code >= 300;
+        if (final)
+            hold(request, event, actions);
+    } else if (!final) {
+        if (attempt)
+            attempt->provisional = 1;
+        if (request->invite && request->state == REQUEST_TRYING)
+            request->expires_at = now + RINGING_S;
+        request->state = REQUEST_PROCEEDING;
+        pass(request, event, actions);
+    } else {
+        decide_final(request, event, now, actions);
+    }
+    suspect_overtaken(request, event->attempt, final, actions);
+    actions->forget = request->state == REQUEST_COMPLETED && is_done(request);
+}
+
+/* --- time -------------------------------------------------------------------------------------------------------- */
+
+/* Whether the server may have lost the one datagram that it got. */
+static int wants_second_copy(const struct failover_state *request, const struct attempt_state *attempt)
+{
+    return !request->reliable && !request->invite && attempt->suspected && !attempt->refused && attempt->sends == 1;
+}
+
+static double second_copy_at(const struct failover_state *request, const struct attempt_state *attempt)
+{
+    return fmax(attempt->first_sent + request->timeout, request->began + SECOND_RETRANSMISSION_S) + SECOND_COPY_S;
+}
+
+/* When the attempt is silent for good, as far as time alone tells; INFINITY: it does not. */
+static double silent_at(const struct failover_state *request, const struct attempt_state *attempt)
+{
+    if (attempt->silent || !is_unanswered(attempt))
+        return INFINITY;
+    if (request->reliable)
+        return attempt->first_sent + CONNECTION_SILENT_S;
+    return attempt->overtaken && attempt->sends > 1 ? attempt->first_sent + OVERTAKEN_SILENT_S : INFINITY;
+}
+
+static void decide_attempt_timer(struct failover_state *request, unsigned index, double now, struct failover_actions *actions)
+{
+    struct attempt_state *attempt = &request->attempts[index];
+
+    if (!is_unanswered(attempt))
+        return;
+    if (silent_at(request, attempt) <= now + SLACK_S) {
+        attempt->silent = 1;
+        actions->silent |= 1u << index;
+    }
+    if (request->candidate_count && request->reliable && !attempt->abandoned &&
+        attempt->first_sent + CONNECTION_SILENT_S <= now + SLACK_S) {
+        attempt->abandoned = 1;
+        actions->abandon |= 1u << index;
+    }
+    if (attempt->first_sent + request->timeout > now + SLACK_S)
+        return;
+    if (!attempt->suspected) {
+        attempt->suspected = 1;
+        actions->suspect |= 1u << index;
+    } else if (wants_second_copy(request, attempt) && second_copy_at(request, attempt) <= now + SLACK_S) {
+        failover_count_send(request, (int)index, now, actions);
+        actions->resend |= 1u << index;
+    }
+}
+
+static void deliver_or_end(struct failover_state *request, double now, struct failover_actions *actions)
+{
+    if (request->holds) {
+        actions->deliver_held = 1;
+        request->holds = 0;
+        complete(request, request->held_from, now);
+    } else {
+        actions->end_transaction = 1;
+    }
+}
+
+/* Every connection has ended and nobody is left to be asked, or worth waiting for. */
+static void decide_stranded(struct failover_state *request, double now, struct failover_actions *actions)
+{
+    if (should_wait(request))
+        return;
+    deliver_or_end(request, now, actions);
+    actions->forget = 1;
+}
+
+static void decide_timer(struct failover_state *request, const struct failover_event *event, double now,
+                         struct failover_actions *actions)
+{
+    int trying = request->state == REQUEST_TRYING, lost, late, refused, slow;
+    unsigned i;
+
+    if (request->expires_at <= now) {
+        actions->forget = !event->alive;
+        request->expires_at = now + RINGING_S;
+        return;
+    }
+    release_candidates(request, now);
+    lost = request->stranded && request->state != REQUEST_COMPLETED && !failover_open_attempts(request);
+    late = newest(request)->first_sent + request->timeout <= now + SLACK_S;
+    refused = newest(request)->refused;
+    if (trying && request->check_port_at <= now + SLACK_S) {
+        request->check_port_at = INFINITY;
+        actions->check_port = 1;
+    }
+    slow = !late && request->hedge_at <= now + SLACK_S;
+    if (slow) {
+        request->hedge_at = INFINITY;
+        slow = event->may_hedge;
+    }
+    for (i = 0; i < request->attempt_count; i++)
+        decide_attempt_timer(request, i, now, actions);
+    if (trying && (lost || refused || late || slow) && failover_has_candidate(request)) {
+        actions->retry = 1;
+        actions->reason = lost ? RETRY_LOST : refused ? RETRY_REFUSED : late ? RETRY_SILENT : RETRY_SLOW;
+        actions->left = request->newest;
+        actions->move_along = lost;
+    } else if (lost) {
+        decide_stranded(request, now, actions);
+    } else if (trying && request->holds && !failover_has_candidate(request) &&
+               newest(request)->first_sent + HELD_RESPONSE_S <= now + SLACK_S) {
+        deliver_or_end(request, now, actions);
+    }
+}
+
+double failover_due(const struct failover_state *request)
+{
+    int trying = request->state == REQUEST_TRYING;
+    double due = request->expires_at;
+    unsigned i;
+
+    if (trying) {
+        due = fmin(due, fmin(request->hedge_at, request->check_port_at));
+        if (failover_has_candidate(request))
+            due = fmin(due, newest(request)->first_sent + request->timeout);
+        else if (request->unreachable && isfinite(request->timeout))
+            due = fmin(due, request->retry_unreachable_at);
+        if (request->deferred)
+            due = fmin(due, request->retry_deferred_at);
+        if (request->holds && !failover_has_candidate(request))
+            due = fmin(due, newest(request)->first_sent + HELD_RESPONSE_S);
+    }
+    for (i = 0; i < request->attempt_count; i++) {
+        const struct attempt_state *attempt = &request->attempts[i];
+
+        if (!is_unanswered(attempt))
+            continue;
+        due = fmin(due, silent_at(request, attempt));
+        if (!attempt->suspected)
+            due = fmin(due, attempt->first_sent + request->timeout);
+        else if (wants_second_copy(request, attempt))
+            due = fmin(due, second_copy_at(request, attempt));
+        if (request->candidate_count && request->reliable && !attempt->abandoned)
+            due = fmin(due, attempt->first_sent + CONNECTION_SILENT_S);
+    }
+    return due;
+}
+
+/* --- the rest ---------------------------------------------------------------------------------------------------- */
+
+static void decide_connection_ended(struct failover_state *request, const struct failover_event *event, double now,
+                                    struct failover_actions *actions)
+{
+    struct attempt_state *attempt = &request->attempts[event->attempt];
+
+    attempt->ended = attempt->silent = 1;
+    failover_note_unreachable(request, attempt->candidates, now);
+    if (request->state == REQUEST_COMPLETED)
+        actions->forget = is_done(request);
+    else if (event->kept)
+        request->stranded = 1;
+    else
+        actions->forget = 1;
+}
+
+static void decide_nobody_left(struct failover_state *request, const struct failover_event *event, double now,
+                               struct failover_actions *actions)
+{
+    if (event->reason == RETRY_CODE) {
+        request->holds = 0;
+        complete(request, event->attempt, now);
+        pass(request, event, actions);
+    } else if (event->reason == RETRY_LOST) {
+        decide_stranded(request, now, actions);
+    }
+}
+
+void failover_decide(struct failover_state *request, const struct failover_event *event, double now,
+                     struct failover_actions *actions)
+{
+    memset(actions, 0, sizeof *actions);
+    actions->move_to = actions->cancel_except = actions->left = -1;
+    switch (event->kind) {
+    case FAILOVER_RESPONSE:
+        decide_response(request, event, now, actions);
+        break;
+    case FAILOVER_TIMER:
+        decide_timer(request, event, now, actions);
+        break;
+    case FAILOVER_CONNECTION_ENDED:
+        decide_connection_ended(request, event, now, actions);
+        break;
+    case FAILOVER_PORT_CLOSED:
+        if (is_unanswered(&request->attempts[event->attempt]) && request->state != REQUEST_COMPLETED)
+            request->attempts[event->attempt].refused = request->attempts[event->attempt].suspected = 1;
+        break;
+    case FAILOVER_NOBODY_LEFT:
+        decide_nobody_left(request, event, now, actions);
+        break;
+    case FAILOVER_GIVEN_UP:
+        /* Its servers are watched still; what they answer reaches nobody any more. */
+        request->state = REQUEST_COMPLETED;
+        request->winner = -1;
+        decide_timer(request, event, now, actions);
+        actions->forget |= is_done(request);
+        break;
+    case FAILOVER_DETACH:
+        actions->forget = 1;
+        actions->cancel_others = request->invite && request->attempt_count > 1 && request->state != REQUEST_COMPLETED;
+        break;
+    }
+}

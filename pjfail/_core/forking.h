@@ -1,0 +1,27 @@
+/*
+ * forking.h: an INVITE that went to several servers rings at one of them in the end: the others get CANCEL, ACK and BYE from us.
+ *
+ * SIP threads that hold no lock of ours. An over that is NULL is a connection that is found, or made.
+ */
+#ifndef PJFAIL_FORKING_H
+#define PJFAIL_FORKING_H
+
+#include "requests.h"
+
+/* Attaching thread. */
+void forking_open(pjsip_endpoint *endpt);
+
+/* Sends octets to one of the request's servers: over UDP, over that connection, or over one to the server. */
+pj_status_t forking_send(const struct request *request, const pf_address *server, pjsip_transport *over, const char *bytes,
+                         size_t size);
+
+/* Cancels the INVITE at every server where it rings, but for one (an attempt; -1: none). */
+void forking_cancel_others(struct request *request, int except);
+
+/* Acknowledges a final response that is no 2xx to its sender, in place of the transaction. */
+void forking_acknowledge(const struct request *request, const pf_address *server, pjsip_transport *over, pjsip_rx_data *response);
+
+/* A call that nobody wants any more was taken: acknowledges the 2xx, as it must be, and ends the call. */
+void forking_hang_up(const struct request *request, const pf_address *server, pjsip_transport *over, pjsip_rx_data *response);
+
+#endif

@@ -1,0 +1,291 @@
+#include "requests.h"
+
+#include "plans.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Requests beyond this many are sent, but neither watched nor tried at another server. */
+enum { MAX_REQUESTS = 65536 };
+
+/* Requests that are due at about the same time are looked at together: the polling thread is woken less often. */
+#define TIMER_GRID_S 0.01
+
+/* Attempts that one event concerns together. */
+struct attempt_list {
+    struct link link;           /* by the hash of its connection's address in memory, or of its server's address */
+    struct attempt *first;
+};
+
+struct requests requests = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+uint64_t request_hash(const pj_str_t *branch, const pj_str_t *method)
+{
+    return hash_bytes(hash_bytes(HASH_SEED, branch->ptr, (size_t)branch->slen), method->ptr, (size_t)method->slen);
+}
+
+struct request *request_make(const pj_str_t *method, pjsip_method_e method_id, size_t room, double now)
+{
+    struct request *request = method->slen < (pj_ssize_t)sizeof request->method ? calloc(1, sizeof *request + room) : NULL;
+
+    if (!request)
+        return NULL;
+    request->refs = 1;
+    request->account = -1;
+    request->method_id = method_id;
+    memcpy(request->method, method->ptr, (size_t)method->slen);
+    request->state.invite = method_id == PJSIP_INVITE_METHOD;
+    request->state.timeout = INFINITY;
+    request->state.max_attempts = MAX_ATTEMPTS;
+    failover_start(&request->state, now);
+    return request;
+}
+
+struct request *request_find_locked(uint64_t hash)
+{
+    struct link *link = table_first(&requests.table, hash);
+
+    return link ? entry_of(link, struct request, link) : NULL;
+}
+
+struct request *request_hold(uint64_t hash)
+{
+    struct request *request;
+
+    pthread_mutex_lock(&requests.lock);
+    request = request_find_locked(hash);
+    if (request)
+        request->refs++;
+    pthread_mutex_unlock(&requests.lock);
+    return request;
+}
+
+void request_release(struct request *request)
+{
+    unsigned left;
+
+    pthread_mutex_lock(&requests.lock);
+    left = --request->refs;
+    pthread_mutex_unlock(&requests.lock);
+    if (left)
+        return;
+    if (request->udp)
+        host.pjsip_transport_dec_ref(request->udp);
+    if (request->held)
+        host.pjsip_rx_data_free_cloned(request->held);
+    free(request);
+}
+
+/* --- lists of attempts ------------------------------------------------------------------------------------------- */
+
+static uint64_t list_hash(const pf_address *server, const pjsip_transport *transport)
+{
+    return server->transport == PF_UDP ? hash_bytes(HASH_SEED, server, sizeof *server)
+                                       : hash_bytes(HASH_SEED, &transport, sizeof transport);
+}
+
+static struct attempt_list *list_find(uint64_t hash)
+{
+    struct link *link = table_first(&requests.lists, hash);
+
+    return link ? entry_of(link, struct attempt_list, link) : NULL;
+}
+
+/* Without memory the attempt is in no list: its connection's end is then seen by its silence. */
+static void attempt_list_locked(struct attempt *attempt)
+{
+    uint64_t hash = list_hash(&attempt->server, attempt->transport);
+    struct attempt_list *list = list_find(hash);
+
+    if (!list) {
+        list = calloc(1, sizeof *list);
+        if (!list)
+            return;
+        list->link.hash = hash;
+        if (!table_put(&requests.lists, &list->link)) {
+            free(list);
+            return;
+        }
+    }
+    attempt->list = list;
+    attempt->next = list->first;
+    attempt->place = &list->first;
+    if (list->first)
+        list->first->place = &attempt->next;
+    list->first = attempt;
+}
+
+void request_unlist_attempt_locked(struct attempt *attempt)
+{
+    if (!attempt->place)
+        return;
+    *attempt->place = attempt->next;
+    if (attempt->next)
+        attempt->next->place = attempt->place;
+    attempt->place = NULL;
+    if (!attempt->list->first) {
+        table_remove(&requests.lists, &attempt->list->link);
+        free(attempt->list);
+    }
+    attempt->list = NULL;
+}
+
+struct attempt *request_first_on_connection_locked(const pjsip_transport *transport)
+{
+    struct attempt_list *list = list_find(hash_bytes(HASH_SEED, &transport, sizeof transport));
+
+    return list ? list->first : NULL;
+}
+
+struct attempt *request_first_at_server_locked(const pf_address *server)
+{
+    struct attempt_list *list = list_find(hash_bytes(HASH_SEED, server, sizeof *server));
+
+    return list ? list->first : NULL;
+}
+
+/* --- the table --------------------------------------------------------------------------------------------------- */
+
+int request_put_locked(struct request *request, uint64_t hash)
+{
+    unsigned i;
+
+    if (request_find_locked(hash))
+        return 0;
+    request->link.hash = hash;
+    if (requests.table.count >= MAX_REQUESTS || !heap_put(&requests.heap, &request->timer, INFINITY)) {
+        requests.unwatched++;
+        return 0;
+    }
+    if (!table_put(&requests.table, &request->link)) {
+        heap_remove(&requests.heap, &request->timer);
+        requests.unwatched++;
+        return 0;
+    }
+    request->listed = 1;
+    for (i = 0; i < request->state.attempt_count; i++)
+        attempt_list_locked(&request->attempts[i]);
+    return 1;
+}
+
+int request_take_out_locked(struct request *request)
+{
+    unsigned i;
+
+    if (!request->listed)
+        return 0;
+    request->listed = 0;
+    table_remove(&requests.table, &request->link);
+    heap_remove(&requests.heap, &request->timer);
+    for (i = 0; i < request->state.attempt_count; i++)
+        request_unlist_attempt_locked(&request->attempts[i]);
+    return 1;
+}
+
+struct request *request_take_any_locked(void)
+{
+    struct heap_entry *entry = heap_first(&requests.heap);
+
+    if (entry) {
+        request_take_out_locked(entry_of(entry, struct request, timer));
+        return entry_of(entry, struct request, timer);
+    }
+    table_clear(&requests.table, NULL);
+    table_clear(&requests.lists, NULL);
+    heap_free(&requests.heap);
+    return NULL;
+}
+
+void request_forget(struct request *request)
+{
+    int out;
+
+    pthread_mutex_lock(&requests.lock);
+    out = request_take_out_locked(request);
+    pthread_mutex_unlock(&requests.lock);
+    if (out)
+        request_release(request);
+}
+
+/* --- what is due ------------------------------------------------------------------------------------------------- */
+
+double request_schedule_locked(struct request *request)
+{
+    double due = ceil(failover_due(&request->state) / TIMER_GRID_S) * TIMER_GRID_S;
+
+    if (request->listed)
+        heap_put(&requests.heap, &request->timer, due);
+    return request->listed ? due : INFINITY;
+}
+
+void request_schedule_now_locked(struct request *request)
+{
+    if (request->listed)
+        heap_put(&requests.heap, &request->timer, 0);
+}
+
+struct request *request_first_due_locked(double *due)
+{
+    struct heap_entry *entry = heap_first(&requests.heap);
+
+    *due = entry ? entry->due : INFINITY;
+    return entry ? entry_of(entry, struct request, timer) : NULL;
+}
+
+/* --- attempts ---------------------------------------------------------------------------------------------------- */
+
+unsigned request_candidates_of(const struct request *request, const pf_address *server)
+{
+    unsigned bits = 0, i;
+
+    for (i = 0; i < request->state.candidate_count; i++)
+        if (!memcmp(&request->candidates[i], server, sizeof *server))
+            bits |= 1u << i;
+    return bits;
+}
+
+int request_attempt_at_locked(const struct request *request, const pf_address *server, const pjsip_transport *transport)
+{
+    int i;
+
+    for (i = (int)request->state.attempt_count - 1; i >= 0; i--)
+        if (!memcmp(&request->attempts[i].server, server, sizeof *server) &&
+            (!transport || request->attempts[i].transport == transport))
+            return i;
+    return -1;
+}
+
+int request_add_attempt_locked(struct request *request, const pf_address *server, const pjsip_transport *transport, double now)
+{
+    int index = failover_add_attempt(&request->state, request_attempt_at_locked(request, server, NULL),
+                                     request_candidates_of(request, server), plans_is_suspect(server), now);
+
+    if (index >= 0) {
+        struct attempt *attempt = &request->attempts[index];
+
+        request_unlist_attempt_locked(attempt);
+        attempt->request = request;
+        attempt->server = *server;
+        attempt->transport = transport;
+        if (request->listed)
+            attempt_list_locked(attempt);
+    }
+    return index;
+}
+
+int request_attempt_of_response_locked(const struct request *request, const pf_address *source, int *heard)
+{
+    int index = request_attempt_at_locked(request, source, NULL);
+
+    *heard = 1;
+    if (index >= 0)
+        return index;
+    if (request->state.attempt_count == 1)
+        return 0;
+    *heard = 0;
+    for (index = (int)request->state.attempt_count - 1; index >= 0; index--)
+        if (!request->state.attempts[index].ended)
+            break;
+    return index;
+}

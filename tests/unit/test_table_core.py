@@ -1,0 +1,63 @@
+"""The C core's hash table: strangers choose what is in it, and cannot choose which of it shares a bucket."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rig.core import program as compiled
+
+LENGTHS = (*range(1, 34), 57, 255, 256, 4000)
+
+# Reads lengths and octets; prints their hashes, under a key of zeros where there is an argument.
+DRIVER = """
+    #include "table.c"
+    #include <stdio.h>
+    int main(int count, char **arguments)
+    {
+        static unsigned char octets[4096];
+        size_t size;
+        (void)arguments;
+        if (count > 1)
+            memset(table_key, 0, sizeof table_key);
+        while (fread(&size, sizeof size, 1, stdin) == 1 && fread(octets, 1, size, stdin) == size)
+            printf("%llu\\n", (unsigned long long)hash_bytes(HASH_SEED, octets, size));
+        return 0;
+    }
+"""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("table") / "hash", DRIVER)
+
+
+def hashes(program: Path, strings: list[bytes], *arguments: str) -> list[int]:
+    written = b"".join(len(each).to_bytes(8, sys.byteorder) + each for each in strings)
+    return [int(line) for line in subprocess.check_output([program, *arguments], input=written, timeout=10).split()]
+
+
+def test_the_key_is_drawn_when_the_core_is_loaded(program: Path) -> None:
+    strings = [f"call-{index}@192.0.2.1".encode() for index in range(64)]
+    one, other = hashes(program, strings), hashes(program, strings)
+    assert len(one) == len(set(one)) == 64
+    assert not set(one) & set(other)
+
+
+@pytest.mark.skipif(sys.hash_info.algorithm != "siphash13", reason="this Python hashes otherwise")
+def test_it_is_siphash_1_3_as_python_has_it(program: Path) -> None:
+    source = random.Random(13)
+    strings = [source.randbytes(length) for length in LENGTHS]
+    code = "import sys\nfor line in sys.stdin: print(hash(bytes.fromhex(line)) % 2**64)"
+    said = subprocess.check_output(
+        [sys.executable, "-c", code],
+        input="\n".join(each.hex() for each in strings),
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        text=True,
+        timeout=10,
+    )
+    assert hashes(program, strings, "zeros") == [int(line) for line in said.split()]
