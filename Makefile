@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PJPROJECT_DIR ?=
 SANITIZERS ?= address thread
+SOAK_SECONDS ?= 1800
 
 tree := $(or $(PJPROJECT_DIR),third_party/pjproject/src)
 python := $(VENV)/bin/python
@@ -26,7 +27,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
-.PHONY: pjproject fuzz docs embed dist test-wheel test-hosts sanitize-hosts
+.PHONY: pjproject fuzz soak docs embed dist test-wheel test-hosts sanitize-hosts
 .PHONY: unit check headers wrapper pjsua2 ready-pjsua2
 
 # One goal's prerequisites are made in parallel; several goals are made one after the other.
@@ -43,9 +44,10 @@ help:
 	@echo 'make check      lint, and make unit'
 	@echo 'make test       lint and docs, then all tests'
 	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR; a table'
-	@echo 'make sanitize   the tests of the C core, built with the address and thread sanitizers, some ten minutes'
+	@echo 'make sanitize   the tests of the C core, with it and pjsip built with the sanitizers, half an hour'
 	@echo 'make sanitize-hosts  the programs of make test-hosts on such a core, in two hosts'
-	@echo 'make fuzz       50 000 damaged answers of name servers, some five minutes'
+	@echo 'make fuzz       50 000 damaged answers of name servers, 30 000 of SIP servers, some eight minutes'
+	@echo 'make soak       requests and calls for $(SOAK_SECONDS) s while servers die and return'
 	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
 	@echo 'make embed      build/embed, a C program with the core and without Python'
 	@echo 'make lint       ruff and mypy'
@@ -58,6 +60,7 @@ help:
 	@echo 'PJPROJECT_DIR=  a pjproject tree of your own (now: $(tree))'
 	@echo 'VENV=           another folder for the virtual environment (now: $(VENV))'
 	@echo 'SANITIZERS=     which of them make sanitize uses (now: $(SANITIZERS))'
+	@echo 'SOAK_SECONDS=   how long make soak runs (now: $(SOAK_SECONDS))'
 	@echo 'PYTHON=         the Python to make it with, 3.11 or later (now: $(PYTHON))'
 
 setup: $(done)/pjfail pjsua2
@@ -84,7 +87,7 @@ test-hosts: setup test-packages $(done)/test
 	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts
 
 # Both have their say, whatever the first one finds. The longest tests first.
-sanitized := $(patsubst %,tests/integration/test_%.py,steering life follow health_of_servers failover core_regressions pin \
+sanitized := $(patsubst %,tests/integration/test_%.py,failover_scenarios steering life follow health_of_servers failover core_regressions pin \
 	pjsip_dns pin_misuse request route_via)
 sanitize: setup sanitize-packages $(done)/test
 	@failed=; for kind in $(SANITIZERS); do \
@@ -96,11 +99,15 @@ sanitize-hosts: setup sanitize-packages $(done)/test
 	@tools/hosts.sh '$(python)' '$(tree)' static wheel
 	@PJFAIL_TEST_HOSTS=build/hosts/list tools/sanitize.sh '$(python)' '$(tree)' address tests/hosts
 
-fuzz: setup $(done)/test
-	@$(python) -m pytest tests/fuzz
+fuzz: setup sanitize-packages $(done)/test
+	@tools/sanitized_pjsip.sh '$(tree)' address
+	@PJPROJECT_DIR='$(abspath $(tree))' $(python) -m pytest tests/fuzz
+
+soak: setup $(done)/test
+	@SOAK_SECONDS='$(SOAK_SECONDS)' $(python) -m pytest -s tests/soak
 
 bench: setup test-packages $(done)/test
-	@$(python) -m bench
+	@PJPROJECT_DIR='$(abspath $(tree))' $(python) -m bench
 
 embed: pjproject
 	@tools/step.sh embed 'building build/embed' $(MAKE) -C examples PJPROJECT_DIR='$(abspath $(tree))'
