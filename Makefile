@@ -31,7 +31,8 @@ endif
 .PHONY: unit check headers wrapper pjsua2 ready-pjsua2
 
 # One goal's prerequisites are made in parallel; several goals are made one after the other.
-MAKEFLAGS += --jobs=$(or $(shell nproc 2>/dev/null),1)
+jobs := $(or $(shell nproc 2>/dev/null),1)
+MAKEFLAGS += --jobs=$(jobs)
 unexport MAKEFLAGS
 ifneq ($(word 2,$(MAKECMDGOALS)),)
 .NOTPARALLEL:
@@ -75,11 +76,15 @@ unit: $(done)/pjfail $(done)/test
 
 check: lint unit
 
-# The longest first, so that nobody waits for a last long one.
+# The longest first, so that nobody waits for a last long one; three at a time for each processor, for most tests wait.
+longest := $(patsubst %,tests/%.py,integration/test_dns_faults integration/test_doctor_command integration/test_steering \
+	e2e/test_churn e2e/test_fault_matrix integration/test_life integration/test_core_regressions e2e/test_examples \
+	integration/test_follow integration/test_hosts_in_process)
 test: setup test-packages lint docs $(done)/test
 	@tools/hosts.sh '$(python)' '$(tree)' $(if $(PJPROJECT_DIR),own,static) wheel
-	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder \
-		-k 'not test_hosts.py or wheel or polls' tests/e2e tests/hosts tests/integration tests/unit
+	@PYTEST_XDIST_AUTO_NUM_WORKERS=$$((3 * $(jobs))) PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest -n auto \
+		--dist loadfile --no-loadscope-reorder -k 'not test_hosts.py or wheel or polls' \
+		$(longest) tests/e2e tests/hosts tests/integration tests/unit
 
 # Where a host is not there, the table says so.
 test-hosts: setup test-packages $(done)/test

@@ -45,13 +45,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Returns the number of processors for `-n logical`, and one more for `-n auto`: most tests wait most of the time."""
+    """Returns the number of processors for `-n logical`; for `-n auto` one more, or what xdist's own variable says."""
     try:
         alone()
     except AssertionError as error:
         print(f"one test after the other: {error}")
         return 0
-    return len(os.sched_getaffinity(0)) + (config.option.numprocesses == "auto")
+    processors = len(os.sched_getaffinity(0))
+    if config.option.numprocesses == "logical":
+        return processors
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", processors + 1))
 
 
 @pytest.hookimpl(optionalhook=True)
