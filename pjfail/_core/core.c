@@ -251,9 +251,11 @@ static pj_bool_t on_rx_response(pjsip_rx_data *rdata)
 {
     pj_bool_t hidden;
 
+    if (core_is_foreign())
+        return PJ_FALSE;
+    sending_settle(rdata);      /* also while a detach has a thread of ours still send */
     if (!gate_enter())
         return PJ_FALSE;
-    sending_settle(rdata);
     hidden = failover_on_rx_response(rdata);
     gate_leave();
     return hidden;
@@ -332,7 +334,7 @@ static void return_waiters(void)
 
     for (; waiter; waiter = next) {
         next = waiter->next;
-        resolver_return(self.endpt, waiter);
+        sending_return(self.endpt, waiter);
         free(waiter);
     }
 }

@@ -407,8 +407,3 @@ void resolver_remove(pjsip_endpoint *endpt)
 }
 
 pj_dns_resolver *resolver_set_aside(void) { return atomic_load(&self.set_aside); }
-
-void resolver_return(pjsip_endpoint *endpt, struct waiter *waiter)
-{
-    host.pjsip_endpt_resolve(endpt, waiter->pool, &waiter->info, waiter->token, waiter->callback);
-}

@@ -14,7 +14,10 @@
 /* Calls a question's asker back, by connections_answer(). Polling thread, no lock held. */
 void sending_answer(const struct waiter *waiter, pj_status_t status, const pjsip_server_addresses *addresses);
 
-/* Waits while another thread is sending the request that this answers. SIP thread, no lock held. */
+/* Has pjsip's own resolver answer waiter. Not for a SIP thread: a name is looked up on the spot. No lock held. */
+void sending_return(pjsip_endpoint *endpt, struct waiter *waiter);
+
+/* Waits while another thread is sending the request that this answers. SIP thread, no lock held. Detached, too. */
 void sending_settle(const pjsip_rx_data *response);
 
 /* As that, for a request_hash(). */
