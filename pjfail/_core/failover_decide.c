@@ -55,7 +55,7 @@ void failover_start(struct failover_state *request, double now)
     request->began = now;
     request->expires_at = now + TIMER_F_S;
     request->hedge_at = request->check_port_at = INFINITY;
-    request->winner = request->held_from = -1;
+    request->winner = -1;
 }
 
 int failover_add_attempt(struct failover_state *request, int at, unsigned candidates, int suspect, double now)
@@ -247,11 +247,9 @@ static void pass(struct failover_state *request, const struct failover_event *ev
     }
 }
 
-static void hold(struct failover_state *request, const struct failover_event *event, struct failover_actions *actions)
+static void hold(struct failover_state *request, struct failover_actions *actions)
 {
-    actions->hold = 1;
-    request->holds = 1;
-    request->held_from = event->attempt;
+    actions->hold = request->holds = 1;
 }
 
 static void decide_final(struct failover_state *request, const struct failover_event *event, double now,
@@ -273,10 +271,10 @@ static void decide_final(struct failover_state *request, const struct failover_e
         actions->retry = actions->move_along = 1;
         actions->reason = RETRY_CODE;
         actions->left = event->attempt;
-        hold(request, event, actions);
+        hold(request, actions);
     } else if ((own_failure && open) || (request->invite && event->code >= 300 && ringing)) {
         actions->acknowledge = request->invite;
-        hold(request, event, actions);
+        hold(request, actions);
     } else {
         complete(request, event->attempt, now);
         pass(request, event, actions);
@@ -303,7 +301,7 @@ static void decide_response(struct failover_state *request, const struct failove
         /* It repeats a response that is held; or it comes late from a connection that has ended. */
         actions->acknowledge = final && request->invite && event->code >= 300;
         if (final)
-            hold(request, event, actions);
+            hold(request, actions);
     } else if (!final) {
         if (attempt)
             attempt->provisional = 1;
@@ -372,7 +370,7 @@ static void deliver_or_end(struct failover_state *request, double now, struct fa
     if (request->holds) {
         actions->deliver_held = 1;
         request->holds = 0;
-        complete(request, request->held_from, now);
+        complete(request, -1, now);
     } else {
         actions->end_transaction = 1;
     }

@@ -55,9 +55,8 @@ struct failover_state {
     double check_port_at;                   /* INFINITY: that is past */
     double expires_at;
     int stranded;                           /* a connection has ended, and the transaction was kept from hearing of it */
-    int winner;                             /* the attempt whose final response the application has; -1: nobody knows */
-    int holds;                              /* a final response is held; held_from: its attempt, as winner */
-    int held_from;
+    int winner;                             /* the attempt that had its final response passed; -1: none, or nobody knows */
+    int holds;                              /* a final response is held */
 };
 
 enum failover_event_kind {

@@ -318,6 +318,62 @@ RESPONSES = [
         {"hang_up": 1},
         {"0.overtaken": 1, "1.overtaken": 1},
     ),
+    Row(
+        "a 503 of the only open attempt is retried, and held",
+        udp(sent()),
+        response(503, 0),
+        0.1,
+        {"retry": "RETRY_CODE", "left": 0, "move_along": 1, "hold": 1},
+        {"0.ended": 1, "holds": 1},
+    ),
+    Row(
+        "and acknowledged, to an INVITE",
+        invite(sent()),
+        response(503, 0),
+        0.1,
+        {"retry": "RETRY_CODE", "left": 0, "move_along": 1, "hold": 1, "acknowledge": 1},
+        {"0.ended": 1, "holds": 1},
+    ),
+    Row(
+        "a 503 while another attempt is open is held; it is not the time for the next server",
+        udp(sent(), sent(0.5), candidates=3),
+        response(503, 1),
+        0.6,
+        {"hold": 1, "suspect": {0}},
+        {"1.ended": 1, "holds": 1, "0.overtaken": 1, "0.suspected": 1},
+    ),
+    Row(
+        "486 while another rings is held",
+        invite(rings(), sent(2.0), **PROCEEDING),
+        response(486, 1),
+        3.0,
+        {"hold": 1, "acknowledge": 1},
+        {"1.ended": 1, "holds": 1, "0.overtaken": 1},
+    ),
+    Row(
+        "a held 503 that is repeated is acknowledged again, and ends nobody else",
+        invite(ended(), sent(0.1), holds=1),
+        response(503, 0),
+        0.6,
+        {"hold": 1, "acknowledge": 1},
+        {"1.overtaken": 1},
+    ),
+    Row(
+        "a 404 that comes after its connection's end is held",
+        tcp(ended(), sent(0.1), stranded=1),
+        response(404, 0),
+        0.2,
+        {"hold": 1},
+        {"holds": 1, "1.overtaken": 1},
+    ),
+    Row(
+        "an unknown source ends nobody for good",
+        udp(sent(), sent(0.5), candidates=3),
+        guessed(503, 1),
+        0.6,
+        {"hold": 1, "suspect": {0}},
+        {"1.ended": 1, "1.guessed": 1, "holds": 1, "0.overtaken": 1, "0.suspected": 1},
+    ),
 ]
 
 TIMES_OUT = [
@@ -807,3 +863,12 @@ def test_servers_that_could_not_be_tried_are_noted(decider: Decider) -> None:
     assert (request.tried, request.unreachable, request.deferred) == (0b111, 0b010, 0b100)
     assert request.retry_unreachable_at == pytest.approx(6.0)
     assert request.retry_deferred_at == pytest.approx(6.1)
+
+
+def test_a_held_response_is_acknowledged_by_us_after_it_was_given_too(decider: Decider) -> None:
+    """The transaction is where the last server is: an ACK of pjsip's would go there."""
+    request = decider.request(**invite(ended(), sent(0.1, suspected=1, silent=1)))
+    kind, repeated = response(503, 0)
+    assert decider.changes(request, decider.event(kind, **repeated), 0.6)[0] == {"hold": 1, "acknowledge": 1}
+    assert decider.changes(request, decider.event("TIMER"), 4.1)[0] == {"deliver_held": 1}
+    assert decider.changes(request, decider.event(kind, **repeated), 4.6)[0] == {"acknowledge": 1}
