@@ -625,7 +625,7 @@ static void look_at(struct request *request, double now)
     pthread_mutex_lock(&requests.lock);
     trying = request->state.state == REQUEST_TRYING && (failover_has_candidate(&request->state) || request->state.stranded);
     event.may_hedge = failover.saved >= 1;
-    expired = request->state.attempt_count > 1 && request->state.state == REQUEST_PROCEEDING && request->state.expires_at <= now;
+    expired = failover_asks_if_alive(&request->state, now);
     pthread_mutex_unlock(&requests.lock);
     if (trying && !transaction_is_unanswered(request))
         event.kind = FAILOVER_GIVEN_UP;

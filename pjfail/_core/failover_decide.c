@@ -385,13 +385,18 @@ static void decide_stranded(struct failover_state *request, double now, struct f
     actions->forget = 1;
 }
 
+int failover_asks_if_alive(const struct failover_state *request, double now)
+{
+    return request->attempt_count > 1 && request->state == REQUEST_PROCEEDING && request->expires_at <= now + SLACK_S;
+}
+
 static void decide_timer(struct failover_state *request, const struct failover_event *event, double now,
                          struct failover_actions *actions)
 {
     int trying = request->state == REQUEST_TRYING, lost, late, refused, slow;
     unsigned i;
 
-    if (request->expires_at <= now) {
+    if (request->expires_at <= now + SLACK_S) {
         actions->forget = !event->alive;
         request->expires_at = now + RINGING_S;
         return;

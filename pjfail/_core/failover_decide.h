@@ -80,7 +80,7 @@ struct failover_event {
     int retriable;                  /* one of those codes for which the next server is tried */
     int same_dialog;                /* the response repeats the one that the application has */
     int may_hedge;                  /* the budget has room */
-    int alive;                      /* the transaction is there still; asked only once expires_at has passed */
+    int alive;                      /* the transaction is there still; only where failover_asks_if_alive() */
     int kept;
     enum failover_reason reason;
 };
@@ -119,6 +119,9 @@ void failover_count_send(struct failover_state *request, int attempt, double now
 /* Decides. Whatever happened is in request afterwards; what is to be done in actions, which is overwritten. */
 void failover_decide(struct failover_state *request, const struct failover_event *event, double now,
                      struct failover_actions *actions);
+
+/* Whether the next FAILOVER_TIMER, at now, has to tell if the transaction is alive. */
+int failover_asks_if_alive(const struct failover_state *request, double now);
 
 /* When the next FAILOVER_TIMER is due. */
 double failover_due(const struct failover_state *request);

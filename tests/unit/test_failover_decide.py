@@ -616,6 +616,14 @@ TIMES_OUT = [
         {"forget": 1},
         {"expires_at": 300.0 + 300},
     ),
+    Row(
+        "or a moment before, as all timers",
+        udp(sent(sends=9)),
+        timer(),
+        32.996,
+        {"forget": 1},
+        {"expires_at": 32.996 + 300},
+    ),
 ]
 
 OTHERS = [
@@ -872,3 +880,20 @@ def test_a_held_response_is_acknowledged_by_us_after_it_was_given_too(decider: D
     assert decider.changes(request, decider.event(kind, **repeated), 0.6)[0] == {"hold": 1, "acknowledge": 1}
     assert decider.changes(request, decider.event("TIMER"), 4.1)[0] == {"deliver_held": 1}
     assert decider.changes(request, decider.event(kind, **repeated), 4.6)[0] == {"acknowledge": 1}
+
+
+@Table(
+    ("behaviour", "given", "at", "asks"),
+    [
+        ("it rings", invite(rings(), sent(), **PROCEEDING), 33.0, True),
+        ("a moment before, as all timers", invite(rings(), sent(), **PROCEEDING), 32.996, True),
+        ("it is not time yet", invite(rings(), sent(), **PROCEEDING), 32.9, False),
+        ("one attempt is pjsip's alone", invite(rings(), **PROCEEDING), 33.0, False),
+        ("nobody has answered", invite(sent(), sent()), 33.0, False),
+        ("it is over", invite(sent(), ended(), **COMPLETED), 33.0, False),
+    ],
+)
+def test_whether_the_transaction_is_there_matters_when_time_is_over(
+    decider: Decider, behaviour: str, given: Fields, at: float, asks: bool
+) -> None:
+    assert bool(decider.lib.failover_asks_if_alive(decider.request(**given), at)) == asks
