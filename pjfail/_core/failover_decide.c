@@ -193,7 +193,7 @@ static void complete(struct failover_state *request, int winner, double now)
 {
     request->state = REQUEST_COMPLETED;
     request->winner = winner;
-    request->expires_at = fmax(request->expires_at, now + TIMER_F_S);
+    request->expires_at = now + TIMER_F_S;
 }
 
 /* The application has its final response: no other reaches it, and no server keeps a call that nobody wants. */

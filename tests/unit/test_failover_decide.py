@@ -374,6 +374,14 @@ RESPONSES = [
         {"hold": 1, "suspect": {0}},
         {"1.ended": 1, "1.guessed": 1, "holds": 1, "0.overtaken": 1, "0.suspected": 1},
     ),
+    Row(
+        "an INVITE that rang is kept for repeated responses, and no longer",
+        invite(rings(), sent(2.0), **PROCEEDING, expires_at=300.0),
+        response(200, 0),
+        9.0,
+        {"pass": 1, "move_to": 0, "cancel_others": 1, "cancel_except": 0},
+        {**completed(9.0, 0), "0.ended": 1, "1.overtaken": 1},
+    ),
 ]
 
 TIMES_OUT = [
