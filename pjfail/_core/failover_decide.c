@@ -409,7 +409,7 @@ static void decide_timer(struct failover_state *request, const struct failover_e
         request->check_port_at = INFINITY;
         actions->check_port = 1;
     }
-    slow = !late && request->hedge_at <= now + SLACK_S;
+    slow = request->hedge_at <= now + SLACK_S;
     if (slow) {
         request->hedge_at = INFINITY;
         slow = event->may_hedge;

@@ -632,6 +632,14 @@ TIMES_OUT = [
         {"forget": 1},
         {"expires_at": 32.996 + 300},
     ),
+    Row(
+        "a look that comes late for both is a silence, and no hedge follows",
+        udp(sent(), hedge_at=0.2),
+        timer(may_hedge=1),
+        0.6,
+        {"retry": "RETRY_SILENT", "left": 0, "suspect": {0}},
+        {"0.suspected": 1, "hedge_at": math.inf},
+    ),
 ]
 
 OTHERS = [
