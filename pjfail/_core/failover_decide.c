@@ -293,8 +293,11 @@ static void decide_response(struct failover_state *request, const struct failove
     struct attempt_state *attempt = event->attempt >= 0 ? &request->attempts[event->attempt] : NULL;
     int final = event->code >= 200;
 
-    if (attempt && attempt->guessed && event->heard)
+    if (attempt && attempt->guessed && event->heard) {
         attempt->ended = attempt->guessed = 0;          /* it was another's */
+        if (request->winner == event->attempt)
+            request->winner = -1;
+    }
     if (request->state == REQUEST_COMPLETED) {
         decide_late(request, event, actions);
     } else if (attempt && attempt->ended) {

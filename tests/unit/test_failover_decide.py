@@ -382,6 +382,14 @@ RESPONSES = [
         {"pass": 1, "move_to": 0, "cancel_others": 1, "cancel_except": 0},
         {**completed(9.0, 0), "0.ended": 1, "1.overtaken": 1},
     ),
+    Row(
+        "a final response that was guessed to be this server's is not, once it sends its own",
+        invite(sent(), ended(2.0, guessed=1), **COMPLETED, winner=1),
+        response(200, 1),
+        3.0,
+        {"hang_up": 1, "suspect": {0}},
+        {"1.guessed": 0, "winner": -1, "0.overtaken": 1, "0.suspected": 1},
+    ),
 ]
 
 TIMES_OUT = [
