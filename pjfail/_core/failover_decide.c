@@ -300,11 +300,12 @@ static void decide_response(struct failover_state *request, const struct failove
     }
     if (request->state == REQUEST_COMPLETED) {
         decide_late(request, event, actions);
-    } else if (attempt && attempt->ended) {
+    } else if (attempt && attempt->ended && event->code / 100 != 2) {
         /* It repeats a response that is held; or it comes late from a connection that has ended. */
-        actions->acknowledge = final && request->invite && event->code >= 300;
-        if (final)
+        if (final) {
+            actions->acknowledge = request->invite;
             hold(request, actions);
+        }
     } else if (!final) {
         if (attempt)
             attempt->provisional = 1;

@@ -390,6 +390,14 @@ RESPONSES = [
         {"hang_up": 1, "suspect": {0}},
         {"1.guessed": 0, "winner": -1, "0.overtaken": 1, "0.suspected": 1},
     ),
+    Row(
+        "a 2xx that comes after its connection's end is passed at once",
+        tcp(ended(), sent(0.1), stranded=1, invite=1),
+        response(200, 0),
+        0.2,
+        {"pass": 1, "move_to": 0, "cancel_others": 1, "cancel_except": 0},
+        {**completed(0.2, 0), "1.overtaken": 1},
+    ),
 ]
 
 TIMES_OUT = [
