@@ -196,13 +196,20 @@ static void complete(struct failover_state *request, int winner, double now)
     request->expires_at = now + TIMER_F_S;
 }
 
+/* Notes a final response. */
+static void end_attempt(struct attempt_state *attempt, int heard)
+{
+    attempt->ended = 1;
+    attempt->guessed = !heard;
+}
+
 /* The application has its final response: no other reaches it, and no server keeps a call that nobody wants. */
 static void decide_late(struct failover_state *request, const struct failover_event *event, struct failover_actions *actions)
 {
-    if (event->attempt >= 0) {
-        request->attempts[event->attempt].provisional |= event->code < 200;
-        request->attempts[event->attempt].ended |= event->code >= 200;
-    }
+    if (event->attempt >= 0 && event->code < 200)
+        request->attempts[event->attempt].provisional = 1;
+    else if (event->attempt >= 0)
+        end_attempt(&request->attempts[event->attempt], event->heard);
     if (event->same_dialog || (event->attempt >= 0 && event->attempt == request->winner)) {
         actions->pass = 1;
     } else if (request->invite && event->code >= 300) {
@@ -259,10 +266,8 @@ static void decide_final(struct failover_state *request, const struct failover_e
     int own_failure = event->retriable && !(attempt && attempt->provisional);
     unsigned open, ringing = 0, i;
 
-    if (attempt) {
-        attempt->ended = 1;
-        attempt->guessed = !event->heard;
-    }
+    if (attempt)
+        end_attempt(attempt, event->heard);
     open = failover_open_attempts(request);
     for (i = 0; i < request->attempt_count; i++)
         ringing += is_open(&request->attempts[i]) && request->attempts[i].provisional;

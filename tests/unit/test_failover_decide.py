@@ -398,6 +398,14 @@ RESPONSES = [
         {"pass": 1, "move_to": 0, "cancel_others": 1, "cancel_except": 0},
         {**completed(0.2, 0), "1.overtaken": 1},
     ),
+    Row(
+        "late, too, an unknown source ends nobody for good",
+        invite(ended(), rings(2.0), **COMPLETED, winner=0),
+        guessed(486, 1),
+        3.0,
+        {"acknowledge": 1},
+        {"1.ended": 1, "1.guessed": 1, "0.overtaken": 1},
+    ),
 ]
 
 TIMES_OUT = [
