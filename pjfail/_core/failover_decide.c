@@ -247,7 +247,7 @@ static void pass(struct failover_state *request, const struct failover_event *ev
     /* ACK, CANCEL and the answer to a challenge follow the server that answered. */
     if (event->attempt >= 0 && (request->attempt_count > 1 || event->code == 401 || event->code == 407))
         actions->move_to = event->attempt;
-    actions->acknowledge_unmoved = event->attempt >= 0 && request->attempt_count > 1 && request->invite && event->code >= 300;
+    actions->acknowledge_unmoved = request->attempt_count > 1 && request->invite && event->code >= 300;
     if (request->invite && event->code >= 200) {
         actions->cancel_others = request->attempt_count > 1;
         actions->cancel_except = event->attempt;

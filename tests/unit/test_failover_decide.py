@@ -406,6 +406,14 @@ RESPONSES = [
         {"acknowledge": 1},
         {"1.ended": 1, "1.guessed": 1, "0.overtaken": 1},
     ),
+    Row(
+        "a 486 that nobody is known to have sent is acknowledged by us: pjsip's ACK goes to another",
+        invite(ended(), ended(0.5), candidates=3, **PROCEEDING),
+        guessed(486, -1),
+        0.7,
+        {"pass": 1, "acknowledge_unmoved": 1, "cancel_others": 1},
+        {**completed(0.7), "0.overtaken": 1, "1.overtaken": 1},
+    ),
 ]
 
 TIMES_OUT = [
