@@ -480,12 +480,13 @@ static void decide_connection_ended(struct failover_state *request, const struct
 
     attempt->ended = attempt->silent = 1;
     failover_note_unreachable(request, attempt->candidates, now);
-    if (request->state == REQUEST_COMPLETED)
-        actions->forget = is_done(request);
-    else if (event->kept)
+    if (event->kept) {
         request->stranded = 1;
-    else
-        actions->forget = 1;
+        return;
+    }
+    if (request->state != REQUEST_COMPLETED)
+        complete(request, -1, now);             /* the transaction ends too, or has ended before */
+    actions->forget = is_done(request);
 }
 
 static void decide_nobody_left(struct failover_state *request, const struct failover_event *event, double now,

@@ -775,6 +775,22 @@ OTHERS = [
     Row("with one attempt nobody is cancelled", invite(rings(), **PROCEEDING), ("DETACH", {}), 3.0, {"forget": 1}, {}),
     Row("nor after the end", invite(ended(), sent(2.0), **COMPLETED), ("DETACH", {}), 3.0, {"forget": 1}, {}),
     Row("nor for a REGISTER", udp(sent(), sent(0.5)), ("DETACH", {}), 3.0, {"forget": 1}, {}),
+    Row(
+        "a connection ends, and the transaction with it",
+        tcp(sent(), candidates=1),
+        ("CONNECTION_ENDED", {"attempt": 0}),
+        0.3,
+        {"forget": 1},
+        {**completed(0.3), "0.ended": 1, "0.silent": 1, "unreachable": 1, "retry_unreachable_at": 0.3 + 1},
+    ),
+    Row(
+        "the transaction was over before: the INVITE's other servers are looked after still",
+        tcp(rings(), sent(0.1), invite=1, **PROCEEDING),
+        ("CONNECTION_ENDED", {"attempt": 0}),
+        40.0,
+        {},
+        {**completed(40.0), "0.ended": 1, "0.silent": 1, "unreachable": 1, "retry_unreachable_at": 40.0 + 1},
+    ),
 ]
 ROWS = RESPONSES + TIMES_OUT + OTHERS
 
