@@ -492,6 +492,8 @@ static void decide_connection_ended(struct failover_state *request, const struct
 static void decide_nobody_left(struct failover_state *request, const struct failover_event *event, double now,
                                struct failover_actions *actions)
 {
+    if (request->state == REQUEST_COMPLETED)
+        return;                                 /* meanwhile, by another thread */
     if (event->reason == RETRY_CODE) {
         request->holds = 0;
         complete(request, event->attempt, now);

@@ -791,6 +791,14 @@ OTHERS = [
         {},
         {**completed(40.0), "0.ended": 1, "0.silent": 1, "unreachable": 1, "retry_unreachable_at": 40.0 + 1},
     ),
+    Row(
+        "nobody is left, but another thread has had the final response meanwhile",
+        invite(ended(), ended(0.1), **COMPLETED, winner=1),
+        ("NOBODY_LEFT", {"attempt": 0, "code": 503, "reason": "RETRY_CODE"}),
+        0.2,
+        {},
+        {},
+    ),
 ]
 ROWS = RESPONSES + TIMES_OUT + OTHERS
 
