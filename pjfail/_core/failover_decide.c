@@ -430,11 +430,11 @@ static void decide_timer(struct failover_state *request, const struct failover_e
         actions->reason = lost ? RETRY_LOST : refused ? RETRY_REFUSED : late ? RETRY_SILENT : RETRY_SLOW;
         actions->left = request->newest;
         actions->move_along = lost;
-    } else if (lost) {
-        decide_stranded(request, now, actions);
     } else if (trying && request->holds && !failover_has_candidate(request) &&
                newest(request)->first_sent + HELD_RESPONSE_S <= now + SLACK_S) {
         deliver_or_end(request, now, actions);
+    } else if (lost) {
+        decide_stranded(request, now, actions);
     }
 }
 

@@ -672,6 +672,14 @@ TIMES_OUT = [
         {"retry": "RETRY_SILENT", "left": 0, "suspect": {0}},
         {"0.suspected": 1, "hedge_at": math.inf},
     ),
+    Row(
+        "the held response does not wait for a connect for more than four seconds",
+        tcp(ended(), tried=3, stranded=1, holds=1, deferred=2, retry_deferred_at=4.1),
+        timer(),
+        4.0,
+        {"deliver_held": 1},
+        {**completed(4.0), "holds": 0},
+    ),
 ]
 
 OTHERS = [
