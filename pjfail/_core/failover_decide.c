@@ -58,6 +58,11 @@ void failover_start(struct failover_state *request, double now)
     request->winner = -1;
 }
 
+int failover_may_ring(const struct attempt_state *attempt)
+{
+    return attempt->provisional && (!attempt->ended || attempt->guessed);
+}
+
 int failover_add_attempt(struct failover_state *request, int at, unsigned candidates, int suspect, double now)
 {
     struct attempt_state *attempt;
@@ -250,7 +255,7 @@ static void pass(struct failover_state *request, const struct failover_event *ev
     actions->acknowledge_unmoved = request->attempt_count > 1 && request->invite && event->code >= 300;
     if (request->invite && event->code >= 200) {
         actions->cancel_others = request->attempt_count > 1;
-        actions->cancel_except = event->attempt;
+        actions->cancel_except = event->heard ? event->attempt : -1;
     }
 }
 

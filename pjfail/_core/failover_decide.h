@@ -140,6 +140,9 @@ void failover_note_deferred(struct failover_state *request, unsigned candidates,
 /* Whether the transaction shall outlive the end of a connection: somebody else may still answer, or be asked. */
 int failover_outlives_connection(const struct failover_state *request);
 
+/* Whether the attempt's server may be ringing, so that only a CANCEL ends that. */
+int failover_may_ring(const struct attempt_state *attempt);
+
 /* How many attempts may still be answered. */
 unsigned failover_open_attempts(const struct failover_state *request);
 

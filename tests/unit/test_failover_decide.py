@@ -414,6 +414,14 @@ RESPONSES = [
         {"pass": 1, "acknowledge_unmoved": 1, "cancel_others": 1},
         {**completed(0.7), "0.overtaken": 1, "1.overtaken": 1},
     ),
+    Row(
+        "a 2xx of unknown origin ends the ringing of the one that it is taken for",
+        invite(sent(), rings(2.0), **PROCEEDING),
+        guessed(200, 1),
+        3.0,
+        {"pass": 1, "move_to": 1, "cancel_others": 1, "suspect": {0}},
+        {**completed(3.0, 1), "1.ended": 1, "1.guessed": 1, "0.overtaken": 1, "0.suspected": 1},
+    ),
 ]
 
 TIMES_OUT = [
@@ -721,7 +729,7 @@ OTHERS = [
         invite(ended(), holds=1),
         ("NOBODY_LEFT", {"attempt": 0, "code": 503, "reason": "RETRY_CODE"}),
         0.2,
-        {"pass": 1, "cancel_except": 0},
+        {"pass": 1},
         {**completed(0.2, 0), "holds": 0},
     ),
     Row(
@@ -977,3 +985,18 @@ def test_whether_the_transaction_is_there_matters_when_time_is_over(
     decider: Decider, behaviour: str, given: Fields, at: float, asks: bool
 ) -> None:
     assert bool(decider.lib.failover_asks_if_alive(decider.request(**given), at)) == asks
+
+
+@Table(
+    ("behaviour", "attempt", "may_ring"),
+    [
+        ("it rings", rings(), True),
+        ("another may have ended it", rings(ended=1, guessed=1), True),
+        ("it has ended", rings(ended=1), False),
+        ("nobody has answered", sent(), False),
+        ("nobody rang, and another may have ended it", ended(guessed=1), False),
+    ],
+)
+def test_who_may_ring(decider: Decider, behaviour: str, attempt: Fields, may_ring: bool) -> None:
+    request = decider.request(**invite(attempt))
+    assert bool(decider.lib.failover_may_ring(request.attempts)) == may_ring
