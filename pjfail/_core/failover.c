@@ -308,15 +308,17 @@ static void on_cancel(const pjsip_via_hdr *via, const pf_address *server)
 {
     static const pj_str_t invite = { "INVITE", 6 };
     struct request *request = request_hold(request_hash(&via->branch_param, &invite));
-    int at;
+    struct failover_event event = { .kind = FAILOVER_CANCELLED };
+    struct decision decision;
 
     if (!request)
         return;
     pthread_mutex_lock(&requests.lock);
-    at = request_attempt_at_locked(request, server, NULL);
+    event.attempt = request_attempt_at_locked(request, server, NULL);
+    decide_locked(request, &event, host_now(), &decision);
     pthread_mutex_unlock(&requests.lock);
     if (request->bytes)
-        forking_cancel_others(request, at);
+        forking_cancel_others(request, decision.actions.cancel_except);
     request_release(request);
 }
 

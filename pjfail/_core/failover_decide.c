@@ -319,6 +319,7 @@ static void decide_response(struct failover_state *request, const struct failove
     } else if (!final) {
         if (attempt)
             attempt->provisional = 1;
+        actions->cancel_others = request->cancelled;
         if (request->invite && request->state == REQUEST_TRYING)
             request->expires_at = now + RINGING_S;
         request->state = REQUEST_PROCEEDING;
@@ -529,6 +530,10 @@ void failover_decide(struct failover_state *request, const struct failover_event
         break;
     case FAILOVER_NOBODY_LEFT:
         decide_nobody_left(request, event, now, actions);
+        break;
+    case FAILOVER_CANCELLED:
+        request->cancelled = actions->cancel_others = 1;
+        actions->cancel_except = event->attempt;
         break;
     case FAILOVER_GIVEN_UP:
         /* Its servers are watched still; what they answer reaches nobody any more. */

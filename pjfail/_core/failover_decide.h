@@ -54,6 +54,7 @@ struct failover_state {
     double hedge_at;                        /* when the server is late by its own round trips; INFINITY: that is past, or not known */
     double check_port_at;                   /* INFINITY: that is past */
     double expires_at;
+    int cancelled;                          /* by the application: no server shall begin to ring */
     int stranded;                           /* a connection has ended, and the transaction was kept from hearing of it */
     int winner;                             /* the attempt that had its final response passed; -1: none, or nobody knows */
     int holds;                              /* a final response is held */
@@ -65,6 +66,7 @@ enum failover_event_kind {
     FAILOVER_CONNECTION_ENDED,      /* attempt; kept: the transaction does not hear of it */
     FAILOVER_PORT_CLOSED,           /* attempt */
     FAILOVER_NOBODY_LEFT,           /* the retry that was decided could reach no server; reason, attempt as then */
+    FAILOVER_CANCELLED,             /* the application cancels its INVITE; attempt: whose server gets pjsip's own CANCEL */
     FAILOVER_GIVEN_UP,              /* the transaction is over */
     FAILOVER_DETACH
 };

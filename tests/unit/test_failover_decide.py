@@ -422,6 +422,14 @@ RESPONSES = [
         {"pass": 1, "move_to": 1, "cancel_others": 1, "suspect": {0}},
         {**completed(3.0, 1), "1.ended": 1, "1.guessed": 1, "0.overtaken": 1, "0.suspected": 1},
     ),
+    Row(
+        "who begins to ring after the application has cancelled is cancelled too",
+        invite(sent(), rings(2.0), **PROCEEDING, cancelled=1),
+        response(180, 0),
+        9.0,
+        {"pass": 1, "move_to": 0, "cancel_others": 1},
+        {"0.provisional": 1},
+    ),
 ]
 
 TIMES_OUT = [
@@ -814,6 +822,14 @@ OTHERS = [
         0.2,
         {},
         {},
+    ),
+    Row(
+        "the application cancels: so do we, wherever else it rings",
+        invite(rings(), rings(2.0), **PROCEEDING),
+        ("CANCELLED", {"attempt": 1}),
+        9.0,
+        {"cancel_others": 1, "cancel_except": 1},
+        {"cancelled": 1},
     ),
 ]
 ROWS = RESPONSES + TIMES_OUT + OTHERS
