@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rig.decision import Decider, bits, members
+from rig.simulation import RETRIABLE, Response, Scenario, Server, Simulation
 
 Fields = dict[str, Any]
-
-RETRIABLE = (500, 503)
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +78,8 @@ def timer(**fields: Any) -> tuple[str, Fields]:
     return "TIMER", fields
 
 
-PROCEEDING, COMPLETED = {"state": "REQUEST_PROCEEDING"}, {"state": "REQUEST_COMPLETED"}
+PROCEEDING: Fields = {"state": "REQUEST_PROCEEDING"}
+COMPLETED: Fields = {"state": "REQUEST_COMPLETED"}
 
 
 def completed(now: float, winner: int = -1) -> Fields:
@@ -1016,3 +1018,60 @@ def test_whether_the_transaction_is_there_matters_when_time_is_over(
 def test_who_may_ring(decider: Decider, behaviour: str, attempt: Fields, may_ring: bool) -> None:
     request = decider.request(**invite(attempt))
     assert bool(decider.lib.failover_may_ring(request.attempts)) == may_ring
+
+
+# --- laws ---------------------------------------------------------------------------------------------------------
+
+TIMES = (0.0, 0.02, 0.3, 0.49, 0.6, 1.1, 2.5, 5.5, 12.0, 31.0, 34.0)
+
+
+@st.composite
+def responses(draw: st.DrawFn) -> tuple[Response, ...]:
+    unknown = draw(st.sampled_from((False, False, False, True)))
+    codes = draw(st.sampled_from(((), (200,), (503,), (404,), (486,), (401,), (100,), (180,))))
+    if codes and codes[0] < 200:
+        codes += draw(st.sampled_from(((), (200,), (486,), (503,), (180, 200))))
+    after, script = 0.0, []
+    for code in codes:
+        after += draw(st.sampled_from(TIMES))
+        script.append(Response(after, code, unknown))
+    return tuple(script)
+
+
+SERVERS = st.builds(
+    Server,
+    responses=responses(),
+    connects=st.lists(st.sampled_from(("ok", "refused", "deferred", "unsendable")), max_size=3).map(tuple)
+    | st.just(("deferred",) * 40)
+    | st.just(("refused",) * 40),
+    lost_after=st.sampled_from((math.inf, math.inf, *TIMES)),
+    port_closed=st.sampled_from((False, False, False, True)),
+    suspect=st.booleans(),
+    last_resort=st.sampled_from((False, False, True)),
+    deaf=st.sampled_from((0, 0, 1, 2)),
+    heeds_cancel=st.sampled_from((True, True, False)),
+)
+SCENARIOS = st.builds(
+    Scenario,
+    servers=st.lists(SERVERS, min_size=2, max_size=5).map(tuple),
+    invite=st.booleans(),
+    reliable=st.booleans(),
+    watched_only=st.sampled_from((False, False, False, True)),
+    timeout=st.sampled_from((0.5, 2.0, 6.0)),
+    max_attempts=st.sampled_from((8, 8, 3, 1)),
+    hedge_after=st.sampled_from((math.inf, 0.105, 0.3)),
+    may_hedge=st.booleans(),
+    cancel_after=st.sampled_from((60.0, 3.0, 0.7)),
+    lateness=st.lists(st.sampled_from((0.0, -0.004, 0.003, 0.03, 1.0, 40.0)), min_size=1, max_size=4).map(tuple),
+)
+
+
+@settings(max_examples=300)
+@given(scenario=SCENARIOS)
+def test_laws_hold_whatever_the_servers_do(decider: Decider, scenario: Scenario) -> None:
+    simulation = Simulation(decider, scenario)
+    try:
+        simulation.run()
+        simulation.check()
+    except AssertionError as error:
+        raise type(error)("\n".join([str(error), *simulation.record])) from None
