@@ -116,7 +116,7 @@ unsigned failover_resend(struct failover_state *request, int index, double now, 
     return copies;
 }
 
-unsigned failover_open_attempts(const struct failover_state *request)
+static unsigned count_open(const struct failover_state *request)
 {
     unsigned count = 0, i;
 
@@ -174,7 +174,7 @@ static int should_wait(const struct failover_state *request)
 int failover_outlives_connection(const struct failover_state *request)
 {
     return (request->state == REQUEST_TRYING && (failover_has_candidate(request) || request->deferred)) ||
-           failover_open_attempts(request) > 1 || request->attempt_count > 1;
+           request->attempt_count > 1;
 }
 
 /* Those whose time has come may be tried again. */
@@ -273,7 +273,7 @@ static void decide_final(struct failover_state *request, const struct failover_e
 
     if (attempt)
         end_attempt(attempt, event->heard);
-    open = failover_open_attempts(request);
+    open = count_open(request);
     for (i = 0; i < request->attempt_count; i++)
         ringing += is_open(&request->attempts[i]) && request->attempts[i].provisional;
     if (own_failure && request->state == REQUEST_TRYING && !open && failover_has_candidate(request)) {
@@ -294,7 +294,7 @@ static void decide_final(struct failover_state *request, const struct failover_e
 /* Whether nothing more is to come: an INVITE's servers repeat their responses, and each repetition wants its ACK. */
 static int is_done(const struct failover_state *request)
 {
-    return !failover_open_attempts(request) && !(request->invite && request->attempt_count > 1);
+    return !count_open(request) && !(request->invite && request->attempt_count > 1);
 }
 
 static void decide_response(struct failover_state *request, const struct failover_event *event, double now,
@@ -347,7 +347,7 @@ static double second_copy_at(const struct failover_state *request, const struct 
 /* When the attempt is silent for good, as far as time alone tells; INFINITY: it does not. */
 static double silent_at(const struct failover_state *request, const struct attempt_state *attempt)
 {
-    if (attempt->silent || !is_unanswered(attempt))
+    if (attempt->silent)
         return INFINITY;
     if (request->reliable)
         return attempt->first_sent + CONNECTION_SILENT_S;
@@ -417,7 +417,7 @@ static void decide_timer(struct failover_state *request, const struct failover_e
         return;
     }
     release_candidates(request, now);
-    lost = request->stranded && request->state != REQUEST_COMPLETED && !failover_open_attempts(request);
+    lost = request->stranded && request->state != REQUEST_COMPLETED && !count_open(request);
     late = newest(request)->first_sent + request->timeout <= now + SLACK_S;
     refused = newest(request)->refused;
     if (trying && request->check_port_at <= now + SLACK_S) {

@@ -43,7 +43,7 @@ struct failover_state {
     unsigned candidate_count;               /* 0: the request is watched, and goes to no other server */
     unsigned last_resorts;                  /* a bit each, as those that follow */
     /* What changes. */
-    struct attempt_state attempts[8];
+    struct attempt_state attempts[MAX_ATTEMPTS];
     unsigned attempt_count;
     int newest;                             /* the attempt that began last */
     unsigned tried;
@@ -144,8 +144,5 @@ int failover_outlives_connection(const struct failover_state *request);
 
 /* Whether the attempt's server may be ringing, so that only a CANCEL ends that. */
 int failover_may_ring(const struct attempt_state *attempt);
-
-/* How many attempts may still be answered. */
-unsigned failover_open_attempts(const struct failover_state *request);
 
 #endif
