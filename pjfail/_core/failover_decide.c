@@ -3,41 +3,41 @@
 #include <math.h>
 #include <string.h>
 
-/* For this long after a copy was sent, it is not repeated when pjsip retransmits: both timers may fire together. */
+/* For this long after sending a copy, do not repeat it when pjsip retransmits: both timers may fire together. */
 #define COPY_PAUSE_S 0.4
 
-/* The same for a server that was suspect before: when all are, copies would double what is sent. */
+/* The same for a server that was suspect before the request: if all are, copies would double what is sent. */
 #define SUSPECT_COPY_PAUSE_S 2.0
 
-/* A server that got a single datagram gets a second this long after its timeout, but not before pjsip has retransmitted twice (T1 and
- * 2*T1, RFC 3261, 17.1.2.2), for each retransmission is copied; then pjsip's pauses are long. */
+/* A server that got a single datagram gets a second one this long after its timeout, but not before pjsip has retransmitted twice (T1
+ * and 2*T1, RFC 3261, 17.1.2.2): each retransmission is copied anyway, and only then pjsip's pauses are long. */
 #define SECOND_COPY_S 0.05
 #define SECOND_RETRANSMISSION_S 1.5
 
-/* A connection that is silent for so long is abandoned: later requests shall not wait on it. */
+/* A connection that is silent for this long is abandoned: later requests shall not wait on it. */
 #define CONNECTION_SILENT_S 5.0
 
-/* A server over UDP is silent when it left this many sends unanswered (T1, 2*T1: 1.5 s) ... */
+/* A server over UDP is silent if it has left this many sends unanswered (T1, 2*T1: 1.5 s) ... */
 enum { SILENT_SENDS = 3 };
 
-/* ... or two of them for so long, while another server has answered the request. */
+/* ... or two of them for this long, after another server has answered the request. */
 #define OVERTAKEN_SILENT_S 1.5
 
-/* When the last server has been silent for so long, the application gets the held response instead. */
+/* If the last server is silent for this long, the application gets the held response. */
 #define HELD_RESPONSE_S 4.0
 
-/* A server that could not be connected to, or has lost its connection, is tried again after this, when no other has answered. */
+/* A server that could not be connected to, or has lost its connection, is tried again after this, once no other is left. */
 #define UNREACHABLE_RETRY_S 1.0
 
-/* A server that no connect was due to is tried after this, and so often at the most. */
+/* A server that no connect was allowed to yet is tried again after this; a request without any connection waits this often. */
 #define DEFERRED_RETRY_S 0.1
 enum { MAX_DEFERRALS = 10 };
 
-/* Timer F (RFC 3261, 17.1.2.2), and a little more; how long a request that rings is looked after before it is looked at again. */
+/* Timer F (RFC 3261, 17.1.2.2) and a little more; after how long the transaction of an INVITE that rings is asked for. */
 #define TIMER_F_S 33.0
 #define RINGING_S 300.0
 
-/* Times that were meant to coincide may differ by this. */
+/* Times that were meant to coincide may differ by this, which is also how early the polling thread may look. */
 #define SLACK_S 0.005
 
 static int is_open(const struct attempt_state *attempt) { return !attempt->ended; }
@@ -80,7 +80,7 @@ int failover_add_attempt(struct failover_state *request, int at, unsigned candid
     return request->newest;
 }
 
-void failover_count_send(struct failover_state *request, int index, double now, struct failover_actions *actions)
+static void count_send(struct failover_state *request, int index, double now, struct failover_actions *actions)
 {
     struct attempt_state *attempt = &request->attempts[index];
 
@@ -91,7 +91,7 @@ void failover_count_send(struct failover_state *request, int index, double now, 
     }
 }
 
-/* A server gets copies at twice the time that has passed, not at pjsip's pace; at four times, once it is silent. */
+/* A server gets its copies at twice the time that the last one had taken, not at pjsip's pace; a silent one at four times. */
 static int wants_copy(const struct attempt_state *attempt, double now)
 {
     double pause = attempt->began_suspect ? SUSPECT_COPY_PAUSE_S : COPY_PAUSE_S;
@@ -105,12 +105,12 @@ unsigned failover_resend(struct failover_state *request, int index, double now, 
     unsigned copies = 0, i;
 
     memset(actions, 0, sizeof *actions);
-    failover_count_send(request, index, now, actions);
+    count_send(request, index, now, actions);
     if (request->reliable || request->state == REQUEST_COMPLETED)
         return 0;
     for (i = 0; i < request->attempt_count; i++)
         if ((int)i != index && wants_copy(&request->attempts[i], now)) {
-            failover_count_send(request, (int)i, now, actions);
+            count_send(request, (int)i, now, actions);
             copies |= 1u << i;
         }
     return copies;
@@ -165,7 +165,7 @@ void failover_note_deferred(struct failover_state *request, unsigned candidates,
     request->retry_deferred_at = now + DEFERRED_RETRY_S;
 }
 
-/* Whether a server that no connect was due to just now is worth waiting for. */
+/* Returns whether to wait for a server that no connect was allowed to yet. */
 static int should_wait(const struct failover_state *request)
 {
     return request->state == REQUEST_TRYING && request->deferred && request->deferrals < MAX_DEFERRALS;
@@ -177,7 +177,7 @@ int failover_outlives_connection(const struct failover_state *request)
            request->attempt_count > 1;
 }
 
-/* Those whose time has come may be tried again. */
+/* Lets the candidates whose time has come be tried again. */
 static void release_candidates(struct failover_state *request, double now)
 {
     if (request->state == REQUEST_TRYING && request->unreachable && request->retry_unreachable_at <= now + SLACK_S &&
@@ -208,7 +208,7 @@ static void end_attempt(struct attempt_state *attempt, int heard)
     attempt->guessed = !heard;
 }
 
-/* The application has its final response: no other reaches it, and no server keeps a call that nobody wants. */
+/* Decides about a response after the application's final one: none reaches it, and no server keeps a call that nobody wants. */
 static void decide_late(struct failover_state *request, const struct failover_event *event, struct failover_actions *actions)
 {
     if (event->attempt >= 0 && event->code < 200)
@@ -227,7 +227,7 @@ static void decide_late(struct failover_state *request, const struct failover_ev
     }
 }
 
-/* The servers that had the request before the one that has answered it, and are silent still, are suspect until they answer too. */
+/* Marks the servers suspect that had the request before the one that has answered, and are still silent. */
 static void suspect_overtaken(struct failover_state *request, int answered, int final, struct failover_actions *actions)
 {
     unsigned i;
@@ -291,7 +291,7 @@ static void decide_final(struct failover_state *request, const struct failover_e
     }
 }
 
-/* Whether nothing more is to come: an INVITE's servers repeat their responses, and each repetition wants its ACK. */
+/* Returns whether no response can matter any more: the servers of an INVITE repeat theirs, and each repetition needs an ACK. */
 static int is_done(const struct failover_state *request)
 {
     return !count_open(request) && !(request->invite && request->attempt_count > 1);
@@ -304,14 +304,14 @@ static void decide_response(struct failover_state *request, const struct failove
     int final = event->code >= 200;
 
     if (attempt && attempt->guessed && event->heard) {
-        attempt->ended = attempt->guessed = 0;          /* it was another's */
+        attempt->ended = attempt->guessed = 0;          /* the response of before was another server's */
         if (request->winner == event->attempt)
             request->winner = -1;
     }
     if (request->state == REQUEST_COMPLETED) {
         decide_late(request, event, actions);
     } else if (attempt && attempt->ended && event->code / 100 != 2) {
-        /* It repeats a response that is held; or it comes late from a connection that has ended. */
+        /* The server repeats a held response, or its connection ended before the response was read. */
         if (final) {
             actions->acknowledge = request->invite;
             hold(request, actions);
@@ -333,7 +333,7 @@ static void decide_response(struct failover_state *request, const struct failove
 
 /* --- time -------------------------------------------------------------------------------------------------------- */
 
-/* Whether the server may have lost the one datagram that it got. */
+/* Returns whether the server may have lost the only datagram that was sent to it. */
 static int wants_second_copy(const struct failover_state *request, const struct attempt_state *attempt)
 {
     return !request->reliable && !request->invite && attempt->suspected && !attempt->refused && attempt->sends == 1;
@@ -344,7 +344,7 @@ static double second_copy_at(const struct failover_state *request, const struct 
     return fmax(attempt->first_sent + request->timeout, request->began + SECOND_RETRANSMISSION_S) + SECOND_COPY_S;
 }
 
-/* When the attempt is silent for good, as far as time alone tells; INFINITY: it does not. */
+/* Returns when an unanswered attempt counts as silent because of time alone; INFINITY: never. */
 static double silent_at(const struct failover_state *request, const struct attempt_state *attempt)
 {
     if (attempt->silent)
@@ -375,7 +375,7 @@ static void decide_attempt_timer(struct failover_state *request, unsigned index,
         attempt->suspected = 1;
         actions->suspect |= 1u << index;
     } else if (wants_second_copy(request, attempt) && second_copy_at(request, attempt) <= now + SLACK_S) {
-        failover_count_send(request, (int)index, now, actions);
+        count_send(request, (int)index, now, actions);
         actions->resend |= 1u << index;
     }
 }
@@ -391,7 +391,7 @@ static void deliver_or_end(struct failover_state *request, double now, struct fa
     }
 }
 
-/* Every connection has ended and nobody is left to be asked, or worth waiting for. */
+/* Ends the request if there is nothing to wait for: every connection has ended, and no candidate is left. */
 static void decide_stranded(struct failover_state *request, double now, struct failover_actions *actions)
 {
     if (should_wait(request))
@@ -499,7 +499,7 @@ static void decide_nobody_left(struct failover_state *request, const struct fail
                                struct failover_actions *actions)
 {
     if (request->state == REQUEST_COMPLETED)
-        return;                                 /* meanwhile, by another thread */
+        return;                                 /* another thread has completed it meanwhile */
     if (event->reason == RETRY_CODE) {
         request->holds = 0;
         complete(request, event->attempt, now);
@@ -536,7 +536,7 @@ void failover_decide(struct failover_state *request, const struct failover_event
         actions->cancel_except = event->attempt;
         break;
     case FAILOVER_GIVEN_UP:
-        /* Its servers are watched still; what they answer reaches nobody any more. */
+        /* The servers are still watched; their responses reach nobody. */
         request->state = REQUEST_COMPLETED;
         request->winner = -1;
         decide_timer(request, event, now, actions);
