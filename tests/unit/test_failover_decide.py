@@ -432,6 +432,14 @@ RESPONSES = [
         {"pass": 1, "move_to": 0, "cancel_others": 1},
         {"0.provisional": 1},
     ),
+    Row(
+        "an overtaken server that is suspect already is not told of again",
+        udp(sent(suspected=1), sent(0.5)),
+        response(200, 1),
+        0.6,
+        {"pass": 1, "move_to": 1},
+        {**completed(0.6, 1), "1.ended": 1, "0.overtaken": 1},
+    ),
 ]
 
 TIMES_OUT = [
@@ -698,6 +706,23 @@ TIMES_OUT = [
         {"deliver_held": 1},
         {**completed(4.0), "holds": 0},
     ),
+    Row(
+        "without a timeout nobody is tried again",
+        udp(sent(), tried=3, unreachable=2, retry_unreachable_at=1.0, timeout=math.inf),
+        timer(),
+        1.0,
+        {},
+        {},
+    ),
+    Row("no third datagram", udp(sent(suspected=1, sends=2), ended(0.5), **COMPLETED), timer(), 1.6, {}, {}),
+    Row(
+        "a connection is abandoned once",
+        tcp(sent(suspected=1, silent=1, abandoned=1), ended(), **COMPLETED),
+        timer(),
+        5.0,
+        {},
+        {},
+    ),
 ]
 
 OTHERS = [
@@ -865,6 +890,8 @@ def test_each_behaviour_is_a_row_of_its_own() -> None:
          udp(sent(suspected=1, sends=2), tried=3, unreachable=2, retry_unreachable_at=0.8), 0.8),
         ("not while one is left",
          udp(sent(suspected=1, sends=2), candidates=3, tried=3, unreachable=2, retry_unreachable_at=0.2), 0.5),
+        ("without a timeout never",
+         udp(sent(), tried=3, unreachable=2, retry_unreachable_at=0.8, timeout=math.inf), 33.0),
         ("the deferred", tcp(sent(), tried=3, deferred=2, retry_deferred_at=0.1), 0.1),
         ("the held response", udp(ended(), sent(0.1, suspected=1, sends=2), holds=1), 4.1),
         ("not while a server is left", udp(ended(), ended(0.1), candidates=3, holds=1, timeout=6.0), 6.1),
