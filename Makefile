@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PJPROJECT_DIR ?=
 SANITIZERS ?= address thread
+SOAK_SECONDS ?= 1800
 
 tree := $(or $(PJPROJECT_DIR),third_party/pjproject/src)
 python := $(VENV)/bin/python
@@ -25,18 +26,29 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.NOTPARALLEL:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
-.PHONY: pjproject fuzz docs embed dist test-wheel test-hosts sanitize-hosts
+.PHONY: pjproject fuzz soak docs embed dist test-wheel test-hosts sanitize-hosts
+.PHONY: unit check headers wrapper pjsua2 ready-pjsua2
+
+# One goal's prerequisites are made in parallel; several goals are made one after the other.
+jobs := $(or $(shell nproc 2>/dev/null),1)
+MAKEFLAGS += --jobs=$(jobs)
+unexport MAKEFLAGS
+ifneq ($(word 2,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif
 
 help:
 	@echo 'make setup      $(VENV) with pjfail and the real pjsua2, from nothing'
 	@echo 'make demo       the same program twice, stock pjsip and pjfail, while its SIP server falls silent'
+	@echo 'make unit       the tests that take seconds, which need no pjsip'
+	@echo 'make check      lint, and make unit'
 	@echo 'make test       lint and docs, then all tests'
 	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR; a table'
-	@echo 'make sanitize   the tests of the C core, built with the address and thread sanitizers, some ten minutes'
+	@echo 'make sanitize   the tests of the C core, with it and pjsip built with the sanitizers, half an hour'
 	@echo 'make sanitize-hosts  the programs of make test-hosts on such a core, in two hosts'
-	@echo 'make fuzz       50 000 damaged answers of name servers, some five minutes'
+	@echo 'make fuzz       50 000 damaged answers of name servers, 30 000 of SIP servers, some eight minutes'
+	@echo 'make soak       requests and calls for $(SOAK_SECONDS) s while servers die and return'
 	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
 	@echo 'make embed      build/embed, a C program with the core and without Python'
 	@echo 'make lint       ruff and mypy'
@@ -49,20 +61,30 @@ help:
 	@echo 'PJPROJECT_DIR=  a pjproject tree of your own (now: $(tree))'
 	@echo 'VENV=           another folder for the virtual environment (now: $(VENV))'
 	@echo 'SANITIZERS=     which of them make sanitize uses (now: $(SANITIZERS))'
+	@echo 'SOAK_SECONDS=   how long make soak runs (now: $(SOAK_SECONDS))'
 	@echo 'PYTHON=         the Python to make it with, 3.11 or later (now: $(PYTHON))'
 
-setup: $(done)/pjfail
-	@third_party/pjproject/pjsua2.sh '$(tree)' '$(VENV)'
+setup: $(done)/pjfail pjsua2
 	@echo 'setup: pjfail and pjsua2 are ready in $(VENV)'
 
-demo: setup $(done)/demo
+# A tree of your own is there to be used.
+demo: $(done)/pjfail $(done)/demo $(if $(PJPROJECT_DIR),pjsua2,ready-pjsua2)
 	@$(python) -m pjfail demo
 
-# The longest first, so that nobody waits for a last long one.
+unit: $(done)/pjfail $(done)/test
+	@$(python) -m pytest -q -n logical -m 'not slow' --hypothesis-profile quick tests/unit
+
+check: lint unit
+
+# The longest first, so that nobody waits for a last long one; three at a time for each processor, for most tests wait.
+longest := $(patsubst %,tests/%.py,integration/test_dns_faults integration/test_doctor_command integration/test_steering \
+	e2e/test_churn e2e/test_fault_matrix integration/test_life integration/test_core_regressions e2e/test_examples \
+	integration/test_follow integration/test_hosts_in_process)
 test: setup test-packages lint docs $(done)/test
 	@tools/hosts.sh '$(python)' '$(tree)' $(if $(PJPROJECT_DIR),own,static) wheel
-	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder \
-		-k 'not test_hosts.py or wheel or polls' tests/e2e tests/hosts tests/integration tests/unit
+	@PYTEST_XDIST_AUTO_NUM_WORKERS=$$((3 * $(jobs))) PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest -n auto \
+		--dist loadfile --no-loadscope-reorder -k 'not test_hosts.py or wheel or polls' \
+		$(longest) tests/e2e tests/hosts tests/integration tests/unit
 
 # Where a host is not there, the table says so.
 test-hosts: setup test-packages $(done)/test
@@ -70,7 +92,7 @@ test-hosts: setup test-packages $(done)/test
 	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts
 
 # Both have their say, whatever the first one finds. The longest tests first.
-sanitized := $(patsubst %,tests/integration/test_%.py,steering life follow health_of_servers failover core_regressions pin \
+sanitized := $(patsubst %,tests/integration/test_%.py,failover_scenarios steering life follow health_of_servers failover core_regressions pin \
 	pjsip_dns pin_misuse request route_via)
 sanitize: setup sanitize-packages $(done)/test
 	@failed=; for kind in $(SANITIZERS); do \
@@ -82,11 +104,15 @@ sanitize-hosts: setup sanitize-packages $(done)/test
 	@tools/hosts.sh '$(python)' '$(tree)' static wheel
 	@PJFAIL_TEST_HOSTS=build/hosts/list tools/sanitize.sh '$(python)' '$(tree)' address tests/hosts
 
-fuzz: setup $(done)/test
-	@$(python) -m pytest tests/fuzz
+fuzz: setup sanitize-packages $(done)/test
+	@tools/sanitized_pjsip.sh '$(tree)' address
+	@PJPROJECT_DIR='$(abspath $(tree))' $(python) -m pytest tests/fuzz
+
+soak: setup $(done)/test
+	@SOAK_SECONDS='$(SOAK_SECONDS)' $(python) -m pytest -s tests/soak
 
 bench: setup test-packages $(done)/test
-	@$(python) -m bench
+	@PJPROJECT_DIR='$(abspath $(tree))' $(python) -m bench
 
 embed: pjproject
 	@tools/step.sh embed 'building build/embed' $(MAKE) -C examples PJPROJECT_DIR='$(abspath $(tree))'
@@ -124,17 +150,31 @@ distclean: clean
 build-packages:
 	@tools/system-packages.sh build '$(PYTHON)'
 
-test-packages:
+test-packages: | build-packages
 	@tools/system-packages.sh test '$(PYTHON)'
 
-sanitize-packages:
+sanitize-packages: | build-packages
 	@tools/system-packages.sh sanitize '$(PYTHON)'
 
-pjproject: | build-packages
+headers: | build-packages
 ifeq ($(PJPROJECT_DIR),)
 	@third_party/pjproject/fetch.sh
 endif
+	@third_party/pjproject/build.sh --configure-only '$(tree)'
+
+pjproject: headers
 	@third_party/pjproject/build.sh '$(tree)'
+
+wrapper: headers $(done)/venv
+	@third_party/pjproject/pjsua2.sh --compile-only '$(tree)' '$(VENV)'
+
+pjsua2: pjproject wrapper
+	@third_party/pjproject/pjsua2.sh '$(tree)' '$(VENV)'
+
+# Any pjsua2 serves the demo: where there is a wheel of it, none is built. (Not $(MAKE), which make runs with -n too.)
+again_make := $(MAKE) --no-print-directory PYTHON='$(PYTHON)' VENV='$(VENV)'
+ready-pjsua2: headers $(done)/pjfail-needs
+	@tools/ready-pjsua2.sh '$(python)' || $(again_make) pjsua2
 
 $(done)/venv: | build-packages
 	@tools/step.sh venv 'making $(VENV)' tools/venv.sh '$(VENV)' '$(PYTHON)'
@@ -150,11 +190,12 @@ $(done)/pjfail-needs: pyproject.toml $(done)/venv
 $(done)/demo $(done)/test $(done)/lint $(done)/docs $(done)/dist: $(done)/pjfail-needs
 	@mkdir -p build
 	@$(python) tools/requirements.py $(@F) >build/requirements-$(@F).txt
-	@tools/step.sh venv 'installing the Python packages for $(@F)' $(pip) install -r build/requirements-$(@F).txt
+	@flock $(done) tools/step.sh venv-$(@F) 'installing the Python packages for $(@F)' \
+		$(pip) install -r build/requirements-$(@F).txt
 	@touch $@
 
 # With the headers of another tree the C compiler must not find its old work good enough.
-$(done)/pjfail: $(sources) $(done)/pjfail-needs | pjproject
+$(done)/pjfail: $(sources) $(done)/pjfail-needs | headers
 	@rm -rf $(extension) build/temp* build/lib*
 	@PJPROJECT_DIR='$(abspath $(tree))' tools/step.sh pjfail 'building the extension' \
 		$(pip) install --no-build-isolation --no-deps --editable .

@@ -185,7 +185,10 @@ class Failover:
         return self._worker.resolve(target, timeout)
 
     def servers(self) -> Mapping[Server, Health]:
-        """What is known of each server at this moment, of all that are in a plan. Never blocks."""
+        """What is known of each server at this moment: of all that are in a plan, and of others that did badly.
+
+        All targets together have 100 000 servers at the most, and 20 000 servers a health. Never blocks.
+        """
         self._require_attached()
         return self._worker.health()
 

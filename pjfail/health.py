@@ -8,6 +8,9 @@ from types import MappingProxyType
 
 from .model import Health, Server, State
 
+MAX_SERVERS = 20_000
+"""Of more servers than these the health of some is forgotten; as many as there are targets (targets.MOST_TARGETS)."""
+
 
 def at(health: Health, now: float) -> Health:
     """*health* as it is at *now*: a hold-down that has ended leaves the server half-open; one that has been well for
@@ -60,13 +63,20 @@ class _AsOf(Mapping[Server, Health]):
 
 
 class HealthTable:
-    """The health of every server that something is known of.
+    """The health of every server that something is known of, of *most* servers at the most.
 
-    The worker is its only writer; :meth:`snapshot` may be called from any thread.
+    With one more, that server is forgotten whose health was put there longest ago, among those that no plan has; where
+    plans have all of them (:meth:`hold`), among all. The worker is its only writer; :meth:`snapshot` may be called from
+    any thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_SERVERS) -> None:
+        self._most = most
         self._table: dict[Server, Health] = {}
+        self._in_plans: set[Server] = set()
+        # Those of the table that plans have, and the others: the one put there longest ago comes first.
+        self._planned: dict[Server, None] = {}
+        self._others: dict[Server, None] = {}
 
     def get(self, server: Server, now: float) -> Health:
         """The health of *server* at *now*; a server never heard of is up."""
@@ -75,10 +85,31 @@ class HealthTable:
     def put(self, server: Server, health: Health) -> None:
         """Worker only."""
         self._table[server] = health
+        order = self._planned if server in self._in_plans else self._others
+        order.pop(server, None)
+        order[server] = None
+        if len(self._table) > self._most:
+            self.drop(next(iter(self._others or self._planned)))
 
     def drop(self, server: Server) -> None:
-        """Worker only. Forgets a server that no plan has any more."""
+        """Worker only. Forgets what is known of *server*."""
         self._table.pop(server, None)
+        self._planned.pop(server, None)
+        self._others.pop(server, None)
+
+    def hold(self, server: Server) -> None:
+        """Worker only. There is a plan that has *server* from now on."""
+        self._in_plans.add(server)
+        if server in self._others:
+            del self._others[server]
+            self._planned[server] = None
+
+    def release(self, server: Server) -> None:
+        """Worker only. No plan has *server* any more: what is held against it is kept, while there is room."""
+        self._in_plans.discard(server)
+        if server in self._planned:
+            del self._planned[server]
+            self._others[server] = None
 
     def snapshot(self, now: float) -> Mapping[Server, Health]:
         """What is known at *now*, as one value that never changes."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from .bridge import requests
 from .bridge.requests import Answer
 from .bridge.status import TIMED_OUT, UNRESOLVED, strerror
-from .errors import DETACHED, BadServer, BadURI, NotAttached, PjsipError, RequestFailed, RequestTimeout
+from .errors import DETACHED, BadServer, BadURI, NoEndpoint, NotAttached, PjsipError, RequestFailed, RequestTimeout
 from .model import Server, Target
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -52,12 +52,15 @@ def _response(answer: Answer, server: Server, rtt: float) -> Response:
     return Response(answer.code, answer.reason.strip(), headers, answer.body, server, rtt)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    what: str
-    at: float
-    server: Server | None
-    future: Future[Response]
+class Sent(Future[Response]):
+    """A request under way, known to the core as ``number``."""
+
+    def __init__(self, number: int, what: str, server: Server | None) -> None:
+        super().__init__()
+        self.number = number
+        self.what = what
+        self.server = server
+        self.at = time.monotonic()
 
 
 # Through all attachments: a transaction of the last one may end in this one.
@@ -69,13 +72,16 @@ class Requests:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sent: dict[int, _Sent] = {}
+        self._sent: dict[int, Sent] = {}
         self._ended = False
 
     def send(
         self, method: str, uri: str, server: Server | None = None, headers: Headers = (), body: bytes | str = b""
-    ) -> Future[Response]:
-        """Sends a request; any thread but a SIP thread. It and its future raise what :meth:`Failover.request` does."""
+    ) -> Sent:
+        """Sends a request; any thread but a SIP thread. It and its future raise what :meth:`Failover.request` does.
+
+        Whoever waits for it calls :meth:`forget` afterwards.
+        """
         if not (isinstance(method, str) and _TOKEN.fullmatch(method)):
             raise ValueError(f"{method!r} is no method")
         if method in _NEED_A_DIALOG:
@@ -96,15 +102,14 @@ class Requests:
         host = f"[{target.host}]" if ":" in target.host else target.host
         sender = _taken(given, "from", "f") or f"<sip:pjfail@{host}>"
         to = _taken(given, "to", "t") or uri
-        sent = _Sent(f"{method} {uri}", time.monotonic(), server, Future())
         with self._lock:
             if self._ended:
                 raise NotAttached(DETACHED)
-            number = next(_numbers) & 0xFFFFFFFF
-            self._sent[number] = sent
+            sent = Sent(next(_numbers) & 0xFFFFFFFF, f"{method} {uri}", server)
+            self._sent[sent.number] = sent
         try:
             requests.send(
-                number,
+                sent.number,
                 method,
                 uri,
                 server=server,
@@ -114,35 +119,40 @@ class Requests:
                 content_type=content_type,
                 body=body.encode() if isinstance(body, str) else body,
             )
+        except NoEndpoint:  # the core is detached already, and we are about to be told
+            self.forget(sent)
+            raise NotAttached(DETACHED) from None
         except PjsipError as error:
-            self.forget(sent.future)
+            self.forget(sent)
             raise RequestFailed(f"{sent.what}{_to(server)} cannot be sent: {error}") from error
         except BaseException:
-            self.forget(sent.future)
+            self.forget(sent)
             raise
-        return sent.future
+        return sent
 
-    def forget(self, future: Future[Response]) -> None:
-        """Nobody waits for *future* any more."""
+    def forget(self, sent: Sent) -> None:
+        """Nobody waits for *sent* any more: one that is still under way ends, for pjsip would repeat it for 32 s."""
         with self._lock:
-            self._sent = {number: sent for number, sent in self._sent.items() if sent.future is not future}
+            under_way = self._sent.pop(sent.number, None)
+        if under_way is not None:
+            requests.cancel(sent.number)
 
     def deliver(self, answer: Answer) -> None:
         """Worker. The end of a request."""
         with self._lock:
             sent = self._sent.pop(answer.number, None)
-        if sent is None or not sent.future.set_running_or_notify_cancel():
+        if sent is None or not sent.set_running_or_notify_cancel():
             return
         server = answer.server or sent.server
         if answer.code and server is not None:
-            sent.future.set_result(_response(answer, server, answer.at - sent.at))
+            sent.set_result(_response(answer, server, answer.at - sent.at))
         elif answer.status == UNRESOLVED and sent.server is None:
-            sent.future.set_exception(RequestFailed(f"{sent.what}: no server was found for it; pjfail's log says why"))
+            sent.set_exception(RequestFailed(f"{sent.what}: no server was found for it; pjfail's log says why"))
         elif answer.status == TIMED_OUT:
-            sent.future.set_exception(RequestTimeout(f"{sent.what}{_to(sent.server)}: no answer"))
+            sent.set_exception(RequestTimeout(f"{sent.what}{_to(sent.server)}: no answer"))
         else:
             why = strerror(answer.status)
-            sent.future.set_exception(RequestFailed(f"{sent.what}{_to(sent.server)}: {why}"))
+            sent.set_exception(RequestFailed(f"{sent.what}{_to(sent.server)}: {why}"))
 
     def end(self) -> None:
         """Ends all: pjfail has been detached."""
@@ -150,8 +160,8 @@ class Requests:
             self._ended = True
             sent, self._sent = self._sent, {}
         for each in sent.values():
-            if each.future.set_running_or_notify_cancel():
-                each.future.set_exception(NotAttached(DETACHED))
+            if each.set_running_or_notify_cancel():
+                each.set_exception(NotAttached(DETACHED))
 
 
 def timeout_error(method: str, uri: str, server: Server | None, seconds: float) -> RequestTimeout:

@@ -14,6 +14,9 @@ SILENCE: Mapping[str, float] = MappingProxyType(
 """After how many seconds without any answer a request of each method goes on. 0.5 s is UDP's first retransmission; a
 server owes an INVITE its 100 within 0.2 s, and 1.5 s allow for two packets lost."""
 
+MAX_ATTEMPTS = 8
+"""The most servers that one request is tried at; pjsip itself sends no more often in the time that it gives one."""
+
 _MOST = 16  # methods, and codes, that the C core has room for
 _NEVER = ("ACK", "CANCEL")
 _CHALLENGES = (401, 407)
@@ -40,6 +43,10 @@ class Steering:
     on at once. For that a server that has not answered for half a minute, or whose answer is overdue, is sent an empty
     line (the keep-alive of pjsip), from another port than SIP's and at most once a second.
 
+    ``attempts``: at how many servers one request is tried at the most, from 1 to 8, whatever its plan has: so many
+    servers the owner of a zone can have one request sent to, and retransmitted. With 1 it stays with its first server,
+    unless pjsip itself cannot send there.
+
     Never steered: ACK, CANCEL, requests within a dialog, a challenge's answer, a request with a provisional response.
     Raises ValueError for what is no such time, code or share, and TypeError for what is no mapping or sequence of them.
     """
@@ -49,6 +56,7 @@ class Steering:
     race_gap: float | None = 0.25
     budget: float = 0.1
     port_check: bool = True
+    attempts: int = MAX_ATTEMPTS
     enabled: bool = True
 
     def __post_init__(self) -> None:
@@ -71,6 +79,9 @@ class Steering:
             raise ValueError(f"race_gap is {self.race_gap!r}; give 0.05 to 5 s, or None")
         if not is_amount(self.budget, most=1):
             raise ValueError(f"budget is {self.budget!r}; give a share from 0 to 1")
+        whole = isinstance(self.attempts, int) and not isinstance(self.attempts, bool)
+        if not (whole and 1 <= self.attempts <= MAX_ATTEMPTS):
+            raise ValueError(f"attempts is {self.attempts!r}; give a whole number from 1 to {MAX_ATTEMPTS}")
         object.__setattr__(self, "silence", MappingProxyType(dict(self.silence)))
 
     @classmethod

@@ -19,8 +19,9 @@ log = logging.getLogger("pjfail")
 # A plan lives as long as its shortest TTL, but not so short that each request asks; it is made anew before it ends.
 PLAN_FLOOR = 1.0
 REFRESH_AT = 0.8
-# Targets beyond this many are forgotten, the longest unasked first.
+# Targets beyond this many, or beyond this many candidates in all, are forgotten, the longest unasked first.
 MOST_TARGETS = 20_000
+MOST_CANDIDATES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Targets:
         self._gone = gone
         self._complain = complain
         self._known: dict[Target, Known] = {}
+        self._candidates = 0
         self._of: dict[Server, set[Target]] = {}
         self._ended = False
 
@@ -88,13 +90,17 @@ class Targets:
         known = Known(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
         before = self._known.pop(target, None)  # put back at the end: the longest unasked come first
         self._known[target] = known
+        self._candidates += len(candidates) - (len(before.candidates) if before is not None else 0)
         for server in known.servers:
-            self._of.setdefault(server, set()).add(target)
+            if server not in self._of:
+                self._of[server] = set()
+                self._health.hold(server)
+            self._of[server].add(target)
         self._publish(known)  # only now: an application that has its answer may ask for servers()
         if before is not None:
             self._unlink(target, before.servers - known.servers)
         self._changed(before.plan if before is not None else None, plan)
-        while len(self._known) > MOST_TARGETS:
+        while len(self._known) > MOST_TARGETS or (self._candidates > MOST_CANDIDATES and len(self._known) > 1):
             self._forget(next(iter(self._known)))
         return known
 
@@ -151,6 +157,7 @@ class Targets:
 
     def _forget(self, target: Target) -> None:
         known = self._known.pop(target)
+        self._candidates -= len(known.candidates)
         plans.forget(target)
         self._unlink(target, known.servers)
 
@@ -160,6 +167,7 @@ class Targets:
             targets.discard(target)
             if not targets:
                 self._of.pop(server, None)
+                self._health.release(server)
                 self._gone(server)
 
 

@@ -59,6 +59,8 @@ ASK_AGAIN = 5.0
 # How soon a server that is suspect or half-open is probed again, give or take a share (seconds).
 PROBE_AGAIN = 1.0
 PROBE_JITTER = 0.2
+# A policy that fails in more ways than these is not told of any more.
+MAX_POLICY_ERRORS = 100
 # How often the worker may be brought down by an exception before pjfail gives up and detaches.
 MOST_CRASHES = 3
 
@@ -74,8 +76,14 @@ def _in_doubt(health: Health) -> bool:
 
 
 def _allowed(target: Target, found: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Those of *found* that *target* allows. A lookup may have given all it knows, and no request may leave TLS."""
+    """Those of *found* that *target* allows, and that a plan has room for.
+
+    A lookup may have given all it knows, and no request may leave TLS.
+    """
     allowed = tuple(each for each in found if target.allows(each.server.transport))
+    if len(allowed) > plans.MAX_SERVERS:
+        log.info("%s: of %d servers the first %d are used", target, len(allowed), plans.MAX_SERVERS)
+        allowed = tuple(sorted(allowed, key=lambda candidate: candidate.priority))[: plans.MAX_SERVERS]
     if found and not allowed:
         wanted = "tls" if target.secure else target.transport
         raise LookupFailed(f"{target}: the lookup found no server over {wanted}, only {found[0].server}")
@@ -130,9 +138,11 @@ class Worker:
         self._ask_again: dict[Target, float] = {}
         self._policy_errors: set[str] = set()
         self._news: list[events.Event] = []
-        self._suspected: set[Server] = set()
+        self._suspected: set[Server] = set()  # of those that plans have
+        self._hold_downs: dict[Server, asyncio.TimerHandle] = {}
         self._endpoint_has: tuple[Sequence[Transport], Sequence[Family]] = (), ()
         self._attachment = 0
+        self._told_of_unwatched = False
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
@@ -188,11 +198,15 @@ class Worker:
             raise LookupFailed(f"{target}: no answer within {timeout:g} s", temporary=True) from None
 
     def call(self, function: Callable[[], T], timeout: float = 5.0) -> T:
-        """Runs *function* on the worker and returns what it returns. Raises NotAttached, TimeoutError."""
+        """Runs *function* on the worker and returns what it returns. Raises NotAttached, TimeoutError.
+
+        What the SIP threads have left by then comes first.
+        """
         if self.is_current():
             return function()
 
         async def run() -> T:
+            self._fetch()
             return function()
 
         try:
@@ -245,6 +259,7 @@ class Worker:
         descriptor = os.dup(queue.event_fd())  # ours lives until we close it, whoever detaches
         unanswered = list(self._asked)  # a crash took their lookups down
         self._asked.clear()
+        self._hold_downs.clear()
         self._prober.forget()
         try:
             loop.add_reader(descriptor, self._fetch)
@@ -284,9 +299,18 @@ class Worker:
         for answer in queue.answers():
             self.requests.deliver(answer)
         self._note(queue.failovers())
+        self._tell_of_unwatched()
         for question in questions:
             self._answer(question)
         self._deliver()
+
+    def _tell_of_unwatched(self) -> None:
+        if not self._told_of_unwatched and counts.unwatched():
+            self._told_of_unwatched = True
+            log.warning(
+                "%d requests are under way: further ones are sent as pjsip sends them, and tried at no other server",
+                counts.counters().outstanding,
+            )
 
     # --- questions to plans -------------------------------------------------------------------------------------------
 
@@ -414,7 +438,7 @@ class Worker:
         return known.plan
 
     def _policy_failed(self, problem: str, error: Exception | None) -> None:
-        if problem not in self._policy_errors:
+        if problem not in self._policy_errors and len(self._policy_errors) < MAX_POLICY_ERRORS:
             self._policy_errors.add(problem)
             log.error("the policy %s; the default is used (said once)", problem, exc_info=error)
 
@@ -463,7 +487,8 @@ class Worker:
         if outcome.seen is Seen.ANSWERED or health.state in (State.DOWN, State.DRAINING):
             self._suspected.discard(server)
         elif outcome.seen is not Seen.CERTIFICATE and not outcome.after_provisional and server not in self._suspected:
-            self._suspected.add(server)
+            if self._targets.host_of(server) is not None:
+                self._suspected.add(server)
             self._news.append(events.ServerSuspected(server, health, outcome))
 
     def _note(self, failovers: Iterable[events.FailedOver]) -> None:
@@ -506,9 +531,13 @@ class Worker:
         if _in_doubt(health):
             self._loop.call_soon(self._probe, server)
         elif health.state is State.DOWN and health.until is not None:
-            self._loop.call_later(health.until - time.monotonic() + 0.01, self._hold_down_ended, server)
+            if (before := self._hold_downs.pop(server, None)) is not None:
+                before.cancel()  # each 503 with a Retry-After puts the end off
+            left = health.until - time.monotonic() + 0.01
+            self._hold_downs[server] = self._loop.call_later(left, self._hold_down_ended, server)
 
     def _hold_down_ended(self, server: Server) -> None:
+        self._hold_downs.pop(server, None)
         if self._health.get(server, time.monotonic()).state is not State.HALF_OPEN:
             return
         self._health_changed({server})  # for the reasons in its plans
@@ -596,6 +625,7 @@ class Worker:
         """
         known, now = self._targets.get(target), time.monotonic()
         if (known is None or known.refresh_at < now) and now >= self._ask_again.get(target, now):
+            self._ask_again = {other: due for other, due in self._ask_again.items() if due > now}
             self._ask_again[target] = now + ASK_AGAIN
             self._ask(target)
         return None if known is None else known.plan

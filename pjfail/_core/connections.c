@@ -20,43 +20,157 @@
 
 /*
  * A connection takes a key of pjsip's ioqueue, and keeps it for half a second once it has ended. With none left pjsip aborts the
- * program. So many are opened by hand at the most within that time; and once so many have ended, none is made at all.
- * PJSIP_MAX_TRANSPORTS is that of the headers, which in all versions is 64 as they come: the host's own can be read nowhere.
+ * program. So, while any has ended just now, new ones are made only as long as keys are left over, fewer of them by hand; and a
+ * server that has had its share of ends gets none, so that others do. These are shares of the keys that the ioqueue has. So many
+ * are begun by hand at the most within that time, a few of them to one server (REFUSAL): a dead fleet is not asked all at once.
  */
 #define KEY_SECONDS 0.6
-enum { MOST_CONNECTS = 16, MOST_ENDS = PJSIP_MAX_TRANSPORTS / 2 };
+enum { SHARE_OF_SERVER = 4, LEFT_OVER = 16, LEFT_OVER_BY_HAND = 8, MOST_CONNECTS = 16 };
+
+/* A server that connections are there for, or have just ended. */
+struct peer {
+    struct link link;           /* by server */
+    pf_address server;
+    unsigned refs;              /* connections and ends */
+    unsigned open, up;          /* connections that have not ended, and those of them that are known to be up */
+    unsigned ends;              /* within KEY_SECONDS */
+};
 
 /* A connection that carries requests of ours. One from before we attached is taken for connected once it brings an answer. */
 struct connection {
     struct link link;           /* by the transport's address */
     const pjsip_transport *transport;
-    pf_address server;          /* family 0: one that is no connection of ours */
-    double since;
+    struct peer *peer;          /* NULL: it is no connection of ours */
+    double since, connected_at;
     int connected;
-    pjsip_transport *late;      /* referenced: somebody went elsewhere meanwhile */
     int ended;                  /* and noted */
+    pjsip_transport *late;      /* referenced, and listed: somebody went elsewhere meanwhile */
+    struct connection *late_next, **late_place;
+};
+
+/* A connection that ended within KEY_SECONDS. */
+struct end {
+    struct end *next;
+    double at;
+    struct peer *peer;          /* NULL: of an incoming one */
 };
 
 /* A connect that fails at once ends, within the answer's callback, without any event but the transport's destruction. */
 static __thread int answering;
 
-/* Guarded by lock. */
+/* Guarded by lock, but what is atomic: that is written under it, and read without. */
 static struct {
     pthread_mutex_t lock;
-    struct table table;
+    struct table table, peers;
+    struct connection *late;
+    atomic_uint late_count;
+    struct end *first_end, **last_end;
+    unsigned ends;
+    _Atomic double ended_at;            /* the last; 0: none has */
     double connects[MOST_CONNECTS];     /* when the last were begun by hand, a ring */
     unsigned connects_begun;
-    double ends[MOST_ENDS];             /* when connections have ended, a ring */
-    unsigned ended;
-    _Atomic double short_until;         /* of keys; read without the lock */
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* Under self.lock. NULL when there is no memory. */
+/* --- servers, under self.lock ------------------------------------------------------------------------------------ */
+
+/* The server's, NULL where it has none; make: a new one then, or NULL when there is no memory. */
+static struct peer *connections_peer_locked(const pf_address *server, int make)
+{
+    uint64_t hash = hash_bytes(HASH_SEED, server, sizeof *server);
+    struct link *link;
+    struct peer *peer;
+
+    for (link = table_first(&self.peers, hash); link; link = table_next(link)) {
+        peer = entry_of(link, struct peer, link);
+        if (!memcmp(&peer->server, server, sizeof *server))
+            return peer;
+    }
+    peer = make ? calloc(1, sizeof *peer) : NULL;
+    if (peer) {
+        peer->server = *server;
+        peer->link.hash = hash;
+        if (!table_put(&self.peers, &peer->link)) {
+            free(peer);
+            peer = NULL;
+        }
+    }
+    return peer;
+}
+
+static void connections_release_peer_locked(struct peer *peer)
+{
+    if (!peer || --peer->refs)
+        return;
+    table_remove(&self.peers, &peer->link);
+    free(peer);
+}
+
+/* Forgets the ends whose keys are free again. */
+static void connections_expire_ends_locked(double now)
+{
+    struct end *end;
+
+    while ((end = self.first_end) != NULL && end->at + KEY_SECONDS <= now) {
+        self.first_end = end->next;
+        self.ends--;
+        if (end->peer)
+            end->peer->ends--;
+        connections_release_peer_locked(end->peer);
+        free(end);
+    }
+}
+
+/* server: NULL for an incoming connection's. */
+static void connections_note_end_locked(const pf_address *server)
+{
+    struct end *end = calloc(1, sizeof *end);
+    const double now = host_now();
+
+    connections_expire_ends_locked(now);
+    if (!end)
+        return;
+    end->at = now;
+    end->peer = server ? connections_peer_locked(server, 1) : NULL;
+    if (end->peer) {
+        end->peer->refs++;
+        end->peer->ends++;
+    }
+    if (!self.first_end)
+        self.last_end = &self.first_end;
+    *self.last_end = end;
+    self.last_end = &end->next;
+    self.ends++;
+    atomic_store(&self.ended_at, now);
+}
+
+/* Whether pjsip bears a new connection to the server. */
+static int connections_may_connect_locked(const pf_address *server, int by_hand)
+{
+    const unsigned keys = layout.keys ? layout.keys : PJSIP_MAX_TRANSPORTS;
+    pjsip_endpoint *endpt = host.pjsua_get_pjsip_endpt();
+    const struct peer *peer;
+    unsigned used;
+
+    connections_expire_ends_locked(host_now());
+    if (!self.ends)
+        return 1;
+    peer = connections_peer_locked(server, 0);
+    if (peer && peer->ends >= keys / SHARE_OF_SERVER)
+        return 0;
+    /* Where pjsip's own count cannot be read, half are taken to be in use. */
+    used = self.ends + (layout.keys && endpt ? ioqueue_used(host.pjsip_endpt_get_ioqueue(endpt)) : keys / 2);
+    return used + keys / (by_hand ? LEFT_OVER_BY_HAND : LEFT_OVER) < keys;
+}
+
+/* --- connections, under self.lock -------------------------------------------------------------------------------- */
+
+/* NULL when there is none, or no memory. */
 static struct connection *hold(const pjsip_transport *transport, int make)
 {
     uint64_t hash = hash_bytes(HASH_SEED, &transport, sizeof transport);
     struct connection *connection;
     struct link *link;
+    pf_address server;
 
     for (link = table_first(&self.table, hash); link; link = table_next(link)) {
         connection = entry_of(link, struct connection, link);
@@ -68,16 +182,80 @@ static struct connection *hold(const pjsip_transport *transport, int make)
         connection->transport = transport;
         connection->since = host_now();
         connection->link.hash = hash;
-        if (!transport_is_outgoing(transport) ||
-            !address_of(&connection->server, transport_peer(transport), transport_type(transport)))
-            memset(&connection->server, 0, sizeof connection->server);
         if (!table_put(&self.table, &connection->link)) {
             free(connection);
-            connection = NULL;
+            return NULL;
+        }
+        if (transport_is_outgoing(transport) &&
+            address_of(&server, transport_peer(transport), transport_type(transport)))
+            connection->peer = connections_peer_locked(&server, 1);
+        if (connection->peer) {
+            connection->peer->refs++;
+            connection->peer->open++;
         }
     }
     return connection;
 }
+
+static void connections_set_up_locked(struct connection *connection)
+{
+    if (connection->peer && !connection->connected && !connection->ended)
+        connection->peer->up++;
+    if (!connection->connected)
+        connection->connected_at = host_now();
+    connection->connected = 1;
+}
+
+static void connections_set_ended_locked(struct connection *connection)
+{
+    if (connection->peer && !connection->ended) {
+        connection->peer->open--;
+        connection->peer->up -= connection->connected != 0;
+    }
+    connection->ended = 1;
+}
+
+/* Lists it as late, by its reference to transport. */
+static void connections_set_late_locked(struct connection *connection, pjsip_transport *transport)
+{
+    connection->late = transport;
+    connection->late_next = self.late;
+    connection->late_place = &self.late;
+    if (self.late)
+        self.late->late_place = &connection->late_next;
+    self.late = connection;
+    atomic_fetch_add(&self.late_count, 1);
+}
+
+static void connections_unlist_late_locked(struct connection *connection)
+{
+    if (!connection->late)
+        return;
+    *connection->late_place = connection->late_next;
+    if (connection->late_next)
+        connection->late_next->late_place = connection->late_place;
+    connection->late = NULL;
+    atomic_fetch_sub(&self.late_count, 1);
+}
+
+static void connections_forget_locked(struct connection *connection)
+{
+    connections_unlist_late_locked(connection);
+    connections_set_ended_locked(connection);
+    connections_release_peer_locked(connection->peer);
+    table_remove(&self.table, &connection->link);
+    free(connection);
+}
+
+/* Whether there is a connection to the server; made: that is known to be up. */
+static int has_connection(const pf_address *server, int made)
+{
+    const struct peer *peer = connections_peer_locked(server, 0);
+
+    return peer && (made ? peer->up : peer->open);
+}
+
+/* --- what happens to them ---------------------------------------------------------------------------------------- */
 
 void connections_carry(const pjsip_transport *transport)
 {
@@ -93,7 +271,7 @@ void connections_note_answer(const pjsip_transport *transport)
     pthread_mutex_lock(&self.lock);
     connection = hold(transport, 0);
     if (connection)
-        connection->connected = 1;
+        connections_set_up_locked(connection);
     pthread_mutex_unlock(&self.lock);
 }
 
@@ -116,36 +294,31 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
 {
     int type = transport_type(transport), plain = type & ~PJSIP_TRANSPORT_IPV6;
     struct connection *connection;
-    int failed = 0, cleared = 0;
+    int failed = 0, cleared = 0, ours;
 
     memset(outcome, 0, sizeof *outcome);
-    if ((plain != PJSIP_TRANSPORT_TCP && plain != PJSIP_TRANSPORT_TLS) || !transport_is_outgoing(transport) ||
-        !address_of(&outcome->server, transport_peer(transport), type))
+    if (plain != PJSIP_TRANSPORT_TCP && plain != PJSIP_TRANSPORT_TLS)
         return 0;
+    ours = transport_is_outgoing(transport) && address_of(&outcome->server, transport_peer(transport), type);
     outcome->retry_after = -1;
     outcome->status = info ? info->status : PJ_SUCCESS;
     pthread_mutex_lock(&self.lock);
-    if (state == PJSIP_TP_STATE_DESTROY) {
-        self.ends[self.ended++ % MOST_ENDS] = host_now();
-        if (self.ended >= MOST_ENDS)
-            atomic_store(&self.short_until, self.ends[self.ended % MOST_ENDS] + KEY_SECONDS);
-    }
-    connection = hold(transport, state == PJSIP_TP_STATE_CONNECTED);
+    if (state == PJSIP_TP_STATE_DESTROY)
+        connections_note_end_locked(ours ? &outcome->server : NULL);
+    connection = ours ? hold(transport, state == PJSIP_TP_STATE_CONNECTED) : NULL;
     if (!connection) {
         outcome->seen = PF_REFUSED;
-        failed = state == PJSIP_TP_STATE_DESTROY && answering;
+        failed = ours && state == PJSIP_TP_STATE_DESTROY && answering;
     } else if (state == PJSIP_TP_STATE_CONNECTED) {
-        connection->connected = 1;
+        connections_set_up_locked(connection);
         cleared = connection->late && !connection->ended;
     } else if (state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY) {
         failed = !connection->ended;
-        connection->ended = 1;
         outcome->certificate = connection->connected ? 0 : certificate_problem(info);
         outcome->seen = connection->connected ? PF_DISCONNECTED : outcome->certificate ? PF_CERTIFICATE : PF_REFUSED;
-        if (state == PJSIP_TP_STATE_DESTROY) {
-            table_remove(&self.table, &connection->link);
-            free(connection);
-        }
+        connections_set_ended_locked(connection);
+        if (state == PJSIP_TP_STATE_DESTROY)
+            connections_forget_locked(connection);
     }
     pthread_mutex_unlock(&self.lock);
     if (cleared)
@@ -153,38 +326,21 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
     return failed;
 }
 
-/* Under self.lock. Whether there is a connection to the server; made: that is known to be up. */
-static int has_connection(const pf_address *server, int made)
+/* Whether keys may be held by connections that have ended. */
+static int any_ended_lately(void)
 {
-    struct link *link;
-    size_t i;
+    double ended_at = atomic_load_explicit(&self.ended_at, memory_order_relaxed);
 
-    for (i = 0; i < self.table.size; i++)
-        for (link = self.table.buckets[i]; link; link = link->next) {
-            const struct connection *connection = entry_of(link, struct connection, link);
-
-            if ((connection->connected || !made) && !connection->ended &&
-                !memcmp(&connection->server, server, sizeof *server))
-                return 1;
-        }
-    return 0;
+    return ended_at > 0 && host_now() < ended_at + KEY_SECONDS;
 }
 
-/* Whether pjsip might run out of keys. */
-static int keys_are_short(void)
-{
-    double until = atomic_load_explicit(&self.short_until, memory_order_relaxed);
-
-    return until > 0 && host_now() < until;
-}
-
-/* Under self.lock. Whether pjsip needs no new connection for the server. */
-static int is_connected(const pjsip_server_addresses *addresses, unsigned index)
+/* Under self.lock. Whether pjsip needs no new connection for the server, or bears one. */
+static int is_borne(const pjsip_server_addresses *addresses, unsigned index)
 {
     pf_address server;
 
     return address_of(&server, answer_address(addresses, index), answer_type(addresses, index)) &&
-           (server.transport == PF_UDP || has_connection(&server, 0));
+           (server.transport == PF_UDP || has_connection(&server, 0) || connections_may_connect_locked(&server, 0));
 }
 
 /* Whether a connect to the server would fail at once, most likely. */
@@ -197,26 +353,29 @@ static int is_refusing(const pjsip_server_addresses *addresses, unsigned index)
 }
 
 /* Under self.lock. */
-static int is_any_connected(const pjsip_server_addresses *addresses)
+static int is_any_borne(const pjsip_server_addresses *addresses)
 {
     unsigned total = answer_count(addresses), i;
 
     for (i = 0; i < total; i++)
-        if (is_connected(addresses, i))
+        if (is_borne(addresses, i))
             return 1;
     return 0;
 }
 
-/* Under self.lock. The servers that are connected, then those that a request may go on to, so that they do not fail all at once. */
-static void put_connected_first(const pjsip_server_addresses *addresses, answer *ordered)
+/*
+ * Under self.lock. The servers that pjsip needs no new connection for, or bears one, then those that a request may go on to, so that
+ * they do not fail all at once.
+ */
+static void put_borne_first(const pjsip_server_addresses *addresses, answer *ordered)
 {
     unsigned total = answer_count(addresses), count = 0, i;
 
     for (i = 0; i < total; i++)
-        if (is_connected(addresses, i))
+        if (is_borne(addresses, i))
             answer_copy(ordered, count++, addresses, i);
     for (i = 0; i < total; i++)
-        if (!is_connected(addresses, i) && !is_refusing(addresses, i))
+        if (!is_borne(addresses, i) && !is_refusing(addresses, i))
             answer_copy(ordered, count++, addresses, i);
     answer_set_count(ordered, count);
 }
@@ -228,9 +387,9 @@ int connections_bear(const pjsip_server_addresses *addresses)
 
     refusing = answer_count(addresses) && address_of(&server, answer_address(addresses, 0), answer_type(addresses, 0)) &&
                server.transport != PF_UDP && plans_failed_within(&server, REFUSING);
-    if (refusing || keys_are_short()) {
+    if (refusing || any_ended_lately()) {
         pthread_mutex_lock(&self.lock);
-        bear = refusing ? has_connection(&server, 1) : is_any_connected(addresses);
+        bear = refusing ? has_connection(&server, 1) : is_any_borne(addresses);
         pthread_mutex_unlock(&self.lock);
     }
     return bear;
@@ -241,10 +400,10 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
 {
     answer ordered;
 
-    if (addresses && keys_are_short()) {
+    if (addresses && any_ended_lately()) {
         pthread_mutex_lock(&self.lock);
-        if (is_any_connected(addresses)) {
-            put_connected_first(addresses, &ordered);
+        if (is_any_borne(addresses)) {
+            put_borne_first(addresses, &ordered);
             addresses = &ordered.addresses;
         } else {
             addresses = NULL;
@@ -266,7 +425,8 @@ static int should_not_connect(const pf_address *server)
     pthread_mutex_lock(&self.lock);
     if (!has_connection(server, 0)) {
         oldest = &self.connects[self.connects_begun % MOST_CONNECTS];
-        should_not = refused || (self.connects_begun >= MOST_CONNECTS && now < *oldest + KEY_SECONDS);
+        should_not = refused || (self.connects_begun >= MOST_CONNECTS && now < *oldest + KEY_SECONDS) ||
+                     !connections_may_connect_locked(server, 1);
         if (!should_not) {
             *oldest = now;
             self.connects_begun++;
@@ -288,9 +448,9 @@ pj_status_t connections_acquire(pjsip_endpoint *endpt, const pf_address *server,
     pj_status_t status;
     int none = 0;
 
-    if (server->transport != PF_UDP && keys_are_short()) {
+    if (server->transport != PF_UDP && any_ended_lately()) {
         pthread_mutex_lock(&self.lock);
-        none = !has_connection(server, 0);
+        none = !has_connection(server, 0) && !connections_may_connect_locked(server, 0);
         pthread_mutex_unlock(&self.lock);
     }
     if (none)
@@ -312,7 +472,7 @@ void connections_note_late(pjsip_transport *transport, const pf_address *server)
     connection = hold(transport, 1);
     taken = connection && !connection->late;
     if (taken)
-        connection->late = transport;
+        connections_set_late_locked(connection, transport);
     pthread_mutex_unlock(&self.lock);
     plans_suspect(server);
     if (!taken)
@@ -365,6 +525,18 @@ int connections_is_up(const pjsip_transport *transport)
     return connected;
 }
 
+int connections_is_new(const pjsip_transport *transport, double seconds)
+{
+    struct connection *connection;
+    int is_new;
+
+    pthread_mutex_lock(&self.lock);
+    connection = hold(transport, 0);
+    is_new = connection && (!connection->connected || host_now() < connection->connected_at + seconds);
+    pthread_mutex_unlock(&self.lock);
+    return is_new;
+}
+
 int connections_has(const pf_address *server)
 {
     int has;
@@ -387,23 +559,24 @@ struct late {
 /* Under self.lock. Those of which nothing more is to be awaited; their references are the caller's. all: whatever their state. */
 static int take_late(double now, struct late *late, int room, int all)
 {
-    struct link *link;
+    struct connection *connection, *next;
     int count = 0;
-    size_t i;
 
-    for (i = 0; i < self.table.size; i++)
-        for (link = self.table.buckets[i]; link && count < room; link = link->next) {
-            struct connection *connection = entry_of(link, struct connection, link);
-            int expired = !connection->connected && !connection->ended && now - connection->since > CONNECT_SECONDS;
+    for (connection = self.late; connection && count < room; connection = next) {
+        int expired = !connection->connected && !connection->ended && now - connection->since > CONNECT_SECONDS;
 
-            if (!connection->late || !(connection->connected || connection->ended || expired || all))
-                continue;
-            late[count].transport = connection->late;
-            late[count].server = connection->server;
-            late[count++].expired = expired && !all;
-            connection->late = NULL;
-            connection->ended |= expired;
-        }
+        next = connection->late_next;
+        if (!(connection->connected || connection->ended || expired || all))
+            continue;
+        memset(&late[count], 0, sizeof late[count]);
+        late[count].transport = connection->late;
+        if (connection->peer)
+            late[count].server = connection->peer->server;
+        late[count++].expired = expired && !all;
+        connections_unlist_late_locked(connection);
+        if (expired)
+            connections_set_ended_locked(connection);
+    }
     return count;
 }
 
@@ -436,21 +609,17 @@ void connections_tick(double now)
     }
 }
 
-int connections_are_late(void)
+int connections_are_late(void) { return atomic_load_explicit(&self.late_count, memory_order_relaxed) != 0; }
+
+/* Under self.lock. */
+static void drop(struct link *link)
 {
-    struct link *link;
-    int late = 0;
-    size_t i;
+    struct connection *connection = entry_of(link, struct connection, link);
 
-    pthread_mutex_lock(&self.lock);
-    for (i = 0; i < self.table.size && !late; i++)
-        for (link = self.table.buckets[i]; link && !late; link = link->next)
-            late = entry_of(link, struct connection, link)->late != NULL;
-    pthread_mutex_unlock(&self.lock);
-    return late;
+    connections_set_ended_locked(connection);
+    connections_release_peer_locked(connection->peer);
+    free(connection);
 }
-
-static void drop(struct link *link) { free(entry_of(link, struct connection, link)); }
 
 void connections_clear(void)
 {
@@ -465,6 +634,6 @@ void connections_clear(void)
             host.pjsip_transport_dec_ref(late[i].transport);
     } while (count == PJ_ARRAY_SIZE(late));
     pthread_mutex_lock(&self.lock);
-    table_clear(&self.table, &drop);
+    table_clear(&self.table, &drop);            /* the ends stay: their keys are in use still when we are attached again */
     pthread_mutex_unlock(&self.lock);
 }

@@ -29,15 +29,15 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
 int connections_bear(const pjsip_server_addresses *addresses);
 
 /*
- * Calls back with an answer: the connects that it starts at once are told from others by being inside. While too many connections
- * have ended just now, those servers are the first that need no new one; without such, it is PJ_ETOOMANYCONN. Any SIP thread.
+ * Calls back with an answer: the connects that it starts at once are told from others by being inside. While pjsip may run short of
+ * keys, those servers are the first that need no new connection, or get one; without such, it is PJ_ETOOMANYCONN. Any SIP thread.
  */
 void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, void *token,
                         const pjsip_server_addresses *addresses);
 
 /*
  * byhand_connect(), with what becomes of the connection watched. PJ_ETOOMANYCONN: the server has none, and has just refused one,
- * or too many were begun lately.
+ * too many were begun lately, or pjsip may run short of keys.
  */
 pj_status_t connections_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
                                 pjsip_transport **connection);
@@ -66,6 +66,9 @@ int connections_has_ended_under(const pjsip_tx_data *request);
 
 /* Whether that connection is known to be up. */
 int connections_is_up(const pjsip_transport *transport);
+
+/* Whether that connection of ours was not up so many seconds ago. */
+int connections_is_new(const pjsip_transport *transport, double seconds);
 
 /* Whether any connection to the server is known to be up. */
 int connections_has(const pf_address *server);

@@ -1,8 +1,11 @@
 /*
  * core.c: plugs the parts into the endpoint and takes them out again, leaving pjsip as it was found.
  *
- * Attached and detached by Python, or detached by the endpoint's own end (our module's stop()). One lock orders these; no SIP
- * thread takes it but the one that destroys the endpoint.
+ * Attached and detached by Python, or detached by the endpoint's own end (our module's stop()). One lock orders these; nothing
+ * waits for another thread with it held, but an attach for pjsip to take our module.
+ *
+ * Each attachment has a thread of its own. It registers the module, ticks, and after the detach clears what the parts hold, once
+ * nobody is inside the gate: a thread that detaches, or leaves the gate, may hold any lock of pjsip's, and this one holds none.
  */
 #include "core.h"
 
@@ -11,11 +14,12 @@
 #include "dialogs.h"
 #include "dns.h"
 #include "failover.h"
+#include "gate.h"
 #include "layout.h"
+#include "outgoing.h"
 #include "pjfail.h"
 #include "queue.h"
 #include "race.h"
-#include "request.h"
 #include "resolver.h"
 #include "sending.h"
 
@@ -33,14 +37,14 @@
 /* How often deadlines and silence are looked at, while there is any. */
 enum { TICK_MS = 100 };
 
-/* How long a detach waits for pjsip to let go of our module; it goes on by itself when called from a SIP callback. */
-#define LETTING_GO 2.0
+/* How long a detach waits until what the parts hold is cleared; the attachment's thread goes on with that by itself. */
+#define DETACH_TIMEOUT_S 2.0
 
-/* How long the endpoint's end waits for threads of ours; stock pjsip waits for its own, which look names up, without a limit. */
-#define SETTLING 30.0
+/* As that, for the endpoint's end; stock pjsip waits for its own threads, which look names up, without a limit. */
+#define ENDPOINT_END_TIMEOUT_S 30.0
 
-/* How long an attach waits for pjsip to take our module: in a SIP callback it would wait for itself. */
-#define TAKING_IN 5.0
+/* How long an attach waits for pjsip to take our module: in a SIP callback it may wait for itself. */
+#define REGISTER_TIMEOUT_S 5.0
 
 /* How long an attach waits for a free key of pjsip's ioqueue. */
 #define KEY_TIME 1.0
@@ -53,7 +57,7 @@ enum { MOST_KEYS = 8 };
 static struct {
     pthread_mutex_t lock;
     atomic_int attached;            /* the number of the attachment, 0: none; read by SIP threads */
-    int attachments;                /* so far */
+    atomic_int attachments;         /* so far */
     atomic_int foreign;             /* set in a forked child */
     pjsip_endpoint *endpt;
     pj_pool_t *pool;
@@ -64,33 +68,31 @@ static struct {
     unsigned keys_gone;
     pthread_mutex_t wake_lock;
     int wake_socket;                /* guarded by wake_lock */
-    pthread_t ticker;
-    pthread_mutex_t tick_lock;      /* guards ticking; only observer's, connections', questions' and wake_lock are taken inside */
+    atomic_int living;              /* the thread of the attachment, or of the one before */
+    atomic_int registered;          /* the pj_status_t of registering the module; PJ_EPENDING */
+    pthread_mutex_t tick_lock;      /* guards what follows; inside only the queue's, connections', questions' and wake_lock */
     pthread_cond_t tick_end;
     int ticking;
-    double due;                     /* when somebody wants to be woken sooner; guarded by tick_lock */
+    double due;                     /* when somebody wants to be woken sooner */
+    struct waiter *returning;       /* questions for pjsip's own resolver, once ticking is over */
     _Atomic pjsip_tp_state_callback chained;    /* SIP threads read it; found in the slot by us */
     _Atomic pjsip_tp_state_callback below;      /* SIP threads read it; found in the slot by pjsua, pjsip's own */
-    pthread_mutex_t module_lock;    /* guards what follows; nothing is taken inside */
-    int module_busy;                /* being registered or unregistered by a thread of its own */
-    int module_given_up;            /* the attach that wanted it registered is over */
-    pj_status_t module_status;      /* of registering it */
-    struct waiter *returning;       /* questions for pjsip's own resolver, when we are gone */
-    unsigned users;                 /* threads inside core_with_endpoint() */
 } self = {
-    /* Recursive: what an application does in a callback that a detach's answers cause may be an attach. */
-    .lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP,
+    .lock = PTHREAD_MUTEX_INITIALIZER,
     .wake_lock = PTHREAD_MUTEX_INITIALIZER,
     .wake_socket = -1,
     .tick_lock = PTHREAD_MUTEX_INITIALIZER,
-    .module_lock = PTHREAD_MUTEX_INITIALIZER,
 };
 
 int core_attached(void) { return atomic_load(&self.attached); }
 
 int core_is_foreign(void) { return atomic_load_explicit(&self.foreign, memory_order_relaxed); }
 
-static void mark_foreign(void) { atomic_store(&self.foreign, 1); }
+static void mark_foreign(void)
+{
+    atomic_store(&self.foreign, 1);
+    gate_close();
+}
 
 /* --- waking pjsip's polling thread ------------------------------------------------------------------------------- */
 
@@ -117,15 +119,16 @@ static void on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_s
      */
     (void)received;
     host.pj_ioqueue_recv(key, operation, self.received, &size, PJ_IOQUEUE_ALWAYS_ASYNC);
-    if (!core_attached())
+    if (!gate_enter())
         return;
     affinity_run();
-    request_run();
+    outgoing_run();
     now = host_now();
     questions_tick(now);
     connections_tick(now);
     failover_tick(now);
     race_tick(now);
+    gate_leave();
 }
 
 /* A key that was let go is free again only half a second later, and an ioqueue has few: leave it some, and wait for one. */
@@ -187,14 +190,13 @@ static void close_wake(pjsip_endpoint *endpt)
 /* --- time -------------------------------------------------------------------------------------------------------- */
 
 /*
- * A thread of our own, unknown to pjsip and to Python: wakes the polling thread every now and then while something
- * has a deadline. (pjsip's timers are reached by other names and layouts in every build.)
+ * Wakes the polling thread every now and then while something has a deadline, until the detach. (pjsip's timers are reached by
+ * other names and layouts in every build.) The attachment's own thread.
  */
-static void *tick(void *unused)
+static void tick(void)
 {
     double regular = host_now() + TICK_MS * 1e-3;
 
-    (void)unused;
     pthread_mutex_lock(&self.tick_lock);
     while (self.ticking) {
         double now, until = fmin(regular, self.due);
@@ -213,7 +215,6 @@ static void *tick(void *unused)
             regular = now + TICK_MS * 1e-3;
     }
     pthread_mutex_unlock(&self.tick_lock);
-    return NULL;
 }
 
 /* Any thread that holds no lock of ours: has the polling thread tick at that time, too. */
@@ -227,236 +228,192 @@ static void wake_at(double when)
     pthread_mutex_unlock(&self.tick_lock);
 }
 
-static int start_ticking(void)
+/* --- our module -------------------------------------------------------------------------------------------------- */
+
+static pj_status_t on_tx_request(pjsip_tx_data *tdata)
+{
+    pj_status_t status = PJ_SUCCESS;
+
+    if (!gate_enter())
+        return PJ_SUCCESS;
+    if (connections_has_ended_under(tdata)) {
+        status = PJ_STATUS_FROM_OS(ECONNRESET);
+    } else {
+        failover_on_tx_request(tdata);
+        if (tdata_msg(tdata)->line.req.method.id == PJSIP_BYE_METHOD)
+            dialogs_on_bye(tdata_msg(tdata), 0);
+    }
+    gate_leave();
+    return status;
+}
+
+static pj_bool_t on_rx_response(pjsip_rx_data *rdata)
+{
+    pj_bool_t hidden;
+
+    if (core_is_foreign())
+        return PJ_FALSE;
+    sending_settle(rdata);      /* also while a detach has a thread of ours still send */
+    if (!gate_enter())
+        return PJ_FALSE;
+    hidden = failover_on_rx_response(rdata);
+    gate_leave();
+    return hidden;
+}
+
+static pj_bool_t on_rx_request(pjsip_rx_data *rdata)
+{
+    if (!gate_enter())
+        return PJ_FALSE;
+    if (RDATA_INFO(rdata)->msg->line.req.method.id == PJSIP_BYE_METHOD)
+        dialogs_on_bye(RDATA_INFO(rdata)->msg, 1);
+    gate_leave();
+    return PJ_FALSE;
+}
+
+/*
+ * A module stays registered until its endpoint ends, and passes everything through while we are detached. Unregistering it would
+ * link it to itself (pj_list_erase()), and a thread that has just left our callback spins for ever in
+ * pjsip_endpt_process_rx_data(), which reads the module's next one only then (pjsip 2.17; PJSIP_SAFE_MODULE is 0).
+ */
+enum { MAX_ENDPOINTS = 4 };
+
+static pj_status_t core_on_stop(unsigned index);
+
+#define ON_STOP(index) static pj_status_t on_stop_##index(void) { return core_on_stop(index); }
+ON_STOP(0) ON_STOP(1) ON_STOP(2) ON_STOP(3)
+
+#define MODULE(index) { NULL, { NULL, NULL, { "mod-pjfail", 10 }, -1, PJSIP_MOD_PRIORITY_TRANSPORT_LAYER - 1,             \
+                                NULL, NULL, &on_stop_##index, NULL, &on_rx_request, &on_rx_response, &on_tx_request, NULL, \
+                                NULL } }
+
+/* Guarded by lock. A module's id is -1 while it is not registered with endpt: pjsip sets that at the endpoint's end. */
+static struct module_slot {
+    pjsip_endpoint *endpt;
+    pjsip_module module;
+} core_module_slots[MAX_ENDPOINTS] = { MODULE(0), MODULE(1), MODULE(2), MODULE(3) };
+
+/* Returns the endpoint's slot, or a free one for it; NULL: there is none. Under self.lock. */
+static struct module_slot *core_slot_for_locked(pjsip_endpoint *endpt)
+{
+    struct module_slot *found = NULL;
+    int i;
+
+    for (i = 0; i < MAX_ENDPOINTS; i++) {
+        struct module_slot *each = &core_module_slots[i];
+
+        if (each->module.id >= 0 && each->endpt == endpt)
+            return each;
+        if (each->module.id < 0)
+            found = each;
+    }
+    if (found)
+        found->endpt = endpt;
+    return found;
+}
+
+/* --- the life of an attachment ----------------------------------------------------------------------------------- */
+
+/* Frees what the parts hold. Nobody is inside the gate; no lock held. */
+static void core_clear(void)
+{
+    failover_close();
+    connections_clear();
+    dialogs_clear();
+    affinity_close();
+    outgoing_close();
+    plans_clear();
+    close_wake(self.endpt);
+    pthread_cond_destroy(&self.tick_end);
+}
+
+/* Those who waited are answered as if we had never been. pjsip may look names up on the spot, which takes its time. */
+static void return_waiters(void)
+{
+    struct waiter *waiter = self.returning, *next;
+
+    for (; waiter; waiter = next) {
+        next = waiter->next;
+        sending_return(self.endpt, waiter);
+        free(waiter);
+    }
+}
+
+/* The attachment's own thread, unknown to Python; self.living says that it is there. */
+static void *core_live(void *argument)
+{
+    const struct timespec pause = { 0, 1000000 };
+    struct module_slot *slot = argument;
+
+    host_register_thread();
+    if (slot->module.id < 0)
+        atomic_store(&self.registered, host.pjsip_endpt_register_module(slot->endpt, &slot->module));
+    tick();
+    return_waiters();
+    while (gate_others())
+        nanosleep(&pause, NULL);
+    core_clear();
+    atomic_store(&self.living, 0);
+    return NULL;
+}
+
+/* Under self.lock. 0: no thread can be had. */
+static int core_start_life_locked(struct module_slot *slot)
 {
     pthread_condattr_t attributes;
-    int failed;
+    pthread_t thread;
 
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&self.tick_end, &attributes);
     pthread_condattr_destroy(&attributes);
+    atomic_store(&self.registered, slot->module.id < 0 ? PJ_EPENDING : PJ_SUCCESS);
+    self.returning = NULL;
     self.ticking = 1;
     self.due = INFINITY;
-    failed = pthread_create(&self.ticker, NULL, &tick, NULL);
-    if (failed) {
-        self.ticking = 0;
-        pthread_cond_destroy(&self.tick_end);
+    atomic_store(&self.living, 1);
+    if (pthread_create(&thread, NULL, &core_live, slot) == 0) {
+        pthread_detach(thread);
+        return 1;
     }
-    return !failed;
+    self.ticking = 0;
+    atomic_store(&self.living, 0);
+    return 0;
 }
 
-static void stop_ticking(void)
+/* Has the attachment's thread answer the waiters, which are its own from then on, and clear. */
+static void core_end_life(struct waiter *waiters)
 {
     pthread_mutex_lock(&self.tick_lock);
+    self.returning = waiters;
     self.ticking = 0;
     pthread_cond_signal(&self.tick_end);
     pthread_mutex_unlock(&self.tick_lock);
-    pthread_join(self.ticker, NULL);
-    pthread_cond_destroy(&self.tick_end);
-}
-
-/* --- our module -------------------------------------------------------------------------------------------------- */
-
-static void detach(int endpoint_ends);
-
-static pj_status_t on_tx_request(pjsip_tx_data *tdata)
-{
-    if (!core_attached() || core_is_foreign())
-        return PJ_SUCCESS;
-    if (connections_has_ended_under(tdata))
-        return PJ_STATUS_FROM_OS(ECONNRESET);
-    failover_on_tx_request(tdata);
-    if (tdata_msg(tdata)->line.req.method.id == PJSIP_BYE_METHOD)
-        dialogs_on_bye(tdata_msg(tdata), 0);
-    return PJ_SUCCESS;
-}
-
-static pj_bool_t on_rx_request(pjsip_rx_data *rdata)
-{
-    pjsip_msg *msg = RDATA_INFO(rdata)->msg;
-
-    if (core_attached() && !core_is_foreign() && msg->line.req.method.id == PJSIP_BYE_METHOD)
-        dialogs_on_bye(msg, 1);
-    return PJ_FALSE;
-}
-
-static pj_bool_t on_rx_response(pjsip_rx_data *rdata)
-{
-    if (!core_attached() || core_is_foreign())
-        return PJ_FALSE;
-    sending_settle(rdata);
-    return failover_on_rx_response(rdata);
-}
-
-/* Set in the thread that unregisters our module. */
-static __thread int unregistering;
-
-/* Called when the module is unregistered, by us or, with the others, because the endpoint ends. */
-static pj_status_t on_stop(void)
-{
-    if (unregistering || core_is_foreign())
-        return PJ_SUCCESS;
-    pthread_mutex_lock(&self.lock);
-    if (core_attached())
-        detach(1);
-    pthread_mutex_unlock(&self.lock);
-    core_settle();
-    return PJ_SUCCESS;
-}
-
-static pjsip_module module = {
-    NULL, NULL, { "mod-pjfail", 10 }, -1, PJSIP_MOD_PRIORITY_TRANSPORT_LAYER - 1,
-    NULL, NULL, &on_stop, NULL, &on_rx_request, &on_rx_response, &on_tx_request, NULL, NULL,
-};
-
-static void module_is_done(void)
-{
-    pthread_mutex_lock(&self.module_lock);
-    self.module_busy = 0;
-    pthread_mutex_unlock(&self.module_lock);
-}
-
-static void unregister(pjsip_endpoint *endpt)
-{
-    unregistering = 1;
-    host.pjsip_endpt_unregister_module(endpt, &module);
-    unregistering = 0;
-    module_is_done();
-}
-
-static int has_users(void)
-{
-    int users;
-
-    pthread_mutex_lock(&self.module_lock);
-    users = self.users != 0;
-    pthread_mutex_unlock(&self.module_lock);
-    return users;
-}
-
-/* Those who waited are answered as if we had never been. pjsip may look names up on the spot, which takes its time. */
-static void return_waiters(pjsip_endpoint *endpt)
-{
-    struct waiter *waiter, *next;
-
-    pthread_mutex_lock(&self.module_lock);
-    waiter = self.returning;
-    self.returning = NULL;
-    pthread_mutex_unlock(&self.module_lock);
-    for (; waiter; waiter = next) {
-        next = waiter->next;
-        resolver_return(endpt, waiter);
-        free(waiter);
-    }
-}
-
-/* Until the last user is gone the module stays, and does nothing but hear of the endpoint's end, which waits then. */
-static void *unregister_module(void *endpt)
-{
-    const struct timespec pause = { 0, 2000000 };
-
-    host_register_thread();
-    return_waiters(endpt);
-    while (has_users())
-        nanosleep(&pause, NULL);
-    unregister(endpt);
-    return NULL;
-}
-
-static void *register_module(void *endpt)
-{
-    pj_status_t status;
-    int given_up;
-
-    host_register_thread();
-    status = host.pjsip_endpt_register_module(endpt, &module);
-    pthread_mutex_lock(&self.module_lock);
-    given_up = self.module_given_up;
-    self.module_status = status;
-    if (!given_up)
-        self.module_busy = 0;
-    pthread_mutex_unlock(&self.module_lock);
-    if (given_up && status == PJ_SUCCESS)
-        unregister(endpt);
-    else if (given_up)
-        module_is_done();
-    return NULL;
-}
-
-/* Whether a thread of ours is still about its work with the module or, inside core_with_endpoint(), with the endpoint. */
-static int is_busy(void)
-{
-    int busy;
-
-    pthread_mutex_lock(&self.module_lock);
-    busy = self.module_busy || self.users;
-    pthread_mutex_unlock(&self.module_lock);
-    return busy;
-}
-
-/* Waits until pjsip has let go of the module, and we of the endpoint. 0: not in that time. */
-static int is_free(double seconds)
-{
-    const struct timespec pause = { 0, 2000000 };
-    double until = host_now() + seconds;
-
-    while (is_busy() && host_now() < until)
-        nanosleep(&pause, NULL);
-    return !is_busy();
-}
-
-void core_settle(void)
-{
-    if (!core_is_foreign())
-        is_free(SETTLING);
 }
 
 /*
- * Both wait until no thread is inside any module. The caller may itself be inside one (a detach from onRegState()), so a
- * thread of its own does it.
+ * Waits until the last attachment has been cleared, for so long at the most. Returns whether it has. A thread that is inside the
+ * gate itself waits for the others only: it is cleared once that thread has left. No lock of ours held.
  */
-static int start_on_module(void *(*work)(void *endpt), pjsip_endpoint *endpt)
+static int core_wait_until_cleared(double seconds)
 {
-    pthread_t thread;
+    const struct timespec pause = { 0, 1000000 };
+    double until = host_now() + seconds;
 
-    pthread_mutex_lock(&self.module_lock);
-    self.module_busy = 1;
-    self.module_given_up = 0;
-    pthread_mutex_unlock(&self.module_lock);
-    if (pthread_create(&thread, NULL, work, endpt) != 0)
-        return 0;
-    pthread_detach(thread);
-    return 1;
+    while (atomic_load(&self.living) && (!gate_is_inside() || gate_others()) && host_now() < until)
+        nanosleep(&pause, NULL);
+    return !atomic_load(&self.living);
 }
 
-static void let_go_of_module(pjsip_endpoint *endpt, struct waiter *waiters)
+/* Returns PJ_SUCCESS once pjsip has taken our module, PJ_EBUSY when it does not in time. */
+static pj_status_t core_wait_until_registered(void)
 {
-    pthread_mutex_lock(&self.module_lock);
-    self.returning = waiters;
-    pthread_mutex_unlock(&self.module_lock);
-    if (start_on_module(&unregister_module, endpt)) {
-        is_free(LETTING_GO);
-    } else {
-        return_waiters(endpt);
-        unregister(endpt);
-    }
-}
+    const struct timespec pause = { 0, 1000000 };
+    double until = host_now() + REGISTER_TIMEOUT_S;
 
-static pj_status_t take_in_module(pjsip_endpoint *endpt)
-{
-    pj_status_t status;
-
-    if (!start_on_module(&register_module, endpt)) {
-        module_is_done();
-        return PJ_ENOMEM;
-    }
-    is_free(TAKING_IN);
-    pthread_mutex_lock(&self.module_lock);
-    self.module_given_up = self.module_busy;
-    status = self.module_busy ? PJ_EBUSY : self.module_status;
-    pthread_mutex_unlock(&self.module_lock);
-    return status;
+    while (atomic_load(&self.registered) == PJ_EPENDING && host_now() < until)
+        nanosleep(&pause, NULL);
+    return atomic_load(&self.registered) == PJ_EPENDING ? PJ_EBUSY : atomic_load(&self.registered);
 }
 
 /* --- the transport state callback -------------------------------------------------------------------------------- */
@@ -488,9 +445,10 @@ static void on_transport_state(pjsip_transport *transport, pjsip_transport_state
             return;
         }
     inside = &here;
-    if (core_attached() && !core_is_foreign()) {
+    if (gate_enter()) {
         failover_on_transport_state(transport, state, info);
         race_on_transport_state(transport, state);
+        gate_leave();
     }
     if (host.pjsip_tpmgr_get_state_cb(transport_manager(transport)) == chained)
         chained = below;
@@ -525,11 +483,38 @@ static void unchain_state_callback(pjsip_endpoint *endpt)
 
 /* --- attach and detach ------------------------------------------------------------------------------------------- */
 
-static int plug_in(pjsip_endpoint *endpt, double deadline)
+static struct waiter *join(struct waiter *one, struct waiter *other)
 {
+    struct waiter **end = &one;
+
+    while (*end)
+        end = &(*end)->next;
+    *end = other;
+    return one;
+}
+
+/* Takes us out of pjsip: nobody enters any more. The caller has the attachment's life end then. */
+static void core_unplug_locked(void)
+{
+    resolver_remove(self.endpt);
+    unchain_state_callback(self.endpt);
+    gate_close();
+    atomic_store(&self.attached, 0);
+    dns_detach();
+    queue_close();
+}
+
+/* Returns those that wait, for the caller to answer and free. No lock held: it drops references to transports. */
+static struct waiter *core_take_waiters(void) { return join(questions_close(), race_close()); }
+
+static int core_plug_in_locked(pjsip_endpoint *endpt, double deadline)
+{
+    struct module_slot *slot = core_slot_for_locked(endpt);
     pj_status_t status;
     int result;
 
+    if (!slot)
+        return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "one more endpoint in this process");
     if (!queue_open())
         return host_problem(PF_PJSIP_FAILED, PJ_STATUS_FROM_OS(errno), "eventfd()");
     result = open_wake(endpt);
@@ -537,29 +522,35 @@ static int plug_in(pjsip_endpoint *endpt, double deadline)
         queue_close();
         return result;
     }
-    status = start_ticking() ? take_in_module(endpt) : PJ_ENOMEM;
-    if (status != PJ_SUCCESS) {
-        if (self.ticking)
-            stop_ticking();
-        close_wake(endpt);
-        queue_close();
-        return host_problem(PF_PJSIP_FAILED, status, status == PJ_EBUSY
-                                ? "pjsip_endpt_register_module() (attaching from a callback of pjsip's?)"
-                                : "pjsip_endpt_register_module() (PJSIP_MAX_MODULE)");
-    }
+    self.endpt = endpt;
     plans_clear();              /* of what a late publish of the last attachment may have left */
     questions_open(deadline, &wake);
     affinity_open(&wake);
     failover_open(endpt, &wake_at);
     race_open(endpt, deadline, &wake_at);
-    request_open(&wake);
-    self.endpt = endpt;
-    self.attachments = self.attachments % INT_MAX + 1;
+    outgoing_open(&wake);
+    if (!core_start_life_locked(slot)) {
+        core_clear();
+        queue_close();
+        return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pthread_create()");
+    }
+    status = core_wait_until_registered();
+    if (status != PJ_SUCCESS) {
+        core_end_life(NULL);    /* the gate was never open: no question waits */
+        queue_close();
+        return host_problem(PF_PJSIP_FAILED, status, status == PJ_EBUSY
+                                ? "pjsip_endpt_register_module() (attaching from a callback of pjsip's?)"
+                                : "pjsip_endpt_register_module() (PJSIP_MAX_MODULE)");
+    }
+    atomic_store(&self.attachments, self.attachments % INT_MAX + 1);
     atomic_store(&self.attached, self.attachments);
+    gate_open();
     chain_state_callback(endpt);
     result = resolver_install(endpt);
-    if (result != PF_OK)
-        detach(0);
+    if (result != PF_OK) {
+        core_unplug_locked();
+        core_end_life(core_take_waiters());
+    }
     return result;
 }
 
@@ -574,91 +565,78 @@ int pf_attach(double deadline, int *attachment)
         return PF_NO_ENDPOINT;
     if (core_attached())
         return PF_ALREADY_ATTACHED;
-    if (!is_free(LETTING_GO))
-        return host_problem(PF_PJSIP_FAILED, PJ_EBUSY,
-                            "the end of the last attachment (still waited for by a callback of pjsip's?)");
+    core_wait_until_cleared(DETACH_TIMEOUT_S);
     host_register_thread();
     pthread_mutex_lock(&self.lock);
-    result = core_attached() ? PF_ALREADY_ATTACHED : plug_in(host.pjsua_get_pjsip_endpt(), deadline);
+    if (core_attached())
+        result = PF_ALREADY_ATTACHED;
+    else if (atomic_load(&self.living))
+        result = host_problem(PF_PJSIP_FAILED, PJ_EBUSY,
+                              "the end of the last attachment (still waited for by a callback of pjsip's?)");
+    else
+        result = core_plug_in_locked(host.pjsua_get_pjsip_endpt(), deadline);
     *attachment = self.attachments;
     pthread_mutex_unlock(&self.lock);
     return result;
 }
 
-static struct waiter *join(struct waiter *one, struct waiter *other)
+void pf_detach(int attachment)
 {
-    struct waiter **end = &one;
+    int ours;
 
-    while (*end)
-        end = &(*end)->next;
-    *end = other;
-    return one;
+    if (core_is_foreign() || !attachment || atomic_load(&self.attachments) != attachment)
+        return;
+    pthread_mutex_lock(&self.lock);
+    ours = core_attached() == attachment;
+    if (ours) {
+        host_register_thread();
+        core_unplug_locked();
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (ours)
+        core_end_life(core_take_waiters());
+    core_wait_until_cleared(DETACH_TIMEOUT_S);
 }
 
-/* Under self.lock. */
-static void detach(int endpoint_ends)
+/* The module's endpoint ends. */
+static pj_status_t core_on_stop(unsigned index)
 {
-    pjsip_endpoint *endpt = self.endpt;
-    struct waiter *waiter, *next;
+    pjsip_endpoint *endpt = core_module_slots[index].endpt;
+    struct waiter *waiter = NULL, *next;
+    int last, ours;
 
-    atomic_store(&self.attached, 0);
-    dns_close();
-    resolver_remove(endpt);
-    unchain_state_callback(endpt);
-    stop_ticking();
-    waiter = join(questions_close(), race_close());
-    close_wake(endpt);
-    failover_close();
-    if (!endpoint_ends)
-        let_go_of_module(endpt, waiter);
-    for (; endpoint_ends && waiter; waiter = next) {
+    if (core_is_foreign())
+        return PJ_SUCCESS;
+    pthread_mutex_lock(&self.lock);
+    last = self.endpt == endpt;
+    ours = last && core_attached();
+    if (ours)
+        core_unplug_locked();
+    pthread_mutex_unlock(&self.lock);
+    if (ours) {
+        waiter = core_take_waiters();
+        core_end_life(NULL);
+    }
+    for (; waiter; waiter = next) {
         next = waiter->next;
         connections_answer(waiter->callback, PJ_ECANCELLED, waiter->token, NULL);
         free(waiter);
     }
-    connections_clear();
-    dialogs_clear();
-    affinity_close();
-    request_close();
-    plans_clear();
-    queue_close();
-}
-
-void pf_detach(int attachment)
-{
-    if (core_is_foreign())
-        return;
-    pthread_mutex_lock(&self.lock);
-    if (attachment && core_attached() == attachment) {
-        host_register_thread();
-        detach(0);
-    }
-    pthread_mutex_unlock(&self.lock);
+    if (last)
+        core_wait_until_cleared(ENDPOINT_END_TIMEOUT_S);
+    dns_close(endpt);
+    return PJ_SUCCESS;
 }
 
 int core_with_endpoint(int (*work)(pjsip_endpoint *endpt, void *argument), void *argument)
 {
-    pjsip_endpoint *endpt = NULL;
     int result;
 
-    if (core_is_foreign())
+    if (!gate_enter())
         return PF_NO_ENDPOINT;
-    pthread_mutex_lock(&self.lock);
-    if (core_attached()) {
-        endpt = self.endpt;
-        pthread_mutex_lock(&self.module_lock);
-        self.users++;
-        pthread_mutex_unlock(&self.module_lock);
-    }
-    pthread_mutex_unlock(&self.lock);
-    if (!endpt)
-        return PF_NO_ENDPOINT;
-    /* Without self.lock: work takes pjsip's locks, and who holds one of those (an application's callback) may detach. */
     host_register_thread();
-    result = work(endpt, argument);
-    pthread_mutex_lock(&self.module_lock);
-    self.users--;
-    pthread_mutex_unlock(&self.module_lock);
+    result = work(self.endpt, argument);
+    gate_leave();
     return result;
 }
 

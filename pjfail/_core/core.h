@@ -15,9 +15,6 @@ int core_attached(void);
  */
 int core_with_endpoint(int (*work)(pjsip_endpoint *endpt, void *argument), void *argument);
 
-/* The endpoint's end: waits for threads of ours that are still at work with it. */
-void core_settle(void);
-
 /* Whether this is a forked child of the process that attached. No lock. */
 int core_is_foreign(void);
 

@@ -7,24 +7,39 @@
 #include "dns.h"
 
 #include "core.h"
+#include "gate.h"
 #include "pjfail.h"
 #include "queue.h"
 #include "resolver.h"
 #include "text.h"
 
 #include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_RESOLVERS = 8 };
+/*
+ * A resolver lives as long as its endpoint. pjsip's assertion ends the program when the timer of an open query fires after
+ * pj_dns_resolver_destroy() (pjsip 2.17, on_timeout(); upstream #5167, #5182). The next attachment that wants the same name
+ * servers gets the same resolver, with its cache. When all are there, the one opened the longest ago gets the new name servers.
+ */
+struct dns_resolver {
+    pj_dns_resolver *resolver;  /* NULL: free */
+    pjsip_endpoint *endpt;
+    __typeof__(&pj_dns_resolver_destroy) destroy;   /* its own pjsip's: the process may carry another one */
+    char servers[PJ_DNS_RESOLVER_MAX_NS * (PJ_INET6_ADDRSTRLEN + 8)];
+    int handle;
+};
 
-/* Guarded by lock, which a detach takes too: no resolver ends while it is being asked. */
+/* Guarded by lock. */
+enum { MAX_RESOLVERS = 8 };
 static struct {
     pthread_mutex_t lock;
-    pj_dns_resolver *resolvers[MOST_RESOLVERS];
-    int count;
-    int first;                  /* the handle of the first: handles of an earlier attach are never given out again */
-} self = { .lock = PTHREAD_MUTEX_INITIALIZER, .first = 1 };
+    struct dns_resolver resolvers[MAX_RESOLVERS];
+    int last_handle;
+    int detached_handle;        /* those up to this one are of earlier attachments, and are never given out again */
+} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* Whether the record is of a kind that we know. */
 static int copy_record(pf_record *record, const pj_dns_parsed_rr *from)
@@ -54,8 +69,8 @@ static int copy_record(pf_record *record, const pj_dns_parsed_rr *from)
     }
 }
 
-/* A pj_dns_callback; the token is the question's number. */
-static void on_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
+/* Inside the gate. */
+static void dns_tell_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
 {
     unsigned count = status == PJ_SUCCESS && packet ? packet->hdr.anscount : 0, i;
     pf_dns_answer *answer = calloc(1, sizeof *answer + count * sizeof(pf_record));
@@ -70,6 +85,15 @@ static void on_answer(void *token, pj_status_t status, pj_dns_parsed_packet *pac
     queue_put_note(NOTE_DNS_ANSWER, answer);
 }
 
+/* A pj_dns_callback; the token is the question's number, which no other attachment has. */
+static void on_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
+{
+    if (!gate_enter())
+        return;
+    dns_tell_answer(token, status, packet);
+    gate_leave();
+}
+
 /* --- from Python ------------------------------------------------------------------------------------------------- */
 
 struct opening {
@@ -79,45 +103,87 @@ struct opening {
     int handle;
 };
 
-static int open_resolver(pjsip_endpoint *endpt, void *argument)
+/* Returns the endpoint's resolver for these name servers, else one that may be given them, or NULL. Under self.lock. */
+static struct dns_resolver *dns_find_resolver_locked(const pjsip_endpoint *endpt, const char *servers)
 {
-    struct opening *opening = argument;
+    struct dns_resolver *unused = NULL, *oldest = NULL;
+    int i;
+
+    for (i = 0; i < MAX_RESOLVERS; i++) {
+        struct dns_resolver *each = &self.resolvers[i];
+
+        if (!each->resolver)
+            unused = each;
+        else if (each->endpt == endpt && !strcmp(each->servers, servers))
+            return each;
+        else if (each->endpt == endpt && each->handle <= self.detached_handle && (!oldest || each->handle < oldest->handle))
+            oldest = each;
+    }
+    return unused ? unused : oldest;
+}
+
+/* Makes found, which is not of this attachment, one for these name servers. Returns a PF_ result. Under self.lock. */
+static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *found, const struct opening *opening,
+                                   const char *text)
+{
     pj_str_t servers[PJ_DNS_RESOLVER_MAX_NS];
     pj_uint16_t ports[PJ_DNS_RESOLVER_MAX_NS];
-    pj_dns_resolver *resolver;
     pj_status_t status;
-    int i, kept;
+    int i;
 
-    if (!opening->count) {
-        opening->handle = 0;
-        return resolver_set_aside() ? PF_OK : PF_NO_RESOLVER;
+    if (!found->resolver) {
+        status = host.pjsip_endpt_create_resolver(endpt, &found->resolver);
+        if (status != PJ_SUCCESS) {
+            found->resolver = NULL;
+            return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_create_resolver()");
+        }
+        found->endpt = endpt;
+        found->destroy = host.pj_dns_resolver_destroy;
+        found->handle = 0;
     }
-    if (opening->count > PJ_DNS_RESOLVER_MAX_NS)
-        return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "pj_dns_resolver_set_ns()");
     for (i = 0; i < opening->count; i++) {
         servers[i].ptr = (char *)opening->addresses[i];
         servers[i].slen = (pj_ssize_t)strlen(opening->addresses[i]);
         ports[i] = opening->ports[i];
     }
-    status = host.pjsip_endpt_create_resolver(endpt, &resolver);
+    found->servers[0] = '\0';
+    status = host.pj_dns_resolver_set_ns(found->resolver, (unsigned)opening->count, servers, ports);
     if (status != PJ_SUCCESS)
-        return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_create_resolver()");
-    status = host.pj_dns_resolver_set_ns(resolver, (unsigned)opening->count, servers, ports);
-    if (status != PJ_SUCCESS) {
-        host.pj_dns_resolver_destroy(resolver, PJ_FALSE);
         return host_problem(PF_PJSIP_FAILED, status, "pj_dns_resolver_set_ns()");
+    strcpy(found->servers, text);
+    return PF_OK;
+}
+
+static int open_resolver(pjsip_endpoint *endpt, void *argument)
+{
+    struct opening *opening = argument;
+    struct dns_resolver *found;
+    char servers[sizeof found->servers] = "";
+    size_t length = 0;
+    int result = PF_OK, i;
+
+    if (!opening->count) {
+        opening->handle = 0;
+        return resolver_set_aside() ? PF_OK : PF_NO_RESOLVER;
     }
+    for (i = 0; i < opening->count && length < sizeof servers; i++)
+        length += (size_t)snprintf(servers + length, sizeof servers - length, "%s %hu\n", opening->addresses[i],
+                                   opening->ports[i]);
+    if (opening->count > PJ_DNS_RESOLVER_MAX_NS || length >= sizeof servers)
+        return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "pj_dns_resolver_set_ns()");
     pthread_mutex_lock(&self.lock);
-    kept = self.count < MOST_RESOLVERS && core_attached();
-    if (kept) {
-        opening->handle = self.first + self.count;
-        self.resolvers[self.count++] = resolver;
+    found = dns_find_resolver_locked(endpt, servers);
+    if (!found)
+        result = host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "one more DNS resolver of pjsip's");
+    else if (!found->resolver || strcmp(found->servers, servers))
+        result = dns_set_servers_locked(endpt, found, opening, servers);
+    if (result == PF_OK) {
+        if (found->handle <= self.detached_handle)
+            found->handle = ++self.last_handle;
+        opening->handle = found->handle;
     }
     pthread_mutex_unlock(&self.lock);
-    if (kept)
-        return PF_OK;
-    host.pj_dns_resolver_destroy(resolver, PJ_FALSE);
-    return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "one more DNS resolver of pjsip's");
+    return result;
 }
 
 int pf_dns_open(const char *const *addresses, const unsigned short *ports, int count, int *handle)
@@ -136,25 +202,27 @@ struct asking {
     unsigned id;
 };
 
+/* Inside the gate: a resolver that is found stays. */
 static int ask(pjsip_endpoint *endpt, void *argument)
 {
     const struct asking *asking = argument;
     pj_dns_resolver *resolver = NULL;
     pj_str_t name = { (char *)asking->name, (pj_ssize_t)strlen(asking->name) };
-    pj_status_t status = PJ_SUCCESS;
+    pj_status_t status;
+    int i;
 
     (void)endpt;
     pthread_mutex_lock(&self.lock);
     if (!asking->handle)
         resolver = resolver_set_aside();
-    else if (asking->handle >= self.first && asking->handle < self.first + self.count)
-        resolver = self.resolvers[asking->handle - self.first];
-    if (resolver)
-        status = host.pj_dns_resolver_start_query(resolver, &name, asking->type, 0, &on_answer,
-                                                  (void *)(uintptr_t)asking->id, NULL);
+    for (i = 0; i < MAX_RESOLVERS && asking->handle > self.detached_handle; i++)
+        if (self.resolvers[i].resolver && self.resolvers[i].handle == asking->handle)
+            resolver = self.resolvers[i].resolver;
     pthread_mutex_unlock(&self.lock);
     if (!resolver)
         return PF_NO_RESOLVER;
+    status = host.pj_dns_resolver_start_query(resolver, &name, asking->type, 0, &on_answer, (void *)(uintptr_t)asking->id,
+                                              NULL);
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pj_dns_resolver_start_query()");
 }
 
@@ -165,11 +233,25 @@ int pf_dns_ask(int handle, const char *name, int type, unsigned id)
     return core_with_endpoint(&ask, &asking);
 }
 
-void dns_close(void)
+void dns_detach(void)
 {
     pthread_mutex_lock(&self.lock);
-    self.first += self.count;
-    while (self.count)
-        host.pj_dns_resolver_destroy(self.resolvers[--self.count], PJ_TRUE);
+    self.detached_handle = self.last_handle;
+    pthread_mutex_unlock(&self.lock);
+}
+
+void dns_close(pjsip_endpoint *endpt)
+{
+    int i;
+
+    pthread_mutex_lock(&self.lock);
+    for (i = 0; i < MAX_RESOLVERS; i++) {
+        struct dns_resolver *each = &self.resolvers[i];
+
+        if (each->resolver && each->endpt == endpt) {
+            each->destroy(each->resolver, PJ_FALSE);
+            memset(each, 0, sizeof *each);
+        }
+    }
     pthread_mutex_unlock(&self.lock);
 }

@@ -5,7 +5,12 @@
 #ifndef PJFAIL_DNS_H
 #define PJFAIL_DNS_H
 
-/* Ends our resolvers; what was asked of them is answered with an error. After core_attached() has gone to 0. */
-void dns_close(void);
+#include "host.h"
+
+/* Ends the handles of this attachment. Our resolvers stay for the next one: see dns_close(). The gate is closed. */
+void dns_detach(void);
+
+/* Destroys our resolvers of that endpoint, which ends. The gate is closed. */
+void dns_close(pjsip_endpoint *endpt);
 
 #endif

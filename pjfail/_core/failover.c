@@ -233,6 +233,8 @@ static struct request *make_retriable(pjsip_tx_data *tdata, const pf_address *se
     request->state.candidate_count = count;
     request->state.last_resorts = last_resorts;
     request->state.timeout = timeout_of(&method->name);
+    if (failover.policy.attempts)
+        request->state.max_attempts = (unsigned)failover.policy.attempts;
     if (server->transport == PF_UDP) {
         request->udp = tdata_transport(tdata);
         host.pjsip_transport_add_ref(request->udp);
@@ -929,7 +931,7 @@ void failover_open(pjsip_endpoint *endpt, void (*wake_at)(double when))
     failover.policy = failover_wanted;
     failover.saved = 1;
     failover.due = INFINITY;
-    requests.unwatched = 0;
+    atomic_store(&requests.unwatched, 0);
     pthread_mutex_unlock(&requests.lock);
     atomic_store(&failover_counted.retried, 0);
     atomic_store(&failover_counted.hedged, 0);
@@ -1024,4 +1026,7 @@ void failover_count(pf_counters *counters)
     counters->swallowed = atomic_load(&failover_counted.suppressed);
     counters->raced = atomic_load(&failover_counted.raced);
     counters->outstanding = failover_outstanding();
+    counters->unwatched = pf_unwatched();
 }
+
+unsigned long long pf_unwatched(void) { return atomic_load(&requests.unwatched); }

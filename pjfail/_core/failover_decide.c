@@ -6,13 +6,11 @@
 /* For this long after sending a copy, do not repeat it when pjsip retransmits: both timers may fire together. */
 #define COPY_PAUSE_S 0.4
 
-/* The same for a server that was suspect before the request: if all are, copies would double what is sent. */
+/* The least time between copies to a server that was suspect before the request: if all are, copies would double what is sent. */
 #define SUSPECT_COPY_PAUSE_S 2.0
 
-/* A server that got a single datagram gets a second one this long after its timeout, but not before pjsip has retransmitted twice (T1
- * and 2*T1, RFC 3261, 17.1.2.2): each retransmission is copied anyway, and only then pjsip's pauses are long. */
+/* A server that got a single datagram gets a second one this long after its timeout: pjsip's own retransmission comes first, if any. */
 #define SECOND_COPY_S 0.05
-#define SECOND_RETRANSMISSION_S 1.5
 
 /* A connection that is silent for this long is abandoned: later requests shall not wait on it. */
 #define CONNECTION_SILENT_S 5.0
@@ -91,13 +89,15 @@ static void count_send(struct failover_state *request, int index, double now, st
     }
 }
 
-/* A server gets its copies at twice the time that the last one had taken, not at pjsip's pace; a silent one at four times. */
+/* A server gets a copy of each of pjsip's retransmissions; one that was suspect before, at twice the time that the last had taken. */
 static int wants_copy(const struct attempt_state *attempt, double now)
 {
-    double pause = attempt->began_suspect ? SUSPECT_COPY_PAUSE_S : COPY_PAUSE_S;
-
-    return is_unanswered(attempt) && attempt->last_sent + pause < now &&
-           now - attempt->first_sent > (attempt->silent ? 4 : 2) * (attempt->last_sent - attempt->first_sent);
+    if (!is_unanswered(attempt))
+        return 0;
+    if (attempt->began_suspect)
+        return attempt->last_sent + SUSPECT_COPY_PAUSE_S < now &&
+               now - attempt->first_sent > 2 * (attempt->last_sent - attempt->first_sent);
+    return attempt->last_sent + COPY_PAUSE_S < now;
 }
 
 unsigned failover_resend(struct failover_state *request, int index, double now, struct failover_actions *actions)
@@ -336,12 +336,8 @@ static void decide_response(struct failover_state *request, const struct failove
 /* Returns whether the server may have lost the only datagram that was sent to it. */
 static int wants_second_copy(const struct failover_state *request, const struct attempt_state *attempt)
 {
-    return !request->reliable && !request->invite && attempt->suspected && !attempt->refused && attempt->sends == 1;
-}
-
-static double second_copy_at(const struct failover_state *request, const struct attempt_state *attempt)
-{
-    return fmax(attempt->first_sent + request->timeout, request->began + SECOND_RETRANSMISSION_S) + SECOND_COPY_S;
+    return !request->reliable && !request->invite && attempt->suspected && !attempt->began_suspect && !attempt->refused &&
+           attempt->sends == 1;
 }
 
 /* Returns when an unanswered attempt counts as silent because of time alone; INFINITY: never. */
@@ -374,7 +370,7 @@ static void decide_attempt_timer(struct failover_state *request, unsigned index,
     if (!attempt->suspected) {
         attempt->suspected = 1;
         actions->suspect |= 1u << index;
-    } else if (wants_second_copy(request, attempt) && second_copy_at(request, attempt) <= now + SLACK_S) {
+    } else if (wants_second_copy(request, attempt) && attempt->first_sent + request->timeout + SECOND_COPY_S <= now + SLACK_S) {
         count_send(request, (int)index, now, actions);
         actions->resend |= 1u << index;
     }
@@ -470,7 +466,7 @@ double failover_due(const struct failover_state *request)
         if (!attempt->suspected)
             due = fmin(due, attempt->first_sent + request->timeout);
         else if (wants_second_copy(request, attempt))
-            due = fmin(due, second_copy_at(request, attempt));
+            due = fmin(due, attempt->first_sent + request->timeout + SECOND_COPY_S);
         if (request->candidate_count && request->reliable && !attempt->abandoned)
             due = fmin(due, attempt->first_sent + CONNECTION_SILENT_S);
     }

@@ -302,6 +302,17 @@ static inline void tsx_set_address(pjsip_transaction *tsx, const pj_sockaddr *ad
     LAYOUT_AT(int, tsx, layout.row.tsx_addr_len) = length;
 }
 
+/*
+ * Whether a message of it has not been sent yet, as far as pjsip's own callback knows (TSX_HAS_PENDING_TRANSPORT of
+ * sip_transaction.c; the member before transport_err). Read without its lock.
+ */
+__attribute__((no_sanitize("thread"))) static inline int tsx_is_sending(const pjsip_transaction *tsx)
+{
+    enum { FLAG_TO_ERROR = offsetof(pjsip_transaction, transport_err) - offsetof(pjsip_transaction, transport_flag) };
+
+    return (int)(*(const volatile unsigned *)((const char *)tsx + layout.row.tsx_transport_err - FLAG_TO_ERROR) & 1u);
+}
+
 /* The pj_status_t of a transaction that its transport ended; the event itself carries a message there, no status. */
 static inline pj_status_t transaction_error(const pjsip_transaction *tsx)
 {

@@ -94,6 +94,9 @@ typedef struct pf_stats {
     int        suspect;        /* put last by the core itself */
 } pf_stats;
 
+/* A request is tried at so many servers at the most; pjsip itself sends no more often in the time that it gives one. */
+enum { PF_MAX_ATTEMPTS = 8 };
+
 /* When a request under way goes on to another server; in force from the next pf_attach() on. */
 typedef struct pf_steering {
     int    on;                 /* 0: never, whatever the rest says */
@@ -107,6 +110,7 @@ typedef struct pf_steering {
     double race_gap;           /* between the connects of a race; negative: no races */
     double budget;             /* the share of requests that may go on sooner, by the server's own round trip */
     int    port_check;         /* whether a UDP server's port is closed */
+    int    attempts;           /* at how many servers one request is tried, 1 to PF_MAX_ATTEMPTS; 0: that many */
 } pf_steering;
 
 /* Why a request went on; the order is that of pjfail.events.Why. */
@@ -136,6 +140,7 @@ typedef struct pf_counters {
     unsigned long long hedged;         /* times it went on sooner, by the server's round trip */
     unsigned long long swallowed;      /* final responses that the application did not see */
     unsigned long long raced;          /* questions for which connections were raced */
+    unsigned long long unwatched;      /* requests that were sent while too many were under way to be watched */
     unsigned long long forgotten;      /* dialogs that had to go for newer ones */
     unsigned long long plans, servers, waiting, outstanding, dialogs;  /* now */
 } pf_counters;
@@ -265,8 +270,9 @@ void pf_read_counters(pf_counters *counters);
 /* roundtrips.c: of transport PF_UDP, PF_TCP or PF_TLS, since the core was loaded */
 void pf_read_round_trips(int transport, pf_round_trips *trips);
 
-/* steering.c */
+/* failover.c */
 void pf_steer(const pf_steering *steering);                     /* before pf_attach() */
+unsigned long long pf_unwatched(void);                          /* as in pf_counters, without a lock */
 
 /* transport.c: bit 2*t is set where the endpoint has transport t over IPv4, bit 2*t+1 over IPv6 */
 int  pf_transports(unsigned *found);
@@ -285,10 +291,11 @@ int  pf_account_job(int job, int account, const char *aor, const pf_address *ser
 pf_registration *pf_next_registration(void);                    /* NULL: none; free with pf_free_registration() */
 void pf_free_registration(pf_registration *registration);
 
-/* request.c: server NULL: wherever the plan says. PF_OK: the end comes by the queue, with id. */
+/* outgoing.c: server NULL: wherever the plan says. PF_OK: the end comes by the queue, with id. */
 int  pf_request(unsigned id, const pf_address *server, const char *method, const char *uri, const char *from,
                 const char *to, const char *const *names, const char *const *values, int headers,
                 const char *content_type, const char *body, int body_length);
+void pf_cancel_request(unsigned id);                            /* ends it now: it comes by the queue, unless it has come */
 pf_response *pf_next_response(void);                            /* NULL: none; free with pf_free_response() */
 void pf_free_response(pf_response *response);
 

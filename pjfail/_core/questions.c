@@ -47,7 +47,7 @@ static struct {
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER, .ready_end = &self.ready };
 
 static struct {
-    atomic_ullong resolved, numeric, from_plan, questions, from_stale, from_system, failed;
+    atomic_ullong numeric, from_plan, questions, from_stale, from_system, failed;
 } counted;
 
 static atomic_int each;
@@ -122,7 +122,6 @@ void questions_open(double deadline, void (*wake)(void))
     self.wake = wake;
     self.open = 1;
     pthread_mutex_unlock(&self.lock);
-    atomic_store(&counted.resolved, 0);
     atomic_store(&counted.numeric, 0);
     atomic_store(&counted.from_plan, 0);
     atomic_store(&counted.questions, 0);
@@ -471,7 +470,6 @@ static void ask_system(struct group *group)
 
 void questions_count_inline(int from_plan)
 {
-    atomic_fetch_add_explicit(&counted.resolved, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(from_plan ? &counted.from_plan : &counted.numeric, 1, memory_order_relaxed);
 }
 
@@ -491,7 +489,7 @@ void questions_count(pf_counters *counters)
     counters->numeric = atomic_load(&counted.numeric);
     counters->from_plan = atomic_load(&counted.from_plan);
     counters->questions = atomic_load(&counted.questions);
-    counters->resolved = atomic_load(&counted.resolved) + counters->questions;
+    counters->resolved = counters->numeric + counters->from_plan + counters->questions;
     counters->from_stale = atomic_load(&counted.from_stale);
     counters->from_system = atomic_load(&counted.from_system);
     counters->failed = atomic_load(&counted.failed);

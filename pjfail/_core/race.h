@@ -22,7 +22,7 @@ int race_is_worth_it(const answer *planned, const struct asker *asker);
 /* Takes ownership of waiter, or returns 0 and does not: closed, no memory. May be called with a transaction's lock held. */
 int race_start(struct waiter *waiter, const answer *planned);
 
-/* For the transport manager's state callback, after the observer. */
+/* For the transport manager's state callback, after failover.c's. */
 void race_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state);
 
 /* pjsip's polling thread. */

@@ -155,12 +155,12 @@ int request_put_locked(struct request *request, uint64_t hash)
         return 0;
     request->link.hash = hash;
     if (requests.table.count >= MAX_REQUESTS || !heap_put(&requests.heap, &request->timer, INFINITY)) {
-        requests.unwatched++;
+        atomic_fetch_add(&requests.unwatched, 1);
         return 0;
     }
     if (!table_put(&requests.table, &request->link)) {
         heap_remove(&requests.heap, &request->timer);
-        requests.unwatched++;
+        atomic_fetch_add(&requests.unwatched, 1);
         return 0;
     }
     request->listed = 1;

@@ -15,6 +15,7 @@
 #include "table.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 /* One request at one server, beside its attempt_state. In the list of its connection's attempts or, over UDP, of its server's. */
@@ -56,7 +57,7 @@ struct requests {
     pthread_mutex_t lock;
     struct table table, lists;
     struct heap heap;
-    unsigned long long unwatched;       /* counts the requests that found no room */
+    atomic_ullong unwatched;            /* counts the requests that found no room; read without the lock */
 };
 
 extern struct requests requests;

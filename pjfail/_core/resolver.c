@@ -10,6 +10,7 @@
 #include "connections.h"
 #include "core.h"
 #include "dialogs.h"
+#include "gate.h"
 #include "queue.h"
 #include "race.h"
 #include "text.h"
@@ -191,8 +192,8 @@ static void free_of_connection(pjsip_tx_data *tdata)
     }
 }
 
-static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_host_info *info, void *token,
-                    pjsip_resolver_callback *callback)
+/* Inside the gate. */
+static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info, void *token, pjsip_resolver_callback *callback)
 {
     pf_target target;
     struct asker asker;
@@ -203,21 +204,13 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
     uint64_t hash;
     int refresh, known, numeric;
 
-    (void)resolver;
-    if (learning) {
-        learning->pool = pool;
-        learning->token = token;
-        learning->callback = callback;
-        callback(PJ_ERESOLVE, token, NULL);
-        return;
-    }
     request = request_of(pool, token, callback);
     numeric = is_numeric(&info->addr.host);
     known = resolver_target_of(info, &target);
     if (only_server && request && ((pjsip_send_state *)token)->tdata == only_request) {
         make_answer_of(only_server, info, &planned);
         /* Its connection is but a moment old, and may have failed: not within the call. See connections_bear(). */
-        if (only_server->transport != PF_UDP && known && !core_is_foreign()) {
+        if (only_server->transport != PF_UDP && known) {
             who_asks(request, token, &asker);
             if (put_off(&target, only_server, make_waiter(pool, info, token, callback, &asker)))
                 return;
@@ -225,8 +218,7 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
         connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);
         return;
     }
-    /* A forked child has no worker to ask, and its copies of our locks may be held by threads that it has not got. */
-    if (known && !core_is_foreign()) {
+    if (known) {
         if (request && request->line.req.method.id == PJSIP_REGISTER_METHOD && pf_has_native_affinity())
             free_of_connection(((pjsip_send_state *)token)->tdata);
         who_asks(request, token, &asker);
@@ -240,8 +232,8 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
             return;
         }
     }
-    if (!known || core_is_foreign() || numeric) {
-        if (known && !core_is_foreign())
+    if (!known || numeric) {
+        if (known)
             questions_count_inline(0);
         host.pjsip_resolve(self.stock, pool, info, token, callback);
         return;
@@ -275,13 +267,32 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
         host.pjsip_endpt_resolve(self.endpt, pool, (pjsip_host_info *)info, token, callback);   /* detached a moment ago */
 }
 
+/* The pjsip_ext_resolver's function. Any thread, most often with a transaction's lock held. */
+static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_host_info *info, void *token,
+                    pjsip_resolver_callback *callback)
+{
+    (void)resolver;
+    if (learning) {
+        learning->pool = pool;
+        learning->token = token;
+        learning->callback = callback;
+        callback(PJ_ERESOLVE, token, NULL);
+    } else if (gate_enter()) {
+        resolver_resolve_inside(pool, info, token, callback);
+        gate_leave();
+    } else if (core_is_foreign()) {     /* we stay installed in a forked child, which has no worker to ask */
+        host.pjsip_resolve(self.stock, pool, info, token, callback);
+    } else {                            /* detached a moment ago */
+        host.pjsip_endpt_resolve(self.endpt, pool, (pjsip_host_info *)info, token, callback);
+    }
+}
+
 /* --- installing and removing ------------------------------------------------------------------------------------- */
 
 static void forget_endpoint(pjsip_endpoint *endpt)
 {
     if (self.endpt != endpt)
         return;
-    core_settle();
     host.pjsip_resolver_destroy(self.stock);
     host.pjsip_endpt_release_pool(endpt, self.pool);
     memset(&self, 0, sizeof self);
@@ -396,8 +407,3 @@ void resolver_remove(pjsip_endpoint *endpt)
 }
 
 pj_dns_resolver *resolver_set_aside(void) { return atomic_load(&self.set_aside); }
-
-void resolver_return(pjsip_endpoint *endpt, struct waiter *waiter)
-{
-    host.pjsip_endpt_resolve(endpt, waiter->pool, &waiter->info, waiter->token, waiter->callback);
-}

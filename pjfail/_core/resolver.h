@@ -31,7 +31,4 @@ pj_status_t resolver_send_to(const pf_address *server, pjsip_tx_data *tdata, pj_
 /* Whether this thread is inside resolver_send_to() with tdata. */
 int resolver_is_sending_to(const pjsip_tx_data *tdata);
 
-/* Has pjsip's own resolver answer waiter. Not for a SIP thread: a name is looked up on the spot. */
-void resolver_return(pjsip_endpoint *endpt, struct waiter *waiter);
-
 #endif

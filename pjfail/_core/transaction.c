@@ -98,10 +98,29 @@ static void transaction_change_transport_locked(pjsip_transaction *tsx, pjsip_tr
 
 /* --- what it does -------------------------------------------------------------------------------------------------- */
 
-void transaction_settle(pjsip_tx_data *tdata)
+/* As find(), of the request in that message. */
+static pjsip_transaction *transaction_find_of(const pjsip_tx_data *tdata)
 {
     pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
-    pjsip_transaction *tsx = via ? find_branch(via->branch_param, &tdata_msg(tdata)->line.req.method) : NULL;
+
+    return via ? find_branch(via->branch_param, &tdata_msg(tdata)->line.req.method) : NULL;
+}
+
+void transaction_cancel(const pjsip_tx_data *tdata)
+{
+    pjsip_transaction *tsx = transaction_find_of(tdata);
+    pj_grp_lock_t *lock;
+
+    if (!tsx)
+        return;
+    lock = tsx_lock(tsx);
+    host.pjsip_tsx_terminate(tsx, PJSIP_SC_TSX_TIMEOUT);
+    drop(lock);
+}
+
+void transaction_settle(pjsip_tx_data *tdata)
+{
+    pjsip_transaction *tsx = transaction_find_of(tdata);
     pj_grp_lock_t *lock;
 
     if (!tsx)
@@ -109,6 +128,21 @@ void transaction_settle(pjsip_tx_data *tdata)
     lock = tsx_lock(tsx);
     host.pj_grp_lock_acquire(lock);
     host.pj_grp_lock_release(lock);
+    drop(lock);
+}
+
+void transaction_await_sent(pj_str_t branch, const pjsip_method *method, double seconds)
+{
+    const struct timespec pause = { 0, 100000 };
+    pjsip_transaction *tsx = find_branch(branch, method);
+    double until = host_now() + seconds;
+    pj_grp_lock_t *lock;
+
+    if (!tsx)
+        return;
+    lock = tsx_lock(tsx);
+    while (tsx_is_sending(tsx) && host_now() < until)
+        nanosleep(&pause, NULL);
     drop(lock);
 }
 

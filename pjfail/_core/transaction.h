@@ -22,6 +22,12 @@ void transaction_open(pjsip_endpoint *endpt);
  */
 void transaction_settle(pjsip_tx_data *tdata);
 
+/*
+ * Waits until the message that the client transaction of that branch was sending has been sent, for so many seconds at the most. SIP
+ * thread, no lock held, none taken but the transaction table's.
+ */
+void transaction_await_sent(pj_str_t branch, const pjsip_method *method, double seconds);
+
 /* --- SIP threads that hold no lock of ours; the transaction's is taken -------------------------------------------- */
 
 /* Whether it waits for an answer, without any so far. */
@@ -44,6 +50,12 @@ void transaction_receive(const struct request *request, pjsip_rx_data *response)
 
 /* Ends it, as its transport would. */
 void transaction_end(const struct request *request);
+
+/*
+ * Ends the transaction of that request, not an INVITE, as if its time were over: it is not retransmitted any more. Does nothing
+ * if the transaction has ended. Polling thread, no lock held; the caller owns a reference to tdata.
+ */
+void transaction_cancel(const pjsip_tx_data *tdata);
 
 /* Keeps it from hearing of its connection's end. 0: it is over, or not under way yet. */
 int transaction_keep_alive(const struct request *request, const pjsip_transport *transport);

@@ -21,6 +21,7 @@ def _steer(steering: Steering) -> None:
     c.race_gap = -1.0 if steering.race_gap is None else steering.race_gap
     c.budget = steering.budget
     c.port_check = steering.port_check
+    c.attempts = steering.attempts
     lib.pf_steer(c)
 
 

@@ -19,8 +19,9 @@ class Counters:
     old plan, ``from_system`` by the system's resolver, ``failed`` with an error. ``dropped``: outcomes that Python came
     too late for. ``steered`` and ``hedged``: times a request under way went on, and went on sooner by the server's
     round trips; ``swallowed``: final responses that the application did not see; ``raced``: questions for which
-    connections were raced; ``forgotten``: dialogs that had to go for newer ones. Now: ``plans`` in force, ``servers``
-    in them, questions ``waiting``, requests ``outstanding`` without a final answer, ``dialogs`` that live.
+    connections were raced; ``unwatched``: requests sent while 65 536 were under way, neither watched nor tried at
+    another server; ``forgotten``: dialogs that had to go for newer ones. Now: ``plans`` in force, ``servers`` in them,
+    questions ``waiting``, requests ``outstanding`` without a final answer, ``dialogs`` that live.
     """
 
     resolved: int
@@ -35,6 +36,7 @@ class Counters:
     hedged: int
     swallowed: int
     raced: int
+    unwatched: int
     forgotten: int
     plans: int
     servers: int
@@ -68,6 +70,11 @@ class Stats:
     refusals: int
     unavailable: int
     suspect: bool
+
+
+def unwatched() -> int:
+    """That of :class:`Counters`, at the cost of a memory access."""
+    return int(lib.pf_unwatched())
 
 
 def counters() -> Counters:

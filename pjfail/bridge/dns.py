@@ -37,7 +37,7 @@ class DnsAnswer:
 def dns_open(servers: Sequence[tuple[str, int]]) -> int:
     """A DNS resolver of pjsip's that asks *servers* (address, port); with none, the one that pjsua was configured with.
 
-    It ends with the attachment. Worker. Raises :class:`pjfail.PjfailError`.
+    What this returns is of use until the detach. Worker. Raises :class:`pjfail.PjfailError`.
     """
     texts = [ffi.new("char[]", address.encode()) for address, _ in servers]
     handle = ffi.new("int *")

@@ -61,3 +61,8 @@ def send(
         len(body),
     )
     check(result)
+
+
+def cancel(number: int) -> None:
+    """Ends request *number* soon, unless it has ended: pjsip sends it no more. Any thread; never waits."""
+    lib.pf_cancel_request(number)

@@ -11,12 +11,13 @@ from dns.name import Name
 
 from ..errors import LookupFailed
 from .resolver import Answer, Asked, Kind, Resolver
+from .store import Store, octets_of
 
 NEGATIVE_CEILING = 300.0  # a name that is new in the DNS is found after five minutes at the latest
 REFRESH_AT = 0.8  # of its TTL an answer is asked for again, when plans made of it are made anew
 STALE_TTL = 30.0  # of an answer that outlasts its TTL (RFC 8767 section 4)
 RETRY = 20.0  # after a failed refresh; less than REFRESH_AT of STALE_TTL, so that a plan made anew asks again
-MAX_ENTRIES = 20_000
+ROOM = 32 << 20  # octets of memory, for all answers together: some 25 000 of one or two records
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class Cache:
 
     The same question asked again while under way is asked once; it runs to its end even when nobody waits for it any
     more. For one asyncio loop at a time. *clock* gives seconds and never runs backwards. *learnt* is called, in the
-    loop, after each new answer. *answers* are of an earlier life: they are asked for again at their first use.
+    loop, after each new answer. *answers* are of an earlier life: they are asked for again at their first use. What is
+    remembered takes *room* octets of memory at the most (:class:`pjfail.lookup.store.Store`).
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Cache:
         clock: Callable[[], float] = time.monotonic,
         learnt: Callable[[], object] = lambda: None,
         answers: Mapping[Asked, Answer] | None = None,
+        room: int = ROOM,
     ) -> None:
         self._resolver = resolver
         self._floor = floor
@@ -67,10 +70,9 @@ class Cache:
         self._learnt = learnt
         self._under_way: dict[Asked, asyncio.Task[_Entry]] = {}
         now = clock()
-        self._entries = {
-            asked: _Entry(answer, ask_at=now, expires=now + min(answer.ttl, ceiling))
-            for asked, answer in (answers or {}).items()
-        }
+        self._entries: Store[Asked, _Entry] = Store(room)
+        for asked, answer in (answers or {}).items():
+            self._put(asked, _Entry(answer, ask_at=now, expires=now + min(answer.ttl, ceiling)))
 
     async def resolve(self, name: Name, kind: Kind) -> Answer:
         """The answer at hand, else a fresh one; its TTL is what is left of it. Raises :class:`pjfail.LookupFailed`."""
@@ -93,7 +95,7 @@ class Cache:
         now = self._clock()
         return {
             asked: replace(entry.outcome, ttl=entry.expires - now)
-            for asked, entry in list(self._entries.items())
+            for asked, entry in self._entries.items()
             if isinstance(entry.outcome, Answer) and self._serves(entry, now)
         }
 
@@ -133,10 +135,7 @@ class Cache:
         return entry
 
     def _put(self, asked: Asked, entry: _Entry) -> _Entry:
-        self._entries.pop(asked, None)
-        self._entries[asked] = entry
-        if len(self._entries) > MAX_ENTRIES:
-            del self._entries[next(iter(self._entries))]  # the one asked for longest ago
+        self._entries.put(asked, entry, octets_of(entry.outcome) + len(entry.trouble))
         return entry
 
     def _failed(self, asked: Asked, failure: LookupFailed) -> _Entry:

@@ -22,24 +22,31 @@ log = logging.getLogger("pjfail")
 VERSION = 1
 HEAD = '{"pjfail": "answers of the DNS"'  # how each file of ours begins, so that no other is written over
 SAVE_AFTER = 10.0  # seconds; what is learnt meanwhile is written with the rest
-MAX_SIZE = 64 << 20  # bytes; 20 000 answers are a tenth of it
+RETRY_CEILING = 600.0  # seconds; each time that it cannot be written it is tried again after twice as long
+MAX_SIZE = 32 << 20  # octets; 20 000 answers are a fifth of it
 
 Answers = Mapping[Asked, Answer]
 
 
-def encode(answers: Answers, now: float) -> str:
-    """The text of a cache file at *now*, in seconds since the epoch."""
-    rows = [
-        {
-            "name": asked.name.to_text(),
-            "kind": asked.kind,
-            "owner": answer.name.to_text(),
-            "expires": round(now + answer.ttl, 3),
-            "records": [record.to_text() for record in answer.records],
-        }
-        for asked, answer in answers.items()
-    ]
-    return f'{HEAD}, "version": {VERSION}, "answers": {json.dumps(rows)}}}\n'
+def encode(answers: Answers, now: float, most: int = MAX_SIZE) -> str:
+    """The text of a cache file at *now*, in seconds since the epoch: of *most* octets, the last of *answers* first."""
+    rows = []
+    begin, end = f'{HEAD}, "version": {VERSION}, "answers": [', "]}\n"
+    left = most - len(begin) - len(end)
+    for asked, answer in reversed([*answers.items()]):
+        row = json.dumps(
+            {
+                "name": asked.name.to_text(),
+                "kind": asked.kind,
+                "owner": answer.name.to_text(),
+                "expires": round(now + answer.ttl, 3),
+                "records": [record.to_text() for record in answer.records],
+            }
+        )
+        if len(row) + 2 <= left:
+            left -= len(row) + 2
+            rows.append(row)
+    return begin + ", ".join(reversed(rows)) + end
 
 
 def decode(text: str, now: float) -> dict[Asked, Answer]:
@@ -61,14 +68,16 @@ class CacheFile:
     """The file at *path*, which it alone writes: whole, at once, readable by its owner only (mode 0600).
 
     A file that is not pjfail's is neither used nor written over; one of pjfail's that is damaged, or of another
-    version, is written over. Both are logged once, and so is a file that cannot be written. *wall* gives the seconds
-    since the epoch: answers expire while no process runs.
+    version, is written over. Both are logged once. A file that cannot be written, on a full disk for example, is tried
+    again, after 20 s, 40 s and so on up to ten minutes; that is logged once, and once more when it is written again.
+    *wall* gives the seconds since the epoch: answers expire while no process runs.
     """
 
     def __init__(self, path: Path, wall: Callable[[], float] = time.time) -> None:
         self._path = path
         self._wall = wall
         self._writes = True
+        self._failures = 0  # in a row
         self._saving: asyncio.Task[None] | None = None
 
     def load(self) -> dict[Asked, Answer]:
@@ -99,6 +108,8 @@ class CacheFile:
     def save_soon(self, answers: Callable[[], Answers]) -> None:
         """Writes what *answers* returns in ten seconds, or when the loop is ended (by ``asyncio.run``) before that.
 
+        Where that fails it is tried again, less and less often.
+
         Called in a loop; *answers* and the writing run in a thread of its executor.
         """
         loop = asyncio.get_running_loop()
@@ -108,21 +119,27 @@ class CacheFile:
 
     async def _save_later(self, answers: Callable[[], Answers]) -> None:
         try:
-            await asyncio.sleep(SAVE_AFTER)
+            await asyncio.sleep(min(SAVE_AFTER * 2.0 ** min(self._failures, 20), RETRY_CEILING))
         except asyncio.CancelledError:
             self.save(answers)
             raise
         self._saving = None  # what is learnt from here on needs another time
         await asyncio.to_thread(self.save, answers)
+        if self._failures:
+            self.save_soon(answers)
 
     def save(self, answers: Callable[[], Answers]) -> None:
         """Writes what *answers* returns. Blocks; raises no OSError. Callable from any thread."""
         try:
             _replace(self._path, encode(answers(), self._wall()))
         except OSError as error:
-            if self._writes:
-                log.warning("the DNS cache file %s cannot be written, and is given up: %s", self._path, error)
-            self._writes = False
+            if not self._failures:
+                log.warning("the DNS cache file %s cannot be written now, and is tried again: %s", self._path, error)
+            self._failures += 1
+        else:
+            if self._failures:
+                log.warning("the DNS cache file %s is written again", self._path)
+            self._failures = 0
 
 
 def _replace(path: Path, text: str) -> None:

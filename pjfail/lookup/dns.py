@@ -13,7 +13,7 @@ from typing import TypeVar, get_args
 from ..errors import LookupFailed, UnknownTarget
 from ..given import is_amount
 from ..model import FAMILIES, TRANSPORTS, Candidate, Family, Target, Transport
-from .cache import Cache
+from .cache import ROOM, Cache
 from .cachefile import CacheFile
 from .hosts import HostsFile
 from .nameservers import NameServer, NameServers, system_nameservers
@@ -25,6 +25,8 @@ from .stale import StaleTargets, Witness
 from .trace import Trace, TracedResolver
 
 T = TypeVar("T")
+
+LEAST_ROOM = 1 << 20  # octets; with less, an answer of some kB would be a large one
 
 
 class DnsLookup:
@@ -39,7 +41,8 @@ class DnsLookup:
     A lookup ends within *timeout* seconds. An answer of the DNS is kept for its TTL, at least *ttl_floor* and at most
     *ttl_ceiling* seconds of *clock*. While the name servers are silent or fail, the last good answer serves for
     *max_stale* seconds beyond its TTL (RFC 8767; 0 for not at all): its candidates have a TTL of 30 s, and a log line
-    says so once. With *cache_file* the answers are kept in that file too, and found again after a restart.
+    says so once. With *cache_file* the answers are kept in that file too, and found again after a restart. All answers
+    together take *cache_room* octets of memory at the most; then those that were asked for longest ago go.
 
     Hosts that stand in the file *hosts* have their addresses from there (None: no such file). An international name is
     asked for as IDNA 2008 writes it. Search domains and multicast DNS are left to the system: a host of one label (with
@@ -63,6 +66,7 @@ class DnsLookup:
         ttl_ceiling: float = 86400.0,
         max_stale: float = 86400.0,
         cache_file: str | Path | None = None,
+        cache_room: int = ROOM,
         hosts: str | Path | None = "/etc/hosts",
         cname_limit: int = 16,
         trace: Trace | None = None,
@@ -76,6 +80,8 @@ class DnsLookup:
             raise ValueError(f"timeout is {timeout!r}; give the seconds that a lookup may take")
         if not is_amount(max_stale, most=math.inf):
             raise ValueError(f"max_stale is {max_stale!r}; give seconds, 0 for no answer beyond its TTL")
+        if not is_amount(cache_room, least=LEAST_ROOM):
+            raise ValueError(f"cache_room is {cache_room!r}; give octets, {LEAST_ROOM} (1 MB) or more")
         servers = system_nameservers() if nameservers is None else NameServer.parse_all(nameservers)
         if not servers:
             raise ValueError("nameservers is empty; give at least one, or None for the system's")
@@ -97,6 +103,7 @@ class DnsLookup:
             clock=clock,
             learnt=self._learnt,
             answers=None if self._file is None else self._file.load(),
+            room=int(cache_room),
         )
         self._hosts = None if hosts is None else HostsFile(Path(hosts), self._cache)
         self._resolver: Resolver = self._hosts or self._cache

@@ -131,31 +131,45 @@ class NameServers:
 
     async def _ask(self, name: Name, kind: Kind) -> _Reply:
         """The reply of whichever name server is first to give a good one."""
-        async with self._turn():
-            loop = asyncio.get_running_loop()
-            deadline = loop.time() + self._timeout
-            servers = self._in_order()
-            trouble: dict[NameServer, str] = {}
-            waiting: dict[asyncio.Task[_Reply | str], NameServer] = {}
-            try:
-                for server, wait in self._schedule(servers, trouble):
-                    waiting[loop.create_task(_exchange(server, name, kind, self._timeout))] = server
-                    until = min(loop.time() + wait, deadline)
-                    while server not in trouble and (left := until - loop.time()) > 0:
-                        done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                        for task in done:
-                            who, reply = waiting.pop(task), task.result()
-                            if isinstance(reply, _Reply):
-                                self._resting.pop(who, None)
-                                return reply
-                            trouble[who] = reply
-                    if server not in trouble:
-                        self._resting[server] = self._clock() + REST
-                    if until == deadline:
-                        break
-            finally:
-                for task in waiting:
-                    task.cancel()
+        turn = self._turn()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await turn.acquire()
+        except TimeoutError:
+            asked = f"{kind} {name.to_text(omit_final_dot=True)}"
+            reason = f"{asked} was not asked: {MAX_QUESTIONS} other questions were under way for {self._timeout:g} s"
+            raise LookupFailed(reason, temporary=True) from None
+        try:
+            return await self._ask_all(name, kind)
+        finally:
+            turn.release()
+
+    async def _ask_all(self, name: Name, kind: Kind) -> _Reply:
+        """As :meth:`_ask`, with no limit to the sockets."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        servers = self._in_order()
+        trouble: dict[NameServer, str] = {}
+        waiting: dict[asyncio.Task[_Reply | str], NameServer] = {}
+        try:
+            for server, wait in self._schedule(servers, trouble):
+                waiting[loop.create_task(_exchange(server, name, kind, self._timeout))] = server
+                until = min(loop.time() + wait, deadline)
+                while server not in trouble and (left := until - loop.time()) > 0:
+                    done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        who, reply = waiting.pop(task), task.result()
+                        if isinstance(reply, _Reply):
+                            self._resting.pop(who, None)
+                            return reply
+                        trouble[who] = reply
+                if server not in trouble:
+                    self._resting[server] = self._clock() + REST
+                if until == deadline:
+                    break
+        finally:
+            for task in waiting:
+                task.cancel()
         said = ", ".join(f"{server} {trouble.get(server, SILENT)}" for server in servers)
         raise LookupFailed(f"no answer to {kind} {name.to_text(omit_final_dot=True)}: {said}", temporary=True)
 

@@ -6,8 +6,9 @@ Everything that is asked goes through a :class:`Resolver`; nothing here knows of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import dns.exception
@@ -30,6 +31,9 @@ NAPTR_SERVICES: Mapping[str, Transport] = {"SIP+D2U": "udp", "SIP+D2T": "tcp", "
 ADDRESS_KINDS: Mapping[Family, Kind] = {"ipv4": "A", "ipv6": "AAAA"}
 
 MAX_SRV_RECORDS = 256  # of one answer; more would be a query storm, and pjsip takes 32 at most
+MAX_SRV_HOSTS = 256  # whose addresses are asked for, in one lookup
+MAX_SERVICES = 8  # that NAPTR records may lead to
+MAX_CANDIDATES = 256  # of one service, and addresses of one host; a plan has no more places
 NUMERIC_TTL = 86400.0  # an address in the URI does not change; a day is as good as for ever
 
 
@@ -159,7 +163,7 @@ async def _naptr_services(
     # RFC 3403 section 4.1: after a match no record of another order counts, so a TLS failure never ends in plain TCP.
     order = min((record.order for record, _ in usable), default=0)
     usable = sorted((pair for pair in usable if pair[0].order == order), key=lambda pair: pair[0].preference)
-    return [Service(record.replacement, transport, answer.ttl) for record, transport in usable]
+    return [Service(record.replacement, transport, answer.ttl) for record, transport in usable[:MAX_SERVICES]]
 
 
 def _sip_records(answer: Answer, inside: Sequence[Name] | None) -> list[NAPTR]:
@@ -195,23 +199,11 @@ async def _by_services(
         if failures:
             raise failures[0]  # a name service that fails has not said "there is none"
         return []
-    hosts = {record.target: None for _, _, records in sets for record in records}
+    hosts = list({record.target: None for _, _, records in sets for record in records})[:MAX_SRV_HOSTS]
     resolved = await settle([_addresses(host, resolver, client) for host in hosts], client.patience)
     addresses = {host: each for host, each in zip(hosts, resolved, strict=True) if not isinstance(each, LookupFailed)}
     found = _stacked(
-        [
-            Candidate(
-                Server(address.text, record.port, service.transport),
-                _text(record.target),
-                record.priority,
-                record.weight,
-                min(ttl, address.ttl),
-                query=f"{_text(service.name)} SRV",
-            )
-            for record in records
-            for address in addresses.get(record.target, ())
-        ]
-        for service, ttl, records in sets
+        list(islice(_candidates_of(service, ttl, records, addresses), MAX_CANDIDATES)) for service, ttl, records in sets
     )
     if found:
         return found
@@ -222,6 +214,22 @@ async def _by_services(
         names = ", ".join(_text(host) for host in hosts)
         raise LookupFailed(f"{target}: its SRV records lead nowhere, for there is no address of {names}")
     raise LookupFailed(f'{target}: its SRV record says "not available here" (RFC 2782, target ".")')
+
+
+def _candidates_of(
+    service: Service, ttl: float, records: Iterable[SRV], addresses: Mapping[Name, Sequence[Address]]
+) -> Iterator[Candidate]:
+    """The candidates that *records* lead to, the addresses of each adjacent."""
+    for record in records:
+        for address in addresses.get(record.target, ()):
+            yield Candidate(
+                Server(address.text, record.port, service.transport),
+                _text(record.target),
+                record.priority,
+                record.weight,
+                min(ttl, address.ttl),
+                query=f"{_text(service.name)} SRV",
+            )
 
 
 def _usable_records(answer: Answer) -> list[SRV]:
@@ -286,7 +294,7 @@ async def _addresses(host: Name, resolver: Resolver, client: Client) -> list[Add
         Address(record.address, answer.ttl)
         for answer in answers
         if not isinstance(answer, LookupFailed)
-        for record in answer.records
+        for record in answer.records[:MAX_CANDIDATES]
         if isinstance(record, A | AAAA)
     ]
     failures = [answer for answer in answers if isinstance(answer, LookupFailed)]

@@ -7,19 +7,13 @@ own dump, taken before and after.
 
 from __future__ import annotations
 
-import ctypes
-import os
 import re
 import sys
-import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pjsua2 as pj
+from rig.ledger import Ledger
+from rig.pjsip_state import dump, pjsip
 from rig.prelude import Account, Endpoint, emit
 
 import pjfail
@@ -33,38 +27,6 @@ AT_REST_WITHIN = 40.0  # the late answer to a request that went on is awaited fo
 transport, count, at_once, a_second = sys.argv[1], *(int(word) for word in sys.argv[2:5])
 uri = f"sip:{DOMAIN};transport={transport}"
 servers = sys.argv[5:]
-
-
-class Ledger:
-    """What is owed an answer, and how often it was given one."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.sent: dict[str, float] = {}
-        self.answers: Counter[str] = Counter()
-        self.unasked: list[str] = []
-
-    def send(self, key: str) -> None:
-        with self.changed:
-            self.sent[key] = time.monotonic()
-
-    def answer(self, key: str, code: int) -> None:
-        with self.changed:
-            if key not in self.sent:
-                self.unasked.append(f"{key} {code}")
-                return
-            self.answers[key] += 1
-            self.changed.notify()
-        if code != 200:
-            emit(lost=key, code=code, sent=self.sent[key], told=time.monotonic())
-
-    @property
-    def under_way(self) -> int:
-        return len(self.sent) - len(self.answers)
-
-    def wait(self, at_most: int, timeout: float) -> None:
-        with self.changed:
-            assert self.changed.wait_for(lambda: self.under_way <= at_most, timeout), "requests have no end"
 
 
 class Sender(Account):
@@ -96,44 +58,7 @@ class Sender(Account):
         ledger.answer(f"{tsx.method} {number[1]}", tsx.statusCode)
 
 
-@contextmanager
-def log() -> Iterator[list[str]]:
-    """What pjsip prints meanwhile."""
-    lines: list[str] = []
-    saved = os.dup(1)
-    with tempfile.TemporaryFile("w+") as file:
-        os.dup2(file.fileno(), 1)
-        yield lines
-        pjsip.fflush(None)
-        os.dup2(saved, 1)
-        os.close(saved)
-        file.seek(0)
-        lines += file.read().splitlines()
-
-
-def dump() -> dict[str, Any]:
-    """pjsip's own account of what it holds: transactions, messages to send, references to transports, pools by kind."""
-    pjsip.pj_log_set_level(3)
-    with log() as lines:
-        pjsip.pjsua_dump(1)
-    pjsip.pj_log_set_level(1)
-    text = "\n".join(lines)
-    transactions = re.search(r"Total (\d+) transactions", text)
-    buffers = re.search(r"Outstanding transmit buffers: (\d+)", text)
-    assert transactions is not None, text
-    assert buffers is not None, text
-    pools = re.findall(r"^\s+([a-z_-]+)[^\s:]*:\s+\d+ of\s+\d+", text, re.MULTILINE)
-    return {
-        "transactions": int(transactions[1]),
-        "buffers": int(buffers[1]),
-        "users": sum(int(count) for count in re.findall(r"refcnt=(\d+)", text)),
-        "pools": dict(Counter(pools)),
-        "text": text,
-    }
-
-
 ledger = Ledger()
-pjsip = ctypes.CDLL(pj._pjsua2.__file__)
 with Endpoint(transports=(transport,)) as endpoint:
     pjsip.pj_log_set_level(1)
     lookup = pjfail.StaticLookup({DOMAIN: [(server, 1, 1) for server in servers]})

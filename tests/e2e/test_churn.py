@@ -2,68 +2,20 @@
 
 from __future__ import annotations
 
-import random
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from rig.app import App, Line
+from rig.churn import Churn
 
-from pjfail.demo.registrar import DYING, REFUSING, SILENT, UNAVAILABLE, WELL, Registrar
+from pjfail.demo.registrar import Registrar
 
 PROGRAM = Path(__file__).with_name("churning_app.py")
 SEED = 5
 SERVERS = [f"127.0.81.{number}" for number in (1, 2, 3, 4)]
-DEATHS = (REFUSING, SILENT, DYING, UNAVAILABLE)
 REQUESTS, AT_ONCE, A_SECOND = 10_000, 40, 400
 PATIENCE = 3.0  # a request may try three dead servers, half a second each, before it finds the live one
-
-
-class Churn:
-    """Lets servers die and return, one at a time, and remembers when; one of them is always alive."""
-
-    def __init__(self, servers: list[Registrar], seed: int) -> None:
-        self.deaths = 0
-        self._servers = servers
-        self._random = random.Random(seed)
-        self._lives: dict[int, list[tuple[float, float]]] = {number: [] for number in range(len(servers))}
-        self._alive_since = dict.fromkeys(self._lives, 0.0)
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        stop = threading.Event()
-        thread = threading.Thread(target=self._run, args=(stop,))
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-            for number in self._lives.keys() - self._alive_since.keys():
-                self._raise(number)
-
-    def lived(self, since: float, until: float) -> bool:
-        """Whether one server was alive all that time."""
-        still = [(number, alive_since, float("inf")) for number, alive_since in self._alive_since.items()]
-        past = [(number, *life) for number, lives in self._lives.items() for life in lives]
-        return any(born <= since and until <= died for _, born, died in still + past)
-
-    def _run(self, stop: threading.Event) -> None:
-        while not stop.wait(self._random.uniform(0.1, 0.8)):
-            number = self._random.randrange(len(self._servers))
-            if number not in self._alive_since:
-                self._raise(number)
-            elif len(self._alive_since) > 1:
-                self._lives[number].append((self._alive_since.pop(number), time.monotonic()))
-                self._servers[number].fault = self._random.choice(DEATHS)
-                self.deaths += 1
-
-    def _raise(self, number: int) -> None:
-        self._servers[number].fault = WELL
-        self._alive_since[number] = time.monotonic()
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])

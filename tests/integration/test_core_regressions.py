@@ -75,32 +75,94 @@ def test_attaching_again_and_again_does_not_use_up_the_ioqueue() -> None:
     assert line == {"code": 200}
 
 
+# A module of pjsip's that stops the first request on its way out until its connection has ended.
+HALTING = """
+    import ctypes
+
+    class Halting(ctypes.Structure):
+        _fields_ = [
+            ("links", ctypes.c_void_p * 2), ("name", ctypes.c_char_p), ("name_length", ctypes.c_ssize_t),
+            ("id", ctypes.c_int), ("priority", ctypes.c_int), ("begin_and_end", ctypes.c_void_p * 4),
+            ("on_rx", ctypes.c_void_p * 2), ("on_tx_request", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)),
+            ("on_tx_response", ctypes.c_void_p), ("on_tsx_state", ctypes.c_void_p),
+        ]
+
+    class Listening(pj.Endpoint):
+        def onTransportState(self, prm):
+            if prm.state == pj.PJSIP_TP_STATE_DISCONNECTED:
+                ended.set()
+
+    ended, halts = threading.Event(), [True]
+
+    @Halting._fields_[7][1]
+    def halt(tdata):
+        if halts:
+            halts.clear()
+            emit(halted=True)
+            ended.wait(5)
+            time.sleep(0.2)
+        return 0
+
+    pjsip = ctypes.CDLL(pj._pjsua2.__file__)
+    pjsip.pjsua_get_pjsip_endpt.restype = ctypes.c_void_p
+    pjsip.pjsip_endpt_register_module.argtypes = [ctypes.c_void_p, ctypes.POINTER(Halting)]
+"""
+
+ATTACHING = """
+    class Attaching(Account):
+        wanted = False
+        def onRegState(self, prm):
+            if self.wanted:
+                self.wanted = False
+                try:
+                    emit(attached=pjfail.attach(lookup=table).attached)
+                except pjfail.PjsipError as error:
+                    emit(error=str(error))
+            super().onRegState(prm)
+"""
+
+
 def test_attaching_from_a_callback_is_refused_where_it_would_wait_for_itself() -> None:
+    """Once a module has come or gone, pjsip's threads hold a lock while in one, and ours wants it for writing."""
     [during, after] = run_app(
-        app(f"""
-        class Attaching(Account):
-            wanted = False
-            def onRegState(self, prm):
-                if self.wanted:
-                    self.wanted = False
-                    try:
-                        pjfail.attach(lookup=table)
-                    except pjfail.PjsipError as error:
-                        emit(error=str(error))
-                super().onRegState(prm)
-        with Endpoint() as endpoint:
-            account = Attaching(endpoint)
-            with pjfail.attach(lookup=table):
+        app(
+            textwrap.dedent(ATTACHING)
+            + textwrap.dedent(HALTING)
+            + textwrap.dedent(f"""
+            with Endpoint() as endpoint:
+                account = Attaching(endpoint)
                 assert account.register("sip:alice@sip.test", "sip:{FIRST}").code == 200
-            # Since a module has come or gone, pjsip's threads hold a lock while they are in one.
-            account.wanted = True
-            refused = account.reregister(20).code
-            with pjfail.attach(lookup=table):
-                emit(refused=refused, code=account.options("sip:sip.test").code)
-        """)
+                module = Halting(name=b"another", name_length=7, id=-1, priority=9)
+                assert pjsip.pjsip_endpt_register_module(pjsip.pjsua_get_pjsip_endpt(), ctypes.byref(module)) == 0
+                account.wanted = True
+                refused = account.reregister(20).code
+                with pjfail.attach(lookup=table):
+                    emit(refused=refused, code=account.options("sip:sip.test").code)
+            """)
+        )
     ).lines
     assert "callback" in during["error"]
     assert after == {"refused": 200, "code": 200}
+
+
+def test_attaching_again_from_a_callback_works_at_once() -> None:
+    """Our module has stayed with pjsip since the first time."""
+    [during, after] = run_app(
+        app(
+            textwrap.dedent(ATTACHING)
+            + textwrap.dedent(f"""
+            with Endpoint() as endpoint:
+                account = Attaching(endpoint)
+                with pjfail.attach(lookup=table):
+                    assert account.register("sip:alice@sip.test", "sip:{FIRST}").code == 200
+                account.wanted = True
+                again = account.reregister(20)
+                emit(again=again.code, at_once=again.seconds < 3, code=account.options("sip:sip.test").code)
+            """)
+        )
+    ).lines
+    assert during == {"attached": True}
+    assert after == {"again": 200, "at_once": True, "code": 200}
 
 
 def test_events_of_a_transport_within_an_event_are_told() -> None:
@@ -439,40 +501,6 @@ def test_the_proxy_of_all_accounts_is_the_next_hop_that_a_pin_is_about(second: R
         """)
     )
     assert [line["server"] for line in result.lines] == [f"{each}:5060" for each in (FIRST, SECOND, SECOND, FIRST)]
-
-
-# A module of pjsip's that stops the first request on its way out until its connection has ended.
-HALTING = """
-    import ctypes
-
-    class Halting(ctypes.Structure):
-        _fields_ = [
-            ("links", ctypes.c_void_p * 2), ("name", ctypes.c_char_p), ("name_length", ctypes.c_ssize_t),
-            ("id", ctypes.c_int), ("priority", ctypes.c_int), ("begin_and_end", ctypes.c_void_p * 4),
-            ("on_rx", ctypes.c_void_p * 2), ("on_tx_request", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)),
-            ("on_tx_response", ctypes.c_void_p), ("on_tsx_state", ctypes.c_void_p),
-        ]
-
-    class Listening(pj.Endpoint):
-        def onTransportState(self, prm):
-            if prm.state == pj.PJSIP_TP_STATE_DISCONNECTED:
-                ended.set()
-
-    ended, halts = threading.Event(), [True]
-
-    @Halting._fields_[7][1]
-    def halt(tdata):
-        if halts:
-            halts.clear()
-            emit(halted=True)
-            ended.wait(5)
-            time.sleep(0.2)
-        return 0
-
-    pjsip = ctypes.CDLL(pj._pjsua2.__file__)
-    pjsip.pjsua_get_pjsip_endpt.restype = ctypes.c_void_p
-    pjsip.pjsip_endpt_register_module.argtypes = [ctypes.c_void_p, ctypes.POINTER(Halting)]
-"""
 
 
 @pytest.mark.parametrize("priority", [9, 6], ids=["before it is steered", "while it is"])

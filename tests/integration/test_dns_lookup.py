@@ -17,6 +17,7 @@ from rig.resolve_cases import CASES, OURS, ZONES, check
 
 from pjfail.errors import LookupFailed
 from pjfail.lookup import DnsLookup
+from pjfail.lookup.rfc3263 import MAX_CANDIDATES
 from pjfail.model import Candidate, Target
 
 
@@ -236,7 +237,7 @@ def test_a_large_answer_comes_over_tcp(server: DnsServer) -> None:
 
 def test_four_thousand_records_are_no_trouble(server: DnsServer) -> None:
     server.records([f"example.com. 60 IN A 10.0.{n // 250}.{n % 250}" for n in range(4000)])
-    assert len(look_up(lookup_of(server, timeout=10.0), "sip:example.com:5060")) == 4000
+    assert len(look_up(lookup_of(server, timeout=10.0), "sip:example.com:5060")) == MAX_CANDIDATES
 
 
 def test_a_truncated_answer_is_asked_for_over_tcp(server: DnsServer) -> None:
@@ -357,3 +358,20 @@ SPOILING = DnsServer(ZONE)
 def spoiling() -> Iterator[None]:
     with SPOILING:
         yield
+
+
+def test_two_thousand_questions_that_nobody_answers_do_not_pile_up() -> None:
+    """A hundred are on the wire at once: one after the other, they would all be asked 18 s later."""
+    with DnsServer() as server:
+        server.fault("silent")
+        lookup = lookup_of(server, timeout=1.0, families=("ipv4",))
+
+        async def many() -> None:
+            targets = [Target(f"h{number}.example", 5060) for number in range(2000)]
+            failures = await asyncio.gather(*map(lookup.lookup, targets), return_exceptions=True)
+            assert {type(failure) for failure in failures} == {LookupFailed}
+            async with asyncio.timeout(8):
+                while len(asyncio.all_tasks()) > 1:
+                    await asyncio.sleep(0.1)
+
+        asyncio.run(many())

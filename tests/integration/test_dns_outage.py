@@ -179,14 +179,14 @@ def test_a_slow_name_servers_new_answer_is_there_for_the_next_lookup(server: Dns
 def test_a_refresh_in_time_asks_the_wire_and_an_early_one_does_not(server: DnsServer, clock: Clock) -> None:
     lookup = lookup_of(server, clock=clock)
     look_up(lookup, URIS[1])
-    asked = len(server.queries)
+    asked = list(server.queries)
     clock.now += 0.79 * 60
     look_up(lookup, URIS[1])
-    assert len(server.queries) == asked
+    assert server.queries == asked
     clock.now += 0.02 * 60
     [found] = look_up(lookup, URIS[1])
     assert found.ttl == 60
-    assert len(server.queries) == 2 * asked
+    assert set(server.queries[len(asked) :]) == set(asked)  # one that is answered late is sent twice
 
 
 def test_without_a_soa_record_that_there_is_none_is_not_kept(clock: Clock) -> None:

@@ -94,6 +94,24 @@ def test_an_extension_of_another_name(folder: Path, host: str) -> None:
     assert lines[1] == {"code": 200}
 
 
+def test_a_pjsip_with_fewer_keys_than_the_headers_have(tmp_path: Path) -> None:
+    telephony.extension(tmp_path, "-DFEWER_KEYS")
+    lines = run(
+        """
+        import telephony
+        from pjfail._native import ffi, lib
+        telephony.start()
+        emit(code=attach(telephony))
+        facts = ffi.new("pf_host_facts *")
+        lib.pf_read_host_facts(facts)
+        emit(keys=facts.keys)
+        telephony.stop()
+        """,
+        tmp_path,
+    )
+    assert lines == [{"code": 200}, {"keys": 24}]
+
+
 def test_pjsua2_under_another_name_and_in_a_package(tmp_path: Path) -> None:
     package = tmp_path / "voice" / "line"
     package.mkdir(parents=True)

@@ -132,9 +132,9 @@ def test_none_that_answers_is_status_1_after_one_timeout(name_server: DnsServer,
     for registrar, fault in zip(registrars, (SILENT, SILENT), strict=True):
         registrar.fault = fault
     began = time.monotonic()
-    status, candidates = probe(name_server, "sip:sip.test;transport=udp", "--timeout", "2")
+    status, candidates = probe(name_server, "sip:sip.test;transport=udp", "--timeout", "4")
     assert (status, [each["alive"] for each in candidates]) == (1, [False, False])
-    assert time.monotonic() - began < 3.9  # all were asked at once
+    assert time.monotonic() - began < 7.9  # all were asked at once
 
 
 def test_503_from_all_is_status_1_and_404_is_an_answer(name_server: DnsServer, registrars: Registrars) -> None:

@@ -17,8 +17,8 @@ APP = """
     import pjfail
     from rig.prelude import Account, Endpoint, emit, heard
 
-    first, second, *interval = sys.argv[1:]
-    probe = pjfail.Probe(interval=float(interval[0]), idle=5.0) if interval else None
+    first, second, *times = sys.argv[1:]
+    probe = pjfail.Probe(**dict(zip(("interval", "timeout"), map(float, times))), idle=5.0) if times else None
     table = {"sip.test": [(f"{first}:5060", 10, 0), (f"{second}:5060", 20, 0)]}
 
     def told(event):
@@ -71,6 +71,23 @@ def test_nobody_is_asked_unless_it_is_wanted() -> None:
         assert not probes(first)
         assert not second.requests
     assert Probe().interval is None  # nor later
+
+
+def test_a_probe_is_not_repeated_once_its_time_is_over() -> None:
+    """pjsip repeats an OPTIONS for 32 s: a dead server got 96 of them in 30 s."""
+    with Registrar(FIRST) as first, Registrar(SECOND), App(APP, FIRST, SECOND, "2", "1") as app:
+        app.tell("send")
+        assert app.next()["server"] == f"{FIRST}:5060"
+        first.fault = SILENT
+        assert app.next(20)["down"] == f"udp:{FIRST}:5060"
+        time.sleep(5)
+        sent: dict[str, list[float]] = {}
+        for request in first.requests:
+            if "pjfail@" in request.from_:
+                sent.setdefault(request.branch, []).append(request.at)
+        for times in sent.values():
+            assert times[-1] - times[0] < 1.3  # the second is for a machine that is busy
+            assert len(times) <= 2
 
 
 @pytest.mark.parametrize("wrong", [{"interval": 0.0}, {"timeout": -1.0}, {"jitter": 1.0}, {"accounts": float("nan")}])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 from rig.certificates import Authority
 from rig.console import Console
+from rig.network import unanswered_connects
 from rig.tls import TlsServer
 
 from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, WELL, Fault, Registrar
@@ -297,6 +298,113 @@ threading.Thread(target=ask, args=("{THIRD}:5060", 30), daemon=True).start()
         console.run("failover = pjfail.attach(lookup=Table())")
         console.run(f'ask("{FOURTH}:5060", 3)')
         assert console.get("ends.get(timeout=5)") == "RequestTimeout"
+
+
+@pytest.mark.parametrize("chosen", [f', server="{CHOSEN}:5060"', ""])
+def test_nobody_is_asked_any_more_once_the_time_is_over(
+    console: Console, servers: dict[tuple[str, str], Registrar], chosen: str
+) -> None:
+    """pjsip would repeat it for 32 s, over UDP after 0.5, 1.5, 3.5 s and so on."""
+    silent = [servers["udp", address] for address in (FIRST, CHOSEN)]
+    host = f"{len(chosen)}.over.test"
+    console.run(f'settings["table"]["{host}"] = ["{FIRST}:5060", "{CHOSEN}:5060"]')
+    for server in silent:
+        server.fault = SILENT
+    began = time.monotonic()
+    request = f'failover.request("OPTIONS", "sip:{host}"{chosen}, timeout=0.7)'
+    assert console.error(request, "no answer within 0.7 s") == "RequestTimeout"
+    time.sleep(3.5)
+    sent = [request.at - began for server in silent for request in server.requests if host in request.uri]
+    assert sent
+    assert max(sent) < 1.4
+
+
+def test_each_request_ends_once_whatever_ends_it() -> None:
+    """Answered as its time is over, refused, given up before it is sent, cancelled again and again."""
+    with Registrar(THIRD) as slow, Registrar(FOURTH) as silent, Console() as console:
+        slow.fault = Fault(delay=0.3)
+        silent.fault = SILENT
+        console.run(f"""
+from pjfail.bridge import queue as fetched, requests
+ends = []
+def noted(answers=fetched.answers):
+    for answer in answers():
+        ends.append(answer.number)
+        yield answer
+fetched.answers = noted
+
+async def one(server, timeout, transport):
+    uri = "sip:sip.test" + ("" if transport == "udp" else ";transport=tcp")
+    try:
+        return (await failover.request_async("OPTIONS", uri, server=server, timeout=timeout)).code
+    except pjfail.PjfailError as error:
+        return type(error).__name__
+
+async def many(transport):
+    close = [one("{THIRD}:5060", 0.28 + number / 5000, transport) for number in range(200)]
+    others = [one("127.0.43.9:5060", 0.5, transport), *(one("{FOURTH}:5060", 0.0001, transport) for _ in range(50))]
+    return await asyncio.gather(*close, *others)
+""")
+        for transport in ("udp", "tcp"):
+            ended = console.get(f'asyncio.run(many("{transport}"))')
+            assert set(ended) <= {200, "RequestTimeout", "RequestFailed"}
+            console.run("for number in ends * 2: requests.cancel(number)")
+        console.run("endpoint.run(0.5)")
+        numbers = console.get("ends")
+        assert len(numbers) == len(set(numbers)) == 502
+        assert console.get("requests.cancel(0)") is None  # one that never was
+        console.finish()
+
+
+def test_the_time_may_be_over_while_pjsip_waits_for_a_plan_or_a_connection() -> None:
+    """The plan, or the connection, comes when the transaction is gone."""
+    with unanswered_connects(THIRD, 5060), Registrar(FOURTH) as server, Console([f"{FOURTH}:5060"]) as console:
+        console.run(f"""
+soon = Table.lookup
+async def later(self, target):
+    await asyncio.sleep(0.5 if target.host.startswith("slow") else 0)
+    return await soon(self, target)
+Table.lookup = later
+
+async def one(uri, server):
+    try:
+        return (await failover.request_async("OPTIONS", uri, server=server, timeout=0.2)).code
+    except pjfail.PjfailError as error:
+        return type(error).__name__
+
+async def many():
+    planned = [one(f"sip:slow{{number}}.test", None) for number in range(50)]
+    connected = [one("sip:sip.test;transport=tcp", "{THIRD}:5060") for _ in range(50)]
+    return sorted(set(await asyncio.gather(*planned, *connected)))
+""")
+        assert console.get("asyncio.run(many())") == ["RequestTimeout"]
+        console.run("endpoint.run(1)")
+        branches = {request.branch for request in server.requests}
+        assert all(branch.startswith("z9hG4bK") and branch.isprintable() for branch in branches), branches
+        assert len(branches) == len(server.requests)  # sent late, but not repeated
+        assert console.get('failover.request("OPTIONS", "sip:sip.test").code') == 200
+        console.finish()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_detach_in_the_midst_of_requests_whose_time_is_over(threads: int) -> None:
+    with Registrar(FOURTH) as silent, Console(threads=threads) as console:
+        silent.fault = SILENT
+        console.run(f"""
+async def one(timeout):
+    try:
+        await failover.request_async("OPTIONS", "sip:sip.test", server="{FOURTH}:5060", timeout=timeout)
+    except pjfail.PjfailError as error:
+        return type(error).__name__
+
+async def many():
+    asyncio.get_running_loop().run_in_executor(None, lambda: (time.sleep(0.25), failover.detach()))
+    return sorted(set(await asyncio.gather(*(one(0.2 + number / 4000) for number in range(400)))))
+""")
+        for _ in range(3):
+            assert set(console.get("asyncio.run(many())")) <= {"NotAttached", "RequestTimeout"}
+            console.run("failover = pjfail.attach(lookup=Table())")
+        console.finish()
 
 
 def test_a_host_that_polls_asks_from_asyncio_or_another_thread() -> None:

@@ -20,7 +20,7 @@ compile = $(APP_CC) -std=gnu11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror -Ipjfa
 $(PROGRAM): $(objects) $(APP_LIB_FILES)
 	$(APP_CC) -rdynamic -pthread $(LDFLAGS) -o $@ $(objects) $(APP_LDFLAGS) $(APP_LDLIBS)
 
-$(patsubst %.c,$(OBJECTS)/%.o,$(SOURCES)): CORE_CFLAGS :=
+$(patsubst %.c,$(OBJECTS)/%.o,$(SOURCES)): override CORE_CFLAGS :=
 
 $(OBJECTS)/%.o: %.c $(flags)
 	@mkdir -p $(@D)

@@ -138,6 +138,16 @@ class DnsServer:
         """The names asked for so far (of one kind), in order."""
         return [query.name for query in list(self.queries) if kind in (None, query.kind)]
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that has arrived is answered, over TCP too. From any thread."""
+        answered = asyncio.run_coroutine_threadsafe(self._is_idle(), self._loop)
+        return answered.result(10)
+
+    async def _is_idle(self) -> bool:
+        await asyncio.sleep(0)  # a turn of the loop, in which it reads what has arrived
+        return len(asyncio.all_tasks()) == 2  # this one, and the one that serves
+
     def __str__(self) -> str:
         return f"{self.address}:{self.port}"
 

@@ -1,8 +1,9 @@
 """findings.py KIND FOLDER STATUS: what the sanitizers' reports in FOLDER say of pjfail's C core, and the verdict.
 
-A report is the core's when the code at fault, or the code that allocated, freed or locked, is the core itself: the
-innermost frame of one of its stacks that is none of the sanitizer's own. Those of Python, pjsip and others are counted
-only, and so are races that are none (POOL_FREED). UBSan sees nothing but the core. STATUS is pytest's. Exits
+A report counts when the code at fault, or the code that allocated, freed or locked, is the core itself: the innermost
+frame of one of its stacks that is none of the sanitizer's own. A wrong access to memory counts within pjsip too, for
+the core hands pjsip pointers, unless it is one of stock pjsip's (STOCK). Other reports on Python, pjsip and others are
+counted only, and so are races that are none (POOL_FREED). UBSan sees nothing but the core. STATUS is pytest's. Exits
 with 1 when there is anything to mend.
 """
 
@@ -36,6 +37,11 @@ MESSAGE_READ = re.compile(
     r"(?: *#\d+ .*\n)*? *#\d+ sending_answer \S*_core/sending\.c:",
     re.MULTILINE,
 )
+# A wrong access within pjsip, which is compiled with AddressSanitizer: in its sources or its headers' functions.
+ACCESS = re.compile(r"ERROR: AddressSanitizer: (?!detected memory leaks)")
+PJSIP = re.compile(r" \.\./(?:\.\./\w+/)?(?:src|include)/pj")
+# Those that stock pjsip makes too, by itself: a pattern for the whole report, and why.
+STOCK: dict[str, str] = {}
 SHOWN = 5
 
 
@@ -77,14 +83,25 @@ def is_counted(report: str) -> bool:
 def is_ours(report: str) -> bool:
     if is_counted(report):
         return False
-    return ": runtime error: " in report.splitlines()[0] or any(CORE.search(frame) for frame in culprits(report))
+    if ": runtime error: " in report.splitlines()[0] or any(CORE.search(frame) for frame in culprits(report)):
+        return True
+    return is_pjsips(report) and not any(re.search(pattern, report) for pattern in STOCK)
+
+
+def is_pjsips(report: str) -> bool:
+    """Whether it is a wrong access that pjsip makes."""
+    made_by = culprits(report)[:1]
+    return ACCESS.search(report) is not None and any(PJSIP.search(frame) for frame in made_by)
 
 
 def kind_of(report: str) -> str:
     """What was found, and where: the same thing found in many processes is one."""
     first = re.sub(r"^==\d+==|0x[0-9a-f]+|\(pid=\d+\)|\d+ (?:byte|object)\S*", "", report.splitlines()[0])
     first = re.split(r" on (?:unknown )?address| at pc", first)[0]
-    ours = [re.sub(r"0x[0-9a-f]+", "", frame) for frame in culprits(report) if CORE.search(frame)]
+    counted = [frame for frame in culprits(report) if CORE.search(frame)]
+    if not counted and is_pjsips(report):  # the first function that is not one of a header
+        counted = [frame[2] for frame in map(FRAME.match, report.splitlines()) if frame and "/src/pj" in frame[2]][:1]
+    ours = [re.sub(r"0x[0-9a-f]+", "", frame) for frame in counted]
     return " | ".join([first.strip(), *dict.fromkeys(ours)])
 
 
@@ -101,7 +118,7 @@ def main(kind: str, folder: str, status: str) -> int:
                 others += 1
     for what in list(ours)[:SHOWN]:
         print(f"\n--- {times[what]} times: {what}\n{ours[what]}")
-    verdict = f"{len(ours)} findings in the C core" if ours else "nothing found in the C core"
+    verdict = f"{len(ours)} findings" if ours else "nothing found"
     if len(ours) > SHOWN:
         verdict += f" (the first {SHOWN} are shown)"
     tests = "the tests passed" if status == "0" else "TESTS FAILED"

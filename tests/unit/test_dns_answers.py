@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pjfail.errors import LookupFailed
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(st.sampled_from(URIS), spoilt)
 def test_whatever_the_bytes(uri: str, spoiling: list[list[Edit]]) -> None:
     look_up(uri, spoiling)

@@ -45,6 +45,8 @@ def test_what_is_no_name_server_is_refused(text: str) -> None:
         ({"naptr": "maybe"}, "on, off, always"),
         ({"timeout": 0}, "timeout"),
         ({"max_stale": -1}, "max_stale"),
+        ({"cache_room": 1000}, "cache_room is 1000; give octets"),
+        ({"cache_room": "32 MB"}, "cache_room"),
         ({"nameservers": []}, "nameservers"),
         ({"nameservers": "192.0.2.53"}, r"is one string; give a list of them: \['192\.0\.2\.53'\]"),
     ],

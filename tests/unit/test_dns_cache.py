@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rig.resolver import TableResolver
 
 from pjfail.errors import LookupFailed
-from pjfail.lookup.cache import MAX_ENTRIES, NEGATIVE_CEILING, REFRESH_AT, RETRY, STALE_TTL, Cache
+from pjfail.lookup.cache import NEGATIVE_CEILING, REFRESH_AT, RETRY, STALE_TTL, Cache
 from pjfail.lookup.resolver import Answer, Asked, Kind
 
 HOST = dns.name.from_text("h.example")
@@ -184,20 +184,30 @@ def test_one_cache_serves_one_loop_after_another() -> None:
     stopped.close()
 
 
+@pytest.mark.slow
 def test_it_does_not_grow_for_ever() -> None:
     behind = TableResolver()
-    cached = cache(behind, Clock())
+    cached = cache(behind, Clock(), room=1 << 20)
 
     async def many() -> None:
-        for number in range(MAX_ENTRIES + 1):
+        for number in range(3000):
             await cached.resolve(dns.name.from_text(f"n{number}.example"), "A")
 
     asyncio.run(many())
     asked = len(behind.asked)
-    ask(cached, dns.name.from_text("n1.example"))
+    ask(cached, dns.name.from_text("n2999.example"))
+    ask(cached, dns.name.from_text("n2500.example"))
     assert len(behind.asked) == asked  # still there
     ask(cached, dns.name.from_text("n0.example"))
     assert len(behind.asked) == asked + 1  # the oldest had to go
+
+
+def test_answers_of_an_earlier_life_have_no_more_room_than_others() -> None:
+    record = dns.rdata.from_text("IN", "A", "192.0.2.1")
+    old = {Asked(dns.name.from_text(f"n{n}.example"), "A"): Answer(HOST, (record,), 60.0) for n in range(3000)}
+    kept = cache(resolver(), Clock(), room=1 << 20, answers=old).answers()
+    assert 500 < len(kept) < 1200
+    assert list(kept) == list(old)[-len(kept) :]
 
 
 SERVFAIL = "A h.example.: SERVFAIL"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +35,8 @@ ANSWERS = {
     Asked(HOST, "SRV"): answer("SRV", "10 60 5060 a.example.", owner=dns.name.from_text("end.example")),
     Asked(HOST, "NAPTR"): answer("NAPTR", '10 10 "s" "SIP+D2U" "" _sip._udp.example.', ttl=-7.5),
 }
+
+MANY = {Asked(dns.name.from_text(f"h{n}.example"), "A"): answer("A", f"192.0.2.{n}") for n in range(200)}
 
 
 @pytest.fixture
@@ -147,6 +152,71 @@ def test_a_file_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pyte
     file.save(lambda: ANSWERS)
     [said] = caplog.records
     assert "cannot be written" in said.message
+    (tmp_path / "gone").mkdir()
+    for _ in range(2):
+        file.save(lambda: ANSWERS)
+    assert len(file.load()) == len(ANSWERS)
+    assert [record.message for record in caplog.records[1:]] == [f"the DNS cache file {file._path} is written again"]
+
+
+FULL_DISK = """
+import asyncio, logging, resource, sys, time
+from pathlib import Path
+from pjfail.lookup import cachefile
+from test_dns_cachefile import MANY
+
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+cachefile.SAVE_AFTER = 0.02
+path = Path(sys.argv[1])
+file, writes = cachefile.CacheFile(path), []
+
+def answers():
+    writes.append(time.monotonic())
+    return MANY
+
+async def learn():
+    file.save_soon(answers)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    for _ in range(100):  # what is learnt meanwhile makes it no hastier
+        await asyncio.sleep(0.01)
+        file.save_soon(answers)
+    print(path.exists(), len(writes), flush=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    while not path.exists():
+        await asyncio.sleep(0.01)
+
+asyncio.run(learn())
+print([each.name for each in path.parent.iterdir()])
+"""
+
+
+def test_a_full_disk_is_tried_again_less_and_less_often_until_there_is_room(path: Path) -> None:
+    """A process of its own, whose files may have 4 kB: the write fails as on a full disk."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [Path(__file__).parent, *sys.path]))}
+    command = [sys.executable, "-c", FULL_DISK, str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    failed, tried, again, left = done.stdout.splitlines()
+    assert "cannot be written now, and is tried again" in failed
+    exists, count = tried.split()
+    assert exists == "False"
+    assert 2 <= int(count) <= 6  # after 0.02, 0.06, 0.14, 0.3, 0.62 s
+    assert again == f"the DNS cache file {path} is written again"
+    assert left == f"['{path.name}']"
+    assert CacheFile(path).load().keys() == MANY.keys()
+
+
+def test_a_file_takes_no_more_octets_than_it_may() -> None:
+    whole = encode(MANY, 0.0)
+    for most in (len(whole), len(whole) - 1, len(whole) // 2, 200):
+        text = encode(MANY, 0.0, most)
+        assert len(text.encode()) <= most
+        kept = list(decode(text, 0.0))
+        assert kept == list(MANY)[len(MANY) - len(kept) :]
+    assert decode(whole, 0.0).keys() == MANY.keys()
+    huge = {Asked(HOST, "A"): answer("A", *(f"10.0.{n >> 8}.{n & 255}" for n in range(4000)))}
+    assert decode(encode({**MANY, **huge}, 0.0, 50_000), 0.0).keys() == MANY.keys()  # it alone is left out
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,7 @@ def typed(files: Iterable[Path], *options: str) -> str:
     return checked.stdout + checked.stderr
 
 
+@pytest.mark.slow
 def test_the_code_in_the_pages_is_well_typed(tmp_path: Path) -> None:
     (tmp_path / "prelude.py").write_text(PRELUDE)
     written = 0
@@ -95,6 +96,7 @@ def test_the_code_in_the_pages_is_well_typed(tmp_path: Path) -> None:
     assert typed(tmp_path.glob("*.py"), "--disable-error-code", "no-redef", *options) == ""
 
 
+@pytest.mark.slow
 def test_the_snippets_are_well_typed() -> None:
     assert typed(SNIPPETS.glob("*.py"), "--allow-subclassing-any") == ""
 

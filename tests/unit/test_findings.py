@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sanitize.findings import is_ours, split
+from sanitize.findings import is_ours, kind_of, split
 
 # As gcc 12's runtime has written it.
 TRANSACTION = """==================
@@ -40,6 +40,36 @@ SUMMARY: ThreadSanitizer: data race ../src/pj/pool.c:278 in reset_pool
 """
 
 
+# The ACK of an INVITE that was moved off a connection.
+VIA = """=================================================================
+==10503==ERROR: AddressSanitizer: heap-use-after-free on address 0x623000030c28 at pc 0x7ff01704814b bp 0x7ff sp 0x7ff
+READ of size 9 at 0x623000030c28 thread T3
+    #0 0x7ff01704814a in __interceptor_memcpy ../../../../src/libsanitizer/sanitizer_common/interceptors.inc:827
+    #1 0x7ff0134dfd12 in pj_memcpy ../include/pj/string.h:854
+    #2 0x7ff0134dfd12 in pj_strdup ../include/pj/string_i.h:43
+    #3 0x7ff013311d44 in pjsip_via_hdr_clone ../src/pjsip/sip_msg.c:2139
+    #4 0x7ff013329882 in pjsip_endpt_create_ack ../src/pjsip/sip_util.c:665
+
+0x623000030c28 is located 5928 bytes inside of 6144-byte region [0x62300002f500,0x623000030d00)
+freed by thread T3 here:
+    #0 0x7ff0170b76a8 in __interceptor_free ../../../../src/libsanitizer/asan/asan_malloc_linux.cpp:52
+    #1 0x7ff0134e8d83 in default_block_free ../src/pj/pool_policy_malloc.c:77
+    #2 0x7ff013342f7a in tcp_on_destroy ../src/pjsip/sip_transport_tcp.c:922
+
+SUMMARY: AddressSanitizer: heap-use-after-free
+"""
+
+LEAK = """
+==26994==ERROR: LeakSanitizer: detected memory leaks
+
+Direct leak of 24 byte(s) in 1 object(s) allocated from:
+    #0 0x7fbc39cb89cf in __interceptor_malloc ../../../../src/libsanitizer/asan/asan_malloc_linux.cpp:69
+    #1 0x7ff0134e8dd9 in default_block_alloc ../src/pj/pool_policy_malloc.c:45
+
+SUMMARY: AddressSanitizer: 24 byte(s) leaked in 1 allocation(s).
+"""
+
+
 def ours(text: str) -> list[bool]:
     return [is_ours(report) for report in split(text)]
 
@@ -65,3 +95,13 @@ def test_what_is_read_under_a_reference_and_freed_later_is_no_race(report: str) 
 def test_any_other_race_with_the_core_in_it_counts(report: str, change: str, to: str) -> None:
     assert change in report
     assert ours(report.replace(change, to)) == [True]
+
+
+def test_what_pjsip_reads_after_it_was_freed_counts() -> None:
+    assert ours(VIA) == [True]
+    assert kind_of(VIA.split("\n", 1)[1]).endswith(" | pjsip_via_hdr_clone ../src/pjsip/sip_msg.c:2139")
+
+
+@pytest.mark.parametrize("report", [VIA.replace(" ../include/pj/", " Objects/"), LEAK])
+def test_what_others_read_and_what_pjsip_does_not_free_does_not(report: str) -> None:
+    assert ours(report) == [False]

@@ -18,6 +18,7 @@ def case(request: pytest.FixtureRequest) -> tuple[str, Load]:
     return request.param, simulate(FLEETS[request.param])
 
 
+@pytest.mark.slow
 def test_the_fleet(case: tuple[str, Load]) -> None:
     """Each scenario is run once, and all that is said of it checked."""
     name, load = case
@@ -71,6 +72,7 @@ def test_the_same_seed_makes_the_same_fleet() -> None:
     assert one != other
 
 
+@pytest.mark.slow
 def test_without_jitter_and_failback_a_fleet_does_stampede() -> None:
     """That a peak shows at all, or the bounds above would say nothing."""
     policy = Policy(backoff=ExponentialBackoff(jitter=0))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pjfail import health as module
 from pjfail.health import HealthTable, at
 from pjfail.model import Health, Server, State
+from pjfail.targets import MOST_TARGETS
 
 ONE, OTHER = Server("192.0.2.1", 5060), Server("192.0.2.2", 5060)
 DOWN = Health(State.DOWN, 3, 100.0, 130.0, "answered 503 to REGISTER", held=True, rtt=0.02, last_answer=90.0)
@@ -108,3 +109,48 @@ def test_a_snapshot_can_be_taken_while_the_worker_writes(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(module, "at", interrupted)
     assert table.snapshot(110.0)[ONE] == DOWN
+
+
+def server_at(number: int) -> Server:
+    return Server(f"192.0.2.{number}", 5060)
+
+
+# What is done to the table: which, and with which server.
+steps = st.lists(st.tuples(st.sampled_from(["put", "hold", "release", "drop"]), st.integers(0, 9)), max_size=60)
+
+
+@given(st.integers(1, 6), steps)
+def test_it_has_never_more_than_its_bound_and_none_of_a_plan_makes_room_for_one_of_none(
+    most: int, done: list[tuple[str, int]]
+) -> None:
+    table = HealthTable(most)
+    planned: set[Server] = set()
+    put: list[Server] = []  # the one put longest ago first
+    for step, number in done:
+        server, before = server_at(number), dict(table.snapshot(110.0))
+        if step == "put":
+            table.put(server, DOWN)
+            put = [*(each for each in put if each != server), server]
+        else:
+            getattr(table, step)(server)
+        planned = planned | {server} if step == "hold" else planned - {server} if step == "release" else planned
+        after = dict(table.snapshot(110.0))
+        assert len(after) <= most
+        pushed_out = set(before) - set(after) - {server}
+        assert len(pushed_out) <= (step == "put")
+        for gone in pushed_out:
+            if gone in planned:
+                assert set(after) <= planned
+            # Longest unheard of, among those of its kind.
+            assert all(put.index(gone) < put.index(kept) for kept in after if (kept in planned) is (gone in planned))
+        if step == "put":
+            assert server in after or (server not in planned and set(after) <= planned)
+        if step in ("hold", "release"):
+            assert before == after
+
+
+def test_the_table_has_room_for_as_many_servers_as_there_are_targets() -> None:
+    table = HealthTable()
+    for number in range(MOST_TARGETS + 5000):
+        table.put(Server(f"10.0.{number >> 8}.{number & 255}", 5060), DOWN)
+    assert len(table.snapshot(110.0)) == module.MAX_SERVERS == MOST_TARGETS

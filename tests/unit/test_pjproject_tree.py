@@ -29,7 +29,7 @@ def tree_at(path: Path) -> Path:
     for library in LIBRARIES.split():
         write(path / f"{library}-here.a")
     for part in PARTS.split():
-        write(path / part / "build" / "Makefile", "all dep:\n\t@true\n")
+        write(path / part / "build" / "Makefile", "lib:\n\t@true\n")
     write(path / SITE, "/* older */\n")
     return path
 
@@ -57,12 +57,36 @@ def test_our_tree_is_built_again_after_our_configuration_has_changed(recipe: Pat
     assert build(recipe, ours) == (0, "")
 
 
+def test_after_our_configuration_has_changed_every_object_is_compiled_again(recipe: Path) -> None:
+    ours = tree_at(recipe / "src")
+    write(ours / "pjlib/build/output/pjlib-here/os.o")
+    assert build(recipe, ours)[0] == 0
+    assert not list(ours.rglob("*.o"))
+
+
+def test_configuring_alone_builds_no_library(recipe: Path) -> None:
+    ours = tree_at(recipe / "src")
+    for library in ours.rglob("*.a"):
+        library.unlink()
+    (ours / "build.mak").unlink()
+    write(ours / "aconfigure", "#!/bin/sh\ntouch build.mak\n")
+    (ours / "aconfigure").chmod(0o755)
+    write(ours / "pjlib/build/Makefile", "lib:\n\t@false\n")
+    for said in "configuring", "":
+        done = subprocess.run(
+            [recipe / "build.sh", "--configure-only", ours], check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0
+        assert said in done.stdout
+    assert build(recipe, ours)[0] == 1
+
+
 def test_a_build_that_was_broken_off_is_taken_up_again(recipe: Path) -> None:
     ours = tree_at(recipe / "src")
     makefile = ours / "pjsip" / "build" / "Makefile"
-    makefile.write_text("all dep:\n\t@false\n")
+    makefile.write_text("lib:\n\t@false\n")
     assert build(recipe, ours)[0] != 0
-    makefile.write_text("all dep:\n\t@true\n")
+    makefile.write_text("lib:\n\t@true\n")
     code, said = build(recipe, ours)
     assert code == 0
     assert "built in" in said

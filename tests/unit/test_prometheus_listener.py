@@ -11,6 +11,7 @@ from pjfail import events, listeners
 from pjfail.model import Health, Outcome, Seen, Server, State, Target
 
 prometheus_client = pytest.importorskip("prometheus_client", reason="make test installs it")
+prometheus = pytest.importorskip("pjfail.listeners.prometheus")
 
 ONE, OTHER = Server("192.0.2.1", 5060), Server("192.0.2.2", 5060)
 TARGET = Target("example.com")
@@ -74,6 +75,16 @@ def test_the_time_to_recovery_counts_from_the_first_conviction(metrics: Metrics)
     assert metrics.value("pjfail_server_recovery_seconds_sum") == pytest.approx(92.0)
     assert metrics.value("pjfail_server_recovery_seconds_bucket", le="60.0") == 0
     assert metrics.value("pjfail_server_recovery_seconds_bucket", le="120.0") == 1
+
+
+def test_no_more_than_so_many_recoveries_are_waited_for(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prometheus, "MOST_DOWN", 5)
+    servers = [Server(f"192.0.2.{number}", 5060) for number in range(10)]
+    for server in servers:
+        metrics.listener(down(server, 100.0))
+    for server in servers:
+        metrics.listener(events.ServerUp(server, Health(since=101.0)))
+    assert metrics.value("pjfail_server_recovery_seconds_count") == 5
 
 
 def test_what_the_application_marks_down_and_restores_is_no_recovery(metrics: Metrics) -> None:

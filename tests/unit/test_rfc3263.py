@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from rig.resolver import TableResolver
 
 from pjfail.errors import LookupFailed
-from pjfail.lookup.rfc3263 import MAX_SRV_RECORDS, Client, Family, UseOfNaptr, locate
+from pjfail.lookup.rfc3263 import (
+    MAX_CANDIDATES,
+    MAX_SERVICES,
+    MAX_SRV_HOSTS,
+    MAX_SRV_RECORDS,
+    Client,
+    Family,
+    UseOfNaptr,
+    locate,
+)
 from pjfail.model import TRANSPORTS, Candidate, Target, Transport
 
 TWO_TRANSPORTS = [
@@ -228,6 +237,22 @@ def test_a_set_of_four_thousand_is_cut_after_sorting() -> None:
     records = [f"_sip._udp.example.com. 60 IN SRV {4000 - n} 0 {n + 1} host.example." for n in range(4000)]
     found = find("sip:example.com;transport=udp", TableResolver([*records, "host.example. 60 IN A 192.0.2.1"]))
     assert [each.priority for each in found] == list(range(1, MAX_SRV_RECORDS + 1))
+
+
+def test_a_hostile_zone_is_cut_too_whatever_its_records_lead_to() -> None:
+    """64 kB hold so many records that each of them alone would be a storm of questions, or a plan of a million."""
+    hosts = [f"_sip._udp.{n}.example. 60 IN SRV 1 0 5060 h{h}.{n}.example." for n in range(20) for h in range(60)]
+    services = [naptr(1, n, "SIP+D2U", f"_sip._udp.{n}.example.") for n in range(20)]
+    behind = TableResolver([*hosts, *services])
+    with pytest.raises(LookupFailed, match="there is no address"):
+        find("sip:example.com", behind)
+    assert sum(kind == "SRV" for _, kind in behind.asked) == MAX_SERVICES
+    assert len({name for name, kind in behind.asked if kind == "A"}) == MAX_SRV_HOSTS
+    addresses = [f"h.example. 60 IN A 10.0.{n >> 8}.{n & 255}" for n in range(4000)]
+    assert len(find("sip:h.example:5060", TableResolver(addresses))) == MAX_CANDIDATES
+    records = [f"_sip._udp.example.com. 60 IN SRV 1 0 {port} h.example." for port in range(5000, 5100)]
+    found = find("sip:example.com;transport=udp", TableResolver([*records, *addresses]))
+    assert len(found) == MAX_CANDIDATES
 
 
 def naptr(order: int, preference: int, service: str, name: str, flags: str = "s", regexp: str = "") -> str:

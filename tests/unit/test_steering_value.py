@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 import pjfail
-from pjfail.steering import SILENCE
+from pjfail._native import lib
+from pjfail.steering import MAX_ATTEMPTS, SILENCE
 
 
 def test_the_defaults() -> None:
@@ -16,6 +17,7 @@ def test_the_defaults() -> None:
     assert steering.silence == {"REGISTER": 0.5, "OPTIONS": 0.5, "SUBSCRIBE": 0.5, "PUBLISH": 0.5, "INVITE": 1.5}
     assert steering.codes == (503,)
     assert steering.port_check
+    assert steering.attempts == 8
     assert not pjfail.Steering.off().enabled
 
 
@@ -50,6 +52,10 @@ def test_it_does_not_change_with_the_mapping_that_it_was_made_of() -> None:
         lambda: pjfail.Steering(race_gap=0.0),
         lambda: pjfail.Steering(budget=1.5),
         lambda: pjfail.Steering(budget=float("nan")),
+        lambda: pjfail.Steering(attempts=0),
+        lambda: pjfail.Steering(attempts=9),
+        lambda: pjfail.Steering(attempts=2.0),  # type: ignore[arg-type]
+        lambda: pjfail.Steering(attempts=True),
     ],
 )
 def test_what_is_no_time_code_or_share_is_refused(make: Callable[[], pjfail.Steering]) -> None:
@@ -60,3 +66,7 @@ def test_what_is_no_time_code_or_share_is_refused(make: Callable[[], pjfail.Stee
 def test_something_else_than_a_steering_is_refused() -> None:
     with pytest.raises(TypeError, match="Steering"):
         pjfail.attach(steering="off")  # type: ignore[arg-type]
+
+
+def test_the_core_has_room_for_as_many_attempts_as_can_be_asked_for() -> None:
+    assert MAX_ATTEMPTS == lib.PF_MAX_ATTEMPTS

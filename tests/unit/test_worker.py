@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
-from pjfail.errors import NotAttached
-from pjfail.events import Event, Listener, ServerDown, ServerUp
+from pjfail.errors import LookupFailed, NotAttached
+from pjfail.events import Event, Listener, ServerDown, ServerSuspected, ServerUp
 from pjfail.lookup import StaticLookup
-from pjfail.model import Health, Server, State, Target
+from pjfail.model import Candidate, Health, Outcome, Seen, Server, State, Target
 from pjfail.policy import Policy
 from pjfail.probe import Probe
-from pjfail.worker import MOST_CRASHES, Worker
+from pjfail.worker import MAX_POLICY_ERRORS, MOST_CRASHES, Worker, _allowed
 
 ONE, OTHER = Server("192.0.2.1", 5060), Server("192.0.2.2", 5060)
 MARKED = Health(State.DOWN, 0, 1.0, None, "marked down by the application", held=True)
@@ -128,3 +130,58 @@ def test_a_worker_that_cannot_be_kept_alive_detaches_loudly(caplog: pytest.LogCa
     assert levels == [logging.ERROR] * MOST_CRASHES + [logging.CRITICAL]
     with pytest.raises(NotAttached):
         one.call(lambda: 1)
+
+
+def test_of_more_servers_than_a_plan_has_room_for_the_best_are_used(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pjfail")
+    found = [
+        Candidate(Server(f"10.0.{n >> 8}.{n & 255}", 5060), "example.com", priority=999 - n % 1000) for n in range(2000)
+    ]
+    allowed = _allowed(Target("example.com"), found)
+    assert [candidate.priority for candidate in allowed] == sorted([*range(128), *range(128)])
+    assert "of 2000 servers the first 256 are used" in caplog.text
+
+
+def test_a_policy_that_fails_in_ever_new_ways_is_told_of_a_hundred_times(caplog: pytest.LogCaptureFixture) -> None:
+    one = worker()
+    for number in range(2 * MAX_POLICY_ERRORS):
+        one._policy_failed(f"returned Candidate({number}), which is none of the candidates", None)
+    assert len(caplog.records) == MAX_POLICY_ERRORS
+
+
+def test_a_hold_down_that_is_put_off_again_and_again_has_one_timer() -> None:
+    """Each 503 with a Retry-After puts it off."""
+
+    async def timers() -> int:
+        one = worker()
+        one._loop = asyncio.get_running_loop()
+        for number in range(1000):
+            one._watch(ONE, Health(State.DOWN, 1, 0.0, time.monotonic() + 60 + number / 100))
+            one._watch(OTHER, Health(State.DOWN, 1, 0.0, time.monotonic() + 60))
+        return sum(not handle.cancelled() for handle in one._loop._scheduled)  # type: ignore[attr-defined]
+
+    assert asyncio.run(timers()) == 2
+
+
+def test_who_did_badly_is_remembered_only_while_a_plan_has_it() -> None:
+    told: list[Event] = []
+    one = worker(told.append)
+    for number in range(300):
+        server = Server(f"10.0.{number >> 8}.{number & 255}", 5060)
+        one._judge([Outcome(server, Seen.SERVER_ERROR, time.monotonic(), "OPTIONS", 500)])
+    one._deliver()
+    assert [type(event) for event in told] == [ServerSuspected] * 300
+    assert not one._suspected
+
+
+def test_a_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging:
+        async def lookup(self, _target: Target) -> list[Candidate]:
+            await asyncio.Event().wait()
+            return []
+
+    monkeypatch.setattr("pjfail.worker.LOOKUP_LIMIT", 0.05)
+    one = Worker(Hanging(), Policy(), Probe(), (), lambda: True)
+    with pytest.raises(LookupFailed, match=r"did not end within 0\.05 s") as caught:
+        asyncio.run(one._look_up(Target("example.com")))
+    assert caught.value.temporary

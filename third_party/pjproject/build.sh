@@ -1,7 +1,8 @@
 #!/bin/sh
-# build.sh TREE [OPTION...]: configures (with the OPTIONs too) and builds the pjproject tree TREE, where that has not been
-# done: static libraries, -fPIC, OpenSSL, IPv6, no sound, no video, no codec but G.711. A tree that has been built is left
-# as it is; only ours, which fetch.sh put beside this file, is built again once our config_site.h is another.
+# build.sh [--configure-only] TREE [OPTION...]: configures (with the OPTIONs too) and builds the pjproject tree TREE, where
+# that has not been done: static libraries, -fPIC, OpenSSL, IPv6, no sound, no video, no codec but G.711. A tree that has
+# been built is left as it is; only ours, which fetch.sh put beside this file, is built again once our config_site.h is
+# another. With --configure-only the tree's headers can be compiled against, and no library is built.
 set -eu
 
 # Called from a Makefile: its variables and flags are not meant for pjproject's.
@@ -12,7 +13,9 @@ say() { printf 'pjproject: %s\n' "$*"; }
 die() { printf 'pjproject: %s\n' "$*" >&2; exit 1; }
 need() { command -v "$1" >/dev/null 2>&1 || die "\"$1\" is missing; install the Debian package \"$2\" and run again."; }
 
-[ $# -ge 1 ] || die "usage: build.sh TREE [OPTION...]"
+wanted=built
+[ "${1:-}" != --configure-only ] || { wanted=configured; shift; }
+[ $# -ge 1 ] || die "usage: build.sh [--configure-only] TREE [OPTION...]"
 [ -e "$1/version.mak" ] || die "\"$1\" is no pjproject tree (it has no version.mak); check PJPROJECT_DIR."
 cd "$1"
 shift
@@ -42,13 +45,15 @@ quietly() {
     }
 }
 
-outdated || ! built || exit 0
+outdated || ! $wanted || exit 0
 need gcc gcc; need g++ g++; need make make
 [ -w . ] || die "the tree $(pwd) has not been built and cannot be written to; build it, or name another as PJPROJECT_DIR."
 site=pjlib/include/pj/config_site.h
 [ -e $site ] || cp "$here/config_site.h" $site
 if outdated && ! cmp -s "$here/config_site.h" $site; then
     say "our config_site.h has changed since $(pwd) was built"
+    # Every object was compiled with it, which make does not know without "make dep".
+    find . -path '*/build/output/*' -name '*.o' -exec rm -f {} +
     cp "$here/config_site.h" $site
 fi
 # Debian's sources come without this non-free driver.
@@ -65,11 +70,12 @@ if ! configured; then
         --disable-upnp "$@"
     rm pjfail-configuring
 fi
-say "building $(pwd), about a minute ..."
+[ $wanted = built ] || exit 0
+say "building $(pwd), half a minute ..."
 jobs=$(nproc 2>/dev/null || echo 1)
+# No test programs, which take as long as the libraries, and no "make dep", which a first build has no use for.
 for part in pjlib pjlib-util pjnath third_party pjmedia pjsip; do
-    quietly make -j"$jobs" -C "$part/build" dep
-    quietly make -j"$jobs" -C "$part/build"
+    quietly make -j"$jobs" -C "$part/build" lib
 done
 built || die "the build of $(pwd) ended without all of its libraries; see pjfail-build.log there."
 ! outdated || cp "$here/config_site.h" $built_with

@@ -35,22 +35,23 @@ from_debian() {
     mirror=$(debian_mirror)
     [ -n "$mirror" ] || { why="apt here names no Debian mirror"; return 1; }
     mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/download"
-    cat >"$work/debian.sources" <<SOURCES
-Types: deb-src
-URIs: $mirror
-Suites: testing unstable
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-SOURCES
     set -- -q -o "Dir::Etc::SourceList=$work/debian.sources" -o Dir::Etc::SourceParts=/dev/null \
         -o "Dir::State::Lists=$work/lists" -o "Dir::Cache::archives=$work/archives" \
         -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root \
         -o Acquire::Retries=3 -o APT::Update::Error-Mode=any
     say "asking Debian's mirror for the source package \"asterisk\" (13 MB) ..."
-    apt-get "$@" update >"$work/log" 2>&1 || { why="Debian's mirror did not answer ($(tail -n 1 "$work/log"))"; return 1; }
-    why="Debian has no source package with pjproject $version"
     for suite in testing unstable; do
+        why="Debian has no source package with pjproject $version"
         rm -f "$work"/download/*
+        cat >"$work/debian.sources" <<SOURCES
+Types: deb-src
+URIs: $mirror
+Suites: $suite
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+SOURCES
+        apt-get "$@" update >"$work/log" 2>&1 ||
+            { why="Debian's mirror did not answer ($(tail -n 1 "$work/log"))"; return 1; }
         (cd "$work/download" && apt-get "$@" source --download-only --only-source "asterisk/$suite") \
             >"$work/log" 2>&1 || { why="Debian's $suite gave no sources ($(tail -n 1 "$work/log"))"; continue; }
         for file in "$work"/download/*.orig-Xpjproject.tar.*; do

@@ -1,6 +1,9 @@
 #!/bin/sh
 # pjsua2.sh TREE VENV: installs the real pjsua2 Python module (SWIG) of the built pjproject tree TREE into the virtual
-# environment VENV, where that has not been done. The wheel stays in TREE, for the next environment.
+# environment VENV, where that has not been done. What was compiled stays in TREE, for the next environment.
+#
+# pjsua2.sh --compile-only TREE VENV: compiles the SWIG wrapper for the Python of VENV, and installs nothing. TREE need only
+# have been configured: this is the long part, and it can run while the libraries are being built.
 set -eu
 
 # Called from a Makefile: its variables and flags are not meant for pjproject's.
@@ -9,15 +12,12 @@ unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
 say() { printf 'pjsua2: %s\n' "$*"; }
 die() { printf 'pjsua2: %s\n' "$*" >&2; exit 1; }
 
-[ $# -eq 2 ] || die "usage: pjsua2.sh TREE VENV"
+install=install
+[ "${1:-}" != --compile-only ] || { install=; shift; }
+[ $# -eq 2 ] || die "usage: pjsua2.sh [--compile-only] TREE VENV"
 tree=$(cd "$1" && pwd)
 python=$(cd "$2" && pwd)/bin/python
 cd "$tree/pjsip-apps/src/swig/python"
-
-# A tree that was built again needs its module built again.
-older_than_tree() {
-    [ ! -e "$1" ] || [ -n "$(find "$tree/pjsip/lib" -name 'libpjsua2*' -newer "$1")" ]
-}
 
 # Runs a command quietly; on failure shows the end of what it printed.
 log=$tree/pjfail-pjsua2.log
@@ -28,33 +28,49 @@ quietly() {
     }
 }
 
-stamp=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pjsua2.tree
-[ ! -e "$stamp" ] || [ "$(cat "$stamp")" != "$tree" ] || older_than_tree "$stamp" || exit 0
+# outdated FILE FOLDER NAME: FILE is missing, or older than a NAME in some part's FOLDER.
+outdated() { [ ! -e "$1" ] || [ -n "$(find "$tree"/*/"$2" -name "$3" -newer "$1")" ]; }
 
-wheels=pjfail-wheels/$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("SOABI"))')
-if older_than_tree "$wheels/done"; then
+# What Python and the tree's own build would give to the compiler and to the linker.
+of_python() { "$python" -c "import sysconfig; print(sysconfig.get_$1)"; }
+of_tree() { make --no-print-directory -f helper.mak "$1"; }
+
+abi=$(of_python "config_var('SOABI')")
+object=pjfail-pjsua2/$abi/pjsua2_wrap.o
+module=pjfail-pjsua2/$abi/_pjsua2.$abi.so
+if [ "$install" ]; then
+    folder=$(of_python "path('purelib')")
+    stamp=$folder/pjsua2.tree
+    [ ! -e "$stamp" ] || [ "$(cat "$stamp")" != "$tree" ] || outdated "$stamp" lib 'lib*' || exit 0
+fi
+
+if outdated "$object" include '*.h*'; then
     command -v swig >/dev/null 2>&1 || die '"swig" is missing; install the Debian package "swig" and run again.'
     [ -w . ] || die "$tree cannot be written to; copy it, and name the copy as PJPROJECT_DIR."
+    say "compiling the Python module of $tree, half a minute ..."
+    mkdir -p "${object%/*}"
+    quietly make pjsua2_wrap.cpp
+    # Optimization would more than double the time, and a call through the wrapper is not where time goes.
+    # shellcheck disable=SC2046
+    quietly g++ $(of_tree cflags) -fPIC -O0 -g0 -w -I"$(of_python "path('include')")" -c pjsua2_wrap.cpp -o "$object.new"
+    mv "$object.new" "$object"
+fi
+[ "$install" ] || exit 0
 
+if outdated "$module" lib 'lib*' || [ "$object" -nt "$module" ]; then
     # A tree with shared libraries: the module must find them where they lie, and those that they need in turn, for
     # which the linker's RPATH serves and its RUNPATH does not.
     rpath=
-    for part in pjlib pjlib-util pjnath pjmedia pjsip third_party; do
-        for library in "$tree/$part"/lib/*.so; do
-            [ ! -e "$library" ] || { rpath="$rpath -Wl,--disable-new-dtags,-rpath,$tree/$part/lib"; break; }
-        done
+    for library in "$tree"/*/lib/*.so; do
+        [ ! -e "$library" ] || rpath="$rpath -Wl,--disable-new-dtags,-rpath,${library%/*}"
     done
-
-    say "building the Python module of $tree, about a minute ..."
-    # What setuptools has linked before is good enough for it, whatever became of the libraries and of the flags.
-    rm -rf "$wheels" build
-    quietly make pjsua2_wrap.cpp
-    CFLAGS="-O1 -g0 -w" LDFLAGS="${LDFLAGS:-}$rpath" \
-        quietly "$python" -m pip wheel --no-build-isolation --no-deps --wheel-dir "$wheels" .
+    # shellcheck disable=SC2046,SC2086
+    quietly g++ -shared -o "$module" "$object" $(of_tree ldflags) $(of_tree libs | sed 's/^/-l/') $rpath
 fi
-quietly "$python" -m pip install --no-index --no-deps --force-reinstall "$wheels"/pjsua2-*.whl
+# The ready wheel, which the demo makes do with, would hide it.
+quietly "$python" -m pip uninstall --yes pjsua2-python pjsua2
+cp "$module" pjsua2.py "$folder"
 quietly "$python" -c 'import pjsua2'
 # Only what can be imported is done.
-touch "$wheels/done"
 printf '%s' "$tree" >"$stamp"
 say "installed the module of $tree"

@@ -43,3 +43,10 @@ pj_status_t pjsip_endpt_create_resolver(pjsip_endpoint *endpt, pj_dns_resolver *
     return PJ_EINVALIDOP;
 }
 #endif
+
+#ifdef FEWER_KEYS       /* as one built with PJSIP_MAX_TRANSPORTS 24 */
+pj_status_t pj_ioqueue_create(pj_pool_t *pool, pj_size_t keys, pj_ioqueue_t **ioqueue)
+{
+    return pj_ioqueue_create2(pool, keys == PJSIP_MAX_TRANSPORTS ? 24 : keys, NULL, ioqueue);
+}
+#endif

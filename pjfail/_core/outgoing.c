@@ -1,19 +1,22 @@
 /*
- * request.c: one request outside of any dialog, in a transaction of its own, over a transport to exactly one server.
+ * outgoing.c: one request outside of any dialog, in a transaction of its own, over a transport to exactly one server.
  *
  * Made by Python threads, which core.c has the endpoint's end wait for, and sent by pjsip's polling thread: one whose connection
  * ends while another thread is still sending it would never end. Its end comes on a SIP thread, and goes to the worker.
  */
-#include "request.h"
+#include "outgoing.h"
 
 #include "connections.h"
 #include "core.h"
+#include "gate.h"
 #include "layout.h"
 #include "pjfail.h"
 #include "plans.h"
 #include "queue.h"
 #include "resolver.h"
+#include "table.h"
 #include "text.h"
+#include "transaction.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -30,20 +33,77 @@ struct order {
     pj_str_t body;
 };
 
-/* A request that waits for the polling thread. */
+enum outgoing_state { WAITING, SENDING, SENT };
+
+/* A request whose end has not been told yet. Held (refs) by the table and by the thread that works with it. */
 struct outgoing {
-    struct outgoing *next;
-    pjsip_tx_data *tdata;
-    pf_address server;          /* family 0: wherever the plan says */
+    struct link link;           /* by id */
+    struct outgoing *next;      /* the next one that the polling thread has to look at */
+    unsigned refs;
+    enum outgoing_state state;
+    unsigned char queued, cancelled;
+    /* What follows never changes. */
     unsigned id;
+    pjsip_tx_data *tdata;       /* referenced */
+    pf_address server;          /* family 0: wherever the plan says */
 };
 
-/* Guarded by lock. */
+/* Guarded by lock, as what may change of each request. */
 static struct {
     pthread_mutex_t lock;
+    struct table outgoing;      /* those of this attachment */
     struct outgoing *first, **end;
     void (*wake)(void);         /* NULL: detached */
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &self.first };
+
+/* --- requests under way ------------------------------------------------------------------------------------------ */
+
+static struct outgoing *outgoing_find_locked(unsigned id)
+{
+    struct link *link = table_first(&self.outgoing, id);
+
+    return link ? entry_of(link, struct outgoing, link) : NULL;
+}
+
+/* Appends it to those that the polling thread has to look at; the caller holds it for them, and then wakes that thread. */
+static void outgoing_queue_locked(struct outgoing *outgoing)
+{
+    outgoing->queued = 1;
+    outgoing->next = NULL;
+    *self.end = outgoing;
+    self.end = &outgoing->next;
+}
+
+/* No lock held: pjsip's are taken. */
+static void outgoing_release(struct outgoing *outgoing)
+{
+    unsigned left;
+
+    pthread_mutex_lock(&self.lock);
+    left = --outgoing->refs;
+    pthread_mutex_unlock(&self.lock);
+    if (left)
+        return;
+    host.pjsip_tx_data_dec_ref(outgoing->tdata);
+    free(outgoing);
+}
+
+/* Takes it out of the table: whoever did that tells of its end, and nobody else. 0: that is told, or pjfail was detached. */
+static int outgoing_take_out(unsigned id)
+{
+    struct outgoing *outgoing;
+
+    pthread_mutex_lock(&self.lock);
+    outgoing = outgoing_find_locked(id);
+    if (outgoing)
+        table_remove(&self.outgoing, &outgoing->link);
+    pthread_mutex_unlock(&self.lock);
+    if (outgoing)
+        outgoing_release(outgoing);
+    return outgoing != NULL;
+}
+
+/* --- texts ------------------------------------------------------------------------------------------------------- */
 
 /* pjsip takes what it is given for read-only, and says otherwise. */
 static pj_str_t text_of(const char *text)
@@ -106,12 +166,15 @@ static pf_response *make_response(const pjsip_rx_data *rdata)
     return response;
 }
 
-/* A SIP thread; once a request. */
-static void on_end(void *token, pjsip_event *event)
+/* Inside the gate. */
+static void outgoing_tell_end(void *token, pjsip_event *event)
 {
     int kind = event->body.tsx_state.type, answered = kind == PJSIP_EVENT_RX_MSG;
-    pf_response *response = answered ? make_response(event->body.tsx_state.src.rdata) : calloc(1, sizeof *response);
+    pf_response *response;
 
+    if (!outgoing_take_out((unsigned)(uintptr_t)token))
+        return;
+    response = answered ? make_response(event->body.tsx_state.src.rdata) : calloc(1, sizeof *response);
     if (!response)
         return;
     response->id = (unsigned)(uintptr_t)token;
@@ -123,6 +186,15 @@ static void on_end(void *token, pjsip_event *event)
     if (!answered && response->status == PJ_SUCCESS)
         response->status = PJ_ECANCELLED;
     queue_put_note(NOTE_RESPONSE, response);
+}
+
+/* A SIP thread; once a request. */
+static void on_end(void *token, pjsip_event *event)
+{
+    if (!gate_enter())
+        return;
+    outgoing_tell_end(token, event);
+    gate_leave();
 }
 
 /*
@@ -145,9 +217,28 @@ static void add(pjsip_tx_data *tdata, const pjsip_hdr *parsed)
     } while (each != parsed);
 }
 
+/*
+ * Gives the message a branch of its own, made of its Call-ID. pjsip (2.17, tsx_create_uac()) would put one into the memory of the
+ * transaction, and a message that waits for its server, or its connection, when the transaction is terminated goes out all the
+ * same: with whatever that memory holds by then.
+ */
+static void request_set_branch(pjsip_tx_data *tdata)
+{
+    const pjsip_cid_hdr *cid = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_CALL_ID, NULL);
+    pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
+    char text[PF_MAX_HOST] = PJSIP_RFC3261_BRANCH_ID "Pj";
+    size_t prefix = strlen(text);
+
+    copy_text(text + prefix, sizeof text - prefix, &cid->id);
+    via->branch_param = text_of(text);      /* a copy is in the message's own memory */
+    via->branch_param = ((pjsip_via_hdr *)via->vptr->clone(tdata_pool(tdata), via))->branch_param;
+}
+
 static int fill_in(pjsip_tx_data *tdata, const struct order *order)
 {
     int i;
+
+    request_set_branch(tdata);
 
     for (i = 0; i < order->headers; i++) {
         pj_str_t name = text_of(order->names[i]);
@@ -199,7 +290,7 @@ static pj_status_t transmit(pjsip_tx_data *tdata, void *id)
 
 static void tell_unsent(unsigned id, pj_status_t status)
 {
-    pf_response *response = calloc(1, sizeof *response);
+    pf_response *response = outgoing_take_out(id) ? calloc(1, sizeof *response) : NULL;
 
     if (response) {
         response->id = id;
@@ -210,23 +301,49 @@ static void tell_unsent(unsigned id, pj_status_t status)
 }
 
 /* pjsip's polling thread. */
-static void send_it(const struct outgoing *outgoing)
+static void send_it(struct outgoing *outgoing)
 {
     const pf_address *server = outgoing->server.family ? &outgoing->server : NULL;
     pj_status_t status = PJ_SUCCESS;
 
-    if (server) {
+    if (server)
         status = select_transport(host.pjsua_get_pjsip_endpt(), outgoing->tdata, server);
-        if (status != PJ_SUCCESS)
-            host.pjsip_tx_data_dec_ref(outgoing->tdata);
-    }
-    if (status == PJ_SUCCESS)
+    if (status == PJ_SUCCESS) {
+        host.pjsip_tx_data_add_ref(outgoing->tdata);    /* pjsip takes it over, sent or not */
         status = resolver_send_to(server, outgoing->tdata, &transmit, (void *)(uintptr_t)outgoing->id);
+    }
     if (status != PJ_SUCCESS)
         tell_unsent(outgoing->id, status);
 }
 
-static struct outgoing *take_outgoing(void)
+/* Sends a request that waits, and ends one that was cancelled. pjsip's polling thread, no lock held. */
+static void outgoing_process(struct outgoing *outgoing)
+{
+    enum outgoing_state state;
+    int cancelled;
+
+    pthread_mutex_lock(&self.lock);
+    outgoing->queued = 0;
+    cancelled = outgoing->cancelled;
+    state = outgoing->state;
+    if (state == WAITING && !cancelled)
+        outgoing->state = SENDING;
+    pthread_mutex_unlock(&self.lock);
+    if (state == WAITING && !cancelled) {
+        send_it(outgoing);
+        pthread_mutex_lock(&self.lock);
+        state = outgoing->state = SENT;
+        cancelled = outgoing->cancelled;
+        pthread_mutex_unlock(&self.lock);
+    }
+    /* The thread that is sending it sees afterwards that it was cancelled. */
+    if (cancelled && state == WAITING)
+        tell_unsent(outgoing->id, PJ_ECANCELLED);
+    else if (cancelled && state == SENT)
+        transaction_cancel(outgoing->tdata);
+}
+
+static struct outgoing *outgoing_take_queue_locked(void)
 {
     struct outgoing *first = self.first;
 
@@ -235,66 +352,79 @@ static struct outgoing *take_outgoing(void)
     return first;
 }
 
-void request_run(void)
+void outgoing_run(void)
 {
     struct outgoing *outgoing, *next;
 
     pthread_mutex_lock(&self.lock);
-    outgoing = take_outgoing();
+    outgoing = outgoing_take_queue_locked();
     pthread_mutex_unlock(&self.lock);
     for (; outgoing; outgoing = next) {
         next = outgoing->next;
-        send_it(outgoing);
-        free(outgoing);
+        outgoing_process(outgoing);
+        outgoing_release(outgoing);
     }
 }
 
-void request_open(void (*wake)(void))
+void outgoing_open(void (*wake)(void))
 {
     pthread_mutex_lock(&self.lock);
     self.wake = wake;
     pthread_mutex_unlock(&self.lock);
 }
 
-void request_close(void)
+/* Moves it from the table to those that are let go of. */
+static void outgoing_drop_locked(struct link *link)
+{
+    struct outgoing *outgoing = entry_of(link, struct outgoing, link);
+
+    if (outgoing->queued)
+        outgoing->refs--;
+    else
+        outgoing_queue_locked(outgoing);
+}
+
+void outgoing_close(void)
 {
     struct outgoing *outgoing, *next;
 
     pthread_mutex_lock(&self.lock);
     self.wake = NULL;
-    outgoing = take_outgoing();
+    table_clear(&self.outgoing, &outgoing_drop_locked);
+    outgoing = outgoing_take_queue_locked();
     pthread_mutex_unlock(&self.lock);
     for (; outgoing; outgoing = next) {
         next = outgoing->next;
-        host.pjsip_tx_data_dec_ref(outgoing->tdata);
-        free(outgoing);
+        outgoing_release(outgoing);
     }
 }
 
-/* 0: no memory, or detached a moment ago. */
+/* Takes over the caller's reference to tdata. 0: no memory, or detached a moment ago. */
 static int hand_over(pjsip_tx_data *tdata, const struct order *order)
 {
     struct outgoing *outgoing = calloc(1, sizeof *outgoing);
     void (*wake)(void);
+    int put;
 
     if (!outgoing)
         return 0;
-    outgoing->tdata = tdata;
+    outgoing->link.hash = order->id;
     outgoing->id = order->id;
+    outgoing->tdata = tdata;
+    outgoing->refs = 2;         /* the table's, and that of those to be looked at */
     if (order->server)
         outgoing->server = *order->server;
     pthread_mutex_lock(&self.lock);
     wake = self.wake;
-    if (wake) {
-        *self.end = outgoing;
-        self.end = &outgoing->next;
-    }
+    put = wake && table_put(&self.outgoing, &outgoing->link);
+    if (put)
+        outgoing_queue_locked(outgoing);
     pthread_mutex_unlock(&self.lock);
-    if (wake)
+    if (put)
         wake();
     else
         free(outgoing);
-    return wake != NULL;
+    return put;
 }
 
 static int request(pjsip_endpoint *endpt, void *argument)
@@ -329,4 +459,26 @@ int pf_request(unsigned id, const pf_address *server, const char *method, const 
     };
 
     return core_with_endpoint(&request, &order);
+}
+
+void pf_cancel_request(unsigned id)
+{
+    struct outgoing *outgoing;
+    void (*wake)(void) = NULL;
+
+    if (core_is_foreign())
+        return;
+    pthread_mutex_lock(&self.lock);
+    outgoing = outgoing_find_locked(id);
+    if (outgoing) {
+        wake = self.wake;
+        outgoing->cancelled = 1;
+        if (!outgoing->queued) {
+            outgoing->refs++;
+            outgoing_queue_locked(outgoing);
+        }
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (wake)
+        wake();
 }

@@ -1,0 +1,37 @@
+#include "gate.h"
+
+#include <stdatomic.h>
+
+/* The number of threads inside, and this bit. */
+#define GATE_CLOSED 0x80000000u
+
+static atomic_uint gate_state = GATE_CLOSED;
+
+/* How often the thread has entered and not left: what it sends, for one, has pjsip call us again. It counts once. */
+static __thread unsigned gate_depth;
+
+int gate_enter(void)
+{
+    if (atomic_load_explicit(&gate_state, memory_order_acquire) & GATE_CLOSED)
+        return 0;
+    if (!gate_depth && (atomic_fetch_add(&gate_state, 1) & GATE_CLOSED)) {
+        atomic_fetch_sub(&gate_state, 1);       /* closed since */
+        return 0;
+    }
+    gate_depth++;
+    return 1;
+}
+
+void gate_leave(void)
+{
+    if (!--gate_depth)
+        atomic_fetch_sub(&gate_state, 1);
+}
+
+void gate_open(void) { atomic_fetch_and(&gate_state, ~GATE_CLOSED); }
+
+void gate_close(void) { atomic_fetch_or(&gate_state, GATE_CLOSED); }
+
+int gate_is_inside(void) { return gate_depth != 0; }
+
+unsigned gate_others(void) { return (atomic_load(&gate_state) & ~GATE_CLOSED) - (gate_depth != 0); }

@@ -1,0 +1,85 @@
+"""A connection takes one of the few keys of pjsip's ioqueue, and keeps it for half a second once it has ended.
+
+pjsip aborts the program when it finds none left. So pjfail refuses connections before, first to the server whose
+connections end again and again.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from rig.app import App, run_app
+
+from pjfail.demo.registrar import Registrar
+
+FIRST, SECOND = "127.0.37.1", "127.0.37.2"
+CLOSED = f"{FIRST}:9001"
+
+HEAD = f"""
+    import time
+    from contextlib import suppress
+    import pjfail
+    import pjsua2 as pj
+    from rig.prelude import Account, Endpoint, emit
+
+    table = pjfail.StaticLookup({{
+        "bad.test": ["{CLOSED}"], "good.test": ["{SECOND}:5060"],
+        "both.test": [("{CLOSED}", 1, 1), ("{SECOND}:5060", 2, 1)],
+    }})
+"""
+
+
+def app(body: str) -> str:
+    return HEAD + textwrap.indent(textwrap.dedent(body), "    ")
+
+
+@pytest.fixture(autouse=True)
+def _servers(second: Registrar) -> Registrar:
+    return second
+
+
+@pytest.mark.parametrize("other", ["good.test", "both.test"])
+def test_a_server_that_refuses_again_and_again_keeps_nobody_from_the_others(other: str) -> None:
+    """40 connections ended within half a second, and for as long no server was connected to."""
+    [line] = run_app(
+        app(f"""
+        with Endpoint(log_level=0) as endpoint:
+            pjfail.attach(lookup=table)
+            account = Account(endpoint)
+            account.open("sip:alice@good.test")
+            for _ in range(40):
+                with suppress(pj.Error):  # where pjsip takes a connection that is at its end
+                    account.send("OPTIONS", "sip:bad.test;transport=tcp")
+                account.answer()
+            answer = account.options("sip:{other};transport=tcp")
+            emit(code=answer.code, server=answer.server, seconds=answer.seconds)
+        """)
+    ).lines
+    assert (line["code"], line["server"]) == (200, f"{SECOND}:5060")
+    assert line["seconds"] < 0.4
+
+
+def test_a_storm_of_connections_that_end_does_not_use_up_the_keys() -> None:
+    """Two seconds of it: pjsip would abort."""
+    code = app(
+        """
+        with Endpoint(log_level=0) as endpoint:
+            pjfail.attach(lookup=table)
+            account = Account(endpoint)
+            account.open("sip:alice@good.test")
+            until = time.monotonic() + 2
+            sent = 0
+            while time.monotonic() < until:
+                with suppress(pj.Error):  # where pjsip takes a connection that is at its end
+                    account.send("OPTIONS", "sip:bad.test;transport=tcp")
+                assert account.answer().code == 503
+                sent += 1
+            emit(sent=sent)
+            emit(**account.options("sip:good.test;transport=tcp")._asdict())
+        """
+    )
+    with App(code) as program:
+        assert program.next()["sent"] > 64
+        assert program.next()["code"] == 200
+        program.finish()

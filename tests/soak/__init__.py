@@ -1,0 +1,1 @@
+"""Half an hour of traffic while servers die and return: `make soak`; SOAK_SECONDS says how long."""
