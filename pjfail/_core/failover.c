@@ -319,7 +319,7 @@ static void on_cancel(const pjsip_via_hdr *via, const pf_address *server)
     event.attempt = request_attempt_at_locked(request, server, NULL);
     decide_locked(request, &event, host_now(), &decision);
     pthread_mutex_unlock(&requests.lock);
-    if (request->bytes)
+    if (decision.actions.cancel_others)
         forking_cancel_others(request, decision.actions.cancel_except);
     request_release(request);
 }

@@ -319,7 +319,7 @@ static void decide_response(struct failover_state *request, const struct failove
     } else if (!final) {
         if (attempt)
             attempt->provisional = 1;
-        actions->cancel_others = request->cancelled;
+        actions->cancel_others = request->cancelled && request->attempt_count > 1;
         if (request->invite && request->state == REQUEST_TRYING)
             request->expires_at = now + RINGING_S;
         request->state = REQUEST_PROCEEDING;
@@ -528,7 +528,8 @@ void failover_decide(struct failover_state *request, const struct failover_event
         decide_nobody_left(request, event, now, actions);
         break;
     case FAILOVER_CANCELLED:
-        request->cancelled = actions->cancel_others = 1;
+        request->cancelled = 1;
+        actions->cancel_others = request->attempt_count > 1;
         actions->cancel_except = event->attempt;
         break;
     case FAILOVER_GIVEN_UP:

@@ -223,9 +223,10 @@ class Simulation:
             return
         assert self.transaction_at
         at, self.cancelled = self.transaction_at, True
-        if self.known() and self.request.candidate_count:
+        if self.known():
             actions = self.decide(self.decider.event("CANCELLED", attempt=self.attempt_at(at.server)))
-            self.cancel_others(actions.cancel_except)
+            if actions.cancel_others:
+                self.cancel_others(actions.cancel_except)
         self.cancel_at(at)
         self.at(self.now + TIMER_F, lambda: self.end_transaction("cancelled"))
 
@@ -455,6 +456,8 @@ class Simulation:
 
     def cancel_others(self, excepted: int) -> None:
         """forking_cancel_others()"""
+        if self.scenario.watched_only:
+            raise LawBroken("there are no octets to make a CANCEL of")
         for index in range(self.request.attempt_count):
             attempt = self.decider.ffi.addressof(self.request.attempts, index)
             if self.lib.failover_may_ring(attempt) and index != excepted:

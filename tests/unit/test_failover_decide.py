@@ -440,6 +440,14 @@ RESPONSES = [
         {"pass": 1, "move_to": 1},
         {**completed(0.6, 1), "1.ended": 1, "0.overtaken": 1},
     ),
+    Row(
+        "with one server, pjsip's own CANCEL is enough",
+        invite(rings(), **PROCEEDING, cancelled=1),
+        response(180, 0),
+        9.0,
+        {"pass": 1},
+        {},
+    ),
 ]
 
 TIMES_OUT = [
@@ -864,6 +872,14 @@ OTHERS = [
         ("CANCELLED", {"attempt": 1}),
         9.0,
         {"cancel_others": 1, "cancel_except": 1},
+        {"cancelled": 1},
+    ),
+    Row(
+        "with one server, its own CANCEL is enough",
+        invite(rings(), **PROCEEDING),
+        ("CANCELLED", {"attempt": 0}),
+        9.0,
+        {"cancel_except": 0},
         {"cancelled": 1},
     ),
 ]
