@@ -694,6 +694,10 @@ void failover_tick(double now)
         if (!request)
             break;
         look_at(request, now);
+        pthread_mutex_lock(&requests.lock);
+        if (request->listed && request->timer.due <= now + SLACK_S)
+            heap_put(&requests.heap, &request->timer, now + 2 * SLACK_S);       /* whatever it wants: others wait as well */
+        pthread_mutex_unlock(&requests.lock);
         request_release(request);
     }
     if (isfinite(due))
