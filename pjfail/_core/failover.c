@@ -133,7 +133,7 @@ static double timeout_of(const pj_str_t *method)
     return INFINITY;
 }
 
-/* Whether the request may go to any server but this one (DESIGN.md, rule 10). */
+/* Whether the request may go to any server but this one: not within a dialog, nor as a challenge's answer. */
 static int may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
 {
     pjsip_msg *msg = tdata_msg(tdata);

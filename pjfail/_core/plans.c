@@ -545,7 +545,7 @@ void plans_note_failure(const pf_address *address, pf_outcome *outcome)
     pthread_mutex_lock(&self.lock);
     server = find_server(address);
     if (server) {
-        /* A certificate, or a 503 from further downstream, tells nothing of the server itself (DESIGN.md, rule 9). */
+        /* A certificate, or a 503 from further downstream, tells nothing of the server itself. */
         if (outcome->seen != PF_CERTIFICATE && !outcome->after_provisional)
             server->suspect_until = outcome->at + FIRST_AID;
         if (outcome->seen == PF_REFUSED || outcome->seen == PF_DISCONNECTED)

@@ -460,7 +460,7 @@ print(json.dumps({
 
 @pytest.mark.slow
 def test_a_hundred_thousand_servers_take_less_than_300_bytes_each_and_are_found_as_fast() -> None:
-    """DESIGN.md's bound of memory; the time is only a sanity bound, for a table that has turned into a list."""
+    """As docs/when-not.md says; the time is only a sanity bound, for a table that has turned into a list."""
     ended = subprocess.run([sys.executable, "-c", CROWD], capture_output=True, text=True, check=True, timeout=60)
     measured = json.loads(ended.stdout)
     assert (measured["plans"], measured["servers"], measured["drawn"]) == (10_000, 100_000, 10)
