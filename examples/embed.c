@@ -80,12 +80,12 @@ static int attach(void)
 static void mind_core(int milliseconds)
 {
     struct pollfd core = { pf_event_fd(), POLLIN, 0 };
-    pf_question *question;
+    pf_query *question;
     pf_failover *failover;
     pf_outcome outcome;
 
     poll(&core, 1, milliseconds);
-    for (; (question = pf_next_question()); pf_free_question(question))
+    for (; (question = pf_next_query()); pf_free_query(question))
         pf_pass(&question->target, question->id);       /* a domain without a plan: the system's resolver may know */
     for (; (failover = pf_next_failover()); pf_free_failover(failover))
         printf("%s went on to the next server after %.1f s\n", failover->method, failover->after);

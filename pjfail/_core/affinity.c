@@ -1,9 +1,10 @@
 #include "affinity.h"
 
-#include "account.h"
-#include "core.h"
-#include "queue.h"
-#include "resolver.h"
+#include "accounts.h"
+#include "address.h"
+#include "event_queue.h"
+#include "hash_table.h"
+#include "servers.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -11,7 +12,7 @@
 #include <string.h>
 
 struct pin {
-    struct link link;           /* by the AOR's hash */
+    struct hash_link link;           /* by the AOR's hash */
     pf_pin is;
 };
 
@@ -27,7 +28,7 @@ struct job {
 /* Guarded by lock; count is read without it. */
 static struct {
     pthread_mutex_t lock;
-    struct table pins;
+    struct hash_table pins;
     atomic_uint count;
     struct job *first, **end;
     void (*wake)(void);         /* NULL: detached */
@@ -58,9 +59,9 @@ static int leads_to(const pf_target *target, const pf_target *next_hop, int tran
 static struct pin *find_pin(const char *aor, const pf_target *target, int transport)
 {
     struct pin *found = NULL;
-    struct link *link;
+    struct hash_link *link;
 
-    for (link = table_first(&self.pins, aor_hash(aor)); link; link = table_next(link)) {
+    for (link = hash_table_first(&self.pins, aor_hash(aor)); link; link = hash_table_next(link)) {
         struct pin *pin = entry_of(link, struct pin, link);
         const pf_target *own = &pin->is.next_hop;
 
@@ -76,9 +77,9 @@ static struct pin *find_pin(const char *aor, const pf_target *target, int transp
 
 static struct pin *pin_of(const char *aor, int account)
 {
-    struct link *link;
+    struct hash_link *link;
 
-    for (link = table_first(&self.pins, aor_hash(aor)); link; link = table_next(link)) {
+    for (link = hash_table_first(&self.pins, aor_hash(aor)); link; link = hash_table_next(link)) {
         struct pin *pin = entry_of(link, struct pin, link);
         if (pin->is.account == account && !strcmp(pin->is.aor, aor))
             return pin;
@@ -90,12 +91,12 @@ static int aor_of(pjsip_msg *request, char *aor, size_t size)
 {
     pjsip_from_hdr *from = host.pjsip_msg_find_hdr(request, PJSIP_H_FROM, NULL);
 
-    return from && account_aor(from->uri, aor, size);
+    return from && accounts_write_aor(from->uri, aor, size);
 }
 
 /* --- SIP threads ------------------------------------------------------------------------------------------------- */
 
-int affinity_answer(const pf_target *target, pjsip_msg *request, struct asker *asker)
+int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_info *asker)
 {
     char aor[PF_MAX_URI];
     struct pin *pin;
@@ -127,7 +128,7 @@ static int next_hop_of(pjsip_tx_data *tdata, pf_target *target)
 
     memset(target, 0, sizeof *target);
     return uri && host.pjsip_get_dest_info(pjsip_uri_get_uri(uri), NULL, tdata_pool(tdata), &where) == PJ_SUCCESS &&
-           resolver_target_of(&where, target);
+           target_of_host_info(&where, target);
 }
 
 int affinity_registers(pjsip_tx_data *request)
@@ -152,13 +153,13 @@ int affinity_registers(pjsip_tx_data *request)
 int affinity_registered(pjsip_msg *response, int account)
 {
     char aor[PF_MAX_URI];
-    struct link *link;
+    struct hash_link *link;
     int found = -1;
 
     if (!atomic_load_explicit(&self.count, memory_order_acquire) || !aor_of(response, aor, sizeof aor))
         return -1;
     pthread_mutex_lock(&self.lock);
-    for (link = table_first(&self.pins, aor_hash(aor)); link; link = table_next(link)) {
+    for (link = hash_table_first(&self.pins, aor_hash(aor)); link; link = hash_table_next(link)) {
         const pf_pin *pin = &entry_of(link, struct pin, link)->is;
 
         if (pin->followed && (account < 0 || pin->account == account) && !strcmp(pin->aor, aor))
@@ -180,7 +181,7 @@ void affinity_tell(int account, pjsip_msg *message, const pf_address *server, in
     registration->code = code;
     registration->retry_after = retry_after;
     registration->removed = removed;
-    queue_put_note(NOTE_REGISTRATION, registration);
+    event_queue_post(EVENT_REGISTRATION, registration);
 }
 
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
@@ -188,7 +189,7 @@ void affinity_tell(int account, pjsip_msg *message, const pf_address *server, in
 static int still_is(const struct job *job, int *registered)
 {
     pf_account *account = malloc(sizeof *account);
-    int is = account && account_read(host.pjsua_get_pjsip_endpt(), job->account, account) == PF_OK &&
+    int is = account && accounts_read(job->account, account) == PF_OK &&
              !strcmp(account->aor, job->aor);
 
     *registered = is && account->registered;
@@ -206,7 +207,7 @@ static void tell(const struct job *job, pj_status_t status, int registered)
         registration->status = status;
         registration->registered = registered;
         registration->retry_after = -1;
-        queue_put_note(NOTE_REGISTRATION, registration);
+        event_queue_post(EVENT_REGISTRATION, registration);
     }
 }
 
@@ -224,7 +225,7 @@ static void run(const struct job *job)
         if (status != PJ_SUCCESS)
             tell(job, status, 0);
     } else {
-        account_native_pin(job->account, &job->server);
+        accounts_pin_natively(job->account, &job->server);
     }
 }
 
@@ -270,17 +271,17 @@ void affinity_open(void (*wake)(void))
     pthread_mutex_unlock(&self.lock);
 }
 
-static void drop(struct link *link)
+static void drop(struct hash_link *link)
 {
     struct pin *pin = entry_of(link, struct pin, link);
 
-    plans_release(&pin->is.server);
+    servers_release(&pin->is.server);
     free(pin);
 }
 
 void affinity_close(void)
 {
-    struct table pins;
+    struct hash_table pins;
     struct job *job, *next;
 
     pthread_mutex_lock(&self.lock);
@@ -292,7 +293,7 @@ void affinity_close(void)
     self.first = NULL;
     self.end = &self.first;
     pthread_mutex_unlock(&self.lock);
-    table_clear(&pins, &drop);
+    hash_table_clear(&pins, &drop);
     for (; job; job = next) {
         next = job->next;
         free(job);
@@ -310,16 +311,16 @@ int pf_set_pin(const pf_pin *is)
         return 0;
     pin->is = *is;
     pin->link.hash = aor_hash(is->aor);
-    if (is->server.family && !plans_hold(&is->server)) {
+    if (is->server.family && !servers_hold(&is->server)) {
         free(pin);
         return 0;
     }
     pthread_mutex_lock(&self.lock);
     if (self.wake) {
         old = pin_of(is->aor, is->account);
-        done = table_put(&self.pins, &pin->link);
+        done = hash_table_put(&self.pins, &pin->link);
         if (done && old)
-            table_remove(&self.pins, &old->link);
+            hash_table_remove(&self.pins, &old->link);
         atomic_store(&self.count, (unsigned)self.pins.count);
     }
     pthread_mutex_unlock(&self.lock);
@@ -337,7 +338,7 @@ void pf_drop_pin(const char *aor, int account)
     pthread_mutex_lock(&self.lock);
     pin = pin_of(aor, account);
     if (pin)
-        table_remove(&self.pins, &pin->link);
+        hash_table_remove(&self.pins, &pin->link);
     atomic_store(&self.count, (unsigned)self.pins.count);
     pthread_mutex_unlock(&self.lock);
     if (pin)
@@ -368,4 +369,26 @@ int pf_account_job(int what, int account, const char *aor, const pf_address *ser
     else
         free(job);
     return wake != NULL;
+}
+
+struct native_pin {
+    int id;
+    const pf_address *server;
+};
+
+static int pin_natively(void *argument)
+{
+    const struct native_pin *pin = argument;
+    pj_status_t status;
+
+    affinity_forget_native(pin->id);    /* what the worker wanted of the account's last pin is over */
+    status = accounts_pin_natively(pin->id, pin->server);
+    return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_set_affinity_addr()");
+}
+
+int pf_native_pin(int id, const pf_address *server)
+{
+    struct native_pin pin = { id, server };
+
+    return host_with_endpoint(&pin_natively, &pin);
 }

@@ -7,7 +7,8 @@
 #ifndef PJFAIL_AFFINITY_H
 #define PJFAIL_AFFINITY_H
 
-#include "plans.h"
+#include "layout.h"
+#include "request_info.h"
 
 void affinity_open(void (*wake)(void));
 void affinity_close(void);
@@ -16,7 +17,7 @@ void affinity_close(void);
  * Where the next hop is the account's own: whether the request goes to one server alone, that of its account's pin or of its own
  * dialog, which then is asker's. A followed account's server is only to be the first: asker is told. Any SIP thread.
  */
-int affinity_answer(const pf_target *target, pjsip_msg *request, struct asker *asker);
+int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_info *asker);
 
 /*
  * The followed account that a REGISTER is of, or its response; else -1. A request says where its next hop is, a response which

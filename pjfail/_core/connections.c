@@ -1,8 +1,9 @@
 #include "connections.h"
 
-#include "byhand.h"
-#include "plans.h"
-#include "table.h"
+#include "raw_send.h"
+#include "address.h"
+#include "servers.h"
+#include "hash_table.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -29,7 +30,7 @@ enum { SHARE_OF_SERVER = 4, LEFT_OVER = 16, LEFT_OVER_BY_HAND = 8, MOST_CONNECTS
 
 /* A server that connections are there for, or have just ended. */
 struct peer {
-    struct link link;           /* by server */
+    struct hash_link link;           /* by server */
     pf_address server;
     unsigned refs;              /* connections and ends */
     unsigned open, up;          /* connections that have not ended, and those of them that are known to be up */
@@ -38,7 +39,7 @@ struct peer {
 
 /* A connection that carries requests of ours. One from before we attached is taken for connected once it brings an answer. */
 struct connection {
-    struct link link;           /* by the transport's address */
+    struct hash_link link;           /* by the transport's address */
     const pjsip_transport *transport;
     struct peer *peer;          /* NULL: it is no connection of ours */
     double since, connected_at;
@@ -61,7 +62,7 @@ static __thread int answering;
 /* Guarded by lock, but what is atomic: that is written under it, and read without. */
 static struct {
     pthread_mutex_t lock;
-    struct table table, peers;
+    struct hash_table table, peers;
     struct connection *late;
     atomic_uint late_count;
     struct end *first_end, **last_end;
@@ -77,10 +78,10 @@ static struct {
 static struct peer *connections_peer_locked(const pf_address *server, int make)
 {
     uint64_t hash = hash_bytes(HASH_SEED, server, sizeof *server);
-    struct link *link;
+    struct hash_link *link;
     struct peer *peer;
 
-    for (link = table_first(&self.peers, hash); link; link = table_next(link)) {
+    for (link = hash_table_first(&self.peers, hash); link; link = hash_table_next(link)) {
         peer = entry_of(link, struct peer, link);
         if (!memcmp(&peer->server, server, sizeof *server))
             return peer;
@@ -89,7 +90,7 @@ static struct peer *connections_peer_locked(const pf_address *server, int make)
     if (peer) {
         peer->server = *server;
         peer->link.hash = hash;
-        if (!table_put(&self.peers, &peer->link)) {
+        if (!hash_table_put(&self.peers, &peer->link)) {
             free(peer);
             peer = NULL;
         }
@@ -101,7 +102,7 @@ static void connections_release_peer_locked(struct peer *peer)
 {
     if (!peer || --peer->refs)
         return;
-    table_remove(&self.peers, &peer->link);
+    hash_table_remove(&self.peers, &peer->link);
     free(peer);
 }
 
@@ -121,10 +122,10 @@ static void connections_expire_ends_locked(double now)
 }
 
 /* server: NULL for an incoming connection's. */
-static void connections_note_end_locked(const pf_address *server)
+static void connections_add_end_locked(const pf_address *server)
 {
     struct end *end = calloc(1, sizeof *end);
-    const double now = host_now();
+    const double now = clock_now();
 
     connections_expire_ends_locked(now);
     if (!end)
@@ -151,7 +152,7 @@ static int connections_may_connect_locked(const pf_address *server, int by_hand)
     const struct peer *peer;
     unsigned used;
 
-    connections_expire_ends_locked(host_now());
+    connections_expire_ends_locked(clock_now());
     if (!self.ends)
         return 1;
     peer = connections_peer_locked(server, 0);
@@ -169,10 +170,10 @@ static struct connection *hold(const pjsip_transport *transport, int make)
 {
     uint64_t hash = hash_bytes(HASH_SEED, &transport, sizeof transport);
     struct connection *connection;
-    struct link *link;
+    struct hash_link *link;
     pf_address server;
 
-    for (link = table_first(&self.table, hash); link; link = table_next(link)) {
+    for (link = hash_table_first(&self.table, hash); link; link = hash_table_next(link)) {
         connection = entry_of(link, struct connection, link);
         if (connection->transport == transport)
             return connection;
@@ -180,9 +181,9 @@ static struct connection *hold(const pjsip_transport *transport, int make)
     connection = make ? calloc(1, sizeof *connection) : NULL;
     if (connection) {
         connection->transport = transport;
-        connection->since = host_now();
+        connection->since = clock_now();
         connection->link.hash = hash;
-        if (!table_put(&self.table, &connection->link)) {
+        if (!hash_table_put(&self.table, &connection->link)) {
             free(connection);
             return NULL;
         }
@@ -202,7 +203,7 @@ static void connections_set_up_locked(struct connection *connection)
     if (connection->peer && !connection->connected && !connection->ended)
         connection->peer->up++;
     if (!connection->connected)
-        connection->connected_at = host_now();
+        connection->connected_at = clock_now();
     connection->connected = 1;
 }
 
@@ -243,7 +244,7 @@ static void connections_forget_locked(struct connection *connection)
     connections_unlist_late_locked(connection);
     connections_set_ended_locked(connection);
     connections_release_peer_locked(connection->peer);
-    table_remove(&self.table, &connection->link);
+    hash_table_remove(&self.table, &connection->link);
     free(connection);
 }
 
@@ -264,7 +265,7 @@ void connections_carry(const pjsip_transport *transport)
     pthread_mutex_unlock(&self.lock);
 }
 
-void connections_note_answer(const pjsip_transport *transport)
+void connections_on_answer(const pjsip_transport *transport)
 {
     struct connection *connection;
 
@@ -304,7 +305,7 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
     outcome->status = info ? info->status : PJ_SUCCESS;
     pthread_mutex_lock(&self.lock);
     if (state == PJSIP_TP_STATE_DESTROY)
-        connections_note_end_locked(ours ? &outcome->server : NULL);
+        connections_add_end_locked(ours ? &outcome->server : NULL);
     connection = ours ? hold(transport, state == PJSIP_TP_STATE_CONNECTED) : NULL;
     if (!connection) {
         outcome->seen = PF_REFUSED;
@@ -322,7 +323,7 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
     }
     pthread_mutex_unlock(&self.lock);
     if (cleared)
-        plans_clear_of_suspicion(&outcome->server);
+        servers_clear_suspect(&outcome->server);
     return failed;
 }
 
@@ -331,7 +332,7 @@ static int any_ended_lately(void)
 {
     double ended_at = atomic_load_explicit(&self.ended_at, memory_order_relaxed);
 
-    return ended_at > 0 && host_now() < ended_at + KEY_SECONDS;
+    return ended_at > 0 && clock_now() < ended_at + KEY_SECONDS;
 }
 
 /* Under self.lock. Whether pjsip needs no new connection for the server, or bears one. */
@@ -349,7 +350,7 @@ static int is_refusing(const pjsip_server_addresses *addresses, unsigned index)
     pf_address server;
 
     return address_of(&server, answer_address(addresses, index), answer_type(addresses, index)) &&
-           plans_failed_within(&server, REFUSING);
+           servers_failed_within(&server, REFUSING);
 }
 
 /* Under self.lock. */
@@ -386,7 +387,7 @@ int connections_bear(const pjsip_server_addresses *addresses)
     pf_address server;
 
     refusing = answer_count(addresses) && address_of(&server, answer_address(addresses, 0), answer_type(addresses, 0)) &&
-               server.transport != PF_UDP && plans_failed_within(&server, REFUSING);
+               server.transport != PF_UDP && servers_failed_within(&server, REFUSING);
     if (refusing || any_ended_lately()) {
         pthread_mutex_lock(&self.lock);
         bear = refusing ? has_connection(&server, 1) : is_any_borne(addresses);
@@ -419,8 +420,8 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
 /* Whether a connect would be in vain, or one too many. */
 static int should_not_connect(const pf_address *server)
 {
-    double now = host_now(), *oldest;
-    int refused = plans_failed_within(server, REFUSAL), should_not = 0;
+    double now = clock_now(), *oldest;
+    int refused = servers_failed_within(server, REFUSAL), should_not = 0;
 
     pthread_mutex_lock(&self.lock);
     if (!has_connection(server, 0)) {
@@ -436,13 +437,13 @@ static int should_not_connect(const pf_address *server)
     return should_not;
 }
 
-pj_status_t connections_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+pj_status_t connections_connect(const pf_address *server, const char *host_name,
                                 pjsip_transport **connection)
 {
-    return should_not_connect(server) ? PJ_ETOOMANYCONN : connections_acquire(endpt, server, host_name, connection);
+    return should_not_connect(server) ? PJ_ETOOMANYCONN : connections_acquire(server, host_name, connection);
 }
 
-pj_status_t connections_acquire(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+pj_status_t connections_acquire(const pf_address *server, const char *host_name,
                                 pjsip_transport **transport)
 {
     pj_status_t status;
@@ -456,14 +457,14 @@ pj_status_t connections_acquire(pjsip_endpoint *endpt, const pf_address *server,
     if (none)
         return PJ_ETOOMANYCONN;
     answering++;
-    status = byhand_connect(endpt, server, host_name, transport);
+    status = raw_send_connect(server, host_name, transport);
     answering--;
     if (status == PJ_SUCCESS && server->transport != PF_UDP)
         connections_carry(*transport);
     return status;
 }
 
-void connections_note_late(pjsip_transport *transport, const pf_address *server)
+void connections_watch_late(pjsip_transport *transport, const pf_address *server)
 {
     struct connection *connection;
     int taken;
@@ -474,7 +475,7 @@ void connections_note_late(pjsip_transport *transport, const pf_address *server)
     if (taken)
         connections_set_late_locked(connection, transport);
     pthread_mutex_unlock(&self.lock);
-    plans_suspect(server);
+    servers_suspect(server);
     if (!taken)
         host.pjsip_transport_dec_ref(transport);
 }
@@ -532,7 +533,7 @@ int connections_is_new(const pjsip_transport *transport, double seconds)
 
     pthread_mutex_lock(&self.lock);
     connection = hold(transport, 0);
-    is_new = connection && (!connection->connected || host_now() < connection->connected_at + seconds);
+    is_new = connection && (!connection->connected || clock_now() < connection->connected_at + seconds);
     pthread_mutex_unlock(&self.lock);
     return is_new;
 }
@@ -588,7 +589,7 @@ static void note_no_connection(const pf_address *server)
     outcome.seen = PF_REFUSED;
     outcome.retry_after = -1;
     outcome.status = PJ_ETIMEDOUT;
-    plans_note_failure(server, &outcome);
+    servers_record_failure(server, &outcome);
 }
 
 void connections_tick(double now)
@@ -612,7 +613,7 @@ void connections_tick(double now)
 int connections_are_late(void) { return atomic_load_explicit(&self.late_count, memory_order_relaxed) != 0; }
 
 /* Under self.lock. */
-static void drop(struct link *link)
+static void drop(struct hash_link *link)
 {
     struct connection *connection = entry_of(link, struct connection, link);
 
@@ -634,6 +635,6 @@ void connections_clear(void)
             host.pjsip_transport_dec_ref(late[i].transport);
     } while (count == PJ_ARRAY_SIZE(late));
     pthread_mutex_lock(&self.lock);
-    table_clear(&self.table, &drop);            /* the ends stay: their keys are in use still when we are attached again */
+    hash_table_clear(&self.table, &drop);            /* the ends stay: their keys are in use still when we are attached again */
     pthread_mutex_unlock(&self.lock);
 }

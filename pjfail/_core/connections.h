@@ -12,7 +12,7 @@
 
 /* A request goes over it; an answer has come over it. SIP threads. */
 void connections_carry(const pjsip_transport *transport);
-void connections_note_answer(const pjsip_transport *transport);
+void connections_on_answer(const pjsip_transport *transport);
 
 /*
  * For the transport manager's state callback. Whether it has ended, and what that tells of its server: filled in but for the
@@ -36,24 +36,24 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
                         const pjsip_server_addresses *addresses);
 
 /*
- * byhand_connect(), with what becomes of the connection watched. PJ_ETOOMANYCONN: the server has none, and has just refused one,
+ * raw_send_connect(), with what becomes of the connection watched. PJ_ETOOMANYCONN: the server has none, and has just refused one,
  * too many were begun lately, or pjsip may run short of keys.
  */
-pj_status_t connections_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+pj_status_t connections_connect(const pf_address *server, const char *host_name,
                                 pjsip_transport **connection);
 
 /*
  * As that, for whom it is this server or none, whatever is known of it, as long as pjsip bears it; UDP too. A SIP thread that holds
  * no lock of ours.
  */
-pj_status_t connections_acquire(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+pj_status_t connections_acquire(const pf_address *server, const char *host_name,
                                 pjsip_transport **transport);
 
 /*
  * Somebody has waited for that connection long enough: its server is suspect until it is there, and it is closed when it never
  * is. Takes over the reference to transport.
  */
-void connections_note_late(pjsip_transport *transport, const pf_address *server);
+void connections_watch_late(pjsip_transport *transport, const pf_address *server);
 
 /* Whether that connection is there still, or in the making. */
 int connections_knows(const pjsip_transport *transport);

@@ -1,5 +1,7 @@
 #include "dialogs.h"
 
+#include "hash_table.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -30,7 +32,7 @@ enum { MAX_DIALOGS = 32768, MAX_BINDINGS = 16384 };
 enum dialog_state { BINDING, ENDED, SUBSCRIBED, EARLY, CALL, STATES, NONE = STATES };
 
 struct dialog {
-    struct link link;           /* by 64 bits of the hash of Call-ID and, but for a binding, remote tag, which stand for them */
+    struct hash_link link;           /* by 64 bits of the hash of Call-ID and, but for a binding, remote tag, which stand for them */
     struct dialog *newer, *older;
     pf_address server;
     double until;               /* a dialog is none any more; a binding is but a preference */
@@ -40,7 +42,7 @@ struct dialog {
 /* Guarded by lock. A list has what was used last at its newest end. */
 static struct {
     pthread_mutex_t lock;
-    struct table table;
+    struct hash_table table;
     struct dialog_list {
         struct dialog *newest, *oldest;
         unsigned count;
@@ -59,7 +61,7 @@ static uint64_t dialogs_hash(const pj_str_t *call_id, const pj_str_t *remote_tag
 
 static struct dialog *dialogs_lookup_locked(uint64_t hash)
 {
-    struct link *link = table_first(&self.table, hash);
+    struct hash_link *link = hash_table_first(&self.table, hash);
 
     return link ? entry_of(link, struct dialog, link) : NULL;
 }
@@ -88,7 +90,7 @@ static void dialogs_list_locked(struct dialog *dialog, enum dialog_state state)
 static void dialogs_forget_locked(struct dialog *dialog)
 {
     dialogs_unlist_locked(dialog);
-    table_remove(&self.table, &dialog->link);
+    hash_table_remove(&self.table, &dialog->link);
     free(dialog);
 }
 
@@ -132,7 +134,7 @@ static struct dialog *dialogs_put_locked(struct dialog *dialog, uint64_t hash, e
         if (!dialog)
             return NULL;
         dialog->link.hash = hash;
-        if (!table_put(&self.table, &dialog->link)) {
+        if (!hash_table_put(&self.table, &dialog->link)) {
             free(dialog);
             return NULL;
         }
@@ -227,12 +229,12 @@ static void dialogs_bind_locked(uint64_t hash, enum dialog_use use, int code, co
     }
 }
 
-void dialogs_note_response(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code, int expires,
+void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code, int expires,
                            const pf_address *server)
 {
     const enum dialog_use use = dialogs_use_of(method);
     const uint64_t hash = dialogs_hash(call_id, remote_tag);
-    const double now = host_now();
+    const double now = clock_now();
     struct dialog *dialog = NULL;
     enum dialog_state state = NONE;
 
@@ -254,7 +256,7 @@ void dialogs_note_response(const pj_str_t *call_id, const pj_str_t *remote_tag, 
     pthread_mutex_unlock(&self.lock);
 }
 
-void dialogs_note(pjsip_rx_data *response, const pf_address *server)
+void dialogs_on_response(pjsip_rx_data *response, const pf_address *server)
 {
     const pjsip_cid_hdr *call_id = RDATA_INFO(response)->cid;
     const pjsip_to_hdr *to = RDATA_INFO(response)->to;
@@ -262,7 +264,7 @@ void dialogs_note(pjsip_rx_data *response, const pf_address *server)
     const pjsip_expires_hdr *expires = host.pjsip_msg_find_hdr(msg, PJSIP_H_EXPIRES, NULL);
 
     if (call_id && to)
-        dialogs_note_response(&call_id->id, &to->tag, &RDATA_INFO(response)->cseq->method, msg->line.status.code,
+        dialogs_update(&call_id->id, &to->tag, &RDATA_INFO(response)->cseq->method, msg->line.status.code,
                               expires ? (int)expires->ivalue : -1, server);
 }
 
@@ -274,7 +276,7 @@ void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag)
     dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
     if (dialog) {
         dialogs_put_locked(dialog, dialog->link.hash, ENDED);
-        dialog->until = host_now() + ENDED_S;
+        dialog->until = clock_now() + ENDED_S;
     }
     pthread_mutex_unlock(&self.lock);
 }
@@ -288,9 +290,9 @@ void dialogs_on_bye(const pjsip_msg *bye, int incoming)
         dialogs_end(&call_id->id, &remote->tag);
 }
 
-void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct asker *asker)
+void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *asker)
 {
-    const double now = host_now();
+    const double now = clock_now();
     struct dialog *dialog = NULL;
 
     pthread_mutex_lock(&self.lock);
@@ -317,12 +319,12 @@ void dialogs_count(pf_counters *counters)
     pthread_mutex_unlock(&self.lock);
 }
 
-static void dialogs_drop(struct link *link) { free(entry_of(link, struct dialog, link)); }
+static void dialogs_drop(struct hash_link *link) { free(entry_of(link, struct dialog, link)); }
 
 void dialogs_clear(void)
 {
     pthread_mutex_lock(&self.lock);
-    table_clear(&self.table, &dialogs_drop);
+    hash_table_clear(&self.table, &dialogs_drop);
     memset(self.lists, 0, sizeof self.lists);
     self.forgotten = 0;
     pthread_mutex_unlock(&self.lock);

@@ -6,10 +6,9 @@
  */
 #include "dns.h"
 
-#include "core.h"
 #include "gate.h"
 #include "pjfail.h"
-#include "queue.h"
+#include "event_queue.h"
 #include "resolver.h"
 #include "text.h"
 
@@ -82,7 +81,7 @@ static void dns_tell_answer(void *token, pj_status_t status, pj_dns_parsed_packe
     answer->exists = status != PJ_STATUS_FROM_DNS_RCODE(PJ_DNS_RCODE_NXDOMAIN);
     for (i = 0; i < count; i++)
         answer->count += copy_record(&answer->records[answer->count], &packet->ans[i]);
-    queue_put_note(NOTE_DNS_ANSWER, answer);
+    event_queue_post(EVENT_DNS_ANSWER, answer);
 }
 
 /* A pj_dns_callback; the token is the question's number, which no other attachment has. */
@@ -154,8 +153,9 @@ static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *fo
     return PF_OK;
 }
 
-static int open_resolver(pjsip_endpoint *endpt, void *argument)
+static int open_resolver(void *argument)
 {
+    pjsip_endpoint *endpt = host_endpoint();
     struct opening *opening = argument;
     struct dns_resolver *found;
     char servers[sizeof found->servers] = "";
@@ -164,7 +164,7 @@ static int open_resolver(pjsip_endpoint *endpt, void *argument)
 
     if (!opening->count) {
         opening->handle = 0;
-        return resolver_set_aside() ? PF_OK : PF_NO_RESOLVER;
+        return resolver_saved() ? PF_OK : PF_NO_RESOLVER;
     }
     for (i = 0; i < opening->count && length < sizeof servers; i++)
         length += (size_t)snprintf(servers + length, sizeof servers - length, "%s %hu\n", opening->addresses[i],
@@ -189,7 +189,7 @@ static int open_resolver(pjsip_endpoint *endpt, void *argument)
 int pf_dns_open(const char *const *addresses, const unsigned short *ports, int count, int *handle)
 {
     struct opening opening = { addresses, ports, count, 0 };
-    int result = core_with_endpoint(&open_resolver, &opening);
+    int result = host_with_endpoint(&open_resolver, &opening);
 
     *handle = opening.handle;
     return result;
@@ -203,7 +203,7 @@ struct asking {
 };
 
 /* Inside the gate: a resolver that is found stays. */
-static int ask(pjsip_endpoint *endpt, void *argument)
+static int ask(void *argument)
 {
     const struct asking *asking = argument;
     pj_dns_resolver *resolver = NULL;
@@ -211,10 +211,9 @@ static int ask(pjsip_endpoint *endpt, void *argument)
     pj_status_t status;
     int i;
 
-    (void)endpt;
     pthread_mutex_lock(&self.lock);
     if (!asking->handle)
-        resolver = resolver_set_aside();
+        resolver = resolver_saved();
     for (i = 0; i < MAX_RESOLVERS && asking->handle > self.detached_handle; i++)
         if (self.resolvers[i].resolver && self.resolvers[i].handle == asking->handle)
             resolver = self.resolvers[i].resolver;
@@ -230,7 +229,7 @@ int pf_dns_ask(int handle, const char *name, int type, unsigned id)
 {
     struct asking asking = { handle, name, type, id };
 
-    return core_with_endpoint(&ask, &asking);
+    return host_with_endpoint(&ask, &asking);
 }
 
 void dns_detach(void)

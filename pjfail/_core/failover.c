@@ -1,17 +1,19 @@
 #include "failover.h"
 
+#include "address.h"
 #include "affinity.h"
-#include "byhand.h"
+#include "raw_send.h"
 #include "connections.h"
 #include "dialogs.h"
 #include "forking.h"
 #include "observer.h"
 #include "plans.h"
-#include "ports.h"
-#include "queue.h"
+#include "servers.h"
+#include "port_check.h"
+#include "event_queue.h"
 #include "requests.h"
-#include "resolver.h"
-#include "sending.h"
+#include "override.h"
+#include "send_guard.h"
 #include "text.h"
 #include "transaction.h"
 
@@ -36,14 +38,13 @@
 static struct {
     double saved;                       /* of the hedge budget, in requests */
     double due;                         /* the soonest that a tick was asked for */
-    pjsip_endpoint *endpt;
     void (*wake_at)(double when);
     atomic_int on;
     pf_steering policy;
 } failover;
 
 static struct {
-    atomic_ullong retried, hedged, suppressed, raced;
+    atomic_ullong retried, hedged, suppressed;
 } failover_counted;
 
 static pf_steering failover_wanted;
@@ -70,7 +71,7 @@ static void check_port(const pf_address *server, pjsip_transport *udp, double no
     double due = INFINITY;
 
     if (server->transport == PF_UDP && failover.policy.port_check)
-        due = ports_check(server, udp, now);
+        due = port_check_start(server, udp, now);
     if (isfinite(due))
         failover_schedule(due);
 }
@@ -140,9 +141,9 @@ static int may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
     pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     const pjsip_tpselector *selector = tdata_selector(tdata);
-    struct asker asker;
+    struct request_info asker;
 
-    if (!to || to->tag.slen || !call_id || resolver_is_sending_to(tdata))
+    if (!to || to->tag.slen || !call_id || override_is_for(tdata))
         return 0;
     /* The application's own choice of a connection leaves no choice of servers; its choice of a UDP socket does. */
     if (server->transport != PF_UDP && (selector->type == PJSIP_TPSELECTOR_TRANSPORT ||
@@ -191,13 +192,13 @@ static const void *store(char **place, const void *octets, size_t size, int term
 static void set_early_timers(struct request *request, const pf_address *server, double now)
 {
     struct failover_state *state = &request->state;
-    double overdue = plans_overdue(server);
+    double overdue = servers_rto(server);
 
     /* An INVITE forks where it goes, so it waits for its time; the others may be hedged. */
     if (isfinite(state->timeout) && !state->invite && failover.policy.budget > 0 && overdue >= 0 &&
         fmax(overdue, MIN_HEDGE_S) < state->timeout)
         state->hedge_at = now + fmax(overdue, MIN_HEDGE_S);
-    if (plans_is_well(server, WELL_SECONDS))
+    if (servers_answered_within(server, RECENT_ANSWER_S))
         state->check_port_at = now + fmax(overdue, MIN_HEDGE_S);
 }
 
@@ -226,8 +227,8 @@ static struct request *make_retriable(pjsip_tx_data *tdata, const pf_address *se
     request->candidates = store(&place, candidates, count * sizeof *candidates, 0);
     request->call_id = store(&place, call_id->id.ptr, (size_t)call_id->id.slen, 1);
     request->name = store(&place, name->ptr, (size_t)name->slen, 1);
-    request->branch_size = (size_t)via->branch_param.slen;
-    request->branch = store(&place, via->branch_param.ptr, request->branch_size, 0);
+    request->key.branch_size = (size_t)via->branch_param.slen;
+    request->key.branch = store(&place, via->branch_param.ptr, request->key.branch_size, 0);
     request->bytes = store(&place, bytes, size, 0);
     request->size = size;
     request->state.candidate_count = count;
@@ -253,7 +254,7 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     int put, check, account, removes;
     double due;
 
-    if (!plans_know(server))
+    if (!servers_know(server))
         return;
     if (atomic_load(&failover.on) && method->id != PJSIP_CANCEL_METHOD && may_go_elsewhere(tdata, server))
         request = make_retriable(tdata, server, via, now);
@@ -292,7 +293,7 @@ static void report_silent(const struct request *request, const struct decision *
 
     for (i = 0; i < MAX_ATTEMPTS; i++)
         if (decision->actions.silent & 1u << i)
-            observer_note_silence(&decision->attempts[i].server, request->method, decision->attempts[i].first_sent);
+            observer_on_silence(&decision->attempts[i].server, request->key.method, decision->attempts[i].first_sent);
 }
 
 /* Sends copies over UDP. No lock held. */
@@ -302,14 +303,14 @@ static void send_copies(const struct request *request, const struct decision *de
 
     for (i = 0; i < MAX_ATTEMPTS; i++)
         if (attempts & 1u << i)
-            byhand_send_datagram(request->udp, &decision->attempts[i].server, request->bytes, request->size);
+            raw_send_datagram(request->udp, &decision->attempts[i].server, request->bytes, request->size);
 }
 
 /* A CANCEL of the application's: the other servers where its INVITE rings get theirs. */
 static void on_cancel(const pjsip_via_hdr *via, const pf_address *server)
 {
     static const pj_str_t invite = { "INVITE", 6 };
-    struct request *request = request_hold(request_hash(&via->branch_param, &invite));
+    struct request *request = request_hold(transaction_hash(&via->branch_param, &invite));
     int at;
 
     if (!request)
@@ -342,8 +343,8 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
         return;
     if (method->id == PJSIP_CANCEL_METHOD)
         on_cancel(via, &server);
-    now = host_now();
-    hash = request_hash(&via->branch_param, &method->name);
+    now = clock_now();
+    hash = transaction_hash(&via->branch_param, &method->name);
     memset(&decision.actions, 0, sizeof decision.actions);
     pthread_mutex_lock(&requests.lock);
     request = request_find_locked(hash);
@@ -386,10 +387,10 @@ static void tell_of_failover(const struct request *request, const pf_address *le
     note->taken = *taken;
     note->why = (int)reason;
     note->code = code;
-    note->after = host_now() - request->state.began;
-    memcpy(note->method, request->method, sizeof note->method);
+    note->after = clock_now() - request->state.began;
+    memcpy(note->method, request->key.method, sizeof note->method);
     strncpy(note->call_id, request->call_id, sizeof note->call_id - 1);
-    queue_put_note(NOTE_FAILOVER, note);
+    event_queue_post(EVENT_FAILOVER, note);
 }
 
 /* Under requests.lock. Those of its candidates that the core itself suspects, a bit each. */
@@ -398,7 +399,7 @@ static unsigned list_suspects_locked(const struct request *request)
     unsigned suspects = 0, i;
 
     for (i = 0; i < request->state.candidate_count; i++)
-        if (!(request->state.tried & 1u << i) && plans_is_suspect(&request->candidates[i]))
+        if (!(request->state.tried & 1u << i) && servers_is_suspect(&request->candidates[i]))
             suspects |= 1u << i;
     return suspects;
 }
@@ -426,14 +427,14 @@ static int connect_to(struct request *request, const pf_address *server, pjsip_t
     *connection = NULL;
     if (request->udp)
         return 1;
-    status = connections_connect(failover.endpt, server, request->name, connection);
+    status = connections_connect(server, request->name, connection);
     if (status == PJ_SUCCESS)
         return 1;
     pthread_mutex_lock(&requests.lock);
     if (status == PJ_ETOOMANYCONN)
-        failover_note_deferred(&request->state, candidates, host_now());
+        failover_note_deferred(&request->state, candidates, clock_now());
     else
-        failover_note_unreachable(&request->state, candidates, host_now());
+        failover_note_unreachable(&request->state, candidates, clock_now());
     pthread_mutex_unlock(&requests.lock);
     return 0;
 }
@@ -462,19 +463,19 @@ static int try_next_server(struct request *request, const struct decision *decis
         if (!connect_to(request, &server, &connection))
             continue;
         /* It is in the table before it is on the wire: its response may be quick. */
-        now = host_now();
+        now = clock_now();
         pthread_mutex_lock(&requests.lock);
         at = request_add_attempt_locked(request, &server, connection ? connection : request->udp, now);
         due = request_schedule_locked(request);
         pthread_mutex_unlock(&requests.lock);
         failover_schedule(due);
         if (actions->move_along && at >= 0)
-            transaction_move(request, &server, connection ? connection : request->udp);
+            transaction_move(&request->key, &server, connection ? connection : request->udp);
         taken = at >= 0 && forking_send(request, &server, connection, request->bytes, request->size) == PJ_SUCCESS;
         if (connection)
             host.pjsip_transport_dec_ref(connection);
         if (taken) {
-            if (!plans_is_well(&server, WELL_SECONDS))
+            if (!servers_answered_within(&server, RECENT_ANSWER_S))
                 check_port(&server, request->udp, now);
             tell_of_failover(request, left, &server, actions->reason, code);
             return 1;
@@ -514,7 +515,7 @@ static int deliver_held(struct request *request)
     pthread_mutex_unlock(&requests.lock);
     if (!rdata)
         return 0;
-    transaction_receive(request, rdata);
+    transaction_receive(&request->key, rdata);
     host.pjsip_rx_data_free_cloned(rdata);
     return 1;
 }
@@ -532,8 +533,8 @@ static void abandon_connection(const struct request *request, const struct decis
     pjsip_transport *connection;
 
     /* Asked for by its address, for the pointer may be one of the past by now. */
-    if (!plans_is_well(server, now - decision->attempts[index].first_sent) && connections_knows(transport) &&
-        byhand_connect(failover.endpt, server, request->name, &connection) == PJ_SUCCESS) {
+    if (!servers_answered_within(server, now - decision->attempts[index].first_sent) && connections_knows(transport) &&
+        raw_send_connect(server, request->name, &connection) == PJ_SUCCESS) {
         if (connection == transport)
             host.pjsip_transport_shutdown2(connection, PJ_FALSE);
         host.pjsip_transport_dec_ref(connection);
@@ -548,7 +549,7 @@ static void act_on_servers(const struct request *request, const struct decision 
 
     for (i = 0; i < MAX_ATTEMPTS; i++) {
         if (actions->suspect & 1u << i)
-            plans_suspect(&decision->attempts[i].server);
+            servers_suspect(&decision->attempts[i].server);
         if (actions->abandon & 1u << i)
             abandon_connection(request, decision, i, now);
     }
@@ -562,9 +563,9 @@ static void act_on_transaction(struct request *request, const struct decision *d
     const struct failover_actions *actions = &decision->actions;
 
     if (actions->deliver_held && !deliver_held(request))
-        transaction_end(request);
+        transaction_end(&request->key);
     if (actions->end_transaction)
-        transaction_end(request);
+        transaction_end(&request->key);
     if (actions->forget)
         request_forget(request);
 }
@@ -578,7 +579,7 @@ static void act_on_transaction(struct request *request, const struct decision *d
  */
 static int catch_up(struct request *request)
 {
-    const double next = host_now() + TSX_END_S;
+    const double next = clock_now() + TSX_END_S;
     const pjsip_transport *ended;
     int listed;
 
@@ -591,8 +592,8 @@ static int catch_up(struct request *request)
         return 1;
     if (!listed)
         return 0;                       /* that thread has walked on with the request */
-    sending_await(request->link.hash);
-    if (!transaction_keep_alive(request, ended)) {
+    send_guard_wait(request->link.hash);
+    if (!transaction_keep_alive(&request->key, ended)) {
         request_forget(request);
         return 0;
     }
@@ -611,7 +612,7 @@ static int retry(struct request *request, struct decision *decision, int code)
 
     if (try_next_server(request, decision, code))
         return 1;
-    decide(request, &event, host_now(), decision);
+    decide(request, &event, clock_now(), decision);
     return 0;
 }
 
@@ -629,9 +630,9 @@ static void look_at(struct request *request, double now)
     event.may_hedge = failover.saved >= 1;
     expired = request->state.attempt_count > 1 && request->state.state == REQUEST_PROCEEDING && request->state.expires_at <= now;
     pthread_mutex_unlock(&requests.lock);
-    if (trying && !transaction_is_unanswered(request))
+    if (trying && !transaction_is_unanswered(&request->key))
         event.kind = FAILOVER_GIVEN_UP;
-    event.alive = expired && transaction_exists(request);
+    event.alive = expired && transaction_exists(&request->key);
     decide(request, &event, now, &decision);
     if (decision.actions.check_port)
         check_port(&decision.attempts[0].server, request->udp, now);
@@ -652,9 +653,9 @@ static void on_port_closed(const pf_address *server, int refusals, double now)
     struct attempt *attempt;
 
     if (refusals > 1)
-        observer_note_refusal(server);
+        observer_on_refusal(server);
     else
-        plans_suspect(server);
+        servers_suspect(server);
     pthread_mutex_lock(&requests.lock);
     for (attempt = request_first_at_server_locked(server); attempt; attempt = attempt->next) {
         event.attempt = (int)(attempt - attempt->request->attempts);
@@ -674,7 +675,7 @@ void failover_tick(double now)
     pthread_mutex_lock(&requests.lock);
     failover.due = INFINITY;
     pthread_mutex_unlock(&requests.lock);
-    while ((refusals = ports_next_refused(now + SLACK_S, &server, &next_port)) != 0)
+    while ((refusals = port_check_next_refused(now + SLACK_S, &server, &next_port)) != 0)
         on_port_closed(&server, refusals, now);
     for (;;) {
         pthread_mutex_lock(&requests.lock);
@@ -728,7 +729,7 @@ static void observe_locked(struct request *request, const struct failover_event 
     observed->account = request->account;
     observed->removes = request->removes;
     /* Karn: after a retransmission nobody knows which copy was answered. An INVITE's final waits for a human. */
-    observed->rtt = event->heard && state->sends == 1 && !state->provisional ? host_now() - state->first_sent : -1;
+    observed->rtt = event->heard && state->sends == 1 && !state->provisional ? clock_now() - state->first_sent : -1;
     request->settled |= event->code >= 200 && event->code < 300;
 }
 
@@ -754,10 +755,10 @@ static int move_to_attempt(const struct request *request, const struct decision 
     int moved;
 
     if (request->udp || rdata->tp_info.transport == own)
-        return transaction_move(request, server, request->udp ? request->udp : rdata->tp_info.transport);
-    if (!connections_knows(own) || byhand_connect(failover.endpt, server, request->name, &connection) != PJ_SUCCESS)
+        return transaction_move(&request->key, server, request->udp ? request->udp : rdata->tp_info.transport);
+    if (!connections_knows(own) || raw_send_connect(server, request->name, &connection) != PJ_SUCCESS)
         return 0;
-    moved = connection == own && transaction_move(request, server, connection);
+    moved = connection == own && transaction_move(&request->key, server, connection);
     host.pjsip_transport_dec_ref(connection);
     return moved;
 }
@@ -780,11 +781,11 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
 
     if (!via || !cseq || !via->branch_param.slen)
         return PJ_FALSE;
-    now = host_now();
+    now = clock_now();
     if (!address_of(&source, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport)))
         memset(&source, 0, sizeof source);
     pthread_mutex_lock(&requests.lock);
-    request = request_find_locked(request_hash(&via->branch_param, &cseq->method.name));
+    request = request_find_locked(transaction_hash(&via->branch_param, &cseq->method.name));
     if (request) {
         request->refs++;
         event.attempt = request_attempt_of_response_locked(request, &source, &event.heard);
@@ -800,7 +801,7 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     if (!request)
         return PJ_FALSE;
     if (observe)
-        observer_note_response(rdata, &observed);
+        observer_on_response(rdata, &observed);
     failover_schedule(decision.due);
     act_on_servers(request, &decision, now);
     sender = sender_of(&decision, event.attempt, &source, rdata, &over);
@@ -839,15 +840,15 @@ static void on_attempt_lost(struct request *request, int attempt, pjsip_transpor
     struct failover_event event = { .kind = FAILOVER_CONNECTION_ENDED, .attempt = attempt };
     struct decision decision;
     int open, outlives, busy = 0;
-    double now = host_now();
+    double now = clock_now();
 
     pthread_mutex_lock(&requests.lock);
     open = request->state.candidate_count && request->state.state != REQUEST_COMPLETED;
     outlives = failover_outlives_connection(&request->state);
     pthread_mutex_unlock(&requests.lock);
     if (open) {
-        busy = sending_is_elsewhere(request->link.hash);
-        event.kept = !busy && transaction_try_keep_alive(request, transport, outlives, &busy);
+        busy = send_guard_is_sending_elsewhere(request->link.hash);
+        event.kept = !busy && transaction_try_keep_alive(&request->key, transport, outlives, &busy);
         event.kept |= busy;
     }
     pthread_mutex_lock(&requests.lock);
@@ -880,7 +881,7 @@ static int loses_requests(const pjsip_transport *transport, char method[16])
         if (state->ended || state->provisional || state->silent)
             continue;
         state->silent = 1;
-        strcpy(method, attempt->request->method);
+        strcpy(method, attempt->request->key.method);
         lost = 1;
     }
     pthread_mutex_unlock(&requests.lock);
@@ -894,7 +895,7 @@ void failover_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
 
     if (connections_on_state(transport, state, info, &outcome) &&
         (loses_requests(transport, outcome.method) || outcome.seen != PF_DISCONNECTED))
-        plans_note_failure(&outcome.server, &outcome);
+        servers_record_failure(&outcome.server, &outcome);
     if (state != PJSIP_TP_STATE_DISCONNECTED && state != PJSIP_TP_STATE_DESTROY)
         return;
     for (;;) {
@@ -919,12 +920,9 @@ void failover_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
 
 /* --- opening and closing ------------------------------------------------------------------------------------------ */
 
-void failover_open(pjsip_endpoint *endpt, void (*wake_at)(double when))
+void failover_open(void (*wake_at)(double when))
 {
-    transaction_open(endpt);
-    forking_open(endpt);
     pthread_mutex_lock(&requests.lock);
-    failover.endpt = endpt;
     failover.wake_at = wake_at;
     failover.policy = failover_wanted;
     failover.saved = 1;
@@ -934,7 +932,6 @@ void failover_open(pjsip_endpoint *endpt, void (*wake_at)(double when))
     atomic_store(&failover_counted.retried, 0);
     atomic_store(&failover_counted.hedged, 0);
     atomic_store(&failover_counted.suppressed, 0);
-    atomic_store(&failover_counted.raced, 0);
     atomic_store(&failover.on, failover_wanted.on);
 }
 
@@ -949,9 +946,9 @@ static int rehome(const struct request *request, const struct decision *decision
         pjsip_transport *connection;
         int moved;
 
-        if (!connections_knows(own) || byhand_connect(failover.endpt, server, request->name, &connection) != PJ_SUCCESS)
+        if (!connections_knows(own) || raw_send_connect(server, request->name, &connection) != PJ_SUCCESS)
             continue;
-        moved = connection == own && transaction_move(request, server, connection);
+        moved = connection == own && transaction_move(&request->key, server, connection);
         host.pjsip_transport_dec_ref(connection);
         if (moved)
             return 1;
@@ -965,7 +962,7 @@ static int attempt_of_transaction(const struct request *request, const struct de
     pf_address server;
     int i;
 
-    for (i = transaction_where(request, &server) ? (int)decision->attempt_count - 1 : -1; i >= 0; i--)
+    for (i = transaction_where(&request->key, &server) ? (int)decision->attempt_count - 1 : -1; i >= 0; i--)
         if (!memcmp(&decision->attempts[i].server, &server, sizeof server))
             break;
     return i;
@@ -977,11 +974,11 @@ static void give_back(struct request *request)
     const struct failover_event event = { .kind = FAILOVER_DETACH, .attempt = -1 };
     struct decision decision;
 
-    decide(request, &event, host_now(), &decision);
+    decide(request, &event, clock_now(), &decision);
     if (!request->bytes)
         return;
-    if (!request->udp && transaction_is_kept(request) && !rehome(request, &decision) && !deliver_held(request))
-        transaction_end(request);
+    if (!request->udp && transaction_is_kept(&request->key) && !rehome(request, &decision) && !deliver_held(request))
+        transaction_end(&request->key);
     if (decision.actions.cancel_others)
         forking_cancel_others(request, attempt_of_transaction(request, &decision));
 }
@@ -991,7 +988,7 @@ void failover_close(void)
     struct request *request;
 
     atomic_store(&failover.on, 0);
-    ports_close();
+    port_check_close();
     do {
         pthread_mutex_lock(&requests.lock);
         request = request_take_any_locked();
@@ -1003,9 +1000,7 @@ void failover_close(void)
     } while (request);
 }
 
-double failover_race_gap(void) { return atomic_load_explicit(&failover.on, memory_order_acquire) ? failover.policy.race_gap : -1; }
-
-void failover_count_race(void) { atomic_fetch_add(&failover_counted.raced, 1); }
+double failover_connection_attempt_delay(void) { return failover_wanted.on ? failover_wanted.race_gap : -1; }
 
 unsigned long long failover_outstanding(void)
 {
@@ -1022,7 +1017,6 @@ void failover_count(pf_counters *counters)
     counters->steered = atomic_load(&failover_counted.retried);
     counters->hedged = atomic_load(&failover_counted.hedged);
     counters->swallowed = atomic_load(&failover_counted.suppressed);
-    counters->raced = atomic_load(&failover_counted.raced);
     counters->outstanding = failover_outstanding();
     counters->unwatched = pf_unwatched();
 }

@@ -8,9 +8,6 @@
 
 #include "requests.h"
 
-/* Attaching thread. */
-void forking_open(pjsip_endpoint *endpt);
-
 /* Sends octets to one of the request's servers: over UDP, over that connection, or over one to the server. */
 pj_status_t forking_send(const struct request *request, const pf_address *server, pjsip_transport *over, const char *bytes,
                          size_t size);

@@ -15,6 +15,13 @@ void gate_leave(void);
 void gate_open(void);
 void gate_close(void);
 
+/* Returns whether it is open. */
+int gate_is_open(void);
+
+/* Closes the gate for good in a forked child of the process that attached. Called between fork() and whatever follows. */
+void gate_close_in_forked_child(void);
+int gate_is_forked_child(void);
+
 /* Returns whether the calling thread is inside. */
 int gate_is_inside(void);
 

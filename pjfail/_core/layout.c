@@ -508,3 +508,31 @@ const char *layout_find(pjsip_endpoint *endpt, const char *version)
     host.pjsip_endpt_release_pool(endpt, pool);
     return wrong;
 }
+
+int pf_host_check(void)
+{
+    pjsip_endpoint *endpt;
+    const char *wrong;
+
+    if (host.pjsua_get_state() < PJSUA_STATE_INIT || host.pjsua_get_state() >= PJSUA_STATE_CLOSING)
+        return PF_NO_ENDPOINT;
+    host_register_thread();
+    endpt = host.pjsua_get_pjsip_endpt();
+    if (!endpt)
+        return PF_NO_ENDPOINT;
+    wrong = layout_find(endpt, pf_host_version());
+    return wrong ? host_problem(PF_BAD_LAYOUT, 0, "%s", wrong) : PF_OK;
+}
+
+void pf_read_host_facts(pf_host_facts *facts)
+{
+    memset(facts, 0, sizeof *facts);
+    snprintf(facts->version, sizeof facts->version, "%s", pf_host_version());
+    snprintf(facts->layout, sizeof facts->layout, "%s", layout.row.name ? layout.row.name : "");
+    facts->addresses = (int)layout.addresses;
+    facts->packet = layout.addresses ? (int)(PJSIP_MAX_PKT_LEN + layout.rdata_shift) : 0;
+    facts->keys = (int)layout.keys;
+    facts->proxies = (int)layout.proxies;
+    facts->native_affinity = pf_has_native_affinity();
+    facts->state_callback = layout.addresses && pjsua_state_is_known();
+}

@@ -7,14 +7,13 @@
 #include "outgoing.h"
 
 #include "connections.h"
-#include "core.h"
 #include "gate.h"
 #include "layout.h"
 #include "pjfail.h"
-#include "plans.h"
-#include "queue.h"
-#include "resolver.h"
-#include "table.h"
+#include "address.h"
+#include "event_queue.h"
+#include "override.h"
+#include "hash_table.h"
 #include "text.h"
 #include "transaction.h"
 
@@ -37,7 +36,7 @@ enum outgoing_state { WAITING, SENDING, SENT };
 
 /* A request whose end has not been told yet. Held (refs) by the table and by the thread that works with it. */
 struct outgoing {
-    struct link link;           /* by id */
+    struct hash_link link;           /* by id */
     struct outgoing *next;      /* the next one that the polling thread has to look at */
     unsigned refs;
     enum outgoing_state state;
@@ -51,7 +50,7 @@ struct outgoing {
 /* Guarded by lock, as what may change of each request. */
 static struct {
     pthread_mutex_t lock;
-    struct table outgoing;      /* those of this attachment */
+    struct hash_table outgoing;      /* those of this attachment */
     struct outgoing *first, **end;
     void (*wake)(void);         /* NULL: detached */
 } self = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &self.first };
@@ -60,7 +59,7 @@ static struct {
 
 static struct outgoing *outgoing_find_locked(unsigned id)
 {
-    struct link *link = table_first(&self.outgoing, id);
+    struct hash_link *link = hash_table_first(&self.outgoing, id);
 
     return link ? entry_of(link, struct outgoing, link) : NULL;
 }
@@ -96,7 +95,7 @@ static int outgoing_take_out(unsigned id)
     pthread_mutex_lock(&self.lock);
     outgoing = outgoing_find_locked(id);
     if (outgoing)
-        table_remove(&self.outgoing, &outgoing->link);
+        hash_table_remove(&self.outgoing, &outgoing->link);
     pthread_mutex_unlock(&self.lock);
     if (outgoing)
         outgoing_release(outgoing);
@@ -178,14 +177,14 @@ static void outgoing_tell_end(void *token, pjsip_event *event)
     if (!response)
         return;
     response->id = (unsigned)(uintptr_t)token;
-    response->at = host_now();
+    response->at = clock_now();
     if (kind == PJSIP_EVENT_TIMER)
         response->status = PJ_ETIMEDOUT;
     else if (!answered)         /* the event itself does not say */
         response->status = transaction_error(event->body.tsx_state.tsx);
     if (!answered && response->status == PJ_SUCCESS)
         response->status = PJ_ECANCELLED;
-    queue_put_note(NOTE_RESPONSE, response);
+    event_queue_post(EVENT_RESPONSE, response);
 }
 
 /* A SIP thread; once a request. */
@@ -258,7 +257,7 @@ static int fill_in(pjsip_tx_data *tdata, const struct order *order)
 }
 
 /* Over a connection to that server, made now if there is none: one that cannot be is told of at once. */
-static pj_status_t select_transport(pjsip_endpoint *endpt, pjsip_tx_data *tdata, const pf_address *server)
+static pj_status_t select_transport(pjsip_tx_data *tdata, const pf_address *server)
 {
     pjsip_tpselector selector;
     pjsip_transport *transport;
@@ -272,7 +271,7 @@ static pj_status_t select_transport(pjsip_endpoint *endpt, pjsip_tx_data *tdata,
     if (next_hop.addr.host.slen >= (pj_ssize_t)sizeof name)
         return PJ_ENAMETOOLONG;
     copy_text(name, sizeof name, &next_hop.addr.host);      /* what TLS shows and checks */
-    status = connections_acquire(endpt, server, name, &transport);
+    status = connections_acquire(server, name, &transport);
     if (status != PJ_SUCCESS)
         return status;
     memset(&selector, 0, sizeof selector);
@@ -285,7 +284,7 @@ static pj_status_t select_transport(pjsip_endpoint *endpt, pjsip_tx_data *tdata,
 
 static pj_status_t transmit(pjsip_tx_data *tdata, void *id)
 {
-    return host.pjsip_endpt_send_request(host.pjsua_get_pjsip_endpt(), tdata, -1, id, &on_end);
+    return host.pjsip_endpt_send_request(host_endpoint(), tdata, -1, id, &on_end);
 }
 
 static void tell_unsent(unsigned id, pj_status_t status)
@@ -295,8 +294,8 @@ static void tell_unsent(unsigned id, pj_status_t status)
     if (response) {
         response->id = id;
         response->status = status;
-        response->at = host_now();
-        queue_put_note(NOTE_RESPONSE, response);
+        response->at = clock_now();
+        event_queue_post(EVENT_RESPONSE, response);
     }
 }
 
@@ -307,10 +306,10 @@ static void send_it(struct outgoing *outgoing)
     pj_status_t status = PJ_SUCCESS;
 
     if (server)
-        status = select_transport(host.pjsua_get_pjsip_endpt(), outgoing->tdata, server);
+        status = select_transport(outgoing->tdata, server);
     if (status == PJ_SUCCESS) {
         host.pjsip_tx_data_add_ref(outgoing->tdata);    /* pjsip takes it over, sent or not */
-        status = resolver_send_to(server, outgoing->tdata, &transmit, (void *)(uintptr_t)outgoing->id);
+        status = override_send(server, outgoing->tdata, &transmit, (void *)(uintptr_t)outgoing->id);
     }
     if (status != PJ_SUCCESS)
         tell_unsent(outgoing->id, status);
@@ -374,7 +373,7 @@ void outgoing_open(void (*wake)(void))
 }
 
 /* Moves it from the table to those that are let go of. */
-static void outgoing_drop_locked(struct link *link)
+static void outgoing_drop_locked(struct hash_link *link)
 {
     struct outgoing *outgoing = entry_of(link, struct outgoing, link);
 
@@ -390,7 +389,7 @@ void outgoing_close(void)
 
     pthread_mutex_lock(&self.lock);
     self.wake = NULL;
-    table_clear(&self.outgoing, &outgoing_drop_locked);
+    hash_table_clear(&self.outgoing, &outgoing_drop_locked);
     outgoing = outgoing_take_queue_locked();
     pthread_mutex_unlock(&self.lock);
     for (; outgoing; outgoing = next) {
@@ -416,7 +415,7 @@ static int hand_over(pjsip_tx_data *tdata, const struct order *order)
         outgoing->server = *order->server;
     pthread_mutex_lock(&self.lock);
     wake = self.wake;
-    put = wake && table_put(&self.outgoing, &outgoing->link);
+    put = wake && hash_table_put(&self.outgoing, &outgoing->link);
     if (put)
         outgoing_queue_locked(outgoing);
     pthread_mutex_unlock(&self.lock);
@@ -427,7 +426,7 @@ static int hand_over(pjsip_tx_data *tdata, const struct order *order)
     return put;
 }
 
-static int request(pjsip_endpoint *endpt, void *argument)
+static int request(void *argument)
 {
     const struct order *order = argument;
     pjsip_method method;
@@ -436,7 +435,7 @@ static int request(pjsip_endpoint *endpt, void *argument)
     int result;
 
     host.pjsip_method_init_np(&method, (pj_str_t *)&order->method);
-    status = host.pjsip_endpt_create_request(endpt, &method, &order->uri, &order->from, &order->to, NULL, NULL, -1, NULL,
+    status = host.pjsip_endpt_create_request(host_endpoint(), &method, &order->uri, &order->from, &order->to, NULL, NULL, -1, NULL,
                                              &tdata);
     if (status != PJ_SUCCESS)
         return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_create_request()");
@@ -458,7 +457,7 @@ int pf_request(unsigned id, const pf_address *server, const char *method, const 
         .body = { (char *)body, body_length },
     };
 
-    return core_with_endpoint(&request, &order);
+    return host_with_endpoint(&request, &order);
 }
 
 void pf_cancel_request(unsigned id)
@@ -466,7 +465,7 @@ void pf_cancel_request(unsigned id)
     struct outgoing *outgoing;
     void (*wake)(void) = NULL;
 
-    if (core_is_foreign())
+    if (gate_is_forked_child())
         return;
     pthread_mutex_lock(&self.lock);
     outgoing = outgoing_find_locked(id);

@@ -2,7 +2,7 @@
  * requests.h: the one table of the requests under way: which servers have each, and which could; what is due, and when.
  *
  * A request is held (refs) by the table and by whoever works with it without the lock. What stands above the line in it is
- * guarded by requests.lock, the rest never changes. The locks of plans.c and connections.c may be taken inside requests.lock; nothing of
+ * guarded by requests.lock, the rest never changes. The locks of servers.c and connections.c may be taken inside requests.lock; nothing of
  * pjsip's is.
  */
 #ifndef PJFAIL_REQUESTS_H
@@ -12,7 +12,8 @@
 #include "heap.h"
 #include "layout.h"
 #include "pjfail.h"
-#include "table.h"
+#include "transaction.h"
+#include "hash_table.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -28,7 +29,7 @@ struct attempt {
 };
 
 struct request {
-    struct link link;                   /* by request_hash() */
+    struct hash_link link;                   /* by transaction_hash() */
     struct heap_entry timer;
     unsigned refs;
     int listed;                         /* in the table */
@@ -41,29 +42,23 @@ struct request {
     int account;                        /* the followed one whose REGISTER it is, else -1 */
     int removes;                        /* a binding (RFC 3261, 10.2.2) */
     /* ------------------------------------------- */
-    char method[16];
-    pjsip_method_e method_id;
-    /* Only where it may go to another server. */
+    struct transaction_key key;         /* its branch only where it may go to another server, as what follows */
     pjsip_transport *udp;               /* referenced; NULL: over connections */
     const pf_address *candidates;       /* behind it in the same block, as what follows */
     const char *call_id, *name;         /* name: the host that TLS shows */
-    const char *branch;
     const char *bytes;
-    size_t branch_size, size;
+    size_t size;
     char room[];
 };
 
 struct requests {
     pthread_mutex_t lock;
-    struct table table, lists;
+    struct hash_table table, lists;
     struct heap heap;
     atomic_ullong unwatched;            /* requests that found no room; read without the lock */
 };
 
 extern struct requests requests;
-
-/* What a request is found by: its branch and method. Any thread. */
-uint64_t request_hash(const pj_str_t *branch, const pj_str_t *method);
 
 /* Makes a request that no other thread knows, with one reference; room: octets behind it. NULL: no memory. */
 struct request *request_make(const pj_str_t *method, pjsip_method_e method_id, size_t room, double now);

@@ -2,17 +2,18 @@
  * resolver.c: decides, on whatever thread sends a message, whether a question is answered on the spot or has to wait.
  *
  * resolve() is called by pjsip with the transaction's lock held. It never blocks: literal addresses are left to
- * pjsip's own code, a plan at hand is used, everything else waits in questions.c.
+ * pjsip's own code, a plan at hand is used, everything else waits in queries.c.
  */
 #include "resolver.h"
 
 #include "affinity.h"
 #include "connections.h"
-#include "core.h"
+#include "address.h"
 #include "dialogs.h"
 #include "gate.h"
-#include "queue.h"
-#include "race.h"
+#include "event_queue.h"
+#include "connection_attempts.h"
+#include "override.h"
 #include "text.h"
 
 #include <arpa/inet.h>
@@ -42,10 +43,6 @@ struct lesson {
 };
 static __thread struct lesson *learning;
 
-/* While a thread sends a request to one server and no other: the requests of an application's callback meanwhile go their way. */
-static __thread const pf_address *only_server;
-static __thread const pjsip_tx_data *only_request;
-
 static int is_numeric(const pj_str_t *host)
 {
     unsigned char octets[16];
@@ -56,27 +53,6 @@ static int is_numeric(const pj_str_t *host)
     memcpy(text, host->ptr, (size_t)host->slen);
     text[host->slen] = '\0';
     return inet_pton(AF_INET, text, octets) == 1 || inet_pton(AF_INET6, text, octets) == 1;
-}
-
-int resolver_target_of(const pjsip_host_info *info, pf_target *target)
-{
-    pj_ssize_t i;
-
-    if (info->addr.host.slen >= PF_MAX_HOST)
-        return 0;
-    for (i = 0; i < info->addr.host.slen; i++)
-        target->host[i] = (char)tolower((unsigned char)info->addr.host.ptr[i]);
-    target->host[i] = '\0';
-    target->port = (unsigned short)info->addr.port;
-    target->secure = (info->flag & PJSIP_TRANSPORT_SECURE) != 0;
-    target->ipv6 = ((int)info->type & PJSIP_TRANSPORT_IPV6) != 0;
-    switch ((int)info->type & ~PJSIP_TRANSPORT_IPV6) {
-    case PJSIP_TRANSPORT_UNSPECIFIED: target->transport = PF_ANY; return 1;
-    case PJSIP_TRANSPORT_UDP: target->transport = PF_UDP; return 1;
-    case PJSIP_TRANSPORT_TCP: target->transport = PF_TCP; return 1;
-    case PJSIP_TRANSPORT_TLS: target->transport = PF_TLS; target->secure = 1; return 1;
-    default: return 0;
-    }
 }
 
 /* The request that this question is about, or NULL: a response, a raw send, a question of the application's own. */
@@ -90,7 +66,7 @@ static pjsip_msg *request_of(pj_pool_t *pool, void *token, pjsip_resolver_callba
     return tdata_pool(tdata) == pool && tdata_msg(tdata)->type == PJSIP_REQUEST_MSG ? tdata_msg(tdata) : NULL;
 }
 
-static void who_asks(pjsip_msg *request, void *token, struct asker *asker)
+static void who_asks(pjsip_msg *request, void *token, struct request_info *asker)
 {
     const pjsip_tpselector *selector = request ? tdata_selector(((pjsip_send_state *)token)->tdata) : NULL;
     pjsip_cid_hdr *call_id = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_CALL_ID, NULL) : NULL;
@@ -105,9 +81,9 @@ static void who_asks(pjsip_msg *request, void *token, struct asker *asker)
         dialogs_find(&call_id->id, to ? &to->tag : NULL, asker);
 }
 
-static pf_question *make_question(const pf_target *target, pjsip_msg *request, int refresh)
+static pf_query *make_question(const pf_target *target, pjsip_msg *request, int refresh)
 {
-    pf_question *question = calloc(1, sizeof *question);
+    pf_query *question = calloc(1, sizeof *question);
     pjsip_from_hdr *from;
     pjsip_to_hdr *to;
     pjsip_cid_hdr *call_id;
@@ -134,10 +110,10 @@ static pf_question *make_question(const pf_target *target, pjsip_msg *request, i
     return question;
 }
 
-static struct waiter *make_waiter(pj_pool_t *pool, const pjsip_host_info *info, void *token,
-                                  pjsip_resolver_callback *callback, const struct asker *asker)
+static struct pending_query *make_waiter(pj_pool_t *pool, const pjsip_host_info *info, void *token,
+                                  pjsip_resolver_callback *callback, const struct request_info *asker)
 {
-    struct waiter *waiter = calloc(1, sizeof *waiter);
+    struct pending_query *waiter = calloc(1, sizeof *waiter);
 
     if (waiter) {
         waiter->pool = pool;
@@ -147,7 +123,7 @@ static struct waiter *make_waiter(pj_pool_t *pool, const pjsip_host_info *info, 
         waiter->token = token;
         waiter->callback = callback;
         waiter->asker = *asker;
-        waiter->since = host_now();
+        waiter->since = clock_now();
     }
     return waiter;
 }
@@ -163,7 +139,7 @@ static void make_answer_of(const pf_address *server, const pjsip_host_info *info
 }
 
 /* Has the polling thread answer, by the plan of the target, or with that server alone. 0: no memory. */
-static int put_off(const pf_target *target, const pf_address *server, struct waiter *waiter)
+static int put_off(const pf_target *target, const pf_address *server, struct pending_query *waiter)
 {
     pf_entry entry;
     struct plan *own = NULL;
@@ -173,7 +149,7 @@ static int put_off(const pf_target *target, const pf_address *server, struct wai
         entry.server = *server;
         own = plans_make(target, &entry, 1);
     }
-    if (waiter && (own || !server) && questions_put_off(target, waiter, own))
+    if (waiter && (own || !server) && queries_defer(target, waiter, own))
         return 1;
     plans_drop(own);
     free(waiter);
@@ -196,18 +172,20 @@ static void free_of_connection(pjsip_tx_data *tdata)
 static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info, void *token, pjsip_resolver_callback *callback)
 {
     pf_target target;
-    struct asker asker;
-    struct waiter *waiter;
-    pf_question *question;
+    struct request_info asker;
+    struct pending_query *waiter;
+    pf_query *question;
     pjsip_msg *request;
+    const pf_address *only_server;
     answer planned;
     uint64_t hash;
     int refresh, known, numeric;
 
     request = request_of(pool, token, callback);
     numeric = is_numeric(&info->addr.host);
-    known = resolver_target_of(info, &target);
-    if (only_server && request && ((pjsip_send_state *)token)->tdata == only_request) {
+    known = target_of_host_info(info, &target);
+    only_server = request ? override_server(((pjsip_send_state *)token)->tdata) : NULL;
+    if (only_server) {
         make_answer_of(only_server, info, &planned);
         /* Its connection is but a moment old, and may have failed: not within the call. See connections_bear(). */
         if (only_server->transport != PF_UDP && known) {
@@ -224,7 +202,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
         who_asks(request, token, &asker);
         /* A dialog that nobody has noted has named its server itself where that is an address. */
         if (!(numeric && asker.in_dialog && !asker.bound) && affinity_answer(&target, request, &asker)) {
-            questions_count_inline(1);
+            queries_count_inline(1);
             make_answer_of(&asker.server, info, &planned);
             if (connections_bear(&planned.addresses) ||
                 !put_off(&target, &asker.server, make_waiter(pool, info, token, callback, &asker)))
@@ -234,19 +212,19 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     }
     if (!known || numeric) {
         if (known)
-            questions_count_inline(0);
+            queries_count_inline(0);
         host.pjsip_resolve(self.stock, pool, info, token, callback);
         return;
     }
     hash = target_hash(&target);
-    if (!(request && questions_each()) &&
+    if (!(request && queries_each()) &&
         plans_answer(&target, hash, &asker, &info->addr.host, 0, &planned, &refresh) == PLAN_FRESH) {
         if (refresh && (question = make_question(&target, request, 1)) != NULL)
-            queue_put_question(question);
-        questions_count_inline(1);
-        if (race_is_worth_it(&planned, &asker) &&
+            event_queue_post_query(question);
+        queries_count_inline(1);
+        if (connection_attempts_are_useful(&planned, &asker) &&
             (waiter = make_waiter(pool, info, token, callback, &asker)) != NULL) {
-            if (race_start(waiter, &planned))
+            if (connection_attempts_start(waiter, &planned))
                 return;
             free(waiter);
         }
@@ -257,11 +235,11 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     }
     waiter = make_waiter(pool, info, token, callback, &asker);
     question = make_question(&target, request, 0);
-    if (waiter && question && questions_ask(&target, hash, waiter, question))
+    if (waiter && question && queries_ask(&target, hash, waiter, question))
         return;
     free(waiter);
-    pf_free_question(question);
-    if (core_attached())
+    pf_free_query(question);
+    if (gate_is_open())
         callback(PJ_ERESOLVE, token, NULL);     /* out of memory: an error that pjsip knows */
     else
         host.pjsip_endpt_resolve(self.endpt, pool, (pjsip_host_info *)info, token, callback);   /* detached a moment ago */
@@ -280,7 +258,7 @@ static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_hos
     } else if (gate_enter()) {
         resolver_resolve_inside(pool, info, token, callback);
         gate_leave();
-    } else if (core_is_foreign()) {     /* we stay installed in a forked child, which has no worker to ask */
+    } else if (gate_is_forked_child()) {     /* we stay installed in a forked child, which has no worker to ask */
         host.pjsip_resolve(self.stock, pool, info, token, callback);
     } else {                            /* detached a moment ago */
         host.pjsip_endpt_resolve(self.endpt, pool, (pjsip_host_info *)info, token, callback);
@@ -359,24 +337,6 @@ static int learn(pjsip_endpoint *endpt)
     return PF_OK;
 }
 
-pj_status_t resolver_send_to(const pf_address *server, pjsip_tx_data *tdata, pj_status_t (*send)(pjsip_tx_data *, void *),
-                             void *argument)
-{
-    const pf_address *server_around = only_server;
-    const pjsip_tx_data *request_around = only_request;
-    pj_status_t status;
-
-    /* An application's callback meanwhile may send another one. */
-    only_server = server;
-    only_request = tdata;
-    status = send(tdata, argument);
-    only_server = server_around;
-    only_request = request_around;
-    return status;
-}
-
-int resolver_is_sending_to(const pjsip_tx_data *tdata) { return only_request == tdata; }
-
 int resolver_install(pjsip_endpoint *endpt)
 {
     static pjsip_ext_resolver ours = { &resolve };
@@ -406,4 +366,4 @@ void resolver_remove(pjsip_endpoint *endpt)
     self.set_aside = NULL;
 }
 
-pj_dns_resolver *resolver_set_aside(void) { return atomic_load(&self.set_aside); }
+pj_dns_resolver *resolver_saved(void) { return atomic_load(&self.set_aside); }

@@ -3,15 +3,15 @@
  *
  * Called by Python's worker. No lock of ours; the transport manager's own for a moment.
  */
-#include "core.h"
+#include "host.h"
 #include "pjfail.h"
 
 #include <string.h>
 
-static int list_transports(pjsip_endpoint *endpt, void *argument)
+static int list_transports(void *argument)
 {
     static const int types[] = { 0, PJSIP_TRANSPORT_UDP, PJSIP_TRANSPORT_TCP, PJSIP_TRANSPORT_TLS };
-    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 500, 500);
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 500, 500);
     unsigned *found = argument;
     int transport;
 
@@ -25,16 +25,16 @@ static int list_transports(pjsip_endpoint *endpt, void *argument)
 
             memset(&param, 0, sizeof param);
             param.tp_type = (pjsip_transport_type_e)(types[transport] | (ipv6 ? PJSIP_TRANSPORT_IPV6 : 0));
-            if (host.pjsip_tpmgr_find_local_addr2(host.pjsip_endpt_get_tpmgr(endpt), pool, &param) == PJ_SUCCESS)
+            if (host.pjsip_tpmgr_find_local_addr2(host.pjsip_endpt_get_tpmgr(host_endpoint()), pool, &param) == PJ_SUCCESS)
                 *found |= 1u << (2 * transport + ipv6);
         }
     }
-    host.pjsip_endpt_release_pool(endpt, pool);
+    host.pjsip_endpt_release_pool(host_endpoint(), pool);
     return PF_OK;
 }
 
 int pf_transports(unsigned *found)
 {
     *found = 0;
-    return core_with_endpoint(&list_transports, found);
+    return host_with_endpoint(&list_transports, found);
 }

@@ -37,7 +37,7 @@ def event_fd() -> int:
 
 def questions() -> Iterator[Question]:
     """Takes the questions that have come; call it before :func:`outcomes`, it resets the descriptor."""
-    return _taken(lib.pf_next_question, _question, lib.pf_free_question)
+    return _taken(lib.pf_next_query, _question, lib.pf_free_query)
 
 
 def outcomes() -> list[Outcome]:

@@ -1,7 +1,7 @@
-#include "queue.h"
+#include "event_queue.h"
 
-#include "host.h"
-#include "table.h"
+#include "clock.h"
+#include "hash_table.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -27,7 +27,7 @@ struct notes {
 
 /* The latest that was told of an account since the notes of its kind are full. */
 struct latest {
-    struct link link;           /* by 64 bits of the hash of account and AOR, which stand for them */
+    struct hash_link link;           /* by 64 bits of the hash of account and AOR, which stand for them */
     struct latest *next;
     pf_registration *registration;
 };
@@ -39,10 +39,10 @@ static struct {
     int signalled;
     int news;                   /* something has come that the worker was not woken for */
     double news_at;             /* when it was last woken for such */
-    pf_question *first, **end;
+    pf_query *first, **end;
     unsigned questions;
-    struct notes notes[NOTE_KINDS];
-    struct table latest;
+    struct notes notes[EVENT_KINDS];
+    struct hash_table latest;
     struct latest *latest_first, **latest_end;
     pf_outcome *ring;
     unsigned head, used;
@@ -64,18 +64,18 @@ static void signal_worker(void)
  * Under queue.lock. For what nobody waits for: at once after a pause, else with the next tick, so that an outage in which thousands of
  * requests go on does not wake the worker for each.
  */
-static void queue_signal_news_locked(void)
+static void event_queue_signal_news_locked(void)
 {
-    double now = host_now();
+    double now = clock_now();
 
     queue.news = 1;
-    if (queue.news_at + NEWS_PAUSE_S > now && queue.used < ROOM / 2 && queue.notes[NOTE_FAILOVER].count < ROOM / 2)
+    if (queue.news_at + NEWS_PAUSE_S > now && queue.used < ROOM / 2 && queue.notes[EVENT_FAILOVER].count < ROOM / 2)
         return;
     queue.news_at = now;
     signal_worker();
 }
 
-void queue_tick(void)
+void event_queue_tick(void)
 {
     pthread_mutex_lock(&queue.lock);
     if (queue.news && queue.fd >= 0)
@@ -83,7 +83,7 @@ void queue_tick(void)
     pthread_mutex_unlock(&queue.lock);
 }
 
-int queue_open(void)
+int event_queue_open(void)
 {
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     pf_outcome *ring = malloc(ROOM * sizeof *ring);
@@ -115,9 +115,9 @@ static struct note *take_notes(struct notes *notes)
 }
 
 /* Under queue.lock. */
-static pf_question *queue_take_question_locked(void)
+static pf_query *event_queue_take_query_locked(void)
 {
-    pf_question *question = queue.first;
+    pf_query *question = queue.first;
 
     if (question) {
         queue.first = question->next;
@@ -129,7 +129,7 @@ static pf_question *queue_take_question_locked(void)
 }
 
 /* Under queue.lock. */
-static pf_registration *queue_take_latest_locked(void)
+static pf_registration *event_queue_take_latest_locked(void)
 {
     struct latest *latest = queue.latest_first;
     pf_registration *registration;
@@ -137,18 +137,18 @@ static pf_registration *queue_take_latest_locked(void)
     if (!latest)
         return NULL;
     queue.latest_first = latest->next;
-    table_remove(&queue.latest, &latest->link);
+    hash_table_remove(&queue.latest, &latest->link);
     registration = latest->registration;
     free(latest);
     return registration;
 }
 
-static void queue_drop_link(struct link *link) { (void)link; }
+static void event_queue_drop_link(struct hash_link *link) { (void)link; }
 
-void queue_close(void)
+void event_queue_close(void)
 {
-    pf_question *question, *next;
-    struct note *notes[NOTE_KINDS], *next_note;
+    pf_query *question, *next;
+    struct note *notes[EVENT_KINDS], *next_note;
     pf_registration *registration;
     int kind;
 
@@ -165,17 +165,17 @@ void queue_close(void)
     queue.first = NULL;
     queue.end = &queue.first;
     queue.questions = 0;
-    for (kind = 0; kind < NOTE_KINDS; kind++)
+    for (kind = 0; kind < EVENT_KINDS; kind++)
         notes[kind] = take_notes(&queue.notes[kind]);
-    while ((registration = queue_take_latest_locked()) != NULL)
+    while ((registration = event_queue_take_latest_locked()) != NULL)
         free(registration);
-    table_clear(&queue.latest, &queue_drop_link);
+    hash_table_clear(&queue.latest, &event_queue_drop_link);
     pthread_mutex_unlock(&queue.lock);
     for (; question; question = next) {
         next = question->next;
         free(question);
     }
-    for (kind = 0; kind < NOTE_KINDS; kind++)
+    for (kind = 0; kind < EVENT_KINDS; kind++)
         for (; notes[kind]; notes[kind] = next_note) {
             next_note = notes[kind]->next;
             free(notes[kind]);
@@ -187,12 +187,12 @@ void queue_close(void)
  * deadline, and returns them for the caller to free. Refreshes, for which nobody waits, may go at any time: a plan that is not
  * refreshed becomes too old, and is asked about again.
  */
-static pf_question *queue_make_room_locked(double now)
+static pf_query *event_queue_make_room_locked(double now)
 {
-    pf_question *gone = NULL;
+    pf_query *gone = NULL;
 
     while (queue.questions >= ROOM && queue.first->until <= now) {
-        pf_question *oldest = queue_take_question_locked();
+        pf_query *oldest = event_queue_take_query_locked();
 
         oldest->next = gone;
         gone = oldest;
@@ -201,15 +201,15 @@ static pf_question *queue_make_room_locked(double now)
     return gone;
 }
 
-void queue_put_question(pf_question *question)
+void event_queue_post_query(pf_query *question)
 {
-    pf_question *gone = NULL;
+    pf_query *gone = NULL;
 
     question->next = NULL;
     pthread_mutex_lock(&queue.lock);
     if (queue.fd >= 0) {
         if (queue.questions >= ROOM)
-            gone = queue_make_room_locked(host_now());
+            gone = event_queue_make_room_locked(clock_now());
         if (question->refresh && queue.questions >= ROOM) {
             queue.dropped++;
         } else {
@@ -229,11 +229,11 @@ void queue_put_question(pf_question *question)
 }
 
 /* Under queue.lock. Keeps the registration in place of the one that was the account's latest, which is returned; else NULL. */
-static pf_registration *queue_put_latest_locked(pf_registration *registration)
+static pf_registration *event_queue_put_latest_locked(pf_registration *registration)
 {
     uint64_t hash = hash_bytes(hash_bytes(HASH_SEED, registration->aor, strlen(registration->aor)), &registration->account,
                                sizeof registration->account);
-    struct link *link = table_first(&queue.latest, hash);
+    struct hash_link *link = hash_table_first(&queue.latest, hash);
     struct latest *latest = link ? entry_of(link, struct latest, link) : calloc(1, sizeof *latest);
     pf_registration *old;
 
@@ -242,7 +242,7 @@ static pf_registration *queue_put_latest_locked(pf_registration *registration)
     old = latest->registration;
     if (!old) {
         latest->link.hash = hash;
-        if (!table_put(&queue.latest, &latest->link)) {
+        if (!hash_table_put(&queue.latest, &latest->link)) {
             free(latest);
             return registration;
         }
@@ -259,16 +259,16 @@ static pf_registration *queue_put_latest_locked(pf_registration *registration)
  * Responses and DNS answers have no bound of their own: Python has asked for each of them, and whoever did waits for it. Of
  * registrations the latest of each account stays in any case, so that whoever follows it learns how it is.
  */
-void queue_put_note(enum note_kind kind, void *note)
+void event_queue_post(enum event_kind kind, void *note)
 {
     struct notes *notes = &queue.notes[kind];
-    int bounded = kind == NOTE_FAILOVER || kind == NOTE_REGISTRATION;
+    int bounded = kind == EVENT_FAILOVER || kind == EVENT_REGISTRATION;
 
     pthread_mutex_lock(&queue.lock);
     if (queue.fd >= 0) {
-        if (bounded && (notes->count >= ROOM || (kind == NOTE_REGISTRATION && queue.latest_first))) {
-            if (kind == NOTE_REGISTRATION)
-                note = queue_put_latest_locked(note);
+        if (bounded && (notes->count >= ROOM || (kind == EVENT_REGISTRATION && queue.latest_first))) {
+            if (kind == EVENT_REGISTRATION)
+                note = event_queue_put_latest_locked(note);
             queue.dropped += note != NULL;
         } else {
             if (!notes->first)
@@ -279,8 +279,8 @@ void queue_put_note(enum note_kind kind, void *note)
             notes->count++;
             note = NULL;
         }
-        if (kind == NOTE_FAILOVER)
-            queue_signal_news_locked();
+        if (kind == EVENT_FAILOVER)
+            event_queue_signal_news_locked();
         else
             signal_worker();
     }
@@ -288,19 +288,19 @@ void queue_put_note(enum note_kind kind, void *note)
     free(note);
 }
 
-void queue_put_outcome(const pf_outcome *outcome)
+void event_queue_post_outcome(const pf_outcome *outcome)
 {
     pthread_mutex_lock(&queue.lock);
     if (queue.ring && queue.used < ROOM) {
         queue.ring[(queue.head + queue.used++) % ROOM] = *outcome;
-        queue_signal_news_locked();
+        event_queue_signal_news_locked();
     } else {
         queue.dropped++;
     }
     pthread_mutex_unlock(&queue.lock);
 }
 
-unsigned long long queue_dropped(void)
+unsigned long long event_queue_dropped(void)
 {
     unsigned long long dropped;
 
@@ -320,20 +320,20 @@ int pf_event_fd(void)
     return fd;
 }
 
-pf_question *pf_next_question(void)
+pf_query *pf_next_query(void)
 {
-    pf_question *question;
+    pf_query *question;
     uint64_t count;
 
     pthread_mutex_lock(&queue.lock);
     if (queue.fd >= 0 && queue.signalled && read(queue.fd, &count, sizeof count) == (ssize_t)sizeof count)
         queue.signalled = 0;
-    question = queue_take_question_locked();
+    question = event_queue_take_query_locked();
     pthread_mutex_unlock(&queue.lock);
     return question;
 }
 
-static void *next_note(enum note_kind kind)
+static void *next_note(enum event_kind kind)
 {
     struct note *note;
 
@@ -347,23 +347,23 @@ static void *next_note(enum note_kind kind)
     return note;
 }
 
-pf_dns_answer *pf_next_dns_answer(void) { return next_note(NOTE_DNS_ANSWER); }
+pf_dns_answer *pf_next_dns_answer(void) { return next_note(EVENT_DNS_ANSWER); }
 
-pf_failover *pf_next_failover(void) { return next_note(NOTE_FAILOVER); }
+pf_failover *pf_next_failover(void) { return next_note(EVENT_FAILOVER); }
 
 pf_registration *pf_next_registration(void)
 {
-    pf_registration *registration = next_note(NOTE_REGISTRATION);
+    pf_registration *registration = next_note(EVENT_REGISTRATION);
 
     if (!registration) {
         pthread_mutex_lock(&queue.lock);
-        registration = queue_take_latest_locked();
+        registration = event_queue_take_latest_locked();
         pthread_mutex_unlock(&queue.lock);
     }
     return registration;
 }
 
-pf_response *pf_next_response(void) { return next_note(NOTE_RESPONSE); }
+pf_response *pf_next_response(void) { return next_note(EVENT_RESPONSE); }
 
 void pf_free_dns_answer(pf_dns_answer *answer) { free(answer); }
 
@@ -373,7 +373,7 @@ void pf_free_registration(pf_registration *registration) { free(registration); }
 
 void pf_free_response(pf_response *response) { free(response); }
 
-void pf_free_question(pf_question *question) { free(question); }
+void pf_free_query(pf_query *question) { free(question); }
 
 int pf_next_outcomes(pf_outcome *outcomes, int size)
 {

@@ -1,5 +1,5 @@
 /*
- * objects.c: the shared objects loaded into this process, as the dynamic loader knows them.
+ * loader.c: the shared objects loaded into this process, as the dynamic loader knows them.
  *
  * Called by Python threads; no lock of ours. A path here is the loader's own name for an object, by which it finds it again
  * whatever has become of the file: a program runs on with what pip has replaced. "" is the main program.

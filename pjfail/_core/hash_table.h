@@ -1,33 +1,33 @@
 /*
- * table.h: an intrusive hash table with chains that grows. The caller locks; entries belong to the caller.
+ * hash_table.h: an intrusive hash table with chains that grows. The caller locks; entries belong to the caller.
  */
-#ifndef PJFAIL_TABLE_H
-#define PJFAIL_TABLE_H
+#ifndef PJFAIL_HASH_TABLE_H
+#define PJFAIL_HASH_TABLE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-struct link {
-    struct link *next;
+struct hash_link {
+    struct hash_link *next;
     uint64_t hash;
 };
 
-struct table {
-    struct link **buckets;
+struct hash_table {
+    struct hash_link **buckets;
     size_t size;                /* a power of two, or 0 before the first entry */
     size_t count;
 };
 
 /* The first entry with this hash, and the next one after it: the caller compares keys. */
-struct link *table_first(const struct table *table, uint64_t hash);
-struct link *table_next(const struct link *link);
+struct hash_link *hash_table_first(const struct hash_table *table, uint64_t hash);
+struct hash_link *hash_table_next(const struct hash_link *link);
 
 /* Puts link, whose hash is set, into the table. 0 when there is no memory. */
-int table_put(struct table *table, struct link *link);
-void table_remove(struct table *table, struct link *link);
+int hash_table_put(struct hash_table *table, struct hash_link *link);
+void hash_table_remove(struct hash_table *table, struct hash_link *link);
 
 /* Empties the table and frees its buckets; drop is given each entry. */
-void table_clear(struct table *table, void (*drop)(struct link *link));
+void hash_table_clear(struct hash_table *table, void (*drop)(struct hash_link *link));
 
 /*
  * SipHash-1-3 under a key that is drawn when the core is loaded: strangers choose Call-IDs, branches and host names, and must not be

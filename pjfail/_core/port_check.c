@@ -1,6 +1,6 @@
-#include "ports.h"
+#include "port_check.h"
 
-#include "plans.h"
+#include "address.h"
 
 #include <errno.h>
 #include <math.h>
@@ -74,7 +74,7 @@ static void stop_asking(struct port *port)
     port->due = INFINITY;
 }
 
-double ports_check(const pf_address *server, pjsip_transport *udp, double now)
+double port_check_start(const pf_address *server, pjsip_transport *udp, double now)
 {
     struct port *port = NULL;
     double due = INFINITY;
@@ -129,7 +129,7 @@ static int look(struct port *port, double now)
     return refused;
 }
 
-int ports_next_refused(double now, pf_address *server, double *due)
+int port_check_next_refused(double now, pf_address *server, double *due)
 {
     int refusals = 0, i;
 
@@ -152,7 +152,7 @@ int ports_next_refused(double now, pf_address *server, double *due)
     return refusals;
 }
 
-void ports_close(void)
+void port_check_close(void)
 {
     int i;
 

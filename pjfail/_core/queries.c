@@ -1,8 +1,10 @@
-#include "questions.h"
+#include "queries.h"
 
-#include "queue.h"
-#include "race.h"
-#include "sending.h"
+#include "address.h"
+#include "connection_attempts.h"
+#include "event_queue.h"
+#include "hash_table.h"
+#include "send_guard.h"
 
 #include <netdb.h>
 #include <pthread.h>
@@ -18,7 +20,7 @@ enum { MAX_SYSTEM_CALLS = 16 };
 
 /* Those who wait for one target; or one request that is asked about by itself, and has an id. */
 struct group {
-    struct link link;           /* by the target, or the id */
+    struct hash_link link;           /* by the target, or the id */
     unsigned id;
     struct plan *own;           /* the one that was made for it */
     struct group *next;         /* in the list of all, or of those ready */
@@ -29,7 +31,7 @@ struct group {
     enum answer_from from;
     answer *found;              /* by the system's resolver */
     unsigned count;
-    struct waiter *waiters;
+    struct pending_query *waiters;
 };
 
 /* Guarded by lock: the table and list of the waiting, the list of the ready, whether open. plans.c's lock may be taken inside. */
@@ -38,7 +40,7 @@ static struct {
     int open;
     double deadline;
     void (*wake)(void);
-    struct table table;
+    struct hash_table table;
     struct group *waiting, *ready, **ready_end;
     unsigned long long count;
     unsigned long long last_place;
@@ -54,7 +56,7 @@ static atomic_int each;
 
 void pf_ask_each(int on) { atomic_store(&each, on); }
 
-int questions_each(void) { return atomic_load_explicit(&each, memory_order_relaxed); }
+int queries_each(void) { return atomic_load_explicit(&each, memory_order_relaxed); }
 
 static void ask_system(struct group *group);
 
@@ -64,9 +66,9 @@ static uint64_t id_hash(unsigned id) { return hash_bytes(HASH_SEED, &id, sizeof 
 
 static struct group *find_request(unsigned id)
 {
-    struct link *link;
+    struct hash_link *link;
 
-    for (link = table_first(&self.table, id_hash(id)); link; link = table_next(link)) {
+    for (link = hash_table_first(&self.table, id_hash(id)); link; link = hash_table_next(link)) {
         struct group *group = entry_of(link, struct group, link);
         if (group->id == id)
             return group;
@@ -76,9 +78,9 @@ static struct group *find_request(unsigned id)
 
 static struct group *find_group(const pf_target *target, uint64_t hash)
 {
-    struct link *link;
+    struct hash_link *link;
 
-    for (link = table_first(&self.table, hash); link; link = table_next(link)) {
+    for (link = hash_table_first(&self.table, hash); link; link = hash_table_next(link)) {
         struct group *group = entry_of(link, struct group, link);
         if (!group->id && group->target.port == target->port && group->target.transport == target->transport &&
             group->target.secure == target->secure && group->target.ipv6 == target->ipv6 &&
@@ -109,13 +111,13 @@ static void end_group(struct group *group, enum answer_from from)
     while (*place != group)
         place = &(*place)->next;
     *place = group->next;
-    table_remove(&self.table, &group->link);
+    hash_table_remove(&self.table, &group->link);
     make_ready(group, from);
 }
 
 /* --- asking and ending ------------------------------------------------------------------------------------------- */
 
-void questions_open(double deadline, void (*wake)(void))
+void queries_open(double deadline, void (*wake)(void))
 {
     pthread_mutex_lock(&self.lock);
     self.deadline = deadline;
@@ -130,12 +132,12 @@ void questions_open(double deadline, void (*wake)(void))
     atomic_store(&counted.failed, 0);
 }
 
-static void forget_link(struct link *link) { (void)link; }
+static void forget_link(struct hash_link *link) { (void)link; }
 
-struct waiter *questions_close(void)
+struct pending_query *queries_close(void)
 {
     struct group *lists[2], *group, *next;
-    struct waiter *all = NULL, **end = &all;
+    struct pending_query *all = NULL, **end = &all;
     int i;
 
     pthread_mutex_lock(&self.lock);
@@ -145,7 +147,7 @@ struct waiter *questions_close(void)
     self.waiting = self.ready = NULL;
     self.ready_end = &self.ready;
     self.count = 0;
-    table_clear(&self.table, &forget_link);
+    hash_table_clear(&self.table, &forget_link);
     pthread_mutex_unlock(&self.lock);
     for (i = 0; i < 2; i++)
         for (group = lists[i]; group; group = next) {
@@ -160,9 +162,9 @@ struct waiter *questions_close(void)
     return all;
 }
 
-int questions_ask(const pf_target *target, uint64_t hash, struct waiter *waiter, pf_question *question)
+int queries_ask(const pf_target *target, uint64_t hash, struct pending_query *waiter, pf_query *question)
 {
-    int alone = questions_each() && question->method[0], new = 0;
+    int alone = queries_each() && question->method[0], new = 0;
     struct group *group;
 
     pthread_mutex_lock(&self.lock);
@@ -175,8 +177,8 @@ int questions_ask(const pf_target *target, uint64_t hash, struct waiter *waiter,
             group->id = question->id = alone ? self.last_id : 0;
             group->target = *target;
             group->link.hash = alone ? id_hash(group->id) : hash;
-            group->deadline = question->until = host_now() + self.deadline;
-            if (table_put(&self.table, &group->link)) {
+            group->deadline = question->until = clock_now() + self.deadline;
+            if (hash_table_put(&self.table, &group->link)) {
                 group->next = self.waiting;
                 self.waiting = group;
                 new = 1;
@@ -196,13 +198,13 @@ int questions_ask(const pf_target *target, uint64_t hash, struct waiter *waiter,
         return 0;
     atomic_fetch_add(&counted.questions, 1);
     if (new)
-        queue_put_question(question);
+        event_queue_post_query(question);
     else
-        pf_free_question(question);
+        pf_free_query(question);
     return 1;
 }
 
-int questions_put_off(const pf_target *target, struct waiter *waiter, struct plan *own)
+int queries_defer(const pf_target *target, struct pending_query *waiter, struct plan *own)
 {
     struct group *group = calloc(1, sizeof *group);
     void (*wake)(void) = NULL;
@@ -226,7 +228,7 @@ int questions_put_off(const pf_target *target, struct waiter *waiter, struct pla
     return wake != NULL;
 }
 
-void questions_end(const pf_target *target, unsigned id, enum answer_from from)
+void queries_end(const pf_target *target, unsigned id, enum answer_from from)
 {
     struct group *group;
     void (*wake)(void) = NULL;
@@ -247,6 +249,23 @@ void questions_end(const pf_target *target, unsigned id, enum answer_from from)
     if (wake)
         wake();
 }
+
+int pf_publish(const pf_target *target, const pf_entry *entries, int count, int drawn, double refresh_at,
+               double fresh_until)
+{
+    int published = plans_publish(target, entries, count, drawn, refresh_at, fresh_until);
+
+    if (published >= 0)
+        queries_end(target, 0, published ? ANSWER_PLAN : ANSWER_SYSTEM);
+    return published > 0;
+}
+
+void pf_fail(const pf_target *target, unsigned id, int stale)
+{
+    queries_end(target, id, stale ? ANSWER_STALE : ANSWER_ERROR);
+}
+
+void pf_pass(const pf_target *target, unsigned id) { queries_end(target, id, ANSWER_SYSTEM); }
 
 int pf_answer(unsigned id, const pf_target *target, const pf_entry *entries, int count)
 {
@@ -277,7 +296,7 @@ int pf_answer(unsigned id, const pf_target *target, const pf_entry *entries, int
  * Gives one waiter its answer, and frees it, or hands it over to a race; found is what the system's resolver said, if it was
  * asked. Polling thread, no lock.
  */
-static void answer_waiter(const struct group *group, struct waiter *waiter)
+static void answer_waiter(const struct group *group, struct pending_query *waiter)
 {
     answer planned;
     const answer *given = NULL;
@@ -302,16 +321,16 @@ static void answer_waiter(const struct group *group, struct waiter *waiter)
         if (found == PLAN_STALE)
             atomic_fetch_add(&counted.from_stale, 1);
     }
-    if (given == &planned && race_is_worth_it(&planned, &waiter->asker) && race_start(waiter, &planned))
+    if (given == &planned && connection_attempts_are_useful(&planned, &waiter->asker) && connection_attempts_start(waiter, &planned))
         return;
     if (!given)
         atomic_fetch_add(&counted.failed, 1);
     /* PJ_ERESOLVE is the one status that a transaction turns into 502. */
-    sending_answer(waiter, given ? PJ_SUCCESS : PJ_ERESOLVE, given ? &given->addresses : NULL);
+    send_guard_answer(waiter, given ? PJ_SUCCESS : PJ_ERESOLVE, given ? &given->addresses : NULL);
     free(waiter);
 }
 
-void questions_run(void)
+void queries_run(void)
 {
     unsigned long long last;
 
@@ -320,7 +339,7 @@ void questions_run(void)
     last = self.last_place;
     pthread_mutex_unlock(&self.lock);
     for (;;) {
-        struct waiter *waiter, *next;
+        struct pending_query *waiter, *next;
         struct group *group;
 
         pthread_mutex_lock(&self.lock);
@@ -345,7 +364,7 @@ void questions_run(void)
     }
 }
 
-void questions_tick(double now)
+void queries_tick(double now)
 {
     struct group *group, *next;
 
@@ -362,7 +381,7 @@ void questions_tick(double now)
             ask_system(group);
     }
     pthread_mutex_unlock(&self.lock);
-    questions_run();
+    queries_run();
 }
 
 /* --- the system's resolver, when Python says nothing ------------------------------------------------------------- */
@@ -450,7 +469,7 @@ static void ask_system(struct group *group)
     pthread_t thread;
 
     group->asking_system = 1;
-    group->deadline = host_now() + SYSTEM_TIME;
+    group->deadline = clock_now() + SYSTEM_TIME;
     if (self.system_calls >= MAX_SYSTEM_CALLS)
         return;
     call = malloc(sizeof *call);
@@ -468,12 +487,12 @@ static void ask_system(struct group *group)
 
 /* --- counters ---------------------------------------------------------------------------------------------------- */
 
-void questions_count_inline(int from_plan)
+void queries_count_inline(int from_plan)
 {
     atomic_fetch_add_explicit(from_plan ? &counted.from_plan : &counted.numeric, 1, memory_order_relaxed);
 }
 
-unsigned long long questions_waiting(void)
+unsigned long long queries_waiting(void)
 {
     unsigned long long count;
 
@@ -483,9 +502,9 @@ unsigned long long questions_waiting(void)
     return count;
 }
 
-void questions_count(pf_counters *counters)
+void queries_count(pf_counters *counters)
 {
-    counters->waiting = questions_waiting();
+    counters->waiting = queries_waiting();
     counters->numeric = atomic_load(&counted.numeric);
     counters->from_plan = atomic_load(&counted.from_plan);
     counters->questions = atomic_load(&counted.questions);

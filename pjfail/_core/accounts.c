@@ -1,15 +1,12 @@
 /*
- * account.c: reads what an account of pjsua's is set to, and changes it through pjsua's own functions.
+ * accounts.c: reads what an account of pjsua's is set to, and changes it through pjsua's own functions.
  *
  * Called by Python threads, and by affinity.c on pjsip's polling thread. pjsua takes its own lock; none of ours is held.
  */
-#include "account.h"
+#include "accounts.h"
 
-#include "affinity.h"
-#include "core.h"
+#include "address.h"
 #include "layout.h"
-#include "plans.h"
-#include "resolver.h"
 #include "text.h"
 
 #include <ctype.h>
@@ -51,7 +48,7 @@ static int read_config(int id, pj_pool_t *pool, account_config *config)
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_get_config()");
 }
 
-int account_aor(const pjsip_uri *uri, char *aor, size_t size)
+int accounts_write_aor(const pjsip_uri *uri, char *aor, size_t size)
 {
     const pjsip_sip_uri *sip = uri ? pjsip_uri_get_uri(uri) : NULL;
     const pj_str_t *scheme = sip ? pjsip_uri_get_scheme(sip) : NULL;
@@ -87,7 +84,7 @@ static int target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *target)
     pjsip_host_info where;
 
     return uri && host.pjsip_get_dest_info(pjsip_uri_get_uri(uri), NULL, pool, &where) == PJ_SUCCESS &&
-           resolver_target_of(&where, target);
+           target_of_host_info(&where, target);
 }
 
 /* Whether the Route is one that pjsip's own affinity (after 2.17) puts in front, to pin an account over UDP: <sip:ADDRESS;lr;hide>. */
@@ -120,7 +117,7 @@ static int fill_first_route(int id, pj_pool_t *pool, pf_account *account)
 
         account->next_hop_uri[length > 0 ? length : 0] = '\0';
         found = length > 0 && host.pjsip_get_dest_info(route->name_addr.uri, NULL, pool, &where) == PJ_SUCCESS &&
-                resolver_target_of(&where, &account->next_hop);
+                target_of_host_info(&where, &account->next_hop);
         if (!found || !is_native_pin(account))
             break;
         found = 0;
@@ -143,7 +140,7 @@ static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account
     pjsip_uri *uri = parse(pool, &config->id, text, sizeof text);
     unsigned i;
 
-    if (!uri || !account_aor(uri, account->aor, sizeof account->aor))
+    if (!uri || !accounts_write_aor(uri, account->aor, sizeof account->aor))
         return host_problem(PF_BAD_URI, 0, "%.*s", (int)config->id.slen, config->id.ptr);
     account->secure = (target_of(pool, &config->id, &target) && target.secure) ||
                       (config->reg_uri.slen && target_of(pool, &config->reg_uri, &target) && target.secure);
@@ -177,9 +174,9 @@ static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account
     return PF_OK;
 }
 
-int account_read(pjsip_endpoint *endpt, int id, pf_account *account)
+int accounts_read(int id, pf_account *account)
 {
-    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 4000, 4000);
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 4000, 4000);
     account_config config;
     pj_mutex_t *locked;
     int result;
@@ -192,7 +189,7 @@ int account_read(pjsip_endpoint *endpt, int id, pf_account *account)
     if (result == PF_OK)
         result = fill(id, pool, &config, account);
     unlock_accounts(locked);
-    host.pjsip_endpt_release_pool(endpt, pool);
+    host.pjsip_endpt_release_pool(host_endpoint(), pool);
     return result;
 }
 
@@ -203,18 +200,18 @@ struct reading {
     pf_account *account;
 };
 
-static int read_it(pjsip_endpoint *endpt, void *argument)
+static int read_it(void *argument)
 {
     const struct reading *reading = argument;
 
-    return account_read(endpt, reading->id, reading->account);
+    return accounts_read(reading->id, reading->account);
 }
 
 int pf_read_account(int id, pf_account *account)
 {
     struct reading reading = { id, account };
 
-    return core_with_endpoint(&read_it, &reading);
+    return host_with_endpoint(&read_it, &reading);
 }
 
 struct change {
@@ -227,10 +224,10 @@ struct change {
  * Accounts are locked all the while: the id may be another's the next moment, or the application may modify the account. pjsua
  * itself sends under that lock, when it modifies.
  */
-static int modify(pjsip_endpoint *endpt, void *argument)
+static int modify(void *argument)
 {
     const struct change *change = argument;
-    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 4000, 4000);
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 4000, 4000);
     account_config config;
     pj_mutex_t *locked;
     int result, i;
@@ -250,7 +247,7 @@ static int modify(pjsip_endpoint *endpt, void *argument)
             result = host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_modify()");
     }
     unlock_accounts(locked);
-    host.pjsip_endpt_release_pool(endpt, pool);
+    host.pjsip_endpt_release_pool(host_endpoint(), pool);
     return result;
 }
 
@@ -260,22 +257,19 @@ int pf_set_proxies(int id, const char *const *proxies, int count)
 
     if (count > PF_MAX_PROXIES || (layout.proxies && count > (int)layout.proxies))
         return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "the account's proxies (PJSUA_ACC_MAX_PROXIES)");
-    return core_with_endpoint(&modify, &change);
+    return host_with_endpoint(&modify, &change);
 }
 
-static int is_valid(pjsip_endpoint *endpt, void *id)
+static int is_valid(void *id)
 {
-    (void)endpt;
     return host.pjsua_acc_is_valid(*(int *)id) ? PF_OK : PF_NO_ACCOUNT;
 }
 
-int pf_account_is_valid(int id) { return core_with_endpoint(&is_valid, &id) == PF_OK; }
+int pf_account_is_valid(int id) { return host_with_endpoint(&is_valid, &id) == PF_OK; }
 
 /* --- pjsip's own affinity, after 2.17 ---------------------------------------------------------------------------- */
 
-int pf_has_native_affinity(void) { return host.pjsua_acc_set_affinity_addr && host.pjsua_acc_refresh_transport; }
-
-pj_status_t account_native_pin(int id, const pf_address *server)
+pj_status_t accounts_pin_natively(int id, const pf_address *server)
 {
     pj_status_t status = PJ_EINVAL;
     pj_sockaddr address;
@@ -292,27 +286,4 @@ pj_status_t account_native_pin(int id, const pf_address *server)
     }
     unlock_accounts(locked);
     return status;
-}
-
-struct native_pin {
-    int id;
-    const pf_address *server;
-};
-
-static int pin_natively(pjsip_endpoint *endpt, void *argument)
-{
-    const struct native_pin *pin = argument;
-    pj_status_t status;
-
-    (void)endpt;
-    affinity_forget_native(pin->id);    /* what the worker wanted of the account's last pin is over */
-    status = account_native_pin(pin->id, pin->server);
-    return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_set_affinity_addr()");
-}
-
-int pf_native_pin(int id, const pf_address *server)
-{
-    struct native_pin pin = { id, server };
-
-    return core_with_endpoint(&pin_natively, &pin);
 }

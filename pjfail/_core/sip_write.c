@@ -1,68 +1,13 @@
-#include "byhand.h"
+#include "sip_write.h"
 
-#include "plans.h"
-
+#include <linux/random.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <linux/random.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-/* --- sending ----------------------------------------------------------------------------------------------------- */
-
-void byhand_send_datagram(pjsip_transport *udp, const pf_address *server, const char *bytes, size_t size)
-{
-    pj_sockaddr address;
-    int length = address_to_sockaddr(server, &address);
-
-    /* As with any datagram, one that is not sent is one that is lost. */
-    (void)!sendto((int)host.pjsip_udp_transport_get_socket(udp), bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL,
-                  (const struct sockaddr *)&address, (socklen_t)length);
-}
-
-pj_status_t byhand_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
-                           pjsip_transport **connection)
-{
-    pj_str_t name = { (char *)host_name, (pj_ssize_t)strlen(host_name) };
-    pj_sockaddr address;
-    int length = address_to_sockaddr(server, &address);
-    stand_in stand_in;
-
-    memset(&stand_in, 0, sizeof stand_in);
-    stand_in_set_name(&stand_in, &name);
-    return host.pjsip_endpt_acquire_transport2(endpt, (pjsip_transport_type_e)address_pjsip_type(server), &address, length,
-                                               NULL, &stand_in.tdata, connection);
-}
-
-static void is_sent(void *token, pjsip_tx_data *tdata, pj_ssize_t sent)
-{
-    /* A connection that fails tells so itself. */
-    (void)token;
-    (void)tdata;
-    (void)sent;
-}
-
-pj_status_t byhand_send_over(pjsip_endpoint *endpt, pjsip_transport *connection, const char *bytes, size_t size)
-{
-    const pj_sockaddr *peer = transport_peer(connection);
-    pjsip_tpselector selector;
-    pj_status_t status;
-
-    memset(&selector, 0, sizeof selector);
-    selector.type = PJSIP_TPSELECTOR_TRANSPORT;
-    selector.u.transport = connection;
-    status = host.pjsip_endpt_send_raw(endpt, (pjsip_transport_type_e)transport_type(connection), &selector, bytes, size,
-                                       peer, peer->addr.sa_family == AF_INET ? (int)sizeof peer->ipv4
-                                                                             : (int)sizeof peer->ipv6,
-                                       NULL, &is_sent);
-    return status == PJ_EPENDING ? PJ_SUCCESS : status;
-}
-
-/* --- writing ----------------------------------------------------------------------------------------------------- */
 
 /* A message being written; full once something did not fit. */
 struct writing {
@@ -151,7 +96,7 @@ static unsigned cseq_of(const char *line, const char *end)
     return colon ? (unsigned)strtoul(colon + 1, NULL, 10) : 0;
 }
 
-size_t byhand_write(char *text, size_t room, const char *method, const char *bytes, size_t size, const pjsip_to_hdr *to)
+size_t sip_write_request(char *text, size_t room, const char *method, const char *bytes, size_t size, const pjsip_to_hdr *to)
 {
     struct writing writing = { text, room, 0, 0 };
     const char *end = bytes + size, *line = bytes, *next = end_of_line(line, end), *uri;
@@ -197,7 +142,7 @@ static void put_via(struct writing *writing, const char *bytes, const char *end)
     writing->full = 1;
 }
 
-size_t byhand_write_in_dialog(char *text, size_t room, const char *method, const pjsip_rx_data *response,
+size_t sip_write_in_dialog(char *text, size_t room, const char *method, const pjsip_rx_data *response,
                               const char *bytes, size_t size)
 {
     struct writing writing = { text, room, 0, 0 };

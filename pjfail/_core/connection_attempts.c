@@ -1,13 +1,15 @@
-#include "race.h"
+#include "connection_attempts.h"
 
+#include "address.h"
 #include "connections.h"
-#include "failover.h"
-#include "queue.h"
-#include "sending.h"
+#include "event_queue.h"
+#include "send_guard.h"
+#include "servers.h"
 #include "text.h"
 
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,7 +30,7 @@ struct runner {
 
 struct race {
     struct race *next;
-    struct waiter *waiter;
+    struct pending_query *waiter;
     answer planned;
     struct runner runners[MOST_RUNNERS];
     unsigned count;
@@ -43,10 +45,12 @@ static struct {
     struct race *first;
     unsigned long long count;
     int open;
-    pjsip_endpoint *endpt;
     double deadline;
+    double delay;               /* between connects; negative: no races; written while attaching */
     void (*wake_at)(double when);
-} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
+} races = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static atomic_ullong races_counted;
 
 /* --- asking ------------------------------------------------------------------------------------------------------ */
 
@@ -72,18 +76,18 @@ static unsigned list_runners(const answer *planned, struct runner *runners, unsi
     return count;
 }
 
-int race_is_worth_it(const answer *planned, const struct asker *asker)
+int connection_attempts_are_useful(const answer *planned, const struct request_info *asker)
 {
     struct runner runners[2];
 
-    return asker->free_to_race && !asker->bound && failover_race_gap() > 0 && list_runners(planned, runners, 2) == 2 &&
-           !plans_is_well(&runners[0].server, WELL_SECONDS) && !connections_has(&runners[0].server);
+    return asker->free_to_race && !asker->bound && races.delay > 0 && list_runners(planned, runners, 2) == 2 &&
+           !servers_answered_within(&runners[0].server, RECENT_ANSWER_S) && !connections_has(&runners[0].server);
 }
 
-int race_start(struct waiter *waiter, const answer *planned)
+int connection_attempts_start(struct pending_query *waiter, const answer *planned)
 {
     struct race *race = calloc(1, sizeof *race);
-    double now = host_now();
+    double now = clock_now();
     int taken = 0;
 
     if (!race)
@@ -92,21 +96,21 @@ int race_start(struct waiter *waiter, const answer *planned)
     memcpy(&race->planned, planned, sizeof race->planned);
     race->count = list_runners(planned, race->runners, MOST_RUNNERS);
     race->began = race->next_start = now;
-    pthread_mutex_lock(&self.lock);
-    if (self.open) {
-        race->deadline = fmax(waiter->since + self.deadline, now + LEAST_TIME);
-        race->next = self.first;
-        self.first = race;
-        self.count++;
+    pthread_mutex_lock(&races.lock);
+    if (races.open) {
+        race->deadline = fmax(waiter->since + races.deadline, now + LEAST_TIME);
+        race->next = races.first;
+        races.first = race;
+        races.count++;
         taken = 1;
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&races.lock);
     if (!taken) {
         free(race);
         return 0;
     }
-    failover_count_race();
-    self.wake_at(now);
+    atomic_fetch_add(&races_counted, 1);
+    races.wake_at(now);
     return 1;
 }
 
@@ -124,11 +128,11 @@ static void tell(const struct race *race, const struct runner *winner)
     failover->left = race->runners[0].server;
     failover->taken = winner->server;
     failover->why = PF_WHY_RACE;
-    failover->after = host_now() - race->began;
+    failover->after = clock_now() - race->began;
     copy_text(failover->method, sizeof failover->method, method);
     if (call_id)
         copy_text(failover->call_id, sizeof failover->call_id, &call_id->id);
-    queue_put_note(NOTE_FAILOVER, failover);
+    event_queue_post(EVENT_FAILOVER, failover);
 }
 
 static void copy_place(answer *to, unsigned *count, struct race *race, unsigned place)
@@ -168,12 +172,12 @@ static void finish(struct race *race, const struct runner *winner)
     answer_set_count(&given, count);
     for (i = 0; i < race->count; i++)
         if (race->runners[i].state == CONNECTING) {
-            connections_note_late(race->runners[i].transport, &race->runners[i].server);
+            connections_watch_late(race->runners[i].transport, &race->runners[i].server);
             race->runners[i].transport = NULL;
         }
     if (winner && winner != race->runners)
         tell(race, winner);
-    sending_answer(race->waiter, PJ_SUCCESS, &given.addresses);
+    send_guard_answer(race->waiter, PJ_SUCCESS, &given.addresses);
     for (i = 0; i < race->count; i++)
         if (race->runners[i].transport)
             host.pjsip_transport_dec_ref(race->runners[i].transport);
@@ -183,30 +187,30 @@ static void finish(struct race *race, const struct runner *winner)
 
 static void unlist(struct race *race)
 {
-    struct race **place = &self.first;
+    struct race **place = &races.first;
 
     while (*place && *place != race)
         place = &(*place)->next;
     if (*place) {
         *place = race->next;
-        self.count--;
+        races.count--;
     }
 }
 
 static void start(struct race *race, struct runner *runner, double now)
 {
     pjsip_transport *transport = NULL;
-    pj_status_t status = connections_connect(self.endpt, &runner->server, race->waiter->name, &transport);
+    pj_status_t status = connections_connect(&runner->server, race->waiter->name, &transport);
 
-    pthread_mutex_lock(&self.lock);
-    race->next_start = now + failover_race_gap();
+    pthread_mutex_lock(&races.lock);
+    race->next_start = now + races.delay;
     if (status != PJ_SUCCESS) {
         runner->state = FAILED;
     } else {
         runner->transport = transport;
         runner->state = connections_is_up(transport) ? CONNECTED : CONNECTING;
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&races.lock);
 }
 
 /* A race that is this thread's. It is over, and freed, or goes on. No lock held. */
@@ -217,7 +221,7 @@ static void run(struct race *race, double now)
         unsigned connecting = 0, i;
         int over;
 
-        pthread_mutex_lock(&self.lock);
+        pthread_mutex_lock(&races.lock);
         race->news = 0;
         for (i = race->count; i-- > 0;)
             switch (race->runners[i].state) {
@@ -226,15 +230,15 @@ static void run(struct race *race, double now)
             case WAITING: next = &race->runners[i]; break;
             case FAILED: break;
             }
-        over = winner || (!connecting && !next) || now >= race->deadline || !self.open;
+        over = winner || (!connecting && !next) || now >= race->deadline || !races.open;
         if (over)
             unlist(race);
         else if (!next || (connecting && now < race->next_start)) {
             race->busy = 0;
-            pthread_mutex_unlock(&self.lock);
+            pthread_mutex_unlock(&races.lock);
             return;
         }
-        pthread_mutex_unlock(&self.lock);
+        pthread_mutex_unlock(&races.lock);
         if (over) {
             finish(race, winner);
             return;
@@ -243,17 +247,17 @@ static void run(struct race *race, double now)
     }
 }
 
-void race_tick(double now)
+void connection_attempts_tick(double now)
 {
     /* What an application asks when a race's end answers it, over and over maybe, waits for the next tick. */
-    const double entered = host_now();
+    const double entered = clock_now();
     double next = INFINITY;
     struct race *race;
 
     for (;;) {
-        pthread_mutex_lock(&self.lock);
+        pthread_mutex_lock(&races.lock);
         next = INFINITY;
-        for (race = self.first; race; race = race->next) {
+        for (race = races.first; race; race = race->next) {
             unsigned i;
             int waiting = 0, connecting = 0;
 
@@ -269,16 +273,16 @@ void race_tick(double now)
         }
         if (race)
             race->busy = 1;
-        pthread_mutex_unlock(&self.lock);
+        pthread_mutex_unlock(&races.lock);
         if (!race)
             break;
         run(race, now);
     }
     if (isfinite(next))
-        self.wake_at(next);
+        races.wake_at(next);
 }
 
-void race_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state)
+void connection_attempts_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state)
 {
     enum runner_state now = state == PJSIP_TP_STATE_CONNECTED ? CONNECTED
                           : state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY ? FAILED : WAITING;
@@ -288,50 +292,50 @@ void race_on_transport_state(const pjsip_transport *transport, pjsip_transport_s
 
     if (now == WAITING)
         return;
-    pthread_mutex_lock(&self.lock);
-    for (race = self.first; race; race = race->next)
+    pthread_mutex_lock(&races.lock);
+    for (race = races.first; race; race = race->next)
         for (i = 0; i < race->count; i++)
             if (race->runners[i].transport == transport && race->runners[i].state == CONNECTING) {
                 race->runners[i].state = now;
                 race->news = news = 1;
             }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&races.lock);
     if (news)
-        self.wake_at(host_now());
+        races.wake_at(clock_now());
 }
 
 /* --- opening and closing ----------------------------------------------------------------------------------------- */
 
-void race_open(pjsip_endpoint *endpt, double deadline, void (*wake_at)(double when))
+void connection_attempts_open(double deadline, double delay, void (*wake_at)(double when))
 {
-    pthread_mutex_lock(&self.lock);
-    self.endpt = endpt;
-    self.deadline = deadline;
-    self.wake_at = wake_at;
-    self.open = 1;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_lock(&races.lock);
+    races.delay = delay;
+    atomic_store(&races_counted, 0);
+    races.deadline = deadline;
+    races.wake_at = wake_at;
+    races.open = 1;
+    pthread_mutex_unlock(&races.lock);
 }
 
-struct waiter *race_close(void)
+struct pending_query *connection_attempts_close(struct pending_query *all)
 {
-    struct waiter *all = NULL;
     struct race *race;
     unsigned i;
 
     for (;;) {
         struct race **place;
 
-        pthread_mutex_lock(&self.lock);
-        self.open = 0;
+        pthread_mutex_lock(&races.lock);
+        races.open = 0;
         /* One that a polling thread is at will be answered by it. */
-        for (place = &self.first; *place && (*place)->busy; place = &(*place)->next)
+        for (place = &races.first; *place && (*place)->busy; place = &(*place)->next)
             ;
         race = *place;
         if (race) {
             *place = race->next;
-            self.count--;
+            races.count--;
         }
-        pthread_mutex_unlock(&self.lock);
+        pthread_mutex_unlock(&races.lock);
         if (!race)
             return all;
         race->waiter->next = all;
@@ -343,12 +347,10 @@ struct waiter *race_close(void)
     }
 }
 
-unsigned long long race_waiting(void)
+void connection_attempts_count(pf_counters *counters)
 {
-    unsigned long long count;
-
-    pthread_mutex_lock(&self.lock);
-    count = self.count;
-    pthread_mutex_unlock(&self.lock);
-    return count;
+    pthread_mutex_lock(&races.lock);
+    counters->waiting += races.count;
+    pthread_mutex_unlock(&races.lock);
+    counters->raced = atomic_load(&races_counted);
 }
