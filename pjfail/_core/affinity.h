@@ -15,9 +15,9 @@ void affinity_close(void);
 
 /*
  * Where the next hop is the account's own: whether the request goes to one server alone, that of its account's pin or of its own
- * dialog, which then is asker's. A followed account's server is only to be the first: asker is told. Any SIP thread.
+ * dialog, which then is info's. A followed account's server is only to be the first: info is told. Any SIP thread.
  */
-int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_info *asker);
+int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_info *info);
 
 /*
  * The followed account that a REGISTER is of, or its response; else -1. A request says where its next hop is, a response which

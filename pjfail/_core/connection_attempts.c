@@ -14,32 +14,32 @@
 #include <string.h>
 
 /* So many of a plan's servers run. */
-enum { MOST_RUNNERS = 8 };
+enum { MAX_ATTEMPTS_OF_RACE = 8 };
 
 /* A race that began late, because the plan was long in coming, has this time all the same. */
-#define LEAST_TIME 1.0
+#define MIN_RACE_S 1.0
 
-enum runner_state { WAITING, CONNECTING, CONNECTED, FAILED };
+enum connection_attempt_state { WAITING, CONNECTING, CONNECTED, FAILED };
 
-struct runner {
+struct connection_attempt {
     pf_address server;
     unsigned place;                     /* in the answer */
-    enum runner_state state;
+    enum connection_attempt_state state;
     pjsip_transport *transport;         /* referenced */
 };
 
 struct race {
     struct race *next;
-    struct pending_query *waiter;
-    answer planned;
-    struct runner runners[MOST_RUNNERS];
+    struct pending_query *query;
+    server_addresses planned;
+    struct connection_attempt attempts[MAX_ATTEMPTS_OF_RACE];
     unsigned count;
     double began, next_start, deadline;
     int busy;                           /* a polling thread is at it */
     int news;                           /* while it was */
 };
 
-/* Guarded by lock: the list, and of each race busy, news, and the states and transports of its runners. */
+/* Guarded by lock: the list, and of each race busy, news, and the states and transports of its attempts. */
 static struct {
     pthread_mutex_t lock;
     struct race *first;
@@ -55,36 +55,36 @@ static atomic_ullong races_counted;
 /* --- asking ------------------------------------------------------------------------------------------------------ */
 
 /* The servers that run: of the first one's transport, so that nothing is lost in security or in size for a little speed. */
-static unsigned list_runners(const answer *planned, struct runner *runners, unsigned room)
+static unsigned race_list_attempts(const server_addresses *planned, struct connection_attempt *attempts, unsigned room)
 {
     unsigned count = 0, i;
 
-    for (i = 0; i < answer_count(&planned->addresses) && count < room; i++) {
-        struct runner *runner = &runners[count];
+    for (i = 0; i < addresses_count(&planned->addresses) && count < room; i++) {
+        struct connection_attempt *attempt = &attempts[count];
 
-        if (!address_of(&runner->server, answer_address(&planned->addresses, i), answer_type(&planned->addresses, i)))
+        if (!address_of(&attempt->server, addresses_address(&planned->addresses, i), addresses_type(&planned->addresses, i)))
             continue;
-        if (!i && runner->server.transport == PF_UDP)
+        if (!i && attempt->server.transport == PF_UDP)
             return 0;
-        if (runner->server.transport != runners[0].server.transport)
+        if (attempt->server.transport != attempts[0].server.transport)
             continue;
-        runner->place = i;
-        runner->state = WAITING;
-        runner->transport = NULL;
+        attempt->place = i;
+        attempt->state = WAITING;
+        attempt->transport = NULL;
         count++;
     }
     return count;
 }
 
-int connection_attempts_are_useful(const answer *planned, const struct request_info *asker)
+int connection_attempts_are_useful(const server_addresses *planned, const struct request_info *info)
 {
-    struct runner runners[2];
+    struct connection_attempt attempts[2];
 
-    return asker->free_to_race && !asker->bound && races.delay > 0 && list_runners(planned, runners, 2) == 2 &&
-           !servers_answered_within(&runners[0].server, RECENT_ANSWER_S) && !connections_has(&runners[0].server);
+    return info->free_to_race && !info->bound && races.delay > 0 && race_list_attempts(planned, attempts, 2) == 2 &&
+           !servers_answered_within(&attempts[0].server, RECENT_ANSWER_S) && !connections_has(&attempts[0].server);
 }
 
-int connection_attempts_start(struct pending_query *waiter, const answer *planned)
+int connection_attempts_start(struct pending_query *query, const server_addresses *planned)
 {
     struct race *race = calloc(1, sizeof *race);
     double now = clock_now();
@@ -92,13 +92,13 @@ int connection_attempts_start(struct pending_query *waiter, const answer *planne
 
     if (!race)
         return 0;
-    race->waiter = waiter;
+    race->query = query;
     memcpy(&race->planned, planned, sizeof race->planned);
-    race->count = list_runners(planned, race->runners, MOST_RUNNERS);
+    race->count = race_list_attempts(planned, race->attempts, MAX_ATTEMPTS_OF_RACE);
     race->began = race->next_start = now;
     pthread_mutex_lock(&races.lock);
     if (races.open) {
-        race->deadline = fmax(waiter->since + races.deadline, now + LEAST_TIME);
+        race->deadline = fmax(query->since + races.deadline, now + MIN_RACE_S);
         race->next = races.first;
         races.first = race;
         races.count++;
@@ -116,16 +116,16 @@ int connection_attempts_start(struct pending_query *waiter, const answer *planne
 
 /* --- running, on the polling thread ------------------------------------------------------------------------------ */
 
-static void tell(const struct race *race, const struct runner *winner)
+static void race_report(const struct race *race, const struct connection_attempt *winner)
 {
-    pjsip_msg *msg = tdata_msg(((pjsip_send_state *)race->waiter->token)->tdata);
+    pjsip_msg *msg = tdata_msg(((pjsip_send_state *)race->query->token)->tdata);
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     const pj_str_t *method = &msg->line.req.method.name;
     pf_failover *failover = calloc(1, sizeof *failover);
 
     if (!failover)
         return;
-    failover->left = race->runners[0].server;
+    failover->left = race->attempts[0].server;
     failover->taken = winner->server;
     failover->why = PF_WHY_RACE;
     failover->after = clock_now() - race->began;
@@ -135,57 +135,57 @@ static void tell(const struct race *race, const struct runner *winner)
     event_queue_post(EVENT_FAILOVER, failover);
 }
 
-static void copy_place(answer *to, unsigned *count, struct race *race, unsigned place)
+static void race_copy_place(server_addresses *to, unsigned *count, struct race *race, unsigned place)
 {
     const pjsip_server_addresses *from = &race->planned.addresses;
 
-    answer_set(to, (*count)++, &race->waiter->info.addr.host, answer_type(from, place), answer_address(from, place),
-               answer_length(from, place), answer_priority(from, place), 0);
+    addresses_set(to, (*count)++, &race->query->info.addr.host, addresses_type(from, place), addresses_address(from, place),
+               addresses_length(from, place), addresses_priority(from, place), 0);
 }
 
-static const struct runner *runner_at(const struct race *race, unsigned place)
+static const struct connection_attempt *race_attempt_at(const struct race *race, unsigned place)
 {
     unsigned i;
 
     for (i = 0; i < race->count; i++)
-        if (race->runners[i].place == place)
-            return &race->runners[i];
+        if (race->attempts[i].place == place)
+            return &race->attempts[i];
     return NULL;
 }
 
 /* Answers and frees the race, which is in no list any more. No lock held. */
-static void finish(struct race *race, const struct runner *winner)
+static void race_finish(struct race *race, const struct connection_attempt *winner)
 {
-    unsigned total = answer_count(&race->planned.addresses), count = 0, failed, i;
-    answer given;
+    unsigned total = addresses_count(&race->planned.addresses), count = 0, failed, i;
+    server_addresses given;
 
     /* The winner, then the plan's order, those behind whose connect has failed. */
     if (winner)
-        copy_place(&given, &count, race, winner->place);
+        race_copy_place(&given, &count, race, winner->place);
     for (failed = 0; failed <= 1; failed++)
         for (i = 0; i < total; i++) {
-            const struct runner *runner = runner_at(race, i);
+            const struct connection_attempt *attempt = race_attempt_at(race, i);
 
-            if ((!runner || runner != winner) && failed == (runner && runner->state == FAILED))
-                copy_place(&given, &count, race, i);
+            if ((!attempt || attempt != winner) && failed == (attempt && attempt->state == FAILED))
+                race_copy_place(&given, &count, race, i);
         }
-    answer_set_count(&given, count);
+    addresses_set_count(&given, count);
     for (i = 0; i < race->count; i++)
-        if (race->runners[i].state == CONNECTING) {
-            connections_watch_late(race->runners[i].transport, &race->runners[i].server);
-            race->runners[i].transport = NULL;
+        if (race->attempts[i].state == CONNECTING) {
+            connections_watch_late(race->attempts[i].transport, &race->attempts[i].server);
+            race->attempts[i].transport = NULL;
         }
-    if (winner && winner != race->runners)
-        tell(race, winner);
-    send_guard_answer(race->waiter, PJ_SUCCESS, &given.addresses);
+    if (winner && winner != race->attempts)
+        race_report(race, winner);
+    send_guard_answer(race->query, PJ_SUCCESS, &given.addresses);
     for (i = 0; i < race->count; i++)
-        if (race->runners[i].transport)
-            host.pjsip_transport_dec_ref(race->runners[i].transport);
-    free(race->waiter);
+        if (race->attempts[i].transport)
+            host.pjsip_transport_dec_ref(race->attempts[i].transport);
+    free(race->query);
     free(race);
 }
 
-static void unlist(struct race *race)
+static void race_unlist_locked(struct race *race)
 {
     struct race **place = &races.first;
 
@@ -197,42 +197,42 @@ static void unlist(struct race *race)
     }
 }
 
-static void start(struct race *race, struct runner *runner, double now)
+static void race_connect(struct race *race, struct connection_attempt *attempt, double now)
 {
     pjsip_transport *transport = NULL;
-    pj_status_t status = connections_connect(&runner->server, race->waiter->name, &transport);
+    pj_status_t status = connections_connect(&attempt->server, race->query->name, &transport);
 
     pthread_mutex_lock(&races.lock);
     race->next_start = now + races.delay;
     if (status != PJ_SUCCESS) {
-        runner->state = FAILED;
+        attempt->state = FAILED;
     } else {
-        runner->transport = transport;
-        runner->state = connections_is_up(transport) ? CONNECTED : CONNECTING;
+        attempt->transport = transport;
+        attempt->state = connections_is_up(transport) ? CONNECTED : CONNECTING;
     }
     pthread_mutex_unlock(&races.lock);
 }
 
 /* A race that is this thread's. It is over, and freed, or goes on. No lock held. */
-static void run(struct race *race, double now)
+static void race_run(struct race *race, double now)
 {
     for (;;) {
-        struct runner *winner = NULL, *next = NULL;
+        struct connection_attempt *winner = NULL, *next = NULL;
         unsigned connecting = 0, i;
         int over;
 
         pthread_mutex_lock(&races.lock);
         race->news = 0;
         for (i = race->count; i-- > 0;)
-            switch (race->runners[i].state) {
-            case CONNECTED: winner = &race->runners[i]; break;
+            switch (race->attempts[i].state) {
+            case CONNECTED: winner = &race->attempts[i]; break;
             case CONNECTING: connecting++; break;
-            case WAITING: next = &race->runners[i]; break;
+            case WAITING: next = &race->attempts[i]; break;
             case FAILED: break;
             }
         over = winner || (!connecting && !next) || now >= race->deadline || !races.open;
         if (over)
-            unlist(race);
+            race_unlist_locked(race);
         else if (!next || (connecting && now < race->next_start)) {
             race->busy = 0;
             pthread_mutex_unlock(&races.lock);
@@ -240,10 +240,10 @@ static void run(struct race *race, double now)
         }
         pthread_mutex_unlock(&races.lock);
         if (over) {
-            finish(race, winner);
+            race_finish(race, winner);
             return;
         }
-        start(race, next, now);
+        race_connect(race, next, now);
     }
 }
 
@@ -264,8 +264,8 @@ void connection_attempts_tick(double now)
             if (race->busy || race->began > entered)
                 continue;
             for (i = 0; i < race->count; i++) {
-                waiting += race->runners[i].state == WAITING;
-                connecting += race->runners[i].state == CONNECTING;
+                waiting += race->attempts[i].state == WAITING;
+                connecting += race->attempts[i].state == CONNECTING;
             }
             if (race->news || now >= race->deadline || (waiting && now >= race->next_start) || !connecting)
                 break;
@@ -276,7 +276,7 @@ void connection_attempts_tick(double now)
         pthread_mutex_unlock(&races.lock);
         if (!race)
             break;
-        run(race, now);
+        race_run(race, now);
     }
     if (isfinite(next))
         races.wake_at(next);
@@ -284,7 +284,7 @@ void connection_attempts_tick(double now)
 
 void connection_attempts_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state)
 {
-    enum runner_state now = state == PJSIP_TP_STATE_CONNECTED ? CONNECTED
+    enum connection_attempt_state now = state == PJSIP_TP_STATE_CONNECTED ? CONNECTED
                           : state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY ? FAILED : WAITING;
     struct race *race;
     int news = 0;
@@ -295,8 +295,8 @@ void connection_attempts_on_transport_state(const pjsip_transport *transport, pj
     pthread_mutex_lock(&races.lock);
     for (race = races.first; race; race = race->next)
         for (i = 0; i < race->count; i++)
-            if (race->runners[i].transport == transport && race->runners[i].state == CONNECTING) {
-                race->runners[i].state = now;
+            if (race->attempts[i].transport == transport && race->attempts[i].state == CONNECTING) {
+                race->attempts[i].state = now;
                 race->news = news = 1;
             }
     pthread_mutex_unlock(&races.lock);
@@ -338,11 +338,11 @@ struct pending_query *connection_attempts_close(struct pending_query *all)
         pthread_mutex_unlock(&races.lock);
         if (!race)
             return all;
-        race->waiter->next = all;
-        all = race->waiter;
+        race->query->next = all;
+        all = race->query;
         for (i = 0; i < race->count; i++)
-            if (race->runners[i].transport)
-                host.pjsip_transport_dec_ref(race->runners[i].transport);
+            if (race->attempts[i].transport)
+                host.pjsip_transport_dec_ref(race->attempts[i].transport);
         free(race);
     }
 }

@@ -18,10 +18,10 @@ void connection_attempts_open(double deadline, double delay, void (*wake_at)(dou
 struct pending_query *connection_attempts_close(struct pending_query *all);
 
 /* Whether to race for that answer: its first server needs a connection, has none, and has not been heard of lately. No lock. */
-int connection_attempts_are_useful(const answer *planned, const struct request_info *asker);
+int connection_attempts_are_useful(const server_addresses *planned, const struct request_info *info);
 
-/* Takes ownership of waiter, or returns 0 and does not: closed, no memory. May be called with a transaction's lock held. */
-int connection_attempts_start(struct pending_query *waiter, const answer *planned);
+/* Takes ownership of query, or returns 0 and does not: closed, no memory. May be called with a transaction's lock held. */
+int connection_attempts_start(struct pending_query *query, const server_addresses *planned);
 
 /* For the transport manager's state callback, after failover_on_transport_state(). */
 void connection_attempts_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state);

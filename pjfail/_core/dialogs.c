@@ -48,7 +48,7 @@ static struct {
         unsigned count;
     } lists[STATES];
     unsigned long long forgotten;
-} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
+} dialogs = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static uint64_t dialogs_hash(const pj_str_t *call_id, const pj_str_t *remote_tag)
 {
@@ -57,18 +57,18 @@ static uint64_t dialogs_hash(const pj_str_t *call_id, const pj_str_t *remote_tag
     return remote_tag ? hash_bytes(hash, remote_tag->ptr, (size_t)remote_tag->slen) : hash;
 }
 
-/* --- entries, under self.lock ------------------------------------------------------------------------------------ */
+/* --- entries, under dialogs.lock ------------------------------------------------------------------------------------ */
 
 static struct dialog *dialogs_lookup_locked(uint64_t hash)
 {
-    struct hash_link *link = hash_table_first(&self.table, hash);
+    struct hash_link *link = hash_table_first(&dialogs.table, hash);
 
     return link ? entry_of(link, struct dialog, link) : NULL;
 }
 
 static void dialogs_unlist_locked(struct dialog *dialog)
 {
-    struct dialog_list *list = &self.lists[dialog->state];
+    struct dialog_list *list = &dialogs.lists[dialog->state];
 
     *(dialog->newer ? &dialog->newer->older : &list->newest) = dialog->older;
     *(dialog->older ? &dialog->older->newer : &list->oldest) = dialog->newer;
@@ -77,7 +77,7 @@ static void dialogs_unlist_locked(struct dialog *dialog)
 
 static void dialogs_list_locked(struct dialog *dialog, enum dialog_state state)
 {
-    struct dialog_list *list = &self.lists[state];
+    struct dialog_list *list = &dialogs.lists[state];
 
     dialog->state = state;
     dialog->newer = NULL;
@@ -90,11 +90,11 @@ static void dialogs_list_locked(struct dialog *dialog, enum dialog_state state)
 static void dialogs_forget_locked(struct dialog *dialog)
 {
     dialogs_unlist_locked(dialog);
-    hash_table_remove(&self.table, &dialog->link);
+    hash_table_remove(&dialogs.table, &dialog->link);
     free(dialog);
 }
 
-static unsigned dialogs_held_locked(void) { return (unsigned)self.table.count - self.lists[BINDING].count; }
+static unsigned dialogs_held_locked(void) { return (unsigned)dialogs.table.count - dialogs.lists[BINDING].count; }
 
 /* Forgets dialogs whose time is over. In each list but that of subscriptions the oldest is the first to be over. */
 static void dialogs_expire_locked(double now)
@@ -102,8 +102,8 @@ static void dialogs_expire_locked(double now)
     int state;
 
     for (state = ENDED; state < CALL; state++)
-        while (self.lists[state].oldest && self.lists[state].oldest->until <= now)
-            dialogs_forget_locked(self.lists[state].oldest);
+        while (dialogs.lists[state].oldest && dialogs.lists[state].oldest->until <= now)
+            dialogs_forget_locked(dialogs.lists[state].oldest);
 }
 
 static void dialogs_make_room_locked(enum dialog_state for_state)
@@ -111,16 +111,16 @@ static void dialogs_make_room_locked(enum dialog_state for_state)
     int state = ENDED;
 
     if (for_state == BINDING) {
-        if (self.lists[BINDING].count >= MAX_BINDINGS)
-            dialogs_forget_locked(self.lists[BINDING].oldest);
+        if (dialogs.lists[BINDING].count >= MAX_BINDINGS)
+            dialogs_forget_locked(dialogs.lists[BINDING].oldest);
         return;
     }
     if (dialogs_held_locked() < MAX_DIALOGS)
         return;
-    while (!self.lists[state].oldest)
+    while (!dialogs.lists[state].oldest)
         state++;
-    dialogs_forget_locked(self.lists[state].oldest);
-    self.forgotten++;
+    dialogs_forget_locked(dialogs.lists[state].oldest);
+    dialogs.forgotten++;
 }
 
 /* Makes dialog (NULL: a new one) the newest of that state. NULL: no memory. */
@@ -134,7 +134,7 @@ static struct dialog *dialogs_put_locked(struct dialog *dialog, uint64_t hash, e
         if (!dialog)
             return NULL;
         dialog->link.hash = hash;
-        if (!hash_table_put(&self.table, &dialog->link)) {
+        if (!hash_table_put(&dialogs.table, &dialog->link)) {
             free(dialog);
             return NULL;
         }
@@ -213,7 +213,7 @@ static double dialogs_lifetime(enum dialog_state state, int expires)
     }
 }
 
-/* Under self.lock. Binds the Call-ID for its challenge's answer, or as a preference for its registration's next refresh. */
+/* Under dialogs.lock. Binds the Call-ID for its challenge's answer, or as a preference for its registration's next refresh. */
 static void dialogs_bind_locked(uint64_t hash, enum dialog_use use, int code, const pf_address *server, double now)
 {
     struct dialog *binding = dialogs_lookup_locked(hash);
@@ -238,7 +238,7 @@ void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const p
     struct dialog *dialog = NULL;
     enum dialog_state state = NONE;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&dialogs.lock);
     dialogs_expire_locked(now);
     if (remote_tag->slen && code > 100) {
         dialog = dialogs_lookup_locked(hash);
@@ -253,7 +253,7 @@ void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const p
     }
     /* A challenge within a dialog that is none of these binds by its Call-ID, too. */
     dialogs_bind_locked(dialogs_hash(call_id, NULL), use, code, server, now);
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&dialogs.lock);
 }
 
 void dialogs_on_response(pjsip_rx_data *response, const pf_address *server)
@@ -272,13 +272,13 @@ void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag)
 {
     struct dialog *dialog;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&dialogs.lock);
     dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
     if (dialog) {
         dialogs_put_locked(dialog, dialog->link.hash, ENDED);
         dialog->until = clock_now() + ENDED_S;
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&dialogs.lock);
 }
 
 void dialogs_on_bye(const pjsip_msg *bye, int incoming)
@@ -290,42 +290,42 @@ void dialogs_on_bye(const pjsip_msg *bye, int incoming)
         dialogs_end(&call_id->id, &remote->tag);
 }
 
-void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *asker)
+void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info)
 {
     const double now = clock_now();
     struct dialog *dialog = NULL;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&dialogs.lock);
     if (remote_tag && remote_tag->slen)
         dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
     if (dialog && dialog->until > now) {
-        asker->bound = 1;
+        info->bound = 1;
         if (dialog->state == CALL)
             dialogs_put_locked(dialog, dialog->link.hash, CALL);
     } else {
         dialog = dialogs_lookup_locked(dialogs_hash(call_id, NULL));
-        asker->bound = dialog && dialog->until > now;
+        info->bound = dialog && dialog->until > now;
     }
     if (dialog)
-        asker->server = dialog->server;
-    pthread_mutex_unlock(&self.lock);
+        info->server = dialog->server;
+    pthread_mutex_unlock(&dialogs.lock);
 }
 
 void dialogs_count(pf_counters *counters)
 {
-    pthread_mutex_lock(&self.lock);
-    counters->dialogs = dialogs_held_locked() - self.lists[ENDED].count;
-    counters->forgotten = self.forgotten;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_lock(&dialogs.lock);
+    counters->dialogs = dialogs_held_locked() - dialogs.lists[ENDED].count;
+    counters->forgotten = dialogs.forgotten;
+    pthread_mutex_unlock(&dialogs.lock);
 }
 
 static void dialogs_drop(struct hash_link *link) { free(entry_of(link, struct dialog, link)); }
 
 void dialogs_clear(void)
 {
-    pthread_mutex_lock(&self.lock);
-    hash_table_clear(&self.table, &dialogs_drop);
-    memset(self.lists, 0, sizeof self.lists);
-    self.forgotten = 0;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_lock(&dialogs.lock);
+    hash_table_clear(&dialogs.table, &dialogs_drop);
+    memset(dialogs.lists, 0, sizeof dialogs.lists);
+    dialogs.forgotten = 0;
+    pthread_mutex_unlock(&dialogs.lock);
 }

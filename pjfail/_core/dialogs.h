@@ -24,8 +24,8 @@ void dialogs_on_bye(const pjsip_msg *bye, int incoming);
 /* As dialogs_on_bye(), of the dialog with that Call-ID and tag of the other side. */
 void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag);
 
-/* Fills in asker from what is known of a request's Call-ID and To tag; remote_tag is NULL or empty where it has none. */
-void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *asker);
+/* Fills in info from what is known of a request's Call-ID and To tag; remote_tag is NULL or empty where it has none. */
+void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info);
 
 void dialogs_count(pf_counters *counters);
 void dialogs_clear(void);

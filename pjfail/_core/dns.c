@@ -1,8 +1,8 @@
 /*
- * dns.c: questions of the worker's to pjsip's DNS resolver, answers into the queue.
+ * dns.c: the worker's queries to pjsip's DNS resolver, answers into the event queue.
  *
- * A question is asked on the worker. Its answer comes on pjsip's polling thread, or on the worker itself when the
- * resolver has it in its cache; it goes into the queue, whose lock may be taken inside ours.
+ * The worker starts a query. Its answer comes on pjsip's polling thread, or on the worker itself when the
+ * resolver has it in its cache; it goes into the event queue, whose lock may be taken inside ours.
  */
 #include "dns.h"
 
@@ -38,10 +38,10 @@ static struct {
     struct dns_resolver resolvers[MAX_RESOLVERS];
     int last_handle;
     int detached_handle;        /* those up to this one are of earlier attachments, and are never given out again */
-} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
+} dns = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* Whether the record is of a kind that we know. */
-static int copy_record(pf_record *record, const pj_dns_parsed_rr *from)
+static int dns_copy_record(pf_record *record, const pj_dns_parsed_rr *from)
 {
     memset(record, 0, sizeof *record);
     copy_text(record->name, sizeof record->name, &from->name);
@@ -69,27 +69,27 @@ static int copy_record(pf_record *record, const pj_dns_parsed_rr *from)
 }
 
 /* Inside the gate. */
-static void dns_tell_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
+static void dns_post_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
 {
     unsigned count = status == PJ_SUCCESS && packet ? packet->hdr.anscount : 0, i;
     pf_dns_answer *answer = calloc(1, sizeof *answer + count * sizeof(pf_record));
 
     if (!answer)
-        return;                 /* the worker's own deadline ends the question */
+        return;                 /* the worker's own deadline ends the query */
     answer->id = (unsigned)(uintptr_t)token;
     answer->status = status;
     answer->exists = status != PJ_STATUS_FROM_DNS_RCODE(PJ_DNS_RCODE_NXDOMAIN);
     for (i = 0; i < count; i++)
-        answer->count += copy_record(&answer->records[answer->count], &packet->ans[i]);
+        answer->count += dns_copy_record(&answer->records[answer->count], &packet->ans[i]);
     event_queue_post(EVENT_DNS_ANSWER, answer);
 }
 
-/* A pj_dns_callback; the token is the question's number, which no other attachment has. */
-static void on_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
+/* A pj_dns_callback; the token is the query's number, which no other attachment has. */
+static void dns_on_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
 {
     if (!gate_enter())
         return;
-    dns_tell_answer(token, status, packet);
+    dns_post_answer(token, status, packet);
     gate_leave();
 }
 
@@ -102,26 +102,26 @@ struct opening {
     int handle;
 };
 
-/* Returns the endpoint's resolver for these name servers, else one that may be given them, or NULL. Under self.lock. */
+/* Returns the endpoint's resolver for these name servers, else one that may be given them, or NULL. Under dns.lock. */
 static struct dns_resolver *dns_find_resolver_locked(const pjsip_endpoint *endpt, const char *servers)
 {
     struct dns_resolver *unused = NULL, *oldest = NULL;
     int i;
 
     for (i = 0; i < MAX_RESOLVERS; i++) {
-        struct dns_resolver *each = &self.resolvers[i];
+        struct dns_resolver *each = &dns.resolvers[i];
 
         if (!each->resolver)
             unused = each;
         else if (each->endpt == endpt && !strcmp(each->servers, servers))
             return each;
-        else if (each->endpt == endpt && each->handle <= self.detached_handle && (!oldest || each->handle < oldest->handle))
+        else if (each->endpt == endpt && each->handle <= dns.detached_handle && (!oldest || each->handle < oldest->handle))
             oldest = each;
     }
     return unused ? unused : oldest;
 }
 
-/* Makes found, which is not of this attachment, one for these name servers. Returns a PF_ result. Under self.lock. */
+/* Makes found, which is not of this attachment, one for these name servers. Returns a PF_ result. Under dns.lock. */
 static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *found, const struct opening *opening,
                                    const char *text)
 {
@@ -153,7 +153,7 @@ static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *fo
     return PF_OK;
 }
 
-static int open_resolver(void *argument)
+static int dns_open_resolver(void *argument)
 {
     pjsip_endpoint *endpt = host_endpoint();
     struct opening *opening = argument;
@@ -171,25 +171,25 @@ static int open_resolver(void *argument)
                                    opening->ports[i]);
     if (opening->count > PJ_DNS_RESOLVER_MAX_NS || length >= sizeof servers)
         return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "pj_dns_resolver_set_ns()");
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&dns.lock);
     found = dns_find_resolver_locked(endpt, servers);
     if (!found)
         result = host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "one more DNS resolver of pjsip's");
     else if (!found->resolver || strcmp(found->servers, servers))
         result = dns_set_servers_locked(endpt, found, opening, servers);
     if (result == PF_OK) {
-        if (found->handle <= self.detached_handle)
-            found->handle = ++self.last_handle;
+        if (found->handle <= dns.detached_handle)
+            found->handle = ++dns.last_handle;
         opening->handle = found->handle;
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&dns.lock);
     return result;
 }
 
 int pf_dns_open(const char *const *addresses, const unsigned short *ports, int count, int *handle)
 {
     struct opening opening = { addresses, ports, count, 0 };
-    int result = host_with_endpoint(&open_resolver, &opening);
+    int result = host_with_endpoint(&dns_open_resolver, &opening);
 
     *handle = opening.handle;
     return result;
@@ -203,7 +203,7 @@ struct asking {
 };
 
 /* Inside the gate: a resolver that is found stays. */
-static int ask(void *argument)
+static int dns_start_query(void *argument)
 {
     const struct asking *asking = argument;
     pj_dns_resolver *resolver = NULL;
@@ -211,16 +211,16 @@ static int ask(void *argument)
     pj_status_t status;
     int i;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&dns.lock);
     if (!asking->handle)
         resolver = resolver_saved();
-    for (i = 0; i < MAX_RESOLVERS && asking->handle > self.detached_handle; i++)
-        if (self.resolvers[i].resolver && self.resolvers[i].handle == asking->handle)
-            resolver = self.resolvers[i].resolver;
-    pthread_mutex_unlock(&self.lock);
+    for (i = 0; i < MAX_RESOLVERS && asking->handle > dns.detached_handle; i++)
+        if (dns.resolvers[i].resolver && dns.resolvers[i].handle == asking->handle)
+            resolver = dns.resolvers[i].resolver;
+    pthread_mutex_unlock(&dns.lock);
     if (!resolver)
         return PF_NO_RESOLVER;
-    status = host.pj_dns_resolver_start_query(resolver, &name, asking->type, 0, &on_answer, (void *)(uintptr_t)asking->id,
+    status = host.pj_dns_resolver_start_query(resolver, &name, asking->type, 0, &dns_on_answer, (void *)(uintptr_t)asking->id,
                                               NULL);
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pj_dns_resolver_start_query()");
 }
@@ -229,28 +229,28 @@ int pf_dns_ask(int handle, const char *name, int type, unsigned id)
 {
     struct asking asking = { handle, name, type, id };
 
-    return host_with_endpoint(&ask, &asking);
+    return host_with_endpoint(&dns_start_query, &asking);
 }
 
 void dns_detach(void)
 {
-    pthread_mutex_lock(&self.lock);
-    self.detached_handle = self.last_handle;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_lock(&dns.lock);
+    dns.detached_handle = dns.last_handle;
+    pthread_mutex_unlock(&dns.lock);
 }
 
 void dns_close(pjsip_endpoint *endpt)
 {
     int i;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&dns.lock);
     for (i = 0; i < MAX_RESOLVERS; i++) {
-        struct dns_resolver *each = &self.resolvers[i];
+        struct dns_resolver *each = &dns.resolvers[i];
 
         if (each->resolver && each->endpt == endpt) {
             each->destroy(each->resolver, PJ_FALSE);
             memset(each, 0, sizeof *each);
         }
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&dns.lock);
 }

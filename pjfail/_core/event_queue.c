@@ -11,28 +11,28 @@
 #include <unistd.h>
 
 /* How many of each kind wait for the worker, where nobody else bounds them. */
-enum { ROOM = 4096 };
+enum { MAX_EVENTS = 4096 };
 
 /* The worker is woken for news once in this time at the most. */
 #define NEWS_PAUSE_S 0.01
 
-struct note {
-    struct note *next;
+struct event {
+    struct event *next;
 };
 
-struct notes {
-    struct note *first, **end;
+struct events {
+    struct event *first, **end;
     unsigned count;
 };
 
-/* The latest that was told of an account since the notes of its kind are full. */
+/* The latest that was told of an account since the events of its kind are full. */
 struct latest {
     struct hash_link link;           /* by 64 bits of the hash of account and AOR, which stand for them */
     struct latest *next;
     pf_registration *registration;
 };
 
-/* Guarded by lock: the questions, the notes, the ring of outcomes, the descriptor. */
+/* Guarded by lock: the queries, the events, the ring of outcomes, the descriptor. */
 static struct {
     pthread_mutex_t lock;
     int fd;
@@ -40,53 +40,53 @@ static struct {
     int news;                   /* something has come that the worker was not woken for */
     double news_at;             /* when it was last woken for such */
     pf_query *first, **end;
-    unsigned questions;
-    struct notes notes[EVENT_KINDS];
+    unsigned queries;
+    struct events events[EVENT_KINDS];
     struct hash_table latest;
     struct latest *latest_first, **latest_end;
     pf_outcome *ring;
     unsigned head, used;
     unsigned long long dropped;
-} queue = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1, .end = &queue.first };
+} event_queue = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1, .end = &event_queue.first };
 
-/* Under queue.lock. */
-static void signal_worker(void)
+/* Under event_queue.lock. */
+static void event_queue_signal_locked(void)
 {
     const uint64_t one = 1;
 
     /* A full counter is as good a signal as one more. */
-    if (!queue.signalled && write(queue.fd, &one, sizeof one) == (ssize_t)sizeof one)
-        queue.signalled = 1;
-    queue.news = 0;
+    if (!event_queue.signalled && write(event_queue.fd, &one, sizeof one) == (ssize_t)sizeof one)
+        event_queue.signalled = 1;
+    event_queue.news = 0;
 }
 
 /*
- * Under queue.lock. For what nobody waits for: at once after a pause, else with the next tick, so that an outage in which thousands of
+ * Under event_queue.lock. For what nobody waits for: at once after a pause, else with the next tick, so that an outage in which thousands of
  * requests go on does not wake the worker for each.
  */
 static void event_queue_signal_news_locked(void)
 {
     double now = clock_now();
 
-    queue.news = 1;
-    if (queue.news_at + NEWS_PAUSE_S > now && queue.used < ROOM / 2 && queue.notes[EVENT_FAILOVER].count < ROOM / 2)
+    event_queue.news = 1;
+    if (event_queue.news_at + NEWS_PAUSE_S > now && event_queue.used < MAX_EVENTS / 2 && event_queue.events[EVENT_FAILOVER].count < MAX_EVENTS / 2)
         return;
-    queue.news_at = now;
-    signal_worker();
+    event_queue.news_at = now;
+    event_queue_signal_locked();
 }
 
 void event_queue_tick(void)
 {
-    pthread_mutex_lock(&queue.lock);
-    if (queue.news && queue.fd >= 0)
-        signal_worker();
-    pthread_mutex_unlock(&queue.lock);
+    pthread_mutex_lock(&event_queue.lock);
+    if (event_queue.news && event_queue.fd >= 0)
+        event_queue_signal_locked();
+    pthread_mutex_unlock(&event_queue.lock);
 }
 
 int event_queue_open(void)
 {
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    pf_outcome *ring = malloc(ROOM * sizeof *ring);
+    pf_outcome *ring = malloc(MAX_EVENTS * sizeof *ring);
 
     if (fd < 0 || !ring) {
         if (fd >= 0)
@@ -94,50 +94,50 @@ int event_queue_open(void)
         free(ring);
         return 0;
     }
-    pthread_mutex_lock(&queue.lock);
-    queue.fd = fd;
-    queue.ring = ring;
-    queue.signalled = 0;
-    queue.head = queue.used = 0;
-    queue.dropped = 0;
-    pthread_mutex_unlock(&queue.lock);
+    pthread_mutex_lock(&event_queue.lock);
+    event_queue.fd = fd;
+    event_queue.ring = ring;
+    event_queue.signalled = 0;
+    event_queue.head = event_queue.used = 0;
+    event_queue.dropped = 0;
+    pthread_mutex_unlock(&event_queue.lock);
     return 1;
 }
 
-/* Under queue.lock. */
-static struct note *take_notes(struct notes *notes)
+/* Under event_queue.lock. */
+static struct event *event_queue_take_all_locked(struct events *events)
 {
-    struct note *first = notes->first;
+    struct event *first = events->first;
 
-    notes->first = NULL;
-    notes->count = 0;
+    events->first = NULL;
+    events->count = 0;
     return first;
 }
 
-/* Under queue.lock. */
+/* Under event_queue.lock. */
 static pf_query *event_queue_take_query_locked(void)
 {
-    pf_query *question = queue.first;
+    pf_query *query = event_queue.first;
 
-    if (question) {
-        queue.first = question->next;
-        queue.questions--;
-        if (!queue.first)
-            queue.end = &queue.first;
+    if (query) {
+        event_queue.first = query->next;
+        event_queue.queries--;
+        if (!event_queue.first)
+            event_queue.end = &event_queue.first;
     }
-    return question;
+    return query;
 }
 
-/* Under queue.lock. */
+/* Under event_queue.lock. */
 static pf_registration *event_queue_take_latest_locked(void)
 {
-    struct latest *latest = queue.latest_first;
+    struct latest *latest = event_queue.latest_first;
     pf_registration *registration;
 
     if (!latest)
         return NULL;
-    queue.latest_first = latest->next;
-    hash_table_remove(&queue.latest, &latest->link);
+    event_queue.latest_first = latest->next;
+    hash_table_remove(&event_queue.latest, &latest->link);
     registration = latest->registration;
     free(latest);
     return registration;
@@ -147,43 +147,43 @@ static void event_queue_drop_link(struct hash_link *link) { (void)link; }
 
 void event_queue_close(void)
 {
-    pf_query *question, *next;
-    struct note *notes[EVENT_KINDS], *next_note;
+    pf_query *query, *next;
+    struct event *events[EVENT_KINDS], *next_event;
     pf_registration *registration;
     int kind;
 
-    pthread_mutex_lock(&queue.lock);
-    if (queue.fd >= 0) {
-        signal_worker();        /* it holds a copy of the descriptor, and learns that this is the end */
-        close(queue.fd);
+    pthread_mutex_lock(&event_queue.lock);
+    if (event_queue.fd >= 0) {
+        event_queue_signal_locked();        /* it holds a copy of the descriptor, and learns that this is the end */
+        close(event_queue.fd);
     }
-    queue.fd = -1;
-    free(queue.ring);
-    queue.ring = NULL;
-    queue.used = 0;
-    question = queue.first;
-    queue.first = NULL;
-    queue.end = &queue.first;
-    queue.questions = 0;
+    event_queue.fd = -1;
+    free(event_queue.ring);
+    event_queue.ring = NULL;
+    event_queue.used = 0;
+    query = event_queue.first;
+    event_queue.first = NULL;
+    event_queue.end = &event_queue.first;
+    event_queue.queries = 0;
     for (kind = 0; kind < EVENT_KINDS; kind++)
-        notes[kind] = take_notes(&queue.notes[kind]);
+        events[kind] = event_queue_take_all_locked(&event_queue.events[kind]);
     while ((registration = event_queue_take_latest_locked()) != NULL)
         free(registration);
-    hash_table_clear(&queue.latest, &event_queue_drop_link);
-    pthread_mutex_unlock(&queue.lock);
-    for (; question; question = next) {
-        next = question->next;
-        free(question);
+    hash_table_clear(&event_queue.latest, &event_queue_drop_link);
+    pthread_mutex_unlock(&event_queue.lock);
+    for (; query; query = next) {
+        next = query->next;
+        free(query);
     }
     for (kind = 0; kind < EVENT_KINDS; kind++)
-        for (; notes[kind]; notes[kind] = next_note) {
-            next_note = notes[kind]->next;
-            free(notes[kind]);
+        for (; events[kind]; events[kind] = next_event) {
+            next_event = events[kind]->next;
+            free(events[kind]);
         }
 }
 
 /*
- * Under queue.lock. Makes room for one more question: takes out the oldest, of which all who waited have been answered at their
+ * Under event_queue.lock. Makes room for one more query: takes out the oldest, of which all who waited have been answered at their
  * deadline, and returns them for the caller to free. Refreshes, for which nobody waits, may go at any time: a plan that is not
  * refreshed becomes too old, and is asked about again.
  */
@@ -191,49 +191,49 @@ static pf_query *event_queue_make_room_locked(double now)
 {
     pf_query *gone = NULL;
 
-    while (queue.questions >= ROOM && queue.first->until <= now) {
+    while (event_queue.queries >= MAX_EVENTS && event_queue.first->until <= now) {
         pf_query *oldest = event_queue_take_query_locked();
 
         oldest->next = gone;
         gone = oldest;
-        queue.dropped++;
+        event_queue.dropped++;
     }
     return gone;
 }
 
-void event_queue_post_query(pf_query *question)
+void event_queue_post_query(pf_query *query)
 {
     pf_query *gone = NULL;
 
-    question->next = NULL;
-    pthread_mutex_lock(&queue.lock);
-    if (queue.fd >= 0) {
-        if (queue.questions >= ROOM)
+    query->next = NULL;
+    pthread_mutex_lock(&event_queue.lock);
+    if (event_queue.fd >= 0) {
+        if (event_queue.queries >= MAX_EVENTS)
             gone = event_queue_make_room_locked(clock_now());
-        if (question->refresh && queue.questions >= ROOM) {
-            queue.dropped++;
+        if (query->refresh && event_queue.queries >= MAX_EVENTS) {
+            event_queue.dropped++;
         } else {
-            *queue.end = question;
-            queue.end = &question->next;
-            queue.questions++;
-            question = NULL;
+            *event_queue.end = query;
+            event_queue.end = &query->next;
+            event_queue.queries++;
+            query = NULL;
         }
-        signal_worker();
+        event_queue_signal_locked();
     }
-    pthread_mutex_unlock(&queue.lock);
-    free(question);
-    for (; gone; gone = question) {
-        question = gone->next;
+    pthread_mutex_unlock(&event_queue.lock);
+    free(query);
+    for (; gone; gone = query) {
+        query = gone->next;
         free(gone);
     }
 }
 
-/* Under queue.lock. Keeps the registration in place of the one that was the account's latest, which is returned; else NULL. */
+/* Under event_queue.lock. Keeps the registration in place of the one that was the account's latest, which is returned; else NULL. */
 static pf_registration *event_queue_put_latest_locked(pf_registration *registration)
 {
     uint64_t hash = hash_bytes(hash_bytes(HASH_SEED, registration->aor, strlen(registration->aor)), &registration->account,
                                sizeof registration->account);
-    struct hash_link *link = hash_table_first(&queue.latest, hash);
+    struct hash_link *link = hash_table_first(&event_queue.latest, hash);
     struct latest *latest = link ? entry_of(link, struct latest, link) : calloc(1, sizeof *latest);
     pf_registration *old;
 
@@ -242,14 +242,14 @@ static pf_registration *event_queue_put_latest_locked(pf_registration *registrat
     old = latest->registration;
     if (!old) {
         latest->link.hash = hash;
-        if (!hash_table_put(&queue.latest, &latest->link)) {
+        if (!hash_table_put(&event_queue.latest, &latest->link)) {
             free(latest);
             return registration;
         }
-        if (!queue.latest_first)
-            queue.latest_end = &queue.latest_first;
-        *queue.latest_end = latest;
-        queue.latest_end = &latest->next;
+        if (!event_queue.latest_first)
+            event_queue.latest_end = &event_queue.latest_first;
+        *event_queue.latest_end = latest;
+        event_queue.latest_end = &latest->next;
     }
     latest->registration = registration;
     return old;
@@ -259,54 +259,54 @@ static pf_registration *event_queue_put_latest_locked(pf_registration *registrat
  * Responses and DNS answers have no bound of their own: Python has asked for each of them, and whoever did waits for it. Of
  * registrations the latest of each account stays in any case, so that whoever follows it learns how it is.
  */
-void event_queue_post(enum event_kind kind, void *note)
+void event_queue_post(enum event_kind kind, void *event)
 {
-    struct notes *notes = &queue.notes[kind];
+    struct events *events = &event_queue.events[kind];
     int bounded = kind == EVENT_FAILOVER || kind == EVENT_REGISTRATION;
 
-    pthread_mutex_lock(&queue.lock);
-    if (queue.fd >= 0) {
-        if (bounded && (notes->count >= ROOM || (kind == EVENT_REGISTRATION && queue.latest_first))) {
+    pthread_mutex_lock(&event_queue.lock);
+    if (event_queue.fd >= 0) {
+        if (bounded && (events->count >= MAX_EVENTS || (kind == EVENT_REGISTRATION && event_queue.latest_first))) {
             if (kind == EVENT_REGISTRATION)
-                note = event_queue_put_latest_locked(note);
-            queue.dropped += note != NULL;
+                event = event_queue_put_latest_locked(event);
+            event_queue.dropped += event != NULL;
         } else {
-            if (!notes->first)
-                notes->end = &notes->first;
-            ((struct note *)note)->next = NULL;
-            *notes->end = note;
-            notes->end = &((struct note *)note)->next;
-            notes->count++;
-            note = NULL;
+            if (!events->first)
+                events->end = &events->first;
+            ((struct event *)event)->next = NULL;
+            *events->end = event;
+            events->end = &((struct event *)event)->next;
+            events->count++;
+            event = NULL;
         }
         if (kind == EVENT_FAILOVER)
             event_queue_signal_news_locked();
         else
-            signal_worker();
+            event_queue_signal_locked();
     }
-    pthread_mutex_unlock(&queue.lock);
-    free(note);
+    pthread_mutex_unlock(&event_queue.lock);
+    free(event);
 }
 
 void event_queue_post_outcome(const pf_outcome *outcome)
 {
-    pthread_mutex_lock(&queue.lock);
-    if (queue.ring && queue.used < ROOM) {
-        queue.ring[(queue.head + queue.used++) % ROOM] = *outcome;
+    pthread_mutex_lock(&event_queue.lock);
+    if (event_queue.ring && event_queue.used < MAX_EVENTS) {
+        event_queue.ring[(event_queue.head + event_queue.used++) % MAX_EVENTS] = *outcome;
         event_queue_signal_news_locked();
     } else {
-        queue.dropped++;
+        event_queue.dropped++;
     }
-    pthread_mutex_unlock(&queue.lock);
+    pthread_mutex_unlock(&event_queue.lock);
 }
 
 unsigned long long event_queue_dropped(void)
 {
     unsigned long long dropped;
 
-    pthread_mutex_lock(&queue.lock);
-    dropped = queue.dropped;
-    pthread_mutex_unlock(&queue.lock);
+    pthread_mutex_lock(&event_queue.lock);
+    dropped = event_queue.dropped;
+    pthread_mutex_unlock(&event_queue.lock);
     return dropped;
 }
 
@@ -314,56 +314,56 @@ int pf_event_fd(void)
 {
     int fd;
 
-    pthread_mutex_lock(&queue.lock);
-    fd = queue.fd;
-    pthread_mutex_unlock(&queue.lock);
+    pthread_mutex_lock(&event_queue.lock);
+    fd = event_queue.fd;
+    pthread_mutex_unlock(&event_queue.lock);
     return fd;
 }
 
 pf_query *pf_next_query(void)
 {
-    pf_query *question;
+    pf_query *query;
     uint64_t count;
 
-    pthread_mutex_lock(&queue.lock);
-    if (queue.fd >= 0 && queue.signalled && read(queue.fd, &count, sizeof count) == (ssize_t)sizeof count)
-        queue.signalled = 0;
-    question = event_queue_take_query_locked();
-    pthread_mutex_unlock(&queue.lock);
-    return question;
+    pthread_mutex_lock(&event_queue.lock);
+    if (event_queue.fd >= 0 && event_queue.signalled && read(event_queue.fd, &count, sizeof count) == (ssize_t)sizeof count)
+        event_queue.signalled = 0;
+    query = event_queue_take_query_locked();
+    pthread_mutex_unlock(&event_queue.lock);
+    return query;
 }
 
-static void *next_note(enum event_kind kind)
+static void *event_queue_next(enum event_kind kind)
 {
-    struct note *note;
+    struct event *event;
 
-    pthread_mutex_lock(&queue.lock);
-    note = queue.notes[kind].first;
-    if (note) {
-        queue.notes[kind].first = note->next;
-        queue.notes[kind].count--;
+    pthread_mutex_lock(&event_queue.lock);
+    event = event_queue.events[kind].first;
+    if (event) {
+        event_queue.events[kind].first = event->next;
+        event_queue.events[kind].count--;
     }
-    pthread_mutex_unlock(&queue.lock);
-    return note;
+    pthread_mutex_unlock(&event_queue.lock);
+    return event;
 }
 
-pf_dns_answer *pf_next_dns_answer(void) { return next_note(EVENT_DNS_ANSWER); }
+pf_dns_answer *pf_next_dns_answer(void) { return event_queue_next(EVENT_DNS_ANSWER); }
 
-pf_failover *pf_next_failover(void) { return next_note(EVENT_FAILOVER); }
+pf_failover *pf_next_failover(void) { return event_queue_next(EVENT_FAILOVER); }
 
 pf_registration *pf_next_registration(void)
 {
-    pf_registration *registration = next_note(EVENT_REGISTRATION);
+    pf_registration *registration = event_queue_next(EVENT_REGISTRATION);
 
     if (!registration) {
-        pthread_mutex_lock(&queue.lock);
+        pthread_mutex_lock(&event_queue.lock);
         registration = event_queue_take_latest_locked();
-        pthread_mutex_unlock(&queue.lock);
+        pthread_mutex_unlock(&event_queue.lock);
     }
     return registration;
 }
 
-pf_response *pf_next_response(void) { return next_note(EVENT_RESPONSE); }
+pf_response *pf_next_response(void) { return event_queue_next(EVENT_RESPONSE); }
 
 void pf_free_dns_answer(pf_dns_answer *answer) { free(answer); }
 
@@ -373,18 +373,18 @@ void pf_free_registration(pf_registration *registration) { free(registration); }
 
 void pf_free_response(pf_response *response) { free(response); }
 
-void pf_free_query(pf_query *question) { free(question); }
+void pf_free_query(pf_query *query) { free(query); }
 
 int pf_next_outcomes(pf_outcome *outcomes, int size)
 {
     int count = 0;
 
-    pthread_mutex_lock(&queue.lock);
-    while (count < size && queue.used) {
-        outcomes[count++] = queue.ring[queue.head];
-        queue.head = (queue.head + 1) % ROOM;
-        queue.used--;
+    pthread_mutex_lock(&event_queue.lock);
+    while (count < size && event_queue.used) {
+        outcomes[count++] = event_queue.ring[event_queue.head];
+        event_queue.head = (event_queue.head + 1) % MAX_EVENTS;
+        event_queue.used--;
     }
-    pthread_mutex_unlock(&queue.lock);
+    pthread_mutex_unlock(&event_queue.lock);
     return count;
 }

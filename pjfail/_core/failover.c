@@ -141,7 +141,7 @@ static int may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
     pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     const pjsip_tpselector *selector = tdata_selector(tdata);
-    struct request_info asker;
+    struct request_info info;
 
     if (!to || to->tag.slen || !call_id || override_is_for(tdata))
         return 0;
@@ -149,9 +149,9 @@ static int may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
     if (server->transport != PF_UDP && (selector->type == PJSIP_TPSELECTOR_TRANSPORT ||
                                         selector->type == PJSIP_TPSELECTOR_LISTENER))
         return 0;
-    memset(&asker, 0, sizeof asker);
-    dialogs_find(&call_id->id, NULL, &asker);
-    return !asker.bound;
+    memset(&info, 0, sizeof info);
+    dialogs_find(&call_id->id, NULL, &info);
+    return !info.bound;
 }
 
 /* The servers that pjsip was given for this request, over the same transport: Via and Contact stay true. */
@@ -159,16 +159,16 @@ static unsigned list_candidates(const pjsip_tx_data *tdata, const pf_address *se
                                 unsigned *last_resorts)
 {
     const pjsip_server_addresses *addresses = tdata_addresses(tdata);
-    unsigned total = answer_count(addresses), current = tdata_current(tdata), count = 0, i;
+    unsigned total = addresses_count(addresses), current = tdata_current(tdata), count = 0, i;
 
     *last_resorts = 0;
     for (i = 0; i < total && count < MAX_CANDIDATES; i++) {
         unsigned at = (current + i) % total;
         pf_address *each = &candidates[count];
 
-        if (address_of(each, answer_address(addresses, at), answer_type(addresses, at)) &&
+        if (address_of(each, addresses_address(addresses, at), addresses_type(addresses, at)) &&
             each->transport == server->transport && each->family == server->family) {
-            if (answer_priority(addresses, at) >= LAST_RESORT)
+            if (addresses_priority(addresses, at) >= LAST_RESORT)
                 *last_resorts |= 1u << count;
             count++;
         }

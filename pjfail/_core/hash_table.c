@@ -27,7 +27,7 @@ struct hash_link *hash_table_next(const struct hash_link *link)
     return next;
 }
 
-static int grow(struct hash_table *table)
+static int hash_table_grow(struct hash_table *table)
 {
     size_t size = table->size ? table->size * 2 : 64, i;
     struct hash_link **buckets = calloc(size, sizeof *buckets);
@@ -54,7 +54,7 @@ int hash_table_put(struct hash_table *table, struct hash_link *link)
     struct hash_link **bucket;
 
     /* A table that cannot grow still works, with longer chains. */
-    if (table->count >= table->size && !grow(table) && !table->size)
+    if (table->count >= table->size && !hash_table_grow(table) && !table->size)
         return 0;
     bucket = &table->buckets[link->hash & (table->size - 1)];
     link->next = *bucket;

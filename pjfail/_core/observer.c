@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-static void outcome_set(pf_outcome *outcome, int seen, const char *method)
+static void observer_set_outcome(pf_outcome *outcome, int seen, const char *method)
 {
     memset(outcome, 0, sizeof *outcome);
     outcome->seen = seen;
@@ -20,7 +20,7 @@ void observer_on_silence(const pf_address *server, const char *method, double si
 {
     pf_outcome outcome;
 
-    outcome_set(&outcome, PF_SILENT, method);
+    observer_set_outcome(&outcome, PF_SILENT, method);
     outcome.began = since;
     servers_record_failure(server, &outcome);
 }
@@ -29,7 +29,7 @@ void observer_on_refusal(const pf_address *server)
 {
     pf_outcome outcome;
 
-    outcome_set(&outcome, PF_REFUSED, "");
+    observer_set_outcome(&outcome, PF_REFUSED, "");
     servers_record_failure(server, &outcome);
 }
 
@@ -41,7 +41,7 @@ static int observer_retry_after(pjsip_msg *msg)
 }
 
 /* Those that tell of the server, not of the request (RFC 3261 section 21.5). */
-static int is_server_error(int code)
+static int observer_is_server_error(int code)
 {
     return code == PJSIP_SC_INTERNAL_SERVER_ERROR || code == PJSIP_SC_BAD_GATEWAY || code == PJSIP_SC_SERVER_TIMEOUT;
 }
@@ -72,7 +72,7 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
     if (code == PJSIP_SC_SERVICE_UNAVAILABLE) {
         pf_outcome outcome;
 
-        outcome_set(&outcome, PF_UNAVAILABLE, name);
+        observer_set_outcome(&outcome, PF_UNAVAILABLE, name);
         outcome.code = code;
         outcome.retry_after = observer_retry_after(msg);
         outcome.after_provisional = observed->after_provisional;
@@ -81,7 +81,7 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
         return;
     }
     if (observed->heard)
-        servers_record_answer(&observed->server, name, code, !observed->after_provisional && is_server_error(code), observed->rtt);
+        servers_record_answer(&observed->server, name, code, !observed->after_provisional && observer_is_server_error(code), observed->rtt);
     if (!observed->settled)
         dialogs_on_response(rdata, &observed->server);
 }

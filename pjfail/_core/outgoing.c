@@ -50,16 +50,16 @@ struct outgoing {
 /* Guarded by lock, as what may change of each request. */
 static struct {
     pthread_mutex_t lock;
-    struct hash_table outgoing;      /* those of this attachment */
+    struct hash_table table;      /* those of this attachment */
     struct outgoing *first, **end;
     void (*wake)(void);         /* NULL: detached */
-} self = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &self.first };
+} outgoing_requests = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &outgoing_requests.first };
 
 /* --- requests under way ------------------------------------------------------------------------------------------ */
 
 static struct outgoing *outgoing_find_locked(unsigned id)
 {
-    struct hash_link *link = hash_table_first(&self.outgoing, id);
+    struct hash_link *link = hash_table_first(&outgoing_requests.table, id);
 
     return link ? entry_of(link, struct outgoing, link) : NULL;
 }
@@ -69,8 +69,8 @@ static void outgoing_queue_locked(struct outgoing *outgoing)
 {
     outgoing->queued = 1;
     outgoing->next = NULL;
-    *self.end = outgoing;
-    self.end = &outgoing->next;
+    *outgoing_requests.end = outgoing;
+    outgoing_requests.end = &outgoing->next;
 }
 
 /* No lock held: pjsip's are taken. */
@@ -78,9 +78,9 @@ static void outgoing_release(struct outgoing *outgoing)
 {
     unsigned left;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&outgoing_requests.lock);
     left = --outgoing->refs;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&outgoing_requests.lock);
     if (left)
         return;
     host.pjsip_tx_data_dec_ref(outgoing->tdata);
@@ -92,11 +92,11 @@ static int outgoing_take_out(unsigned id)
 {
     struct outgoing *outgoing;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&outgoing_requests.lock);
     outgoing = outgoing_find_locked(id);
     if (outgoing)
-        hash_table_remove(&self.outgoing, &outgoing->link);
-    pthread_mutex_unlock(&self.lock);
+        hash_table_remove(&outgoing_requests.table, &outgoing->link);
+    pthread_mutex_unlock(&outgoing_requests.lock);
     if (outgoing)
         outgoing_release(outgoing);
     return outgoing != NULL;
@@ -105,7 +105,7 @@ static int outgoing_take_out(unsigned id)
 /* --- texts ------------------------------------------------------------------------------------------------------- */
 
 /* pjsip takes what it is given for read-only, and says otherwise. */
-static pj_str_t text_of(const char *text)
+static pj_str_t outgoing_text(const char *text)
 {
     pj_str_t string = { (char *)text, (pj_ssize_t)strlen(text) };
 
@@ -116,7 +116,7 @@ static pj_str_t text_of(const char *text)
  * Writes reason and headers, each with its zero, and returns the octets written. As pjsip prints what it has parsed: in the
  * packet itself it has undone the escapes of URIs, in their place.
  */
-static int write_head(const pjsip_msg *msg, char *text, int size)
+static int outgoing_write_head(const pjsip_msg *msg, char *text, int size)
 {
     const pj_str_t *reason = &msg->line.status.reason;
     const pjsip_hdr *header;
@@ -135,7 +135,7 @@ static int write_head(const pjsip_msg *msg, char *text, int size)
     return at;
 }
 
-static int write_body(const pjsip_rx_data *rdata, char *text, int size)
+static int outgoing_write_body(const pjsip_rx_data *rdata, char *text, int size)
 {
     pjsip_msg_body *body = RDATA_INFO(rdata)->msg->body;
     const pjsip_clen_hdr *length = RDATA_INFO(rdata)->clen;
@@ -146,7 +146,7 @@ static int write_body(const pjsip_rx_data *rdata, char *text, int size)
 }
 
 /* NULL: no memory. */
-static pf_response *make_response(const pjsip_rx_data *rdata)
+static pf_response *outgoing_make_response(const pjsip_rx_data *rdata)
 {
     const pjsip_msg *msg = RDATA_INFO(rdata)->msg;
     const pjsip_hdr *header;
@@ -158,22 +158,22 @@ static pf_response *make_response(const pjsip_rx_data *rdata)
     response = calloc(1, sizeof *response + (size_t)size);
     if (response) {
         response->code = msg->line.status.code;
-        response->head = write_head(msg, response->message, size);
-        response->body = write_body(rdata, response->message + response->head, size - response->head);
+        response->head = outgoing_write_head(msg, response->message, size);
+        response->body = outgoing_write_body(rdata, response->message + response->head, size - response->head);
         address_of(&response->server, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport));
     }
     return response;
 }
 
 /* Inside the gate. */
-static void outgoing_tell_end(void *token, pjsip_event *event)
+static void outgoing_post_end(void *token, pjsip_event *event)
 {
     int kind = event->body.tsx_state.type, answered = kind == PJSIP_EVENT_RX_MSG;
     pf_response *response;
 
     if (!outgoing_take_out((unsigned)(uintptr_t)token))
         return;
-    response = answered ? make_response(event->body.tsx_state.src.rdata) : calloc(1, sizeof *response);
+    response = answered ? outgoing_make_response(event->body.tsx_state.src.rdata) : calloc(1, sizeof *response);
     if (!response)
         return;
     response->id = (unsigned)(uintptr_t)token;
@@ -181,18 +181,18 @@ static void outgoing_tell_end(void *token, pjsip_event *event)
     if (kind == PJSIP_EVENT_TIMER)
         response->status = PJ_ETIMEDOUT;
     else if (!answered)         /* the event itself does not say */
-        response->status = transaction_error(event->body.tsx_state.tsx);
+        response->status = tsx_error(event->body.tsx_state.tsx);
     if (!answered && response->status == PJ_SUCCESS)
         response->status = PJ_ECANCELLED;
     event_queue_post(EVENT_RESPONSE, response);
 }
 
 /* A SIP thread; once a request. */
-static void on_end(void *token, pjsip_event *event)
+static void outgoing_on_end(void *token, pjsip_event *event)
 {
     if (!gate_enter())
         return;
-    outgoing_tell_end(token, event);
+    outgoing_post_end(token, event);
     gate_leave();
 }
 
@@ -200,7 +200,7 @@ static void on_end(void *token, pjsip_event *event)
  * One line can make several headers, in a ring. Their text is still where it was parsed, and the request may go out later, on
  * another thread: it gets copies.
  */
-static void add(pjsip_tx_data *tdata, const pjsip_hdr *parsed)
+static void outgoing_add_header(pjsip_tx_data *tdata, const pjsip_hdr *parsed)
 {
     const pjsip_hdr *each = parsed;
     pjsip_hdr *end = &tdata_msg(tdata)->hdr;
@@ -221,7 +221,7 @@ static void add(pjsip_tx_data *tdata, const pjsip_hdr *parsed)
  * transaction, and a message that waits for its server, or its connection, when the transaction is terminated goes out all the
  * same: with whatever that memory holds by then.
  */
-static void request_set_branch(pjsip_tx_data *tdata)
+static void outgoing_set_branch(pjsip_tx_data *tdata)
 {
     const pjsip_cid_hdr *cid = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_CALL_ID, NULL);
     pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
@@ -229,27 +229,27 @@ static void request_set_branch(pjsip_tx_data *tdata)
     size_t prefix = strlen(text);
 
     copy_text(text + prefix, sizeof text - prefix, &cid->id);
-    via->branch_param = text_of(text);      /* a copy is in the message's own memory */
+    via->branch_param = outgoing_text(text);      /* a copy is in the message's own memory */
     via->branch_param = ((pjsip_via_hdr *)via->vptr->clone(tdata_pool(tdata), via))->branch_param;
 }
 
-static int fill_in(pjsip_tx_data *tdata, const struct order *order)
+static int outgoing_fill_in(pjsip_tx_data *tdata, const struct order *order)
 {
     int i;
 
-    request_set_branch(tdata);
+    outgoing_set_branch(tdata);
 
     for (i = 0; i < order->headers; i++) {
-        pj_str_t name = text_of(order->names[i]);
+        pj_str_t name = outgoing_text(order->names[i]);
         void *header = host.pjsip_parse_hdr(tdata_pool(tdata), &name, (char *)order->values[i],
                                             strlen(order->values[i]), NULL);
         if (!header)
             return host_problem(PF_BAD_URI, 0, "%s: %s", order->names[i], order->values[i]);
-        add(tdata, header);
+        outgoing_add_header(tdata, header);
     }
     if (order->body.slen) {
         const char *slash = strchr(order->content_type, '/');
-        pj_str_t type = { (char *)order->content_type, slash - order->content_type }, subtype = text_of(slash + 1);
+        pj_str_t type = { (char *)order->content_type, slash - order->content_type }, subtype = outgoing_text(slash + 1);
 
         tdata_msg(tdata)->body = host.pjsip_msg_body_create(tdata_pool(tdata), &type, &subtype, &order->body);
     }
@@ -257,7 +257,7 @@ static int fill_in(pjsip_tx_data *tdata, const struct order *order)
 }
 
 /* Over a connection to that server, made now if there is none: one that cannot be is told of at once. */
-static pj_status_t select_transport(pjsip_tx_data *tdata, const pf_address *server)
+static pj_status_t outgoing_select_transport(pjsip_tx_data *tdata, const pf_address *server)
 {
     pjsip_tpselector selector;
     pjsip_transport *transport;
@@ -282,12 +282,12 @@ static pj_status_t select_transport(pjsip_tx_data *tdata, const pf_address *serv
     return status;
 }
 
-static pj_status_t transmit(pjsip_tx_data *tdata, void *id)
+static pj_status_t outgoing_transmit(pjsip_tx_data *tdata, void *id)
 {
-    return host.pjsip_endpt_send_request(host_endpoint(), tdata, -1, id, &on_end);
+    return host.pjsip_endpt_send_request(host_endpoint(), tdata, -1, id, &outgoing_on_end);
 }
 
-static void tell_unsent(unsigned id, pj_status_t status)
+static void outgoing_post_unsent(unsigned id, pj_status_t status)
 {
     pf_response *response = outgoing_take_out(id) ? calloc(1, sizeof *response) : NULL;
 
@@ -300,19 +300,19 @@ static void tell_unsent(unsigned id, pj_status_t status)
 }
 
 /* pjsip's polling thread. */
-static void send_it(struct outgoing *outgoing)
+static void outgoing_send(struct outgoing *outgoing)
 {
     const pf_address *server = outgoing->server.family ? &outgoing->server : NULL;
     pj_status_t status = PJ_SUCCESS;
 
     if (server)
-        status = select_transport(outgoing->tdata, server);
+        status = outgoing_select_transport(outgoing->tdata, server);
     if (status == PJ_SUCCESS) {
         host.pjsip_tx_data_add_ref(outgoing->tdata);    /* pjsip takes it over, sent or not */
-        status = override_send(server, outgoing->tdata, &transmit, (void *)(uintptr_t)outgoing->id);
+        status = override_send(server, outgoing->tdata, &outgoing_transmit, (void *)(uintptr_t)outgoing->id);
     }
     if (status != PJ_SUCCESS)
-        tell_unsent(outgoing->id, status);
+        outgoing_post_unsent(outgoing->id, status);
 }
 
 /* Sends a request that waits, and ends one that was cancelled. pjsip's polling thread, no lock held. */
@@ -321,33 +321,33 @@ static void outgoing_process(struct outgoing *outgoing)
     enum outgoing_state state;
     int cancelled;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&outgoing_requests.lock);
     outgoing->queued = 0;
     cancelled = outgoing->cancelled;
     state = outgoing->state;
     if (state == WAITING && !cancelled)
         outgoing->state = SENDING;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&outgoing_requests.lock);
     if (state == WAITING && !cancelled) {
-        send_it(outgoing);
-        pthread_mutex_lock(&self.lock);
+        outgoing_send(outgoing);
+        pthread_mutex_lock(&outgoing_requests.lock);
         state = outgoing->state = SENT;
         cancelled = outgoing->cancelled;
-        pthread_mutex_unlock(&self.lock);
+        pthread_mutex_unlock(&outgoing_requests.lock);
     }
     /* The thread that is sending it sees afterwards that it was cancelled. */
     if (cancelled && state == WAITING)
-        tell_unsent(outgoing->id, PJ_ECANCELLED);
+        outgoing_post_unsent(outgoing->id, PJ_ECANCELLED);
     else if (cancelled && state == SENT)
         transaction_cancel(outgoing->tdata);
 }
 
 static struct outgoing *outgoing_take_queue_locked(void)
 {
-    struct outgoing *first = self.first;
+    struct outgoing *first = outgoing_requests.first;
 
-    self.first = NULL;
-    self.end = &self.first;
+    outgoing_requests.first = NULL;
+    outgoing_requests.end = &outgoing_requests.first;
     return first;
 }
 
@@ -355,9 +355,9 @@ void outgoing_run(void)
 {
     struct outgoing *outgoing, *next;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&outgoing_requests.lock);
     outgoing = outgoing_take_queue_locked();
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&outgoing_requests.lock);
     for (; outgoing; outgoing = next) {
         next = outgoing->next;
         outgoing_process(outgoing);
@@ -367,9 +367,9 @@ void outgoing_run(void)
 
 void outgoing_open(void (*wake)(void))
 {
-    pthread_mutex_lock(&self.lock);
-    self.wake = wake;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_lock(&outgoing_requests.lock);
+    outgoing_requests.wake = wake;
+    pthread_mutex_unlock(&outgoing_requests.lock);
 }
 
 /* Moves it from the table to those that are let go of. */
@@ -387,11 +387,11 @@ void outgoing_close(void)
 {
     struct outgoing *outgoing, *next;
 
-    pthread_mutex_lock(&self.lock);
-    self.wake = NULL;
-    hash_table_clear(&self.outgoing, &outgoing_drop_locked);
+    pthread_mutex_lock(&outgoing_requests.lock);
+    outgoing_requests.wake = NULL;
+    hash_table_clear(&outgoing_requests.table, &outgoing_drop_locked);
     outgoing = outgoing_take_queue_locked();
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&outgoing_requests.lock);
     for (; outgoing; outgoing = next) {
         next = outgoing->next;
         outgoing_release(outgoing);
@@ -399,7 +399,7 @@ void outgoing_close(void)
 }
 
 /* Takes over the caller's reference to tdata. 0: no memory, or detached a moment ago. */
-static int hand_over(pjsip_tx_data *tdata, const struct order *order)
+static int outgoing_hand_over(pjsip_tx_data *tdata, const struct order *order)
 {
     struct outgoing *outgoing = calloc(1, sizeof *outgoing);
     void (*wake)(void);
@@ -413,12 +413,12 @@ static int hand_over(pjsip_tx_data *tdata, const struct order *order)
     outgoing->refs = 2;         /* the table's, and that of those to be looked at */
     if (order->server)
         outgoing->server = *order->server;
-    pthread_mutex_lock(&self.lock);
-    wake = self.wake;
-    put = wake && hash_table_put(&self.outgoing, &outgoing->link);
+    pthread_mutex_lock(&outgoing_requests.lock);
+    wake = outgoing_requests.wake;
+    put = wake && hash_table_put(&outgoing_requests.table, &outgoing->link);
     if (put)
         outgoing_queue_locked(outgoing);
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&outgoing_requests.lock);
     if (put)
         wake();
     else
@@ -426,7 +426,7 @@ static int hand_over(pjsip_tx_data *tdata, const struct order *order)
     return put;
 }
 
-static int request(void *argument)
+static int outgoing_make(void *argument)
 {
     const struct order *order = argument;
     pjsip_method method;
@@ -439,8 +439,8 @@ static int request(void *argument)
                                              &tdata);
     if (status != PJ_SUCCESS)
         return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_create_request()");
-    result = fill_in(tdata, order);
-    if (result == PF_OK && !hand_over(tdata, order))
+    result = outgoing_fill_in(tdata, order);
+    if (result == PF_OK && !outgoing_hand_over(tdata, order))
         result = host_problem(PF_PJSIP_FAILED, PJ_ECANCELLED, "pf_request()");
     if (result != PF_OK)
         host.pjsip_tx_data_dec_ref(tdata);
@@ -453,11 +453,11 @@ int pf_request(unsigned id, const pf_address *server, const char *method, const 
 {
     struct order order = {
         .id = id, .server = server, .names = names, .values = values, .headers = headers, .content_type = content_type,
-        .method = text_of(method), .uri = text_of(uri), .from = text_of(from), .to = text_of(to),
+        .method = outgoing_text(method), .uri = outgoing_text(uri), .from = outgoing_text(from), .to = outgoing_text(to),
         .body = { (char *)body, body_length },
     };
 
-    return host_with_endpoint(&request, &order);
+    return host_with_endpoint(&outgoing_make, &order);
 }
 
 void pf_cancel_request(unsigned id)
@@ -467,17 +467,17 @@ void pf_cancel_request(unsigned id)
 
     if (gate_is_forked_child())
         return;
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&outgoing_requests.lock);
     outgoing = outgoing_find_locked(id);
     if (outgoing) {
-        wake = self.wake;
+        wake = outgoing_requests.wake;
         outgoing->cancelled = 1;
         if (!outgoing->queued) {
             outgoing->refs++;
             outgoing_queue_locked(outgoing);
         }
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&outgoing_requests.lock);
     if (wake)
         wake();
 }

@@ -14,7 +14,7 @@ struct pending_query {
     pjsip_host_info info;       /* its host is in name */
     void *token;
     pjsip_resolver_callback *callback;
-    struct request_info asker;
+    struct request_info request_info;
     double since;               /* when it was asked */
     char name[PF_MAX_HOST];
 };

@@ -59,7 +59,7 @@ typedef struct pf_entry {
 /* "Which server?", asked of Python. */
 typedef struct pf_query {
     struct pf_query *next;
-    unsigned  id;              /* of one request's own question, for pf_answer(); 0: it is about the target */
+    unsigned  id;              /* of one request's own query, for pf_answer(); 0: it is about the target */
     pf_target target;
     int       refresh;         /* nobody waits: the plan is about to be too old */
     double    until;           /* those who wait have been answered otherwise by then; 0: nobody waits */
@@ -135,11 +135,11 @@ typedef struct pf_counters {
     unsigned long long from_stale;     /* waited in vain, answered from a plan too old */
     unsigned long long from_system;    /* waited in vain, answered by the system's resolver */
     unsigned long long failed;         /* ended with an error status */
-    unsigned long long dropped;        /* outcomes, failovers, registrations, questions that Python did not fetch in time */
+    unsigned long long dropped;        /* outcomes, failovers, registrations, queries that Python did not fetch in time */
     unsigned long long steered;        /* times a request went on: silence, a lost connection, a code */
     unsigned long long hedged;         /* times it went on sooner, by the server's round trip */
     unsigned long long swallowed;      /* final responses that the application did not see */
-    unsigned long long raced;          /* questions for which connections were raced */
+    unsigned long long raced;          /* queries for which connections were raced */
     unsigned long long unwatched;      /* requests that were sent while too many were under way to be watched */
     unsigned long long forgotten;      /* dialogs that had to go for newer ones */
     unsigned long long plans, servers, waiting, outstanding, dialogs;  /* now */
@@ -261,7 +261,7 @@ int  pf_status(void);
 void pf_strerror(int status, char *text, int size);
 
 /* core.c */
-int  pf_attach(double deadline, int *attachment);               /* seconds a question may wait; its number, from 1 on */
+int  pf_attach(double deadline, int *attachment);               /* seconds a query may wait; its number, from 1 on */
 int  pf_attached(void);                                         /* the number of the one in force, 0: none */
 void pf_detach(int attachment);                                 /* any thread, again and again; harmless to another */
 int  pf_is_forked_child(void);                                          /* in a forked child of the process that attached */
@@ -306,7 +306,7 @@ int  pf_dns_ask(int handle, const char *name, int type, unsigned id);      /* PF
 /* event_queue.c: to the worker, which begins with pf_next_query(): that makes the descriptor unreadable */
 int  pf_event_fd(void);                                         /* readable when there is something to fetch */
 pf_query *pf_next_query(void);                            /* NULL: none; free with pf_free_query() */
-void pf_free_query(pf_query *question);
+void pf_free_query(pf_query *query);
 pf_dns_answer *pf_next_dns_answer(void);                        /* NULL: none; free with pf_free_dns_answer() */
 void pf_free_dns_answer(pf_dns_answer *answer);
 pf_failover *pf_next_failover(void);                            /* NULL: none; free with pf_free_failover() */

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-struct place {
+struct plan_entry {
     struct server *server;
     unsigned short tier, group, weight, last_resort;
 };
@@ -19,12 +19,12 @@ struct plan {
     struct hash_link link;
     double refresh_at, fresh_until;
     double used_at;             /* last */
-    int asked;                  /* to be refreshed */
+    int refreshing;                  /* to be refreshed */
     unsigned short port;
     unsigned char transport, secure, ipv6;
-    unsigned short count;       /* of places; those from drawn on only hold their servers */
+    unsigned short count;       /* of entries; those from drawn on only hold their servers */
     unsigned short drawn;
-    struct place *places;       /* behind the host in the same block */
+    struct plan_entry *entries;       /* behind the host in the same block */
     char host[];
 };
 
@@ -35,7 +35,7 @@ static struct {
 } plans;
 
 /* xorshift64*: for spreading load, where nobody gains by guessing. */
-static uint64_t next_random(uint64_t *state)
+static uint64_t plans_next_random(uint64_t *state)
 {
     uint64_t x = *state;
 
@@ -46,7 +46,7 @@ static uint64_t next_random(uint64_t *state)
     return x * UINT64_C(2685821657736338717);
 }
 
-static void seed_random(void)
+static void plans_seed_random(void)
 {
     plans.random = (uint64_t)(clock_now() * 1e9) ^ (uint64_t)getpid() << 32;
     plans.random |= 1;
@@ -54,7 +54,7 @@ static void seed_random(void)
 
 /* --- plans, under servers.lock -------------------------------------------------------------------------------------- */
 
-static struct plan *find_plan(const pf_target *target, uint64_t hash)
+static struct plan *plans_find_locked(const pf_target *target, uint64_t hash)
 {
     struct hash_link *link;
 
@@ -67,27 +67,27 @@ static struct plan *find_plan(const pf_target *target, uint64_t hash)
     return NULL;
 }
 
-static void free_plan(struct plan *plan)
+static void plans_free_locked(struct plan *plan)
 {
     unsigned i;
 
     for (i = 0; i < plan->count; i++)
-        servers_release_locked(plan->places[i].server);
+        servers_release_locked(plan->entries[i].server);
     free(plan);
 }
 
-static void drop_plan(struct hash_link *link) { free_plan(entry_of(link, struct plan, link)); }
+static void plans_drop_link_locked(struct hash_link *link) { plans_free_locked(entry_of(link, struct plan, link)); }
 
-static struct plan *make_plan(const pf_target *target, const pf_entry *entries, int count, int drawn)
+static struct plan *plans_make_locked(const pf_target *target, const pf_entry *entries, int count, int drawn)
 {
     size_t head = offsetof(struct plan, host) + strlen(target->host) + 1;
     struct plan *plan;
 
-    head = (head + sizeof(struct place) - 1) / sizeof(struct place) * sizeof(struct place);
-    plan = calloc(1, head + (size_t)count * sizeof(struct place));
+    head = (head + sizeof(struct plan_entry) - 1) / sizeof(struct plan_entry) * sizeof(struct plan_entry);
+    plan = calloc(1, head + (size_t)count * sizeof(struct plan_entry));
     if (!plan)
         return NULL;
-    plan->places = (struct place *)(void *)((char *)plan + head);
+    plan->entries = (struct plan_entry *)(void *)((char *)plan + head);
     plan->port = target->port;
     plan->transport = target->transport;
     plan->secure = target->secure;
@@ -96,30 +96,30 @@ static struct plan *make_plan(const pf_target *target, const pf_entry *entries, 
     strcpy(plan->host, target->host);
     for (; plan->count < count; plan->count++) {
         const pf_entry *entry = &entries[plan->count];
-        struct place *place = &plan->places[plan->count];
+        struct plan_entry *plan_entry = &plan->entries[plan->count];
 
-        place->server = servers_hold_locked(&entry->server);
-        if (!place->server) {
-            free_plan(plan);
+        plan_entry->server = servers_hold_locked(&entry->server);
+        if (!plan_entry->server) {
+            plans_free_locked(plan);
             return NULL;
         }
-        place->tier = entry->tier;
-        place->group = entry->group;
-        place->weight = entry->weight;
-        place->last_resort = entry->last_resort != 0;
+        plan_entry->tier = entry->tier;
+        plan_entry->group = entry->group;
+        plan_entry->weight = entry->weight;
+        plan_entry->last_resort = entry->last_resort != 0;
     }
     return plan;
 }
 
 /* --- order of one use, under servers.lock --------------------------------------------------------------------------- */
 
-/* A run of places of one tier and group. */
+/* A run of entries of one tier and group. */
 struct group {
     unsigned short first, length, weight;
 };
 
 /* RFC 2782: takes one of the groups, by weight; those of weight 0 have a small chance. */
-static unsigned draw_group(const struct group *groups, unsigned count, uint64_t *random)
+static unsigned plans_draw_group(const struct group *groups, unsigned count, uint64_t *random)
 {
     unsigned total = 0, idle = 0, i, threshold;
 
@@ -128,9 +128,9 @@ static unsigned draw_group(const struct group *groups, unsigned count, uint64_t 
         idle += !groups[i].weight;
     }
     /* Without an idle one a draw from 1 keeps the weights exact; the RFC's draw from 0 favours the first. */
-    threshold = idle ? (unsigned)(next_random(random) % (total + 1u)) : 1u + (unsigned)(next_random(random) % total);
+    threshold = idle ? (unsigned)(plans_next_random(random) % (total + 1u)) : 1u + (unsigned)(plans_next_random(random) % total);
     if (!threshold) {
-        unsigned chosen = (unsigned)(next_random(random) % idle);
+        unsigned chosen = (unsigned)(plans_next_random(random) % idle);
         for (i = 0;; i++)
             if (!groups[i].weight && !chosen--)
                 return i;
@@ -143,33 +143,33 @@ static unsigned draw_group(const struct group *groups, unsigned count, uint64_t 
     return count - 1;
 }
 
-/* Writes the places in the order of this use: tiers, weights within a tier, the asker's own server first in its tier. */
-static unsigned draw_places(const struct plan *plan, const struct server *own, uint64_t *random,
-                            const struct place **order)
+/* Writes the entries in the order of this use: tiers, weights within a tier, the info's own server first in its tier. */
+static unsigned plans_draw_entries_locked(const struct plan *plan, const struct server *own, uint64_t *random,
+                            const struct plan_entry **order)
 {
     struct group groups[PF_MAX_ENTRIES];
     unsigned at = 0, written = 0;
 
     while (at < plan->drawn) {
-        unsigned short tier = plan->places[at].tier;
+        unsigned short tier = plan->entries[at].tier;
         unsigned count = 0, i;
 
-        for (; at < plan->drawn && plan->places[at].tier == tier; at++) {
-            if (!count || plan->places[at].group != plan->places[at - 1].group) {
+        for (; at < plan->drawn && plan->entries[at].tier == tier; at++) {
+            if (!count || plan->entries[at].group != plan->entries[at - 1].group) {
                 groups[count].first = (unsigned short)at;
                 groups[count].length = 0;
-                groups[count++].weight = plan->places[at].weight;
+                groups[count++].weight = plan->entries[at].weight;
             }
             groups[count - 1].length++;
-            if (own && plan->places[at].server == own)
-                order[written++] = &plan->places[at];
+            if (own && plan->entries[at].server == own)
+                order[written++] = &plan->entries[at];
         }
         while (count) {
-            unsigned chosen = count > 1 ? draw_group(groups, count, random) : 0;
+            unsigned chosen = count > 1 ? plans_draw_group(groups, count, random) : 0;
             for (i = 0; i < groups[chosen].length; i++) {
-                const struct place *place = &plan->places[groups[chosen].first + i];
-                if (!own || place->server != own)
-                    order[written++] = place;
+                const struct plan_entry *plan_entry = &plan->entries[groups[chosen].first + i];
+                if (!own || plan_entry->server != own)
+                    order[written++] = plan_entry;
             }
             groups[chosen] = groups[--count];
         }
@@ -180,21 +180,21 @@ static unsigned draw_places(const struct plan *plan, const struct server *own, u
 /* 0: well. 1: suspect. 2: a last resort. 3: one that has failed again. */
 enum { RANKS = 4 };
 
-static int rank_of(const struct place *place, double now)
+static int plans_rank_of_locked(const struct plan_entry *plan_entry, double now)
 {
-    return 2 * place->last_resort + (place->server->suspect_until > now);
+    return 2 * plan_entry->last_resort + (plan_entry->server->suspect_until > now);
 }
 
 /* The order of this use, whom the core suspects behind those that are well; the plan stays a permutation. */
-static unsigned order_plan(const struct plan *plan, const struct request_info *asker, double now, uint64_t *random,
-                           const struct place **order)
+static unsigned plans_order_locked(const struct plan *plan, const struct request_info *info, double now, uint64_t *random,
+                           const struct plan_entry **order)
 {
-    const struct server *own = asker && asker->server.family ? servers_find_locked(&asker->server) : NULL;
-    const struct place *drawn[PF_MAX_ENTRIES];
-    unsigned count = draw_places(plan, own, random, drawn), written = 0, i;
+    const struct server *own = info && info->server.family ? servers_find_locked(&info->server) : NULL;
+    const struct plan_entry *drawn[PF_MAX_ENTRIES];
+    unsigned count = plans_draw_entries_locked(plan, own, random, drawn), written = 0, i;
     int rank;
 
-    if (own && (asker->bound || (asker->follows && own->suspect_until <= now)))
+    if (own && (info->bound || (info->follows && own->suspect_until <= now)))
         for (i = 0; i < count; i++)
             if (drawn[i]->server == own)
                 order[written++] = drawn[i];
@@ -202,21 +202,21 @@ static unsigned order_plan(const struct plan *plan, const struct request_info *a
         own = NULL;
     for (rank = 0; rank < RANKS; rank++)
         for (i = 0; i < count; i++)
-            if (drawn[i]->server != own && rank_of(drawn[i], now) == rank)
+            if (drawn[i]->server != own && plans_rank_of_locked(drawn[i], now) == rank)
                 order[written++] = drawn[i];
     return written;
 }
 
 /* Under servers.lock. This use's order of the plan, as pjsip wants it. */
-static void write_answer(const struct plan *plan, const struct request_info *asker, double now, const pj_str_t *name,
-                         answer *answer)
+static void plans_write_locked(const struct plan *plan, const struct request_info *info, double now, const pj_str_t *name,
+                         server_addresses *addresses)
 {
-    const struct place *order[PF_MAX_ENTRIES];
-    unsigned limit = answer_limit(), count, i;
+    const struct plan_entry *order[PF_MAX_ENTRIES];
+    unsigned limit = addresses_limit(), count, i;
 
     if (!plans.random)
-        seed_random();
-    count = order_plan(plan, asker, now, &plans.random, order);
+        plans_seed_random();
+    count = plans_order_locked(plan, info, now, &plans.random, order);
     /* A large UDP request has its list doubled with TCP copies: leave room, or the tail is cut. */
     if (order[0]->server->address.transport == PF_UDP)
         limit /= 2;
@@ -227,14 +227,14 @@ static void write_answer(const struct plan *plan, const struct request_info *ask
         pj_sockaddr sockaddr;
         int length = address_to_sockaddr(address, &sockaddr);
 
-        answer_set(answer, i, name, address_pjsip_type(address), &sockaddr, length,
+        addresses_set(addresses, i, name, address_pjsip_type(address), &sockaddr, length,
                    order[i]->tier + (order[i]->last_resort ? LAST_RESORT : 0), order[i]->weight);
     }
-    answer_set_count(answer, count);
+    addresses_set_count(addresses, count);
 }
 
-enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struct request_info *asker, const pj_str_t *name,
-                             int stale, answer *answer, int *refresh)
+enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struct request_info *info, const pj_str_t *name,
+                             int stale, server_addresses *addresses, int *refresh)
 {
     enum plan_found found = PLAN_NONE;
     double now = clock_now();
@@ -242,14 +242,14 @@ enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struc
 
     *refresh = 0;
     pthread_mutex_lock(&servers.lock);
-    plan = find_plan(target, hash);
+    plan = plans_find_locked(target, hash);
     if (plan)
         found = plan->fresh_until > now ? PLAN_FRESH : PLAN_STALE;
     if (found == PLAN_FRESH || (found == PLAN_STALE && stale)) {
-        write_answer(plan, asker, now, name, answer);
+        plans_write_locked(plan, info, now, name, addresses);
         plan->used_at = now;
-        if (found == PLAN_FRESH && plan->refresh_at <= now && !plan->asked)
-            *refresh = plan->asked = 1;
+        if (found == PLAN_FRESH && plan->refresh_at <= now && !plan->refreshing)
+            *refresh = plan->refreshing = 1;
     }
     pthread_mutex_unlock(&servers.lock);
     return found;
@@ -262,18 +262,18 @@ struct plan *plans_make(const pf_target *target, const pf_entry *entries, int co
     if (count < 1 || count > PF_MAX_ENTRIES)
         return NULL;
     pthread_mutex_lock(&servers.lock);
-    plan = find_plan(target, target_hash(target));
+    plan = plans_find_locked(target, target_hash(target));
     if (plan)
         plan->used_at = clock_now();
-    plan = make_plan(target, entries, count, count);
+    plan = plans_make_locked(target, entries, count, count);
     pthread_mutex_unlock(&servers.lock);
     return plan;
 }
 
-void plans_answer_by(const struct plan *plan, const struct request_info *asker, const pj_str_t *name, answer *answer)
+void plans_answer_by(const struct plan *plan, const struct request_info *info, const pj_str_t *name, server_addresses *addresses)
 {
     pthread_mutex_lock(&servers.lock);
-    write_answer(plan, asker, clock_now(), name, answer);
+    plans_write_locked(plan, info, clock_now(), name, addresses);
     pthread_mutex_unlock(&servers.lock);
 }
 
@@ -282,7 +282,7 @@ void plans_drop(struct plan *plan)
     if (!plan)
         return;
     pthread_mutex_lock(&servers.lock);
-    free_plan(plan);
+    plans_free_locked(plan);
     pthread_mutex_unlock(&servers.lock);
 }
 
@@ -291,7 +291,7 @@ int plans_have(const pf_target *target, uint64_t hash)
     int have;
 
     pthread_mutex_lock(&servers.lock);
-    have = find_plan(target, hash) != NULL;
+    have = plans_find_locked(target, hash) != NULL;
     pthread_mutex_unlock(&servers.lock);
     return have;
 }
@@ -309,7 +309,7 @@ unsigned long long plans_count(void)
 void plans_clear(void)
 {
     pthread_mutex_lock(&servers.lock);
-    hash_table_clear(&plans.table, &drop_plan);
+    hash_table_clear(&plans.table, &plans_drop_link_locked);
     pthread_mutex_unlock(&servers.lock);
 }
 
@@ -325,20 +325,20 @@ int plans_publish(const pf_target *target, const pf_entry *entries, int count, i
     if (drawn < 1 || drawn > count || count > PF_MAX_ENTRIES)
         return -1;
     pthread_mutex_lock(&servers.lock);
-    plan = make_plan(target, entries, count, drawn);
+    plan = plans_make_locked(target, entries, count, drawn);
     if (plan) {
         plan->link.hash = hash;
         plan->refresh_at = refresh_at;
         plan->fresh_until = fresh_until;
-        old = find_plan(target, hash);
+        old = plans_find_locked(target, hash);
         plan->used_at = old ? old->used_at : clock_now();
         if (old)
             hash_table_remove(&plans.table, &old->link);
         done = hash_table_put(&plans.table, &plan->link);
         if (!done)
-            free_plan(plan);
+            plans_free_locked(plan);
         if (old)
-            free_plan(old);
+            plans_free_locked(old);
     }
     pthread_mutex_unlock(&servers.lock);
     return done;
@@ -349,10 +349,10 @@ void pf_forget(const pf_target *target)
     struct plan *plan;
 
     pthread_mutex_lock(&servers.lock);
-    plan = find_plan(target, target_hash(target));
+    plan = plans_find_locked(target, target_hash(target));
     if (plan) {
         hash_table_remove(&plans.table, &plan->link);
-        free_plan(plan);
+        plans_free_locked(plan);
     }
     pthread_mutex_unlock(&servers.lock);
 }
@@ -363,7 +363,7 @@ double pf_used_at(const pf_target *target)
     double used_at;
 
     pthread_mutex_lock(&servers.lock);
-    plan = find_plan(target, target_hash(target));
+    plan = plans_find_locked(target, target_hash(target));
     used_at = plan ? plan->used_at : -1;
     pthread_mutex_unlock(&servers.lock);
     return used_at;
@@ -371,16 +371,16 @@ double pf_used_at(const pf_target *target)
 
 int pf_draw(const pf_target *target, unsigned long long seed, pf_address *drawn, int size)
 {
-    const struct place *order[PF_MAX_ENTRIES];
+    const struct plan_entry *order[PF_MAX_ENTRIES];
     uint64_t random = (uint64_t)seed * 2 + 1;
     struct plan *plan;
     int count = 0, i;
 
-    next_random(&random);
+    plans_next_random(&random);
     pthread_mutex_lock(&servers.lock);
-    plan = find_plan(target, target_hash(target));
+    plan = plans_find_locked(target, target_hash(target));
     if (plan)
-        count = (int)order_plan(plan, NULL, clock_now(), &random, order);
+        count = (int)plans_order_locked(plan, NULL, clock_now(), &random, order);
     if (count > size)
         count = size;
     for (i = 0; i < count; i++)

@@ -1,7 +1,7 @@
 /*
- * queries.h: pjsip's questions that have to wait, each answered exactly once and within its deadline.
+ * queries.h: pjsip's queries that have to wait, each answered exactly once and within its deadline.
  *
- * A question waits with others for the same target. It ends by a plan, by Python saying that there is none, or by its deadline;
+ * A asked waits with others for the same target. It ends by a plan, by Python saying that there is none, or by its deadline;
  * pjsip's callback then runs on pjsip's polling thread (queries_run(), queries_tick()), with no lock of ours held.
  */
 #ifndef PJFAIL_QUERIES_H
@@ -12,26 +12,26 @@
 
 enum answer_from { ANSWER_PLAN, ANSWER_STALE, ANSWER_SYSTEM, ANSWER_ERROR };
 
-/* deadline: seconds that Python has for a question. wake: makes the polling thread call queries_run(). */
+/* deadline: seconds that Python has for a asked. wake: makes the polling thread call queries_run(). */
 void queries_open(double deadline, void (*wake)(void));
 
-/* Stops taking questions and returns those that wait, for the caller to answer and free. */
+/* Stops taking queries and returns those that wait, for the caller to answer and free. */
 struct pending_query *queries_close(void);
 
 /* Whether each request is to be asked about by itself. */
 int queries_each(void);
 
 /*
- * Takes ownership of waiter and question, or returns 0 and takes neither: closed. Each request is asked about by itself where
- * that is wanted and the question tells of one.
+ * Takes ownership of query and asked, or returns 0 and takes neither: closed. Each request is asked about by itself where
+ * that is wanted and the asked tells of one.
  */
-int queries_ask(const pf_target *target, uint64_t hash, struct pending_query *waiter, pf_query *question);
+int queries_ask(const pf_target *target, uint64_t hash, struct pending_query *query, pf_query *asked);
 
 /*
- * Has the polling thread answer waiter, soon, by the target's plan or by own. Takes ownership of both, or returns 0 and does not.
+ * Has the polling thread answer query, soon, by the target's plan or by own. Takes ownership of both, or returns 0 and does not.
  * May be called with a transaction's lock held.
  */
-int queries_defer(const pf_target *target, struct pending_query *waiter, struct plan *own);
+int queries_defer(const pf_target *target, struct pending_query *query, struct plan *own);
 
 /* Any thread: those who wait for target, or the request that asked as id, are answered from there, soon. */
 void queries_end(const pf_target *target, unsigned id, enum answer_from from);

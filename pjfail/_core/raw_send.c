@@ -21,15 +21,15 @@ pj_status_t raw_send_connect(const pf_address *server, const char *host_name,
     pj_str_t name = { (char *)host_name, (pj_ssize_t)strlen(host_name) };
     pj_sockaddr address;
     int length = address_to_sockaddr(server, &address);
-    stand_in stand_in;
+    dummy_tdata dummy_tdata;
 
-    memset(&stand_in, 0, sizeof stand_in);
-    stand_in_set_name(&stand_in, &name);
+    memset(&dummy_tdata, 0, sizeof dummy_tdata);
+    dummy_tdata_set_name(&dummy_tdata, &name);
     return host.pjsip_endpt_acquire_transport2(host_endpoint(), (pjsip_transport_type_e)address_pjsip_type(server), &address, length,
-                                               NULL, &stand_in.tdata, connection);
+                                               NULL, &dummy_tdata.tdata, connection);
 }
 
-static void is_sent(void *token, pjsip_tx_data *tdata, pj_ssize_t sent)
+static void raw_send_on_sent(void *token, pjsip_tx_data *tdata, pj_ssize_t sent)
 {
     /* A connection that fails tells so itself. */
     (void)token;
@@ -49,6 +49,6 @@ pj_status_t raw_send_over(pjsip_transport *connection, const char *bytes, size_t
     status = host.pjsip_endpt_send_raw(host_endpoint(), (pjsip_transport_type_e)transport_type(connection), &selector, bytes, size,
                                        peer, peer->addr.sa_family == AF_INET ? (int)sizeof peer->ipv4
                                                                              : (int)sizeof peer->ipv6,
-                                       NULL, &is_sent);
+                                       NULL, &raw_send_on_sent);
     return status == PJ_EPENDING ? PJ_SUCCESS : status;
 }

@@ -7,12 +7,12 @@
 #include "queries.h"
 
 /*
- * Takes the endpoint's questions over. The built-in DNS resolver is set aside, not destroyed. Attaching thread. Returns
+ * Takes the endpoint's queries over. The built-in DNS resolver is set aside, not destroyed. Attaching thread. Returns
  * a PF_ result.
  */
 int resolver_install(pjsip_endpoint *endpt);
 
-/* Puts back what was set aside; questions asked from now on are pjsip's own again. Detaching thread, or the endpoint's end. */
+/* Puts back what was set aside; what is asked from now on are pjsip's own again. Detaching thread, or the endpoint's end. */
 void resolver_remove(pjsip_endpoint *endpt);
 
 /* The built-in DNS resolver that was set aside, or NULL; it lives as long as the endpoint. */

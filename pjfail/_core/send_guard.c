@@ -27,15 +27,15 @@ static struct {
     atomic_uint count;
 } send_guard = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* Lists the sending of the waiter's request, if it is about one. No lock held. */
-static void send_guard_begin(struct sending *sending, const struct pending_query *waiter)
+/* Lists the sending of the query's request, if it is about one. No lock held. */
+static void send_guard_begin(struct sending *sending, const struct pending_query *query)
 {
     pjsip_tx_data *tdata;
     pjsip_via_hdr *via;
 
-    if (!waiter->asker.sends)
+    if (!query->request_info.sends)
         return;
-    tdata = ((pjsip_send_state *)waiter->token)->tdata;
+    tdata = ((pjsip_send_state *)query->token)->tdata;
     via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
     sending->hash = via ? transaction_hash(&via->branch_param, &tdata_msg(tdata)->line.req.method.name) : 0;
     sending->thread = pthread_self();
@@ -47,11 +47,11 @@ static void send_guard_begin(struct sending *sending, const struct pending_query
     transaction_wait_for_unlock(tdata);
 }
 
-static void send_guard_end(struct sending *sending, const struct pending_query *waiter)
+static void send_guard_end(struct sending *sending, const struct pending_query *query)
 {
     struct sending **place = &send_guard.first;
 
-    if (!waiter->asker.sends)
+    if (!query->request_info.sends)
         return;
     pthread_mutex_lock(&send_guard.lock);
     while (*place != sending)
@@ -61,22 +61,22 @@ static void send_guard_end(struct sending *sending, const struct pending_query *
     pthread_mutex_unlock(&send_guard.lock);
 }
 
-void send_guard_answer(const struct pending_query *waiter, pj_status_t status, const pjsip_server_addresses *addresses)
+void send_guard_answer(const struct pending_query *query, pj_status_t status, const pjsip_server_addresses *addresses)
 {
     struct sending sending;
 
-    send_guard_begin(&sending, waiter);
-    connections_answer(waiter->callback, status, waiter->token, addresses);
-    send_guard_end(&sending, waiter);
+    send_guard_begin(&sending, query);
+    connections_answer(query->callback, status, query->token, addresses);
+    send_guard_end(&sending, query);
 }
 
-void send_guard_return(struct pending_query *waiter)
+void send_guard_return(struct pending_query *query)
 {
     struct sending sending;
 
-    send_guard_begin(&sending, waiter);
-    host.pjsip_endpt_resolve(host_endpoint(), waiter->pool, &waiter->info, waiter->token, waiter->callback);
-    send_guard_end(&sending, waiter);
+    send_guard_begin(&sending, query);
+    host.pjsip_endpt_resolve(host_endpoint(), query->pool, &query->info, query->token, query->callback);
+    send_guard_end(&sending, query);
 }
 
 int send_guard_is_sending_elsewhere(uint64_t hash)

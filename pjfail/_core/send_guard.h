@@ -12,11 +12,11 @@
 #include "layout.h"
 #include "pending_query.h"
 
-/* Calls a question's asker back, by connections_answer(). Polling thread, no lock held. */
-void send_guard_answer(const struct pending_query *waiter, pj_status_t status, const pjsip_server_addresses *addresses);
+/* Calls back whoever made the query, by connections_answer(). Polling thread, no lock held. */
+void send_guard_answer(const struct pending_query *query, pj_status_t status, const pjsip_server_addresses *addresses);
 
-/* Has pjsip's own resolver answer waiter. Not for a SIP thread: a name is looked up on the spot. No lock held. */
-void send_guard_return(struct pending_query *waiter);
+/* Has pjsip's own resolver answer query. Not for a SIP thread: a name is looked up on the spot. No lock held. */
+void send_guard_return(struct pending_query *query);
 
 /* Waits while another thread is sending the request that this answers. SIP thread, no lock held. Detached, too. */
 void send_guard_wait_for_sender(const pjsip_rx_data *response);

@@ -9,10 +9,10 @@
 #include <string.h>
 
 /* How long the core's own first aid lasts when Python says nothing: timer F's 32 s. */
-#define FIRST_AID 32.0
+#define LOCAL_SUSPICION_S 32.0
 
 /* A round trip that was measured so long ago (seconds) says nothing of the next one. */
-#define FORGET 60.0
+#define RTT_FORGET_S 60.0
 
 struct servers servers = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -95,31 +95,31 @@ void servers_release(const pf_address *address)
 }
 
 /* RFC 6298 section 2, with its alpha and beta; what has not been measured for long is measured anew. */
-static void measure(struct server *server, double rtt, double now)
+static void servers_measure_locked(struct server *server, double rtt, double now)
 {
-    if (server->rtt < 0 || now - server->last_answer > FORGET) {
+    if (server->rtt < 0 || now - server->last_answer > RTT_FORGET_S) {
         server->rtt = (float)rtt;
-        server->rtt_deviation = (float)(rtt / 2);
+        server->rttvar = (float)(rtt / 2);
     } else {
         double off = server->rtt - rtt;
-        server->rtt_deviation = (float)(0.75 * server->rtt_deviation + 0.25 * (off < 0 ? -off : off));
+        server->rttvar = (float)(0.75 * server->rttvar + 0.25 * (off < 0 ? -off : off));
         server->rtt = (float)(0.875 * server->rtt + 0.125 * rtt);
     }
 }
 
 /* Under servers.lock. What every outcome says. */
-static void fill_outcome(struct server *server, pf_outcome *outcome)
+static void servers_fill_outcome_locked(struct server *server, pf_outcome *outcome)
 {
     outcome->server = server->address;
     outcome->rtt = server->rtt;
-    outcome->answers = server->good - server->told;
-    server->told = server->good;
+    outcome->answers = server->good - server->reported;
+    server->reported = server->good;
 }
 
 /* Under servers.lock. A bad outcome: the next answer is news, and the next one to its method. */
-static void fill_failure(struct server *server, pf_outcome *outcome)
+static void servers_fill_failure_locked(struct server *server, pf_outcome *outcome)
 {
-    fill_outcome(server, outcome);
+    servers_fill_outcome_locked(server, outcome);
     outcome->sequence = ++server->sequence;
     server->report_answer = 1;
     if (outcome->method[0])
@@ -140,7 +140,7 @@ void servers_record_answer(const pf_address *address, const char *method, int co
         double now = clock_now();
 
         if (rtt >= 0)
-            measure(server, rtt, now);
+            servers_measure_locked(server, rtt, now);
         server->answers++;
         server->last_answer = now;
         server->suspect_until = 0;
@@ -151,13 +151,13 @@ void servers_record_answer(const pf_address *address, const char *method, int co
         strncpy(outcome.method, method, sizeof outcome.method - 1);
         if (error) {
             outcome.seen = PF_SERVER_ERROR;
-            fill_failure(server, &outcome);
+            servers_fill_failure_locked(server, &outcome);
         } else {
             server->good += code >= 200;
             outcome.seen = PF_ANSWERED;
             outcome.sequence = server->sequence;
             if (news)
-                fill_outcome(server, &outcome);
+                servers_fill_outcome_locked(server, &outcome);
             if (code >= 200) {          /* a provisional shows that it lives, the final is news still */
                 server->report_answer = 0;
                 if (failed_before)
@@ -185,10 +185,10 @@ void servers_record_failure(const pf_address *address, pf_outcome *outcome)
     if (server) {
         /* A certificate, or a 503 from further downstream, tells nothing of the server itservers (DESIGN.md, rule 9). */
         if (outcome->seen != PF_CERTIFICATE && !outcome->after_provisional)
-            server->suspect_until = outcome->at + FIRST_AID;
+            server->suspect_until = outcome->at + LOCAL_SUSPICION_S;
         if (outcome->seen == PF_REFUSED || outcome->seen == PF_DISCONNECTED)
             server->connection_failed = outcome->at;
-        fill_failure(server, outcome);
+        servers_fill_failure_locked(server, outcome);
         switch (outcome->seen) {
         case PF_SILENT: server->silences++; break;
         case PF_UNAVAILABLE: server->unavailable++; break;
@@ -207,7 +207,7 @@ void servers_suspect(const pf_address *address)
     pthread_mutex_lock(&servers.lock);
     server = servers_find_locked(address);
     if (server) {
-        server->suspect_until = clock_now() + FIRST_AID;
+        server->suspect_until = clock_now() + LOCAL_SUSPICION_S;
         server->report_answer = 1;
         server->sequence++;     /* what Python has judged so far does not lift it */
     }
@@ -259,7 +259,7 @@ double servers_rto(const pf_address *address)
     pthread_mutex_lock(&servers.lock);
     server = servers_find_locked(address);
     if (server && server->rtt >= 0)
-        overdue = server->rtt + 4 * server->rtt_deviation;
+        overdue = server->rtt + 4 * server->rttvar;
     pthread_mutex_unlock(&servers.lock);
     return overdue;
 }
@@ -311,7 +311,7 @@ int pf_read_stats(const pf_address *address, pf_stats *stats)
         stats->server = *address;
         stats->last_answer = server->last_answer;
         stats->rtt = server->rtt;
-        stats->rtt_deviation = server->rtt_deviation;
+        stats->rtt_deviation = server->rttvar;
         stats->answers = server->answers;
         stats->silences = server->silences;
         stats->refusals = server->refusals;

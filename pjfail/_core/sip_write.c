@@ -16,7 +16,7 @@ struct writing {
     int full;
 };
 
-static void put(struct writing *writing, const char *bytes, size_t size)
+static void sip_write_put(struct writing *writing, const char *bytes, size_t size)
 {
     if (writing->full || size > writing->room - writing->length) {
         writing->full = 1;
@@ -26,7 +26,7 @@ static void put(struct writing *writing, const char *bytes, size_t size)
     writing->length += size;
 }
 
-static __attribute__((format(printf, 2, 3))) void put_text(struct writing *writing, const char *format, ...)
+static __attribute__((format(printf, 2, 3))) void sip_write_put_text(struct writing *writing, const char *format, ...)
 {
     char line[512];
     va_list arguments;
@@ -38,10 +38,10 @@ static __attribute__((format(printf, 2, 3))) void put_text(struct writing *writi
     if (length < 0 || length >= (int)sizeof line)
         writing->full = 1;
     else
-        put(writing, line, (size_t)length);
+        sip_write_put(writing, line, (size_t)length);
 }
 
-static void put_header(struct writing *writing, const void *header)
+static void sip_write_put_header(struct writing *writing, const void *header)
 {
     char line[2048];
     int length = host.pjsip_hdr_print_on((void *)(uintptr_t)header, line, sizeof line);
@@ -49,18 +49,18 @@ static void put_header(struct writing *writing, const void *header)
     if (length < 0)
         writing->full = 1;
     else
-        put(writing, line, (size_t)length);
-    put_text(writing, "\r\n");
+        sip_write_put(writing, line, (size_t)length);
+    sip_write_put_text(writing, "\r\n");
 }
 
-static size_t finish(struct writing *writing)
+static size_t sip_write_finish(struct writing *writing)
 {
-    put_text(writing, "Content-Length: 0\r\n\r\n");
+    sip_write_put_text(writing, "Content-Length: 0\r\n\r\n");
     return writing->full ? 0 : writing->length;
 }
 
 /* The header line, with its CRLF, that starts at from; folded lines belong to it. NULL at the end of the headers. */
-static const char *end_of_line(const char *from, const char *end)
+static const char *sip_write_end_of_line(const char *from, const char *end)
 {
     const char *at = from;
 
@@ -73,7 +73,7 @@ static const char *end_of_line(const char *from, const char *end)
     return at;
 }
 
-static int is_header(const char *line, const char *end, const char *name, char compact)
+static int sip_write_is_header(const char *line, const char *end, const char *name, char compact)
 {
     size_t length = strlen(name);
     const char *at = line;
@@ -89,7 +89,7 @@ static int is_header(const char *line, const char *end, const char *name, char c
     return at < end && *at == ':';
 }
 
-static unsigned cseq_of(const char *line, const char *end)
+static unsigned sip_write_cseq_of(const char *line, const char *end)
 {
     const char *colon = memchr(line, ':', (size_t)(end - line));
 
@@ -99,44 +99,44 @@ static unsigned cseq_of(const char *line, const char *end)
 size_t sip_write_request(char *text, size_t room, const char *method, const char *bytes, size_t size, const pjsip_to_hdr *to)
 {
     struct writing writing = { text, room, 0, 0 };
-    const char *end = bytes + size, *line = bytes, *next = end_of_line(line, end), *uri;
+    const char *end = bytes + size, *line = bytes, *next = sip_write_end_of_line(line, end), *uri;
     int vias = 0;
 
     uri = next ? memchr(line, ' ', (size_t)(next - line)) : NULL;
     if (!uri)
         return 0;
-    put_text(&writing, "%s", method);
-    put(&writing, uri, (size_t)(next - uri));
-    for (line = next; (next = end_of_line(line, end)) != NULL && *line != '\r' && *line != '\n'; line = next) {
-        if (is_header(line, next, "Via", 'v')) {
+    sip_write_put_text(&writing, "%s", method);
+    sip_write_put(&writing, uri, (size_t)(next - uri));
+    for (line = next; (next = sip_write_end_of_line(line, end)) != NULL && *line != '\r' && *line != '\n'; line = next) {
+        if (sip_write_is_header(line, next, "Via", 'v')) {
             if (!vias++)
-                put(&writing, line, (size_t)(next - line));
-        } else if (is_header(line, next, "CSeq", 0)) {
-            put_text(&writing, "CSeq: %u %s\r\n", cseq_of(line, next), method);
-        } else if (to && is_header(line, next, "To", 't')) {
-            put_header(&writing, to);
-        } else if (is_header(line, next, "To", 't') || is_header(line, next, "From", 'f') ||
-                   is_header(line, next, "Call-ID", 'i') || is_header(line, next, "Route", 0) ||
-                   is_header(line, next, "Max-Forwards", 0)) {
-            put(&writing, line, (size_t)(next - line));
+                sip_write_put(&writing, line, (size_t)(next - line));
+        } else if (sip_write_is_header(line, next, "CSeq", 0)) {
+            sip_write_put_text(&writing, "CSeq: %u %s\r\n", sip_write_cseq_of(line, next), method);
+        } else if (to && sip_write_is_header(line, next, "To", 't')) {
+            sip_write_put_header(&writing, to);
+        } else if (sip_write_is_header(line, next, "To", 't') || sip_write_is_header(line, next, "From", 'f') ||
+                   sip_write_is_header(line, next, "Call-ID", 'i') || sip_write_is_header(line, next, "Route", 0) ||
+                   sip_write_is_header(line, next, "Max-Forwards", 0)) {
+            sip_write_put(&writing, line, (size_t)(next - line));
         }
     }
-    return finish(&writing);
+    return sip_write_finish(&writing);
 }
 
 /* The sent-by part of the topmost Via, with the transport before it: what stands in front of the parameters. */
-static void put_via(struct writing *writing, const char *bytes, const char *end)
+static void sip_write_put_via(struct writing *writing, const char *bytes, const char *end)
 {
     const char *line, *next;
     unsigned long long branch = 0;
 
-    for (line = end_of_line(bytes, end); line && (next = end_of_line(line, end)) != NULL; line = next)
-        if (is_header(line, next, "Via", 'v')) {
+    for (line = sip_write_end_of_line(bytes, end); line && (next = sip_write_end_of_line(line, end)) != NULL; line = next)
+        if (sip_write_is_header(line, next, "Via", 'v')) {
             const char *parameters = memchr(line, ';', (size_t)(next - line));
 
-            put(writing, line, (size_t)((parameters ? parameters : next - 2) - line));
+            sip_write_put(writing, line, (size_t)((parameters ? parameters : next - 2) - line));
             (void)!syscall(SYS_getrandom, &branch, sizeof branch, GRND_NONBLOCK);    /* glibc 2.17 has no getrandom() */
-            put_text(writing, ";rport;branch=z9hG4bKPjf%llx\r\n", branch);
+            sip_write_put_text(writing, ";rport;branch=z9hG4bKPjf%llx\r\n", branch);
             return;
         }
     writing->full = 1;
@@ -157,11 +157,11 @@ size_t sip_write_in_dialog(char *text, size_t room, const char *method, const pj
     length = pjsip_uri_print(PJSIP_URI_IN_REQ_URI, pjsip_uri_get_uri(contact->uri), uri, sizeof uri);
     if (length <= 0)
         return 0;
-    put_text(&writing, "%s ", method);
-    put(&writing, uri, (size_t)length);
-    put_text(&writing, " SIP/2.0\r\n");
-    put_via(&writing, bytes, bytes + size);
-    put_text(&writing, "Max-Forwards: 70\r\n");
+    sip_write_put_text(&writing, "%s ", method);
+    sip_write_put(&writing, uri, (size_t)length);
+    sip_write_put_text(&writing, " SIP/2.0\r\n");
+    sip_write_put_via(&writing, bytes, bytes + size);
+    sip_write_put_text(&writing, "Max-Forwards: 70\r\n");
     /* The route set is the Record-Routes from the last to the first. */
     for (header = msg->hdr.prev; header != &msg->hdr; header = header->prev)
         if (header->type == PJSIP_H_RECORD_ROUTE) {
@@ -171,13 +171,13 @@ size_t sip_write_in_dialog(char *text, size_t room, const char *method, const pj
 
             if (!colon)
                 return 0;
-            put_text(&writing, "Route");
-            put(&writing, colon, (size_t)(line + printed - colon));
-            put_text(&writing, "\r\n");
+            sip_write_put_text(&writing, "Route");
+            sip_write_put(&writing, colon, (size_t)(line + printed - colon));
+            sip_write_put_text(&writing, "\r\n");
         }
-    put_header(&writing, RDATA_INFO(response)->from);
-    put_header(&writing, RDATA_INFO(response)->to);
-    put_header(&writing, RDATA_INFO(response)->cid);
-    put_text(&writing, "CSeq: %u %s\r\n", (unsigned)RDATA_INFO(response)->cseq->cseq + (strcmp(method, "ACK") != 0), method);
-    return finish(&writing);
+    sip_write_put_header(&writing, RDATA_INFO(response)->from);
+    sip_write_put_header(&writing, RDATA_INFO(response)->to);
+    sip_write_put_header(&writing, RDATA_INFO(response)->cid);
+    sip_write_put_text(&writing, "CSeq: %u %s\r\n", (unsigned)RDATA_INFO(response)->cseq->cseq + (strcmp(method, "ACK") != 0), method);
+    return sip_write_finish(&writing);
 }

@@ -239,10 +239,10 @@ int transaction_move(const struct transaction_key *key, const pf_address *server
         const pjsip_server_addresses *addresses = tdata_addresses(sent);
         unsigned i;
 
-        for (i = 0; i < answer_count(addresses); i++) {
+        for (i = 0; i < addresses_count(addresses); i++) {
             pf_address each;
 
-            if (address_of(&each, answer_address(addresses, i), answer_type(addresses, i)) &&
+            if (address_of(&each, addresses_address(addresses, i), addresses_type(addresses, i)) &&
                 address_equals(&each, server)) {
                 tdata_keep_address(sent, i);
                 break;

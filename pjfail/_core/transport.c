@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-static int list_transports(void *argument)
+static int transport_list(void *argument)
 {
     static const int types[] = { 0, PJSIP_TRANSPORT_UDP, PJSIP_TRANSPORT_TCP, PJSIP_TRANSPORT_TLS };
     pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 500, 500);
@@ -36,5 +36,5 @@ static int list_transports(void *argument)
 int pf_transports(unsigned *found)
 {
     *found = 0;
-    return host_with_endpoint(&list_transports, found);
+    return host_with_endpoint(&transport_list, found);
 }
