@@ -85,9 +85,9 @@ static void mind_core(int milliseconds)
     pf_outcome outcome;
 
     poll(&core, 1, milliseconds);
-    for (; (query = pf_next_query()); pf_free_query(query))
+    for (; (query = pf_next_query()); pf_free(query))
         pf_pass(&query->target, query->id);       /* a domain without a plan: the system's resolver may know */
-    for (; (failover = pf_next_failover()); pf_free_failover(failover))
+    for (; (failover = pf_next_failover()); pf_free(failover))
         printf("%s went on to the next server after %.1f s\n", failover->method, failover->after);
     while (pf_next_outcomes(&outcome, 1))
         ;       /* what was seen of each server: a policy of one's own would publish anew */

@@ -195,38 +195,17 @@ int accounts_read(int id, pf_account *account)
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */
 
-struct reading {
-    int id;
-    pf_account *account;
-};
-
-static int accounts_read_inside(void *argument)
-{
-    const struct reading *reading = argument;
-
-    return accounts_read(reading->id, reading->account);
-}
-
 int pf_read_account(int id, pf_account *account)
 {
-    struct reading reading = { id, account };
-
-    return host_with_endpoint(&accounts_read_inside, &reading);
+    return host_enter() ? host_leave(accounts_read(id, account)) : PF_NO_ENDPOINT;
 }
-
-struct change {
-    int id;
-    const char *const *proxies;
-    int count;
-};
 
 /*
  * Accounts are locked all the while: the id may be another's the next moment, or the application may modify the account. pjsua
  * itself sends under that lock, when it modifies.
  */
-static int accounts_modify(void *argument)
+static int accounts_set_proxies(int id, const char *const *proxies, int count)
 {
-    const struct change *change = argument;
     pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 4000, 4000);
     account_config config;
     pj_mutex_t *locked;
@@ -235,14 +214,14 @@ static int accounts_modify(void *argument)
     if (!pool)
         return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
     locked = accounts_lock();
-    result = accounts_read_config_locked(change->id, pool, &config);
+    result = accounts_read_config_locked(id, pool, &config);
     if (result == PF_OK) {
         pj_status_t status;
 
-        for (i = 0; i < change->count; i++)
-            config_set_proxy(&config, (unsigned)i, change->proxies[i]);
-        config_set_proxy_count(&config, (unsigned)change->count);
-        status = host.pjsua_acc_modify(change->id, &config.config);
+        for (i = 0; i < count; i++)
+            config_set_proxy(&config, (unsigned)i, proxies[i]);
+        config_set_proxy_count(&config, (unsigned)count);
+        status = host.pjsua_acc_modify(id, &config.config);
         if (status != PJ_SUCCESS)
             result = host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_modify()");
     }
@@ -253,19 +232,12 @@ static int accounts_modify(void *argument)
 
 int pf_set_proxies(int id, const char *const *proxies, int count)
 {
-    struct change change = { .id = id, .proxies = proxies, .count = count };
-
     if (count > PF_MAX_PROXIES || (layout.proxies && count > (int)layout.proxies))
         return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "the account's proxies (PJSUA_ACC_MAX_PROXIES)");
-    return host_with_endpoint(&accounts_modify, &change);
+    return host_enter() ? host_leave(accounts_set_proxies(id, proxies, count)) : PF_NO_ENDPOINT;
 }
 
-static int accounts_is_valid(void *id)
-{
-    return host.pjsua_acc_is_valid(*(int *)id) ? PF_OK : PF_NO_ACCOUNT;
-}
-
-int pf_account_is_valid(int id) { return host_with_endpoint(&accounts_is_valid, &id) == PF_OK; }
+int pf_account_is_valid(int id) { return host_enter() && host_leave(host.pjsua_acc_is_valid(id)); }
 
 /* --- pjsip's own affinity, after 2.17 ---------------------------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
 #include "event_queue.h"
 #include "hash_table.h"
 #include "servers.h"
+#include "lock.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -245,11 +246,12 @@ void affinity_run(void)
     }
 }
 
-void affinity_forget_native(int account)
+/* Takes back the jobs for the account's native pin that have not begun. */
+static void affinity_forget_native(int account)
 {
+    HOLD_LOCK(&affinity.lock);
     struct job **place, *job;
 
-    pthread_mutex_lock(&affinity.lock);
     for (place = &affinity.first; (job = *place) != NULL;) {
         if (job->what != PF_REGISTER && job->account == account) {
             *place = job->next;
@@ -259,16 +261,14 @@ void affinity_forget_native(int account)
         }
     }
     affinity.end = place;
-    pthread_mutex_unlock(&affinity.lock);
 }
 
 /* --- attaching, under core.c's lock ------------------------------------------------------------------------------ */
 
 void affinity_open(void (*wake)(void))
 {
-    pthread_mutex_lock(&affinity.lock);
+    HOLD_LOCK(&affinity.lock);
     affinity.wake = wake;
-    pthread_mutex_unlock(&affinity.lock);
 }
 
 static void affinity_drop_pin(struct hash_link *link)
@@ -371,24 +371,16 @@ int pf_account_job(int what, int account, const char *aor, const pf_address *ser
     return wake != NULL;
 }
 
-struct native_pin {
-    int id;
-    const pf_address *server;
-};
-
-static int affinity_pin_natively(void *argument)
+static int affinity_pin_natively(int id, const pf_address *server)
 {
-    const struct native_pin *pin = argument;
     pj_status_t status;
 
-    affinity_forget_native(pin->id);    /* what the worker wanted of the account's last pin is over */
-    status = accounts_pin_natively(pin->id, pin->server);
+    affinity_forget_native(id);         /* what the worker wanted of the account's last pin is over */
+    status = accounts_pin_natively(id, server);
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_set_affinity_addr()");
 }
 
 int pf_native_pin(int id, const pf_address *server)
 {
-    struct native_pin pin = { id, server };
-
-    return host_with_endpoint(&affinity_pin_natively, &pin);
+    return host_enter() ? host_leave(affinity_pin_natively(id, server)) : PF_NO_ENDPOINT;
 }

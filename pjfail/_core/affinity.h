@@ -32,7 +32,4 @@ void affinity_tell(int account, pjsip_msg *message, const pf_address *server, in
 /* pjsip's polling thread. */
 void affinity_run(void);
 
-/* Takes back the jobs for the account's native pin that have not begun. Any thread. */
-void affinity_forget_native(int account);
-
 #endif

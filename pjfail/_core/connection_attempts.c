@@ -6,6 +6,7 @@
 #include "send_guard.h"
 #include "servers.h"
 #include "text.h"
+#include "lock.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -199,10 +200,10 @@ static void race_unlist_locked(struct race *race)
 
 static void race_connect(struct race *race, struct connection_attempt *attempt, double now)
 {
+    HOLD_LOCK(&races.lock);
     pjsip_transport *transport = NULL;
     pj_status_t status = connections_connect(&attempt->server, race->query->name, &transport);
 
-    pthread_mutex_lock(&races.lock);
     race->next_start = now + races.delay;
     if (status != PJ_SUCCESS) {
         attempt->state = FAILED;
@@ -210,7 +211,6 @@ static void race_connect(struct race *race, struct connection_attempt *attempt, 
         attempt->transport = transport;
         attempt->state = connections_is_up(transport) ? CONNECTED : CONNECTING;
     }
-    pthread_mutex_unlock(&races.lock);
 }
 
 /* A race that is this thread's. It is over, and freed, or goes on. No lock held. */
@@ -308,13 +308,12 @@ void connection_attempts_on_transport_state(const pjsip_transport *transport, pj
 
 void connection_attempts_open(double deadline, double delay, void (*wake_at)(double when))
 {
-    pthread_mutex_lock(&races.lock);
+    HOLD_LOCK(&races.lock);
     races.delay = delay;
     atomic_store(&races_counted, 0);
     races.deadline = deadline;
     races.wake_at = wake_at;
     races.open = 1;
-    pthread_mutex_unlock(&races.lock);
 }
 
 struct pending_query *connection_attempts_close(struct pending_query *all)

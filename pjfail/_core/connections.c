@@ -4,6 +4,7 @@
 #include "address.h"
 #include "servers.h"
 #include "hash_table.h"
+#include "lock.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -260,20 +261,17 @@ static int connections_has_locked(const pf_address *server, int made)
 
 void connections_carry(const pjsip_transport *transport)
 {
-    pthread_mutex_lock(&connections.lock);
+    HOLD_LOCK(&connections.lock);
     connections_hold_locked(transport, 1);
-    pthread_mutex_unlock(&connections.lock);
 }
 
 void connections_on_answer(const pjsip_transport *transport)
 {
-    struct connection *connection;
+    HOLD_LOCK(&connections.lock);
+    struct connection *connection = connections_hold_locked(transport, 0);
 
-    pthread_mutex_lock(&connections.lock);
-    connection = connections_hold_locked(transport, 0);
     if (connection)
         connections_set_up_locked(connection);
-    pthread_mutex_unlock(&connections.lock);
 }
 
 /* What pjsip found wrong with the server's certificate: PJ_SSL_CERT_E* bits, 0 for nothing. */
@@ -420,10 +418,10 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
 /* Whether a connect would be in vain, or one too many. */
 static int connections_should_not_connect(const pf_address *server)
 {
+    HOLD_LOCK(&connections.lock);
     double now = clock_now(), *oldest;
     int refused = servers_failed_within(server, REFUSED_PAUSE_S), should_not = 0;
 
-    pthread_mutex_lock(&connections.lock);
     if (!connections_has_locked(server, 0)) {
         oldest = &connections.connects[connections.connects_begun % MAX_CONNECTS];
         should_not = refused || (connections.connects_begun >= MAX_CONNECTS && now < *oldest + KEY_REST_S) ||
@@ -433,7 +431,6 @@ static int connections_should_not_connect(const pf_address *server)
             connections.connects_begun++;
         }
     }
-    pthread_mutex_unlock(&connections.lock);
     return should_not;
 }
 
@@ -482,14 +479,10 @@ void connections_watch_late(pjsip_transport *transport, const pf_address *server
 
 int connections_knows(const pjsip_transport *transport)
 {
-    struct connection *connection;
-    int known;
+    HOLD_LOCK(&connections.lock);
+    struct connection *connection = connections_hold_locked(transport, 0);
 
-    pthread_mutex_lock(&connections.lock);
-    connection = connections_hold_locked(transport, 0);
-    known = connection && !connection->ended;
-    pthread_mutex_unlock(&connections.lock);
-    return known;
+    return connection && !connection->ended;
 }
 
 int connections_has_ended_under(const pjsip_tx_data *request)
@@ -516,36 +509,26 @@ int connections_has_ended_under(const pjsip_tx_data *request)
 
 int connections_is_up(const pjsip_transport *transport)
 {
-    struct connection *connection;
+    HOLD_LOCK(&connections.lock);
+    struct connection *connection = connections_hold_locked(transport, 0);
     int connected;
 
-    pthread_mutex_lock(&connections.lock);
-    connection = connections_hold_locked(transport, 0);
     connected = connection && connection->connected && !connection->ended;
-    pthread_mutex_unlock(&connections.lock);
     return connected;
 }
 
 int connections_is_new(const pjsip_transport *transport, double seconds)
 {
-    struct connection *connection;
-    int is_new;
+    HOLD_LOCK(&connections.lock);
+    struct connection *connection = connections_hold_locked(transport, 0);
 
-    pthread_mutex_lock(&connections.lock);
-    connection = connections_hold_locked(transport, 0);
-    is_new = connection && (!connection->connected || clock_now() < connection->connected_at + seconds);
-    pthread_mutex_unlock(&connections.lock);
-    return is_new;
+    return connection && (!connection->connected || clock_now() < connection->connected_at + seconds);
 }
 
 int connections_has(const pf_address *server)
 {
-    int has;
-
-    pthread_mutex_lock(&connections.lock);
-    has = connections_has_locked(server, 1);
-    pthread_mutex_unlock(&connections.lock);
-    return has;
+    HOLD_LOCK(&connections.lock);
+    return connections_has_locked(server, 1);
 }
 
 /* --- time -------------------------------------------------------------------------------------------------------- */

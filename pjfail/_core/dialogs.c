@@ -1,6 +1,7 @@
 #include "dialogs.h"
 
 #include "hash_table.h"
+#include "lock.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -232,13 +233,13 @@ static void dialogs_bind_locked(uint64_t hash, enum dialog_use use, int code, co
 void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code, int expires,
                            const pf_address *server)
 {
+    HOLD_LOCK(&dialogs.lock);
     const enum dialog_use use = dialogs_use_of(method);
     const uint64_t hash = dialogs_hash(call_id, remote_tag);
     const double now = clock_now();
     struct dialog *dialog = NULL;
     enum dialog_state state = NONE;
 
-    pthread_mutex_lock(&dialogs.lock);
     dialogs_expire_locked(now);
     if (remote_tag->slen && code > 100) {
         dialog = dialogs_lookup_locked(hash);
@@ -253,7 +254,6 @@ void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const p
     }
     /* A challenge within a dialog that is none of these binds by its Call-ID, too. */
     dialogs_bind_locked(dialogs_hash(call_id, NULL), use, code, server, now);
-    pthread_mutex_unlock(&dialogs.lock);
 }
 
 void dialogs_on_response(pjsip_rx_data *response, const pf_address *server)
@@ -270,15 +270,13 @@ void dialogs_on_response(pjsip_rx_data *response, const pf_address *server)
 
 void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag)
 {
-    struct dialog *dialog;
+    HOLD_LOCK(&dialogs.lock);
+    struct dialog *dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
 
-    pthread_mutex_lock(&dialogs.lock);
-    dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
     if (dialog) {
         dialogs_put_locked(dialog, dialog->link.hash, ENDED);
         dialog->until = clock_now() + ENDED_S;
     }
-    pthread_mutex_unlock(&dialogs.lock);
 }
 
 void dialogs_on_bye(const pjsip_msg *bye, int incoming)
@@ -292,10 +290,10 @@ void dialogs_on_bye(const pjsip_msg *bye, int incoming)
 
 void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info)
 {
+    HOLD_LOCK(&dialogs.lock);
     const double now = clock_now();
     struct dialog *dialog = NULL;
 
-    pthread_mutex_lock(&dialogs.lock);
     if (remote_tag && remote_tag->slen)
         dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
     if (dialog && dialog->until > now) {
@@ -308,24 +306,21 @@ void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct re
     }
     if (dialog)
         info->server = dialog->server;
-    pthread_mutex_unlock(&dialogs.lock);
 }
 
 void dialogs_count(pf_counters *counters)
 {
-    pthread_mutex_lock(&dialogs.lock);
+    HOLD_LOCK(&dialogs.lock);
     counters->dialogs = dialogs_held_locked() - dialogs.lists[ENDED].count;
     counters->forgotten = dialogs.forgotten;
-    pthread_mutex_unlock(&dialogs.lock);
 }
 
 static void dialogs_drop(struct hash_link *link) { free(entry_of(link, struct dialog, link)); }
 
 void dialogs_clear(void)
 {
-    pthread_mutex_lock(&dialogs.lock);
+    HOLD_LOCK(&dialogs.lock);
     hash_table_clear(&dialogs.table, &dialogs_drop);
     memset(dialogs.lists, 0, sizeof dialogs.lists);
     dialogs.forgotten = 0;
-    pthread_mutex_unlock(&dialogs.lock);
 }

@@ -11,6 +11,7 @@
 #include "event_queue.h"
 #include "resolver.h"
 #include "text.h"
+#include "lock.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -95,13 +96,6 @@ static void dns_on_answer(void *token, pj_status_t status, pj_dns_parsed_packet 
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */
 
-struct opening {
-    const char *const *addresses;
-    const unsigned short *ports;
-    int count;
-    int handle;
-};
-
 /* Returns the endpoint's resolver for these name servers, else one that may be given them, or NULL. Under dns.lock. */
 static struct dns_resolver *dns_find_resolver_locked(const pjsip_endpoint *endpt, const char *servers)
 {
@@ -122,11 +116,10 @@ static struct dns_resolver *dns_find_resolver_locked(const pjsip_endpoint *endpt
 }
 
 /* Makes found, which is not of this attachment, one for these name servers. Returns a PF_ result. Under dns.lock. */
-static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *found, const struct opening *opening,
-                                   const char *text)
+static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *found, const char *const *addresses,
+                                  const unsigned short *ports, int count, const char *text)
 {
     pj_str_t servers[PJ_DNS_RESOLVER_MAX_NS];
-    pj_uint16_t ports[PJ_DNS_RESOLVER_MAX_NS];
     pj_status_t status;
     int i;
 
@@ -140,47 +133,42 @@ static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *fo
         found->destroy = host.pj_dns_resolver_destroy;
         found->handle = 0;
     }
-    for (i = 0; i < opening->count; i++) {
-        servers[i].ptr = (char *)opening->addresses[i];
-        servers[i].slen = (pj_ssize_t)strlen(opening->addresses[i]);
-        ports[i] = opening->ports[i];
+    for (i = 0; i < count; i++) {
+        servers[i].ptr = (char *)(uintptr_t)addresses[i];
+        servers[i].slen = (pj_ssize_t)strlen(addresses[i]);
     }
     found->servers[0] = '\0';
-    status = host.pj_dns_resolver_set_ns(found->resolver, (unsigned)opening->count, servers, ports);
+    status = host.pj_dns_resolver_set_ns(found->resolver, (unsigned)count, servers, ports);
     if (status != PJ_SUCCESS)
         return host_problem(PF_PJSIP_FAILED, status, "pj_dns_resolver_set_ns()");
     strcpy(found->servers, text);
     return PF_OK;
 }
 
-static int dns_open_resolver(void *argument)
+static int dns_open_resolver(const char *const *addresses, const unsigned short *ports, int count, int *handle)
 {
     pjsip_endpoint *endpt = host_endpoint();
-    struct opening *opening = argument;
     struct dns_resolver *found;
     char servers[sizeof found->servers] = "";
     size_t length = 0;
     int result = PF_OK, i;
 
-    if (!opening->count) {
-        opening->handle = 0;
+    if (!count)
         return resolver_saved() ? PF_OK : PF_NO_RESOLVER;
-    }
-    for (i = 0; i < opening->count && length < sizeof servers; i++)
-        length += (size_t)snprintf(servers + length, sizeof servers - length, "%s %hu\n", opening->addresses[i],
-                                   opening->ports[i]);
-    if (opening->count > PJ_DNS_RESOLVER_MAX_NS || length >= sizeof servers)
+    for (i = 0; i < count && length < sizeof servers; i++)
+        length += (size_t)snprintf(servers + length, sizeof servers - length, "%s %hu\n", addresses[i], ports[i]);
+    if (count > PJ_DNS_RESOLVER_MAX_NS || length >= sizeof servers)
         return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "pj_dns_resolver_set_ns()");
     pthread_mutex_lock(&dns.lock);
     found = dns_find_resolver_locked(endpt, servers);
     if (!found)
         result = host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "one more DNS resolver of pjsip's");
     else if (!found->resolver || strcmp(found->servers, servers))
-        result = dns_set_servers_locked(endpt, found, opening, servers);
+        result = dns_set_servers_locked(endpt, found, addresses, ports, count, servers);
     if (result == PF_OK) {
         if (found->handle <= dns.detached_handle)
             found->handle = ++dns.last_handle;
-        opening->handle = found->handle;
+        *handle = found->handle;
     }
     pthread_mutex_unlock(&dns.lock);
     return result;
@@ -188,62 +176,47 @@ static int dns_open_resolver(void *argument)
 
 int pf_dns_open(const char *const *addresses, const unsigned short *ports, int count, int *handle)
 {
-    struct opening opening = { addresses, ports, count, 0 };
-    int result = host_with_endpoint(&dns_open_resolver, &opening);
-
-    *handle = opening.handle;
-    return result;
+    *handle = 0;
+    return host_enter() ? host_leave(dns_open_resolver(addresses, ports, count, handle)) : PF_NO_ENDPOINT;
 }
 
-struct asking {
-    int handle;
-    const char *name;
-    int type;
-    unsigned id;
-};
-
 /* Inside the gate: a resolver that is found stays. */
-static int dns_start_query(void *argument)
+static int dns_start_query(int handle, const char *name, int type, unsigned id)
 {
-    const struct asking *asking = argument;
     pj_dns_resolver *resolver = NULL;
-    pj_str_t name = { (char *)asking->name, (pj_ssize_t)strlen(asking->name) };
+    pj_str_t text = { (char *)(uintptr_t)name, (pj_ssize_t)strlen(name) };
     pj_status_t status;
     int i;
 
     pthread_mutex_lock(&dns.lock);
-    if (!asking->handle)
+    if (!handle)
         resolver = resolver_saved();
-    for (i = 0; i < MAX_RESOLVERS && asking->handle > dns.detached_handle; i++)
-        if (dns.resolvers[i].resolver && dns.resolvers[i].handle == asking->handle)
+    for (i = 0; i < MAX_RESOLVERS && handle > dns.detached_handle; i++)
+        if (dns.resolvers[i].resolver && dns.resolvers[i].handle == handle)
             resolver = dns.resolvers[i].resolver;
     pthread_mutex_unlock(&dns.lock);
     if (!resolver)
         return PF_NO_RESOLVER;
-    status = host.pj_dns_resolver_start_query(resolver, &name, asking->type, 0, &dns_on_answer, (void *)(uintptr_t)asking->id,
-                                              NULL);
+    status = host.pj_dns_resolver_start_query(resolver, &text, type, 0, &dns_on_answer, (void *)(uintptr_t)id, NULL);
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pj_dns_resolver_start_query()");
 }
 
 int pf_dns_ask(int handle, const char *name, int type, unsigned id)
 {
-    struct asking asking = { handle, name, type, id };
-
-    return host_with_endpoint(&dns_start_query, &asking);
+    return host_enter() ? host_leave(dns_start_query(handle, name, type, id)) : PF_NO_ENDPOINT;
 }
 
 void dns_detach(void)
 {
-    pthread_mutex_lock(&dns.lock);
+    HOLD_LOCK(&dns.lock);
     dns.detached_handle = dns.last_handle;
-    pthread_mutex_unlock(&dns.lock);
 }
 
 void dns_close(pjsip_endpoint *endpt)
 {
+    HOLD_LOCK(&dns.lock);
     int i;
 
-    pthread_mutex_lock(&dns.lock);
     for (i = 0; i < MAX_RESOLVERS; i++) {
         struct dns_resolver *each = &dns.resolvers[i];
 
@@ -252,5 +225,4 @@ void dns_close(pjsip_endpoint *endpt)
             memset(each, 0, sizeof *each);
         }
     }
-    pthread_mutex_unlock(&dns.lock);
 }

@@ -2,6 +2,7 @@
 
 #include "clock.h"
 #include "hash_table.h"
+#include "lock.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -77,10 +78,9 @@ static void event_queue_signal_news_locked(void)
 
 void event_queue_tick(void)
 {
-    pthread_mutex_lock(&event_queue.lock);
+    HOLD_LOCK(&event_queue.lock);
     if (event_queue.news && event_queue.fd >= 0)
         event_queue_signal_locked();
-    pthread_mutex_unlock(&event_queue.lock);
 }
 
 int event_queue_open(void)
@@ -290,60 +290,46 @@ void event_queue_post(enum event_kind kind, void *event)
 
 void event_queue_post_outcome(const pf_outcome *outcome)
 {
-    pthread_mutex_lock(&event_queue.lock);
+    HOLD_LOCK(&event_queue.lock);
     if (event_queue.ring && event_queue.used < MAX_EVENTS) {
         event_queue.ring[(event_queue.head + event_queue.used++) % MAX_EVENTS] = *outcome;
         event_queue_signal_news_locked();
     } else {
         event_queue.dropped++;
     }
-    pthread_mutex_unlock(&event_queue.lock);
 }
 
 unsigned long long event_queue_dropped(void)
 {
-    unsigned long long dropped;
-
-    pthread_mutex_lock(&event_queue.lock);
-    dropped = event_queue.dropped;
-    pthread_mutex_unlock(&event_queue.lock);
-    return dropped;
+    HOLD_LOCK(&event_queue.lock);
+    return event_queue.dropped;
 }
 
 int pf_event_fd(void)
 {
-    int fd;
-
-    pthread_mutex_lock(&event_queue.lock);
-    fd = event_queue.fd;
-    pthread_mutex_unlock(&event_queue.lock);
-    return fd;
+    HOLD_LOCK(&event_queue.lock);
+    return event_queue.fd;
 }
 
 pf_query *pf_next_query(void)
 {
-    pf_query *query;
+    HOLD_LOCK(&event_queue.lock);
     uint64_t count;
 
-    pthread_mutex_lock(&event_queue.lock);
     if (event_queue.fd >= 0 && event_queue.signalled && read(event_queue.fd, &count, sizeof count) == (ssize_t)sizeof count)
         event_queue.signalled = 0;
-    query = event_queue_take_query_locked();
-    pthread_mutex_unlock(&event_queue.lock);
-    return query;
+    return event_queue_take_query_locked();
 }
 
 static void *event_queue_next(enum event_kind kind)
 {
-    struct event *event;
+    HOLD_LOCK(&event_queue.lock);
+    struct event *event = event_queue.events[kind].first;
 
-    pthread_mutex_lock(&event_queue.lock);
-    event = event_queue.events[kind].first;
     if (event) {
         event_queue.events[kind].first = event->next;
         event_queue.events[kind].count--;
     }
-    pthread_mutex_unlock(&event_queue.lock);
     return event;
 }
 
@@ -365,26 +351,17 @@ pf_registration *pf_next_registration(void)
 
 pf_response *pf_next_response(void) { return event_queue_next(EVENT_RESPONSE); }
 
-void pf_free_dns_answer(pf_dns_answer *answer) { free(answer); }
-
-void pf_free_failover(pf_failover *failover) { free(failover); }
-
-void pf_free_registration(pf_registration *registration) { free(registration); }
-
-void pf_free_response(pf_response *response) { free(response); }
-
-void pf_free_query(pf_query *query) { free(query); }
+void pf_free(void *fetched) { free(fetched); }
 
 int pf_next_outcomes(pf_outcome *outcomes, int size)
 {
+    HOLD_LOCK(&event_queue.lock);
     int count = 0;
 
-    pthread_mutex_lock(&event_queue.lock);
     while (count < size && event_queue.used) {
         outcomes[count++] = event_queue.ring[event_queue.head];
         event_queue.head = (event_queue.head + 1) % MAX_EVENTS;
         event_queue.used--;
     }
-    pthread_mutex_unlock(&event_queue.lock);
     return count;
 }

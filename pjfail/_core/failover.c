@@ -16,6 +16,7 @@
 #include "send_guard.h"
 #include "text.h"
 #include "transaction.h"
+#include "lock.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -115,9 +116,8 @@ static void decide_locked(struct request *request, const struct failover_event *
 
 static void decide(struct request *request, const struct failover_event *event, double now, struct decision *decision)
 {
-    pthread_mutex_lock(&requests.lock);
+    HOLD_LOCK(&requests.lock);
     decide_locked(request, event, now, decision);
-    pthread_mutex_unlock(&requests.lock);
 }
 
 /* --- a request is sent ------------------------------------------------------------------------------------------- */
@@ -871,10 +871,10 @@ static void on_attempt_lost(struct request *request, int attempt, pjsip_transpor
 /* Whether a request on that connection will never be answered; method: the last one's. All are noted. */
 static int loses_requests(const pjsip_transport *transport, char method[16])
 {
+    HOLD_LOCK(&requests.lock);
     struct attempt *attempt;
     int lost = 0;
 
-    pthread_mutex_lock(&requests.lock);
     for (attempt = request_first_on_connection_locked(transport); attempt; attempt = attempt->next) {
         struct attempt_state *state = &attempt->request->state.attempts[attempt - attempt->request->attempts];
 
@@ -884,7 +884,6 @@ static int loses_requests(const pjsip_transport *transport, char method[16])
         strcpy(method, attempt->request->key.method);
         lost = 1;
     }
-    pthread_mutex_unlock(&requests.lock);
     return lost;
 }
 
@@ -1004,12 +1003,8 @@ double failover_connection_attempt_delay(void) { return failover_wanted.on ? fai
 
 unsigned long long failover_outstanding(void)
 {
-    unsigned long long count;
-
-    pthread_mutex_lock(&requests.lock);
-    count = requests.table.count;
-    pthread_mutex_unlock(&requests.lock);
-    return count;
+    HOLD_LOCK(&requests.lock);
+    return requests.table.count;
 }
 
 void failover_count(pf_counters *counters)

@@ -119,14 +119,16 @@ void host_set_endpoint(pjsip_endpoint *endpt) { host_endpt = endpt; }
 
 pjsip_endpoint *host_endpoint(void) { return host_endpt; }
 
-int host_with_endpoint(int (*work)(void *argument), void *argument)
+int host_enter(void)
 {
-    int result;
-
     if (!gate_enter())
-        return PF_NO_ENDPOINT;
+        return 0;
     host_register_thread();
-    result = work(argument);
+    return 1;
+}
+
+int host_leave(int result)
+{
     gate_leave();
     return result;
 }

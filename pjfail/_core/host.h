@@ -67,10 +67,13 @@ void host_set_endpoint(pjsip_endpoint *endpt);
 pjsip_endpoint *host_endpoint(void);
 
 /*
- * Runs work inside the gate: the end of host_endpoint() waits for that. Returns what work returns; PF_NO_ENDPOINT when detached. No
- * lock of ours is held, so a detach may come meanwhile. Threads of Python's: a SIP thread would wait.
+ * Enters the gate: the end of host_endpoint() waits for host_leave(). Returns 0 when detached. No lock of ours is held, so a detach
+ * may come meanwhile. Threads of Python's: a SIP thread would wait.
  */
-int host_with_endpoint(int (*work)(void *argument), void *argument);
+int host_enter(void);
+
+/* Leaves the gate, and returns result. */
+int host_leave(int result);
 
 /* Whether this is an address within the object that carries pjsip. */
 int host_has(const void *address);

@@ -16,6 +16,7 @@
 #include "hash_table.h"
 #include "text.h"
 #include "transaction.h"
+#include "lock.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -367,9 +368,8 @@ void outgoing_run(void)
 
 void outgoing_open(void (*wake)(void))
 {
-    pthread_mutex_lock(&outgoing_requests.lock);
+    HOLD_LOCK(&outgoing_requests.lock);
     outgoing_requests.wake = wake;
-    pthread_mutex_unlock(&outgoing_requests.lock);
 }
 
 /* Moves it from the table to those that are let go of. */
@@ -426,9 +426,8 @@ static int outgoing_hand_over(pjsip_tx_data *tdata, const struct order *order)
     return put;
 }
 
-static int outgoing_make(void *argument)
+static int outgoing_make(const struct order *order)
 {
-    const struct order *order = argument;
     pjsip_method method;
     pjsip_tx_data *tdata;
     pj_status_t status;
@@ -457,7 +456,7 @@ int pf_request(unsigned id, const pf_address *server, const char *method, const 
         .body = { (char *)body, body_length },
     };
 
-    return host_with_endpoint(&outgoing_make, &order);
+    return host_enter() ? host_leave(outgoing_make(&order)) : PF_NO_ENDPOINT;
 }
 
 void pf_cancel_request(unsigned id)

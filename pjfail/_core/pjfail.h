@@ -288,16 +288,14 @@ int  pf_native_pin(int id, const pf_address *server);           /* family 0: unp
 int  pf_set_pin(const pf_pin *pin);                             /* replaces that of this AOR and account; 0: no memory */
 void pf_drop_pin(const char *aor, int account);
 int  pf_account_job(int job, int account, const char *aor, const pf_address *server);   /* on pjsip's polling thread, soon */
-pf_registration *pf_next_registration(void);                    /* NULL: none; free with pf_free_registration() */
-void pf_free_registration(pf_registration *registration);
+pf_registration *pf_next_registration(void);                    /* NULL: none; free with pf_free() */
 
 /* outgoing.c: server NULL: wherever the plan says. PF_OK: the end comes by the queue, with id. */
 int  pf_request(unsigned id, const pf_address *server, const char *method, const char *uri, const char *from,
                 const char *to, const char *const *names, const char *const *values, int headers,
                 const char *content_type, const char *body, int body_length);
 void pf_cancel_request(unsigned id);                            /* ends it now: it comes by the queue, unless it has come */
-pf_response *pf_next_response(void);                            /* NULL: none; free with pf_free_response() */
-void pf_free_response(pf_response *response);
+pf_response *pf_next_response(void);                            /* NULL: none; free with pf_free() */
 
 /* dns.c: pjsip's DNS resolver. No addresses: the one that the application configured. */
 int  pf_dns_open(const char *const *addresses, const unsigned short *ports, int count, int *handle);
@@ -305,12 +303,10 @@ int  pf_dns_ask(int handle, const char *name, int type, unsigned id);      /* PF
 
 /* event_queue.c: to the worker, which begins with pf_next_query(): that makes the descriptor unreadable */
 int  pf_event_fd(void);                                         /* readable when there is something to fetch */
-pf_query *pf_next_query(void);                            /* NULL: none; free with pf_free_query() */
-void pf_free_query(pf_query *query);
-pf_dns_answer *pf_next_dns_answer(void);                        /* NULL: none; free with pf_free_dns_answer() */
-void pf_free_dns_answer(pf_dns_answer *answer);
-pf_failover *pf_next_failover(void);                            /* NULL: none; free with pf_free_failover() */
-void pf_free_failover(pf_failover *failover);
+pf_query *pf_next_query(void);                            /* NULL: none; free with pf_free() */
+pf_dns_answer *pf_next_dns_answer(void);                        /* NULL: none; free with pf_free() */
+pf_failover *pf_next_failover(void);                            /* NULL: none; free with pf_free() */
+void pf_free(void *fetched);                                    /* what one of these, or of the other pf_next_*(), returned */
 int  pf_next_outcomes(pf_outcome *outcomes, int size);          /* how many were written */
 
 /* plans.c: from the worker */

@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "hash_table.h"
 #include "servers.h"
+#include "lock.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -272,9 +273,8 @@ struct plan *plans_make(const pf_target *target, const pf_entry *entries, int co
 
 void plans_answer_by(const struct plan *plan, const struct request_info *info, const pj_str_t *name, server_addresses *addresses)
 {
-    pthread_mutex_lock(&servers.lock);
+    HOLD_LOCK(&servers.lock);
     plans_write_locked(plan, info, clock_now(), name, addresses);
-    pthread_mutex_unlock(&servers.lock);
 }
 
 void plans_drop(struct plan *plan)
@@ -288,29 +288,22 @@ void plans_drop(struct plan *plan)
 
 int plans_have(const pf_target *target, uint64_t hash)
 {
-    int have;
-
-    pthread_mutex_lock(&servers.lock);
-    have = plans_find_locked(target, hash) != NULL;
-    pthread_mutex_unlock(&servers.lock);
-    return have;
+    HOLD_LOCK(&servers.lock);
+    return plans_find_locked(target, hash) != NULL;
 }
 
 unsigned long long plans_count(void)
 {
-    unsigned long long count;
+    HOLD_LOCK(&servers.lock);
+    unsigned long long count = plans.table.count;
 
-    pthread_mutex_lock(&servers.lock);
-    count = plans.table.count;
-        pthread_mutex_unlock(&servers.lock);
-    return count;
+        return count;
 }
 
 void plans_clear(void)
 {
-    pthread_mutex_lock(&servers.lock);
+    HOLD_LOCK(&servers.lock);
     hash_table_clear(&plans.table, &plans_drop_link_locked);
-    pthread_mutex_unlock(&servers.lock);
 }
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */
@@ -346,26 +339,22 @@ int plans_publish(const pf_target *target, const pf_entry *entries, int count, i
 
 void pf_forget(const pf_target *target)
 {
-    struct plan *plan;
+    HOLD_LOCK(&servers.lock);
+    struct plan *plan = plans_find_locked(target, target_hash(target));
 
-    pthread_mutex_lock(&servers.lock);
-    plan = plans_find_locked(target, target_hash(target));
     if (plan) {
         hash_table_remove(&plans.table, &plan->link);
         plans_free_locked(plan);
     }
-    pthread_mutex_unlock(&servers.lock);
 }
 
 double pf_used_at(const pf_target *target)
 {
-    struct plan *plan;
+    HOLD_LOCK(&servers.lock);
+    struct plan *plan = plans_find_locked(target, target_hash(target));
     double used_at;
 
-    pthread_mutex_lock(&servers.lock);
-    plan = plans_find_locked(target, target_hash(target));
     used_at = plan ? plan->used_at : -1;
-    pthread_mutex_unlock(&servers.lock);
     return used_at;
 }
 

@@ -1,6 +1,7 @@
 #include "port_check.h"
 
 #include "address.h"
+#include "lock.h"
 
 #include <errno.h>
 #include <math.h>
@@ -76,11 +77,11 @@ static void port_check_stop_locked(struct port *port)
 
 double port_check_start(const pf_address *server, pjsip_transport *udp, double now)
 {
+    HOLD_LOCK(&port_check.lock);
     struct port *port = NULL;
     double due = INFINITY;
     int i;
 
-    pthread_mutex_lock(&port_check.lock);
     for (i = 0; i < MAX_PORTS; i++) {
         struct port *each = &port_check.ports[i];
 
@@ -100,7 +101,6 @@ double port_check_start(const pf_address *server, pjsip_transport *udp, double n
         port->socket = port_check_open_socket(port);
         port->due = due = port->socket < 0 ? INFINITY : now + FIRST_LOOK_S;
     }
-    pthread_mutex_unlock(&port_check.lock);
     return due;
 }
 
@@ -154,13 +154,12 @@ int port_check_next_refused(double now, pf_address *server, double *due)
 
 void port_check_close(void)
 {
+    HOLD_LOCK(&port_check.lock);
     int i;
 
-    pthread_mutex_lock(&port_check.lock);
     for (i = 0; i < MAX_PORTS; i++) {
         if (port_check.ports[i].server.family)
             port_check_stop_locked(&port_check.ports[i]);
         memset(&port_check.ports[i], 0, sizeof port_check.ports[i]);
     }
-    pthread_mutex_unlock(&port_check.lock);
 }

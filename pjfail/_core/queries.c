@@ -5,6 +5,7 @@
 #include "event_queue.h"
 #include "hash_table.h"
 #include "send_guard.h"
+#include "lock.h"
 
 #include <netdb.h>
 #include <pthread.h>
@@ -200,7 +201,7 @@ int queries_ask(const pf_target *target, uint64_t hash, struct pending_query *qu
     if (new)
         event_queue_post_query(asked);
     else
-        pf_free_query(asked);
+        pf_free(asked);
     return 1;
 }
 
@@ -494,12 +495,8 @@ void queries_count_inline(int from_plan)
 
 unsigned long long queries_waiting(void)
 {
-    unsigned long long count;
-
-    pthread_mutex_lock(&queries.lock);
-    count = queries.count;
-    pthread_mutex_unlock(&queries.lock);
-    return count;
+    HOLD_LOCK(&queries.lock);
+    return queries.count;
 }
 
 void queries_count(pf_counters *counters)

@@ -238,7 +238,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     if (pending && query && queries_ask(&target, hash, pending, query))
         return;
     free(pending);
-    pf_free_query(query);
+    pf_free(query);
     if (gate_is_open())
         callback(PJ_ERESOLVE, token, NULL);     /* out of memory: an error that pjsip knows */
     else

@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "event_queue.h"
 #include "round_trips.h"
+#include "lock.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -63,12 +64,8 @@ void servers_release_locked(struct server *server)
 
 int servers_know(const pf_address *server)
 {
-    int known;
-
-    pthread_mutex_lock(&servers.lock);
-    known = servers_find_locked(server) != NULL;
-    pthread_mutex_unlock(&servers.lock);
-    return known;
+    HOLD_LOCK(&servers.lock);
+    return servers_find_locked(server) != NULL;
 }
 
 int servers_hold(const pf_address *address)
@@ -85,13 +82,11 @@ int servers_hold(const pf_address *address)
 
 void servers_release(const pf_address *address)
 {
-    struct server *server;
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
 
-    pthread_mutex_lock(&servers.lock);
-    server = servers_find_locked(address);
     if (server)
         servers_release_locked(server);
-    pthread_mutex_unlock(&servers.lock);
 }
 
 /* RFC 6298 section 2, with its alpha and beta; what has not been measured for long is measured anew. */
@@ -202,102 +197,78 @@ void servers_record_failure(const pf_address *address, pf_outcome *outcome)
 
 void servers_suspect(const pf_address *address)
 {
-    struct server *server;
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
 
-    pthread_mutex_lock(&servers.lock);
-    server = servers_find_locked(address);
     if (server) {
         server->suspect_until = clock_now() + LOCAL_SUSPICION_S;
         server->report_answer = 1;
         server->sequence++;     /* what Python has judged so far does not lift it */
     }
-    pthread_mutex_unlock(&servers.lock);
 }
 
 void pf_suspect(const pf_address *address) { servers_suspect(address); }
 
 void servers_clear_suspect(const pf_address *address)
 {
-    struct server *server;
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
 
-    pthread_mutex_lock(&servers.lock);
-    server = servers_find_locked(address);
     if (server)
         server->suspect_until = 0;
-    pthread_mutex_unlock(&servers.lock);
 }
 
 int servers_is_suspect(const pf_address *address)
 {
-    struct server *server;
-    int suspect;
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
 
-    pthread_mutex_lock(&servers.lock);
-    server = servers_find_locked(address);
-    suspect = server && server->suspect_until > clock_now();
-    pthread_mutex_unlock(&servers.lock);
-    return suspect;
+    return server && server->suspect_until > clock_now();
 }
 
 int servers_failed_within(const pf_address *address, double seconds)
 {
-    struct server *server;
-    int failed;
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
 
-    pthread_mutex_lock(&servers.lock);
-    server = servers_find_locked(address);
-    failed = server && server->connection_failed >= 0 && server->connection_failed > clock_now() - seconds;
-    pthread_mutex_unlock(&servers.lock);
-    return failed;
+    return server && server->connection_failed >= 0 && server->connection_failed > clock_now() - seconds;
 }
 
 double servers_rto(const pf_address *address)
 {
-    struct server *server;
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
     double overdue = -1;
 
-    pthread_mutex_lock(&servers.lock);
-    server = servers_find_locked(address);
     if (server && server->rtt >= 0)
         overdue = server->rtt + 4 * server->rttvar;
-    pthread_mutex_unlock(&servers.lock);
     return overdue;
 }
 
 int servers_answered_within(const pf_address *address, double seconds)
 {
+    HOLD_LOCK(&servers.lock);
     double now = clock_now();
-    struct server *server;
-    int well;
+    struct server *server = servers_find_locked(address);
 
-    pthread_mutex_lock(&servers.lock);
-    server = servers_find_locked(address);
-    well = server && server->suspect_until <= now && server->last_answer >= 0 && server->last_answer > now - seconds;
-    pthread_mutex_unlock(&servers.lock);
-    return well;
+    return server && server->suspect_until <= now && server->last_answer >= 0 && server->last_answer > now - seconds;
 }
 
 unsigned long long servers_count(void)
 {
-    unsigned long long count;
-
-    pthread_mutex_lock(&servers.lock);
-    count = servers.table.count;
-    pthread_mutex_unlock(&servers.lock);
-    return count;
+    HOLD_LOCK(&servers.lock);
+    return servers.table.count;
 }
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */
 
 void pf_clear_suspect(const pf_address *address, unsigned sequence)
 {
-    struct server *server;
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
 
-    pthread_mutex_lock(&servers.lock);
-    server = servers_find_locked(address);
     if (server && server->sequence == sequence)
         server->suspect_until = 0;
-    pthread_mutex_unlock(&servers.lock);
 }
 
 int pf_read_stats(const pf_address *address, pf_stats *stats)
