@@ -4,8 +4,8 @@
 #include "address.h"
 #include "event_queue.h"
 #include "hash_table.h"
-#include "servers.h"
 #include "lock.h"
+#include "servers.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

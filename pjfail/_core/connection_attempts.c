@@ -3,10 +3,10 @@
 #include "address.h"
 #include "connections.h"
 #include "event_queue.h"
+#include "lock.h"
 #include "send_guard.h"
 #include "servers.h"
 #include "text.h"
-#include "lock.h"
 
 #include <math.h>
 #include <pthread.h>

@@ -1,10 +1,10 @@
 #include "connections.h"
 
-#include "raw_send.h"
 #include "address.h"
-#include "servers.h"
 #include "hash_table.h"
 #include "lock.h"
+#include "raw_send.h"
+#include "servers.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

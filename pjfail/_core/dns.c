@@ -6,12 +6,12 @@
  */
 #include "dns.h"
 
-#include "gate.h"
-#include "pjfail.h"
 #include "event_queue.h"
+#include "gate.h"
+#include "lock.h"
+#include "pjfail.h"
 #include "resolver.h"
 #include "text.h"
-#include "lock.h"
 
 #include <pthread.h>
 #include <stdint.h>

@@ -6,17 +6,17 @@
  */
 #include "outgoing.h"
 
-#include "connections.h"
-#include "gate.h"
-#include "layout.h"
-#include "pjfail.h"
 #include "address.h"
+#include "connections.h"
 #include "event_queue.h"
-#include "override.h"
+#include "gate.h"
 #include "hash_table.h"
+#include "layout.h"
+#include "lock.h"
+#include "override.h"
+#include "pjfail.h"
 #include "text.h"
 #include "transaction.h"
-#include "lock.h"
 
 #include <pthread.h>
 #include <stdint.h>

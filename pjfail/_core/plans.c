@@ -3,8 +3,8 @@
 #include "address.h"
 #include "clock.h"
 #include "hash_table.h"
-#include "servers.h"
 #include "lock.h"
+#include "servers.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -4,8 +4,8 @@
 #include "connection_attempts.h"
 #include "event_queue.h"
 #include "hash_table.h"
-#include "send_guard.h"
 #include "lock.h"
+#include "send_guard.h"
 
 #include <netdb.h>
 #include <pthread.h>

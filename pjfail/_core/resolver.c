@@ -6,13 +6,13 @@
  */
 #include "resolver.h"
 
-#include "affinity.h"
-#include "connections.h"
 #include "address.h"
-#include "dialogs.h"
-#include "gate.h"
-#include "event_queue.h"
+#include "affinity.h"
 #include "connection_attempts.h"
+#include "connections.h"
+#include "dialogs.h"
+#include "event_queue.h"
+#include "gate.h"
 #include "override.h"
 #include "text.h"
 

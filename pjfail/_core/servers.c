@@ -3,8 +3,8 @@
 #include "address.h"
 #include "clock.h"
 #include "event_queue.h"
-#include "round_trips.h"
 #include "lock.h"
+#include "round_trips.h"
 
 #include <stdlib.h>
 #include <string.h>
