@@ -70,7 +70,9 @@ def find_includes() -> set[tuple[str, str]]:
 
 
 def check(
-    layers: list[tuple[str, list[str]]], files: set[str], calls: dict[tuple[str, str], set[str]],
+    layers: list[tuple[str, list[str]]],
+    files: set[str],
+    calls: dict[tuple[str, str], set[str]],
     included: set[tuple[str, str]],
 ) -> list[str]:
     """What is wrong, a line each."""

@@ -45,7 +45,7 @@ static struct {
     atomic_int attachments;         /* so far */
     atomic_int living;              /* the thread of the attachment, or of the one before */
     atomic_int registered;          /* the pj_status_t of registering the module; PJ_EPENDING */
-    struct pending_query *returning;    /* for pjsip's own resolver; written before poller_stop(), read after poller_run() */
+    struct pending_query *returning;  /* for pjsip's own resolver; written before poller_stop(), read after poller_run() */
 } attach = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- the life of an attachment ----------------------------------------------------------------------------------- */

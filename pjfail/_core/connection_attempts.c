@@ -141,7 +141,7 @@ static void race_copy_place(server_addresses *to, unsigned *count, struct race *
     const pjsip_server_addresses *from = &race->planned.addresses;
 
     addresses_set(to, (*count)++, &race->query->info.addr.host, addresses_type(from, place), addresses_address(from, place),
-               addresses_length(from, place), addresses_priority(from, place), 0);
+                  addresses_length(from, place), addresses_priority(from, place), 0);
 }
 
 static const struct connection_attempt *race_attempt_at(const struct race *race, unsigned place)

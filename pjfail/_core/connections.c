@@ -31,7 +31,7 @@ enum { SHARE_OF_SERVER = 4, LEFT_OVER = 16, LEFT_OVER_BY_US = 8, MAX_CONNECTS = 
 
 /* A server that connections are there for, or have just ended. */
 struct peer {
-    struct hash_link link;           /* by server */
+    struct hash_link link;      /* by server */
     pf_address server;
     unsigned refs;              /* connections and ends */
     unsigned open, up;          /* connections that have not ended, and those of them that are known to be up */
@@ -40,7 +40,7 @@ struct peer {
 
 /* A connection that carries requests of ours. One from before we attached is taken for connected once it brings an answer. */
 struct connection {
-    struct hash_link link;           /* by the transport's address */
+    struct hash_link link;      /* by the transport's address */
     const pjsip_transport *transport;
     struct peer *peer;          /* NULL: it is no connection of ours */
     double since, connected_at;
@@ -68,7 +68,7 @@ static struct {
     atomic_uint late_count;
     struct end *first_end, **last_end;
     unsigned ends;
-    _Atomic double ended_at;            /* the last; 0: none has */
+    _Atomic double ended_at;           /* the last; 0: none has */
     double connects[MAX_CONNECTS];     /* when the last were begun by hand, a ring */
     unsigned connects_begun;
 } connections = { .lock = PTHREAD_MUTEX_INITIALIZER };

@@ -33,7 +33,7 @@ enum { MAX_DIALOGS = 32768, MAX_BINDINGS = 16384 };
 enum dialog_state { BINDING, ENDED, SUBSCRIBED, EARLY, CALL, STATES, NONE = STATES };
 
 struct dialog {
-    struct hash_link link;           /* by 64 bits of the hash of Call-ID and, but for a binding, remote tag, which stand for them */
+    struct hash_link link;      /* by 64 bits of the hash of Call-ID and, but for a binding, remote tag, which stand for them */
     struct dialog *newer, *older;
     pf_address server;
     double until;               /* a dialog is none any more; a binding is but a preference */
@@ -231,7 +231,7 @@ static void dialogs_bind_locked(uint64_t hash, enum dialog_use use, int code, co
 }
 
 void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code, int expires,
-                           const pf_address *server)
+                    const pf_address *server)
 {
     HOLD_LOCK(&dialogs.lock);
     const enum dialog_use use = dialogs_use_of(method);
@@ -265,7 +265,7 @@ void dialogs_on_response(pjsip_rx_data *response, const pf_address *server)
 
     if (call_id && to)
         dialogs_update(&call_id->id, &to->tag, &RDATA_INFO(response)->cseq->method, msg->line.status.code,
-                              expires ? (int)expires->ivalue : -1, server);
+                       expires ? (int)expires->ivalue : -1, server);
 }
 
 void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag)

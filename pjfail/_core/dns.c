@@ -27,7 +27,7 @@
 struct dns_resolver {
     pj_dns_resolver *resolver;  /* NULL: free */
     pjsip_endpoint *endpt;
-    __typeof__(&pj_dns_resolver_destroy) destroy;   /* its own pjsip's: the process may carry another one */
+    __typeof__(&pj_dns_resolver_destroy) destroy;  /* its own pjsip's: the process may carry another one */
     char servers[PJ_DNS_RESOLVER_MAX_NS * (PJ_INET6_ADDRSTRLEN + 8)];
     int handle;
 };

@@ -154,7 +154,7 @@ static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *ser
 
 /* The servers that pjsip was given for this request, over the same transport: Via and Contact stay true. */
 static unsigned failover_list_candidates(const pjsip_tx_data *tdata, const pf_address *server, pf_address *candidates,
-                                unsigned *last_resorts)
+                                         unsigned *last_resorts)
 {
     const pjsip_server_addresses *addresses = tdata_addresses(tdata);
     unsigned total = addresses_count(addresses), current = tdata_current(tdata), count = 0, i;
@@ -375,7 +375,7 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
 /* --- the next server ---------------------------------------------------------------------------------------------- */
 
 static void failover_post(const struct request *request, const pf_address *left, const pf_address *taken,
-                             enum failover_reason reason, int code)
+                          enum failover_reason reason, int code)
 {
     pf_failover *note = calloc(1, sizeof *note);
 
@@ -705,7 +705,7 @@ static void failover_observe_locked(struct request *request, const struct failov
 
 /* Where an ACK of ours for the response goes: to the attempt's server over its own connection, else to where it came from. */
 static const pf_address *failover_sender_of(const struct decision *decision, int attempt, const pf_address *source,
-                                   pjsip_rx_data *rdata, pjsip_transport **over)
+                                            pjsip_rx_data *rdata, pjsip_transport **over)
 {
     pjsip_transport *transport = rdata->tp_info.transport;
 

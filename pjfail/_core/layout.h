@@ -39,7 +39,7 @@ struct layout_row {
 struct layout {
     struct layout_row row;
     unsigned addresses;         /* PJSIP_MAX_RESOLVED_ADDRESSES */
-    unsigned tdata_cur_addr, tdata_transport, tdata_dst_addr, tdata_selector;   /* they follow from it */
+    unsigned tdata_cur_addr, tdata_transport, tdata_dst_addr, tdata_selector;  /* they follow from it */
     ptrdiff_t rdata_shift;      /* so much later than compiled here lies what follows a packet: PJSIP_MAX_PKT_LEN */
     unsigned proxies;           /* PJSUA_ACC_MAX_PROXIES; 0: pjsua_acc_config could not be made out */
     unsigned config_transport_id, config_server_affinity;
@@ -84,7 +84,7 @@ static inline void addresses_set_name(server_addresses *addresses, unsigned inde
 }
 
 static inline void addresses_set(server_addresses *addresses, unsigned index, const pj_str_t *name, int type,
-                              const pj_sockaddr *address, int length, unsigned priority, unsigned weight)
+                                 const pj_sockaddr *address, int length, unsigned priority, unsigned weight)
 {
     char *record = (char *)addresses + addresses_record(index);
 

@@ -37,7 +37,7 @@ enum outgoing_state { WAITING, SENDING, SENT };
 
 /* A request whose end has not been told yet. Held (refs) by the table and by the thread that works with it. */
 struct outgoing {
-    struct hash_link link;           /* by id */
+    struct hash_link link;      /* by id */
     struct outgoing *next;      /* the next one that the polling thread has to look at */
     unsigned refs;
     enum outgoing_state state;
@@ -51,7 +51,7 @@ struct outgoing {
 /* Guarded by lock, as what may change of each request. */
 static struct {
     pthread_mutex_t lock;
-    struct hash_table table;      /* those of this attachment */
+    struct hash_table table;    /* those of this attachment */
     struct outgoing *first, **end;
     void (*wake)(void);         /* NULL: detached */
 } outgoing_requests = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &outgoing_requests.first };

@@ -20,12 +20,12 @@ struct plan {
     struct hash_link link;
     double refresh_at, fresh_until;
     double used_at;             /* last */
-    int refreshing;                  /* to be refreshed */
+    int refreshing;             /* to be refreshed */
     unsigned short port;
     unsigned char transport, secure, ipv6;
     unsigned short count;       /* of entries; those from drawn on only hold their servers */
     unsigned short drawn;
-    struct plan_entry *entries;       /* behind the host in the same block */
+    struct plan_entry *entries;  /* behind the host in the same block */
     char host[];
 };
 
@@ -146,7 +146,7 @@ static unsigned plans_draw_group(const struct group *groups, unsigned count, uin
 
 /* Writes the entries in the order of this use: tiers, weights within a tier, the info's own server first in its tier. */
 static unsigned plans_draw_entries_locked(const struct plan *plan, const struct server *own, uint64_t *random,
-                            const struct plan_entry **order)
+                                          const struct plan_entry **order)
 {
     struct group groups[PF_MAX_ENTRIES];
     unsigned at = 0, written = 0;
@@ -188,7 +188,7 @@ static int plans_rank_of_locked(const struct plan_entry *plan_entry, double now)
 
 /* The order of this use, whom the core suspects behind those that are well; the plan stays a permutation. */
 static unsigned plans_order_locked(const struct plan *plan, const struct request_info *info, double now, uint64_t *random,
-                           const struct plan_entry **order)
+                                   const struct plan_entry **order)
 {
     const struct server *own = info && info->server.family ? servers_find_locked(&info->server) : NULL;
     const struct plan_entry *drawn[PF_MAX_ENTRIES];
@@ -210,7 +210,7 @@ static unsigned plans_order_locked(const struct plan *plan, const struct request
 
 /* Under servers.lock. This use's order of the plan, as pjsip wants it. */
 static void plans_write_locked(const struct plan *plan, const struct request_info *info, double now, const pj_str_t *name,
-                         server_addresses *addresses)
+                               server_addresses *addresses)
 {
     const struct plan_entry *order[PF_MAX_ENTRIES];
     unsigned limit = addresses_limit(), count, i;
@@ -229,7 +229,7 @@ static void plans_write_locked(const struct plan *plan, const struct request_inf
         int length = address_to_sockaddr(address, &sockaddr);
 
         addresses_set(addresses, i, name, address_pjsip_type(address), &sockaddr, length,
-                   order[i]->tier + (order[i]->last_resort ? LAST_RESORT : 0), order[i]->weight);
+                      order[i]->tier + (order[i]->last_resort ? LAST_RESORT : 0), order[i]->weight);
     }
     addresses_set_count(addresses, count);
 }

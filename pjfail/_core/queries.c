@@ -21,16 +21,16 @@ enum { MAX_SYSTEM_CALLS = 16 };
 
 /* Those who wait for one target; or one request that is asked about by itself, and has an id. */
 struct query_group {
-    struct hash_link link;           /* by the target, or the id */
+    struct hash_link link;      /* by the target, or the id */
     unsigned id;
     struct plan *own;           /* the one that was made for it */
-    struct query_group *next;         /* in the list of all, or of those ready */
+    struct query_group *next;   /* in the list of all, or of those ready */
     unsigned long long place;   /* in that of those ready */
     pf_target target;
     double deadline;
     int asking_system;
     enum answer_from from;
-    server_addresses *found;              /* by the system's resolver */
+    server_addresses *found;    /* by the system's resolver */
     unsigned count;
     struct pending_query *pending;
 };

@@ -16,7 +16,7 @@ void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const cha
 }
 
 pj_status_t raw_send_connect(const pf_address *server, const char *host_name,
-                           pjsip_transport **connection)
+                             pjsip_transport **connection)
 {
     pj_str_t name = { (char *)host_name, (pj_ssize_t)strlen(host_name) };
     pj_sockaddr address;

@@ -15,7 +15,7 @@ void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const cha
  * connecting still. A SIP thread that holds no lock of ours.
  */
 pj_status_t raw_send_connect(const pf_address *server, const char *host_name,
-                           pjsip_transport **connection);
+                             pjsip_transport **connection);
 
 /* Sends over that connection, once it is there. A SIP thread that holds no lock of ours. */
 pj_status_t raw_send_over(pjsip_transport *connection, const char *bytes, size_t size);

@@ -32,7 +32,7 @@ static struct {
     pj_pool_t *pool;
     pjsip_resolver_t *built_in;
     _Atomic(pj_dns_resolver *) saved;       /* the worker asks for it too */
-    _Atomic(pjsip_resolver_callback *) send_callback;   /* that of pjsip's own sends, whose token is a pjsip_send_state */
+    _Atomic(pjsip_resolver_callback *) send_callback;  /* that of pjsip's own sends, whose token is a pjsip_send_state */
 } resolver;
 
 /* While a thread learns send_callback, its own query is kept here and refused. */
@@ -111,7 +111,7 @@ static pf_query *resolver_make_query(const pf_target *target, pjsip_msg *request
 }
 
 static struct pending_query *resolver_make_pending(pj_pool_t *pool, const pjsip_host_info *info, void *token,
-                                  pjsip_resolver_callback *callback, const struct request_info *request_info)
+                                                   pjsip_resolver_callback *callback, const struct request_info *request_info)
 {
     struct pending_query *pending = calloc(1, sizeof *pending);
 
@@ -247,7 +247,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
 
 /* The pjsip_ext_resolver's function. Any thread, most often with a transaction's lock held. */
 static void resolver_resolve(pjsip_resolver_t *unused, pj_pool_t *pool, const pjsip_host_info *info, void *token,
-                    pjsip_resolver_callback *callback)
+                             pjsip_resolver_callback *callback)
 {
     (void)unused;
     if (resolver_discovery) {

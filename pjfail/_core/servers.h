@@ -21,7 +21,7 @@ struct server {
     double connection_failed;   /* or could not be made, when last; negative: never */
     float rtt, rttvar;
     unsigned answers, silences, refusals, unavailable;
-    unsigned good, reported;        /* answers without error: all, and those that Python knows of */
+    unsigned good, reported;    /* answers without error: all, and those that Python knows of */
     int report_answer;          /* the next answer is news for Python */
     char failed_method[16];     /* so is the next one to this method, whatever was answered before */
 };

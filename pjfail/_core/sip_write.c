@@ -143,7 +143,7 @@ static void sip_write_put_via(struct writing *writing, const char *bytes, const 
 }
 
 size_t sip_write_in_dialog(char *text, size_t room, const char *method, const pjsip_rx_data *response,
-                              const char *bytes, size_t size)
+                           const char *bytes, size_t size)
 {
     struct writing writing = { text, room, 0, 0 };
     pjsip_msg *msg = RDATA_INFO(response)->msg;

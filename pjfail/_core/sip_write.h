@@ -14,6 +14,6 @@ size_t sip_write_request(char *text, size_t room, const char *method, const char
 
 /* An ACK or a BYE in the dialog that this 2xx has set up, as sip_write_request(). RFC 3261 sections 13.2.2.4 and 15.1.1. */
 size_t sip_write_in_dialog(char *text, size_t room, const char *method, const pjsip_rx_data *response,
-                              const char *bytes, size_t size);
+                           const char *bytes, size_t size);
 
 #endif

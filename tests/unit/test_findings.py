@@ -84,7 +84,11 @@ def test_what_is_read_under_a_reference_and_freed_later_is_no_race(report: str) 
     [
         (TRANSACTION, "Previous read", "Previous write"),
         (TRANSACTION, "#0 tsx_lock pjfail/_core/layout.h:118", "#0 tdata_msg pjfail/_core/layout.h:70"),
-        (TRANSACTION, "#1 transaction_wait_for_unlock pjfail/_core/transaction.c:60", "#1 resolve pjfail/_core/resolver.c:60"),
+        (
+            TRANSACTION,
+            "#1 transaction_wait_for_unlock pjfail/_core/transaction.c:60",
+            "#1 resolve pjfail/_core/resolver.c:60",
+        ),
         (TRANSACTION, "#1 cpool_release_pool ../src/pj/", "#1 course_release pjfail/_core/"),
         (MESSAGE, "Previous read", "Previous write"),
         (MESSAGE, "#1 module_on_tx_request pjfail/_core/module.c:271", "#1 on_rx_response pjfail/_core/core.c:276"),
