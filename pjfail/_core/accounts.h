@@ -1,8 +1,7 @@
 /*
  * accounts.h: pjsua's accounts. What Python calls stands in pjfail.h.
  */
-#ifndef PJFAIL_ACCOUNTS_H
-#define PJFAIL_ACCOUNTS_H
+#pragma once
 
 #include "host.h"
 #include "pjfail.h"
@@ -15,5 +14,3 @@ int accounts_read(int id, pf_account *account);
 
 /* pjsua_acc_set_affinity_addr(), or with family 0 pjsua_acc_refresh_transport(). Takes pjsua's lock. */
 pj_status_t accounts_pin_natively(int id, const pf_address *server);
-
-#endif

@@ -1,8 +1,7 @@
 /*
  * address.h: servers and targets as pjfail has them, and as pjsip has them. Any thread, no lock.
  */
-#ifndef PJFAIL_ADDRESS_H
-#define PJFAIL_ADDRESS_H
+#pragma once
 
 #include "pjfail.h"
 
@@ -28,5 +27,3 @@ static inline int address_equals(const pf_address *one, const pf_address *other)
 int target_of_host_info(const pjsip_host_info *info, pf_target *target);
 
 uint64_t target_hash(const pf_target *target);
-
-#endif

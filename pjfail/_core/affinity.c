@@ -348,27 +348,21 @@ void pf_drop_pin(const char *aor, int account)
 int pf_account_job(int what, int account, const char *aor, const pf_address *server)
 {
     struct job *job = calloc(1, sizeof *job);
-    void (*wake)(void);
+    HOLD_LOCK(&affinity.lock);
 
-    if (!job)
+    if (!job || !affinity.wake) {
+        free(job);
         return 0;
+    }
     job->what = what;
     job->account = account;
     if (server)
         job->server = *server;
     strncpy(job->aor, aor, sizeof job->aor - 1);
-    pthread_mutex_lock(&affinity.lock);
-    wake = affinity.wake;
-    if (wake) {
-        *affinity.end = job;
-        affinity.end = &job->next;
-    }
-    pthread_mutex_unlock(&affinity.lock);
-    if (wake)
-        wake();
-    else
-        free(job);
-    return wake != NULL;
+    *affinity.end = job;
+    affinity.end = &job->next;
+    affinity.wake();
+    return 1;
 }
 
 static int affinity_pin_natively(int id, const pf_address *server)

@@ -4,8 +4,7 @@
  * One mutex guards the pins; nothing is called with it held. Jobs for pjsua run on pjsip's polling thread, where pjsua's own
  * timers do the same, so that no thread of Python's waits for pjsua's lock.
  */
-#ifndef PJFAIL_AFFINITY_H
-#define PJFAIL_AFFINITY_H
+#pragma once
 
 #include "layout.h"
 #include "request_info.h"
@@ -31,5 +30,3 @@ void affinity_tell(int account, pjsip_msg *message, const pf_address *server, in
 
 /* pjsip's polling thread. */
 void affinity_run(void);
-
-#endif

@@ -10,16 +10,14 @@
  *
  *     attach.lock > poller.wake_lock, servers.lock, and those of the parts that are opened; pjsip's, but no transaction's
  *     poller.tick_lock > queries.lock, event_queue.lock, poller.wake_lock
- *     queries.lock > servers.lock
+ *     queries.lock > servers.lock, poller.wake_lock
+ *     the locks of affinity.c and outgoing.c > poller.wake_lock
  *     requests.lock > servers.lock
  *     dns.lock > event_queue.lock; pjsip's lock of a DNS resolver
  *     pjsua's lock of accounts (accounts.c) > whatever pjsua takes
  *     a transaction's lock of pjsip's > all of ours but attach.lock: pjsip holds it while it sends. So none of ours is held when one of
  *     pjsip's transactions, transports or messages is worked with.
  */
-#ifndef PJFAIL_ATTACH_H
-#define PJFAIL_ATTACH_H
+#pragma once
 
 #include "pjfail.h"
-
-#endif

@@ -1,8 +1,7 @@
 /*
  * clock.h: the clock that everything here goes by, that of Python's time.monotonic().
  */
-#ifndef PJFAIL_CLOCK_H
-#define PJFAIL_CLOCK_H
+#pragma once
 
 #include <time.h>
 
@@ -22,5 +21,3 @@ static inline void clock_pause(double seconds)
 
     nanosleep(&pause, NULL);
 }
-
-#endif

@@ -5,11 +5,9 @@
  * Needed because pjsip waits for a TCP or TLS connect without a limit of its own, and what waits cannot be taken back. One
  * mutex, no other lock taken inside; connections are opened on pjsip's polling thread with none held.
  */
-#ifndef PJFAIL_CONNECTION_ATTEMPTS_H
-#define PJFAIL_CONNECTION_ATTEMPTS_H
+#pragma once
 
-#include "layout.h"
-#include "pending_query.h"
+#include "send_guard.h"
 
 /* Attaching thread. deadline: seconds that a query may take in all; delay: between two connects, negative: no races. */
 void connection_attempts_open(double deadline, double delay, void (*wake_at)(double when));
@@ -31,5 +29,3 @@ void connection_attempts_tick(double now);
 
 /* Adds the races to those that wait, and counts those begun. Any thread. */
 void connection_attempts_count(pf_counters *counters);
-
-#endif

@@ -4,8 +4,7 @@
  *
  * One mutex, no other lock taken inside.
  */
-#ifndef PJFAIL_CONNECTIONS_H
-#define PJFAIL_CONNECTIONS_H
+#pragma once
 
 #include "layout.h"
 #include "pjfail.h"
@@ -79,5 +78,3 @@ int connections_are_late(void);
 
 /* Detaching thread. */
 void connections_clear(void);
-
-#endif

@@ -5,8 +5,7 @@
  *
  * One mutex, nothing taken inside. All functions are for SIP threads.
  */
-#ifndef PJFAIL_DIALOGS_H
-#define PJFAIL_DIALOGS_H
+#pragma once
 
 #include "layout.h"
 #include "request_info.h"
@@ -29,5 +28,3 @@ void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct re
 
 void dialogs_count(pf_counters *counters);
 void dialogs_clear(void);
-
-#endif

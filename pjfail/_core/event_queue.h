@@ -6,8 +6,7 @@
  * While the worker does not fetch, 4096 of a kind are kept, and what is dropped is counted. Never dropped are a query that
  * somebody waits for, an answer that Python asked for, and the latest registration of an account.
  */
-#ifndef PJFAIL_EVENT_QUEUE_H
-#define PJFAIL_EVENT_QUEUE_H
+#pragma once
 
 #include "pjfail.h"
 
@@ -30,5 +29,3 @@ void event_queue_post_outcome(const pf_outcome *outcome);
 void event_queue_tick(void);
 
 unsigned long long event_queue_dropped(void);
-
-#endif

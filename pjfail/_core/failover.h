@@ -9,8 +9,7 @@
  *
  * failover_decide() decides; what it says is done here, and nothing is decided here.
  */
-#ifndef PJFAIL_FAILOVER_H
-#define PJFAIL_FAILOVER_H
+#pragma once
 
 #include "layout.h"
 #include "pjfail.h"
@@ -41,5 +40,3 @@ double failover_connection_attempt_delay(void);
 unsigned long long failover_outstanding(void);
 
 void failover_count(pf_counters *counters);
-
-#endif

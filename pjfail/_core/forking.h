@@ -3,8 +3,7 @@
  *
  * SIP threads that hold no lock of ours. An over that is NULL is a connection that is found, or made.
  */
-#ifndef PJFAIL_FORKING_H
-#define PJFAIL_FORKING_H
+#pragma once
 
 #include "requests.h"
 
@@ -20,5 +19,3 @@ void forking_acknowledge(const struct request *request, const pf_address *server
 
 /* A call that nobody wants any more was taken: acknowledges the 2xx, as it must be, and ends the call. */
 void forking_hang_up(const struct request *request, const pf_address *server, pjsip_transport *over, pjsip_rx_data *response);
-
-#endif

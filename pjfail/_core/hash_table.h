@@ -1,8 +1,7 @@
 /*
  * hash_table.h: an intrusive hash table with chains that grows. The caller locks; entries belong to the caller.
  */
-#ifndef PJFAIL_HASH_TABLE_H
-#define PJFAIL_HASH_TABLE_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -37,5 +36,3 @@ void hash_table_clear(struct hash_table *table, void (*drop)(struct hash_link *l
 uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t size);
 
 #define entry_of(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
-
-#endif

@@ -2,8 +2,7 @@
  * hedging.h: the budget of requests that are tried at the next server before their timeout, for their server is late by its own round
  * trips: a share of all requests. Under requests.lock.
  */
-#ifndef PJFAIL_HEDGING_H
-#define PJFAIL_HEDGING_H
+#pragma once
 
 /* share: of the requests; 0: none is hedged. Attaching thread. */
 void hedging_open(double share);
@@ -17,5 +16,3 @@ void hedging_earn_locked(void);
 /* Returns whether one may be hedged now. */
 int hedging_is_affordable_locked(void);
 void hedging_spend_locked(void);
-
-#endif

@@ -3,8 +3,7 @@
  *
  * SIP threads that hold no lock of ours.
  */
-#ifndef PJFAIL_HELD_RESPONSE_H
-#define PJFAIL_HELD_RESPONSE_H
+#pragma once
 
 #include "requests.h"
 
@@ -13,5 +12,3 @@ void held_response_keep(struct request *request, pjsip_rx_data *rdata);
 
 /* Gives the response that is held to the transaction. Returns 0 when none is. */
 int held_response_deliver(struct request *request);
-
-#endif

@@ -3,8 +3,7 @@
  *
  * host is filled once by pf_host_open(), before anything else runs, and never changes while attached.
  */
-#ifndef PJFAIL_HOST_H
-#define PJFAIL_HOST_H
+#pragma once
 
 #include "clock.h"
 
@@ -77,5 +76,3 @@ int host_leave(int result);
 
 /* Whether this is an address within the object that carries pjsip. */
 int host_has(const void *address);
-
-#endif

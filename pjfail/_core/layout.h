@@ -4,8 +4,7 @@
  * What is the same in all of them is read as it was compiled here, the rest by the offsets of layout.c's table, which are checked
  * at attach against the live host. All other structures that pjfail touches are the same in every version that the table knows.
  */
-#ifndef PJFAIL_LAYOUT_H
-#define PJFAIL_LAYOUT_H
+#pragma once
 
 #include "host.h"
 
@@ -399,5 +398,3 @@ static inline int config_affinity(const account_config *config)
     default: return -1;
     }
 }
-
-#endif

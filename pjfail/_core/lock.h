@@ -1,8 +1,7 @@
 /*
  * lock.h: a mutex that is held to the end of the block. The order of the mutexes stands in attach.h.
  */
-#ifndef PJFAIL_LOCK_H
-#define PJFAIL_LOCK_H
+#pragma once
 
 #include <pthread.h>
 
@@ -17,5 +16,3 @@ static inline void lock_give_back(pthread_mutex_t **mutex) { pthread_mutex_unloc
 /* Takes the mutex, and gives it back where the block ends, however it is left. Stands in front of what is read under it. */
 #define HOLD_LOCK(mutex) \
     __attribute__((cleanup(lock_give_back), unused)) pthread_mutex_t *lock_held = lock_take(mutex)
-
-#endif

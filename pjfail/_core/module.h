@@ -1,8 +1,7 @@
 /*
  * module.h: what pjsip calls while it sends and receives: our pjsip_module, and the transport manager's state callback.
  */
-#ifndef PJFAIL_MODULE_H
-#define PJFAIL_MODULE_H
+#pragma once
 
 #include "host.h"
 
@@ -18,5 +17,3 @@ pj_status_t module_register(void);
 /* Puts our callback in front of the one that is there, or takes it out again. The lock of attach.c held. */
 void module_chain_state_callback(pjsip_endpoint *endpt);
 void module_unchain_state_callback(pjsip_endpoint *endpt);
-
-#endif

@@ -3,8 +3,7 @@
  *
  * SIP threads that hold no lock of ours.
  */
-#ifndef PJFAIL_OBSERVER_H
-#define PJFAIL_OBSERVER_H
+#pragma once
 
 #include "layout.h"
 #include "pjfail.h"
@@ -30,5 +29,3 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
 
 /* Whether the request takes a binding away (RFC 3261, 10.2.2). */
 int observer_removes_binding(pjsip_msg *msg);
-
-#endif

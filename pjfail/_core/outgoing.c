@@ -65,13 +65,15 @@ static struct outgoing *outgoing_find_locked(unsigned id)
     return link ? entry_of(link, struct outgoing, link) : NULL;
 }
 
-/* Appends it to those that the polling thread has to look at; the caller holds it for them, and then wakes that thread. */
+/* Appends the request, with a reference of the caller's, to those that the polling thread has to look at; wakes that thread. */
 static void outgoing_queue_locked(struct outgoing *outgoing)
 {
     outgoing->queued = 1;
     outgoing->next = NULL;
     *outgoing_requests.end = outgoing;
     outgoing_requests.end = &outgoing->next;
+    if (outgoing_requests.wake)
+        outgoing_requests.wake();
 }
 
 /* No lock held: pjsip's are taken. */
@@ -402,8 +404,7 @@ void outgoing_close(void)
 static int outgoing_hand_over(pjsip_tx_data *tdata, const struct order *order)
 {
     struct outgoing *outgoing = calloc(1, sizeof *outgoing);
-    void (*wake)(void);
-    int put;
+    HOLD_LOCK(&outgoing_requests.lock);
 
     if (!outgoing)
         return 0;
@@ -413,17 +414,12 @@ static int outgoing_hand_over(pjsip_tx_data *tdata, const struct order *order)
     outgoing->refs = 2;         /* the table's, and that of those to be looked at */
     if (order->server)
         outgoing->server = *order->server;
-    pthread_mutex_lock(&outgoing_requests.lock);
-    wake = outgoing_requests.wake;
-    put = wake && hash_table_put(&outgoing_requests.table, &outgoing->link);
-    if (put)
-        outgoing_queue_locked(outgoing);
-    pthread_mutex_unlock(&outgoing_requests.lock);
-    if (put)
-        wake();
-    else
+    if (!outgoing_requests.wake || !hash_table_put(&outgoing_requests.table, &outgoing->link)) {
         free(outgoing);
-    return put;
+        return 0;
+    }
+    outgoing_queue_locked(outgoing);
+    return 1;
 }
 
 static int outgoing_make(const struct order *order)
@@ -462,14 +458,12 @@ int pf_request(unsigned id, const pf_address *server, const char *method, const 
 void pf_cancel_request(unsigned id)
 {
     struct outgoing *outgoing;
-    void (*wake)(void) = NULL;
 
     if (gate_is_forked_child())
         return;
     pthread_mutex_lock(&outgoing_requests.lock);
     outgoing = outgoing_find_locked(id);
     if (outgoing) {
-        wake = outgoing_requests.wake;
         outgoing->cancelled = 1;
         if (!outgoing->queued) {
             outgoing->refs++;
@@ -477,6 +471,4 @@ void pf_cancel_request(unsigned id)
         }
     }
     pthread_mutex_unlock(&outgoing_requests.lock);
-    if (wake)
-        wake();
 }

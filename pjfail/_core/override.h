@@ -1,8 +1,7 @@
 /*
  * override.h: has one request go to one server, whatever the plan says. No lock: a thread has its own.
  */
-#ifndef PJFAIL_OVERRIDE_H
-#define PJFAIL_OVERRIDE_H
+#pragma once
 
 #include "host.h"
 #include "pjfail.h"
@@ -19,5 +18,3 @@ int override_is_for(const pjsip_tx_data *tdata);
 
 /* Returns the server that tdata, being sent by this thread, has to go to; NULL: there is none. */
 const pf_address *override_server(const pjsip_tx_data *tdata);
-
-#endif

@@ -7,8 +7,7 @@
  * A C program may compile the core into itself and call the same functions from threads of its own: pf_steer(), then
  * pf_host_open(), pf_host_check() and pf_attach(), then pf_publish() (examples/embed.c).
  */
-#ifndef PJFAIL_H
-#define PJFAIL_H
+#pragma once
 
 /* Results of pf_host_*() and pf_attach(). */
 enum {
@@ -325,5 +324,3 @@ void pf_suspect(const pf_address *server);                      /* first aid, un
 int  pf_read_stats(const pf_address *server, pf_stats *stats);  /* 0: the server is in no plan */
 double pf_used_at(const pf_target *target);                     /* by a request, last; negative: there is no plan */
 int  pf_draw(const pf_target *target, unsigned long long seed, pf_address *drawn, int size);
-
-#endif

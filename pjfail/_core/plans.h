@@ -4,8 +4,7 @@
  * One mutex guards both, held for a lookup and the drawing of an order; no other lock is taken inside, no callback runs
  * inside. Any thread may call any function here.
  */
-#ifndef PJFAIL_PLANS_H
-#define PJFAIL_PLANS_H
+#pragma once
 
 #include "layout.h"
 #include "pjfail.h"
@@ -38,5 +37,3 @@ int plans_have(const pf_target *target, uint64_t hash);
 /* Returns how many plans are published. */
 unsigned long long plans_count(void);
 void plans_clear(void);
-
-#endif

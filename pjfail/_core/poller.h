@@ -2,8 +2,7 @@
  * poller.h: has pjsip's polling thread look after us when something has happened, or is due. (pjsip's timers are reached by other
  * names and layouts in every build.)
  */
-#ifndef PJFAIL_POLLER_H
-#define PJFAIL_POLLER_H
+#pragma once
 
 #include "host.h"
 
@@ -27,5 +26,3 @@ void poller_stop(void);
 
 /* Gives the key back. Nobody is inside the gate; no lock of ours is held. */
 void poller_close(void);
-
-#endif

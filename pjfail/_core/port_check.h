@@ -5,8 +5,7 @@
  *
  * One mutex, no other lock taken inside. Nothing here waits, or takes a key of pjsip's ioqueue.
  */
-#ifndef PJFAIL_PORT_CHECK_H
-#define PJFAIL_PORT_CHECK_H
+#pragma once
 
 #include "layout.h"
 #include "pjfail.h"
@@ -25,5 +24,3 @@ int port_check_next_refused(double now, pf_address *server, double *due);
 
 /* Detaching thread. */
 void port_check_close(void);
-
-#endif

@@ -207,48 +207,32 @@ int queries_ask(const pf_target *target, uint64_t hash, struct pending_query *qu
 
 int queries_defer(const pf_target *target, struct pending_query *query, struct plan *own)
 {
-    struct query_group *group = calloc(1, sizeof *group);
-    void (*wake)(void) = NULL;
+    HOLD_LOCK(&queries.lock);
+    struct query_group *group = queries.open ? calloc(1, sizeof *group) : NULL;
 
     if (!group)
         return 0;
     group->target = *target;
     group->own = own;
     group->pending = query;
-    pthread_mutex_lock(&queries.lock);
-    if (queries.open) {
-        queries_make_ready_locked(group, ANSWER_PLAN);
-        queries.count++;
-        wake = queries.wake;
-    }
-    pthread_mutex_unlock(&queries.lock);
-    if (wake)
-        wake();
-    else
-        free(group);
-    return wake != NULL;
+    queries_make_ready_locked(group, ANSWER_PLAN);
+    queries.count++;
+    queries.wake();
+    return 1;
 }
 
 void queries_end(const pf_target *target, unsigned id, enum answer_from from)
 {
-    struct query_group *group;
-    void (*wake)(void) = NULL;
+    HOLD_LOCK(&queries.lock);
+    struct query_group *group = queries.open ? queries_find_waiting_locked(target, id) : NULL;
 
-    pthread_mutex_lock(&queries.lock);
-    group = queries.open ? queries_find_waiting_locked(target, id) : NULL;
-    if (group && from == ANSWER_SYSTEM) {
-        /* As if its deadline had come: the polling thread starts the call, if it has not yet. */
-        if (!group->asking_system) {
-            group->deadline = 0;
-            wake = queries.wake;
-        }
-    } else if (group) {
+    if (!group || (from == ANSWER_SYSTEM && group->asking_system))
+        return;
+    if (from == ANSWER_SYSTEM)
+        group->deadline = 0;    /* as if it had come: the polling thread asks the system's resolver */
+    else
         queries_end_group_locked(group, from);
-        wake = queries.wake;
-    }
-    pthread_mutex_unlock(&queries.lock);
-    if (wake)
-        wake();
+    queries.wake();
 }
 
 int pf_publish(const pf_target *target, const pf_entry *entries, int count, int drawn, double refresh_at,
@@ -271,24 +255,17 @@ void pf_pass(const pf_target *target, unsigned id) { queries_end(target, id, ANS
 int pf_answer(unsigned id, const pf_target *target, const pf_entry *entries, int count)
 {
     struct plan *own = count ? plans_make(target, entries, count) : NULL;
-    struct query_group *group;
-    void (*wake)(void) = NULL;
+    HOLD_LOCK(&queries.lock);
+    struct query_group *group = queries.open && (own || !count) ? queries_find_request_locked(id) : NULL;
 
-    if (count && !own)
-        return 0;
-    pthread_mutex_lock(&queries.lock);
-    group = queries.open ? queries_find_request_locked(id) : NULL;
-    if (group) {
-        group->own = own;
-        queries_end_group_locked(group, ANSWER_PLAN);
-        wake = queries.wake;
-    }
-    pthread_mutex_unlock(&queries.lock);
-    if (wake)
-        wake();
-    else
+    if (!group) {
         plans_drop(own);
-    return wake != NULL;
+        return 0;
+    }
+    group->own = own;
+    queries_end_group_locked(group, ANSWER_PLAN);
+    queries.wake();
+    return 1;
 }
 
 /* --- answering --------------------------------------------------------------------------------------------------- */
@@ -432,7 +409,6 @@ static void *queries_call_system(void *argument)
     struct call *call = argument;
     const pf_target *target = &call->target;
     struct addrinfo hints, *list = NULL;
-    void (*wake)(void) = NULL;
     struct query_group *group;
     server_addresses *found;
     unsigned count;
@@ -453,13 +429,11 @@ static void *queries_call_system(void *argument)
         group->count = count;
         queries_end_group_locked(group, found ? ANSWER_SYSTEM : ANSWER_ERROR);
         found = NULL;
-        wake = queries.wake;
+        queries.wake();
     }
     pthread_mutex_unlock(&queries.lock);
     free(found);
     free(call);
-    if (wake)
-        wake();
     return NULL;
 }
 

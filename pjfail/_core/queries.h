@@ -4,10 +4,9 @@
  * A asked waits with others for the same target. It ends by a plan, by Python saying that there is none, or by its deadline;
  * pjsip's callback then runs on pjsip's polling thread (queries_run(), queries_tick()), with no lock of ours held.
  */
-#ifndef PJFAIL_QUERIES_H
-#define PJFAIL_QUERIES_H
+#pragma once
 
-#include "pending_query.h"
+#include "send_guard.h"
 #include "plans.h"
 
 enum answer_from { ANSWER_PLAN, ANSWER_STALE, ANSWER_SYSTEM, ANSWER_ERROR };
@@ -45,5 +44,3 @@ void queries_count(pf_counters *counters);
 
 /* Answered without waiting, in resolver.c. */
 void queries_count_inline(int from_plan);
-
-#endif

@@ -1,8 +1,7 @@
 /*
  * raw_send.h: sends what pjsip does not send by itself: a request's bytes to another server, and what follows from that.
  */
-#ifndef PJFAIL_RAW_SEND_H
-#define PJFAIL_RAW_SEND_H
+#pragma once
 
 #include "layout.h"
 #include "pjfail.h"
@@ -19,5 +18,3 @@ pj_status_t raw_send_connect(const pf_address *server, const char *host_name,
 
 /* Sends over that connection, once it is there. A SIP thread that holds no lock of ours. */
 pj_status_t raw_send_over(pjsip_transport *connection, const char *bytes, size_t size);
-
-#endif

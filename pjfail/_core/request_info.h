@@ -1,8 +1,7 @@
 /*
  * request_info.h: what a message tells of the request that is to be sent, so that what belongs together stays together.
  */
-#ifndef PJFAIL_REQUEST_INFO_H
-#define PJFAIL_REQUEST_INFO_H
+#pragma once
 
 #include "pjfail.h"
 
@@ -14,5 +13,3 @@ struct request_info {
     int sends;              /* a request is being sent: its token is a pjsip_send_state */
     int free_to_race;       /* over whatever connection there is */
 };
-
-#endif

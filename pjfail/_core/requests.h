@@ -4,8 +4,7 @@
  * The table holds a reference to a request, and so does each thread that works with it without the lock. requests.lock guards the
  * fields above the line; those below never change.
  */
-#ifndef PJFAIL_REQUESTS_H
-#define PJFAIL_REQUESTS_H
+#pragma once
 
 #include "failover_decide.h"
 #include "heap.h"
@@ -118,5 +117,3 @@ struct attempt *request_first_at_server_locked(const pf_address *server);
 
 /* Takes the attempt out of its list, if it is in one. */
 void request_unlist_attempt_locked(struct attempt *attempt);
-
-#endif

@@ -1,8 +1,7 @@
 /*
  * resolver.h: our pjsip_ext_resolver, what pjsip asks.
  */
-#ifndef PJFAIL_RESOLVER_H
-#define PJFAIL_RESOLVER_H
+#pragma once
 
 #include "queries.h"
 
@@ -17,5 +16,3 @@ void resolver_remove(pjsip_endpoint *endpt);
 
 /* The built-in DNS resolver that was set aside, or NULL; it lives as long as the endpoint. */
 pj_dns_resolver *resolver_saved(void);
-
-#endif

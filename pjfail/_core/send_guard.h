@@ -6,11 +6,22 @@
  * transaction, whose reference is counted down twice: pjsip's assertion in lock.c ends the program. (So it does without us, where
  * several threads poll.)
  */
-#ifndef PJFAIL_SEND_GUARD_H
-#define PJFAIL_SEND_GUARD_H
+#pragma once
 
 #include "layout.h"
-#include "pending_query.h"
+#include "request_info.h"
+
+/* What pjsip wants to be called back with. */
+struct pending_query {
+    struct pending_query *next;
+    pj_pool_t *pool;
+    pjsip_host_info info;       /* its host is in name */
+    void *token;
+    pjsip_resolver_callback *callback;
+    struct request_info request_info;
+    double since;               /* when it was asked */
+    char name[PF_MAX_HOST];
+};
 
 /* Calls back whoever made the query, by connections_answer(). Polling thread, no lock held. */
 void send_guard_answer(const struct pending_query *query, pj_status_t status, const pjsip_server_addresses *addresses);
@@ -26,5 +37,3 @@ void send_guard_wait(uint64_t hash);
 
 /* Whether another thread is sending that request. Any thread. */
 int send_guard_is_sending_elsewhere(uint64_t hash);
-
-#endif

@@ -3,8 +3,7 @@
  *
  * One mutex guards them, and the plans too: see layers.txt. Any thread may call any function here.
  */
-#ifndef PJFAIL_SERVERS_H
-#define PJFAIL_SERVERS_H
+#pragma once
 
 #include "hash_table.h"
 #include "pjfail.h"
@@ -80,5 +79,3 @@ void servers_record_failure(const pf_address *server, pf_outcome *outcome);
 
 /* Returns how many there are. */
 unsigned long long servers_count(void);
-
-#endif

@@ -1,8 +1,7 @@
 /*
  * sip_write.h: writes the messages that belong to a copied INVITE: ACK, CANCEL, BYE. No lock; any thread that pjsip knows.
  */
-#ifndef PJFAIL_SIP_WRITE_H
-#define PJFAIL_SIP_WRITE_H
+#pragma once
 
 #include "layout.h"
 
@@ -15,5 +14,3 @@ size_t sip_write_request(char *text, size_t room, const char *method, const char
 /* An ACK or a BYE in the dialog that this 2xx has set up, as sip_write_request(). RFC 3261 sections 13.2.2.4 and 15.1.1. */
 size_t sip_write_in_dialog(char *text, size_t room, const char *method, const pjsip_rx_data *response,
                            const char *bytes, size_t size);
-
-#endif

@@ -50,23 +50,33 @@ static pjsip_transaction *transaction_find(const struct transaction_key *key)
 /* Its lock is what is referenced: the transaction itself may be gone once that is released. */
 static void transaction_drop(pj_grp_lock_t *lock) { host.pj_grp_lock_dec_ref(lock); }
 
-/* Returns the transaction, referenced and locked until transaction_release(); NULL when it is over. */
-static pjsip_transaction *transaction_acquire(const struct transaction_key *key, pj_grp_lock_t **lock)
-{
-    pjsip_transaction *tsx = transaction_find(key);
+/* A transaction that is referenced and locked; NULL: it is over. */
+struct transaction_held {
+    pjsip_transaction *tsx;
+    pj_grp_lock_t *lock;
+};
 
-    if (tsx) {
-        *lock = tsx_lock(tsx);
-        host.pj_grp_lock_acquire(*lock);
-    }
-    return tsx;
+static struct transaction_held transaction_acquire(pjsip_transaction *tsx)
+{
+    struct transaction_held held = { tsx, tsx ? tsx_lock(tsx) : NULL };
+
+    if (tsx)
+        host.pj_grp_lock_acquire(held.lock);
+    return held;
 }
 
-static void transaction_release(pj_grp_lock_t *lock)
+static void transaction_release(struct transaction_held *held)
 {
-    host.pj_grp_lock_release(lock);
-    transaction_drop(lock);
+    if (!held->tsx)
+        return;
+    host.pj_grp_lock_release(held->lock);
+    transaction_drop(held->lock);
 }
+
+/* Acquires the transaction that find returned, to the end of the block. */
+#define HOLD_TRANSACTION(found) \
+    __attribute__((cleanup(transaction_release))) struct transaction_held held = transaction_acquire(found); \
+    pjsip_transaction *const tsx __attribute__((unused)) = held.tsx
 
 /* --- its transport, under its lock -------------------------------------------------------------------------------- */
 
@@ -140,14 +150,7 @@ void transaction_cancel(const pjsip_tx_data *tdata) { transaction_terminate(tran
 
 void transaction_wait_for_unlock(pjsip_tx_data *tdata)
 {
-    pjsip_transaction *tsx = transaction_find_of(tdata);
-    pj_grp_lock_t *lock;
-
-    if (!tsx)
-        return;
-    lock = tsx_lock(tsx);
-    host.pj_grp_lock_acquire(lock);
-    transaction_release(lock);
+    HOLD_TRANSACTION(transaction_find_of(tdata));
 }
 
 void transaction_wait_until_sent(pj_str_t branch, const pjsip_method *method, double seconds)
@@ -178,15 +181,8 @@ void transaction_receive(const struct transaction_key *key, pjsip_rx_data *respo
 
 int transaction_is_unanswered(const struct transaction_key *key)
 {
-    pj_grp_lock_t *lock;
-    pjsip_transaction *tsx = transaction_acquire(key, &lock);
-    int unanswered;
-
-    if (!tsx)
-        return 0;
-    unanswered = tsx_is_unanswered(tsx);
-    transaction_release(lock);
-    return unanswered;
+    HOLD_TRANSACTION(transaction_find(key));
+    return tsx && tsx_is_unanswered(tsx);
 }
 
 int transaction_exists(const struct transaction_key *key)
@@ -200,61 +196,42 @@ int transaction_exists(const struct transaction_key *key)
 
 int transaction_where(const struct transaction_key *key, pf_address *server)
 {
-    pj_grp_lock_t *lock;
-    pjsip_transaction *tsx = transaction_acquire(key, &lock);
-    int known;
-
-    if (!tsx)
-        return 0;
-    known = tsx_transport(tsx) && address_of(server, tsx_address(tsx), transport_type(tsx_transport(tsx)));
-    transaction_release(lock);
-    return known;
+    HOLD_TRANSACTION(transaction_find(key));
+    return tsx && tsx_transport(tsx) && address_of(server, tsx_address(tsx), transport_type(tsx_transport(tsx)));
 }
 
 int transaction_is_kept(const struct transaction_key *key)
 {
-    pj_grp_lock_t *lock;
-    pjsip_transaction *tsx = transaction_acquire(key, &lock);
-    int kept;
-
-    if (!tsx)
-        return 0;
-    kept = tsx_is_open(tsx) && !*tsx_listener_key(tsx);
-    transaction_release(lock);
-    return kept;
+    HOLD_TRANSACTION(transaction_find(key));
+    return tsx && tsx_is_open(tsx) && !*tsx_listener_key(tsx);
 }
 
 int transaction_move(const struct transaction_key *key, const pf_address *server, pjsip_transport *transport)
 {
-    pj_grp_lock_t *lock;
-    pjsip_transaction *tsx = transaction_acquire(key, &lock);
+    HOLD_TRANSACTION(transaction_find(key));
+    const pjsip_server_addresses *addresses;
+    pjsip_tx_data *sent;
     pj_sockaddr address;
-    int length = address_to_sockaddr(server, &address), moved;
+    int length = address_to_sockaddr(server, &address);
+    unsigned i;
 
-    if (!tsx)
+    if (!tsx || !tsx_is_open(tsx) || !tsx_transport(tsx))
         return 0;
-    moved = tsx_is_open(tsx) && tsx_transport(tsx);
-    if (moved) {
-        pjsip_tx_data *sent = tsx_last_sent(tsx);
-        const pjsip_server_addresses *addresses = tdata_addresses(sent);
-        unsigned i;
+    sent = tsx_last_sent(tsx);
+    addresses = tdata_addresses(sent);
+    for (i = 0; i < addresses_count(addresses); i++) {
+        pf_address each;
 
-        for (i = 0; i < addresses_count(addresses); i++) {
-            pf_address each;
-
-            if (address_of(&each, addresses_address(addresses, i), addresses_type(addresses, i)) &&
-                address_equals(&each, server)) {
-                tdata_keep_address(sent, i);
-                break;
-            }
+        if (address_of(&each, addresses_address(addresses, i), addresses_type(addresses, i)) && address_equals(&each, server)) {
+            tdata_keep_address(sent, i);
+            break;
         }
-        tdata_set_destination(sent, &address, length);
-        if (transport != tsx_transport(tsx))
-            transaction_change_transport_locked(tsx, transport);
-        tsx_set_address(tsx, &address, length);
     }
-    transaction_release(lock);
-    return moved;
+    tdata_set_destination(sent, &address, length);
+    if (transport != tsx_transport(tsx))
+        transaction_change_transport_locked(tsx, transport);
+    tsx_set_address(tsx, &address, length);
+    return 1;
 }
 
 void transaction_end(const struct transaction_key *key) { transaction_terminate(transaction_find(key), PJSIP_SC_TSX_TRANSPORT_ERROR); }
@@ -271,15 +248,8 @@ static int transaction_keep_alive_locked(pjsip_transaction *tsx, const pjsip_tra
 
 int transaction_keep_alive(const struct transaction_key *key, const pjsip_transport *transport)
 {
-    pj_grp_lock_t *lock;
-    pjsip_transaction *tsx = transaction_acquire(key, &lock);
-    int kept;
-
-    if (!tsx)
-        return 0;
-    kept = transaction_keep_alive_locked(tsx, transport);
-    transaction_release(lock);
-    return kept;
+    HOLD_TRANSACTION(transaction_find(key));
+    return tsx && transaction_keep_alive_locked(tsx, transport);
 }
 
 int transaction_try_keep_alive(const struct transaction_key *key, const pjsip_transport *transport, int wanted, int *busy)

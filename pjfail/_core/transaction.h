@@ -5,8 +5,7 @@
  * What was moved is as pjsip itself would have it: the strings that its message points to are the message's own, its transport is
  * referenced, and pjsip's own listener is on that transport, but while it is kept from hearing of an end.
  */
-#ifndef PJFAIL_TRANSACTION_H
-#define PJFAIL_TRANSACTION_H
+#pragma once
 
 #include "layout.h"
 #include "pjfail.h"
@@ -72,5 +71,3 @@ int transaction_keep_alive(const struct transaction_key *key, const pjsip_transp
 
 /* As that where it is wanted, but does not wait for who is at the transaction, lest two threads wait in a circle. *busy: somebody is. */
 int transaction_try_keep_alive(const struct transaction_key *key, const pjsip_transport *transport, int wanted, int *busy);
-
-#endif
