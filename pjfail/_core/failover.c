@@ -592,7 +592,8 @@ static void failover_process(struct request *request, double now)
     if (!failover_catch_up(request))
         return;
     pthread_mutex_lock(&requests.lock);
-    trying = request->state.state == REQUEST_TRYING && (failover_has_candidate(&request->state) || request->state.stranded);
+    trying = request->state.state == REQUEST_TRYING && !failover_was_just_repeated(&request->state, now) &&
+             (failover_has_candidate(&request->state) || request->state.stranded);
     event.may_hedge = hedging_is_affordable_locked();
     expired = failover_asks_if_alive(&request->state, now);
     pthread_mutex_unlock(&requests.lock);

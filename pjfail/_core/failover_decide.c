@@ -3,6 +3,9 @@
 #include <math.h>
 #include <string.h>
 
+/* What pjsip has repeated within this has not been given up by the application. */
+#define REPEATED_S 0.05
+
 /* For this long after sending a copy, do not repeat it when pjsip retransmits: both timers may fire together. */
 #define COPY_PAUSE_S 0.4
 
@@ -98,6 +101,13 @@ static int wants_copy(const struct attempt_state *attempt, double now)
         return attempt->last_sent + SUSPECT_COPY_PAUSE_S < now &&
                now - attempt->first_sent > 2 * (attempt->last_sent - attempt->first_sent);
     return attempt->last_sent + COPY_PAUSE_S < now;
+}
+
+int failover_was_just_repeated(const struct failover_state *request, double now)
+{
+    const struct attempt_state *attempt = &request->attempts[0];
+
+    return !request->invite && request->attempt_count == 1 && attempt->sends > 1 && attempt->last_sent + REPEATED_S > now;
 }
 
 unsigned failover_resend(struct failover_state *request, int index, double now, struct failover_actions *actions)

@@ -131,6 +131,12 @@ int failover_asks_if_alive(const struct failover_state *request, double now);
 /* Returns when the next FAILOVER_TIMER is due. */
 double failover_due(const struct failover_state *request);
 
+/*
+ * Returns whether pjsip has repeated the request to its one server a moment ago, so that its transaction is there. Not for an INVITE,
+ * which rings where it goes.
+ */
+int failover_was_just_repeated(const struct failover_state *request, double now);
+
 /* Returns whether there is a candidate to be tried next. */
 int failover_has_candidate(const struct failover_state *request);
 

@@ -1055,6 +1055,22 @@ def test_whether_the_transaction_is_there_matters_when_time_is_over(
 
 
 @Table(
+    ("behaviour", "given", "at", "repeated"),
+    [
+        ("pjsip has just repeated it", udp(sent(sends=2, last_sent=0.5)), 0.51, True),
+        ("pjsip repeated it a while ago", udp(sent(sends=2, last_sent=0.5)), 0.6, False),
+        ("it was sent once", udp(sent(0.5)), 0.51, False),
+        ("we have sent copies", udp(sent(sends=2, last_sent=0.5), sent(0.5)), 0.51, False),
+        ("an INVITE rings where it goes", invite(sent(sends=2, last_sent=0.5)), 0.51, False),
+    ],
+)
+def test_what_was_just_repeated_has_a_transaction(
+    decider: Decider, behaviour: str, given: Fields, at: float, repeated: bool
+) -> None:
+    assert bool(decider.lib.failover_was_just_repeated(decider.request(**given), at)) == repeated
+
+
+@Table(
     ("behaviour", "attempt", "may_ring"),
     [
         ("it rings", rings(), True),
