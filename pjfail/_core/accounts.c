@@ -87,7 +87,7 @@ static int accounts_target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *
            target_of_host_info(&where, target);
 }
 
-/* Whether the Route is one that pjsip's own affinity (after 2.17) puts in front, to pin an account over UDP: <sip:ADDRESS;lr;hide>. */
+/* Returns whether the Route is one that pjsip's own affinity (after 2.17) puts in front, to pin an account over UDP: <sip:ADDRESS;lr;hide>. */
 static int accounts_is_native_pin(const pf_account *account)
 {
     const char *name = account->next_hop.host;

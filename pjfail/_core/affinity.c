@@ -263,7 +263,7 @@ static void affinity_forget_native(int account)
     affinity.end = place;
 }
 
-/* --- attaching, under core.c's lock ------------------------------------------------------------------------------ */
+/* --- attaching, under the lock of attach.c ------------------------------------------------------------------------------ */
 
 void affinity_open(void (*wake)(void))
 {

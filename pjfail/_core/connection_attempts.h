@@ -15,7 +15,7 @@ void connection_attempts_open(double deadline, double delay, void (*wake_at)(dou
 /* Stops the races, and returns their queries in front of all, for the caller to answer and free. Detaching thread. */
 struct pending_query *connection_attempts_close(struct pending_query *all);
 
-/* Whether to race for that answer: its first server needs a connection, has none, and has not been heard of lately. No lock. */
+/* Returns whether to race for that answer: its first server needs a connection, has none, and has not been heard of lately. No lock. */
 int connection_attempts_are_useful(const server_addresses *planned, const struct request_info *info);
 
 /* Takes ownership of query, or returns 0 and does not: closed, no memory. May be called with a transaction's lock held. */

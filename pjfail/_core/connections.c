@@ -145,7 +145,7 @@ static void connections_add_end_locked(const pf_address *server)
     atomic_store(&connections.ended_at, now);
 }
 
-/* Whether pjsip bears a new connection to the server. */
+/* Returns whether pjsip bears a new connection to the server. */
 static int connections_may_connect_locked(const pf_address *server, int by_hand)
 {
     const unsigned keys = layout.keys ? layout.keys : PJSIP_MAX_TRANSPORTS;
@@ -249,7 +249,7 @@ static void connections_forget_locked(struct connection *connection)
     free(connection);
 }
 
-/* Whether there is a connection to the server; made: that is known to be up. */
+/* Returns whether there is a connection to the server; made: that is known to be up. */
 static int connections_has_locked(const pf_address *server, int made)
 {
     const struct peer *peer = connections_peer_locked(server, 0);
@@ -325,7 +325,7 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
     return failed;
 }
 
-/* Whether keys may be held by connections that have ended. */
+/* Returns whether keys may be held by connections that have ended. */
 static int connections_any_ended_lately(void)
 {
     double ended_at = atomic_load_explicit(&connections.ended_at, memory_order_relaxed);
@@ -333,7 +333,7 @@ static int connections_any_ended_lately(void)
     return ended_at > 0 && clock_now() < ended_at + KEY_REST_S;
 }
 
-/* Under connections.lock. Whether pjsip needs no new connection for the server, or bears one. */
+/* Returns whether pjsip needs no new connection for the server, or bears one. */
 static int connections_is_borne_locked(const pjsip_server_addresses *addresses, unsigned index)
 {
     pf_address server;
@@ -342,7 +342,7 @@ static int connections_is_borne_locked(const pjsip_server_addresses *addresses, 
            (server.transport == PF_UDP || connections_has_locked(&server, 0) || connections_may_connect_locked(&server, 0));
 }
 
-/* Whether a connect to the server would fail at once, most likely. */
+/* Returns whether a connect to the server would fail at once, most likely. */
 static int connections_is_refusing(const pjsip_server_addresses *addresses, unsigned index)
 {
     pf_address server;
@@ -351,7 +351,6 @@ static int connections_is_refusing(const pjsip_server_addresses *addresses, unsi
            servers_failed_within(&server, REFUSING_S);
 }
 
-/* Under connections.lock. */
 static int connections_is_any_borne_locked(const pjsip_server_addresses *addresses)
 {
     unsigned total = addresses_count(addresses), i;
@@ -363,7 +362,7 @@ static int connections_is_any_borne_locked(const pjsip_server_addresses *address
 }
 
 /*
- * Under connections.lock. The servers that pjsip needs no new connection for, or bears one, then those that a request may go on to, so that
+ * The servers that pjsip needs no new connection for, or bears one, then those that a request may go on to, so that
  * they do not fail all at once.
  */
 static void connections_put_borne_first_locked(const pjsip_server_addresses *addresses, server_addresses *ordered)
@@ -415,7 +414,7 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
     answering--;
 }
 
-/* Whether a connect would be in vain, or one too many. */
+/* Returns whether a connect would be in vain, or one too many. */
 static int connections_should_not_connect(const pf_address *server)
 {
     HOLD_LOCK(&connections.lock);
@@ -543,7 +542,7 @@ struct late {
     int expired;
 };
 
-/* Under connections.lock. Those of which nothing more is to be awaited; their references are the caller's. all: whatever their state. */
+/* Those of which nothing more is to be awaited; their references are the caller's. all: whatever their state. */
 static int connections_take_late_locked(double now, struct late *late, int room, int all)
 {
     struct connection *connection, *next;
@@ -598,7 +597,6 @@ void connections_tick(double now)
 
 int connections_are_late(void) { return atomic_load_explicit(&connections.late_count, memory_order_relaxed) != 0; }
 
-/* Under connections.lock. */
 static void connections_drop_locked(struct hash_link *link)
 {
     struct connection *connection = entry_of(link, struct connection, link);

@@ -21,7 +21,7 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
                          pf_outcome *outcome);
 
 /*
- * Whether the answer will not fail at once, by connections_answer() itself or by a server that refuses connections. Where it may, it
+ * Returns whether the answer will not fail at once, by connections_answer() itself or by a server that refuses connections. Where it may, it
  * is not for the thread that is sending: pjsip terminates a transaction that has failed within the call once more, when another
  * thread may have freed it. Any thread.
  */
@@ -54,22 +54,22 @@ pj_status_t connections_acquire(const pf_address *server, const char *host_name,
  */
 void connections_watch_late(pjsip_transport *transport, const pf_address *server);
 
-/* Whether that connection is there still, or in the making. */
+/* Returns whether that connection is there still, or in the making. */
 int connections_knows(const pjsip_transport *transport);
 
 /*
- * Whether a request is about to go out in vain, on a connection that has ended, while pjsip has another server for it: it walks on to
+ * Returns whether a request is about to go out in vain, on a connection that has ended, while pjsip has another server for it: it walks on to
  * that one when it is told of the failure here, and waits for an answer when it is not. On its way out, with its transaction's lock.
  */
 int connections_has_ended_under(const pjsip_tx_data *request);
 
-/* Whether that connection is known to be up. */
+/* Returns whether that connection is known to be up. */
 int connections_is_up(const pjsip_transport *transport);
 
-/* Whether that connection of ours was not up so many seconds ago. */
+/* Returns whether that connection of ours was not up so many seconds ago. */
 int connections_is_new(const pjsip_transport *transport, double seconds);
 
-/* Whether any connection to the server is known to be up. */
+/* Returns whether any connection to the server is known to be up. */
 int connections_has(const pf_address *server);
 
 /* pjsip's polling thread, while any is late: those that are there by now, or never will be. */

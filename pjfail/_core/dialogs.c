@@ -214,7 +214,7 @@ static double dialogs_lifetime(enum dialog_state state, int expires)
     }
 }
 
-/* Under dialogs.lock. Binds the Call-ID for its challenge's answer, or as a preference for its registration's next refresh. */
+/* Binds the Call-ID for its challenge's answer, or as a preference for its registration's next refresh. */
 static void dialogs_bind_locked(uint64_t hash, enum dialog_use use, int code, const pf_address *server, double now)
 {
     struct dialog *binding = dialogs_lookup_locked(hash);

@@ -41,7 +41,7 @@ static struct {
     int detached_handle;        /* those up to this one are of earlier attachments, and are never given out again */
 } dns = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* Whether the record is of a kind that we know. */
+/* Returns whether the record is of a kind that we know. */
 static int dns_copy_record(pf_record *record, const pj_dns_parsed_rr *from)
 {
     memset(record, 0, sizeof *record);
@@ -96,7 +96,7 @@ static void dns_on_answer(void *token, pj_status_t status, pj_dns_parsed_packet 
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */
 
-/* Returns the endpoint's resolver for these name servers, else one that may be given them, or NULL. Under dns.lock. */
+/* Returns the endpoint's resolver for these name servers, else one that may be given them, or NULL. */
 static struct dns_resolver *dns_find_resolver_locked(const pjsip_endpoint *endpt, const char *servers)
 {
     struct dns_resolver *unused = NULL, *oldest = NULL;
@@ -115,7 +115,7 @@ static struct dns_resolver *dns_find_resolver_locked(const pjsip_endpoint *endpt
     return unused ? unused : oldest;
 }
 
-/* Makes found, which is not of this attachment, one for these name servers. Returns a PF_ result. Under dns.lock. */
+/* Makes found, which is not of this attachment, one for these name servers. Returns a PF_ result. */
 static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *found, const char *const *addresses,
                                   const unsigned short *ports, int count, const char *text)
 {

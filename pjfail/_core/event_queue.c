@@ -50,7 +50,6 @@ static struct {
     unsigned long long dropped;
 } event_queue = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1, .end = &event_queue.first };
 
-/* Under event_queue.lock. */
 static void event_queue_signal_locked(void)
 {
     const uint64_t one = 1;
@@ -62,7 +61,7 @@ static void event_queue_signal_locked(void)
 }
 
 /*
- * Under event_queue.lock. For what nobody waits for: at once after a pause, else with the next tick, so that an outage in which thousands of
+ * For what nobody waits for: at once after a pause, else with the next tick, so that an outage in which thousands of
  * requests go on does not wake the worker for each.
  */
 static void event_queue_signal_news_locked(void)
@@ -104,7 +103,6 @@ int event_queue_open(void)
     return 1;
 }
 
-/* Under event_queue.lock. */
 static struct event *event_queue_take_all_locked(struct events *events)
 {
     struct event *first = events->first;
@@ -114,7 +112,6 @@ static struct event *event_queue_take_all_locked(struct events *events)
     return first;
 }
 
-/* Under event_queue.lock. */
 static pf_query *event_queue_take_query_locked(void)
 {
     pf_query *query = event_queue.first;
@@ -128,7 +125,6 @@ static pf_query *event_queue_take_query_locked(void)
     return query;
 }
 
-/* Under event_queue.lock. */
 static pf_registration *event_queue_take_latest_locked(void)
 {
     struct latest *latest = event_queue.latest_first;
@@ -183,7 +179,7 @@ void event_queue_close(void)
 }
 
 /*
- * Under event_queue.lock. Makes room for one more query: takes out the oldest, of which all who waited have been answered at their
+ * Makes room for one more query: takes out the oldest, of which all who waited have been answered at their
  * deadline, and returns them for the caller to free. Refreshes, for which nobody waits, may go at any time: a plan that is not
  * refreshed becomes too old, and is asked about again.
  */
@@ -228,7 +224,7 @@ void event_queue_post_query(pf_query *query)
     }
 }
 
-/* Under event_queue.lock. Keeps the registration in place of the one that was the account's latest, which is returned; else NULL. */
+/* Keeps the registration in place of the one that was the account's latest, which is returned; else NULL. */
 static pf_registration *event_queue_put_latest_locked(pf_registration *registration)
 {
     uint64_t hash = hash_bytes(hash_bytes(HASH_SEED, registration->aor, strlen(registration->aor)), &registration->account,

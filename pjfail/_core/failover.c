@@ -89,7 +89,6 @@ struct decision {
     } attempts[MAX_ATTEMPTS];
 };
 
-/* Under requests.lock. */
 static void failover_fill_decision_locked(struct request *request, struct decision *decision)
 {
     unsigned i;
@@ -103,7 +102,6 @@ static void failover_fill_decision_locked(struct request *request, struct decisi
     decision->due = request_schedule_locked(request);
 }
 
-/* Under requests.lock. */
 static void failover_decide_locked(struct request *request, const struct failover_event *event, double now, struct decision *decision)
 {
     failover_decide(&request->state, event, now, &decision->actions);
@@ -132,7 +130,7 @@ static double failover_timeout_of(const pj_str_t *method)
     return INFINITY;
 }
 
-/* Whether the request may go to any server but this one (DESIGN.md, rule 10). */
+/* Returns whether the request may go to any server but this one (DESIGN.md, rule 10). */
 static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
 {
     pjsip_msg *msg = tdata_msg(tdata);
@@ -392,7 +390,7 @@ static void failover_post(const struct request *request, const pf_address *left,
     event_queue_post(EVENT_FAILOVER, note);
 }
 
-/* Under requests.lock. Those of its candidates that the core itself suspects, a bit each. */
+/* Those of its candidates that the core itself suspects, a bit each. */
 static unsigned failover_list_suspects_locked(const struct request *request)
 {
     unsigned suspects = 0, i;
@@ -403,7 +401,7 @@ static unsigned failover_list_suspects_locked(const struct request *request)
     return suspects;
 }
 
-/* Under requests.lock. The candidate to be tried next, marked as tried. Returns 0 when there is none. */
+/* The candidate to be tried next, marked as tried. Returns 0 when there is none. */
 static int failover_take_candidate_locked(struct request *request, pf_address *server)
 {
     int candidate = failover_next_candidate(&request->state, failover_list_suspects_locked(request));
@@ -682,13 +680,13 @@ static int failover_is_retriable(int code)
     return 0;
 }
 
-/* Whether the response tells anything new. */
+/* Returns whether the response tells anything new. */
 static int failover_expects_response(const struct attempt_state *attempt, int heard)
 {
     return !attempt->ended || (attempt->guessed && heard);
 }
 
-/* Under requests.lock. What the response tells of its server, before it is decided about. */
+/* What the response tells of its server, before it is decided about. */
 static void failover_observe_locked(struct request *request, const struct failover_event *event, struct observed_response *observed)
 {
     const struct attempt_state *state = &request->state.attempts[event->attempt];
@@ -839,7 +837,7 @@ static void failover_on_attempt_lost(struct request *request, int attempt, pjsip
         request_forget(request);
 }
 
-/* Whether a request on that connection will never be answered; method: the last one's. All are noted. */
+/* Returns whether a request on that connection will never be answered; method: the last one's. All are noted. */
 static int failover_loses_requests(const pjsip_transport *transport, char method[16])
 {
     HOLD_LOCK(&requests.lock);

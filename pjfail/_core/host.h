@@ -74,5 +74,5 @@ int host_enter(void);
 /* Leaves the gate, and returns result. */
 int host_leave(int result);
 
-/* Whether this is an address within the object that carries pjsip. */
+/* Returns whether this is an address within the object that carries pjsip. */
 int host_has(const void *address);

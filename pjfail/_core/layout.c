@@ -139,7 +139,7 @@ static const struct layout_row rows[] = {
 
 /* --- which row --------------------------------------------------------------------------------------------------- */
 
-/* Whether the version, as pj_get_version() tells it, is one of the row's. */
+/* Returns whether the version, as pj_get_version() tells it, is one of the row's. */
 static int layout_is_for(const struct layout_row *row, const char *version)
 {
     unsigned number;

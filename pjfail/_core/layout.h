@@ -302,7 +302,7 @@ static inline void tsx_set_address(pjsip_transaction *tsx, const pj_sockaddr *ad
 }
 
 /*
- * Whether a message of it has not been sent yet, as far as pjsip's own callback knows (TSX_HAS_PENDING_TRANSPORT of
+ * Returns whether a message of it has not been sent yet, as far as pjsip's own callback knows (TSX_HAS_PENDING_TRANSPORT of
  * sip_transaction.c; the member before transport_err). Read without its lock.
  */
 __attribute__((no_sanitize("thread"))) static inline int tsx_is_sending(const pjsip_transaction *tsx)
@@ -320,7 +320,7 @@ static inline pj_status_t tsx_error(const pjsip_transaction *tsx)
 
 /* --- pjsua ------------------------------------------------------------------------------------------------------- */
 
-/* Whether pjsua's own state is at hand, and lies as it was compiled here: it is the same in all versions. */
+/* Returns whether pjsua's own state is at hand, and lies as it was compiled here: it is the same in all versions. */
 static inline int pjsua_state_is_known(void)
 {
     return host.pjsua_var && LAYOUT_READ(pjsip_endpoint *, host.pjsua_var, offsetof(struct pjsua_data, endpt)) ==

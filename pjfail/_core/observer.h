@@ -27,5 +27,5 @@ struct observed_response {
 
 void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *observed);
 
-/* Whether the request takes a binding away (RFC 3261, 10.2.2). */
+/* Returns whether the request takes a binding away (RFC 3261, 10.2.2). */
 int observer_removes_binding(pjsip_msg *msg);

@@ -1,7 +1,7 @@
 /*
  * outgoing.c: one request outside of any dialog, in a transaction of its own, over a transport to exactly one server.
  *
- * Made by Python threads, which core.c has the endpoint's end wait for, and sent by pjsip's polling thread: one whose connection
+ * Made by Python threads, which attach.c has the endpoint's end wait for, and sent by pjsip's polling thread: one whose connection
  * ends while another thread is still sending it would never end. Its end comes on a SIP thread, and goes to the worker.
  */
 #include "outgoing.h"

@@ -208,7 +208,7 @@ static unsigned plans_order_locked(const struct plan *plan, const struct request
     return written;
 }
 
-/* Under servers.lock. This use's order of the plan, as pjsip wants it. */
+/* This use's order of the plan, as pjsip wants it. */
 static void plans_write_locked(const struct plan *plan, const struct request_info *info, double now, const pj_str_t *name,
                                server_addresses *addresses)
 {

@@ -31,7 +31,7 @@ struct plan *plans_make(const pf_target *target, const pf_entry *entries, int co
 void plans_answer_by(const struct plan *plan, const struct request_info *info, const pj_str_t *name, server_addresses *addresses);
 void plans_drop(struct plan *plan);
 
-/* Whether there is a plan, of whatever age. */
+/* Returns whether there is a plan, of whatever age. */
 int plans_have(const pf_target *target, uint64_t hash);
 
 /* Returns how many plans are published. */

@@ -66,7 +66,6 @@ static void port_check_set_local_locked(struct port *port, pjsip_transport *udp)
         *(local->addr.sa_family == AF_INET ? &local->ipv4.sin_port : &local->ipv6.sin6_port) = 0;
 }
 
-/* Under port_check.lock. */
 static void port_check_stop_locked(struct port *port)
 {
     if (port->socket >= 0)
@@ -104,7 +103,7 @@ double port_check_start(const pf_address *server, pjsip_transport *udp, double n
     return due;
 }
 
-/* Under port_check.lock. Asks the server again. */
+/* Asks the server again. */
 static void port_check_ask_again_locked(struct port *port, double now)
 {
     port->socket = port_check_open_socket(port);
@@ -112,7 +111,7 @@ static void port_check_ask_again_locked(struct port *port, double now)
     port->due = port->socket < 0 ? INFINITY : now + FIRST_LOOK_S;
 }
 
-/* Under port_check.lock. Whether an ICMP has come; else the port is looked at again, or no more. */
+/* Returns whether an ICMP has come; else the port is looked at again, or no more. */
 static int port_check_look_locked(struct port *port, double now)
 {
     char answer[16];

@@ -17,7 +17,7 @@ void queries_open(double deadline, void (*wake)(void));
 /* Stops taking queries and returns those that wait, for the caller to answer and free. */
 struct pending_query *queries_close(void);
 
-/* Whether each request is to be asked about by itself. */
+/* Returns whether each request is to be asked about by itself. */
 int queries_each(void);
 
 /*

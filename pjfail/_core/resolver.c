@@ -23,7 +23,7 @@
 #include <string.h>
 
 /*
- * Written while attaching and detaching, under core.c's lock; read by SIP threads between. built_in is a resolver
+ * Written while attaching and detaching, under the lock of attach.c; read by SIP threads between. built_in is a resolver
  * of pjsip's with neither DNS nor us behind it: it applies pjsip's own rules to literal addresses. It lives as long
  * as the endpoint, because a SIP thread may be inside it while we detach.
  */

@@ -35,5 +35,5 @@ void send_guard_wait_for_sender(const pjsip_rx_data *response);
 /* As that, for a transaction_hash(). */
 void send_guard_wait(uint64_t hash);
 
-/* Whether another thread is sending that request. Any thread. */
+/* Returns whether another thread is sending that request. Any thread. */
 int send_guard_is_sending_elsewhere(uint64_t hash);

@@ -102,7 +102,7 @@ static void servers_measure_locked(struct server *server, double rtt, double now
     }
 }
 
-/* Under servers.lock. What every outcome says. */
+/* What every outcome says. */
 static void servers_fill_outcome_locked(struct server *server, pf_outcome *outcome)
 {
     outcome->server = server->address;
@@ -111,7 +111,7 @@ static void servers_fill_outcome_locked(struct server *server, pf_outcome *outco
     server->reported = server->good;
 }
 
-/* Under servers.lock. A bad outcome: the next answer is news, and the next one to its method. */
+/* A bad outcome: the next answer is news, and the next one to its method. */
 static void servers_fill_failure_locked(struct server *server, pf_outcome *outcome)
 {
     servers_fill_outcome_locked(server, outcome);

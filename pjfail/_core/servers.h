@@ -41,7 +41,7 @@ void servers_release_locked(struct server *server);
 
 /* --- without it --------------------------------------------------------------------------------------------------- */
 
-/* Whether the server is in any plan: what happens elsewhere is none of our business. */
+/* Returns whether the server is in any plan: what happens elsewhere is none of our business. */
 int servers_know(const pf_address *server);
 
 /* Has the server watched though it be in no plan, until released. 0: no memory. Family 0: nothing to do. */
@@ -55,7 +55,7 @@ int servers_is_suspect(const pf_address *server);
 /* Ends the core's own suspicion: it was wrong. */
 void servers_clear_suspect(const pf_address *server);
 
-/* Whether a connection to the server failed, or could not be made, within the last so many seconds. */
+/* Returns whether a connection to the server failed, or could not be made, within the last so many seconds. */
 int servers_failed_within(const pf_address *server, double seconds);
 
 /* When an answer of the server is overdue, in seconds since it was asked: its smoothed round trip and four times the deviation.
@@ -65,7 +65,7 @@ double servers_rto(const pf_address *server);
 /* A server that has answered within so many seconds is taken at its word: nothing is done beforehand in case that it is dead. */
 #define RECENT_ANSWER_S 30.0
 
-/* Whether the server answered within the last so many seconds, and is not suspect. */
+/* Returns whether the server answered within the last so many seconds, and is not suspect. */
 int servers_answered_within(const pf_address *server, double seconds);
 
 /* rtt: seconds, negative when this answer must not be measured. error: it tells of trouble that is the server's own. */

@@ -39,7 +39,7 @@ void transaction_wait_until_sent(pj_str_t branch, const pjsip_method *method, do
 
 /* --- SIP threads that hold no lock of ours; the transaction's is taken -------------------------------------------- */
 
-/* Whether it waits for an answer, without any so far. */
+/* Returns whether it waits for an answer, without any so far. */
 int transaction_is_unanswered(const struct transaction_key *key);
 
 /* From now on it is server's, over that transport. Returns 0 when it cannot be moved. */
