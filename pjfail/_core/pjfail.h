@@ -259,7 +259,7 @@ const char *pf_problem(void);
 int  pf_status(void);
 void pf_strerror(int status, char *text, int size);
 
-/* core.c */
+/* attach.c */
 int  pf_attach(double deadline, int *attachment);               /* seconds a query may wait; its number, from 1 on */
 int  pf_attached(void);                                         /* the number of the one in force, 0: none */
 void pf_detach(int attachment);                                 /* any thread, again and again; harmless to another */
@@ -308,7 +308,7 @@ pf_failover *pf_next_failover(void);                            /* NULL: none; f
 void pf_free(void *fetched);                                    /* what one of these, or of the other pf_next_*(), returned */
 int  pf_next_outcomes(pf_outcome *outcomes, int size);          /* how many were written */
 
-/* plans.c: from the worker */
+/* queries.c, plans.c, servers.c: from the worker */
 /* The first drawn entries are the plan; the servers of the others are watched, but nothing is sent there. */
 int  pf_publish(const pf_target *target, const pf_entry *entries, int count, int drawn, double refresh_at,
                 double fresh_until);
