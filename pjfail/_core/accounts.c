@@ -97,8 +97,8 @@ static int accounts_is_native_pin(const pf_account *account)
 }
 
 /*
- * The account's next hop by the Route that pjsua gives its requests: those of all accounts (pjsua_config.outbound_proxy), which come
- * before its own, can be read nowhere. 0: it has none.
+ * The account's next hop by the Route that pjsua gives its requests: those of all accounts (pjsua_config.outbound_proxy), which
+ * come before its own, can be read nowhere. 0: it has none.
  */
 static int accounts_fill_first_route(int id, pj_pool_t *pool, pf_account *account)
 {

@@ -2,9 +2,9 @@
  * attach.h: plugs the parts into the endpoint and takes them out again, leaving pjsip as it was found. What Python calls stands in
  * pjfail.h.
  *
- * pjfail is attached and detached by Python, or detached by the endpoint's own end. Each attachment has a thread of its own, unknown
- * to Python. It registers the module, ticks, and after the detach clears what the parts hold, once nobody is inside the gate: a
- * thread that detaches, or leaves the gate, may hold any lock of pjsip's, and this one holds none.
+ * pjfail is attached and detached by Python, or detached by the endpoint's own end. Each attachment has a thread of its own,
+ * unknown to Python. It registers the module, ticks, and after the detach clears what the parts hold, once nobody is inside the
+ * gate: a thread that detaches, or leaves the gate, may hold any lock of pjsip's, and this one holds none.
  *
  * The order of locks; "a > b": b may be taken while a is held. What is not named here is held alone, and nothing is called with it.
  *

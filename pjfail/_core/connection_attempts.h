@@ -1,6 +1,6 @@
 /*
- * connection_attempts.h: before a request is sent to a server that may be out of order, connections to it and to those behind it in the plan
- * are tried side by side, a little apart; the first that is there gets the request.
+ * connection_attempts.h: before a request is sent to a server that may be out of order, connections to it and to those behind it in
+ * the plan are tried side by side, a little apart; the first that is there gets the request.
  *
  * Needed because pjsip waits for a TCP or TLS connect without a limit of its own, and what waits cannot be taken back. One
  * mutex, no other lock taken inside; connections are opened on pjsip's polling thread with none held.

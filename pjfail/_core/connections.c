@@ -24,7 +24,8 @@
  * A connection takes a key of pjsip's ioqueue, and keeps it for half a second once it has ended. With none left pjsip aborts the
  * program. So, while any has ended just now, new ones are made only as long as keys are left over, fewer of them by hand; and a
  * server that has had its share of ends gets none, so that others do. These are shares of the keys that the ioqueue has. So many
- * are begun by hand at the most within that time, a few of them to one server (REFUSED_PAUSE_S): a dead fleet is not asked all at once.
+ * are begun by hand at the most within that time, a few of them to one server (REFUSED_PAUSE_S): a dead fleet is not asked all at
+ * once.
  */
 #define KEY_REST_S 0.6
 enum { SHARE_OF_SERVER = 4, LEFT_OVER = 16, LEFT_OVER_BY_US = 8, MAX_CONNECTS = 16 };
@@ -619,6 +620,6 @@ void connections_clear(void)
             host.pjsip_transport_dec_ref(late[i].transport);
     } while (count == PJ_ARRAY_SIZE(late));
     pthread_mutex_lock(&connections.lock);
-    hash_table_clear(&connections.table, &connections_drop_locked);            /* the ends stay: their keys are in use still when we are attached again */
+    hash_table_clear(&connections.table, &connections_drop_locked);   /* the ends stay: their keys are in use still when we attach again */
     pthread_mutex_unlock(&connections.lock);
 }

@@ -21,9 +21,9 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
                          pf_outcome *outcome);
 
 /*
- * Returns whether the answer will not fail at once, by connections_answer() itself or by a server that refuses connections. Where it may, it
- * is not for the thread that is sending: pjsip terminates a transaction that has failed within the call once more, when another
- * thread may have freed it. Any thread.
+ * Returns whether the answer will not fail at once, by connections_answer() itself or by a server that refuses connections. Where
+ * it may, it is not for the thread that is sending: pjsip terminates a transaction that has failed within the call once more, when
+ * another thread may have freed it. Any thread.
  */
 int connections_bear(const pjsip_server_addresses *addresses);
 
@@ -58,8 +58,9 @@ void connections_watch_late(pjsip_transport *transport, const pf_address *server
 int connections_knows(const pjsip_transport *transport);
 
 /*
- * Returns whether a request is about to go out in vain, on a connection that has ended, while pjsip has another server for it: it walks on to
- * that one when it is told of the failure here, and waits for an answer when it is not. On its way out, with its transaction's lock.
+ * Returns whether a request is about to go out in vain, on a connection that has ended, while pjsip has another server for it: it
+ * walks on to that one when it is told of the failure here, and waits for an answer when it is not. On its way out, with its
+ * transaction's lock.
  */
 int connections_has_ended_under(const pjsip_tx_data *request);
 

@@ -27,8 +27,8 @@ enum { MAX_DIALOGS = 32768, MAX_BINDINGS = 16384 };
 #define SUBSCRIPTION_S 86400.0
 
 /*
- * What an entry is. When dialogs have no room left, the one that has been idle longest of the first state in this order that has any
- * goes: calls last.
+ * What an entry is. When dialogs have no room left, the one that has been idle longest of the first state in this order that has
+ * any goes: calls last.
  */
 enum dialog_state { BINDING, ENDED, SUBSCRIBED, EARLY, CALL, STATES, NONE = STATES };
 

@@ -69,7 +69,8 @@ static void event_queue_signal_news_locked(void)
     double now = clock_now();
 
     event_queue.news = 1;
-    if (event_queue.news_at + NEWS_PAUSE_S > now && event_queue.used < MAX_EVENTS / 2 && event_queue.events[EVENT_FAILOVER].count < MAX_EVENTS / 2)
+    if (event_queue.news_at + NEWS_PAUSE_S > now && event_queue.used < MAX_EVENTS / 2 &&
+        event_queue.events[EVENT_FAILOVER].count < MAX_EVENTS / 2)
         return;
     event_queue.news_at = now;
     event_queue_signal_locked();

@@ -487,8 +487,8 @@ static int failover_try_next_server(struct request *request, const struct decisi
 /* --- doing what was decided --------------------------------------------------------------------------------------- */
 
 /*
- * A connection whose server has said nothing since the request was sent is closed, for later requests shall not wait on it. Requests
- * that wait on it may still do so. No lock held.
+ * A connection whose server has said nothing since the request was sent is closed, for later requests shall not wait on it.
+ * Requests that wait on it may still do so. No lock held.
  */
 static void failover_abandon_connection(const struct request *request, const struct decision *decision, unsigned index, double now)
 {
@@ -608,8 +608,8 @@ static void failover_process(struct request *request, double now)
 }
 
 /*
- * An ICMP says that the server's port is closed: its requests go on at once. Anybody may forge one, so the server is but suspect until
- * there is a second. Polling thread, no lock held.
+ * An ICMP says that the server's port is closed: its requests go on at once. Anybody may forge one, so the server is but suspect
+ * until there is a second. Polling thread, no lock held.
  */
 static void failover_on_port_closed(const pf_address *server, int refusals, double now)
 {

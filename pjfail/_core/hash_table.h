@@ -29,8 +29,8 @@ void hash_table_remove(struct hash_table *table, struct hash_link *link);
 void hash_table_clear(struct hash_table *table, void (*drop)(struct hash_link *link));
 
 /*
- * SipHash-1-3 under a key that is drawn when the core is loaded: strangers choose Call-IDs, branches and host names, and must not be
- * able to choose which of them share a bucket. seed: HASH_SEED, or the hash of what comes before. Any thread.
+ * SipHash-1-3 under a key that is drawn when the core is loaded: strangers choose Call-IDs, branches and host names, and must not
+ * be able to choose which of them share a bucket. seed: HASH_SEED, or the hash of what comes before. Any thread.
  */
 #define HASH_SEED UINT64_C(0)
 uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t size);

@@ -1,6 +1,6 @@
 /*
- * hedging.h: the budget of requests that are tried at the next server before their timeout, for their server is late by its own round
- * trips: a share of all requests. Under requests.lock.
+ * hedging.h: the budget of requests that are tried at the next server before their timeout, for their server is late by its own
+ * round trips: a share of all requests. Under requests.lock.
  */
 #pragma once
 

@@ -329,9 +329,9 @@ static int layout_find_via(pj_pool_t *pool, pjsip_via_hdr **message, const pjsip
 
 /*
  * Finds where the host looks for a received message's Via, behind a packet of whatever size: of a message that is nothing but
- * pointers to two Vias it takes one, and halving tells which. The message is as long as a packet may be, and is there COPIES times in
- * a row, so that a host whose packets are longer finds a pointer, too. What it takes from a copy is then put into the first alone:
- * such a host does not see it there. NULL, or what does not fit.
+ * pointers to two Vias it takes one, and halving tells which. The message is as long as a packet may be, and is there COPIES times
+ * in a row, so that a host whose packets are longer finds a pointer, too. What it takes from a copy is then put into the first
+ * alone: such a host does not see it there. NULL, or what does not fit.
  */
 static const char *layout_find_packet(pj_pool_t *pool, struct layout *found)
 {
@@ -397,8 +397,8 @@ static int layout_look_at_ioqueue(pjsip_endpoint *endpt, unsigned keys, unsigned
 }
 
 /*
- * Finds how many keys the endpoint's ioqueue bears, and where it counts those in use: an ioqueue has the one number before the other,
- * as two of known sizes show. It leaves found->keys at 0 where there is no such place, or more than one.
+ * Finds how many keys the endpoint's ioqueue bears, and where it counts those in use: an ioqueue has the one number before the
+ * other, as two of known sizes show. It leaves found->keys at 0 where there is no such place, or more than one.
  */
 static void layout_find_keys(pjsip_endpoint *endpt, struct layout *found)
 {

@@ -128,9 +128,9 @@ struct module_state_event {
 };
 
 /*
- * pjsip has one slot for this callback, which pjsua uses, and chains as we do: a pjsua that creates a transport after us puts itself
- * on top, with us as the one to call next, though pjsua is the one that we call next. pjsua then loses pjsip's own callback, which
- * tells transactions that their transport closed. We call that callback ourselves. A thread that tells of a state.
+ * pjsip has one slot for this callback, which pjsua uses, and chains as we do: a pjsua that creates a transport after us puts
+ * itself on top, with us as the one to call next, though pjsua is the one that we call next. pjsua then loses pjsip's own callback,
+ * which tells transactions that their transport closed. We call that callback ourselves. A thread that tells of a state.
  */
 static void module_on_transport_state(pjsip_transport *transport, pjsip_transport_state state,
                                       const pjsip_transport_state_info *info)

@@ -81,7 +81,8 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
         return;
     }
     if (observed->heard)
-        servers_record_answer(&observed->server, name, code, !observed->after_provisional && observer_is_server_error(code), observed->rtt);
+        servers_record_answer(&observed->server, name, code,
+                              !observed->after_provisional && observer_is_server_error(code), observed->rtt);
     if (!observed->settled)
         dialogs_on_response(rdata, &observed->server);
 }

@@ -16,8 +16,8 @@ enum { LAST_RESORT = 0x10000 };
 enum plan_found { PLAN_NONE, PLAN_STALE, PLAN_FRESH };
 
 /*
- * Writes the plan's servers in this use's order to addresses, at most addresses_limit(); name becomes their name. A plan that is too
- * old is used only when stale is set. *refresh is set, once a plan, when it wants to be made anew soon.
+ * Writes the plan's servers in this use's order to addresses, at most addresses_limit(); name becomes their name. A plan that is
+ * too old is used only when stale is set. *refresh is set, once a plan, when it wants to be made anew soon.
  */
 enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struct request_info *info, const pj_str_t *name,
                              int stale, server_addresses *addresses, int *refresh);

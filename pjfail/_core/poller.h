@@ -7,8 +7,8 @@
 #include "host.h"
 
 /*
- * Has the polling thread of host_endpoint() call on_wake, inside the gate, whenever it is woken. Returns a PF_ result. Attaching thread, the lock of
- * attach.c held; waits for a free key of pjsip's ioqueue.
+ * Has the polling thread of host_endpoint() call on_wake, inside the gate, whenever it is woken. Returns a PF_ result. Attaching
+ * thread, the lock of attach.c held; waits for a free key of pjsip's ioqueue.
  */
 int poller_open(void (*on_wake)(double now));
 

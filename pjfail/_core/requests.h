@@ -101,8 +101,8 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
 int request_add_attempt_locked(struct request *request, const pf_address *server, const pjsip_transport *transport, double now);
 
 /*
- * Returns the attempt that a response from source belongs to: the one at that server; else the only one there is, for a server may have
- * several addresses; else the newest open one. That one is a guess: *heard is 0, and no server is credited. -1: none.
+ * Returns the attempt that a response from source belongs to: the one at that server; else the only one there is, for a server may
+ * have several addresses; else the newest open one. That one is a guess: *heard is 0, and no server is credited. -1: none.
  */
 int request_attempt_of_response_locked(const struct request *request, const pf_address *source, int *heard);
 

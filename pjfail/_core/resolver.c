@@ -351,7 +351,8 @@ int resolver_install(pjsip_endpoint *endpt)
     host.pjsip_endpt_set_resolver(endpt, NULL);
     resolver.saved = built_in;
     status = host.pjsip_endpt_set_ext_resolver(endpt, &ours);
-    result = status == PJ_SUCCESS ? resolver_discover_send_callback(endpt) : host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_set_ext_resolver()");
+    result = status == PJ_SUCCESS ? resolver_discover_send_callback(endpt)
+                                  : host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_set_ext_resolver()");
     if (result != PF_OK)
         resolver_remove(endpt);
     return result;

@@ -1,8 +1,8 @@
 /*
  * send_guard.h: a response waits while another thread is still sending the request that it answers.
  *
- * pjsip takes the transaction's lock only after the message is on the wire: in send_msg_callback(), when a resolver has answered, or
- * when a connect has succeeded (tcp_flush_pending_tx()). A response that another polling thread brings before then ends the
+ * pjsip takes the transaction's lock only after the message is on the wire: in send_msg_callback(), when a resolver has answered,
+ * or when a connect has succeeded (tcp_flush_pending_tx()). A response that another polling thread brings before then ends the
  * transaction, whose reference is counted down twice: pjsip's assertion in lock.c ends the program. (So it does without us, where
  * several threads poll.)
  */

@@ -32,8 +32,8 @@ uint64_t transaction_hash(const pj_str_t *branch, const pj_str_t *method);
 void transaction_wait_for_unlock(pjsip_tx_data *tdata);
 
 /*
- * Waits until the message that the client transaction of that branch was sending has been sent, for so many seconds at the most. SIP
- * thread, no lock held, none taken but the transaction table's.
+ * Waits until the message that the client transaction of that branch was sending has been sent, for so many seconds at the most.
+ * SIP thread, no lock held, none taken but the transaction table's.
  */
 void transaction_wait_until_sent(pj_str_t branch, const pjsip_method *method, double seconds);
 

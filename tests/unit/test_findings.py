@@ -91,8 +91,16 @@ def test_what_is_read_under_a_reference_and_freed_later_is_no_race(report: str) 
         ),
         (TRANSACTION, "#1 cpool_release_pool ../src/pj/", "#1 course_release pjfail/_core/"),
         (MESSAGE, "Previous read", "Previous write"),
-        (MESSAGE, "#1 module_on_tx_request pjfail/_core/module.c:271", "#1 module_on_rx_response pjfail/_core/module.c:276"),
-        (MESSAGE, "#3 send_guard_answer pjfail/_core/send_guard.c:63", "#3 resolver_resolve pjfail/_core/resolver.c:60"),
+        (
+            MESSAGE,
+            "#1 module_on_tx_request pjfail/_core/module.c:271",
+            "#1 module_on_rx_response pjfail/_core/module.c:276",
+        ),
+        (
+            MESSAGE,
+            "#3 send_guard_answer pjfail/_core/send_guard.c:63",
+            "#3 resolver_resolve pjfail/_core/resolver.c:60",
+        ),
         (MESSAGE, "#1 reset_pool ../src/pj/pool.c:278", "#1 course_release pjfail/_core/course.c:60"),
     ],
 )
