@@ -222,9 +222,9 @@ def test_a_last_resort_that_has_just_failed_again_is_the_very_last() -> None:
 def test_whom_the_core_suspects_is_forgiven_once_python_has_judged() -> None:
     servers = publish(*([each] for each in weighted(1, 2)))
     suspect(servers[0])
-    lib.pf_forgive(c_address(servers[0]), 0)
+    lib.pf_clear_suspect(c_address(servers[0]), 0)
     assert plans.draw(TARGET, 1) == [servers[1], servers[0]], "what is new has not been judged"
-    lib.pf_forgive(c_address(servers[0]), 1)
+    lib.pf_clear_suspect(c_address(servers[0]), 1)
     assert plans.draw(TARGET, 1) == servers
 
 

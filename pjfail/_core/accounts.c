@@ -1,15 +1,12 @@
 /*
- * account.c: reads what an account of pjsua's is set to, and changes it through pjsua's own functions.
+ * accounts.c: reads what an account of pjsua's is set to, and changes it through pjsua's own functions.
  *
  * Called by Python threads, and by affinity.c on pjsip's polling thread. pjsua takes its own lock; none of ours is held.
  */
-#include "account.h"
+#include "accounts.h"
 
-#include "affinity.h"
-#include "core.h"
+#include "address.h"
 #include "layout.h"
-#include "plans.h"
-#include "resolver.h"
 #include "text.h"
 
 #include <ctype.h>
@@ -18,12 +15,12 @@
 #include <strings.h>
 
 /*
- * No account comes or goes until unlock_accounts(): to be asked of one that has just been deleted aborts pjsip. (Its functions take
+ * No account comes or goes until accounts_unlock(): to be asked of one that has just been deleted aborts pjsip. (Its functions take
  * this lock too, but some after they have looked whether there is the account, and pjsua_acc_get_config() not at all.) Held without
  * the GIL, while pjsua's functions for accounts run, which hold it themselves for most of that time; none of ours, nor a dialog's
  * or a transaction's lock is taken inside by reading. The mutex locked; NULL where pjsua hides it, which is as good as without us.
  */
-static pj_mutex_t *lock_accounts(void)
+static pj_mutex_t *accounts_lock(void)
 {
     pj_mutex_t *mutex = pjsua_mutex();
 
@@ -32,14 +29,14 @@ static pj_mutex_t *lock_accounts(void)
     return mutex;
 }
 
-static void unlock_accounts(pj_mutex_t *mutex)
+static void accounts_unlock(pj_mutex_t *mutex)
 {
     if (mutex)
         host.pj_mutex_unlock(mutex);
 }
 
 /* Accounts locked. Reads the account's configuration; its strings are pool's. */
-static int read_config(int id, pj_pool_t *pool, account_config *config)
+static int accounts_read_config_locked(int id, pj_pool_t *pool, account_config *config)
 {
     pj_status_t status;
 
@@ -51,7 +48,7 @@ static int read_config(int id, pj_pool_t *pool, account_config *config)
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_get_config()");
 }
 
-int account_aor(const pjsip_uri *uri, char *aor, size_t size)
+int accounts_write_aor(const pjsip_uri *uri, char *aor, size_t size)
 {
     const pjsip_sip_uri *sip = uri ? pjsip_uri_get_uri(uri) : NULL;
     const pj_str_t *scheme = sip ? pjsip_uri_get_scheme(sip) : NULL;
@@ -71,7 +68,7 @@ int account_aor(const pjsip_uri *uri, char *aor, size_t size)
 }
 
 /* copy is what pjsip's parser writes into, and what the parsed URI points at. NULL when it is none, or too long. */
-static pjsip_uri *parse(pj_pool_t *pool, const pj_str_t *text, char *copy, size_t size)
+static pjsip_uri *accounts_parse(pj_pool_t *pool, const pj_str_t *text, char *copy, size_t size)
 {
     if (text->slen >= (pj_ssize_t)size)
         return NULL;
@@ -80,18 +77,18 @@ static pjsip_uri *parse(pj_pool_t *pool, const pj_str_t *text, char *copy, size_
 }
 
 /* Where a URI sends to; 0 when it is no SIP URI. */
-static int target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *target)
+static int accounts_target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *target)
 {
     char copy[2 * PF_MAX_URI];
-    pjsip_uri *uri = parse(pool, text, copy, sizeof copy);
+    pjsip_uri *uri = accounts_parse(pool, text, copy, sizeof copy);
     pjsip_host_info where;
 
     return uri && host.pjsip_get_dest_info(pjsip_uri_get_uri(uri), NULL, pool, &where) == PJ_SUCCESS &&
-           resolver_target_of(&where, target);
+           target_of_host_info(&where, target);
 }
 
-/* Whether the Route is one that pjsip's own affinity (after 2.17) puts in front, to pin an account over UDP: <sip:ADDRESS;lr;hide>. */
-static int is_native_pin(const pf_account *account)
+/* Returns whether the Route is one that pjsip's own affinity (after 2.17) puts in front, to pin an account over UDP: <sip:ADDRESS;lr;hide>. */
+static int accounts_is_native_pin(const pf_account *account)
 {
     const char *name = account->next_hop.host;
 
@@ -100,10 +97,10 @@ static int is_native_pin(const pf_account *account)
 }
 
 /*
- * The account's next hop by the Route that pjsua gives its requests: those of all accounts (pjsua_config.outbound_proxy), which come
- * before its own, can be read nowhere. 0: it has none.
+ * The account's next hop by the Route that pjsua gives its requests: those of all accounts (pjsua_config.outbound_proxy), which
+ * come before its own, can be read nowhere. 0: it has none.
  */
-static int fill_first_route(int id, pj_pool_t *pool, pf_account *account)
+static int accounts_fill_first_route(int id, pj_pool_t *pool, pf_account *account)
 {
     static const pj_str_t nobody = { "sip:127.0.0.1", 13 };     /* an address, lest pjsua look a name up */
     const int size = sizeof account->next_hop_uri - 1;
@@ -120,8 +117,8 @@ static int fill_first_route(int id, pj_pool_t *pool, pf_account *account)
 
         account->next_hop_uri[length > 0 ? length : 0] = '\0';
         found = length > 0 && host.pjsip_get_dest_info(route->name_addr.uri, NULL, pool, &where) == PJ_SUCCESS &&
-                resolver_target_of(&where, &account->next_hop);
-        if (!found || !is_native_pin(account))
+                target_of_host_info(&where, &account->next_hop);
+        if (!found || !accounts_is_native_pin(account))
             break;
         found = 0;
     }
@@ -132,7 +129,7 @@ static int fill_first_route(int id, pj_pool_t *pool, pf_account *account)
 }
 
 /* Accounts locked. */
-static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account *account)
+static int accounts_fill_locked(int id, pj_pool_t *pool, const account_config *found, pf_account *account)
 {
     const pjsua_acc_config *config = &found->config;
     unsigned proxies = config_proxy_count(found);
@@ -140,18 +137,18 @@ static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account
     char text[2 * PF_MAX_URI];
     account_info now;
     pf_target target;
-    pjsip_uri *uri = parse(pool, &config->id, text, sizeof text);
+    pjsip_uri *uri = accounts_parse(pool, &config->id, text, sizeof text);
     unsigned i;
 
-    if (!uri || !account_aor(uri, account->aor, sizeof account->aor))
+    if (!uri || !accounts_write_aor(uri, account->aor, sizeof account->aor))
         return host_problem(PF_BAD_URI, 0, "%.*s", (int)config->id.slen, config->id.ptr);
-    account->secure = (target_of(pool, &config->id, &target) && target.secure) ||
-                      (config->reg_uri.slen && target_of(pool, &config->reg_uri, &target) && target.secure);
-    if (fill_first_route(id, pool, account)) {
+    account->secure = (accounts_target_of(pool, &config->id, &target) && target.secure) ||
+                      (config->reg_uri.slen && accounts_target_of(pool, &config->reg_uri, &target) && target.secure);
+    if (accounts_fill_first_route(id, pool, account)) {
         account->secure |= account->next_hop.secure;
     } else if (next_hop->slen) {
         copy_text(account->next_hop_uri, sizeof account->next_hop_uri, next_hop);
-        if (!target_of(pool, next_hop, &account->next_hop))
+        if (!accounts_target_of(pool, next_hop, &account->next_hop))
             return host_problem(PF_BAD_URI, 0, "%s", account->next_hop_uri);
     }
     if (proxies > PF_MAX_PROXIES)
@@ -162,7 +159,7 @@ static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account
         if (proxy->slen >= (pj_ssize_t)sizeof account->proxy[i])
             return host_problem(PF_BAD_URI, 0, "%.*s", (int)proxy->slen, proxy->ptr);
         copy_text(account->proxy[i], sizeof account->proxy[i], proxy);
-        account->secure |= target_of(pool, proxy, &target) && target.secure;
+        account->secure |= accounts_target_of(pool, proxy, &target) && target.secure;
     }
     account->proxies = (int)proxies;
     account->transport_id = config_transport_id(found);
@@ -177,9 +174,9 @@ static int fill(int id, pj_pool_t *pool, const account_config *found, pf_account
     return PF_OK;
 }
 
-int account_read(pjsip_endpoint *endpt, int id, pf_account *account)
+int accounts_read(int id, pf_account *account)
 {
-    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 4000, 4000);
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 4000, 4000);
     account_config config;
     pj_mutex_t *locked;
     int result;
@@ -187,95 +184,64 @@ int account_read(pjsip_endpoint *endpt, int id, pf_account *account)
     memset(account, 0, sizeof *account);
     if (!pool)
         return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
-    locked = lock_accounts();
-    result = read_config(id, pool, &config);
+    locked = accounts_lock();
+    result = accounts_read_config_locked(id, pool, &config);
     if (result == PF_OK)
-        result = fill(id, pool, &config, account);
-    unlock_accounts(locked);
-    host.pjsip_endpt_release_pool(endpt, pool);
+        result = accounts_fill_locked(id, pool, &config, account);
+    accounts_unlock(locked);
+    host.pjsip_endpt_release_pool(host_endpoint(), pool);
     return result;
 }
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */
 
-struct reading {
-    int id;
-    pf_account *account;
-};
-
-static int read_it(pjsip_endpoint *endpt, void *argument)
-{
-    const struct reading *reading = argument;
-
-    return account_read(endpt, reading->id, reading->account);
-}
-
 int pf_read_account(int id, pf_account *account)
 {
-    struct reading reading = { id, account };
-
-    return core_with_endpoint(&read_it, &reading);
+    return host_enter() ? host_leave(accounts_read(id, account)) : PF_NO_ENDPOINT;
 }
-
-struct change {
-    int id;
-    const char *const *proxies;
-    int count;
-};
 
 /*
  * Accounts are locked all the while: the id may be another's the next moment, or the application may modify the account. pjsua
  * itself sends under that lock, when it modifies.
  */
-static int modify(pjsip_endpoint *endpt, void *argument)
+static int accounts_set_proxies(int id, const char *const *proxies, int count)
 {
-    const struct change *change = argument;
-    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 4000, 4000);
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 4000, 4000);
     account_config config;
     pj_mutex_t *locked;
     int result, i;
 
     if (!pool)
         return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
-    locked = lock_accounts();
-    result = read_config(change->id, pool, &config);
+    locked = accounts_lock();
+    result = accounts_read_config_locked(id, pool, &config);
     if (result == PF_OK) {
         pj_status_t status;
 
-        for (i = 0; i < change->count; i++)
-            config_set_proxy(&config, (unsigned)i, change->proxies[i]);
-        config_set_proxy_count(&config, (unsigned)change->count);
-        status = host.pjsua_acc_modify(change->id, &config.config);
+        for (i = 0; i < count; i++)
+            config_set_proxy(&config, (unsigned)i, proxies[i]);
+        config_set_proxy_count(&config, (unsigned)count);
+        status = host.pjsua_acc_modify(id, &config.config);
         if (status != PJ_SUCCESS)
             result = host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_modify()");
     }
-    unlock_accounts(locked);
-    host.pjsip_endpt_release_pool(endpt, pool);
+    accounts_unlock(locked);
+    host.pjsip_endpt_release_pool(host_endpoint(), pool);
     return result;
 }
 
 int pf_set_proxies(int id, const char *const *proxies, int count)
 {
-    struct change change = { .id = id, .proxies = proxies, .count = count };
-
     if (count > PF_MAX_PROXIES || (layout.proxies && count > (int)layout.proxies))
         return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "the account's proxies (PJSUA_ACC_MAX_PROXIES)");
-    return core_with_endpoint(&modify, &change);
+    return host_enter() ? host_leave(accounts_set_proxies(id, proxies, count)) : PF_NO_ENDPOINT;
 }
 
-static int is_valid(pjsip_endpoint *endpt, void *id)
-{
-    (void)endpt;
-    return host.pjsua_acc_is_valid(*(int *)id) ? PF_OK : PF_NO_ACCOUNT;
-}
-
-int pf_account_is_valid(int id) { return core_with_endpoint(&is_valid, &id) == PF_OK; }
+int pf_account_is_valid(int id) { return host_enter() && host_leave(host.pjsua_acc_is_valid(id)); }
 
 /* --- pjsip's own affinity, after 2.17 ---------------------------------------------------------------------------- */
 
-int pf_has_native_affinity(void) { return host.pjsua_acc_set_affinity_addr && host.pjsua_acc_refresh_transport; }
-
-pj_status_t account_native_pin(int id, const pf_address *server)
+pj_status_t accounts_pin_natively(int id, const pf_address *server)
 {
     pj_status_t status = PJ_EINVAL;
     pj_sockaddr address;
@@ -283,36 +249,13 @@ pj_status_t account_native_pin(int id, const pf_address *server)
 
     if (!pf_has_native_affinity())
         return status;
-    locked = lock_accounts();
+    locked = accounts_lock();
     if (host.pjsua_acc_is_valid(id) && server->family) {
         address_to_sockaddr(server, &address);
         status = host.pjsua_acc_set_affinity_addr(id, &address);
     } else if (host.pjsua_acc_is_valid(id)) {
         status = host.pjsua_acc_refresh_transport(id);
     }
-    unlock_accounts(locked);
+    accounts_unlock(locked);
     return status;
-}
-
-struct native_pin {
-    int id;
-    const pf_address *server;
-};
-
-static int pin_natively(pjsip_endpoint *endpt, void *argument)
-{
-    const struct native_pin *pin = argument;
-    pj_status_t status;
-
-    (void)endpt;
-    affinity_forget_native(pin->id);    /* what the worker wanted of the account's last pin is over */
-    status = account_native_pin(pin->id, pin->server);
-    return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_set_affinity_addr()");
-}
-
-int pf_native_pin(int id, const pf_address *server)
-{
-    struct native_pin pin = { id, server };
-
-    return core_with_endpoint(&pin_natively, &pin);
 }

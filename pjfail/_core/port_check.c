@@ -1,6 +1,7 @@
-#include "ports.h"
+#include "port_check.h"
 
-#include "plans.h"
+#include "address.h"
+#include "lock.h"
 
 #include <errno.h>
 #include <math.h>
@@ -10,16 +11,16 @@
 #include <unistd.h>
 
 /* Ports that are looked at, or were within the last second; others are not. */
-enum { MOST_PORTS = 32 };
+enum { MAX_PORTS = 32 };
 
-#define ONCE_IN 1.0
+#define CHECK_INTERVAL_S 1.0
 
 /* It is looked after the first time, then after twice the time that has passed; whoever says nothing in the second is not closed. */
-#define FIRST_LOOK 0.01
-#define LAST_LOOK 0.5
+#define FIRST_LOOK_S 0.01
+#define LAST_LOOK_S 0.5
 
 /* So long after the first ICMP the server is asked a second time, from another socket. */
-#define SECOND_ASK 0.05
+#define SECOND_CHECK_S 0.05
 
 struct port {
     pf_address server;          /* family 0: free */
@@ -33,11 +34,11 @@ struct port {
 /* Guarded by lock. */
 static struct {
     pthread_mutex_t lock;
-    struct port ports[MOST_PORTS];
-} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
+    struct port ports[MAX_PORTS];
+} port_check = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* A socket that has sent the server an empty line; -1: it could not be. */
-static int ask(const struct port *port)
+static int port_check_open_socket(const struct port *port)
 {
     pj_sockaddr peer;
     socklen_t length = (socklen_t)address_to_sockaddr(&port->server, &peer);
@@ -54,7 +55,7 @@ static int ask(const struct port *port)
 }
 
 /* Who has several addresses is known to the server, and to firewalls, by the one that pjsip has bound. */
-static void ask_from(struct port *port, pjsip_transport *udp)
+static void port_check_set_local_locked(struct port *port, pjsip_transport *udp)
 {
     pj_sockaddr *local = &port->local;
 
@@ -65,8 +66,7 @@ static void ask_from(struct port *port, pjsip_transport *udp)
         *(local->addr.sa_family == AF_INET ? &local->ipv4.sin_port : &local->ipv6.sin6_port) = 0;
 }
 
-/* Under self.lock. */
-static void stop_asking(struct port *port)
+static void port_check_stop_locked(struct port *port)
 {
     if (port->socket >= 0)
         close(port->socket);
@@ -74,18 +74,18 @@ static void stop_asking(struct port *port)
     port->due = INFINITY;
 }
 
-double ports_check(const pf_address *server, pjsip_transport *udp, double now)
+double port_check_start(const pf_address *server, pjsip_transport *udp, double now)
 {
+    HOLD_LOCK(&port_check.lock);
     struct port *port = NULL;
     double due = INFINITY;
     int i;
 
-    pthread_mutex_lock(&self.lock);
-    for (i = 0; i < MOST_PORTS; i++) {
-        struct port *each = &self.ports[i];
+    for (i = 0; i < MAX_PORTS; i++) {
+        struct port *each = &port_check.ports[i];
 
-        if (each->server.family && each->since + ONCE_IN <= now) {
-            stop_asking(each);
+        if (each->server.family && each->since + CHECK_INTERVAL_S <= now) {
+            port_check_stop_locked(each);
             memset(each, 0, sizeof *each);
         }
         if (each->server.family && !memcmp(&each->server, server, sizeof *server))
@@ -93,74 +93,72 @@ double ports_check(const pf_address *server, pjsip_transport *udp, double now)
         if (!each->server.family)
             port = each;
     }
-    if (port && i == MOST_PORTS) {
+    if (port && i == MAX_PORTS) {
         port->server = *server;
         port->since = now;
-        ask_from(port, udp);
-        port->socket = ask(port);
-        port->due = due = port->socket < 0 ? INFINITY : now + FIRST_LOOK;
+        port_check_set_local_locked(port, udp);
+        port->socket = port_check_open_socket(port);
+        port->due = due = port->socket < 0 ? INFINITY : now + FIRST_LOOK_S;
     }
-    pthread_mutex_unlock(&self.lock);
     return due;
 }
 
-/* Under self.lock. Asks the server again. */
-static void ask_again(struct port *port, double now)
+/* Asks the server again. */
+static void port_check_ask_again_locked(struct port *port, double now)
 {
-    port->socket = ask(port);
+    port->socket = port_check_open_socket(port);
     port->since = now;
-    port->due = port->socket < 0 ? INFINITY : now + FIRST_LOOK;
+    port->due = port->socket < 0 ? INFINITY : now + FIRST_LOOK_S;
 }
 
-/* Under self.lock. Whether an ICMP has come; else the port is looked at again, or no more. */
-static int look(struct port *port, double now)
+/* Returns whether an ICMP has come; else the port is looked at again, or no more. */
+static int port_check_look_locked(struct port *port, double now)
 {
     char answer[16];
     ssize_t received = recv(port->socket, answer, sizeof answer, MSG_DONTWAIT);
     int refused = received < 0 && errno == ECONNREFUSED;
 
-    if (received < 0 && errno == EAGAIN && now < port->since + LAST_LOOK) {
-        port->due = now + fmax(now - port->since, FIRST_LOOK);
+    if (received < 0 && errno == EAGAIN && now < port->since + LAST_LOOK_S) {
+        port->due = now + fmax(now - port->since, FIRST_LOOK_S);
     } else {
-        stop_asking(port);
+        port_check_stop_locked(port);
         if (refused && !port->refusals++)
-            port->due = now + SECOND_ASK;
+            port->due = now + SECOND_CHECK_S;
     }
     return refused;
 }
 
-int ports_next_refused(double now, pf_address *server, double *due)
+int port_check_next_refused(double now, pf_address *server, double *due)
 {
     int refusals = 0, i;
 
     *due = INFINITY;
-    pthread_mutex_lock(&self.lock);
-    for (i = 0; i < MOST_PORTS && !refusals; i++) {
-        struct port *port = &self.ports[i];
+    pthread_mutex_lock(&port_check.lock);
+    for (i = 0; i < MAX_PORTS && !refusals; i++) {
+        struct port *port = &port_check.ports[i];
 
         if (!port->server.family || isinf(port->due))
             continue;
         if (port->due <= now && port->socket < 0) {
-            ask_again(port, now);
-        } else if (port->due <= now && look(port, now)) {
+            port_check_ask_again_locked(port, now);
+        } else if (port->due <= now && port_check_look_locked(port, now)) {
             refusals = port->refusals;
             *server = port->server;
         }
         *due = fmin(*due, port->due);
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&port_check.lock);
     return refusals;
 }
 
-void ports_close(void)
+void port_check_close(void)
 {
+    HOLD_LOCK(&port_check.lock);
     int i;
 
-    pthread_mutex_lock(&self.lock);
-    for (i = 0; i < MOST_PORTS; i++) {
-        if (self.ports[i].server.family)
-            stop_asking(&self.ports[i]);
-        memset(&self.ports[i], 0, sizeof self.ports[i]);
+    for (i = 0; i < MAX_PORTS; i++) {
+        if (port_check.ports[i].server.family)
+            port_check_stop_locked(&port_check.ports[i]);
+        memset(&port_check.ports[i], 0, sizeof port_check.ports[i]);
     }
-    pthread_mutex_unlock(&self.lock);
 }

@@ -1,4 +1,4 @@
-#include "roundtrips.h"
+#include "round_trips.h"
 
 #include "pjfail.h"
 
@@ -11,7 +11,7 @@ static struct {
     atomic_ullong counts[PF_ROUND_TRIP_BOUNDS + 1], microseconds;
 } measured[PF_TLS + 1];         /* by transport */
 
-void round_trips_note(int transport, double seconds)
+void round_trips_add(int transport, double seconds)
 {
     int i = 0;
 

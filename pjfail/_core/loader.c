@@ -1,5 +1,5 @@
 /*
- * objects.c: the shared objects loaded into this process, as the dynamic loader knows them.
+ * loader.c: the shared objects loaded into this process, as the dynamic loader knows them.
  *
  * Called by Python threads; no lock of ours. A path here is the loader's own name for an object, by which it finds it again
  * whatever has become of the file: a program runs on with what pip has replaced. "" is the main program.
@@ -16,7 +16,7 @@ struct paths {
 };
 
 /* Under a lock of the loader's. */
-static int append(struct dl_phdr_info *object, size_t size, void *argument)
+static int loader_append(struct dl_phdr_info *object, size_t size, void *argument)
 {
     struct paths *paths = argument;
     size_t length = strlen(object->dlpi_name) + 1;
@@ -32,7 +32,7 @@ int pf_loaded_objects(char *paths, int size)
 {
     struct paths found = { paths, (size_t)size, 0 };
 
-    dl_iterate_phdr(&append, &found);
+    dl_iterate_phdr(&loader_append, &found);
     return (int)found.length;
 }
 
