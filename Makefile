@@ -77,7 +77,7 @@ unit: $(done)/pjfail $(done)/test
 check: lint unit
 
 # The longest first, so that nobody waits for a last long one; three at a time for each processor, for most tests wait.
-longest := $(patsubst %,tests/%.py,integration/test_dns_faults integration/test_doctor_command integration/test_steering \
+longest := $(patsubst %,tests/%.py,integration/test_dns_faults integration/test_doctor_command integration/test_failover_of_requests \
 	e2e/test_churn e2e/test_fault_matrix integration/test_life integration/test_core_regressions e2e/test_examples \
 	integration/test_follow integration/test_hosts_in_process)
 test: setup test-packages lint docs $(done)/test
@@ -92,7 +92,7 @@ test-hosts: setup test-packages $(done)/test
 	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts
 
 # Both have their say, whatever the first one finds. The longest tests first.
-sanitized := $(patsubst %,tests/integration/test_%.py,failover_scenarios steering life follow health_of_servers failover core_regressions pin \
+sanitized := $(patsubst %,tests/integration/test_%.py,failover_scenarios failover_of_requests life follow health_of_servers failover core_regressions pin \
 	pjsip_dns pin_misuse request route_via)
 sanitize: setup sanitize-packages $(done)/test
 	@failed=; for kind in $(SANITIZERS); do \

@@ -34,7 +34,7 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_type_aliases = {
     "Backoff": "pjfail.policy.Backoff",
-    "Convict": "pjfail.conviction.Convict",
+    "Detect": "pjfail.detection.Detect",
     "Event": "pjfail.events.Event",
     "Family": "pjfail.model.Family",
     "Listed": "pjfail.lookup.static.Listed",

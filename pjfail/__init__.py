@@ -38,12 +38,24 @@ from .errors import (
     UnusablePjsip,
 )
 from .lookup import ChainLookup, DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
-from .model import Candidate, CertificateProblem, Health, Outcome, Place, Plan, Request, Seen, Server, State, Target
+from .model import (
+    Candidate,
+    CertificateProblem,
+    Health,
+    Outcome,
+    OutcomeKind,
+    Plan,
+    PlanEntry,
+    Request,
+    Server,
+    State,
+    Target,
+)
 from .policy import (
     Consecutive,
     ExponentialBackoff,
     FailureRate,
-    MostExcluded,
+    MaxExcluded,
     Panic,
     Policy,
     PreferFastest,
@@ -55,7 +67,7 @@ from .policy import (
     spread,
     sticky,
 )
-from .steering import Steering
+from .retry import RetryPolicy
 
 if TYPE_CHECKING:
     from .failover import Failover, attach
@@ -83,17 +95,18 @@ __all__ = [
     "LayoutMismatch",
     "Lookup",
     "LookupFailed",
-    "MostExcluded",
+    "MaxExcluded",
     "NoEndpoint",
     "NoPjsip",
     "NotAttached",
     "Outcome",
+    "OutcomeKind",
     "Panic",
     "PjfailError",
     "PjsipDnsLookup",
     "PjsipError",
-    "Place",
     "Plan",
+    "PlanEntry",
     "Policy",
     "PreferFastest",
     "Probe",
@@ -101,12 +114,11 @@ __all__ = [
     "RequestFailed",
     "RequestTimeout",
     "Response",
+    "RetryPolicy",
     "RouteRefused",
-    "Seen",
     "Server",
     "State",
     "StaticLookup",
-    "Steering",
     "Sticky",
     "SystemLookup",
     "Target",

@@ -16,20 +16,20 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 from . import host as hosts
+from ._validation import is_amount, is_async
 from .affinity import Routes, account_id, own_next_hop, require_reachable, route_server, server_for
 from .bridge import accounts, core, counts, plans
 from .bridge.accounts import Account
 from .bridge.counts import Counters, RoundTrips
 from .errors import DETACHED, AffinityError, BadServer, NotAttached
 from .events import Attached, Listener
-from .following import Following
-from .given import is_amount, is_async
+from .following import FollowedAccount
 from .lookup import DnsLookup, Lookup
 from .model import Health, Plan, Server, State, Target, Transport
 from .policy import Order, Policy
 from .probe import Probe
 from .request import Headers, Response, timeout_error
-from .steering import Steering
+from .retry import RetryPolicy
 from .worker import Worker
 
 log = logging.getLogger("pjfail")
@@ -43,7 +43,7 @@ def attach(
     lookup: Lookup | None = None,
     policy: Policy | Order | None = None,
     probe: Probe | None = None,
-    steering: Steering | None = None,
+    retry: RetryPolicy | None = None,
     listeners: Iterable[Listener] = (),
     host: str | Path | ModuleType | None = None,
 ) -> Failover:
@@ -53,7 +53,7 @@ def attach(
     of a SIP domain are found by *lookup* (default: :class:`pjfail.DnsLookup` with the system's name servers) and
     ordered by *policy* (a :class:`pjfail.Policy`, or a plain function ``(candidates, health) -> candidates``).
     *probe* says when servers are asked whether they are alive (default: :class:`pjfail.Probe`, as it is).
-    *steering* says when a request under way goes on to the next server (default: :class:`pjfail.Steering`, as it is).
+    *retry* says when a request under way fails over to the next server (default: :class:`pjfail.RetryPolicy`).
     *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
     loaded object that carries pjsip, where that cannot be found out.
 
@@ -68,8 +68,8 @@ def attach(
         policy = Policy(order=policy)
     if probe is not None and not isinstance(probe, Probe):
         raise TypeError(f"probe is {probe!r}; give a Probe")
-    if steering is not None and not isinstance(steering, Steering):
-        raise TypeError(f"steering is {steering!r}; give a Steering, or Steering.off()")
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry is {retry!r}; give a RetryPolicy, or RetryPolicy.off()")
     if not isinstance(listeners, Iterable) or isinstance(listeners, str):
         raise TypeError(f"listeners is {listeners!r}; give a list of functions that take an event")
     if lookup is not None and (not isinstance(lookup, Lookup) or isinstance(lookup, type)):
@@ -77,14 +77,14 @@ def attach(
     listeners = tuple(listeners)
     for listener in listeners:
         if not callable(listener):
-            raise TypeError(f"{listener!r} is no listener; give functions that take an event")
+            raise TypeError(f"{listener!r} is not a valid listener; give functions that take an event")
         if is_async(listener):
             raise TypeError(f"{listener!r} is async, and nobody would await it; write def, or give a QueueListener")
     return Failover(
         DnsLookup() if lookup is None else lookup,
         policy,
         probe or Probe(),
-        steering or Steering(),
+        retry or RetryPolicy(),
         listeners,
         host,
     )
@@ -102,7 +102,7 @@ class Failover:
         lookup: Lookup,
         policy: Policy,
         probe: Probe,
-        steering: Steering,
+        retry: RetryPolicy,
         listeners: tuple[Listener, ...],
         host: str | Path | ModuleType | None,
     ) -> None:
@@ -113,7 +113,7 @@ class Failover:
         self._routes = Routes()
         self._worker = Worker(lookup, policy, probe, listeners, self._end)
         plans.ask_each(policy.per_request)
-        self._attachment = core.attach(QUESTION_DEADLINE, steering)
+        self._attachment = core.attach(QUESTION_DEADLINE, retry)
         try:
             self._worker.start(self._attachment)
         except BaseException:
@@ -244,7 +244,7 @@ class Failover:
         if isinstance(server, Server):
             return [server]
         if not isinstance(server, str):
-            raise TypeError(f'{server!r} is no server; give a Server or "address:port"')
+            raise TypeError(f'{server!r} is not a valid server; give a Server or "address:port"')
         parsed = Server.parse(server)
         if server.strip().lower().startswith(f"{parsed.transport}:"):
             return [parsed]
@@ -275,7 +275,7 @@ class Failover:
             raise AffinityError(f"account {settings.id} follows its servers: unfollow() it before pinning it")
         self._require_no_route(settings)
         self._worker.pins.pin(settings, chosen)
-        self._worker.mind_accounts_soon()
+        self._worker.maintain_soon()
 
     def unpin(self, account: object) -> None:
         """Ends what :meth:`pin` began, if it did. Raises :class:`pjfail.NotAttached`."""
@@ -333,7 +333,7 @@ class Failover:
                 "that it registered with, dead or alive: create it with sipConfig.serverAffinity disabled"
             )
         self._require_no_route(settings)
-        following = Following(settings.id, settings.aor, next_hop, failback, spread)
+        following = FollowedAccount(settings.id, settings.aor, next_hop, failback, spread)
         self._worker.call(lambda: self._worker.follow(following))
 
     def unfollow(self, account: object) -> None:

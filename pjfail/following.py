@@ -35,7 +35,7 @@ ASKED_AFTER = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Following:
+class FollowedAccount:
     """One followed account, at one moment.
 
     ``server`` has its requests, None while its plan decides; its REGISTERs go to ``trying``, if any, which takes the
@@ -62,13 +62,13 @@ class Following:
 
 
 def decide(
-    following: Following,
+    following: FollowedAccount,
     plan: Plan | None,
     order: Sequence[Server],
     health: Mapping[Server, Health],
     now: float,
     random: Random,
-) -> Following:
+) -> FollowedAccount:
     """What becomes of an account, given its target's plan and a draw (*order*) of it. Pure.
 
     A server that is not usable is left at once, for the first usable one in *order*, with a REGISTER within ``spread``
@@ -111,12 +111,14 @@ def decide(
 
 def _better(plan: Plan, server: Server, usable: Sequence[Server]) -> Server | None:
     """The first usable server in a tier before that of *server*."""
-    tiers = {place.server: place.tier for place in plan.places}
-    own = tiers.get(server, len(plan.places))
+    tiers = {place.server: place.tier for place in plan.entries}
+    own = tiers.get(server, len(plan.entries))
     return next((other for other in usable if tiers.get(other, own) < own), None)
 
 
-def settled(following: Following, tiers: Mapping[Server, int], health: Mapping[Server, Health], now: float) -> bool:
+def settled(
+    following: FollowedAccount, tiers: Mapping[Server, int], health: Mapping[Server, Health], now: float
+) -> bool:
     """Whether :func:`decide` has nothing to say, told from the tiers of the plan's usable servers. Pure, and quick."""
     if following.server is None:
         return following.trying is None and not (following.lost and tiers)
@@ -132,7 +134,7 @@ def settled(following: Following, tiers: Mapping[Server, int], health: Mapping[S
     return now < at and all(waits)
 
 
-def registered(following: Following, registration: Registration, now: float) -> Following:
+def registered(following: FollowedAccount, registration: Registration, now: float) -> FollowedAccount:
     """What a REGISTER's end, or its sending, tells of an account. Pure."""
     code, server = registration.code, registration.server
     if registration.status:
@@ -167,7 +169,7 @@ def registered(following: Following, registration: Registration, now: float) -> 
     return _told_when(following, registration, now) if server == following.server else following
 
 
-def _unsent(following: Following, status: int, now: float) -> Following:
+def _unsent(following: FollowedAccount, status: int, now: float) -> FollowedAccount:
     """After a REGISTER that pjsua would not send, for *status*."""
     if status == REGISTERING:
         return replace(following, register_at=now + BUSY)
@@ -176,7 +178,7 @@ def _unsent(following: Following, status: int, now: float) -> Following:
     return replace(following, trying=None, register_at=now + UNSENT)
 
 
-def _told_when(following: Following, registration: Registration, now: float) -> Following:
+def _told_when(following: FollowedAccount, registration: Registration, now: float) -> FollowedAccount:
     """Heeds the Retry-After of the server that the account has no better one for."""
     asked = registration.retry_after
     if asked is None or not 500 <= registration.code < 600 or following.register_at is not None:
@@ -185,7 +187,7 @@ def _told_when(following: Following, registration: Registration, now: float) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class FollowerContext:
     """What the follower asks the worker for; ``at`` is a function to call, and when."""
 
     plan: Callable[[Target], Plan | None]
@@ -197,7 +199,7 @@ class Surroundings:
 class _View:
     """What one review knows of servers; accounts of one target share what is known of it."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: FollowerContext) -> None:
         self.health = around.health()
         self._around = around
         self._targets: dict[Target, tuple[Plan | None, Mapping[Server, int]]] = {}
@@ -206,7 +208,7 @@ class _View:
         """The target's plan, and the tiers of its usable servers."""
         if target not in self._targets:
             plan = self._around.plan(target)
-            places = () if plan is None else plan.places
+            places = () if plan is None else plan.entries
             usable = {each.server: each.tier for each in places if self.health.get(each.server, Health()).usable}
             self._targets[target] = plan, usable
         return self._targets[target]
@@ -215,14 +217,14 @@ class _View:
 class Follower:
     """The followed accounts. Worker only."""
 
-    def __init__(self, surroundings: Surroundings, random: Random) -> None:
+    def __init__(self, surroundings: FollowerContext, random: Random) -> None:
         self._around = surroundings
         self._random = random
-        self._followed: dict[int, Following] = {}
+        self._followed: dict[int, FollowedAccount] = {}
         self._turns: Iterator[int] = iter(())
-        self._asked_after: Following | None = None
+        self._asked_after: FollowedAccount | None = None
 
-    def follow(self, following: Following, now: float) -> None:
+    def follow(self, following: FollowedAccount, now: float) -> None:
         before = self._followed.get(following.account)
         if before is not None and (before.aor, before.next_hop) == (following.aor, following.next_hop):
             following = replace(before, failback=following.failback, spread=following.spread, return_at=None)
@@ -253,7 +255,7 @@ class Follower:
         """The servers that accounts live on, each with a host name that its accounts know it by."""
         return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}
 
-    def heed(self, registration: Registration, now: float) -> None:
+    def on_registration(self, registration: Registration, now: float) -> None:
         asked_after, following = self._asked_after, self._followed.get(registration.account)
         if asked_after is not None and (asked_after.account, asked_after.aor) == (
             registration.account,
@@ -274,15 +276,15 @@ class Follower:
         self._ask_after_some()
         view = _View(self._around)
         for following in list(self._followed.values()):
-            self._attend(following, view, now)
+            self._update(following, view, now)
 
     def _due(self, account: int, now: float) -> None:
         """Its time has come: between two reviews, so that accounts do not come in step with those."""
         following = self._followed.get(account)
         if following is not None:
-            self._attend(following, _View(self._around), now)
+            self._update(following, _View(self._around), now)
 
-    def _attend(self, following: Following, view: _View, now: float) -> None:
+    def _update(self, following: FollowedAccount, view: _View, now: float) -> None:
         plan, tiers = view.of(following.next_hop)
         if not settled(following, tiers, view.health, now):
             order = plans.draw(following.next_hop, self._random.getrandbits(32)) if plan is not None else []
@@ -313,11 +315,11 @@ class Follower:
             if following is not None and not accounts.account_exists(number):
                 self._gone(following)
 
-    def _gone(self, following: Following) -> None:
+    def _gone(self, following: FollowedAccount) -> None:
         log.info("account %d (%s) is gone, and not followed any more", following.account, following.aor)
         self.unfollow(following.account)
 
-    def _set(self, following: Following) -> None:
+    def _set(self, following: FollowedAccount) -> None:
         before = self._followed.get(following.account)
         self._followed[following.account] = following
         if before is None or before.pin != following.pin:

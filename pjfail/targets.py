@@ -25,7 +25,7 @@ MOST_CANDIDATES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class TargetEntry:
     """What a lookup found for a target, and until when that holds."""
 
     candidates: tuple[Candidate, ...]
@@ -59,7 +59,7 @@ class Targets:
         self._tell = tell
         self._gone = gone
         self._complain = complain
-        self._known: dict[Target, Known] = {}
+        self._known: dict[Target, TargetEntry] = {}
         self._candidates = 0
         self._of: dict[Server, set[Target]] = {}
         self._ended = False
@@ -68,10 +68,10 @@ class Targets:
         """Any thread. From now on no plan comes into force: it could be the next worker's target."""
         self._ended = True
 
-    def get(self, target: Target) -> Known | None:
+    def get(self, target: Target) -> TargetEntry | None:
         return self._known.get(target)
 
-    def __iter__(self) -> Iterator[tuple[Target, Known]]:
+    def __iter__(self) -> Iterator[tuple[Target, TargetEntry]]:
         return iter(self._known.items())
 
     def servers(self) -> list[Server]:
@@ -82,12 +82,12 @@ class Targets:
         """A host name by which *server* was found, None where no plan has it."""
         return next((target.host for target in self._of.get(server, ())), None)
 
-    def learn(self, target: Target, candidates: tuple[Candidate, ...]) -> Known:
+    def learn(self, target: Target, candidates: tuple[Candidate, ...]) -> TargetEntry:
         """Has a plan of *candidates*, newly looked up, in force."""
         now = time.monotonic()
         ttl = max(PLAN_FLOOR, min(candidate.ttl for candidate in candidates))
         plan = self.make(target, candidates, now + ttl)
-        known = Known(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
+        known = TargetEntry(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
         before = self._known.pop(target, None)  # put back at the end: the longest unasked come first
         self._known[target] = known
         self._candidates += len(candidates) - (len(before.candidates) if before is not None else 0)
@@ -104,7 +104,7 @@ class Targets:
             self._forget(next(iter(self._known)))
         return known
 
-    def replan(self, target: Target, known: Known) -> Plan:
+    def replan(self, target: Target, known: TargetEntry) -> Plan:
         """Has the same candidates in the order of today's health in force."""
         plan = self.make(target, known.candidates, known.valid_until)
         changed = replace(known, plan=plan)
@@ -141,7 +141,7 @@ class Targets:
             wall=time.time() - now,
         )
 
-    def _publish(self, known: Known) -> None:
+    def _publish(self, known: TargetEntry) -> None:
         if not self._ended:
             now = time.monotonic()
             health = {server: self._health.get(server, now) for server in known.plan.servers}
@@ -181,4 +181,4 @@ def measured(server: Server, health: Health) -> Health:
 
 def _order(plan: Plan) -> list[tuple[int, Candidate]]:
     """What of a plan decides where requests go; the TTLs do not."""
-    return [(place.tier, replace(place.candidate, ttl=0.0)) for place in plan.places]
+    return [(place.tier, replace(place.candidate, ttl=0.0)) for place in plan.entries]

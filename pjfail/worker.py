@@ -23,19 +23,19 @@ from . import events
 from .affinity import Pins
 from .bridge import core, counts, plans, queue
 from .errors import DETACHED, LookupFailed, NotAttached, UnknownTarget
-from .following import Follower, Following, Surroundings
+from .following import FollowedAccount, Follower, FollowerContext
 from .health import HealthTable
 from .lookup import Adaptive, Lookup, ServesStale, pjsip_dns
-from .lookup.rfc3263 import itself
+from .lookup.rfc3263 import numeric_candidate
 from .model import (
     Candidate,
     Family,
     Health,
     Outcome,
+    OutcomeKind,
     Plan,
     Question,
     Request,
-    Seen,
     Server,
     State,
     Target,
@@ -44,7 +44,7 @@ from .model import (
 from .policy import Policy, describe, judge
 from .probe import Probe, Prober, Watched
 from .request import Requests
-from .targets import Known, Targets, measured
+from .targets import TargetEntry, Targets, measured
 
 log = logging.getLogger("pjfail")
 
@@ -128,11 +128,11 @@ class Worker:
         self._waiting: dict[Target, list[Question]] = {}
         self.requests = Requests()
         self.pins = Pins()
-        surroundings = Surroundings(self._plan_of, self._health_now, self._news_of, self._at)
+        surroundings = FollowerContext(self._plan_of, self._health_now, self._news_of, self._at)
         self.follower = Follower(surroundings, self._random)
         self._prober = Prober(probe, self.requests, self._probed, self._random)
         self._probe_soon: set[Server] = set()
-        self._minding = False
+        self._maintaining = False
         self._in_use: dict[Server, Watched] = {}
         self._in_use_until = 0.0
         self._ask_again: dict[Target, float] = {}
@@ -268,8 +268,8 @@ class Worker:
                 self._ask(target)
             for server, health in self._health.snapshot(time.monotonic()).items():
                 self._watch(server, health)
-            self._minding = False
-            self._mind_now()
+            self._maintaining = False
+            self._maintain_now()
             self._fetch()
             if not self._stopping:
                 await self._end.wait()
@@ -294,7 +294,7 @@ class Worker:
         outcomes = queue.outcomes()
         with contextlib.suppress(NotAttached):  # before the outcome of the same answer can move the account
             for registration in queue.registrations():
-                self.follower.heed(registration, time.monotonic())
+                self.follower.on_registration(registration, time.monotonic())
         self._judge(outcomes)
         for answer in queue.answers():
             self.requests.deliver(answer)
@@ -329,7 +329,7 @@ class Worker:
         else:
             self._ask(question.target)
 
-    def _answer_request(self, question: Question, known: Known) -> None:
+    def _answer_request(self, question: Question, known: TargetEntry) -> None:
         """One request's own plan."""
         request = Request(question.target, question.method, question.from_uri, question.call_id)
         plan = self._targets.make(question.target, known.candidates, known.valid_until, request)
@@ -378,11 +378,11 @@ class Worker:
                 raise TypeError(f"{name} cannot be awaited; write it as async def lookup(self, target)")
             answered = await asyncio.wait_for(answer, LOOKUP_LIMIT)
             if not isinstance(answered, Iterable):
-                raise TypeError(f"{name} has returned {answered!r}, which is no sequence of pjfail.Candidate")
+                raise TypeError(f"{name} has returned {answered!r}, which is not a sequence of pjfail.Candidate")
             found = tuple(answered)
             for each in found:
                 if not isinstance(each, Candidate):
-                    raise TypeError(f"{name} has returned {each!r}, which is no pjfail.Candidate")
+                    raise TypeError(f"{name} has returned {each!r}, which is not a pjfail.Candidate")
             return _allowed(target, found)
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -401,7 +401,7 @@ class Worker:
             except UnknownTarget:
                 if not target.is_numeric:
                     raise
-                candidates = (itself(target, "tls" if target.secure else target.transport or "udp"),)
+                candidates = (numeric_candidate(target, "tls" if target.secure else target.transport or "udp"),)
             if not candidates:
                 raise LookupFailed(f"{target}: the lookup returned no candidates")
             return self._learn(target, candidates)
@@ -460,7 +460,7 @@ class Worker:
             after = self._judged(before, outcome, now)
             self._health.put(outcome.server, after)
             self._suspect(outcome, after)
-            if outcome.seen is Seen.CERTIFICATE:
+            if outcome.seen is OutcomeKind.CERTIFICATE:
                 reason = describe(outcome)
                 log.warning("%s %s", outcome.server, reason)
                 self._news.append(events.CertificateRejected(outcome.server, reason, outcome))
@@ -484,9 +484,13 @@ class Worker:
     def _suspect(self, outcome: Outcome, health: Health) -> None:
         """Tells of a server that did badly and is not down for it."""
         server = outcome.server
-        if outcome.seen is Seen.ANSWERED or health.state in (State.DOWN, State.DRAINING):
+        if outcome.seen is OutcomeKind.ANSWERED or health.state in (State.DOWN, State.DRAINING):
             self._suspected.discard(server)
-        elif outcome.seen is not Seen.CERTIFICATE and not outcome.after_provisional and server not in self._suspected:
+        elif (
+            outcome.seen is not OutcomeKind.CERTIFICATE
+            and not outcome.after_provisional
+            and server not in self._suspected
+        ):
             if self._targets.host_of(server) is not None:
                 self._suspected.add(server)
             self._news.append(events.ServerSuspected(server, health, outcome))
@@ -495,7 +499,7 @@ class Worker:
         for event in failovers:
             code = f" {event.code}" if event.code else ""
             log.info(
-                "%s went on from %s to %s after %.3f s: %s%s",
+                "%s failed over from %s to %s after %.3f s: %s%s",
                 event.method, event.left, event.taken, event.after, event.why.value, code,
             )  # fmt: skip
             self._news.append(event)
@@ -503,7 +507,7 @@ class Worker:
     def _as_probed(self, outcome: Outcome) -> Outcome:
         """The core does not know a probe from another OPTIONS."""
         probed = outcome.method == "OPTIONS" and self._prober.is_asking(outcome.server)
-        return replace(outcome, probe=True) if probed and outcome.seen is not Seen.ANSWERED else outcome
+        return replace(outcome, probe=True) if probed and outcome.seen is not OutcomeKind.ANSWERED else outcome
 
     def _judged(self, before: Health, outcome: Outcome, now: float) -> Health:
         try:
@@ -513,9 +517,11 @@ class Worker:
             return judge(before, outcome, Policy(), now, self._random)
 
     def _went_down(self, server: Server, health: Health, outcome: Outcome | None, now: float) -> None:
-        ending = "until it is restored" if health.until is None else f"for {health.until - now:.0f} s"
+        ending = (
+            "until the application restores it" if health.until is None else f"next tried in {health.until - now:.0f} s"
+        )
         failure = f" (failure {health.failures})" if health.failures else ""
-        log.info("%s is down %s: %s%s", server, ending, health.reason, failure)
+        log.info("%s is down, %s: %s%s", server, ending, health.reason, failure)
         self._watch(server, health)
         self._news.append(events.ServerDown(server, health, outcome))
 
@@ -555,10 +561,10 @@ class Worker:
         """What the core has not seen of a probe itself, it is told of here; again soon while there is doubt."""
         if self._stopping or self._loop is None:
             return
-        if outcome is not None and outcome.seen is not Seen.ANSWERED:
+        if outcome is not None and outcome.seen is not OutcomeKind.ANSWERED:
             self._news.append(events.ProbeFailed(server, outcome))
         health = self._health.get(server, time.monotonic())
-        if outcome is not None and (outcome.seen is Seen.ANSWERED or not _knows(health, outcome)):
+        if outcome is not None and (outcome.seen is OutcomeKind.ANSWERED or not _knows(health, outcome)):
             self._judge([outcome])
         self._deliver()
         if _in_doubt(self._health.get(server, time.monotonic())) and server not in self._probe_soon:
@@ -568,25 +574,25 @@ class Worker:
 
     # --- accounts -----------------------------------------------------------------------------------------------------
 
-    def follow(self, following: Following) -> None:
+    def follow(self, following: FollowedAccount) -> None:
         """Worker. Keeps an account on a working server from now on."""
         self.follower.follow(following, time.monotonic())
-        self._mind_now()
+        self._maintain_now()
 
-    def mind_accounts_soon(self) -> None:
+    def maintain_soon(self) -> None:
         """Any thread. There is an account to look after."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._mind_now)
+            self._loop.call_soon_threadsafe(self._maintain_now)
 
-    def _mind_now(self) -> None:
+    def _maintain_now(self) -> None:
         """Looks after followed and pinned accounts, and asks quiet servers, for as long as there is anything to do."""
-        if not self._minding and self._loop is not None:
-            self._minding = True
-            self._loop.call_soon(self._mind)
+        if not self._maintaining and self._loop is not None:
+            self._maintaining = True
+            self._loop.call_soon(self._maintain)
 
-    def _mind(self) -> None:
+    def _maintain(self) -> None:
         if self._stopping or self._loop is None or not (self.follower or self.pins or self._prober.settings.interval):
-            self._minding = False
+            self._maintaining = False
             return
         try:
             self._review_accounts()
@@ -594,7 +600,7 @@ class Worker:
         except Exception:
             log.exception("accounts and quiet servers cannot be looked after just now")
         self._deliver()
-        self._loop.call_later(ACCOUNTS_EVERY, self._mind)
+        self._loop.call_later(ACCOUNTS_EVERY, self._maintain)
 
     def _watched(self) -> dict[Server, Watched]:
         """The servers that are asked when they are quiet: those in use, and sooner those that accounts live on."""

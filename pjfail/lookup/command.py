@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, get_args
 
+from .._tables import print_table
 from ..model import FAMILIES, TRANSPORTS, Candidate, Target
-from ..table import print_table
 from .dns import DnsLookup
 from .rfc2782 import draw
 from .rfc3263 import UseOfNaptr

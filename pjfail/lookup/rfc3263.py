@@ -85,7 +85,7 @@ async def locate(target: Target, resolver: Resolver, client: Client) -> list[Can
     transports = _usable_transports(target, client.transports)
     fallback: Transport = "udp" if "udp" in transports else transports[0]  # section 4.1: UDP for sip
     if target.is_numeric:
-        return [itself(target, fallback)]
+        return [numeric_candidate(target, fallback)]
     host = name_of(target.host)
     if target.ipv6:
         client = replace(client, families=("ipv6",))
@@ -103,7 +103,7 @@ async def locate(target: Target, resolver: Resolver, client: Client) -> list[Can
     return _once(found) or await _by_host(target, host, fallback, resolver, client)
 
 
-def itself(target: Target, transport: Transport) -> Candidate:
+def numeric_candidate(target: Target, transport: Transport) -> Candidate:
     """The candidate of a numeric target: its own address, over *transport*."""
     server = Server(target.host, target.port or DEFAULT_PORT[transport], transport)
     return Candidate(server, target.host, ttl=NUMERIC_TTL)
@@ -124,7 +124,7 @@ def name_of(host: str) -> Name:
     try:
         return dns.name.from_text(host, idna_codec=dns.name.IDNA_2008_Practical)
     except (dns.exception.DNSException, UnicodeError) as error:
-        raise LookupFailed(f"{host!r} is no DNS name: {error}") from None
+        raise LookupFailed(f"{host!r} is not a valid DNS name: {error}") from None
 
 
 def _under(labels: str, host: Name) -> Name:

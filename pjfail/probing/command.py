@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._tables import print_table
 from ..errors import WHERE_PJSUA2_IS_FROM, NoPjsip, PjfailError, RequestTimeout
 from ..lookup import DnsLookup
 from ..model import TRANSPORTS, Candidate, Plan, Server, Target, Transport, parse_transport
-from ..table import print_table
 
 if TYPE_CHECKING:
     from ..failover import Failover
@@ -98,7 +98,7 @@ async def probe_all(failover: Failover, endpoint: Endpoint, plan: Plan, timeout:
     found = dict(zip(servers, results, strict=True))
     return [
         Probed(place.candidate, *found[place.server], endpoint.certificate_problems(place.server))
-        for place in plan.places
+        for place in plan.entries
     ]
 
 

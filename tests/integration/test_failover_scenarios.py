@@ -39,7 +39,7 @@ CALLS = """
     uri = "sip:bob@sip.test" + ("" if transport == "udp" else f";transport={transport}")
     calls = []
     with Endpoint(transports=("udp", "tcp", "tls"), ca=authority or None) as endpoint:
-        pjfail.attach(lookup=pjfail.StaticLookup(table), steering=pjfail.Steering(silence={"INVITE": 0.5}))
+        pjfail.attach(lookup=pjfail.StaticLookup(table), retry=pjfail.RetryPolicy(timeouts={"INVITE": 0.5}))
         account = Account(endpoint)
         account.open("sip:alice@sip.test")
         while word := heard():
@@ -226,7 +226,7 @@ def test_many_requests_on_a_connection_that_is_reset(transport: Transport, tmp_p
         table = {{"sip.test": [(server, number, 0) for number, server in enumerate(servers)]}}
         with Endpoint(transports=("udp", "tcp", "tls"), ca=authority) as endpoint:
             # Only the connection's end makes the requests fail over.
-            pjfail.attach(lookup=pjfail.StaticLookup(table), steering=pjfail.Steering(silence={{}}, budget=0))
+            pjfail.attach(lookup=pjfail.StaticLookup(table), retry=pjfail.RetryPolicy(timeouts={{}}, hedge_budget=0))
             account = Account(endpoint)
             account.open("sip:alice@sip.test")
             for _ in range({MANY}):

@@ -159,8 +159,8 @@ def test_a_lookup_that_is_none_is_told_so() -> None:
     )
     plain, texts, nothing = (line["error"] for line in result.lines)
     assert "Plain.lookup() cannot be awaited; write it as async def" in plain
-    assert "Texts.lookup() has returned '192.0.2.1:5060', which is no pjfail.Candidate" in texts
-    assert "Nothing.lookup() has returned None, which is no sequence of pjfail.Candidate" in nothing
+    assert "Texts.lookup() has returned '192.0.2.1:5060', which is not a pjfail.Candidate" in texts
+    assert "Nothing.lookup() has returned None, which is not a sequence of pjfail.Candidate" in nothing
 
 
 def test_a_lookup_that_is_cancelled_by_somebody_else_has_failed_and_nobody_waits_for_it() -> None:
@@ -284,8 +284,8 @@ def test_what_is_no_uri_or_server_is_a_type_error() -> None:
         """)
     )
     assert [line["error"] for line in result.lines] == [
-        "5 is no SIP URI; give it as a string",
-        '5 is no server; give a Server or "address:port"',
+        "5 is not a valid SIP URI; give it as a string",
+        '5 is not a valid server; give a Server or "address:port"',
     ]
 
 

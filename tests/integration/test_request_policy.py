@@ -99,7 +99,7 @@ def test_sticky_accounts_spread_and_stay() -> None:
     assert {server for servers in told["of"] for server in servers} == {f"{FIRST}:5060", f"{SECOND}:5060"}
 
 
-def test_a_request_with_a_plan_of_its_own_is_steered_by_it() -> None:
+def test_a_request_with_a_plan_of_its_own_is_failed_over_by_it() -> None:
     program = (
         PROGRAM
         + """

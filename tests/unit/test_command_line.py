@@ -81,9 +81,9 @@ def test_the_table_shows_all_of_each_candidate(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["tel:123"], "'tel:123' is no SIP URI"),
+        (["tel:123"], "'tel:123' is not a valid SIP URI"),
         (["sip:example.com;transport=sctp"], "not 'sctp'"),
-        (["sip:example.com", "--nameserver", "dns.example"], "'dns.example' is no name server"),
+        (["sip:example.com", "--nameserver", "dns.example"], "'dns.example' is not a valid name server"),
         (["sip:example.com", "--transports", "udp,sctp"], "choose among udp, tcp, tls"),
         (["sip:example.com", "--families", "ipv5"], "choose among ipv4, ipv6"),
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from pjfail.lookup import stale
 from pjfail.lookup.resolver import Answer, Kind
-from pjfail.lookup.stale import StaleTargets, Witness
+from pjfail.lookup.stale import StaleRecorder, StaleTargets
 from pjfail.model import Target
 
 HOST = dns.name.from_text("h.example")
@@ -80,7 +80,7 @@ def test_a_witness_passes_on_and_keeps_what_is_old() -> None:
             assert name == HOST
             return OLD if kind == "A" else FRESH
 
-    witness = Witness(Both())
+    witness = StaleRecorder(Both())
     assert asyncio.run(witness.resolve(HOST, "A")) is OLD
     assert asyncio.run(witness.resolve(HOST, "AAAA")) is FRESH
     assert witness.stale == [OLD]

@@ -44,7 +44,7 @@ def test_a_plain_function_is_the_order_of_the_default_policy(made: list[tuple[An
         return candidates
 
     pjfail.attach(lookup=LOOKUP, policy=as_they_come)
-    assert made == [(LOOKUP, pjfail.Policy(order=as_they_come), pjfail.Probe(), pjfail.Steering(), (), None)]
+    assert made == [(LOOKUP, pjfail.Policy(order=as_they_come), pjfail.Probe(), pjfail.RetryPolicy(), (), None)]
 
 
 def test_a_policy_is_taken_as_it_is(made: list[tuple[Any, ...]]) -> None:
@@ -55,8 +55,8 @@ def test_a_policy_is_taken_as_it_is(made: list[tuple[Any, ...]]) -> None:
 
 def test_the_defaults_are_the_dns_and_the_default_policy(made: list[tuple[Any, ...]]) -> None:
     pjfail.attach()
-    lookup, policy, probe, steering, listeners, host = made[0]
-    assert (probe, steering) == (pjfail.Probe(), pjfail.Steering())
+    lookup, policy, probe, retry, listeners, host = made[0]
+    assert (probe, retry) == (pjfail.Probe(), pjfail.RetryPolicy())
     assert isinstance(lookup, pjfail.DnsLookup)
     assert (policy, listeners, host) == (pjfail.Policy(), (), None)
 

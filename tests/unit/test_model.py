@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pjfail.errors import BadServer, BadURI
-from pjfail.model import TRANSPORTS, Candidate, Place, Plan, Server, Target
+from pjfail.model import TRANSPORTS, Candidate, Plan, PlanEntry, Server, Target
 
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 hosts = st.one_of(
@@ -100,6 +100,8 @@ def test_what_is_no_server_is_refused(text: str) -> None:
 
 def test_a_plan_groups_its_places_by_tier() -> None:
     first, second, third = (Candidate(Server(f"192.0.2.{n}", 5060), "example.com") for n in (1, 2, 3))
-    plan = Plan(Target("example.com"), (Place(first, 0, ""), Place(second, 0, ""), Place(third, 1, "down")), 10.0)
+    plan = Plan(
+        Target("example.com"), (PlanEntry(first, 0, ""), PlanEntry(second, 0, ""), PlanEntry(third, 1, "down")), 10.0
+    )
     assert plan.tiers == ((first, second), (third,))
     assert plan.servers == (first.server, second.server, third.server)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pjfail.model import Candidate, Health, Request, Server, State, Target
 from pjfail.order import (
-    MostExcluded,
+    MaxExcluded,
     Order,
     Panic,
     PreferFastest,
@@ -166,9 +166,9 @@ def test_panic_does_not_ignore_what_was_asked_for(said: Health) -> None:
 def test_at_most_a_share_of_a_tier_is_excluded_the_worst() -> None:
     twice, later = Health(State.DOWN, 2, until=NOW + 1), Health(State.DOWN, 1, until=NOW + 60)
     health = known(a=DOWN, b=twice, c=later)
-    assert ordered(MostExcluded(share=0.5), [A, B, C, D], health) == [[A, D], [B, C]]
-    assert ordered(MostExcluded(share=0.0), [A, B, C, D], health) == [[A, C, D], [B]]  # one in any case
-    assert ordered(MostExcluded(share=1.0), [A, B, C, D], health) == [[D], [A, B, C]]
+    assert ordered(MaxExcluded(share=0.5), [A, B, C, D], health) == [[A, D], [B, C]]
+    assert ordered(MaxExcluded(share=0.0), [A, B, C, D], health) == [[A, C, D], [B]]  # one in any case
+    assert ordered(MaxExcluded(share=1.0), [A, B, C, D], health) == [[D], [A, B, C]]
 
 
 # --- how an order asks for the request --------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ class Unhashable:
         (sticky, True),
         (prefer_fastest, False),
         (PreferFastest(sticky), True),
-        (Panic(MostExcluded(PreferFastest(asking))), True),
+        (Panic(MaxExcluded(PreferFastest(asking))), True),
         (sorted, False),
     ],
 )
@@ -216,7 +216,7 @@ def test_an_order_that_does_not_ask_is_given_nothing() -> None:
 
 
 @pytest.mark.parametrize("within", [asking, Unhashable()])
-@pytest.mark.parametrize("wrap", [lambda order: order, PreferFastest, Panic, lambda order: Panic(MostExcluded(order))])
+@pytest.mark.parametrize("wrap", [lambda order: order, PreferFastest, Panic, lambda order: Panic(MaxExcluded(order))])
 def test_an_order_within_others_sees_the_request(wrap: Any, within: Any) -> None:
     assert [each for tier in ordered(wrap(within), [A, B], {}, method="REGISTER") for each in tier] == [A, B]
 
@@ -238,8 +238,8 @@ ORDERS: list[Order] = [
     sticky,
     Sticky(key="call_id"),
     Panic(),
-    MostExcluded(),
-    Panic(MostExcluded(Sticky(PreferFastest(spread)))),
+    MaxExcluded(),
+    Panic(MaxExcluded(Sticky(PreferFastest(spread)))),
 ]
 
 
@@ -291,7 +291,7 @@ def test_equal_health_keeps_priority_order(
     candidates, _ = listed(fleet)
     alike = {each.server: health for each in candidates}
     priorities = [each.priority for tier in ordered(order, candidates, alike, account=account) for each in tier]
-    if not isinstance(order, MostExcluded) or health.usable:  # which spares some on purpose
+    if not isinstance(order, MaxExcluded) or health.usable:  # which spares some on purpose
         assert priorities == sorted(priorities)
 
 

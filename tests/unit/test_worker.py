@@ -13,7 +13,7 @@ import pytest
 from pjfail.errors import LookupFailed, NotAttached
 from pjfail.events import Event, Listener, ServerDown, ServerSuspected, ServerUp
 from pjfail.lookup import StaticLookup
-from pjfail.model import Candidate, Health, Outcome, Seen, Server, State, Target
+from pjfail.model import Candidate, Health, Outcome, OutcomeKind, Server, State, Target
 from pjfail.policy import Policy
 from pjfail.probe import Probe
 from pjfail.worker import MAX_POLICY_ERRORS, MOST_CRASHES, Worker, _allowed
@@ -94,7 +94,7 @@ def test_a_line_for_whoever_is_on_call_names_the_server_and_the_reason(caplog: p
     for health in (MARKED, DRAINING, RESTORED):
         one.set_health([ONE], become(health))
     assert caplog.messages == [
-        "udp:192.0.2.1:5060 is down until it is restored: marked down by the application",
+        "udp:192.0.2.1:5060 is down, until the application restores it: marked down by the application",
         "udp:192.0.2.1:5060 is draining: drained by the application",
         "udp:192.0.2.1:5060 is up again: restored",
     ]
@@ -168,7 +168,7 @@ def test_who_did_badly_is_remembered_only_while_a_plan_has_it() -> None:
     one = worker(told.append)
     for number in range(300):
         server = Server(f"10.0.{number >> 8}.{number & 255}", 5060)
-        one._judge([Outcome(server, Seen.SERVER_ERROR, time.monotonic(), "OPTIONS", 500)])
+        one._judge([Outcome(server, OutcomeKind.SERVER_ERROR, time.monotonic(), "OPTIONS", 500)])
     one._deliver()
     assert [type(event) for event in told] == [ServerSuspected] * 300
     assert not one._suspected
