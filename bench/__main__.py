@@ -16,9 +16,9 @@ from typing import Any
 import pjsua2 as pj
 
 import pjfail
-from pjfail.demo.name_server import NameServer
 from pjfail.events import Listener
 from pjfail.host import find
+from pjfail.testing import NameServer
 
 from . import faults, fleet, inflight, judging, lookups, native, observer, stall
 

@@ -18,8 +18,7 @@ from rig.example import EXAMPLES, ROOT, ZONE, Example
 from rig.network import BECOME, alone
 from rig.sipp import Sipp
 
-from pjfail.demo.name_server import NameServer
-from pjfail.demo.registrar import REFUSING, SILENT, UNAVAILABLE, Registrar
+from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, NameServer, Registrar
 
 FIRST, SECOND, THIRD = "127.0.88.1", "127.0.88.2", "127.0.88.3"
 SERVERS = [f"{FIRST}:5060", f"{SECOND}:5060"]

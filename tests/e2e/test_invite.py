@@ -13,7 +13,7 @@ import pytest
 from rig.app import App, Line
 from rig.sipp import Sipp
 
-from pjfail.demo.registrar import SILENT, Registrar
+from pjfail.testing import SILENT, Registrar
 
 PROGRAM = Path(__file__).with_name("calling_app.py")
 FIRST, SECOND = "127.0.82.1", "127.0.82.2"

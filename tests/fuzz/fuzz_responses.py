@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 from native import ROOT, build, tree
 
-from pjfail.demo.sip import Request, cut_message, parse_request
+from pjfail.testing.sip import Request, cut_message, parse_request
 
 HERE = Path(__file__).resolve().parent
 RESPONSES = 20_000

@@ -7,8 +7,8 @@ import textwrap
 import pytest
 from rig.app import App, run_app
 
-from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, Registrar
 from pjfail.errors import DETACHED
+from pjfail.testing import REFUSING, RESETTING, SILENT, Registrar
 
 FIRST, SECOND = "127.0.32.1", "127.0.32.2"
 RESETS = "127.0.32.9"

@@ -20,8 +20,8 @@ import pytest
 from rig import telephony
 
 import pjfail
-from pjfail.doctor.process import examined
-from pjfail.doctor.report import Pjfail, Python, Report, Verdict
+from pjfail.cli.doctor.process import examined
+from pjfail.cli.doctor.report import Pjfail, Python, Report, Verdict
 
 SITE = Path(sysconfig.get_path("purelib"))
 ROOT = Path(pjfail.__file__).parents[1]

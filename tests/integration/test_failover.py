@@ -10,7 +10,7 @@ import time
 import pytest
 from rig.app import App, run_app
 
-from pjfail.demo.registrar import REFUSING, SILENT, UNAVAILABLE, Fault, Registrar
+from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, Fault, Registrar
 
 FIRST, SECOND = "127.0.30.1", "127.0.30.2"
 

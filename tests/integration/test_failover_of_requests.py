@@ -15,8 +15,8 @@ from rig.app import App, run_app
 from rig.certificates import Authority
 from rig.network import unanswered_connects
 
-from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
-from pjfail.demo.sip import parse_request
+from pjfail.testing import REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
+from pjfail.testing.sip import parse_request
 
 FIRST, SECOND, THIRD = "127.0.30.1", "127.0.30.2", "127.0.30.3"
 

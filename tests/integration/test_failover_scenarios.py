@@ -15,10 +15,9 @@ import pytest
 from rig.app import App, run_app
 from rig.certificates import Authority
 
-from pjfail.demo.registrar import RESETTING, SILENT, UNAVAILABLE, WELL, Fault, Registrar
-from pjfail.demo.sip import Request
-from pjfail.demo.sockets import Peer, bind
 from pjfail.model import Transport
+from pjfail.testing import RESETTING, SILENT, UNAVAILABLE, WELL, Fault, Registrar, Request
+from pjfail.testing.sockets import Peer, bind
 
 FIRST, SECOND, ELSEWHERE = "127.0.46.1", "127.0.46.2", "127.0.46.3"
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from rig.app import App, Line
 
-from pjfail.demo.registrar import REFUSING, SILENT, UNAVAILABLE, WELL, Fault, Registrar
-from pjfail.demo.sip import Request
+from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, WELL, Fault, Registrar, Request
 
 ADDRESSES = FIRST, SECOND, THIRD = "127.0.31.1", "127.0.31.2", "127.0.31.3"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from rig.app import App, Line
 
-from pjfail.demo.registrar import SILENT, WELL, Fault, Registrar
+from pjfail.testing import SILENT, WELL, Fault, Registrar
 
 FIRST, SECOND = "127.0.37.1", "127.0.37.2"
 ERRING = Fault(code=500)

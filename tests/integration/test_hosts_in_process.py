@@ -13,8 +13,8 @@ import pytest
 from rig import telephony
 from rig.app import PYTHON, TESTS, Line, run_app
 
-from pjfail.demo.registrar import Registrar
 from pjfail.errors import DETACHED
+from pjfail.testing import Registrar
 
 ADDRESS = "127.0.38.1"
 SITE = Path(sysconfig.get_path("purelib"))

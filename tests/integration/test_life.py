@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from rig.app import SANITIZED, App, run_app
 
-from pjfail.demo.registrar import Registrar
 from pjfail.errors import DETACHED
+from pjfail.testing import Registrar
 
 ADDRESS = "127.0.31.1"
 SERVER = f"{ADDRESS}:5060"

@@ -7,7 +7,7 @@ import time
 import pytest
 from rig.app import App
 
-from pjfail.demo.registrar import SILENT, UNAVAILABLE, Fault, Registrar
+from pjfail.testing import SILENT, UNAVAILABLE, Fault, Registrar
 
 pytest.importorskip("prometheus_client", reason="make test installs it")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rig.app import App
 
-from pjfail.demo.registrar import SILENT, Registrar
+from pjfail.testing import SILENT, Registrar
 
 FIRST, SECOND = "127.0.47.1", "127.0.47.2"
 

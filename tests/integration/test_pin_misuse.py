@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from rig.console import Console
 
-from pjfail.demo.registrar import Registrar
+from pjfail.testing import Registrar
 
 FIRST, PINNED, NEXT = "127.0.44.1", "127.0.44.2", "127.0.44.3"
 

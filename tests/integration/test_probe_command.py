@@ -17,7 +17,7 @@ import pytest
 from rig.certificates import Authority
 from rig.dns_server import DnsServer
 
-from pjfail.demo.registrar import REFUSING, SILENT, UNAVAILABLE, Fault, Registrar
+from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, Fault, Registrar
 
 FIRST, SECOND = "127.0.36.1", "127.0.36.2"
 ZONE = [
@@ -31,7 +31,7 @@ WITHOUT_PJSUA2 = """
 import importlib.util, sys
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "pjsua2" else find(name, *rest)
-from pjfail.__main__ import main
+from pjfail.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

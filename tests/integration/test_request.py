@@ -12,9 +12,8 @@ from rig.console import Console
 from rig.network import unanswered_connects
 from rig.tls import TlsServer
 
-from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, WELL, Fault, Registrar
-from pjfail.demo.sip import Request
-from pjfail.demo.sockets import Peer
+from pjfail.testing import REFUSING, RESETTING, SILENT, WELL, Fault, Registrar, Request
+from pjfail.testing.sockets import Peer
 
 FIRST, CHOSEN, THIRD, FOURTH = "127.0.43.1", "127.0.43.2", "127.0.43.3", "127.0.43.4"
 TRANSPORTS = ("udp", "tcp", "tls")

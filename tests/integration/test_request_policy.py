@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rig.app import run_app
 
-from pjfail.demo.registrar import SILENT, Registrar
+from pjfail.testing import SILENT, Registrar
 
 FIRST, SECOND = "127.0.36.1", "127.0.36.2"
 

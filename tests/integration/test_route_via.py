@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from rig.console import Console
 
-from pjfail.demo.registrar import Registrar
+from pjfail.testing import Registrar
 
 FIRST, ROUTED, NEXT = "127.0.42.1", "127.0.42.2", "127.0.42.3"
 

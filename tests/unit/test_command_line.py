@@ -10,10 +10,10 @@ import sys
 import pytest
 
 import pjfail
-from pjfail.__main__ import main
+from pjfail.cli.lookup import as_json
+from pjfail.cli.main import main
 from pjfail.errors import LookupFailed
 from pjfail.lookup import DnsLookup
-from pjfail.lookup.command import as_json
 from pjfail.model import Candidate, Server, Target
 
 FOUND = [

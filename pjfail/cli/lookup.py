@@ -12,10 +12,10 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from .._tables import print_table
+from ..lookup.dns import DnsLookup
+from ..lookup.rfc2782 import draw
+from ..lookup.rfc3263 import UseOfNaptr
 from ..model import FAMILIES, TRANSPORTS, Candidate, Target
-from .dns import DnsLookup
-from .rfc2782 import draw
-from .rfc3263 import UseOfNaptr
 
 COLUMNS = ("transport", "priority", "weight", "name", "address", "port", "TTL", "found by")
 
