@@ -190,7 +190,7 @@ class Failover:
         All targets together have 100 000 servers at the most, and 20 000 servers a health. Never blocks.
         """
         self._require_attached()
-        return self._worker.health()
+        return self._worker.monitor.health()
 
     def mark_down(self, server: Server | str, seconds: float | None = None) -> None:
         """Puts *server* behind the others for *seconds*, or until :meth:`restore`; answers do not lift it.
@@ -235,7 +235,7 @@ class Failover:
         self._require_attached()
 
         def apply() -> None:
-            self._worker.set_health(self._named(server), change)
+            self._worker.monitor.set_health(self._named(server), change)
 
         self._worker.call(apply)
 
@@ -248,7 +248,7 @@ class Failover:
         parsed = Server.parse(server)
         if server.strip().lower().startswith(f"{parsed.transport}:"):
             return [parsed]
-        found = self._worker.servers_at(parsed.endpoint)
+        found = self._worker.monitor.servers_at(parsed.endpoint)
         if not found:
             raise BadServer(f'{server!r} is in no plan so far; to name it before its first use, write "udp:{server}"')
         return found
@@ -271,16 +271,16 @@ class Failover:
         """
         settings = self._account(account)
         chosen = server_for(settings, server)
-        if settings.id in self._worker.follower:
+        if settings.id in self._worker.maintenance.follower:
             raise AffinityError(f"account {settings.id} follows its servers: unfollow() it before pinning it")
         self._require_no_route(settings)
-        self._worker.pins.pin(settings, chosen)
-        self._worker.maintain_soon()
+        self._worker.maintenance.pins.pin(settings, chosen)
+        self._worker.maintenance.maintain_soon()
 
     def unpin(self, account: object) -> None:
         """Ends what :meth:`pin` began, if it did. Raises :class:`pjfail.NotAttached`."""
         self._require_attached()
-        self._worker.pins.unpin(account_id(account))
+        self._worker.maintenance.pins.unpin(account_id(account))
 
     def pinned(self, account: object) -> Server | None:
         """The server that *account* is kept on, by :meth:`pin` or at this moment by :meth:`follow`; else None.
@@ -288,7 +288,7 @@ class Failover:
         Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.NotAttached`.
         """
         settings = self._account(account)
-        return self._worker.pins.pinned(settings) or self._worker.follower.server(settings.id)
+        return self._worker.maintenance.pins.pinned(settings) or self._worker.maintenance.follower.server(settings.id)
 
     @property
     def native_affinity(self) -> bool:
@@ -302,7 +302,7 @@ class Failover:
         pjsip (after 2.17) takes ``sipConfig.serverAffinity`` from the creation of an account and never again; so it is
         pjfail then that keeps the account on its server, as it does on every pjsip before. Raises as :meth:`pin` does.
         """
-        self._worker.pins.enable(self._account(account))
+        self._worker.maintenance.pins.enable(self._account(account))
 
     def follow(self, account: object, failback: float | None = 60.0, spread: float = 2.0) -> None:
         """Keeps *account* on a working server: on the one that it registered with, for all its requests.
@@ -325,7 +325,7 @@ class Failover:
         next_hop = own_next_hop(settings)
         if not settings.registers:
             raise AffinityError(f"account {settings.id} ({settings.aor}) has no registrar: there is nothing to follow")
-        if self._worker.pins.pinned(settings) is not None:
+        if self._worker.maintenance.pins.pinned(settings) is not None:
             raise AffinityError(f"account {settings.id} is pinned: unpin() it before it can follow its servers")
         if settings.affinity:
             raise AffinityError(
@@ -334,13 +334,13 @@ class Failover:
             )
         self._require_no_route(settings)
         following = FollowedAccount(settings.id, settings.aor, next_hop, failback, spread)
-        self._worker.call(lambda: self._worker.follow(following))
+        self._worker.call(lambda: self._worker.maintenance.follow(following))
 
     def unfollow(self, account: object) -> None:
         """Ends what :meth:`follow` began, if it did: the account's plan decides again. Raises :class:`NotAttached`."""
         self._require_attached()
         number = account_id(account)
-        self._worker.call(lambda: self._worker.follower.unfollow(number))
+        self._worker.call(lambda: self._worker.maintenance.follower.unfollow(number))
 
     def route_via(self, account: object, server: Server | str | None) -> None:
         """Puts *server*'s address into *account*'s Route, in place of its first proxy: the classic way for UDP and TCP.
@@ -354,7 +354,8 @@ class Failover:
         if server is None:
             self._routes.restore(settings)
             return
-        if self._worker.pins.pinned(settings) is not None or settings.id in self._worker.follower:
+        maintenance = self._worker.maintenance
+        if maintenance.pins.pinned(settings) is not None or settings.id in maintenance.follower:
             raise AffinityError(f"account {settings.id} is pinned or followed: unpin() or unfollow() it first")
         if settings.affinity:
             raise AffinityError(

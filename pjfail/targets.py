@@ -42,8 +42,9 @@ class TargetEntry:
 class Targets:
     """The targets that have been asked for, the longest unasked first.
 
-    The worker is the only writer; :meth:`servers` may be called from any thread. *tell* is given each change of a plan,
-    *gone* each server that no plan has any more, *complain* what the policy did wrong.
+    The worker is the only writer; :meth:`servers` and :meth:`end` may be called from any thread. No plan comes into
+    force once ``ended`` is true. *tell* is given each change of a plan, *gone* each server that no plan has any more,
+    *complain* what the policy did wrong.
     """
 
     def __init__(
@@ -62,11 +63,11 @@ class Targets:
         self._known: dict[Target, TargetEntry] = {}
         self._candidates = 0
         self._of: dict[Server, set[Target]] = {}
-        self._ended = False
+        self.ended = False
 
     def end(self) -> None:
         """Any thread. From now on no plan comes into force: it could be the next worker's target."""
-        self._ended = True
+        self.ended = True
 
     def get(self, target: Target) -> TargetEntry | None:
         return self._known.get(target)
@@ -142,7 +143,7 @@ class Targets:
         )
 
     def _publish(self, known: TargetEntry) -> None:
-        if not self._ended:
+        if not self.ended:
             now = time.monotonic()
             health = {server: self._health.get(server, now) for server in known.plan.servers}
             refresh_at = min(known.refresh_at, review_at(known.plan, health, now, self._policy))

@@ -424,7 +424,8 @@ def test_accounts_come_and_go_and_ids_are_used_again(servers: list[Registrar]) -
         app.tell(
             "from pjfail.following import NOT_FOUND, Registration; "
             "late = Registration(0, 'alice@sip.test', None, 0, NOT_FOUND, None, False); "
-            "failover._worker.call(lambda: failover._worker.follower.on_registration(late, time.monotonic()))"
+            "follower = failover._worker.maintenance.follower; "
+            "failover._worker.call(lambda: follower.on_registration(late, time.monotonic()))"
         )
         assert pinned(app, "bob") == FIRST
         # At once, too: followed while the last one of the id still was.

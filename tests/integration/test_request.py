@@ -269,11 +269,11 @@ def listener(event):
         failover.request("OPTIONS", "{uri("udp")}", server="{CHOSEN}:5060", timeout=1)
     except RuntimeError as error:
         heard_of.put(str(error))
-failover._worker._listeners = (listener,)
+failover._worker._news._listeners = (listener,)
 failover.mark_down("udp:{THIRD}:5060")
 """)
     assert "listener" in console.get("heard_of.get(timeout=5)")
-    console.run("failover._worker._listeners = ()")
+    console.run("failover._worker._news._listeners = ()")
 
 
 def test_a_detach_ends_those_who_wait_and_the_next_attachment_is_not_answered_for_them() -> None:
