@@ -70,7 +70,7 @@ from .policy import (
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from .failover import Failover, attach
+    from .failover import Failover, attach, attached
     from .probe import Probe
     from .request import Response
 
@@ -129,6 +129,7 @@ __all__ = [
     "UnusablePjsip",
     "any_of",
     "attach",
+    "attached",
     "by_priority",
     "events",
     "listeners",
@@ -143,7 +144,7 @@ if not TYPE_CHECKING:  # type checkers shall know of no other names than these
 
     def __getattr__(name: str) -> object:
         # What needs the compiled core is imported when asked for: lookups and the command line do without it.
-        if name in ("Failover", "attach"):
+        if name in ("Failover", "attach", "attached"):
             from . import failover
 
             return getattr(failover, name)

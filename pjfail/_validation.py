@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
+from typing import Any
 
 
 def is_amount(value: object, least: float = 0.0, most: float = sys.float_info.max) -> bool:
@@ -25,27 +26,46 @@ def require(name: str, value: object, kind: type, advice: str) -> None:
 
 
 def require_function(
-    name: str, value: object, takes: Sequence[str], returns: str, keywords: Sequence[str] = ()
+    name: str, value: object, takes: Sequence[str], returns: str, keywords: Sequence[str] = (), instead: str = ""
 ) -> None:
     """Raises TypeError unless *value* can be called with as many arguments as *takes* names, and need not be awaited.
 
-    *returns* says what it should return. Of *keywords* those are passed that it has a keyword-only parameter for.
+    *returns* says what it should return, *instead* what else may be given. *keywords*: as in :func:`require_arguments`.
     """
-    wanted = f"a function ({', '.join(takes)}) -> {returns}"
+    advice = f"{instead}a function ({', '.join(takes)}) -> {returns}"
     if not callable(value) or isinstance(value, type):
-        raise TypeError(f"{name} is {value!r}; give {wanted}")
+        raise TypeError(f"{name} is {value!r}; give {advice}")
     if is_async(value):
         raise TypeError(f"{name} is {value!r}, which is async, and nobody would await it; write def")
+    require_arguments(name, value, takes, advice, keywords)
+
+
+def require_arguments(
+    name: str, function: Callable[..., object], takes: Sequence[str], advice: str, keywords: Sequence[str] = ()
+) -> None:
+    """Raises TypeError unless *function* can be called with as many arguments as *takes* names.
+
+    Those of *keywords* are passed too for which it has a keyword-only parameter.
+    """
     try:
-        signature = inspect.signature(value)
+        signature = inspect.signature(function)
     except (TypeError, ValueError):  # a builtin that has no signature
         return
-    passed = {
-        keyword: None
-        for keyword in keywords
-        if keyword in signature.parameters and signature.parameters[keyword].kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    kinds = {parameter.name: parameter.kind for parameter in signature.parameters.values()}
+    passed = {each: None for each in keywords if kinds.get(each) is inspect.Parameter.KEYWORD_ONLY}
     try:
         signature.bind(*takes, **passed)
     except TypeError as error:
-        raise TypeError(f"{name} is {value!r}, which takes other arguments ({error}); give {wanted}") from None
+        raise TypeError(f"{name} is {function!r}, which takes other arguments: {error}; give {advice}") from None
+
+
+def checked_listeners(listeners: object) -> tuple[Callable[[Any], object], ...]:
+    """*listeners* as a tuple. Raises TypeError for what is not a list of functions that take an event."""
+    if not isinstance(listeners, Iterable) or isinstance(listeners, str):
+        raise TypeError(f"listeners is {listeners!r}; give a list of functions that take an event")
+    found = tuple(listeners)
+    for listener in found:
+        if callable(listener) and is_async(listener):
+            raise TypeError(f"{listener!r} is async, and nobody would await it; write def, or give a QueueListener")
+        require_function("a listener", listener, ("event",), "None")
+    return found

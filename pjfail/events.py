@@ -9,16 +9,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from .model import Health, Outcome, Plan, Server, Target
 
-if TYPE_CHECKING:
-    from .failover import Failover
-
 __all__ = [
     "AccountMoved",
-    "Attached",
     "CertificateRejected",
     "Event",
     "FailedOver",
@@ -161,11 +156,3 @@ Event = (
     | FailedOver
 )
 Listener = Callable[[Event], object]
-
-
-@runtime_checkable
-class Attached(Protocol):
-    """A listener that wants to know what it listens to."""
-
-    def on_attach(self, failover: Failover) -> object:
-        """Called once it is attached, on the thread that attaches."""

@@ -14,15 +14,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, TracebackType
+from typing import Protocol, runtime_checkable
 
 from . import host as hosts
-from ._validation import is_amount, is_async
+from ._validation import checked_listeners, is_amount, require, require_arguments, require_function
 from .affinity import Routes, account_id, own_next_hop, require_reachable, route_server, server_for
 from .bridge import accounts, core, counts, plans
 from .bridge.accounts import Account
 from .bridge.counts import Counters, RoundTrips
 from .errors import DETACHED, AffinityError, BadServer, NotAttached
-from .events import Attached, Listener
+from .events import Listener
 from .following import FollowedAccount
 from .lookup import DnsLookup, Lookup
 from .model import Health, Plan, Server, State, Target, Transport
@@ -37,6 +38,9 @@ log = logging.getLogger("pjfail")
 # How long a question may wait for the worker before an old plan, or the system's resolver, answers it (seconds). The
 # lookup's own budget of 3 s lies below, and both together below the 5 s after which users give up.
 QUESTION_DEADLINE = 3.5
+
+# The newest Failover of this process, attached or not; its worker's thread keeps it alive while it is attached.
+_latest: weakref.ref[Failover] | None = None
 
 
 def attach(
@@ -63,31 +67,36 @@ def attach(
     if policy is None:
         policy = Policy()
     elif not isinstance(policy, Policy):
-        if not callable(policy) or isinstance(policy, type):
-            raise TypeError(f"policy is {policy!r}; give a Policy or a function (candidates, health) -> candidates")
+        arguments = ("candidates", "health")
+        require_function("policy", policy, arguments, "candidates", keywords=("request",), instead="a Policy, or ")
         policy = Policy(order=policy)
-    if probe is not None and not isinstance(probe, Probe):
-        raise TypeError(f"probe is {probe!r}; give a Probe")
-    if retry is not None and not isinstance(retry, RetryPolicy):
-        raise TypeError(f"retry is {retry!r}; give a RetryPolicy, or RetryPolicy.off()")
-    if not isinstance(listeners, Iterable) or isinstance(listeners, str):
-        raise TypeError(f"listeners is {listeners!r}; give a list of functions that take an event")
-    if lookup is not None and (not isinstance(lookup, Lookup) or isinstance(lookup, type)):
-        raise TypeError(f"lookup is {lookup!r}; give an object with a method: async def lookup(self, target)")
-    listeners = tuple(listeners)
-    for listener in listeners:
-        if not callable(listener):
-            raise TypeError(f"{listener!r} is not a valid listener; give functions that take an event")
-        if is_async(listener):
-            raise TypeError(f"{listener!r} is async, and nobody would await it; write def, or give a QueueListener")
-    return Failover(
-        DnsLookup() if lookup is None else lookup,
-        policy,
-        probe or Probe(),
-        retry or RetryPolicy(),
-        listeners,
-        host,
-    )
+    if lookup is None:
+        lookup = DnsLookup()
+    advice = "an object with a method: async def lookup(self, target)"
+    require("lookup", lookup, Lookup, advice)
+    require_arguments("lookup", lookup.lookup, ("target",), advice)
+    probe = Probe() if probe is None else probe
+    require("probe", probe, Probe, "a Probe")
+    retry = RetryPolicy() if retry is None else retry
+    require("retry", retry, RetryPolicy, "a RetryPolicy, or RetryPolicy.off()")
+    return Failover(lookup, policy, probe, retry, checked_listeners(listeners), host)
+
+
+def attached() -> Failover | None:
+    """The :class:`Failover` that is attached to the pjsip of this process, None where there is none. Any thread.
+
+    None also in a forked child of the process that attached.
+    """
+    failover = None if _latest is None else _latest()
+    return failover if failover is not None and failover.attached else None
+
+
+@runtime_checkable
+class Attached(Protocol):
+    """A listener that wants to know what it listens to."""
+
+    def on_attach(self, failover: Failover) -> object:
+        """Called once it is attached, on the thread that attaches."""
 
 
 class Failover:
@@ -119,7 +128,9 @@ class Failover:
         except BaseException:
             core.detach(self._attachment)
             raise
-        atexit.register(_detach_at_exit, weakref.ref(self))
+        global _latest  # noqa: PLW0603 - there is one pjsip in a process, and so one Failover at a time
+        _latest = weakref.ref(self)
+        atexit.register(_detach_at_exit, _latest)
         log.info("pjfail is attached to pjsip %s", self.pjsip_version)
         for listener in listeners:
             if isinstance(listener, Attached):

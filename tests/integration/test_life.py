@@ -108,10 +108,13 @@ def test_attaching_twice_is_refused_and_the_first_stays() -> None:
                     pjfail.attach(lookup=table)
                 finally:
                     assert first.attached
+                    assert pjfail.attached() is first
                     assert Account(endpoint).register("sip:alice@sip.test", "sip:sip.test").code == 200
+                    first.detach()
+                    assert pjfail.attached() is None
     """)
     assert error.startswith("AlreadyAttached")
-    assert "detach()" in error
+    assert "pjfail.attached() returns that Failover: use it, or detach() it first" in error
 
 
 def test_a_failover_says_what_it_is_and_who_ended_it() -> None:

@@ -103,7 +103,7 @@ def attaching(path: Path) -> None:
     any_lookup: pjfail.Lookup = pjfail.PjsipDnsLookup(["192.0.2.53"], families=["ipv6"])
     listener: events.Listener = hear
     pjfail.attach(any_lookup, listeners=(each for each in (listener, print)))
-    wants_to_know: tuple[Adaptive, ServesStale, events.Attached]
+    wants_to_know: tuple[Adaptive, ServesStale, pjfail.listeners.Attached]
     wants_to_know = pjfail.DnsLookup(), lookup, listeners.PrometheusListener()
     assert wants_to_know
 
