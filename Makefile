@@ -199,6 +199,6 @@ $(done)/demo $(done)/test $(done)/lint $(done)/docs $(done)/dist: $(done)/pjfail
 $(done)/pjfail: $(sources) $(done)/pjfail-needs | headers
 	@rm -rf $(extension) build/temp* build/lib*
 	@PJPROJECT_DIR='$(abspath $(tree))' tools/step.sh pjfail 'building the extension' \
-		$(pip) install --no-build-isolation --no-deps --editable .
+		$(pip) install --no-build-isolation --no-deps --config-settings editable_mode=compat --editable .
 	@echo '$(abspath $(tree))' >$(built_for)
 	@touch $@

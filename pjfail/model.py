@@ -11,8 +11,9 @@ import ipaddress
 import math
 import re
 import socket
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -403,6 +404,28 @@ class Health:
     returns_at: float | None = field(default=None, compare=False)
     methods: Mapping[str, Health] = field(default_factory=lambda: _NO_METHODS, hash=False)
 
+    def __repr__(self) -> str:
+        """What differs from a server that nothing is known of; see :meth:`__str__` for people."""
+        differing = (
+            f"{each.name}={value!r}"
+            for each in fields(self)
+            if (value := getattr(self, each.name)) != getattr(_NOTHING_KNOWN, each.name)
+        )
+        return f"Health({', '.join(differing)})"
+
+    def __str__(self) -> str:
+        """In words, as of now: ``down, next tried in 24 s: silent to REGISTER (failure 2)``."""
+        now = time.monotonic()
+        words = [self.state.value]
+        if self.state is State.DOWN and self.until is not None:
+            words.append(f"next tried in {max(self.until - now, 0):.0f} s")
+        if self.returning and self.returns_at is not None:
+            words.append(f"back in its tier in {max(self.returns_at - now, 0):.0f} s")
+        if self.rtt is not None:
+            words.append(f"round trip {self.rtt * 1000:.0f} ms")
+        failure = f" (failure {self.failures})" if self.failures else ""
+        return f"{', '.join(words)}{f': {self.reason}' if self.reason else ''}{failure}"
+
     @property
     def usable(self) -> bool:
         """Whether new requests should go to this server before others: one that is half-open is probed first."""
@@ -412,6 +435,9 @@ class Health:
         """Its health as a request with *method* finds it."""
         own = self.methods.get(method)
         return own if own is not None and self.usable and not own.usable else self
+
+
+_NOTHING_KNOWN = Health()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ Exit status: 0 done, 1 nothing found or not done, 2 wrong arguments, 130 interru
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -32,21 +34,39 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the subcommand that *arguments* (the process's by default) name, and returns its exit status."""
+    parsed = argparse.Namespace()
+    _open_closed_streams()
     try:
-        parsed = make_parser().parse_args(arguments)
+        make_parser().parse_args(arguments, parsed)
         status: int = parsed.run(parsed)
         print(end="", flush=True)
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # there, who reads has read enough: head, a pager that was left
-            print(f"pjfail: {error}", file=sys.stderr)
+        if not isinstance(error, BrokenPipeError):  # then the reader has read enough: head, a pager that was left
+            _tell(error, parsed)
         _let_go_of_stdout()
         return 1
     except (PjfailError, ValueError) as error:
-        print(f"pjfail: {error}", file=sys.stderr)
+        _tell(error, parsed)
         return 2 if isinstance(error, ValueError) else 1
     return status
+
+
+def _tell(error: Exception, parsed: argparse.Namespace) -> None:
+    """Says *error* on standard error, and with ``--json`` as an object on standard output."""
+    print(f"pjfail: {error}", file=sys.stderr)
+    if getattr(parsed, "json", False):
+        with contextlib.suppress(OSError):  # it may have been standard output that failed
+            print(json.dumps({"error": str(error)}, indent=2), flush=True)
+
+
+def _open_closed_streams() -> None:
+    """Python has no stream where the shell closed one (``>&-``): what is written there goes nowhere then."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open while the process is
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open while the process is
 
 
 def _let_go_of_stdout() -> None:

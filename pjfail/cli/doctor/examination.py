@@ -71,8 +71,7 @@ class Examination:
             from ...bridge.host import built_for, known_layouts
             from ...bridge.objects import object_of, symbol
         except ImportError as error:
-            reason = f"pjfail's own core cannot be loaded ({error}); install pjfail anew, for this very Python"
-            raise _Ended(Verdict.REFUSED, reason) from error
+            raise _Ended(Verdict.REFUSED, str(error)) from error
         ours = replace(self._report.pjfail, built_for=built_for(), layouts=known_layouts())
         self._found("looking for pjsip", pjfail=ours)
         path = self._find(module)
