@@ -65,9 +65,9 @@ class _AsOf(Mapping[Server, Health]):
 class HealthTable:
     """The health of every server that something is known of, of *most* servers at the most.
 
-    With one more, that server is forgotten whose health was put there longest ago, among those that no plan has; where
-    plans have all of them (:meth:`hold`), among all. The worker is its only writer; :meth:`snapshot` may be called from
-    any thread.
+    With one more, that server is forgotten which was put there, or let go of by plans (:meth:`release`), longest ago,
+    among those that no plan has; where plans have all of them (:meth:`hold`), among all. The worker is its only writer;
+    :meth:`snapshot` may be called from any thread.
     """
 
     def __init__(self, most: int = MAX_SERVERS) -> None:

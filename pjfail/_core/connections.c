@@ -496,10 +496,13 @@ int connections_has_ended_under(const pjsip_tx_data *request)
     const pjsip_method *method = &tdata_msg(request)->line.req.method;
     const pjsip_server_addresses *addresses = tdata_addresses(request);
     const unsigned next = tdata_current(request) + 1;
-    const pjsip_to_hdr *to = host.pjsip_msg_find_hdr(tdata_msg(request), PJSIP_H_TO, NULL);
+    const pjsip_to_hdr *to;
     struct connection *connection;
     int ended;
 
+    if ((transport_type(tdata_transport(request)) & ~PJSIP_TRANSPORT_IPV6) == PJSIP_TRANSPORT_UDP)
+        return 0;
+    to = host.pjsip_msg_find_hdr(tdata_msg(request), PJSIP_H_TO, NULL);
     /* What belongs to another request, or to a dialog, goes where that went. */
     if (method->id == PJSIP_ACK_METHOD || method->id == PJSIP_CANCEL_METHOD || !to || to->tag.slen)
         return 0;

@@ -310,15 +310,17 @@ static void on_cancel(const pjsip_via_hdr *via, const pf_address *server)
 {
     static const pj_str_t invite = { "INVITE", 6 };
     struct request *request = request_hold(request_hash(&via->branch_param, &invite));
-    int at;
+    struct failover_event event = { .kind = FAILOVER_CANCELLED };
+    struct decision decision;
 
     if (!request)
         return;
     pthread_mutex_lock(&requests.lock);
-    at = request_attempt_at_locked(request, server, NULL);
+    event.attempt = request_attempt_at_locked(request, server, NULL);
+    decide_locked(request, &event, host_now(), &decision);
     pthread_mutex_unlock(&requests.lock);
-    if (request->bytes)
-        forking_cancel_others(request, at);
+    if (decision.actions.cancel_others)
+        forking_cancel_others(request, decision.actions.cancel_except);
     request_release(request);
 }
 
@@ -625,9 +627,10 @@ static void look_at(struct request *request, double now)
     if (!catch_up(request))
         return;
     pthread_mutex_lock(&requests.lock);
-    trying = request->state.state == REQUEST_TRYING && (failover_has_candidate(&request->state) || request->state.stranded);
+    trying = request->state.state == REQUEST_TRYING && !failover_was_just_repeated(&request->state, now) &&
+             (failover_has_candidate(&request->state) || request->state.stranded);
     event.may_hedge = failover.saved >= 1;
-    expired = request->state.attempt_count > 1 && request->state.state == REQUEST_PROCEEDING && request->state.expires_at <= now;
+    expired = failover_asks_if_alive(&request->state, now);
     pthread_mutex_unlock(&requests.lock);
     if (trying && !transaction_is_unanswered(request))
         event.kind = FAILOVER_GIVEN_UP;
@@ -692,6 +695,10 @@ void failover_tick(double now)
         if (!request)
             break;
         look_at(request, now);
+        pthread_mutex_lock(&requests.lock);
+        if (request->listed && request->timer.due <= now + SLACK_S)
+            heap_put(&requests.heap, &request->timer, now + 2 * SLACK_S);       /* whatever it wants: others wait as well */
+        pthread_mutex_unlock(&requests.lock);
         request_release(request);
     }
     if (isfinite(due))

@@ -3,39 +3,42 @@
 #include <math.h>
 #include <string.h>
 
-/* For this long after a copy was sent, it is not repeated when pjsip retransmits: both timers may fire together. */
+/* What pjsip has repeated within this has not been given up by the application. */
+#define REPEATED_S 0.05
+
+/* For this long after sending a copy, do not repeat it when pjsip retransmits: both timers may fire together. */
 #define COPY_PAUSE_S 0.4
 
-/* The least time between copies to a server that was suspect before: when all are, copies would double what is sent. */
+/* The least time between copies to a server that was suspect before the request: if all are, copies would double what is sent. */
 #define SUSPECT_COPY_PAUSE_S 2.0
 
-/* How long after its timeout a server that got a single datagram gets a second: pjsip's own retransmission comes first, if any. */
+/* A server that got a single datagram gets a second one this long after its timeout: pjsip's own retransmission comes first, if any. */
 #define SECOND_COPY_S 0.05
 
-/* A connection that is silent for so long is abandoned: later requests shall not wait on it. */
+/* A connection that is silent for this long is abandoned: later requests shall not wait on it. */
 #define CONNECTION_SILENT_S 5.0
 
-/* A server over UDP is silent when it left this many sends unanswered (T1, 2*T1: 1.5 s) ... */
+/* A server over UDP is silent if it has left this many sends unanswered (T1, 2*T1: 1.5 s) ... */
 enum { SILENT_SENDS = 3 };
 
-/* ... or two of them for so long, while another server has answered the request. */
+/* ... or two of them for this long, after another server has answered the request. */
 #define OVERTAKEN_SILENT_S 1.5
 
-/* When the last server has been silent for so long, the application gets the held response instead. */
+/* If the last server is silent for this long, the application gets the held response. */
 #define HELD_RESPONSE_S 4.0
 
-/* A server that could not be connected to, or has lost its connection, is tried again after this, when no other has answered. */
+/* A server that could not be connected to, or has lost its connection, is tried again after this, once no other is left. */
 #define UNREACHABLE_RETRY_S 1.0
 
-/* A server that no connect was due to is tried after this, and so often at the most. */
+/* A server that no connect was allowed to yet is tried again after this; a request without any connection waits this often. */
 #define DEFERRED_RETRY_S 0.1
 enum { MAX_DEFERRALS = 10 };
 
-/* Timer F (RFC 3261, 17.1.2.2), and a little more; how long a request that rings is looked after before it is looked at again. */
+/* Timer F (RFC 3261, 17.1.2.2) and a little more; after how long the transaction of an INVITE that rings is asked for. */
 #define TIMER_F_S 33.0
 #define RINGING_S 300.0
 
-/* Times that were meant to coincide may differ by this. */
+/* Times that were meant to coincide may differ by this, which is also how early the polling thread may look. */
 #define SLACK_S 0.005
 
 static int is_open(const struct attempt_state *attempt) { return !attempt->ended; }
@@ -53,7 +56,12 @@ void failover_start(struct failover_state *request, double now)
     request->began = now;
     request->expires_at = now + TIMER_F_S;
     request->hedge_at = request->check_port_at = INFINITY;
-    request->winner = request->held_from = -1;
+    request->winner = -1;
+}
+
+int failover_may_ring(const struct attempt_state *attempt)
+{
+    return attempt->provisional && (!attempt->ended || attempt->guessed);
 }
 
 int failover_add_attempt(struct failover_state *request, int at, unsigned candidates, int suspect, double now)
@@ -73,7 +81,7 @@ int failover_add_attempt(struct failover_state *request, int at, unsigned candid
     return request->newest;
 }
 
-void failover_count_send(struct failover_state *request, int index, double now, struct failover_actions *actions)
+static void count_send(struct failover_state *request, int index, double now, struct failover_actions *actions)
 {
     struct attempt_state *attempt = &request->attempts[index];
 
@@ -84,7 +92,7 @@ void failover_count_send(struct failover_state *request, int index, double now, 
     }
 }
 
-/* A server gets a copy of each retransmission of pjsip's; one that was suspect before, at twice the time that has passed. */
+/* A server gets a copy of each of pjsip's retransmissions; one that was suspect before, at twice the time that the last had taken. */
 static int wants_copy(const struct attempt_state *attempt, double now)
 {
     if (!is_unanswered(attempt))
@@ -95,23 +103,30 @@ static int wants_copy(const struct attempt_state *attempt, double now)
     return attempt->last_sent + COPY_PAUSE_S < now;
 }
 
+int failover_was_just_repeated(const struct failover_state *request, double now)
+{
+    const struct attempt_state *attempt = &request->attempts[0];
+
+    return !request->invite && request->attempt_count == 1 && attempt->sends > 1 && attempt->last_sent + REPEATED_S > now;
+}
+
 unsigned failover_resend(struct failover_state *request, int index, double now, struct failover_actions *actions)
 {
     unsigned copies = 0, i;
 
     memset(actions, 0, sizeof *actions);
-    failover_count_send(request, index, now, actions);
+    count_send(request, index, now, actions);
     if (request->reliable || request->state == REQUEST_COMPLETED)
         return 0;
     for (i = 0; i < request->attempt_count; i++)
         if ((int)i != index && wants_copy(&request->attempts[i], now)) {
-            failover_count_send(request, (int)i, now, actions);
+            count_send(request, (int)i, now, actions);
             copies |= 1u << i;
         }
     return copies;
 }
 
-unsigned failover_open_attempts(const struct failover_state *request)
+static unsigned count_open(const struct failover_state *request)
 {
     unsigned count = 0, i;
 
@@ -160,7 +175,7 @@ void failover_note_deferred(struct failover_state *request, unsigned candidates,
     request->retry_deferred_at = now + DEFERRED_RETRY_S;
 }
 
-/* Whether a server that no connect was due to just now is worth waiting for. */
+/* Returns whether to wait for a server that no connect was allowed to yet. */
 static int should_wait(const struct failover_state *request)
 {
     return request->state == REQUEST_TRYING && request->deferred && request->deferrals < MAX_DEFERRALS;
@@ -169,10 +184,10 @@ static int should_wait(const struct failover_state *request)
 int failover_outlives_connection(const struct failover_state *request)
 {
     return (request->state == REQUEST_TRYING && (failover_has_candidate(request) || request->deferred)) ||
-           failover_open_attempts(request) > 1 || request->attempt_count > 1;
+           request->attempt_count > 1;
 }
 
-/* Those whose time has come may be tried again. */
+/* Lets the candidates whose time has come be tried again. */
 static void release_candidates(struct failover_state *request, double now)
 {
     if (request->state == REQUEST_TRYING && request->unreachable && request->retry_unreachable_at <= now + SLACK_S &&
@@ -193,16 +208,23 @@ static void complete(struct failover_state *request, int winner, double now)
 {
     request->state = REQUEST_COMPLETED;
     request->winner = winner;
-    request->expires_at = fmax(request->expires_at, now + TIMER_F_S);
+    request->expires_at = now + TIMER_F_S;
 }
 
-/* The application has its final response: no other reaches it, and no server keeps a call that nobody wants. */
+/* Notes a final response. */
+static void end_attempt(struct attempt_state *attempt, int heard)
+{
+    attempt->ended = 1;
+    attempt->guessed = !heard;
+}
+
+/* Decides about a response after the application's final one: none reaches it, and no server keeps a call that nobody wants. */
 static void decide_late(struct failover_state *request, const struct failover_event *event, struct failover_actions *actions)
 {
-    if (event->attempt >= 0) {
-        request->attempts[event->attempt].provisional |= event->code < 200;
-        request->attempts[event->attempt].ended |= event->code >= 200;
-    }
+    if (event->attempt >= 0 && event->code < 200)
+        request->attempts[event->attempt].provisional = 1;
+    else if (event->attempt >= 0)
+        end_attempt(&request->attempts[event->attempt], event->heard);
     if (event->same_dialog || (event->attempt >= 0 && event->attempt == request->winner)) {
         actions->pass = 1;
     } else if (request->invite && event->code >= 300) {
@@ -215,7 +237,7 @@ static void decide_late(struct failover_state *request, const struct failover_ev
     }
 }
 
-/* The servers that had the request before the one that has answered it, and are silent still, are suspect until they answer too. */
+/* Marks the servers suspect that had the request before the one that has answered, and are still silent. */
 static void suspect_overtaken(struct failover_state *request, int answered, int final, struct failover_actions *actions)
 {
     unsigned i;
@@ -240,18 +262,16 @@ static void pass(struct failover_state *request, const struct failover_event *ev
     /* ACK, CANCEL and the answer to a challenge follow the server that answered. */
     if (event->attempt >= 0 && (request->attempt_count > 1 || event->code == 401 || event->code == 407))
         actions->move_to = event->attempt;
-    actions->acknowledge_unmoved = event->attempt >= 0 && request->attempt_count > 1 && request->invite && event->code >= 300;
+    actions->acknowledge_unmoved = request->attempt_count > 1 && request->invite && event->code >= 300;
     if (request->invite && event->code >= 200) {
         actions->cancel_others = request->attempt_count > 1;
-        actions->cancel_except = event->attempt;
+        actions->cancel_except = event->heard ? event->attempt : -1;
     }
 }
 
-static void hold(struct failover_state *request, const struct failover_event *event, struct failover_actions *actions)
+static void hold(struct failover_state *request, struct failover_actions *actions)
 {
-    actions->hold = 1;
-    request->holds = 1;
-    request->held_from = event->attempt;
+    actions->hold = request->holds = 1;
 }
 
 static void decide_final(struct failover_state *request, const struct failover_event *event, double now,
@@ -261,11 +281,9 @@ static void decide_final(struct failover_state *request, const struct failover_e
     int own_failure = event->retriable && !(attempt && attempt->provisional);
     unsigned open, ringing = 0, i;
 
-    if (attempt) {
-        attempt->ended = 1;
-        attempt->guessed = !event->heard;
-    }
-    open = failover_open_attempts(request);
+    if (attempt)
+        end_attempt(attempt, event->heard);
+    open = count_open(request);
     for (i = 0; i < request->attempt_count; i++)
         ringing += is_open(&request->attempts[i]) && request->attempts[i].provisional;
     if (own_failure && request->state == REQUEST_TRYING && !open && failover_has_candidate(request)) {
@@ -273,20 +291,20 @@ static void decide_final(struct failover_state *request, const struct failover_e
         actions->retry = actions->move_along = 1;
         actions->reason = RETRY_CODE;
         actions->left = event->attempt;
-        hold(request, event, actions);
+        hold(request, actions);
     } else if ((own_failure && open) || (request->invite && event->code >= 300 && ringing)) {
         actions->acknowledge = request->invite;
-        hold(request, event, actions);
+        hold(request, actions);
     } else {
         complete(request, event->attempt, now);
         pass(request, event, actions);
     }
 }
 
-/* Whether nothing more is to come: an INVITE's servers repeat their responses, and each repetition wants its ACK. */
+/* Returns whether no response can matter any more: the servers of an INVITE repeat theirs, and each repetition needs an ACK. */
 static int is_done(const struct failover_state *request)
 {
-    return !failover_open_attempts(request) && !(request->invite && request->attempt_count > 1);
+    return !count_open(request) && !(request->invite && request->attempt_count > 1);
 }
 
 static void decide_response(struct failover_state *request, const struct failover_event *event, double now,
@@ -295,18 +313,23 @@ static void decide_response(struct failover_state *request, const struct failove
     struct attempt_state *attempt = event->attempt >= 0 ? &request->attempts[event->attempt] : NULL;
     int final = event->code >= 200;
 
-    if (attempt && attempt->guessed && event->heard)
-        attempt->ended = attempt->guessed = 0;          /* it was another's */
+    if (attempt && attempt->guessed && event->heard) {
+        attempt->ended = attempt->guessed = 0;          /* the response of before was another server's */
+        if (request->winner == event->attempt)
+            request->winner = -1;
+    }
     if (request->state == REQUEST_COMPLETED) {
         decide_late(request, event, actions);
-    } else if (attempt && attempt->ended) {
-        /* It repeats a response that is held; or it comes late from a connection that has ended. */
-        actions->acknowledge = final && request->invite && event->code >= 300;
-        if (final)
-            hold(request, event, actions);
+    } else if (attempt && attempt->ended && event->code / 100 != 2) {
+        /* The server repeats a held response, or its connection ended before the response was read. */
+        if (final) {
+            actions->acknowledge = request->invite;
+            hold(request, actions);
+        }
     } else if (!final) {
         if (attempt)
             attempt->provisional = 1;
+        actions->cancel_others = request->cancelled && request->attempt_count > 1;
         if (request->invite && request->state == REQUEST_TRYING)
             request->expires_at = now + RINGING_S;
         request->state = REQUEST_PROCEEDING;
@@ -320,17 +343,17 @@ static void decide_response(struct failover_state *request, const struct failove
 
 /* --- time -------------------------------------------------------------------------------------------------------- */
 
-/* Whether the server may have lost the one datagram that it got. */
+/* Returns whether the server may have lost the only datagram that was sent to it. */
 static int wants_second_copy(const struct failover_state *request, const struct attempt_state *attempt)
 {
     return !request->reliable && !request->invite && attempt->suspected && !attempt->began_suspect && !attempt->refused &&
            attempt->sends == 1;
 }
 
-/* When the attempt is silent for good, as far as time alone tells; INFINITY: it does not. */
+/* Returns when an unanswered attempt counts as silent because of time alone; INFINITY: never. */
 static double silent_at(const struct failover_state *request, const struct attempt_state *attempt)
 {
-    if (attempt->silent || !is_unanswered(attempt))
+    if (attempt->silent)
         return INFINITY;
     if (request->reliable)
         return attempt->first_sent + CONNECTION_SILENT_S;
@@ -358,7 +381,7 @@ static void decide_attempt_timer(struct failover_state *request, unsigned index,
         attempt->suspected = 1;
         actions->suspect |= 1u << index;
     } else if (wants_second_copy(request, attempt) && attempt->first_sent + request->timeout + SECOND_COPY_S <= now + SLACK_S) {
-        failover_count_send(request, (int)index, now, actions);
+        count_send(request, (int)index, now, actions);
         actions->resend |= 1u << index;
     }
 }
@@ -368,13 +391,13 @@ static void deliver_or_end(struct failover_state *request, double now, struct fa
     if (request->holds) {
         actions->deliver_held = 1;
         request->holds = 0;
-        complete(request, request->held_from, now);
+        complete(request, -1, now);
     } else {
         actions->end_transaction = 1;
     }
 }
 
-/* Every connection has ended and nobody is left to be asked, or worth waiting for. */
+/* Ends the request if there is nothing to wait for: every connection has ended, and no candidate is left. */
 static void decide_stranded(struct failover_state *request, double now, struct failover_actions *actions)
 {
     if (should_wait(request))
@@ -383,26 +406,31 @@ static void decide_stranded(struct failover_state *request, double now, struct f
     actions->forget = 1;
 }
 
+int failover_asks_if_alive(const struct failover_state *request, double now)
+{
+    return request->attempt_count > 1 && request->state == REQUEST_PROCEEDING && request->expires_at <= now + SLACK_S;
+}
+
 static void decide_timer(struct failover_state *request, const struct failover_event *event, double now,
                          struct failover_actions *actions)
 {
     int trying = request->state == REQUEST_TRYING, lost, late, refused, slow;
     unsigned i;
 
-    if (request->expires_at <= now) {
+    if (request->expires_at <= now + SLACK_S) {
         actions->forget = !event->alive;
         request->expires_at = now + RINGING_S;
         return;
     }
     release_candidates(request, now);
-    lost = request->stranded && request->state != REQUEST_COMPLETED && !failover_open_attempts(request);
+    lost = request->stranded && request->state != REQUEST_COMPLETED && !count_open(request);
     late = newest(request)->first_sent + request->timeout <= now + SLACK_S;
     refused = newest(request)->refused;
     if (trying && request->check_port_at <= now + SLACK_S) {
         request->check_port_at = INFINITY;
         actions->check_port = 1;
     }
-    slow = !late && request->hedge_at <= now + SLACK_S;
+    slow = request->hedge_at <= now + SLACK_S;
     if (slow) {
         request->hedge_at = INFINITY;
         slow = event->may_hedge;
@@ -414,11 +442,11 @@ static void decide_timer(struct failover_state *request, const struct failover_e
         actions->reason = lost ? RETRY_LOST : refused ? RETRY_REFUSED : late ? RETRY_SILENT : RETRY_SLOW;
         actions->left = request->newest;
         actions->move_along = lost;
-    } else if (lost) {
-        decide_stranded(request, now, actions);
     } else if (trying && request->holds && !failover_has_candidate(request) &&
                newest(request)->first_sent + HELD_RESPONSE_S <= now + SLACK_S) {
         deliver_or_end(request, now, actions);
+    } else if (lost) {
+        decide_stranded(request, now, actions);
     }
 }
 
@@ -464,17 +492,20 @@ static void decide_connection_ended(struct failover_state *request, const struct
 
     attempt->ended = attempt->silent = 1;
     failover_note_unreachable(request, attempt->candidates, now);
-    if (request->state == REQUEST_COMPLETED)
-        actions->forget = is_done(request);
-    else if (event->kept)
+    if (event->kept) {
         request->stranded = 1;
-    else
-        actions->forget = 1;
+        return;
+    }
+    if (request->state != REQUEST_COMPLETED)
+        complete(request, -1, now);             /* the transaction ends too, or has ended before */
+    actions->forget = is_done(request);
 }
 
 static void decide_nobody_left(struct failover_state *request, const struct failover_event *event, double now,
                                struct failover_actions *actions)
 {
+    if (request->state == REQUEST_COMPLETED)
+        return;                                 /* another thread has completed it meanwhile */
     if (event->reason == RETRY_CODE) {
         request->holds = 0;
         complete(request, event->attempt, now);
@@ -506,8 +537,13 @@ void failover_decide(struct failover_state *request, const struct failover_event
     case FAILOVER_NOBODY_LEFT:
         decide_nobody_left(request, event, now, actions);
         break;
+    case FAILOVER_CANCELLED:
+        request->cancelled = 1;
+        actions->cancel_others = request->attempt_count > 1;
+        actions->cancel_except = event->attempt;
+        break;
     case FAILOVER_GIVEN_UP:
-        /* Its servers are watched still; what they answer reaches nobody any more. */
+        /* The servers are still watched; their responses reach nobody. */
         request->state = REQUEST_COMPLETED;
         request->winner = -1;
         decide_timer(request, event, now, actions);

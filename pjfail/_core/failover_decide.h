@@ -1,20 +1,20 @@
 /*
- * failover_decide.h: what becomes of a request, decided: an enum of states, events, and the actions that follow.
+ * failover_decide.h: decides what becomes of a request: an enum of states, events, and the actions that follow.
  *
- * Pure: no lock, no pjsip, no clock, no memory of its own. Times are CLOCK_MONOTONIC seconds and arguments. failover.c keeps a
- * struct failover_state in each request, under the lock of the requests, and does what the actions say without that lock.
- * cffi reads this file as it is, for the tests.
+ * The functions are pure: no lock, no pjsip, no clock, no memory of their own. Times are CLOCK_MONOTONIC seconds and arguments.
+ * failover.c keeps a struct failover_state in each request, under requests.lock, and does what the actions say without that lock.
+ * For the tests, cffi reads this file without its preprocessor lines.
  */
 #ifndef PJFAIL_FAILOVER_DECIDE_H
 #define PJFAIL_FAILOVER_DECIDE_H
 
-/* A request is tried at so many servers at the most, out of so many. */
+/* The most servers that one request is sent to, and the most that they are chosen from. */
 enum { MAX_ATTEMPTS = 8, MAX_CANDIDATES = 32 };
 
 enum request_state {
-    REQUEST_TRYING,         /* the application has seen no response: the next server may have it */
-    REQUEST_PROCEEDING,     /* the application has seen a provisional response: it stays with the servers that have it */
-    REQUEST_COMPLETED       /* the application has its final response, and hears of no other */
+    REQUEST_TRYING,         /* the application has seen no response: the request may go to the next server */
+    REQUEST_PROCEEDING,     /* the application has seen a provisional response: the request stays with the servers that have it */
+    REQUEST_COMPLETED       /* the application has its final response, or has given up: no further response reaches it */
 };
 
 /* One request at one server. */
@@ -22,15 +22,15 @@ struct attempt_state {
     double first_sent, last_sent;
     unsigned sends;
     unsigned candidates;            /* a bit for each candidate that is this server */
-    unsigned char provisional;      /* it was answered with 101 to 199, or 100 */
-    unsigned char ended;            /* it was answered finally, or its connection has ended */
-    unsigned char guessed;          /* ended by a response of which nobody knows whose it is */
-    unsigned char suspected;        /* its server is suspect: it was before, or has been marked because of it */
-    unsigned char began_suspect;    /* its server was suspect before */
-    unsigned char silent;           /* its silence, or its connection's end, was reported */
-    unsigned char overtaken;        /* the response of another attempt came first */
-    unsigned char refused;          /* its server's port is closed */
-    unsigned char abandoned;        /* its connection is left to those who wait on it still */
+    unsigned char provisional;      /* a provisional response has come, 100 included */
+    unsigned char ended;            /* a final response has come, or the connection has ended */
+    unsigned char guessed;          /* ended by a response from an unknown source, which may be another server's */
+    unsigned char suspected;        /* the server is suspect: from before, or because of this attempt */
+    unsigned char began_suspect;    /* the server was suspect before this attempt */
+    unsigned char silent;           /* the server's silence, or its connection's end, was reported */
+    unsigned char overtaken;        /* another attempt had a final response first */
+    unsigned char refused;          /* the server's port is closed */
+    unsigned char abandoned;        /* the connection was closed to later requests */
 };
 
 struct failover_state {
@@ -40,24 +40,24 @@ struct failover_state {
     double began;
     double timeout;                         /* seconds without a response after which the next server is tried; INFINITY: never */
     unsigned max_attempts;
-    unsigned candidate_count;               /* 0: the request is watched, and goes to no other server */
-    unsigned last_resorts;                  /* a bit each, as those that follow */
+    unsigned candidate_count;               /* 0: the request is only watched, and goes to no other server */
+    unsigned last_resorts;                  /* candidates, a bit each; so are tried, unreachable and deferred */
     /* What changes. */
-    struct attempt_state attempts[8];
+    struct attempt_state attempts[MAX_ATTEMPTS];
     unsigned attempt_count;
     int newest;                             /* the attempt that began last */
     unsigned tried;
-    unsigned unreachable;                   /* tried in vain; tried again at retry_unreachable_at, once no other is left */
-    unsigned deferred;                      /* no connect was due; tried again at retry_deferred_at */
+    unsigned unreachable;                   /* no connection: tried again from retry_unreachable_at, once no other is left */
+    unsigned deferred;                      /* no connect was allowed yet: tried again from retry_deferred_at */
     double retry_unreachable_at, retry_deferred_at;
     unsigned deferrals;
-    double hedge_at;                        /* when the server is late by its own round trips; INFINITY: that is past, or not known */
-    double check_port_at;                   /* INFINITY: that is past */
-    double expires_at;
+    double hedge_at;                        /* when the server is late by its own round trips; INFINITY: never, or no more */
+    double check_port_at;                   /* INFINITY: never, or no more */
+    double expires_at;                      /* when the request is forgotten, or its transaction asked for */
+    int cancelled;                          /* the application has cancelled the INVITE: no further server shall ring */
     int stranded;                           /* a connection has ended, and the transaction was kept from hearing of it */
-    int winner;                             /* the attempt whose final response the application has; -1: nobody knows */
-    int holds;                              /* a final response is held; held_from: its attempt, as winner */
-    int held_from;
+    int winner;                             /* the attempt whose final response was passed; -1: none, or it is unknown */
+    int holds;                              /* a final response is held */
 };
 
 enum failover_event_kind {
@@ -66,79 +66,93 @@ enum failover_event_kind {
     FAILOVER_CONNECTION_ENDED,      /* attempt; kept: the transaction does not hear of it */
     FAILOVER_PORT_CLOSED,           /* attempt */
     FAILOVER_NOBODY_LEFT,           /* the retry that was decided could reach no server; reason, attempt as then */
+    FAILOVER_CANCELLED,             /* the application cancels its INVITE; attempt: where pjsip's own CANCEL goes */
     FAILOVER_GIVEN_UP,              /* the transaction is over */
     FAILOVER_DETACH
 };
 
-/* Why a request is tried at another server. The order is that of pf_failover's. */
+/* Why a request is tried at another server. The values are those of pf_failover.why. */
 enum failover_reason { RETRY_SILENT, RETRY_SLOW, RETRY_CODE, RETRY_LOST, RETRY_RACE, RETRY_REFUSED };
 
 struct failover_event {
     enum failover_event_kind kind;
-    int attempt;                    /* -1: none that is known */
-    int heard;                      /* the response came from the attempt's server; else the attempt is a guess */
+    int attempt;                    /* -1: unknown */
+    int heard;                      /* the response came from the attempt's server; 0: the attempt is a guess */
     int code;                       /* of the response */
-    int retriable;                  /* one of those codes for which the next server is tried */
+    int retriable;                  /* the policy tries the next server for this code */
     int same_dialog;                /* the response repeats the one that the application has */
-    int may_hedge;                  /* the budget has room */
-    int alive;                      /* the transaction is there still; asked only once expires_at has passed */
+    int may_hedge;                  /* the hedge budget has room */
+    int alive;                      /* the transaction still exists; read only where failover_asks_if_alive() says so */
     int kept;
     enum failover_reason reason;
 };
 
 struct failover_actions {
-    int pass;                       /* FAILOVER_RESPONSE: the transaction gets the response */
-    int hold;                       /* the response is kept, to be delivered when there is no better one */
-    int acknowledge;                /* we acknowledge the response (ACK to a non-2xx), to its sender */
-    int acknowledge_unmoved;        /* we do so where the transaction cannot be moved to move_to */
-    int hang_up;                    /* we acknowledge the 2xx and end its call */
-    int cancel_others;              /* CANCEL to all that ring, but cancel_except; -1: nobody is excepted */
-    int cancel_except;
-    int move_to;                    /* the transaction moves to this attempt; -1: it stays */
-    int retry;                      /* the next candidate is tried, for this reason, in place of attempt left */
+    int pass;                       /* give the response to the transaction */
+    int hold;                       /* keep a copy of the response, to be delivered if no better one comes */
+    int acknowledge;                /* send the ACK to this non-2xx ourselves, to its sender */
+    int acknowledge_unmoved;        /* the same, if the transaction was not moved to move_to */
+    int hang_up;                    /* send the ACK to this 2xx ourselves, and a BYE */
+    int cancel_others;              /* send a CANCEL to every server that may ring, except that of attempt cancel_except */
+    int cancel_except;              /* -1: none */
+    int move_to;                    /* move the transaction to this attempt; -1: do not */
+    int retry;                      /* try the next candidate, for this reason, in place of attempt left */
     enum failover_reason reason;
-    int left;
-    int move_along;                 /* and the transaction moves there at once: where it was there is nothing to hope for */
-    int deliver_held;               /* the transaction gets the response that is held */
-    int end_transaction;            /* when there is none: it ends, as its transport would end it */
-    int forget;
-    int check_port;                 /* of the newest attempt */
-    unsigned suspect, resend, abandon, silent;     /* attempts, a bit each */
+    int left;                       /* -1: unknown */
+    int move_along;                 /* move the transaction there at once: it can expect nothing where it is */
+    int deliver_held;               /* give the held response to the transaction */
+    int end_transaction;            /* end the transaction, as the end of its transport would */
+    int forget;                     /* take the request out of the table */
+    int check_port;                 /* look whether the first attempt's port is closed */
+    unsigned suspect;               /* attempts, a bit each: mark their servers suspect */
+    unsigned resend;                /* send their servers another copy */
+    unsigned abandon;               /* close their connections to later requests */
+    unsigned silent;                /* report their servers' silence */
 };
 
+/* Begins a request, all of which is 0. */
 void failover_start(struct failover_state *request, double now);
 
-/* The request goes to a server: again, in the place of its attempt at, or -1. Returns its attempt, -1: there is no room. */
+/*
+ * Notes that the request goes to a server, whose candidates are those. at: the server's attempt of before, which begins anew, or -1.
+ * Returns the attempt; -1: there were max_attempts before.
+ */
 int failover_add_attempt(struct failover_state *request, int at, unsigned candidates, int suspect, double now);
 
-/* pjsip sends the request to that attempt's server again. Returns the other attempts whose servers get a copy, a bit each. */
+/* Notes that pjsip sends the request to that attempt's server again. Returns the other attempts that get a copy, a bit each. */
 unsigned failover_resend(struct failover_state *request, int attempt, double now, struct failover_actions *actions);
 
-/* One more was sent to that attempt's server by ourselves. */
-void failover_count_send(struct failover_state *request, int attempt, double now, struct failover_actions *actions);
-
-/* Decides. Whatever happened is in request afterwards; what is to be done in actions, which is overwritten. */
+/* Decides what follows from the event: changes request, and overwrites actions. */
 void failover_decide(struct failover_state *request, const struct failover_event *event, double now,
                      struct failover_actions *actions);
 
-/* When the next FAILOVER_TIMER is due. */
+/* Returns whether a FAILOVER_TIMER at that time reads event.alive. */
+int failover_asks_if_alive(const struct failover_state *request, double now);
+
+/* Returns when the next FAILOVER_TIMER is due. */
 double failover_due(const struct failover_state *request);
 
-/* Whether there is any candidate to be tried next. */
+/*
+ * Returns whether pjsip has repeated the request to its one server a moment ago, so that its transaction is there. Not for an INVITE,
+ * which rings where it goes.
+ */
+int failover_was_just_repeated(const struct failover_state *request, double now);
+
+/* Returns whether there is a candidate to be tried next. */
 int failover_has_candidate(const struct failover_state *request);
 
-/* The candidate to be tried next: those that are not suspect (a bit each), then the suspects, then those of last resort; in the
- * plan's order. -1: none is left. */
+/* Returns the candidate to be tried next, -1 if there is none: in the plan's order, first those that are not suspects (a bit each),
+ * then the suspects, then those of last resort. */
 int failover_next_candidate(const struct failover_state *request, unsigned suspects);
 
-/* A candidate, and all bits of its server, could not be connected to; or no connect to it was due. */
+/* Note that a server, whose candidates are those, could not be connected to; or that no connect to it was allowed yet. */
 void failover_note_unreachable(struct failover_state *request, unsigned candidates, double now);
 void failover_note_deferred(struct failover_state *request, unsigned candidates, double now);
 
-/* Whether the transaction shall outlive the end of a connection: somebody else may still answer, or be asked. */
+/* Returns whether the transaction shall outlive the end of a connection: another server may still answer, or be tried. */
 int failover_outlives_connection(const struct failover_state *request);
 
-/* How many attempts may still be answered. */
-unsigned failover_open_attempts(const struct failover_state *request);
+/* Returns whether the attempt's server may be ringing, which only a CANCEL ends. */
+int failover_may_ring(const struct attempt_state *attempt);
 
 #endif

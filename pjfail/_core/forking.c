@@ -39,7 +39,7 @@ void forking_cancel_others(struct request *request, int except)
 
     pthread_mutex_lock(&requests.lock);
     for (i = 0; i < request->state.attempt_count; i++)
-        if (request->state.attempts[i].provisional && !request->state.attempts[i].ended && (int)i != except)
+        if (failover_may_ring(&request->state.attempts[i]) && (int)i != except)
             others[count++] = request->attempts[i].server;
     pthread_mutex_unlock(&requests.lock);
     size = count ? byhand_write(text, sizeof text, "CANCEL", request->bytes, request->size, NULL) : 0;

@@ -9,10 +9,10 @@
 /* Requests beyond this many are sent, but neither watched nor tried at another server. */
 enum { MAX_REQUESTS = 65536 };
 
-/* Requests that are due at about the same time are looked at together: the polling thread is woken less often. */
+/* Due times are rounded up to this, so that the polling thread is woken less often. */
 #define TIMER_GRID_S 0.01
 
-/* Attempts that one event concerns together. */
+/* The attempts that one event concerns together. */
 struct attempt_list {
     struct link link;           /* by the hash of its connection's address in memory, or of its server's address */
     struct attempt *first;
@@ -92,7 +92,7 @@ static struct attempt_list *list_find(uint64_t hash)
     return link ? entry_of(link, struct attempt_list, link) : NULL;
 }
 
-/* Without memory the attempt is in no list: its connection's end is then seen by its silence. */
+/* Puts the attempt into its list. Without memory it stays in none: only its silence then tells of its connection's end. */
 static void attempt_list_locked(struct attempt *attempt)
 {
     uint64_t hash = list_hash(&attempt->server, attempt->transport);

@@ -1,9 +1,9 @@
 /*
- * requests.h: the one table of the requests under way: which servers have each, and which could; what is due, and when.
+ * requests.h: the one table of the requests under way: which servers have each, which could have it, and what is due when.
  *
- * A request is held (refs) by the table and by whoever works with it without the lock. What stands above the line in it is
- * guarded by requests.lock, the rest never changes. The locks of plans.c and connections.c may be taken inside requests.lock; nothing of
- * pjsip's is.
+ * The table holds a reference to a request, and so does each thread that works with it without the lock. requests.lock guards the
+ * fields above the line; those below never change. The locks of plans.c and connections.c may be taken inside requests.lock; no lock
+ * of pjsip's is.
  */
 #ifndef PJFAIL_REQUESTS_H
 #define PJFAIL_REQUESTS_H
@@ -18,10 +18,10 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* One request at one server, beside its attempt_state. In the list of those on its connection or, over UDP, at its server. */
+/* One request at one server, beside its attempt_state. In the list of its connection's attempts or, over UDP, of its server's. */
 struct attempt {
     struct request *request;
-    struct attempt *next, **place;      /* place: the pointer that points here; NULL: in no list */
+    struct attempt *next, **place;      /* place: the pointer to this attempt; NULL: in no list */
     struct attempt_list *list;
     pf_address server;
     const pjsip_transport *transport;   /* compared, never followed */
@@ -36,17 +36,17 @@ struct request {
     struct attempt attempts[MAX_ATTEMPTS];
     pjsip_rx_data *held;                /* a copy of the response that is held */
     uint64_t final_tag;                 /* a hash of the To tag of the final response that the application has */
-    int settled;                        /* a 2xx has come: further responses decide nothing about account and dialog */
-    const pjsip_transport *unsettled;   /* a connection that has ended while a thread was at the transaction; compared */
-    int account;                        /* the followed one whose REGISTER it is, else -1 */
-    int removes;                        /* a binding (RFC 3261, 10.2.2) */
+    int settled;                        /* a 2xx has come: further responses say nothing about account and dialog */
+    const pjsip_transport *unsettled;   /* a connection that ended while a thread held the transaction; compared, never followed */
+    int account;                        /* the followed account whose REGISTER this is; -1: none */
+    int removes;                        /* the REGISTER removes a binding (RFC 3261, 10.2.2) */
     /* ------------------------------------------- */
     char method[16];
     pjsip_method_e method_id;
-    /* Only where it may go to another server. */
+    /* Only of a request that may go to another server. */
     pjsip_transport *udp;               /* referenced; NULL: over connections */
-    const pf_address *candidates;       /* behind it in the same block, as what follows */
-    const char *call_id, *name;         /* name: the host that TLS shows */
+    const pf_address *candidates;       /* in room, as all that follows */
+    const char *call_id, *name;         /* name: the host name that TLS checks */
     const char *branch;
     const char *bytes;
     size_t branch_size, size;
@@ -57,70 +57,72 @@ struct requests {
     pthread_mutex_t lock;
     struct table table, lists;
     struct heap heap;
-    atomic_ullong unwatched;            /* requests that found no room; read without the lock */
+    atomic_ullong unwatched;            /* counts the requests that found no room; read without the lock */
 };
 
 extern struct requests requests;
 
-/* What a request is found by: its branch and method. Any thread. */
+/* Hashes what a request is found by: its branch and method. Any thread. */
 uint64_t request_hash(const pj_str_t *branch, const pj_str_t *method);
 
-/* Makes a request that no other thread knows, with one reference; room: octets behind it. NULL: no memory. */
+/* Makes a request that no other thread knows, with one reference and so many octets of room. NULL: no memory. */
 struct request *request_make(const pj_str_t *method, pjsip_method_e method_id, size_t room, double now);
 
-/* Any thread that does not hold the lock. Returns the request with a reference; NULL: there is none. */
+/* Returns the request with a reference that the caller owns; NULL: there is none. Any thread without requests.lock. */
 struct request *request_hold(uint64_t hash);
 
-/* Any thread that holds no lock of ours: pjsip's are taken by the last one. */
+/* Releases a reference. Any thread that holds no lock of ours: the last release calls pjsip. */
 void request_release(struct request *request);
 
-/* As request_release(). Takes it out of the table; the caller keeps its own reference. */
+/* Takes the request out of the table; the caller keeps its own reference. Threads as for request_release(). */
 void request_forget(struct request *request);
 
 /* --- any thread, under requests.lock ----------------------------------------------------------------------------- */
 
+/* Returns the request, with no further reference; NULL: there is none. */
 struct request *request_find_locked(uint64_t hash);
 
-/* Puts it into the table, which takes over the caller's reference. Returns 0, and does not: there is one already, or no room. */
+/* Puts the request into the table, which takes over the caller's reference. Returns 0, and takes none, if there is one of that hash
+ * already, or no room. */
 int request_put_locked(struct request *request, uint64_t hash);
 
-/* Takes it out; the table's reference is the caller's to release. Returns 0 when it was taken out before. */
+/* Takes the request out of the table, whose reference the caller then owns. Returns 0 if it was taken out before. */
 int request_take_out_locked(struct request *request);
 
-/* Takes any out, as request_take_out_locked(); NULL: there is none left, and the table's memory is freed. */
+/* Takes any request out, as request_take_out_locked(). Returns NULL, and frees the table's memory, if there is none. */
 struct request *request_take_any_locked(void);
 
-/* Has it looked at when failover_due() says, and returns that time. */
+/* Schedules the request's next look for failover_due(). Returns that time. */
 double request_schedule_locked(struct request *request);
 
-/* Has it looked at at once. */
+/* Schedules the request's next look for now. */
 void request_schedule_now_locked(struct request *request);
 
-/* The request that is to be looked at first, NULL: there is none; *due: when. */
+/* Returns the request whose look is due first, and when; NULL: there is none. */
 struct request *request_first_due_locked(double *due);
 
-/* Its attempt at that server, over that transport (NULL: over any); -1: there is none. */
+/* Returns the request's attempt at that server over that transport (NULL: over any); -1: there is none. */
 int request_attempt_at_locked(const struct request *request, const pf_address *server, const pjsip_transport *transport);
 
-/* The server has the request from now on; an earlier attempt at it is over. Returns its attempt, -1: there is no room. */
+/* Notes that the server has the request from now on, in place of an earlier attempt there. Returns the attempt; -1: no room. */
 int request_add_attempt_locked(struct request *request, const pf_address *server, const pjsip_transport *transport, double now);
 
 /*
- * The attempt that a response from source belongs to: the one at that server; with one attempt, that, for a server may have
- * several addresses; else the newest that is open, which *heard then tells, for nobody is credited. -1: none.
+ * Returns the attempt that a response from source belongs to: the one at that server; else the only one there is, for a server may have
+ * several addresses; else the newest open one. That one is a guess: *heard is 0, and no server is credited. -1: none.
  */
 int request_attempt_of_response_locked(const struct request *request, const pf_address *source, int *heard);
 
-/* The bits of the candidates that are this server. */
+/* Returns the candidates that are this server, a bit each. */
 unsigned request_candidates_of(const struct request *request, const pf_address *server);
 
-/* The first attempt on that connection; the others follow by next. NULL: there is none. */
+/* Returns the first attempt on that connection; the others follow by next. NULL: there is none. */
 struct attempt *request_first_on_connection_locked(const pjsip_transport *transport);
 
-/* The first attempt at that server over UDP; the others follow by next. NULL: there is none. */
+/* Returns the first attempt at that server over UDP; the others follow by next. NULL: there is none. */
 struct attempt *request_first_at_server_locked(const pf_address *server);
 
-/* Takes an attempt out of the list that it is in. */
+/* Takes the attempt out of its list, if it is in one. */
 void request_unlist_attempt_locked(struct attempt *attempt);
 
 #endif

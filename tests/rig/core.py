@@ -28,9 +28,22 @@ def library(path: Path, files: str, declarations: str = "") -> tuple[Any, Any]:
     """
     _compile(path, "-shared", "-fPIC", *(str(_CORE / name) for name in files.split()))
     ffi = FFI()
-    ffi.cdef(re.sub(r"^#.*$", "", (_CORE / "pjfail.h").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    ffi.cdef(_declarations("pjfail.h"))
     ffi.cdef(declarations)
     return ffi, ffi.dlopen(str(path), ffi.RTLD_LAZY)
+
+
+def pure_library(path: Path, name: str) -> tuple[Any, Any]:
+    """*name*.c, which needs no other file of the core and no pjsip, as a library at *path*: its ffi, and its lib."""
+    command = ["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run([*command, str(_CORE / f"{name}.c"), "-o", str(path), "-lm", "-Wl,-z,defs"], check=True, timeout=60)
+    ffi = FFI()
+    ffi.cdef(_declarations(f"{name}.h"))
+    return ffi, ffi.dlopen(str(path))
+
+
+def _declarations(header: str) -> str:
+    return re.sub(r"^#.*$", "", (_CORE / header).read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
 def _compile(path: Path, *arguments: str, written: str = "") -> None:

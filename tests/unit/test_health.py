@@ -125,14 +125,15 @@ def test_it_has_never_more_than_its_bound_and_none_of_a_plan_makes_room_for_one_
 ) -> None:
     table = HealthTable(most)
     planned: set[Server] = set()
-    put: list[Server] = []  # the one put longest ago first
+    noted: list[Server] = []  # the one put, or that plans took or let go of, longest ago first
     for step, number in done:
         server, before = server_at(number), dict(table.snapshot(110.0))
         if step == "put":
             table.put(server, DOWN)
-            put = [*(each for each in put if each != server), server]
         else:
             getattr(table, step)(server)
+        if step == "put" or (step == "hold" and server not in planned) or (step == "release" and server in planned):
+            noted = [*(each for each in noted if each != server), server]
         planned = planned | {server} if step == "hold" else planned - {server} if step == "release" else planned
         after = dict(table.snapshot(110.0))
         assert len(after) <= most
@@ -142,7 +143,8 @@ def test_it_has_never_more_than_its_bound_and_none_of_a_plan_makes_room_for_one_
             if gone in planned:
                 assert set(after) <= planned
             # Longest unheard of, among those of its kind.
-            assert all(put.index(gone) < put.index(kept) for kept in after if (kept in planned) is (gone in planned))
+            rivals = [kept for kept in after if (kept in planned) is (gone in planned)]
+            assert all(noted.index(gone) < noted.index(kept) for kept in rivals)
         if step == "put":
             assert server in after or (server not in planned and set(after) <= planned)
         if step in ("hold", "release"):

@@ -62,7 +62,7 @@ if ! configured; then
     [ -e /usr/include/openssl/ssl.h ] || die "OpenSSL's headers are missing; install the Debian package \"libssl-dev\" and run again."
     say "configuring $(pwd) ..."
     touch pjfail-configuring
-    CFLAGS="${CFLAGS:--O2 -g} -fPIC" CXXFLAGS="${CXXFLAGS:--O2} -fPIC" quietly ./aconfigure \
+    CFLAGS="${CFLAGS:--O2} -fPIC" CXXFLAGS="${CXXFLAGS:--O2} -fPIC" quietly ./aconfigure \
         --disable-sound --disable-video --disable-sdl --disable-ffmpeg --disable-v4l2 --disable-openh264 --disable-vpx \
         --disable-resample --disable-speex-aec --disable-l16-codec --disable-gsm-codec --disable-g722-codec \
         --disable-g7221-codec --disable-speex-codec --disable-ilbc-codec --disable-opencore-amr --disable-silk \
