@@ -13,7 +13,8 @@ from random import Random
 from pjfail import planning
 from pjfail.health import HealthTable
 from pjfail.model import Candidate, Outcome, OutcomeKind, Server, Target
-from pjfail.policy import Order, Panic, Policy, PreferFastest, Sticky, by_priority, judge
+from pjfail.order import Order, Panic, PreferFastest, Sticky, by_priority
+from pjfail.policy import Policy, judge
 
 SERVERS, EACH = 100_000, 10  # and how many a target has
 ROUNDS = 5

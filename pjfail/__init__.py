@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import events, listeners
+from .detection import Consecutive, FailureRate, any_of
 from .errors import (
     AffinityDisabled,
     AffinityError,
@@ -51,22 +52,8 @@ from .model import (
     State,
     Target,
 )
-from .policy import (
-    Consecutive,
-    ExponentialBackoff,
-    FailureRate,
-    MaxExcluded,
-    Panic,
-    Policy,
-    PreferFastest,
-    Sticky,
-    any_of,
-    by_priority,
-    on_first_failure,
-    prefer_fastest,
-    spread,
-    sticky,
-)
+from .order import MaxExcluded, Panic, PreferFastest, Sticky, by_priority, spread
+from .policy import ExponentialBackoff, Policy
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -133,10 +120,7 @@ __all__ = [
     "by_priority",
     "events",
     "listeners",
-    "on_first_failure",
-    "prefer_fastest",
     "spread",
-    "sticky",
 ]
 
 

@@ -33,17 +33,12 @@ def counts(outcome: Outcome) -> bool:
     return outcome.seen in _FAILURES and not outcome.after_provisional
 
 
-def on_first_failure(health: Health, outcome: Outcome) -> bool:
-    """Down on silence, refusal, a connection lost with a request on it, and a 503 of the server's own."""
-    del health
-    return counts(outcome) and outcome.seen is not OutcomeKind.SERVER_ERROR
-
-
 @dataclass(frozen=True, slots=True)
 class Consecutive:
     """Down after so many in a row: ``failures`` of requests, ``errors`` (500, 502, 504), ``fall`` failed probes.
 
-    Until then a failure makes the server suspect; an error, which is an answer, does not.
+    Until then a failure makes the server suspect; an error, which is an answer, does not. Raises ValueError for what is
+    not a whole number from 1 on.
     """
 
     failures: int = 1
@@ -82,7 +77,7 @@ class FailureRate:
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOf:
+class _AnyOf:
     """Down when one of ``detectors`` says so, and suspect when one of them says that."""
 
     detectors: tuple[Detect, ...]
@@ -100,6 +95,6 @@ class AnyOf:
         return State.SUSPECT if State.SUSPECT in verdicts else False
 
 
-def any_of(*detectors: Detect) -> AnyOf:
+def any_of(*detectors: Detect) -> Detect:
     """``any_of(Consecutive(), FailureRate())``: down when one of them says so."""
-    return AnyOf(detectors)
+    return _AnyOf(detectors)

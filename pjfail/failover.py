@@ -27,7 +27,8 @@ from .events import Listener
 from .following import FollowedAccount
 from .lookup import DnsLookup, Lookup
 from .model import Health, Plan, Server, State, Target, Transport
-from .policy import Order, Policy
+from .order import Order
+from .policy import Policy
 from .probe import Probe
 from .request import Headers, Response, timeout_error
 from .retry import RetryPolicy

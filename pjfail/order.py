@@ -1,6 +1,6 @@
 """The order: who comes first. Plain callables, pure; those that take an order (``within``) refine what it says.
 
-``Policy(order=Panic(Sticky(prefer_fastest)))`` reads: health ignored where too little is left of a tier; within a tier
+``Policy(order=Panic(Sticky(PreferFastest())))`` reads: health ignored where too little is left of a tier; within a tier
 each account to a server of its own; the fastest first. A tier is a set of equals, tried before the next one.
 """
 
@@ -269,7 +269,3 @@ def _badness(health: Health) -> tuple[bool, int, float]:
 def _as_well(health: Health) -> Health:
     """What a server is taken for whose health is ignored; a word of the application's, or its own (503), is not."""
     return health if health.held else replace(health, state=State.UP, returning=False)
-
-
-prefer_fastest = PreferFastest()
-sticky = Sticky()

@@ -13,48 +13,10 @@ from random import Random
 from types import MappingProxyType
 
 from ._validation import is_amount, require_function
-from .detection import AnyOf, Consecutive, Detect, FailureRate, any_of, counts, on_first_failure
+from .detection import Consecutive, Detect, counts
 from .model import CertificateProblem, Health, Outcome, OutcomeKind, State
-from .order import (
-    MaxExcluded,
-    Order,
-    Panic,
-    PreferFastest,
-    RequestOrder,
-    Sticky,
-    asks_for_request,
-    by_priority,
-    prefer_fastest,
-    require_order,
-    spread,
-    sticky,
-)
+from .order import Order, asks_for_request, by_priority, require_order
 from .window import Window
-
-__all__ = [
-    "AnyOf",
-    "Backoff",
-    "Consecutive",
-    "Detect",
-    "ExponentialBackoff",
-    "FailureRate",
-    "MaxExcluded",
-    "Order",
-    "Panic",
-    "Policy",
-    "PreferFastest",
-    "RequestOrder",
-    "Sticky",
-    "any_of",
-    "by_priority",
-    "describe",
-    "judge",
-    "on_first_failure",
-    "prefer_fastest",
-    "share",
-    "spread",
-    "sticky",
-]
 
 Backoff = Callable[[int, Random], float]
 """How many seconds a server stays down after it was taken down so often in a row (1, 2, ...)."""

@@ -86,7 +86,7 @@ def test_sticky_accounts_spread_and_stay() -> None:
         PROGRAM
         + """
     with Endpoint() as endpoint:
-        pjfail.attach(lookup=pjfail.StaticLookup(table), policy=pjfail.sticky)
+        pjfail.attach(lookup=pjfail.StaticLookup(table), policy=pjfail.Sticky())
         accounts = [Account(endpoint) for _ in range(6)]
         for number, account in enumerate(accounts):
             account.open(f"sip:user{number}@sip.test")

@@ -15,8 +15,9 @@ from random import Random
 
 from pjfail.health import at
 from pjfail.model import Candidate, Health, Outcome, OutcomeKind, Server, State, Target
+from pjfail.order import PreferFastest
 from pjfail.planning import make_plan, review_at, weighted
-from pjfail.policy import Policy, judge, prefer_fastest
+from pjfail.policy import Policy, judge
 
 TARGET = Target("fleet.example")
 SILENT_AFTER = 1.5  # as the core's observer has it
@@ -252,6 +253,6 @@ def scenarios() -> dict[str, Fleet]:
         ),
         "one of five flaps from 60 to 220 s, every 20 s": Fleet([flapping(60, 220, 20), *[WELL] * 4], Policy()),
         "one of five takes 0.8 s from 60 to 180 s; the fastest preferred": Fleet(
-            [slow(60, 180, 0.8), *[WELL] * 4], Policy(order=prefer_fastest, replan=10.0)
+            [slow(60, 180, 0.8), *[WELL] * 4], Policy(order=PreferFastest(), replan=10.0)
         ),
     }

@@ -111,9 +111,9 @@ def attaching(path: Path) -> None:
 def policies() -> None:
     pjfail.attach(policy=by_name)
     pjfail.attach(policy=by_account)
-    for order in (pjfail.by_priority, pjfail.spread, pjfail.prefer_fastest):
+    for order in (pjfail.by_priority, pjfail.spread, pjfail.PreferFastest()):
         pjfail.attach(policy=order)
-    pjfail.Policy(order=pjfail.sticky, detect=pjfail.on_first_failure)
+    pjfail.Policy(order=pjfail.Sticky(), detect=pjfail.Consecutive())
     pjfail.Policy(order=pjfail.Sticky(key="call_id"), backoff=lambda failures, random: failures * random.random())
     pjfail.Policy(detect=lambda health, outcome: health.streak > 3 and outcome.seen is pjfail.OutcomeKind.SILENT)
     assert_type(pjfail.ExponentialBackoff()(1, Random(1)), float)

@@ -25,8 +25,8 @@ from pjfail.following import (
     settled,
 )
 from pjfail.model import Candidate, Health, Plan, Server, State, Target
+from pjfail.order import by_priority
 from pjfail.planning import make_plan
-from pjfail.policy import by_priority
 
 NOW = 1000.0
 FAILBACK, SPREAD = 60.0, 2.0

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pjfail.model import Candidate, Health, Plan, PlanEntry, Request, Server, State, Target
+from pjfail.order import Sticky, by_priority
 from pjfail.planning import make_plan, reason, review_at, weighted
-from pjfail.policy import Policy, Sticky, by_priority
+from pjfail.policy import Policy
 
 NOW = 1000.0
 TARGET = Target("example.com", 0, "tls", secure=True)

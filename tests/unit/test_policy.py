@@ -10,20 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pjfail.detection import Consecutive
 from pjfail.health import at
 from pjfail.model import Candidate, CertificateProblem, Health, Outcome, OutcomeKind, Server, State
-from pjfail.order import standing
-from pjfail.policy import (
-    Consecutive,
-    ExponentialBackoff,
-    Policy,
-    by_priority,
-    describe,
-    judge,
-    on_first_failure,
-    share,
-    sticky,
-)
+from pjfail.order import Sticky, by_priority, standing
+from pjfail.policy import ExponentialBackoff, Policy, describe, judge, share
 
 NOW = 1000.0
 SERVER = Server("192.0.2.1", 5060)
@@ -123,7 +114,8 @@ def test_the_default_order_is_a_permutation_sorted_by_standing_and_priority(
     ],
 )
 def test_one_failure_of_the_servers_own_takes_it_down(seen: OutcomeKind, after_provisional: bool, down: bool) -> None:
-    assert on_first_failure(Health(), outcome(seen, after_provisional=after_provisional)) is down
+    verdict = Consecutive()(Health(), outcome(seen, after_provisional=after_provisional))
+    assert (verdict is State.DOWN) is down
 
 
 def test_a_half_open_server_that_shows_a_bad_certificate_is_there_again() -> None:
@@ -611,7 +603,7 @@ def test_parts_that_are_no_functions_are_refused(wrong: dict[str, Any]) -> None:
 def test_a_plan_is_per_request_where_the_order_asks_or_methods_are_told_apart() -> None:
     assert not Policy().per_request
     assert Policy(per_method=True).per_request
-    assert Policy(order=sticky).per_request
+    assert Policy(order=Sticky()).per_request
 
 
 # --- policies of the application's own --------------------------------------------------------------------------------
