@@ -345,8 +345,8 @@ class Failover:
                 "that it registered with, dead or alive: create it with sipConfig.serverAffinity disabled"
             )
         self._require_no_route(settings)
-        following = FollowedAccount(settings.id, settings.aor, next_hop, failback, spread)
-        self._worker.call(lambda: self._worker.maintenance.follow(following))
+        followed = FollowedAccount(settings.id, settings.aor, next_hop, failback, spread)
+        self._worker.call(lambda: self._worker.maintenance.follow(followed))
 
     def unfollow(self, account: object) -> None:
         """Ends what :meth:`follow` began, if it did: the account's plan decides again. Raises :class:`NotAttached`."""

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pjfail.bridge.pins import Registration
 from pjfail.bridge.status import INVALID_OPERATION, REGISTERING
 from pjfail.following import (
-    BUSY,
     FAILBACK_SPREAD,
-    REFUSED,
+    MIN_REFUSED_HOLD,
     RETRY_AFTER_CEILING,
     RETRY_AFTER_FLOOR,
-    UNSENT,
+    RETRY_UNSENT,
+    RETRY_WHEN_BUSY,
     FollowedAccount,
     decide,
     registered,
@@ -322,7 +322,7 @@ def test_one_that_will_not_have_the_account_is_left_at_once_and_not_tried_again_
     refused = registered(refused, register(SECOND, 200), NOW + 0.1)
     at = went_back_at(refused, dict.fromkeys(SERVERS, WELL), seed, NOW + 100)
     assert at is not None
-    assert at >= NOW + max(failback, REFUSED)
+    assert at >= NOW + max(failback, MIN_REFUSED_HOLD)
 
 
 def test_a_plan_without_the_better_server_for_a_while_does_not_bring_it_forward() -> None:
@@ -344,7 +344,7 @@ def test_a_refresh_does_not_put_the_return_off() -> None:
 def test_one_that_cannot_be_sent_to_is_given_up() -> None:
     trying = replace(following_on(SECOND), trying=FIRST)
     after = registered(trying, register(None, 0, status=120111), NOW)
-    assert (after.server, after.trying, after.register_at) == (SECOND, None, NOW + UNSENT)
+    assert (after.server, after.trying, after.register_at) == (SECOND, None, NOW + RETRY_UNSENT)
 
 
 # --- what a REGISTER tells --------------------------------------------------------------------------------------------
@@ -439,8 +439,8 @@ def test_an_account_that_was_registered_before_registers_to_tell_where_it_is() -
 
 def test_a_register_that_pjsua_would_not_send_is_tried_again() -> None:
     following = following_on(FIRST)
-    assert registered(following, register(None, 0, status=REGISTERING), NOW).register_at == NOW + BUSY
-    assert registered(following, register(None, 0, status=120101), NOW).register_at == NOW + UNSENT
+    assert registered(following, register(None, 0, status=REGISTERING), NOW).register_at == NOW + RETRY_WHEN_BUSY
+    assert registered(following, register(None, 0, status=120101), NOW).register_at == NOW + RETRY_UNSENT
     assert registered(following, register(None, 0, status=INVALID_OPERATION), NOW).register_at is None
     assert registered(following, register(None, 0), NOW) == following  # it is there
 
