@@ -51,7 +51,7 @@ help:
 	@echo 'make soak       requests and calls for $(SOAK_SECONDS) s while servers die and return'
 	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
 	@echo 'make embed      build/embed, a C program with the core and without Python'
-	@echo 'make lint       ruff, mypy, and the layers of the C core'
+	@echo 'make lint       ruff, mypy, the order of imports, the layers of the C core'
 	@echo 'make docs       the documentation, from docs/ and the docstrings, in build/docs/index.html'
 	@echo 'make dist       the sdist and the wheel, in dist/'
 	@echo 'make test-wheel the wheel in an empty environment, the pjsua2 wheel beside it, without a compiler'
@@ -77,7 +77,7 @@ unit: $(done)/pjfail $(done)/test
 check: lint unit
 
 # The longest first, so that nobody waits for a last long one; three at a time for each processor, for most tests wait.
-longest := $(patsubst %,tests/%.py,integration/test_dns_faults integration/test_doctor_command integration/test_steering \
+longest := $(patsubst %,tests/%.py,integration/test_dns_faults integration/test_doctor_command integration/test_failover_of_requests \
 	e2e/test_churn e2e/test_fault_matrix integration/test_life integration/test_core_regressions e2e/test_examples \
 	integration/test_follow integration/test_hosts_in_process)
 test: setup test-packages lint docs $(done)/test
@@ -92,7 +92,7 @@ test-hosts: setup test-packages $(done)/test
 	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts
 
 # Both have their say, whatever the first one finds. The longest tests first.
-sanitized := $(patsubst %,tests/integration/test_%.py,failover_scenarios steering life follow health_of_servers failover core_regressions pin \
+sanitized := $(patsubst %,tests/integration/test_%.py,failover_scenarios failover_of_requests life follow health_of_servers failover core_regressions pin \
 	pjsip_dns pin_misuse request route_via)
 sanitize: setup sanitize-packages $(done)/test
 	@failed=; for kind in $(SANITIZERS); do \
@@ -118,10 +118,11 @@ embed: pjproject
 	@tools/step.sh embed 'building build/embed' $(MAKE) -C examples PJPROJECT_DIR='$(abspath $(tree))'
 
 lint: $(done)/lint $(done)/demo | headers
-	@echo 'lint: ruff, mypy, the layers of the core'
+	@echo 'lint: ruff, mypy, the order of imports, the layers of the core'
 	@$(python) -m ruff check --quiet --extend-exclude third_party .
 	@$(python) -m mypy --no-error-summary
 	@$(python) -m mypy --no-error-summary tests/typing
+	@$(python) tools/import_order.py
 	@PJPROJECT_DIR='$(abspath $(tree))' $(python) tools/check_layers.py
 
 dist: pjproject $(done)/dist
@@ -199,6 +200,6 @@ $(done)/demo $(done)/test $(done)/lint $(done)/docs $(done)/dist: $(done)/pjfail
 $(done)/pjfail: $(sources) $(done)/pjfail-needs | headers
 	@rm -rf $(extension) build/temp* build/lib*
 	@PJPROJECT_DIR='$(abspath $(tree))' tools/step.sh pjfail 'building the extension' \
-		$(pip) install --no-build-isolation --no-deps --editable .
+		$(pip) install --no-build-isolation --no-deps --config-settings editable_mode=compat --editable .
 	@echo '$(abspath $(tree))' >$(built_for)
 	@touch $@

@@ -16,9 +16,9 @@ from typing import Any
 import pjsua2 as pj
 
 import pjfail
-from pjfail.demo.name_server import NameServer
 from pjfail.events import Listener
 from pjfail.host import find
+from pjfail.testing import NameServer
 
 from . import faults, fleet, inflight, judging, lookups, native, observer, stall
 
@@ -206,7 +206,7 @@ def publish(number):
     places = []
     for n in range(number * {SERVERS_EACH}, (number + 1) * {SERVERS_EACH}):
         server = pjfail.Server(f"10.{{n >> 16}}.{{n >> 8 & 255}}.{{n & 255}}", 5060)
-        places.append(pjfail.Place(pjfail.Candidate(server, target.host, 0, 1, 60), 0, ""))
+        places.append(pjfail.PlanEntry(pjfail.Candidate(server, target.host, 0, 1, 60), 0, ""))
     plans.publish(pjfail.Plan(target, tuple(places), until), until)
 
 until = time.monotonic() + 3600

@@ -12,8 +12,9 @@ from random import Random
 
 from pjfail import planning
 from pjfail.health import HealthTable
-from pjfail.model import Candidate, Outcome, Seen, Server, Target
-from pjfail.policy import Order, Panic, Policy, PreferFastest, Sticky, by_priority, judge
+from pjfail.model import Candidate, Outcome, OutcomeKind, Server, Target
+from pjfail.order import Order, Panic, PreferFastest, Sticky, by_priority
+from pjfail.policy import Policy, judge
 
 SERVERS, EACH = 100_000, 10  # and how many a target has
 ROUNDS = 5
@@ -41,8 +42,8 @@ def figures() -> Figures:
     servers = [Server(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", 5060) for n in range(SERVERS)]
     candidates = [Candidate(server, "sip.bench.test", 10 * (n % 2), 1, 60.0) for n, server in enumerate(servers)]
     target, policy, random = Target("bench.test"), Policy(), Random(3261)
-    answered = [Outcome(server, Seen.ANSWERED, NOW, "OPTIONS", 200, 0.02, answers=1) for server in servers]
-    silent = [Outcome(server, Seen.SILENT, NOW, "REGISTER") for server in servers]
+    answered = [Outcome(server, OutcomeKind.ANSWERED, NOW, "OPTIONS", 200, 0.02, answers=1) for server in servers]
+    silent = [Outcome(server, OutcomeKind.SILENT, NOW, "REGISTER") for server in servers]
 
     def judged(outcomes: list[Outcome]) -> HealthTable:
         table = HealthTable()

@@ -15,7 +15,7 @@ AT_ONCE = 1_000
 # The name server has a process, and so a GIL, of its own.
 SERVE = f"""
 import sys
-from pjfail.demo.name_server import NameServer
+from pjfail.testing import NameServer
 zone = "$TTL 3600\\n@ SOA ns hostmaster 1 3600 600 86400 60\\n NS ns\\nns A {NAME_SERVER}\\n"
 for number in range({AT_ONCE}):
     zone += f"_sip._udp.t{{number}} SRV 1 1 5060 a{{number}}\\n_sip._udp.t{{number}} SRV 2 1 5060 b{{number}}\\n"

@@ -20,7 +20,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 nitpicky = True
 # The standard library's names are shown, and lead nowhere: their pages are on the network.
 nitpick_ignore_regex = [
-    ("py:.*", r"(asyncio|collections|concurrent|enum|logging|pathlib|random|re|time|types|typing)\..*"),
+    ("py:.*", r"(asyncio|collections|concurrent|enum|logging|pathlib|random|re|ssl|time|types|typing)\..*"),
     ("py:.*", r"(bool|bytes|float|int|object|str|type|None|Path|ModuleType|TracebackType|Random)"),
     ("py:.*", r"(TypeError|ValueError|RuntimeError|OSError|ImportError|Exception|BaseException)"),
     ("py:.*", r"prometheus_client\..*"),
@@ -34,7 +34,7 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_type_aliases = {
     "Backoff": "pjfail.policy.Backoff",
-    "Convict": "pjfail.conviction.Convict",
+    "Detect": "pjfail.detection.Detect",
     "Event": "pjfail.events.Event",
     "Family": "pjfail.model.Family",
     "Listed": "pjfail.lookup.static.Listed",
@@ -96,7 +96,7 @@ class Help(Directive):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        from pjfail.__main__ import make_parser
+        from pjfail.cli.main import make_parser
 
         (commands,) = (each for each in make_parser()._actions if isinstance(each, argparse._SubParsersAction))
         parser = commands.choices[self.arguments[0]]

@@ -98,7 +98,7 @@ parser.add_argument("--servers", metavar="JSON", type=Path, required=True, help=
 parser.add_argument("--every", metavar="SECONDS", type=float, default=10.0, help="ask so often (10)")
 options = parser.parse_args()
 if not all(options.address.partition("@")):
-    parser.error(f"{options.address!r} is no USER@DOMAIN")
+    parser.error(f"{options.address!r} is not a valid USER@DOMAIN")
 domain = options.address.partition("@")[2]
 try:
     asyncio.run(FileLookup(options.servers).lookup(pjfail.Target(domain)))

@@ -56,7 +56,7 @@ parser.add_argument("--password", help="where the trunk asks for one")
 parser.add_argument("--talk", metavar="SECONDS", type=float, default=5.0, help="for so long (5)")
 options = parser.parse_args()
 if not all(options.caller.partition("@")):
-    parser.error(f"{options.caller!r} is no USER@DOMAIN")
+    parser.error(f"{options.caller!r} is not a valid USER@DOMAIN")
 domain = options.caller.partition("@")[2]
 try:
     lookup = pjfail.StaticLookup({domain: options.trunk})

@@ -43,7 +43,7 @@ parser.add_argument("--call", metavar="URI", help="call this one, again and agai
 parser.add_argument("--every", metavar="SECONDS", type=float, default=60.0, help="from call to call (60)")
 options = parser.parse_args()
 if not all(options.address.partition("@")):
-    parser.error(f"{options.address!r} is no USER@DOMAIN")
+    parser.error(f"{options.address!r} is not a valid USER@DOMAIN")
 interrupted: list[int] = []
 signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
 

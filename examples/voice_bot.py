@@ -64,7 +64,7 @@ parser.add_argument("--expires", metavar="SECONDS", type=int, default=300, help=
 parser.add_argument("--nameserver", metavar="IP[:PORT]", action="append", help="may be repeated; without, the system's")
 options = parser.parse_args()
 if not all(options.address.partition("@")):
-    parser.error(f"{options.address!r} is no USER@DOMAIN")
+    parser.error(f"{options.address!r} is not a valid USER@DOMAIN")
 if options.play and not options.play.is_file():
     parser.error(f"{options.play}: there is no such file")
 try:

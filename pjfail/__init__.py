@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import events, listeners
+from .detection import Consecutive, FailureRate, any_of
 from .errors import (
     AffinityDisabled,
     AffinityError,
@@ -38,27 +39,25 @@ from .errors import (
     UnusablePjsip,
 )
 from .lookup import ChainLookup, DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
-from .model import Candidate, CertificateProblem, Health, Outcome, Place, Plan, Request, Seen, Server, State, Target
-from .policy import (
-    Consecutive,
-    ExponentialBackoff,
-    FailureRate,
-    MostExcluded,
-    Panic,
-    Policy,
-    PreferFastest,
-    Sticky,
-    any_of,
-    by_priority,
-    on_first_failure,
-    prefer_fastest,
-    spread,
-    sticky,
+from .model import (
+    Candidate,
+    CertificateProblem,
+    Health,
+    Outcome,
+    OutcomeKind,
+    Plan,
+    PlanEntry,
+    Request,
+    Server,
+    State,
+    Target,
 )
-from .steering import Steering
+from .order import MaxExcluded, Panic, PreferFastest, Sticky, by_priority, spread
+from .policy import ExponentialBackoff, Policy
+from .retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from .failover import Failover, attach
+    from .failover import Failover, attach, attached
     from .probe import Probe
     from .request import Response
 
@@ -83,17 +82,18 @@ __all__ = [
     "LayoutMismatch",
     "Lookup",
     "LookupFailed",
-    "MostExcluded",
+    "MaxExcluded",
     "NoEndpoint",
     "NoPjsip",
     "NotAttached",
     "Outcome",
+    "OutcomeKind",
     "Panic",
     "PjfailError",
     "PjsipDnsLookup",
     "PjsipError",
-    "Place",
     "Plan",
+    "PlanEntry",
     "Policy",
     "PreferFastest",
     "Probe",
@@ -101,12 +101,11 @@ __all__ = [
     "RequestFailed",
     "RequestTimeout",
     "Response",
+    "RetryPolicy",
     "RouteRefused",
-    "Seen",
     "Server",
     "State",
     "StaticLookup",
-    "Steering",
     "Sticky",
     "SystemLookup",
     "Target",
@@ -117,13 +116,11 @@ __all__ = [
     "UnusablePjsip",
     "any_of",
     "attach",
+    "attached",
     "by_priority",
     "events",
     "listeners",
-    "on_first_failure",
-    "prefer_fastest",
     "spread",
-    "sticky",
 ]
 
 
@@ -131,7 +128,7 @@ if not TYPE_CHECKING:  # type checkers shall know of no other names than these
 
     def __getattr__(name: str) -> object:
         # What needs the compiled core is imported when asked for: lookups and the command line do without it.
-        if name in ("Failover", "attach"):
+        if name in ("Failover", "attach", "attached"):
             from . import failover
 
             return getattr(failover, name)

@@ -24,7 +24,7 @@ def account_id(account: object) -> int:
     if get_id is not None and not isinstance(account, type):
         return int(get_id())
     if not isinstance(account, int) or isinstance(account, bool):
-        raise TypeError(f"{account!r} is no account; give a pjsua account id or a pjsua2 Account")
+        raise TypeError(f"{account!r} is not a valid account; give a pjsua account id or a pjsua2 Account")
     if not -(2**31) <= account < 2**31:
         raise UnknownAccount(f"pjsua has no account {account}")
     return account
@@ -70,9 +70,9 @@ def route_server(account: Account, server: Server | str) -> Server:
 
 
 def _require_server(server: object) -> None:
-    """TypeError for what is no server; a caller without a type checker may give anything."""
+    """TypeError for what is not a valid server; a caller without a type checker may give anything."""
     if not isinstance(server, Server):
-        raise TypeError(f'{server!r} is no server; give a Server or "address:port"')
+        raise TypeError(f'{server!r} is not a valid server; give a Server or "address:port"')
 
 
 def require_reachable(server: Server) -> None:

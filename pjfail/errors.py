@@ -62,7 +62,10 @@ class AlreadyAttached(HostError):
     """pjfail is attached to this process's pjsip already."""
 
 
-ATTACHED_ALREADY = "pjfail is attached to this process's pjsip already; detach() the other Failover first"
+ATTACHED_ALREADY = (
+    "pjfail is attached to this process's pjsip already; pjfail.attached() returns that Failover: use it, or detach() "
+    "it first"
+)
 
 
 class NotAttached(PjfailError):

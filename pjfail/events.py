@@ -9,16 +9,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from .model import Health, Outcome, Plan, Server, Target
 
-if TYPE_CHECKING:
-    from .failover import Failover
-
 __all__ = [
     "AccountMoved",
-    "Attached",
     "CertificateRejected",
     "Event",
     "FailedOver",
@@ -27,10 +22,10 @@ __all__ = [
     "LookupStale",
     "PlanChanged",
     "ProbeFailed",
+    "Reason",
     "ServerDown",
     "ServerSuspected",
     "ServerUp",
-    "Why",
 ]
 
 
@@ -45,7 +40,7 @@ class ServerSuspected:
 
 @dataclass(frozen=True, slots=True)
 class ServerDown:
-    """A server was convicted; ``outcome`` is None when the application itself marked it down."""
+    """A server was taken down; ``outcome`` is None when the application itself marked it down."""
 
     server: Server
     health: Health
@@ -120,10 +115,10 @@ class LookupStale:
     reason: str
 
 
-class Why(enum.Enum):
-    """Why a request went on to another server; the value says it of the server that it left."""
+class Reason(enum.Enum):
+    """Why a request failed over to another server; the value says it of the server that it left."""
 
-    SILENT = "silent"
+    SILENT = "no response"
     SLOW = "later than its round trips so far"
     CODE = "answered"
     LOST = "closed the connection"
@@ -133,17 +128,17 @@ class Why(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class FailedOver:
-    """A request under way went on from the server ``left`` to the server ``taken``, ``after`` so many seconds.
+    """A request under way failed over from the server ``left`` to the server ``taken``, ``after`` so many seconds.
 
-    ``code`` is that of the response which the application did not see (``Why.CODE``), else 0. The server that was left
-    may still answer; the first answer wins.
+    ``code`` is that of the response which the application did not see (``Reason.CODE``), else 0. The server that was
+    left may still answer; the first answer wins.
     """
 
     method: str
     call_id: str
     left: Server
     taken: Server
-    why: Why
+    why: Reason
     after: float
     code: int = 0
 
@@ -161,11 +156,3 @@ Event = (
     | FailedOver
 )
 Listener = Callable[[Event], object]
-
-
-@runtime_checkable
-class Attached(Protocol):
-    """A listener that wants to know what it listens to."""
-
-    def on_attach(self, failover: Failover) -> object:
-        """Called once it is attached, on the thread that attaches."""

@@ -14,22 +14,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, TracebackType
+from typing import Protocol, runtime_checkable
 
 from . import host as hosts
+from ._validation import checked_listeners, is_amount, require, require_arguments, require_function
 from .affinity import Routes, account_id, own_next_hop, require_reachable, route_server, server_for
 from .bridge import accounts, core, counts, plans
 from .bridge.accounts import Account
 from .bridge.counts import Counters, RoundTrips
 from .errors import DETACHED, AffinityError, BadServer, NotAttached
-from .events import Attached, Listener
-from .following import Following
-from .given import is_amount, is_async
+from .events import Listener
+from .following import FollowedAccount
 from .lookup import DnsLookup, Lookup
 from .model import Health, Plan, Server, State, Target, Transport
-from .policy import Order, Policy
+from .order import Order
+from .policy import Policy
 from .probe import Probe
 from .request import Headers, Response, timeout_error
-from .steering import Steering
+from .retry import RetryPolicy
 from .worker import Worker
 
 log = logging.getLogger("pjfail")
@@ -38,12 +40,15 @@ log = logging.getLogger("pjfail")
 # lookup's own budget of 3 s lies below, and both together below the 5 s after which users give up.
 QUESTION_DEADLINE = 3.5
 
+# The newest Failover of this process, attached or not; its worker's thread keeps it alive while it is attached.
+_latest: weakref.ref[Failover] | None = None
+
 
 def attach(
     lookup: Lookup | None = None,
     policy: Policy | Order | None = None,
     probe: Probe | None = None,
-    steering: Steering | None = None,
+    retry: RetryPolicy | None = None,
     listeners: Iterable[Listener] = (),
     host: str | Path | ModuleType | None = None,
 ) -> Failover:
@@ -53,7 +58,7 @@ def attach(
     of a SIP domain are found by *lookup* (default: :class:`pjfail.DnsLookup` with the system's name servers) and
     ordered by *policy* (a :class:`pjfail.Policy`, or a plain function ``(candidates, health) -> candidates``).
     *probe* says when servers are asked whether they are alive (default: :class:`pjfail.Probe`, as it is).
-    *steering* says when a request under way goes on to the next server (default: :class:`pjfail.Steering`, as it is).
+    *retry* says when a request under way fails over to the next server (default: :class:`pjfail.RetryPolicy`).
     *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
     loaded object that carries pjsip, where that cannot be found out.
 
@@ -63,31 +68,36 @@ def attach(
     if policy is None:
         policy = Policy()
     elif not isinstance(policy, Policy):
-        if not callable(policy) or isinstance(policy, type):
-            raise TypeError(f"policy is {policy!r}; give a Policy or a function (candidates, health) -> candidates")
+        arguments = ("candidates", "health")
+        require_function("policy", policy, arguments, "candidates", keywords=("request",), instead="a Policy, or ")
         policy = Policy(order=policy)
-    if probe is not None and not isinstance(probe, Probe):
-        raise TypeError(f"probe is {probe!r}; give a Probe")
-    if steering is not None and not isinstance(steering, Steering):
-        raise TypeError(f"steering is {steering!r}; give a Steering, or Steering.off()")
-    if not isinstance(listeners, Iterable) or isinstance(listeners, str):
-        raise TypeError(f"listeners is {listeners!r}; give a list of functions that take an event")
-    if lookup is not None and (not isinstance(lookup, Lookup) or isinstance(lookup, type)):
-        raise TypeError(f"lookup is {lookup!r}; give an object with a method: async def lookup(self, target)")
-    listeners = tuple(listeners)
-    for listener in listeners:
-        if not callable(listener):
-            raise TypeError(f"{listener!r} is no listener; give functions that take an event")
-        if is_async(listener):
-            raise TypeError(f"{listener!r} is async, and nobody would await it; write def, or give a QueueListener")
-    return Failover(
-        DnsLookup() if lookup is None else lookup,
-        policy,
-        probe or Probe(),
-        steering or Steering(),
-        listeners,
-        host,
-    )
+    if lookup is None:
+        lookup = DnsLookup()
+    advice = "an object with a method: async def lookup(self, target)"
+    require("lookup", lookup, Lookup, advice)
+    require_arguments("lookup", lookup.lookup, ("target",), advice)
+    probe = Probe() if probe is None else probe
+    require("probe", probe, Probe, "a Probe")
+    retry = RetryPolicy() if retry is None else retry
+    require("retry", retry, RetryPolicy, "a RetryPolicy, or RetryPolicy.off()")
+    return Failover(lookup, policy, probe, retry, checked_listeners(listeners), host)
+
+
+def attached() -> Failover | None:
+    """The :class:`Failover` that is attached to the pjsip of this process, None where there is none. Any thread.
+
+    None also in a forked child of the process that attached.
+    """
+    failover = None if _latest is None else _latest()
+    return failover if failover is not None and failover.attached else None
+
+
+@runtime_checkable
+class Attached(Protocol):
+    """A listener that wants to know what it listens to."""
+
+    def on_attach(self, failover: Failover) -> object:
+        """Called once it is attached, on the thread that attaches."""
 
 
 class Failover:
@@ -102,7 +112,7 @@ class Failover:
         lookup: Lookup,
         policy: Policy,
         probe: Probe,
-        steering: Steering,
+        retry: RetryPolicy,
         listeners: tuple[Listener, ...],
         host: str | Path | ModuleType | None,
     ) -> None:
@@ -113,13 +123,15 @@ class Failover:
         self._routes = Routes()
         self._worker = Worker(lookup, policy, probe, listeners, self._end)
         plans.ask_each(policy.per_request)
-        self._attachment = core.attach(QUESTION_DEADLINE, steering)
+        self._attachment = core.attach(QUESTION_DEADLINE, retry)
         try:
             self._worker.start(self._attachment)
         except BaseException:
             core.detach(self._attachment)
             raise
-        atexit.register(_detach_at_exit, weakref.ref(self))
+        global _latest  # noqa: PLW0603 - there is one pjsip in a process, and so one Failover at a time
+        _latest = weakref.ref(self)
+        atexit.register(_detach_at_exit, _latest)
         log.info("pjfail is attached to pjsip %s", self.pjsip_version)
         for listener in listeners:
             if isinstance(listener, Attached):
@@ -190,7 +202,7 @@ class Failover:
         All targets together have 100 000 servers at the most, and 20 000 servers a health. Never blocks.
         """
         self._require_attached()
-        return self._worker.health()
+        return self._worker.monitor.health()
 
     def mark_down(self, server: Server | str, seconds: float | None = None) -> None:
         """Puts *server* behind the others for *seconds*, or until :meth:`restore`; answers do not lift it.
@@ -235,7 +247,7 @@ class Failover:
         self._require_attached()
 
         def apply() -> None:
-            self._worker.set_health(self._named(server), change)
+            self._worker.monitor.set_health(self._named(server), change)
 
         self._worker.call(apply)
 
@@ -244,11 +256,11 @@ class Failover:
         if isinstance(server, Server):
             return [server]
         if not isinstance(server, str):
-            raise TypeError(f'{server!r} is no server; give a Server or "address:port"')
+            raise TypeError(f'{server!r} is not a valid server; give a Server or "address:port"')
         parsed = Server.parse(server)
         if server.strip().lower().startswith(f"{parsed.transport}:"):
             return [parsed]
-        found = self._worker.servers_at(parsed.endpoint)
+        found = self._worker.monitor.servers_at(parsed.endpoint)
         if not found:
             raise BadServer(f'{server!r} is in no plan so far; to name it before its first use, write "udp:{server}"')
         return found
@@ -271,16 +283,16 @@ class Failover:
         """
         settings = self._account(account)
         chosen = server_for(settings, server)
-        if settings.id in self._worker.follower:
+        if settings.id in self._worker.maintenance.follower:
             raise AffinityError(f"account {settings.id} follows its servers: unfollow() it before pinning it")
         self._require_no_route(settings)
-        self._worker.pins.pin(settings, chosen)
-        self._worker.mind_accounts_soon()
+        self._worker.maintenance.pins.pin(settings, chosen)
+        self._worker.maintenance.maintain_soon()
 
     def unpin(self, account: object) -> None:
         """Ends what :meth:`pin` began, if it did. Raises :class:`pjfail.NotAttached`."""
         self._require_attached()
-        self._worker.pins.unpin(account_id(account))
+        self._worker.maintenance.pins.unpin(account_id(account))
 
     def pinned(self, account: object) -> Server | None:
         """The server that *account* is kept on, by :meth:`pin` or at this moment by :meth:`follow`; else None.
@@ -288,7 +300,7 @@ class Failover:
         Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.NotAttached`.
         """
         settings = self._account(account)
-        return self._worker.pins.pinned(settings) or self._worker.follower.server(settings.id)
+        return self._worker.maintenance.pins.pinned(settings) or self._worker.maintenance.follower.server(settings.id)
 
     @property
     def native_affinity(self) -> bool:
@@ -302,7 +314,7 @@ class Failover:
         pjsip (after 2.17) takes ``sipConfig.serverAffinity`` from the creation of an account and never again; so it is
         pjfail then that keeps the account on its server, as it does on every pjsip before. Raises as :meth:`pin` does.
         """
-        self._worker.pins.enable(self._account(account))
+        self._worker.maintenance.pins.enable(self._account(account))
 
     def follow(self, account: object, failback: float | None = 60.0, spread: float = 2.0) -> None:
         """Keeps *account* on a working server: on the one that it registered with, for all its requests.
@@ -325,7 +337,7 @@ class Failover:
         next_hop = own_next_hop(settings)
         if not settings.registers:
             raise AffinityError(f"account {settings.id} ({settings.aor}) has no registrar: there is nothing to follow")
-        if self._worker.pins.pinned(settings) is not None:
+        if self._worker.maintenance.pins.pinned(settings) is not None:
             raise AffinityError(f"account {settings.id} is pinned: unpin() it before it can follow its servers")
         if settings.affinity:
             raise AffinityError(
@@ -333,14 +345,14 @@ class Failover:
                 "that it registered with, dead or alive: create it with sipConfig.serverAffinity disabled"
             )
         self._require_no_route(settings)
-        following = Following(settings.id, settings.aor, next_hop, failback, spread)
-        self._worker.call(lambda: self._worker.follow(following))
+        followed = FollowedAccount(settings.id, settings.aor, next_hop, failback, spread)
+        self._worker.call(lambda: self._worker.maintenance.follow(followed))
 
     def unfollow(self, account: object) -> None:
         """Ends what :meth:`follow` began, if it did: the account's plan decides again. Raises :class:`NotAttached`."""
         self._require_attached()
         number = account_id(account)
-        self._worker.call(lambda: self._worker.follower.unfollow(number))
+        self._worker.call(lambda: self._worker.maintenance.follower.unfollow(number))
 
     def route_via(self, account: object, server: Server | str | None) -> None:
         """Puts *server*'s address into *account*'s Route, in place of its first proxy: the classic way for UDP and TCP.
@@ -354,7 +366,8 @@ class Failover:
         if server is None:
             self._routes.restore(settings)
             return
-        if self._worker.pins.pinned(settings) is not None or settings.id in self._worker.follower:
+        maintenance = self._worker.maintenance
+        if maintenance.pins.pinned(settings) is not None or settings.id in maintenance.follower:
             raise AffinityError(f"account {settings.id} is pinned or followed: unpin() or unfollow() it first")
         if settings.affinity:
             raise AffinityError(

@@ -77,7 +77,7 @@ def _file_of(module: ModuleType) -> str | None:
     path = getattr(extension, "__file__", None)
     if path is None or path.endswith((".py", ".pyc")):
         raise errors.NoPjsip(
-            f"the module {module.__name__} is no shared object; give host= the extension that carries pjsip"
+            f"the module {module.__name__} is not a shared object; give host= the extension that carries pjsip"
         )
     return str(path)
 

@@ -11,13 +11,14 @@ import ipaddress
 import math
 import re
 import socket
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from ._validation import is_amount
 from .errors import BadServer, BadURI
-from .given import is_amount
 from .window import Window
 
 Transport = Literal["udp", "tcp", "tls"]
@@ -43,7 +44,7 @@ def parse_transport(text: str) -> Transport | None:
 def _parse_port(text: str) -> int:
     """A port from 1 to 65535; ValueError otherwise."""
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise ValueError(f"{text!r} is no port number from 1 to 65535")
+        raise ValueError(f"{text!r} is not a valid port number; write 1 to 65535")
     return int(text)
 
 
@@ -54,10 +55,10 @@ def _canonical_address(text: str) -> str:
     if not percent:
         return str(address)
     if address.version == 4 or not scope:
-        raise ValueError(f"{text!r} has a scope that is none")
+        raise ValueError(f"{text!r} is not a valid address; its scope is wrong")
     index = int(scope) if scope.isascii() and scope.isdigit() else socket.if_nametoindex(scope)
     if index >= 2**32:
-        raise ValueError(f"{text!r} has a scope that is none")
+        raise ValueError(f"{text!r} is not a valid address; its scope is wrong")
     return f"{address}%{index}" if index else str(address)
 
 
@@ -73,14 +74,12 @@ class Server:
         try:
             canonical = _canonical_address(self.address)
         except (ValueError, OSError, AttributeError):
-            raise BadServer(
-                f"{self.address!r} is no numeric IPv4 or IPv6 address, which a server is named by"
-            ) from None
+            raise BadServer(f"{self.address!r} is not a valid numeric address; write an IPv4 or IPv6 address") from None
         object.__setattr__(self, "address", canonical)
         if not (isinstance(self.port, int) and 0 < self.port < 65536):
-            raise BadServer(f"{self.port!r} is no port number from 1 to 65535")
+            raise BadServer(f"{self.port!r} is not a valid port number; write 1 to 65535")
         if self.transport not in TRANSPORTS:
-            raise BadServer(f"{self.transport!r} is no transport; use one of {', '.join(TRANSPORTS)}")
+            raise BadServer(f"{self.transport!r} is not a valid transport; use one of {', '.join(TRANSPORTS)}")
 
     @classmethod
     def parse(cls, text: str, transport: Transport = "udp") -> Server:
@@ -89,15 +88,15 @@ class Server:
         *transport* is used where *text* names none. Raises :class:`BadServer`.
         """
         if not isinstance(text, str):
-            raise TypeError(f'{text!r} is no server; give it as a string, "address:port"')
+            raise TypeError(f'{text!r} is not a valid server; give it as a string, "address:port"')
         match = re.fullmatch(r"(?:(\w+):)?(?:\[([^]]+)]|([^:\[\]]+)):(\d+)", text.strip())
         if match is None:
-            raise BadServer(f'{text!r} is no server; write "address:port", an IPv6 address in brackets')
+            raise BadServer(f'{text!r} is not a valid server; write "address:port", an IPv6 address in brackets')
         prefix, v6, v4, port = match.groups()
         if prefix is not None:
             named = parse_transport(prefix)
             if named is None:
-                raise BadServer(f"{text!r}: {prefix!r} is no transport; use one of {', '.join(TRANSPORTS)}")
+                raise BadServer(f"{text!r}: {prefix!r} is not a valid transport; use one of {', '.join(TRANSPORTS)}")
             transport = named
         return cls(v6 or v4, int(port), transport)
 
@@ -126,7 +125,7 @@ class Target:
 
     def __post_init__(self) -> None:
         if not isinstance(self.host, str):
-            raise TypeError(f"{self.host!r} is no host; give it as a string")
+            raise TypeError(f"{self.host!r} is not a valid host; give it as a string")
         object.__setattr__(self, "host", self.host.strip("[]").lower())
 
     @classmethod
@@ -136,7 +135,7 @@ class Target:
         Raises :class:`BadURI`.
         """
         if not isinstance(uri, str):
-            raise TypeError(f"{uri!r} is no SIP URI; give it as a string")
+            raise TypeError(f"{uri!r} is not a valid SIP URI; give it as a string")
         text = uri.strip()
         bracketed = re.search(r"<([^>]*)>", text)
         if bracketed is not None:
@@ -145,7 +144,9 @@ class Target:
             r"(sips?):(?:[^@]*@)?(\[[^]]+]|[^:;?\[\]\s]+)(?::([^;?]*))?((?:;[^?]*)?)(?:\?.*)?", text, re.IGNORECASE
         )
         if match is None or _CONTROL.search(text):
-            raise BadURI(f"{uri!r} is no SIP URI; write sip:host, sip:user@host:port;transport=tcp or sips:host")
+            raise BadURI(
+                f"{uri!r} is not a valid SIP URI; write sip:host, sip:user@host:port;transport=tcp or sips:host"
+            )
         scheme, host, port_text, parameter_text = match.groups()
         parts = (part.partition("=") for part in parameter_text.split(";") if part)
         parameters = {name.lower(): value for name, _, value in parts}
@@ -167,7 +168,7 @@ class Target:
             try:
                 ipaddress.IPv6Address(host.strip("[]"))
             except ValueError:
-                raise BadURI(f"{uri!r}: {host} is no IPv6 address") from None
+                raise BadURI(f"{uri!r}: {host} is not a valid IPv6 address; write one as in [2001:db8::1]") from None
         return cls(host, port, transport, secure or transport == "tls")
 
     @property
@@ -210,15 +211,15 @@ class Candidate:
 
     def __post_init__(self) -> None:
         if not isinstance(self.server, Server):
-            raise TypeError(f"{self.server!r} is no server; give a Server, from text by Server.parse()")
+            raise TypeError(f"{self.server!r} is not a valid server; give a Server, from text by Server.parse()")
         if not isinstance(self.name, str):
             raise TypeError(f"name is {self.name!r}; give a host name as a string")
         if not isinstance(self.priority, int):
-            raise ValueError(f"{self.priority!r} is no priority (RFC 2782)")
+            raise ValueError(f"{self.priority!r} is not a valid priority (RFC 2782); give a whole number")
         if not (isinstance(self.weight, int) and 0 <= self.weight < 65536):
-            raise ValueError(f"{self.weight!r} is no weight from 0 to 65535 (RFC 2782)")
+            raise ValueError(f"{self.weight!r} is not a valid weight (RFC 2782); give 0 to 65535")
         if not is_amount(self.ttl, most=math.inf):
-            raise ValueError(f"{self.ttl!r} is no TTL in seconds")
+            raise ValueError(f"{self.ttl!r} is not a valid TTL; give seconds")
 
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -230,7 +231,7 @@ def _ordinal(number: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlanEntry:
     """A candidate's place in a plan: its tier (0 is tried first) and, in words, why it stands there.
 
     ``share`` (above 0, up to 1) is how much of its weight it has for now: less than all after a recovery.
@@ -261,27 +262,27 @@ class Plan:
     """
 
     target: Target
-    places: tuple[Place, ...]
+    entries: tuple[PlanEntry, ...]
     valid_until: float
 
     @property
     def servers(self) -> tuple[Server, ...]:
         """The servers in order of tier."""
-        return tuple(place.server for place in self.places)
+        return tuple(place.server for place in self.entries)
 
     @property
     def tiers(self) -> tuple[tuple[Candidate, ...], ...]:
         """The candidates of each tier, the first tier first."""
         grouped: dict[int, list[Candidate]] = {}
-        for place in self.places:
+        for place in self.entries:
             grouped.setdefault(place.tier, []).append(place.candidate)
         return tuple(tuple(grouped[tier]) for tier in sorted(grouped))
 
     def __str__(self) -> str:
-        return "; ".join(map(str, self.places))
+        return "; ".join(map(str, self.entries))
 
 
-class Seen(enum.Enum):
+class OutcomeKind(enum.Enum):
     """What was seen of a server; the value says it in words."""
 
     ANSWERED = "answered"
@@ -327,7 +328,7 @@ class Outcome:
     """
 
     server: Server
-    seen: Seen
+    seen: OutcomeKind
     at: float
     method: str = ""
     code: int = 0
@@ -403,6 +404,28 @@ class Health:
     returns_at: float | None = field(default=None, compare=False)
     methods: Mapping[str, Health] = field(default_factory=lambda: _NO_METHODS, hash=False)
 
+    def __repr__(self) -> str:
+        """What differs from a server that nothing is known of; see :meth:`__str__` for people."""
+        differing = (
+            f"{each.name}={value!r}"
+            for each in fields(self)
+            if (value := getattr(self, each.name)) != getattr(_NOTHING_KNOWN, each.name)
+        )
+        return f"Health({', '.join(differing)})"
+
+    def __str__(self) -> str:
+        """In words, as of now: ``down, next tried in 24 s: silent to REGISTER (failure 2)``."""
+        now = time.monotonic()
+        words = [self.state.value]
+        if self.state is State.DOWN and self.until is not None:
+            words.append(f"next tried in {max(self.until - now, 0):.0f} s")
+        if self.returning and self.returns_at is not None:
+            words.append(f"back in its tier in {max(self.returns_at - now, 0):.0f} s")
+        if self.rtt is not None:
+            words.append(f"round trip {self.rtt * 1000:.0f} ms")
+        failure = f" (failure {self.failures})" if self.failures else ""
+        return f"{', '.join(words)}{f': {self.reason}' if self.reason else ''}{failure}"
+
     @property
     def usable(self) -> bool:
         """Whether new requests should go to this server before others: one that is half-open is probed first."""
@@ -412,6 +435,9 @@ class Health:
         """Its health as a request with *method* finds it."""
         own = self.methods.get(method)
         return own if own is not None and self.usable and not own.usable else self
+
+
+_NOTHING_KNOWN = Health()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The order: who comes first. Plain callables, pure; those that take an order (``within``) refine what it says.
 
-``Policy(order=Panic(Sticky(prefer_fastest)))`` reads: health ignored where too little is left of a tier; within a tier
+``Policy(order=Panic(Sticky(PreferFastest())))`` reads: health ignored where too little is left of a tier; within a tier
 each account to a server of its own; the fastest first. A tier is a set of equals, tried before the next one.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, Protocol, cast
 
-from .given import is_amount, is_async
+from ._validation import is_amount, require_function
 from .model import Candidate, Health, Request, Server, State
 
 Ordered = Sequence[Candidate] | Sequence[Sequence[Candidate]]
@@ -67,12 +67,9 @@ def asks_for_request(order: Order) -> bool:
     return callable(within) and asks_for_request(within)
 
 
-def _require_order(name: str, order: object) -> None:
-    """TypeError for what is no :data:`Order`."""
-    if not callable(order) or isinstance(order, type):
-        raise TypeError(f"{name} is {order!r}; give an order: a function (candidates, health) -> candidates")
-    if is_async(order):
-        raise TypeError(f"{name} is {order!r}, which is async, and nobody would await it; write def")
+def require_order(name: str, order: object) -> None:
+    """Raises TypeError for what is not a valid :data:`Order`."""
+    require_function(name, order, ("candidates", "health"), "candidates", keywords=("request",))
 
 
 def _require_share(name: str, share: object) -> None:
@@ -143,7 +140,7 @@ class PreferFastest:
     forget: float = 60.0
 
     def __post_init__(self) -> None:
-        _require_order("within", self.within)
+        require_order("within", self.within)
         for name in ("band", "forget"):
             if not is_amount(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give seconds")
@@ -190,7 +187,7 @@ class Sticky:
     key: Literal["account", "call_id"] = "account"
 
     def __post_init__(self) -> None:
-        _require_order("within", self.within)
+        require_order("within", self.within)
         if self.key not in ("account", "call_id"):
             raise ValueError(f'key is {self.key!r}; give "account" or "call_id"')
 
@@ -223,7 +220,7 @@ class Panic:
     below: float = 0.5
 
     def __post_init__(self) -> None:
-        _require_order("within", self.within)
+        require_order("within", self.within)
         _require_share("below", self.below)
 
     def __call__(
@@ -238,14 +235,14 @@ class Panic:
 
 
 @dataclass(frozen=True, slots=True)
-class MostExcluded:
+class MaxExcluded:
     """Puts at most the ``share`` of a tier behind (but one in any case): the worst. The others stay in place."""
 
     within: Order = by_priority
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        _require_order("within", self.within)
+        require_order("within", self.within)
         _require_share("share", self.share)
 
     def __call__(
@@ -272,7 +269,3 @@ def _badness(health: Health) -> tuple[bool, int, float]:
 def _as_well(health: Health) -> Health:
     """What a server is taken for whose health is ignored; a word of the application's, or its own (503), is not."""
     return health if health.held else replace(health, state=State.UP, returning=False)
-
-
-prefer_fastest = PreferFastest()
-sticky = Sticky()

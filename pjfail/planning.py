@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from .model import Candidate, Health, Place, Plan, Request, Server, State, Target
+from .model import Candidate, Health, Plan, PlanEntry, Request, Server, State, Target
 from .order import Order, Tiers, ask, by_priority, tiers_of
 from .policy import Policy, share
 
@@ -41,10 +41,10 @@ def make_plan(
     while tried_first and not any(known[candidate.server].usable for candidate in tiers[tried_first - 1]):
         tried_first -= 1
 
-    def place(candidate: Candidate, tier: int) -> Place:
+    def place(candidate: Candidate, tier: int) -> PlanEntry:
         own = known[candidate.server]
         portion = 1.0 if len(tiers[tier]) == 1 else share(own, now, slow_start)
-        return Place(candidate, tier, reason(candidate, own, now, wall, portion), portion, tier >= tried_first)
+        return PlanEntry(candidate, tier, reason(candidate, own, now, wall, portion), portion, tier >= tried_first)
 
     places = tuple(place(candidate, number) for number, tier in enumerate(tiers) for candidate in tier)
     return Plan(target, places, valid_until)
@@ -66,7 +66,7 @@ def _tiers(
             known = set(candidates)
             foreign = [candidate for candidate in flat if candidate not in known]
         except TypeError as error:
-            complain(f"returned what is no order of the candidates ({type(ordered).__name__})", error)
+            complain(f"returned what is not an order of the candidates ({type(ordered).__name__})", error)
             return None
     except Exception as error:  # an order may be a generator, and raise as late as that
         complain(f"raised {type(error).__name__}", error)
@@ -83,7 +83,7 @@ def _tiers(
     return tiers
 
 
-def weighted(places: Sequence[Place]) -> list[int]:
+def weighted(places: Sequence[PlanEntry]) -> list[int]:
     """The weights that *places* of a plan have for now: their own, or in a tier with a slow start their shares of them.
 
     There, weights that are all 0 (RFC 2782: no selection to do) count as equal ones.
@@ -93,7 +93,7 @@ def weighted(places: Sequence[Place]) -> list[int]:
     for place in places:
         most[place.tier] = max(most.get(place.tier, 0), place.candidate.weight)
 
-    def weight(place: Place) -> int:
+    def weight(place: PlanEntry) -> int:
         own, highest = place.candidate.weight, most[place.tier]
         if place.tier not in slow or (own == 0 and highest > 0):
             return own
@@ -112,7 +112,7 @@ def review_at(plan: Plan, health: Mapping[Server, Health], now: float, policy: P
     times = [plan.valid_until]
     if policy.replan is not None:
         times.append(now + policy.replan)
-    for place in plan.places:
+    for place in plan.entries:
         known = health.get(place.server)
         if known is not None and known.returns_at is not None:
             if known.returning:
@@ -135,7 +135,7 @@ def reason(candidate: Candidate, health: Health, now: float, wall: float | None 
     when = f" at {clock(health.failed_at + wall)}" if wall is not None and health.failed_at is not None else ""
     blamed = f"{health.reason}{when}, failure {health.failures}"
     if health.state is State.DOWN:
-        ending = "" if health.until is None else f" for {max(health.until - now, 0):.0f} s more"
+        ending = "" if health.until is None else f", next tried in {max(health.until - now, 0):.0f} s"
         return f"down{ending}, {blamed if health.failures else health.reason}"
     if health.state is State.HALF_OPEN:
         return f"half-open, being probed, was {blamed if health.failures else health.reason}"

@@ -1,7 +1,7 @@
-"""The policy: who comes first, who is convicted, and for how long. Pure functions, each replaceable.
+"""The policy: which server comes first, which server is taken down, and for how long. Pure functions, each replaceable.
 
 A policy is three plain callables in a :class:`Policy`, and a few numbers. A plain function given as ``policy=`` stands
-for its order. The parts to choose from: :mod:`pjfail.order`, :mod:`pjfail.conviction`.
+for its order. The parts to choose from: :mod:`pjfail.order`, :mod:`pjfail.detection`.
 """
 
 from __future__ import annotations
@@ -12,48 +12,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from types import MappingProxyType
 
-from .conviction import AnyOf, Consecutive, Convict, FailureRate, any_of, counts, on_first_failure
-from .given import is_amount, is_async
-from .model import CertificateProblem, Health, Outcome, Seen, State
-from .order import (
-    MostExcluded,
-    Order,
-    Panic,
-    PreferFastest,
-    RequestOrder,
-    Sticky,
-    asks_for_request,
-    by_priority,
-    prefer_fastest,
-    spread,
-    sticky,
-)
+from ._validation import is_amount, require_function
+from .detection import Consecutive, Detect, counts
+from .model import CertificateProblem, Health, Outcome, OutcomeKind, State
+from .order import Order, asks_for_request, by_priority, require_order
 from .window import Window
-
-__all__ = [
-    "AnyOf",
-    "Backoff",
-    "Consecutive",
-    "Convict",
-    "ExponentialBackoff",
-    "FailureRate",
-    "MostExcluded",
-    "Order",
-    "Panic",
-    "Policy",
-    "PreferFastest",
-    "RequestOrder",
-    "Sticky",
-    "any_of",
-    "by_priority",
-    "describe",
-    "judge",
-    "on_first_failure",
-    "prefer_fastest",
-    "share",
-    "spread",
-    "sticky",
-]
 
 Backoff = Callable[[int, Random], float]
 """How many seconds a server stays down after it was taken down so often in a row (1, 2, ...)."""
@@ -91,7 +54,7 @@ _CONSECUTIVE = Consecutive()
 class Policy:
     """How pjfail decides. Times are seconds.
 
-    ``order``, ``convict`` and ``backoff`` are callables. A hold-down is never shorter than the one before it, unless
+    ``order``, ``detect`` and ``backoff`` are callables. A hold-down is never shorter than the one before it, unless
     the server has answered in between.
 
     ``retry_after_floor`` and ``retry_after_ceiling`` bound what a 503 may ask for. ``rise``: how many probes in a row a
@@ -105,11 +68,11 @@ class Policy:
     ``per_method``: a server that leaves one method alone unanswered, and answers others meanwhile, is down for that
     method only. Else it is down for all of them: where one plan serves all methods, nobody could act on the difference.
 
-    Raises ValueError for what is no such number, and TypeError for what is no function.
+    Raises ValueError for what is not a valid number, and TypeError for what is not a function of those arguments.
     """
 
     order: Order = by_priority
-    convict: Convict = _CONSECUTIVE
+    detect: Detect = _CONSECUTIVE
     backoff: Backoff = ExponentialBackoff()
     retry_after_ceiling: float = 300.0
     retry_after_floor: float = 1.0
@@ -121,15 +84,12 @@ class Policy:
     per_method: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("order", "convict", "backoff"):
-            part = getattr(self, name)
-            if not callable(part) or isinstance(part, type):
-                raise TypeError(f"{name} is {part!r}; give a function, or a value that can be called as one")
-            if is_async(part):
-                raise TypeError(f"{name} is {part!r}, which is async, and nobody would await it; write def")
+        require_order("order", self.order)
+        require_function("detect", self.detect, ("health", "outcome"), "bool or State")
+        require_function("backoff", self.backoff, ("failures", "random"), "seconds")
         for name in ("retry_after_ceiling", "retry_after_floor", "failback", "slow_start", "window"):
             if not is_amount(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, which is no number of seconds")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; give a number of seconds")
         if not (isinstance(self.rise, int) and self.rise >= 1):
             raise ValueError(f"rise is {self.rise!r}; give a whole number from 1 on")
         if self.replan is not None and not is_amount(self.replan, least=1, most=math.inf):
@@ -152,7 +112,7 @@ def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: 
     """
     if _began(outcome) < health.since:
         return health  # it tells of an older generation
-    if outcome.seen is Seen.ANSWERED:
+    if outcome.seen is OutcomeKind.ANSWERED:
         return _answered(_noted(health, outcome, policy), outcome, policy, now, random)
     if health.state is State.DRAINING:
         return health
@@ -160,19 +120,19 @@ def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: 
     if own is not None:
         after = judge(own, outcome, policy, now, random)
         return replace(health, methods=MappingProxyType({**health.methods, outcome.method: after}))
-    verdict = policy.convict(health, outcome)
+    verdict = policy.detect(health, outcome)
     if not counts(outcome) and not verdict:
         # One that shows a certificate is there again, and what was held against it is over.
-        back = health.state is State.HALF_OPEN and outcome.seen is Seen.CERTIFICATE
+        back = health.state is State.HALF_OPEN and outcome.seen is OutcomeKind.CERTIFICATE
         return _answered(health, outcome, policy, now, random) if back else health
     if verdict is False or verdict is State.UP:
         noted = _noted(health, outcome, policy)
-        if outcome.seen is Seen.SERVER_ERROR:  # it is there
+        if outcome.seen is OutcomeKind.SERVER_ERROR:  # it is there
             return _answered(noted, outcome, policy, now, random)
         return noted
     if verdict is State.SUSPECT and health.state in (State.UP, State.SUSPECT):
         return _suspected(_noted(health, outcome, policy), outcome)
-    return _convicted(health, outcome, policy, now, random)
+    return _taken_down(health, outcome, policy, now, random)
 
 
 def _began(outcome: Outcome) -> float:
@@ -182,11 +142,11 @@ def _began(outcome: Outcome) -> float:
 def _noted(health: Health, outcome: Outcome, policy: Policy) -> Health:
     """What *outcome* adds to the counts."""
     window = health.window if health.window.seconds == policy.window else Window(policy.window)
-    window = window.note(outcome.at, outcome.answers, failures=outcome.seen is not Seen.ANSWERED)
-    if outcome.seen in (Seen.ANSWERED, Seen.SERVER_ERROR):
+    window = window.note(outcome.at, outcome.answers, failures=outcome.seen is not OutcomeKind.ANSWERED)
+    if outcome.seen in (OutcomeKind.ANSWERED, OutcomeKind.SERVER_ERROR):
         rtt = health.rtt if outcome.rtt is None else outcome.rtt
         errors = health.errors if outcome.code < 200 else 0  # a provisional answer says nothing of them
-        if outcome.seen is Seen.SERVER_ERROR:
+        if outcome.seen is OutcomeKind.SERVER_ERROR:
             errors = health.errors + 1
         return replace(health, rtt=rtt, last_answer=outcome.at, streak=0, errors=errors, window=window)
     return replace(
@@ -261,7 +221,7 @@ def _without(methods: Mapping[str, Health], method: str) -> Mapping[str, Health]
 
 def _own_of_method(health: Health, outcome: Outcome) -> Health | None:
     """The health that a failure of one method alone bears on, None where it is the server's."""
-    alone = health.usable and not outcome.probe and outcome.seen in (Seen.SILENT, Seen.UNAVAILABLE)
+    alone = health.usable and not outcome.probe and outcome.seen in (OutcomeKind.SILENT, OutcomeKind.UNAVAILABLE)
     return health.methods.get(outcome.method) if alone else None
 
 
@@ -279,8 +239,8 @@ def _suspected(health: Health, outcome: Outcome) -> Health:
     )
 
 
-def _convicted(health: Health, outcome: Outcome, policy: Policy, now: float, random: Random) -> Health:
-    asked = outcome.retry_after if outcome.seen is Seen.UNAVAILABLE else None
+def _taken_down(health: Health, outcome: Outcome, policy: Policy, now: float, random: Random) -> Health:
+    asked = outcome.retry_after if outcome.seen is OutcomeKind.UNAVAILABLE else None
     down_already = health.state is State.DOWN and _holds(health, now)
     if down_already and (asked is None or health.until is None):
         return health  # the same trouble, told by another request
@@ -288,7 +248,7 @@ def _convicted(health: Health, outcome: Outcome, policy: Policy, now: float, ran
     if asked is None:
         backoff = policy.backoff(failures, random)
         if not is_amount(backoff):
-            raise ValueError(f"the backoff after {failures} failures is {backoff!r}, which is no number of seconds")
+            raise ValueError(f"{backoff!r} is not a valid backoff; return a number of seconds")
         hold = remembered = max(backoff, health.hold)
     else:
         hold = min(max(asked, policy.retry_after_floor), policy.retry_after_ceiling)
@@ -303,7 +263,7 @@ def _convicted(health: Health, outcome: Outcome, policy: Policy, now: float, ran
         since=health.since if down_already else outcome.at,
         until=until,
         reason=describe(outcome),
-        held=outcome.seen is Seen.UNAVAILABLE,
+        held=outcome.seen is OutcomeKind.UNAVAILABLE,
         failed_at=outcome.at,
         failed_method=outcome.method,
         hold=remembered,
@@ -350,11 +310,11 @@ def _describe_certificate(problem: CertificateProblem) -> str:
 
 def describe(outcome: Outcome) -> str:
     """The outcome in words: ``silent to REGISTER``, ``answered 503 to OPTIONS, Retry-After 7 s``."""
-    if outcome.seen is Seen.CERTIFICATE:
+    if outcome.seen is OutcomeKind.CERTIFICATE:
         return _describe_certificate(outcome.certificate)
-    if outcome.seen is Seen.SILENT:
+    if outcome.seen is OutcomeKind.SILENT:
         return f"silent to {outcome.method}"
-    if outcome.seen in (Seen.ANSWERED, Seen.UNAVAILABLE, Seen.SERVER_ERROR):
+    if outcome.seen in (OutcomeKind.ANSWERED, OutcomeKind.UNAVAILABLE, OutcomeKind.SERVER_ERROR):
         asked = "" if outcome.retry_after is None else f", Retry-After {outcome.retry_after:g} s"
         return f"answered {outcome.code} to {outcome.method}{asked}"
     return f"{outcome.seen.value}{f' ({outcome.detail})' if outcome.detail else ''}"

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
+from ._validation import is_amount
 from .errors import PjfailError, RequestTimeout
-from .given import is_amount
-from .model import Outcome, Seen, Server
+from .model import Outcome, OutcomeKind, Server
 from .request import Requests
 
 METHOD = "OPTIONS (probe)"
@@ -30,8 +30,8 @@ class Probe:
     ``interval``: a server in use that has said nothing for so long is asked; None: it is not. ``accounts``: the same
     for one that a followed or pinned account lives on. Both give or take the share ``jitter``. A target that no request
     went to for ``idle`` seconds is idle, and its servers are left alone. ``timeout``: how long a server has to answer;
-    the default allows three sends over UDP, so that one lost packet convicts nobody. Raises ValueError for what is no
-    time.
+    the default allows three sends over UDP, so that one lost packet takes no server down. Raises
+    ValueError for what is not a valid time.
     """
 
     interval: float | None = None
@@ -63,8 +63,8 @@ async def probe(requests: Requests, server: Server, host: str, timeout: float) -
     where = f"[{host}]" if ":" in host else host
     began = time.monotonic()
 
-    def seen(what: Seen, code: int = 0) -> Outcome:
-        since = None if what is Seen.ANSWERED else began
+    def seen(what: OutcomeKind, code: int = 0) -> Outcome:
+        since = None if what is OutcomeKind.ANSWERED else began
         return Outcome(server, what, time.monotonic(), method=METHOD, code=code, began=since, probe=True)
 
     try:
@@ -74,12 +74,12 @@ async def probe(requests: Requests, server: Server, host: str, timeout: float) -
         finally:
             requests.forget(future)
     except (TimeoutError, RequestTimeout):
-        return seen(Seen.SILENT)
+        return seen(OutcomeKind.SILENT)
     except PjfailError:
         return None  # detached, no connection, or a host that makes no URI
     if response.code in TOLD_BY_THE_CORE:
         return None
-    return seen(Seen.SILENT if response.code == REQUEST_TIMEOUT else Seen.ANSWERED, response.code)
+    return seen(OutcomeKind.SILENT if response.code == REQUEST_TIMEOUT else OutcomeKind.ANSWERED, response.code)
 
 
 class Prober:

@@ -83,7 +83,7 @@ class Requests:
         Whoever waits for it calls :meth:`forget` afterwards.
         """
         if not (isinstance(method, str) and _TOKEN.fullmatch(method)):
-            raise ValueError(f"{method!r} is no method")
+            raise ValueError(f"{method!r} is not a valid method; write a token such as OPTIONS")
         if method in _NEED_A_DIALOG:
             raise ValueError(f"{method} needs a dialog, which pjsua has: make a call with it")
         target = Target.parse(uri)
@@ -98,7 +98,7 @@ class Requests:
         given = _checked(headers)
         content_type = _taken(given, "content-type", "c") or "text/plain"
         if not _MEDIA_TYPE.fullmatch(content_type):
-            raise ValueError(f"{content_type!r} is no media type like text/plain; its parameters are not sent")
+            raise ValueError(f"{content_type!r} is not a valid media type; write text/plain, say, without parameters")
         host = f"[{target.host}]" if ":" in target.host else target.host
         sender = _taken(given, "from", "f") or f"<sip:pjfail@{host}>"
         to = _taken(given, "to", "t") or uri
@@ -182,11 +182,11 @@ def _checked(headers: Headers) -> list[tuple[str, str]]:
             case (str() as name, str() as value):
                 pass
             case _:
-                raise TypeError(f"{pair!r} is no header; give headers as pairs of a name and a value, or as a mapping")
+                raise TypeError(f"{pair!r} is not a valid header; give headers as pairs (name, value), or as a mapping")
         if not _TOKEN.fullmatch(name):
-            raise ValueError(f"{name!r} is no header's name")
+            raise ValueError(f"{name!r} is not a valid header name; write a token such as Subject")
         if name.lower() in _OWN:
-            raise ValueError(f"{name} is written by pjsip")
+            raise ValueError(f"{name} is written by pjsip; leave it out of headers")
         if _CONTROL.search(value):
             raise ValueError(f"{name}: {value!r} has control characters in it")
     return pairs

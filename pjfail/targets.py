@@ -25,7 +25,7 @@ MOST_CANDIDATES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class TargetEntry:
     """What a lookup found for a target, and until when that holds."""
 
     candidates: tuple[Candidate, ...]
@@ -42,8 +42,9 @@ class Known:
 class Targets:
     """The targets that have been asked for, the longest unasked first.
 
-    The worker is the only writer; :meth:`servers` may be called from any thread. *tell* is given each change of a plan,
-    *gone* each server that no plan has any more, *complain* what the policy did wrong.
+    The worker is the only writer; :meth:`servers` and :meth:`end` may be called from any thread. No plan comes into
+    force once ``ended`` is true. *tell* is given each change of a plan, *gone* each server that no plan has any more,
+    *complain* what the policy did wrong.
     """
 
     def __init__(
@@ -59,19 +60,19 @@ class Targets:
         self._tell = tell
         self._gone = gone
         self._complain = complain
-        self._known: dict[Target, Known] = {}
+        self._known: dict[Target, TargetEntry] = {}
         self._candidates = 0
         self._of: dict[Server, set[Target]] = {}
-        self._ended = False
+        self.ended = False
 
     def end(self) -> None:
         """Any thread. From now on no plan comes into force: it could be the next worker's target."""
-        self._ended = True
+        self.ended = True
 
-    def get(self, target: Target) -> Known | None:
+    def get(self, target: Target) -> TargetEntry | None:
         return self._known.get(target)
 
-    def __iter__(self) -> Iterator[tuple[Target, Known]]:
+    def __iter__(self) -> Iterator[tuple[Target, TargetEntry]]:
         return iter(self._known.items())
 
     def servers(self) -> list[Server]:
@@ -82,12 +83,12 @@ class Targets:
         """A host name by which *server* was found, None where no plan has it."""
         return next((target.host for target in self._of.get(server, ())), None)
 
-    def learn(self, target: Target, candidates: tuple[Candidate, ...]) -> Known:
+    def learn(self, target: Target, candidates: tuple[Candidate, ...]) -> TargetEntry:
         """Has a plan of *candidates*, newly looked up, in force."""
         now = time.monotonic()
         ttl = max(PLAN_FLOOR, min(candidate.ttl for candidate in candidates))
         plan = self.make(target, candidates, now + ttl)
-        known = Known(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
+        known = TargetEntry(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
         before = self._known.pop(target, None)  # put back at the end: the longest unasked come first
         self._known[target] = known
         self._candidates += len(candidates) - (len(before.candidates) if before is not None else 0)
@@ -104,7 +105,7 @@ class Targets:
             self._forget(next(iter(self._known)))
         return known
 
-    def replan(self, target: Target, known: Known) -> Plan:
+    def replan(self, target: Target, known: TargetEntry) -> Plan:
         """Has the same candidates in the order of today's health in force."""
         plan = self.make(target, known.candidates, known.valid_until)
         changed = replace(known, plan=plan)
@@ -141,8 +142,8 @@ class Targets:
             wall=time.time() - now,
         )
 
-    def _publish(self, known: Known) -> None:
-        if not self._ended:
+    def _publish(self, known: TargetEntry) -> None:
+        if not self.ended:
             now = time.monotonic()
             health = {server: self._health.get(server, now) for server in known.plan.servers}
             refresh_at = min(known.refresh_at, review_at(known.plan, health, now, self._policy))
@@ -181,4 +182,4 @@ def measured(server: Server, health: Health) -> Health:
 
 def _order(plan: Plan) -> list[tuple[int, Candidate]]:
     """What of a plan decides where requests go; the TTLs do not."""
-    return [(place.tier, replace(place.candidate, ttl=0.0)) for place in plan.places]
+    return [(place.tier, replace(place.candidate, ttl=0.0)) for place in plan.entries]

@@ -13,7 +13,7 @@ class Window:
     """How many requests a server has answered and failed in the last ``seconds``, to a tenth of them.
 
     ``buckets`` are (number, answers, failures), the oldest first; number ``n`` begins at ``n * seconds / 10``.
-    Raises ValueError for seconds that are no time.
+    Raises ValueError for seconds that are not a valid time.
     """
 
     seconds: float = 60.0
@@ -22,7 +22,7 @@ class Window:
 
     def __post_init__(self) -> None:
         if not 0 < self.seconds < math.inf:
-            raise ValueError(f"{self.seconds} s is no window")
+            raise ValueError(f"{self.seconds} s is not a valid window; give seconds, more than 0")
 
     def note(self, now: float, answers: float = 0, failures: float = 0) -> Window:
         """With *failures* at *now*, and *answers* spread evenly over the time since the last note."""

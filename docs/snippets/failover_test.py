@@ -3,9 +3,9 @@
 import queue
 
 import pjsua2 as pj
-from failing_server import FailingServer
 
 import pjfail
+from pjfail.testing import SILENT, Registrar
 
 
 class Account(pj.Account):
@@ -24,17 +24,17 @@ def test_a_registration_outlives_its_server() -> None:
     endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, pj.TransportConfig())
     endpoint.libStart()
     lookup = pjfail.StaticLookup({"sip.test": ["127.0.0.2:5060", "127.0.0.3:5060"]})
-    with FailingServer("127.0.0.2") as first, FailingServer("127.0.0.3") as second, pjfail.attach(lookup=lookup):
+    with Registrar("127.0.0.2") as first, Registrar("127.0.0.3") as second, pjfail.attach(lookup=lookup):
         config = pj.AccountConfig()
         config.idUri = "sip:alice@sip.test"
         config.regConfig.registrarUri = "sip:sip.test"
         account = Account()
         account.create(config)
         assert account.codes.get(timeout=10) == 200
-        assert "REGISTER" in first.methods
-        first.code = None  # it falls silent, and nobody knows it
+        first.wait_for("REGISTER")
+        first.fault = SILENT  # it reads requests, and answers none
         account.setRegistration(True)
         assert account.codes.get(timeout=10) == 200
-        assert "REGISTER" in second.methods
+        second.wait_for("REGISTER")
         account.shutdown()
     endpoint.libDestroy()

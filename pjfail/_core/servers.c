@@ -178,7 +178,7 @@ void servers_record_failure(const pf_address *address, pf_outcome *outcome)
     pthread_mutex_lock(&servers.lock);
     server = servers_find_locked(address);
     if (server) {
-        /* A certificate, or a 503 from further downstream, tells nothing of the server itservers (DESIGN.md, rule 9). */
+        /* A certificate, or a 503 from further downstream, tells nothing of the server itself. */
         if (outcome->seen != PF_CERTIFICATE && !outcome->after_provisional)
             server->suspect_until = outcome->at + LOCAL_SUSPICION_S;
         if (outcome->seen == PF_REFUSED || outcome->seen == PF_DISCONNECTED)

@@ -3,3 +3,19 @@
 Every function may be called from any Python thread, unless it says otherwise; the GIL is released inside. The core's
 locks are held for microseconds, and no Python runs under them.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+
+try:
+    from .. import _native as _native
+except ImportError as error:
+    _folder = Path(__file__).resolve().parents[2]
+    _advice = "install pjfail anew, for this very Python"
+    if (_folder / "pjfail_build.py").exists():
+        _advice = (
+            f"{_folder} is a clone of pjfail without a built core, and its folder pjfail/ hides an installed pjfail: "
+            "leave that folder, or run 'make setup' there and use its .venv/bin/python"
+        )
+    raise ImportError(f"pjfail's compiled core cannot be loaded ({error}); {_advice}") from error

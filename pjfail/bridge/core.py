@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from .._native import ffi, lib
 from ..model import FAMILIES, TRANSPORTS, Family, Transport
-from ..steering import Steering
+from ..retry import RetryPolicy
 from .status import check
 
 
-def _steer(steering: Steering) -> None:
+def _configure(retry: RetryPolicy) -> None:
     c = ffi.new("pf_steering *")
-    c.on = steering.enabled
-    for index, (method, seconds) in enumerate(steering.silence.items()):
+    c.on = retry.enabled
+    for index, (method, seconds) in enumerate(retry.timeouts.items()):
         c.silence[index].method = method.encode("ascii")
         c.silence[index].after = seconds
-    c.silences = len(steering.silence)
-    for index, code in enumerate(steering.codes):
+    c.silences = len(retry.timeouts)
+    for index, code in enumerate(retry.codes):
         c.codes[index] = code
-    c.code_count = len(steering.codes)
-    c.race_gap = -1.0 if steering.race_gap is None else steering.race_gap
-    c.budget = steering.budget
-    c.port_check = steering.port_check
-    c.attempts = steering.attempts
+    c.code_count = len(retry.codes)
+    c.race_gap = -1.0 if retry.connection_attempt_delay is None else retry.connection_attempt_delay
+    c.budget = retry.hedge_budget
+    c.port_check = retry.port_check
+    c.attempts = retry.attempts
     lib.pf_steer(c)
 
 
-def attach(deadline: float, steering: Steering) -> int:
+def attach(deadline: float, retry: RetryPolicy) -> int:
     """Plugs the core into the endpoint and returns the attachment's number, which is not 0.
 
     *deadline*: seconds a question may wait for :func:`pjfail.bridge.plans.publish`.
     """
-    _steer(steering)
+    _configure(retry)
     number = ffi.new("int *")
     check(lib.pf_attach(deadline, number))
     return int(number[0])

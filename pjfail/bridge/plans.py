@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .._native import ffi, lib
-from ..model import Place, Plan, Server, Target
+from ..model import Plan, PlanEntry, Server, Target
 from ..planning import weighted
 from .values import c_address, c_target, fill_address, known, server_of
 
@@ -23,7 +23,7 @@ def publish(plan: Plan, refresh_at: float, left_out: Iterable[Server] = ()) -> N
 
     *refresh_at*: from when on a use of the plan asks for a new one. Servers *left_out* are watched all the same.
     """
-    places = plan.places[:MAX_SERVERS]
+    places = plan.entries[:MAX_SERVERS]
     watched = list(left_out)[: MAX_SERVERS - len(places)]
     entries = _entries(places, watched)
     if not places:
@@ -35,11 +35,11 @@ def publish(plan: Plan, refresh_at: float, left_out: Iterable[Server] = ()) -> N
 
 def answer(number: int, plan: Plan) -> None:
     """Answers the request that asked question *number* with a plan of its own, if it still waits."""
-    places = plan.places[:MAX_SERVERS]
+    places = plan.entries[:MAX_SERVERS]
     lib.pf_answer(number, c_target(plan.target), _entries(places, ()), len(places))
 
 
-def _entries(places: Sequence[Place], watched: Sequence[Server]) -> Any:
+def _entries(places: Sequence[PlanEntry], watched: Sequence[Server]) -> Any:
     entries = ffi.new("pf_entry[]", len(places) + len(watched))
     group = 0
     weights = weighted(places)
@@ -57,7 +57,7 @@ def _entries(places: Sequence[Place], watched: Sequence[Server]) -> Any:
     return entries
 
 
-def _record_of(place: Place) -> tuple[object, ...]:
+def _record_of(place: PlanEntry) -> tuple[object, ...]:
     """What the places of a tier have in common that are addresses of one SRV record, and come together."""
     candidate = place.candidate
     return candidate.name, candidate.server.port, candidate.server.transport, candidate.weight, place.share

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from .. import events
 from .._native import ffi, lib
-from ..model import CertificateProblem, Outcome, Question, Seen
+from ..model import CertificateProblem, Outcome, OutcomeKind, Question
 from .dns import DnsAnswer, DnsRecord
 from .pins import Registration
 from .requests import Answer
@@ -17,14 +17,14 @@ from .values import known, own_text_of, server_of, server_or_none, target_of, te
 
 T = TypeVar("T")
 
-_SEEN = tuple(Seen)
+_SEEN = tuple(OutcomeKind)
 _WHY = (
-    events.Why.SILENT,
-    events.Why.SLOW,
-    events.Why.CODE,
-    events.Why.LOST,
-    events.Why.RACE,
-    events.Why.REFUSED,
+    events.Reason.SILENT,
+    events.Reason.SLOW,
+    events.Reason.CODE,
+    events.Reason.LOST,
+    events.Reason.RACE,
+    events.Reason.REFUSED,
 )
 _BATCH = 256
 _A, _AAAA = 1, 28  # RFC 1035, RFC 3596
@@ -52,7 +52,7 @@ def outcomes() -> list[Outcome]:
 
 
 def failovers() -> Iterator[events.FailedOver]:
-    """Takes what requests under way have gone on to another server, oldest first."""
+    """Takes the failovers of requests under way that have happened, oldest first."""
     return _taken(lib.pf_next_failover, _failover)
 
 

@@ -15,9 +15,10 @@ from .logging import LogListener
 from .queue import QueueListener
 
 if TYPE_CHECKING:
+    from ..failover import Attached
     from .prometheus import PrometheusListener
 
-__all__ = ["LogListener", "PrometheusListener", "QueueListener"]
+__all__ = ["Attached", "LogListener", "PrometheusListener", "QueueListener"]
 
 
 if not TYPE_CHECKING:  # type checkers shall know of no other names than these
@@ -27,6 +28,10 @@ if not TYPE_CHECKING:  # type checkers shall know of no other names than these
             from .prometheus import PrometheusListener
 
             return PrometheusListener
+        if name == "Attached":  # it comes with the compiled core
+            from ..failover import Attached
+
+            return Attached
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:

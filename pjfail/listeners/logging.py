@@ -55,9 +55,13 @@ def _(event: events.ServerSuspected) -> tuple[int, str]:
 @in_words.register
 def _(event: events.ServerDown) -> tuple[int, str]:
     health = event.health
-    ending = "until it is restored" if health.until is None else f"for {health.until - health.since:.0f} s"
+    ending = (
+        "until the application restores it"
+        if health.until is None
+        else f"next tried in {health.until - health.since:.0f} s"
+    )
     again = f" (failure {health.failures})" if health.failures > 1 else ""
-    return logging.WARNING, f"{event.server} is down {ending}: {health.reason}{again}"
+    return logging.WARNING, f"{event.server} is down, {ending}: {health.reason}{again}"
 
 
 @in_words.register
@@ -78,7 +82,7 @@ def _(event: events.CertificateRejected) -> tuple[int, str]:
 @in_words.register
 def _(event: events.FailedOver) -> tuple[int, str]:
     code = f" {event.code}" if event.code else ""
-    went = f"{event.method} went on from {event.left} to {event.taken} after {event.after:.1f} s"
+    went = f"{event.method} failed over from {event.left} to {event.taken} after {event.after:.1f} s"
     return logging.INFO, f"{went}: {event.why.value}{code}"
 
 

@@ -47,15 +47,15 @@ class PrometheusListener:
         if not (isinstance(most_servers, int) and most_servers >= 0):
             raise ValueError(f"most_servers is {most_servers!r}; give a whole number")
         self._events = Counter("pjfail_events", "Events told to listeners.", ["event"], registry=registry)
-        self._convictions = Counter(
-            "pjfail_convictions", "Times a server was taken for down.", ["reason"], registry=registry
+        self._detections = Counter(
+            "pjfail_detections", "Times a server was taken for down.", ["reason"], registry=registry
         )
         self._probes = Counter("pjfail_probe_failures", "Probes without an answer.", ["reason"], registry=registry)
         self._lookups = Counter(
             "pjfail_lookup_failures", "Lookups that found nothing.", ["temporary"], registry=registry
         )
         self._failovers = Counter(
-            "pjfail_failovers", "Requests that went on to another server.", ["reason"], registry=registry
+            "pjfail_failovers", "Requests that failed over to another server.", ["reason"], registry=registry
         )
         self._certificates = Counter(
             "pjfail_certificates_rejected",
@@ -64,7 +64,7 @@ class PrometheusListener:
         )
         self._recovery = Histogram(
             "pjfail_server_recovery_seconds",
-            "From a server's conviction to its next answer.",
+            "From the time a server was taken down to its next answer.",
             buckets=RECOVERY_BUCKETS,
             registry=registry,
         )
@@ -80,7 +80,7 @@ class PrometheusListener:
         self._events.labels(type(event).__name__).inc()
         match event:
             case events.ServerDown(server, health, outcome):
-                self._convictions.labels("application" if outcome is None else outcome.seen.name.lower()).inc()
+                self._detections.labels("application" if outcome is None else outcome.seen.name.lower()).inc()
                 if outcome is not None and len(self._down_since) < MOST_DOWN:
                     self._down_since.setdefault(server, health.since)
             case events.ServerUp(server, health):

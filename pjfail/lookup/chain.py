@@ -28,7 +28,7 @@ class ChainLookup:
             raise TypeError("a ChainLookup without lookups finds nothing; give at least one")
         for lookup in lookups:
             if not isinstance(lookup, Lookup):
-                raise TypeError(f"{lookup!r} is no lookup; give an object with: async def lookup(self, target)")
+                raise TypeError(f"{lookup!r} is not a valid lookup; give an object with async def lookup(self, target)")
         self._lookups = lookups
 
     async def lookup(self, target: Target) -> Sequence[Candidate]:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, get_args
 
+from .._validation import is_amount
 from ..errors import LookupFailed, UnknownTarget
-from ..given import is_amount
 from ..model import FAMILIES, TRANSPORTS, Candidate, Family, Target, Transport
 from .cache import ROOM, Cache
 from .cachefile import CacheFile
@@ -21,7 +21,7 @@ from .protocol import TellStale
 from .reachability import has_route
 from .resolver import Resolver
 from .rfc3263 import Client, NothingThere, UseOfNaptr, locate, name_of
-from .stale import StaleTargets, Witness
+from .stale import StaleRecorder, StaleTargets
 from .trace import Trace, TracedResolver
 
 T = TypeVar("T")
@@ -116,10 +116,10 @@ class DnsLookup:
         where they said that there is no such name or service; :class:`pjfail.UnknownTarget` where the system may know
         more.
         """
-        witness = Witness(self._resolver)
+        recorder = StaleRecorder(self._resolver)
         try:
             async with asyncio.timeout(self._timeout):
-                found = await locate(target, witness, self._client)
+                found = await locate(target, recorder, self._client)
         except TimeoutError:
             failure = LookupFailed(
                 f"{target}: the name servers did not give all answers within {self._timeout:g} s", temporary=True
@@ -127,9 +127,9 @@ class DnsLookup:
         except LookupFailed as error:
             failure = error
         else:
-            self._stale.found(target, witness.stale)
+            self._stale.found(target, recorder.stale)
             return found
-        temporary = failure.temporary or bool(witness.stale)  # an old "there is none" is not the last word
+        temporary = failure.temporary or bool(recorder.stale)  # an old "there is none" is not the last word
         if (temporary or isinstance(failure, NothingThere)) and self._system_may_know(target.host):
             raise UnknownTarget(str(failure), temporary=temporary)
         raise LookupFailed(str(failure), temporary=temporary)

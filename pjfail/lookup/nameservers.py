@@ -55,7 +55,7 @@ class NameServer:
                 raise ValueError
         except (ValueError, AttributeError):  # of the latter, what is no string
             raise BadServer(
-                f'{text!r} is no name server; write "192.0.2.53", "192.0.2.53:5353" or "[2001:db8::53]:5353"'
+                f'{text!r} is not a valid name server; write "192.0.2.53", "192.0.2.53:5353" or "[2001:db8::53]:5353"'
             ) from None
         return server
 

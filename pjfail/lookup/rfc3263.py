@@ -20,7 +20,7 @@ from dns.rdtypes.IN.NAPTR import NAPTR
 from dns.rdtypes.IN.SRV import SRV
 
 from ..errors import LookupFailed
-from ..model import DEFAULT_PORT, Candidate, Family, Server, Target, Transport
+from ..model import DEFAULT_PORT, TRANSPORTS, Candidate, Family, Server, Target, Transport
 from .patience import settle
 from .resolver import Answer, Kind, Resolver
 
@@ -85,12 +85,12 @@ async def locate(target: Target, resolver: Resolver, client: Client) -> list[Can
     transports = _usable_transports(target, client.transports)
     fallback: Transport = "udp" if "udp" in transports else transports[0]  # section 4.1: UDP for sip
     if target.is_numeric:
-        return [itself(target, fallback)]
+        return [numeric_candidate(target, fallback)]
     host = name_of(target.host)
     if target.ipv6:
         client = replace(client, families=("ipv6",))
     if target.port:
-        return await _by_host(target, host, fallback, resolver, client)
+        return await _by_host(target, host, fallback, resolver, client, "address")
 
     services: list[Service] = []
     if client.naptr == "always" or (client.naptr == "on" and target.transport is None):
@@ -100,10 +100,13 @@ async def locate(target: Target, resolver: Resolver, client: Client) -> list[Can
     if not services:
         services = [Service(_under(SERVICE_LABELS[each], host), each, NUMERIC_TTL) for each in transports]
     found = await _by_services(target, services, resolver, client)
-    return _once(found) or await _by_host(target, host, fallback, resolver, client)
+    asked = {service.transport for service in services}
+    over = "" if asked.issuperset(TRANSPORTS) else f" over {' or '.join(each for each in TRANSPORTS if each in asked)}"
+    sought = f"SRV record{over} and no address"
+    return _once(found) or await _by_host(target, host, fallback, resolver, client, sought)
 
 
-def itself(target: Target, transport: Transport) -> Candidate:
+def numeric_candidate(target: Target, transport: Transport) -> Candidate:
     """The candidate of a numeric target: its own address, over *transport*."""
     server = Server(target.host, target.port or DEFAULT_PORT[transport], transport)
     return Candidate(server, target.host, ttl=NUMERIC_TTL)
@@ -124,7 +127,7 @@ def name_of(host: str) -> Name:
     try:
         return dns.name.from_text(host, idna_codec=dns.name.IDNA_2008_Practical)
     except (dns.exception.DNSException, UnicodeError) as error:
-        raise LookupFailed(f"{host!r} is no DNS name: {error}") from None
+        raise LookupFailed(f"{host!r} is not a valid DNS name: {error}") from None
 
 
 def _under(labels: str, host: Name) -> Name:
@@ -255,13 +258,12 @@ def _stacked(sets: Iterable[list[Candidate]]) -> list[Candidate]:
 
 
 async def _by_host(
-    target: Target, host: Name, transport: Transport, resolver: Resolver, client: Client
+    target: Target, host: Name, transport: Transport, resolver: Resolver, client: Client, sought: str
 ) -> list[Candidate]:
-    """The candidates by the addresses of the host itself (end of section 4.2)."""
+    """The candidates by the addresses of the host itself (end of section 4.2); *sought* is for the error's words."""
     port = target.port or DEFAULT_PORT[transport]
     addresses = await _addresses(host, resolver, client)
     if not addresses:
-        sought = "address" if target.port else "SRV record and no address"
         raise NothingThere(f"{target}: {_text(host)} has no {sought}")
     name = _text(host)
     return _once(

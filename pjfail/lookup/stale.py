@@ -15,7 +15,7 @@ log = logging.getLogger("pjfail")
 MAX_TARGETS = 20_000
 
 
-class Witness:
+class StaleRecorder:
     """A :class:`Resolver` for one lookup, which passes on what another says; it owns the list ``stale`` of what was."""
 
     def __init__(self, resolver: Resolver) -> None:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from .._validation import is_amount
 from ..errors import BadServer, LookupFailed, UnknownTarget
-from ..given import is_amount
 from ..model import Candidate, Server, Target, Transport
 
 Listed = str | Server | Candidate | tuple[str | Server, int, int]
@@ -89,11 +89,11 @@ def _read(table: Mapping[str, Iterable[Listed]], ttl: float) -> dict[str, tuple[
     rows = {}
     for host, listed in table.items():
         if not _is_host(host):
-            raise BadServer(f"{host!r} is no host; write that of the URI alone, without sip:, user and port")
+            raise BadServer(f"{host!r} is not a valid host; write that of the URI alone, without sip:, user and port")
         if isinstance(listed, str):
             raise BadServer(f"{host}: {listed!r} is one server; write a list of servers")
         if not isinstance(listed, Iterable):
-            raise BadServer(f"{host}: {listed!r} is no list of servers")
+            raise BadServer(f"{host}: {listed!r} is not a valid list of servers; write [\"address:port\", ...]")
         try:
             rows[_key(host)] = tuple(_row(each, host, place, ttl) for place, each in enumerate(listed))
         except BadServer as error:
@@ -117,7 +117,9 @@ def _row(listed: Listed, host: str, place: int, ttl: float) -> _Row:
             parsed, any_transport = _server(listed)
             return _Row(Candidate(parsed, _key(host), place, 0, ttl), any_transport)
         case _:
-            raise BadServer(f'{listed!r} is no server; write "address:port", or ("address:port", priority, weight)')
+            raise BadServer(
+                f'{listed!r} is not a valid server; write "address:port", or ("address:port", priority, weight)'
+            )
 
 
 def _server(listed: str | Server) -> tuple[Server, bool]:

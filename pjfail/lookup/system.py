@@ -36,6 +36,8 @@ class SystemLookup:
             reason = f"{target}: the system finds no address of {target.host} ({error.strerror})"
             raise LookupFailed(reason, temporary=error.errno not in NO_SUCH_NAME) from None
         except UnicodeError:
-            raise LookupFailed(f"{target.host!r} is no host name") from None
+            raise LookupFailed(
+                f"{target.host!r} is not a valid host name; write labels of up to 63 octets, 253 in all"
+            ) from None
         addresses = dict.fromkeys(str(address[0]) for *_, address in found)
         return [Candidate(Server(address, port, transport), target.host, ttl=self._ttl) for address in addresses]

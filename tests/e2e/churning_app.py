@@ -17,7 +17,7 @@ from rig.pjsip_state import dump, pjsip
 from rig.prelude import Account, Endpoint, emit
 
 import pjfail
-from pjfail.steering import SILENCE
+from pjfail.retry import TIMEOUTS
 
 DOMAIN = "churn.test"
 ACCOUNTS = 8
@@ -63,8 +63,8 @@ with Endpoint(transports=(transport,)) as endpoint:
     pjsip.pj_log_set_level(1)
     lookup = pjfail.StaticLookup({DOMAIN: [(server, 1, 1) for server in servers]})
     policy = pjfail.Policy(backoff=lambda *_: 0.5)
-    steering = pjfail.Steering(silence={**SILENCE, "MESSAGE": 0.5})
-    pjfail.attach(lookup=lookup, policy=policy, steering=steering)
+    retry = pjfail.RetryPolicy(timeouts={**TIMEOUTS, "MESSAGE": 0.5})
+    pjfail.attach(lookup=lookup, policy=policy, retry=retry)
     senders = [Sender(endpoint, f"user{number}") for number in range(ACCOUNTS)]
     for number, sender in enumerate(senders):
         sender.send_one("REGISTER", -number)

@@ -12,8 +12,8 @@ import time
 from rig.prelude import Account, Endpoint, emit
 
 import pjfail
-from pjfail.demo.registrar import Registrar
-from pjfail.demo.sip import parse_request
+from pjfail.testing import Registrar
+from pjfail.testing.sip import parse_request
 
 FIRST, SECOND = ("127.0.84.1", 5060), ("127.0.84.2", 5060)
 PING = b"\r\n"

@@ -47,7 +47,7 @@ with Endpoint(transports=(transport,)) as endpoint:
     pjfail.attach(
         lookup=pjfail.DnsLookup(nameservers=[nameserver]),
         policy=pjfail.Policy(backoff=pjfail.ExponentialBackoff(base=3, ceiling=3, jitter=0)),
-        steering=pjfail.Steering(budget=0),  # else a busy machine has a well server passed over
+        retry=pjfail.RetryPolicy(hedge_budget=0),  # else a busy machine has a well server passed over
         listeners=[tell, LogListener()],
     )
     account = Numbered(endpoint)

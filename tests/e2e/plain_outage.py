@@ -14,9 +14,7 @@ from pathlib import Path
 
 from rig.example import ZONE, Example
 
-from pjfail.demo import registrar
-from pjfail.demo.name_server import NameServer
-from pjfail.demo.registrar import Registrar
+from pjfail.testing import NameServer, Registrar, registrar
 
 DOMAIN = "voip.example"
 

@@ -24,8 +24,8 @@ from rig.prelude import Account, Endpoint, emit
 from rig.resolve_cases import CASES, ZONES, expected, switches
 
 import pjfail
-from pjfail.demo.sip import cut_message, parse_request
 from pjfail.model import Server, Transport
+from pjfail.testing.sip import cut_message, parse_request
 
 IP_PKTINFO = 8  # the socket module has it from Python 3.14 on
 TLS_HANDSHAKE = b"\x16"

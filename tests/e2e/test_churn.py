@@ -9,7 +9,7 @@ import pytest
 from rig.app import App, Line
 from rig.churn import Churn
 
-from pjfail.demo.registrar import Registrar
+from pjfail.testing import Registrar
 
 PROGRAM = Path(__file__).with_name("churning_app.py")
 SEED = 5

@@ -18,8 +18,7 @@ from rig.example import EXAMPLES, ROOT, ZONE, Example
 from rig.network import BECOME, alone
 from rig.sipp import Sipp
 
-from pjfail.demo.name_server import NameServer
-from pjfail.demo.registrar import REFUSING, SILENT, UNAVAILABLE, Registrar
+from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, NameServer, Registrar
 
 FIRST, SECOND, THIRD = "127.0.88.1", "127.0.88.2", "127.0.88.3"
 SERVERS = [f"{FIRST}:5060", f"{SECOND}:5060"]
@@ -169,7 +168,7 @@ def test_the_dialer_calls_through_a_trunk_that_fails(first: Registrar) -> None:
         assert program.finish() == 0
         callee.finish()
         assert [line[:12] for line in program.seen("answered")] == ["200 answered", "201 answered"]
-        assert program.seen(f"INVITE went on from udp:{FIRST}:5060 to udp:{SECOND}:5060")
+        assert program.seen(f"INVITE failed over from udp:{FIRST}:5060 to udp:{SECOND}:5060")
     assert {request.uri for request in first.requests} == {"sip:200@trunk.example"}
 
 
@@ -281,15 +280,15 @@ def test_ctrl_c_in_the_middle_ends_them(
 @pytest.mark.parametrize(
     ("program", "words", "complaint"),
     [
-        ("plain_app", "voip.example --nameserver 127.0.88.53", "'voip.example' is no USER@DOMAIN"),
+        ("plain_app", "voip.example --nameserver 127.0.88.53", "'voip.example' is not a valid USER@DOMAIN"),
         ("plain_app", "alice@voip.example --nameserver here", "invalid ip_address value: 'here'"),
-        ("voice_bot", "bot@", "'bot@' is no USER@DOMAIN"),
-        ("voice_bot", "bot@voip.example --nameserver here", "'here' is no name server"),
+        ("voice_bot", "bot@", "'bot@' is not a valid USER@DOMAIN"),
+        ("voice_bot", "bot@voip.example --nameserver here", "'here' is not a valid name server"),
         ("voice_bot", "bot@voip.example --play nothing.wav", "nothing.wav: there is no such file"),
-        ("dialer", "200 --caller 100@trunk.example --trunk here", "'here' is no server"),
+        ("dialer", "200 --caller 100@trunk.example --trunk here", "'here' is not a valid server"),
         ("asyncio_app", "alice@voip.example --servers nothing.json", "No such file or directory"),
-        ("own_policy", "voip.example 127.0.88.1:5060 --site 127.0.88.0/24", "'voip.example' is no SIP URI"),
-        ("own_policy", "sip:voip.example 127.0.88.1 --site 127.0.88.0/24", "'127.0.88.1' is no server"),
+        ("own_policy", "voip.example 127.0.88.1:5060 --site 127.0.88.0/24", "'voip.example' is not a valid SIP URI"),
+        ("own_policy", "sip:voip.example 127.0.88.1 --site 127.0.88.0/24", "'127.0.88.1' is not a valid server"),
     ],
 )
 def test_a_wrong_argument_is_told_in_one_line(program: str, words: str, complaint: str) -> None:

@@ -13,11 +13,11 @@ import pytest
 from rig.app import App, Line
 from rig.sipp import Sipp
 
-from pjfail.demo.registrar import SILENT, Registrar
+from pjfail.testing import SILENT, Registrar
 
 PROGRAM = Path(__file__).with_name("calling_app.py")
 FIRST, SECOND = "127.0.82.1", "127.0.82.2"
-STEERED_WITHIN = 4.0  # 1.5 s, on a busy machine
+RETRIED_WITHIN = 4.0  # 1.5 s, on a busy machine
 
 
 def caller(transport: str) -> App:
@@ -75,7 +75,7 @@ def silent_first() -> Iterator[Registrar]:
 def test_a_call_is_set_up_through_the_second_server(silent_first: Registrar, transport: str) -> None:
     with Sipp(SECOND, "answers", transport) as second, caller(transport) as app:
         lines = call(app, "CONFIRMED")
-        assert took(lines) < STEERED_WITHIN
+        assert took(lines) < RETRIED_WITHIN
         app.tell("listen")
         media = app.next()
         assert media["codec"] == "PCMU"
@@ -107,7 +107,7 @@ def test_a_late_answer_of_the_first_server_is_acknowledged_and_released(transpor
         nothing_more(app)
 
 
-def test_a_call_cancelled_in_the_middle_of_steering_rings_nowhere(transport: str) -> None:
+def test_a_call_cancelled_in_the_middle_of_a_failover_rings_nowhere(transport: str) -> None:
     """The first one, silent so far, answers after the CANCEL: it must not be left with a call."""
     with two_callees("answers_late", "rings", transport) as (first, second), caller(transport) as app:
         lines = call(app, "EARLY")
@@ -118,7 +118,7 @@ def test_a_call_cancelled_in_the_middle_of_steering_rings_nowhere(transport: str
         nothing_more(app)
 
 
-def test_a_call_given_up_before_steering_rings_nowhere(transport: str) -> None:
+def test_a_call_given_up_before_a_failover_rings_nowhere(transport: str) -> None:
     """No provisional answer, so there is nothing to cancel yet; who answers later must be told that it is over."""
     with Sipp(FIRST, "answers_late", transport) as first, Registrar(SECOND) as second, caller(transport) as app:
         app.tell("call")
@@ -133,7 +133,7 @@ def test_a_call_given_up_before_steering_rings_nowhere(transport: str) -> None:
 
 def test_a_challenge_of_the_second_server_is_answered_there(silent_first: Registrar, transport: str) -> None:
     with Sipp(SECOND, "challenges", transport) as second, caller(transport) as app:
-        assert took(call(app, "CONFIRMED")) < STEERED_WITHIN
+        assert took(call(app, "CONFIRMED")) < RETRIED_WITHIN
         hang_up(app)
         second.finish()
         nothing_more(app)
@@ -143,7 +143,7 @@ def test_a_challenge_of_the_second_server_is_answered_there(silent_first: Regist
 def test_one_of_two_forked_answers_is_released(silent_first: Registrar, transport: str) -> None:
     """That is stock pjsip's work; pjfail must not do it a second time, nor to the one that the call is with."""
     with Sipp(SECOND, "forks", transport) as second, caller(transport) as app:
-        assert took(call(app, "CONFIRMED")) < STEERED_WITHIN
+        assert took(call(app, "CONFIRMED")) < RETRIED_WITHIN
         app.tell("listen")
         assert app.next()["received"] > 30
         hang_up(app)

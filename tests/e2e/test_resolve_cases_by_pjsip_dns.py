@@ -31,7 +31,7 @@ APP = """
             options = {name: case[name] for name in ("nameservers", "transports", "families")}
             with pjfail.attach(lookup=AsTheCaseSays(**options)) as failover:
                 try:
-                    places = failover.resolve(case["uri"]).places
+                    places = failover.resolve(case["uri"]).entries
                     emit(id=case["id"], places=[[place.tier, str(place.server)] for place in places])
                 except pjfail.LookupFailed as error:
                     emit(id=case["id"], error=str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rig.prelude import Account, Endpoint, emit
 
 import pjfail
-from pjfail.demo.registrar import Registrar
+from pjfail.testing import Registrar
 
 FIRST, SECOND = "127.0.83.1:5060", "127.0.83.2:5060"
 

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 from native import ROOT, build, tree
 
-from pjfail.demo.sip import Request, cut_message, parse_request
+from pjfail.testing.sip import Request, cut_message, parse_request
 
 HERE = Path(__file__).resolve().parent
 RESPONSES = 20_000
@@ -252,7 +252,7 @@ def test_mutated_responses_to_requests_under_way(one_in: int, tmp_path: Path) ->
         fire = tell("stop")
         assert servers.sent >= wanted, f"only {servers.sent} responses: {fire}"
         assert (fire["ended"], fire["twice"]) == (fire["sent"], 0), fire
-        assert fire["steered"] > 0, "nothing has failed over, so nothing was tried"
+        assert fire["retried"] > 0, "nothing has failed over, so nothing was tried"
         assert not one_in or fire["failed_allocations"] > 1000, fire
         assert (fire["waiting"], fire["invites_twice"]) == (0, 0), fire
         servers.well = True

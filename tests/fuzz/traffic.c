@@ -80,7 +80,7 @@ static void report(const char *phase)
     printf("{\"phase\": \"%s\", \"sent\": %d, \"ended\": %d, \"twice\": %d, \"well\": %d, ", phase,
            atomic_load(&requests.sent), atomic_load(&requests.ended), atomic_load(&requests.twice),
            atomic_load(&requests.well));
-    printf("\"invites\": %d, \"invites_twice\": %d, \"steered\": %llu, \"swallowed\": %llu, ",
+    printf("\"invites\": %d, \"invites_twice\": %d, \"retried\": %llu, \"suppressed\": %llu, ",
            atomic_load(&invites.sent), atomic_load(&invites.twice), counters.steered, counters.swallowed);
     printf("\"waiting\": %llu, \"failed_allocations\": %u}\n", counters.waiting, failing_share(0));
     fflush(stdout);

@@ -19,7 +19,7 @@ from rig.network import unanswered_connects
 from rig.tls import TlsServer
 
 from pjfail import _native
-from pjfail.demo.registrar import SILENT, UNAVAILABLE, WELL, Fault, Registrar
+from pjfail.testing import SILENT, UNAVAILABLE, WELL, Fault, Registrar
 
 FIRST, SECOND, NAME_SERVER = "127.0.71.1", "127.0.71.2", "127.0.71.53"
 NAME = "host.test"
@@ -217,7 +217,7 @@ CHALLENGED = f"""
 
 DOCTOR = """
     import contextlib, io, json
-    from pjfail.__main__ import main
+    from pjfail.cli.main import main
 
     with contextlib.redirect_stdout(io.StringIO()) as said:
         main(["doctor", "--json"])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pjfail.demo.registrar import Registrar
+from pjfail.testing import Registrar
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import textwrap
 import pytest
 from rig.app import App, run_app
 
-from pjfail.demo.registrar import Registrar
+from pjfail.testing import Registrar
 
 FIRST, SECOND = "127.0.37.1", "127.0.37.2"
 CLOSED = f"{FIRST}:9001"

@@ -7,8 +7,8 @@ import textwrap
 import pytest
 from rig.app import App, run_app
 
-from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, Registrar
 from pjfail.errors import DETACHED
+from pjfail.testing import REFUSING, RESETTING, SILENT, Registrar
 
 FIRST, SECOND = "127.0.32.1", "127.0.32.2"
 RESETS = "127.0.32.9"
@@ -378,7 +378,7 @@ def test_a_transport_made_after_attaching_leaves_transactions_with_ears() -> Non
             account = Account(endpoint)
             account.open("sip:alice@sip.test")
             for round in range(2):
-                failover = pjfail.attach(lookup=table, steering=pjfail.Steering.off())
+                failover = pjfail.attach(lookup=table, retry=pjfail.RetryPolicy.off())
                 another = pj.TransportConfig()
                 another.boundAddress = "127.0.0.1"
                 endpoint.pj.transportCreate(pj.PJSIP_TRANSPORT_UDP, another)
@@ -503,7 +503,7 @@ def test_the_proxy_of_all_accounts_is_the_next_hop_that_a_pin_is_about(second: R
     assert [line["server"] for line in result.lines] == [f"{each}:5060" for each in (FIRST, SECOND, SECOND, FIRST)]
 
 
-@pytest.mark.parametrize("priority", [9, 6], ids=["before it is steered", "while it is"])
+@pytest.mark.parametrize("priority", [9, 6], ids=["before it fails over", "while it does"])
 @pytest.mark.parametrize("method", ["OPTIONS", "MESSAGE"])
 def test_a_connection_that_ends_while_a_request_is_being_sent_on_it(
     first: Registrar, second: Registrar, priority: int, method: str

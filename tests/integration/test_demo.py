@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pjfail.demo import command, namespace
+from pjfail.cli.demo import command, namespace
 
 pytestmark = pytest.mark.timeout(90)
 

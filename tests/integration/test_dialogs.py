@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import pytest
 from rig.console import Console
 
-from pjfail.demo.registrar import Registrar
-from pjfail.demo.sip import Request
+from pjfail.testing import Registrar, Request
 
 FIRST, SECOND = "127.0.36.1", "127.0.36.2"
 CALL = """

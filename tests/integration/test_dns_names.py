@@ -123,5 +123,5 @@ def test_an_international_domain_has_srv_records(server: DnsServer) -> None:
 
 def test_what_idna_does_not_allow_is_a_failed_lookup(server: DnsServer) -> None:
     failure = refused(DnsLookup([str(server)]), "sip:a\u2764\u200db.example")
-    assert "is no DNS name" in str(failure)
+    assert "is not a valid DNS name" in str(failure)
     assert server.queries == []

@@ -20,8 +20,8 @@ import pytest
 from rig import telephony
 
 import pjfail
-from pjfail.doctor.process import examined
-from pjfail.doctor.report import Pjfail, Python, Report, Verdict
+from pjfail.cli.doctor.process import examined
+from pjfail.cli.doctor.report import Pjfail, Python, Report, Verdict
 
 SITE = Path(sysconfig.get_path("purelib"))
 ROOT = Path(pjfail.__file__).parents[1]
@@ -216,7 +216,8 @@ def test_without_its_core_pjfail_says_so(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['pjfail._native'] = None\n")
     status, told = report(folder=tmp_path)
     assert (status, told["verdict"]) == (REFUSED, "refused")
-    assert "pjfail's own core cannot be loaded" in told["reason"]
+    assert "pjfail's compiled core cannot be loaded" in told["reason"]
+    assert "a clone of pjfail" in told["reason"]
 
 
 # --- none at all ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """An unmodified pjsua2 program with pjfail attached, and registrars that fail: where does the next request go?
 
-Without steering: what becomes of the request under way is test_steering.py's.
+Without failing over: what becomes of the request under way is test_failover_of_requests.py's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 import pytest
 from rig.app import App, run_app
 
-from pjfail.demo.registrar import REFUSING, SILENT, UNAVAILABLE, Fault, Registrar
+from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, Fault, Registrar
 
 FIRST, SECOND = "127.0.30.1", "127.0.30.2"
 
@@ -25,7 +25,7 @@ APP = """
     table = {"sip.test": [(server, priority, 0) for server, priority in zip(servers, priorities)]}
     uri = "sip:sip.test" + ("" if transport == "udp" else f";transport={transport}")
     with Endpoint() as endpoint:
-        failover = pjfail.attach(steering=pjfail.Steering.off(), lookup=pjfail.StaticLookup(table))
+        failover = pjfail.attach(retry=pjfail.RetryPolicy.off(), lookup=pjfail.StaticLookup(table))
         account = Account(endpoint)
         emit(**account.register("sip:alice@sip.test", uri)._asdict())
         while word := heard():

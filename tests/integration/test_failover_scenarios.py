@@ -15,10 +15,9 @@ import pytest
 from rig.app import App, run_app
 from rig.certificates import Authority
 
-from pjfail.demo.registrar import RESETTING, SILENT, UNAVAILABLE, WELL, Fault, Registrar
-from pjfail.demo.sip import Request
-from pjfail.demo.sockets import Peer, bind
 from pjfail.model import Transport
+from pjfail.testing import RESETTING, SILENT, UNAVAILABLE, WELL, Fault, Registrar, Request
+from pjfail.testing.sockets import Peer, bind
 
 FIRST, SECOND, ELSEWHERE = "127.0.46.1", "127.0.46.2", "127.0.46.3"
 
@@ -39,7 +38,7 @@ CALLS = """
     uri = "sip:bob@sip.test" + ("" if transport == "udp" else f";transport={transport}")
     calls = []
     with Endpoint(transports=("udp", "tcp", "tls"), ca=authority or None) as endpoint:
-        pjfail.attach(lookup=pjfail.StaticLookup(table), steering=pjfail.Steering(silence={"INVITE": 0.5}))
+        pjfail.attach(lookup=pjfail.StaticLookup(table), retry=pjfail.RetryPolicy(timeouts={"INVITE": 0.5}))
         account = Account(endpoint)
         account.open("sip:alice@sip.test")
         while word := heard():
@@ -226,7 +225,7 @@ def test_many_requests_on_a_connection_that_is_reset(transport: Transport, tmp_p
         table = {{"sip.test": [(server, number, 0) for number, server in enumerate(servers)]}}
         with Endpoint(transports=("udp", "tcp", "tls"), ca=authority) as endpoint:
             # Only the connection's end makes the requests fail over.
-            pjfail.attach(lookup=pjfail.StaticLookup(table), steering=pjfail.Steering(silence={{}}, budget=0))
+            pjfail.attach(lookup=pjfail.StaticLookup(table), retry=pjfail.RetryPolicy(timeouts={{}}, hedge_budget=0))
             account = Account(endpoint)
             account.open("sip:alice@sip.test")
             for _ in range({MANY}):

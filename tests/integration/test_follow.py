@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from rig.app import App, Line
 
-from pjfail.demo.registrar import REFUSING, SILENT, UNAVAILABLE, WELL, Fault, Registrar
-from pjfail.demo.sip import Request
+from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, WELL, Fault, Registrar, Request
 
 ADDRESSES = FIRST, SECOND, THIRD = "127.0.31.1", "127.0.31.2", "127.0.31.3"
 
@@ -54,7 +53,7 @@ APP = """
 
     endpoint = Endpoint(ending=pj.PJSUA_DESTROY_NO_TX_MSG)
     lookup = pjfail.StaticLookup({"sip.test": servers}, ttl=1)
-    failover = pjfail.attach(lookup=lookup, listeners=[moved], steering=pjfail.Steering.off())
+    failover = pjfail.attach(lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off())
     names = dict(globals())
     while word := heard():
         exec(word, names)
@@ -71,9 +70,9 @@ def servers() -> Iterator[list[Registrar]]:
         registrar.stop()
 
 
-def app_on(*priorities: int, transport: str = "udp", steering: bool = False) -> App:
+def app_on(*priorities: int, transport: str = "udp", retry: bool = False) -> App:
     """A program that knows as many servers, with these priorities; what pjfail does with a single request is off."""
-    code = APP.replace("pjfail.Steering.off()", "pjfail.Steering()") if steering else APP
+    code = APP.replace("pjfail.RetryPolicy.off()", "pjfail.RetryPolicy()") if retry else APP
     return App(
         code, transport, *(f"{address}/{number}" for address, number in zip(ADDRESSES, priorities, strict=False))
     )
@@ -154,7 +153,7 @@ def test_an_account_stays_among_equals_whenever_it_is_followed(servers: list[Reg
 
 def test_a_followed_request_under_way_goes_on_and_its_account_with_it(servers: list[Registrar]) -> None:
     first, second, _ = servers
-    with app_on(1, 2, steering=True) as app:
+    with app_on(1, 2, retry=True) as app:
         follows(app)
         first.fault = SILENT
         before = len(first.requests)
@@ -401,7 +400,7 @@ def test_an_account_that_has_unregistered_is_not_registered_again(servers: list[
         began = time.monotonic()
         assert told(app, "", 1, moved=0)["server"] is None
         time.sleep(3)
-        # What unregisters is steered on, as any REGISTER is; what registers must not come.
+        # What unregisters fails over, as any REGISTER is; what registers must not come.
         assert not [each for each in of(first, "REGISTER") if each.at > began and each.header("expires") != "0"]
 
 
@@ -425,7 +424,8 @@ def test_accounts_come_and_go_and_ids_are_used_again(servers: list[Registrar]) -
         app.tell(
             "from pjfail.following import NOT_FOUND, Registration; "
             "late = Registration(0, 'alice@sip.test', None, 0, NOT_FOUND, None, False); "
-            "failover._worker.call(lambda: failover._worker.follower.heed(late, time.monotonic()))"
+            "follower = failover._worker.maintenance.follower; "
+            "failover._worker.call(lambda: follower.on_registration(late, time.monotonic()))"
         )
         assert pinned(app, "bob") == FIRST
         # At once, too: followed while the last one of the id still was.
@@ -478,7 +478,7 @@ def test_an_account_may_be_deleted_and_all_may_end_at_any_moment(servers: list[R
         app.tell(f"failover.mark_down('udp:{FIRST}:5060'); failover.detach()")
         assert asked(app, "raised(failover.follow, many[0])") == "NotAttached"
         assert asked(app, "raised(failover.unfollow, many[0])") == "NotAttached"
-        app.tell("failover = pjfail.attach(lookup=lookup, listeners=[moved], steering=pjfail.Steering.off())")
+        app.tell("failover = pjfail.attach(lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off())")
         assert pinned(app, "many[0]") is None
         app.tell("[failover.follow(each, failback=0, spread=0.3) for each in many]")
         eventually(lambda: all(pinned(app, f"many[{number}]") == FIRST for number in range(6)))

@@ -9,7 +9,7 @@ from rig.app import App
 from rig.certificates import Authority, Certificate
 from rig.tls import TlsServer
 
-from pjfail.demo.registrar import REFUSING, WELL
+from pjfail.testing import REFUSING, WELL
 
 FIRST, SECOND = "127.0.34.1", "127.0.34.2"
 

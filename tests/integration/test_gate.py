@@ -12,7 +12,7 @@ import pytest
 from rig.app import App, run_app
 from rig.dns_server import DnsServer
 
-from pjfail.demo.registrar import SILENT, UNAVAILABLE, WELL, Registrar
+from pjfail.testing import SILENT, UNAVAILABLE, WELL, Registrar
 
 FIRST, SECOND = "127.0.36.1", "127.0.36.2"
 NAME_SERVER = "127.0.36.53"

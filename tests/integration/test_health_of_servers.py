@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from rig.app import App, Line
 
-from pjfail.demo.registrar import SILENT, WELL, Fault, Registrar
+from pjfail.testing import SILENT, WELL, Fault, Registrar
 
 FIRST, SECOND = "127.0.37.1", "127.0.37.2"
 ERRING = Fault(code=500)
@@ -138,7 +138,7 @@ def test_a_server_must_answer_as_many_probes_as_the_policy_asks_for(first: Regis
 
 @pytest.mark.parametrize(("then", "state"), [(WELL, "up"), (SILENT, "down")])
 def test_a_suspect_stands_behind_and_its_probe_decides(first: Registrar, then: Fault, state: str) -> None:
-    with app_with("Policy(convict=Consecutive(failures=2))") as app:
+    with app_with("Policy(detect=Consecutive(failures=2))") as app:
         app.next()
         first.fault = SILENT
         app.tell("send MESSAGE")
@@ -152,7 +152,7 @@ def test_a_suspect_stands_behind_and_its_probe_decides(first: Registrar, then: F
 
 def test_a_server_falls_after_as_many_failed_probes_as_the_policy_asks_for(first: Registrar) -> None:
     """A followed account's server is probed while it is up; the core sees that OPTIONS fail before the prober does."""
-    with app_with("Policy(convict=Consecutive(failures=1, fall=2))") as app:
+    with app_with("Policy(detect=Consecutive(failures=1, fall=2))") as app:
         app.next()
         app.ask("follow")
         first.wait_for("REGISTER", count=2)  # where it is registered, only a REGISTER tells
@@ -208,7 +208,7 @@ def test_the_plan_tells_when_a_server_failed(first: Registrar) -> None:
         now = time.strftime("%H:%M")
         plan = app.ask("plan")["plan"]
         assert plan.startswith(
-            f"first: udp:{SECOND}:5060 up, priority 20, weight 0; second: udp:{FIRST}:5060 down for "
+            f"first: udp:{SECOND}:5060 up, priority 20, weight 0; second: udp:{FIRST}:5060 down, next tried in "
         )
-        assert f" s more, silent to MESSAGE at {now}" in plan or time.strftime("%H:%M") != now
+        assert f" s, silent to MESSAGE at {now}" in plan or time.strftime("%H:%M") != now
         assert plan.endswith(", failure 1")

@@ -13,8 +13,8 @@ import pytest
 from rig import telephony
 from rig.app import PYTHON, TESTS, Line, run_app
 
-from pjfail.demo.registrar import Registrar
 from pjfail.errors import DETACHED
+from pjfail.testing import Registrar
 
 ADDRESS = "127.0.38.1"
 SITE = Path(sysconfig.get_path("purelib"))
@@ -347,7 +347,7 @@ def test_two_pjsips_at_work(folder: Path) -> None:
     [
         pytest.param("'/nowhere/_pjsua2.so'", "is not loaded into this process; import it", id="no such file"),
         pytest.param("next(iter(pjfail.host.loaded_objects()[2:]))", "carries no pjsip", id="no pjsip"),
-        pytest.param("json", "the module json is no shared object", id="a module of Python"),
+        pytest.param("json", "the module json is not a shared object", id="a module of Python"),
         pytest.param("sys", "the main program carries no pjsip", id="a module within the program"),
     ],
 )

@@ -17,7 +17,7 @@ from rig.app import run_app
 from rig.core import program
 
 from pjfail.bridge.host import known_layouts, layout_of
-from pjfail.demo.registrar import Registrar
+from pjfail.testing import Registrar
 
 ADDRESS = "127.0.34.1"
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from rig.app import SANITIZED, App, run_app
 
-from pjfail.demo.registrar import Registrar
 from pjfail.errors import DETACHED
+from pjfail.testing import Registrar
 
 ADDRESS = "127.0.31.1"
 SERVER = f"{ADDRESS}:5060"
@@ -108,10 +108,13 @@ def test_attaching_twice_is_refused_and_the_first_stays() -> None:
                     pjfail.attach(lookup=table)
                 finally:
                     assert first.attached
+                    assert pjfail.attached() is first
                     assert Account(endpoint).register("sip:alice@sip.test", "sip:sip.test").code == 200
+                    first.detach()
+                    assert pjfail.attached() is None
     """)
     assert error.startswith("AlreadyAttached")
-    assert "detach()" in error
+    assert "pjfail.attached() returns that Failover: use it, or detach() it first" in error
 
 
 def test_a_failover_says_what_it_is_and_who_ended_it() -> None:
@@ -159,8 +162,8 @@ def test_a_lookup_that_is_none_is_told_so() -> None:
     )
     plain, texts, nothing = (line["error"] for line in result.lines)
     assert "Plain.lookup() cannot be awaited; write it as async def" in plain
-    assert "Texts.lookup() has returned '192.0.2.1:5060', which is no pjfail.Candidate" in texts
-    assert "Nothing.lookup() has returned None, which is no sequence of pjfail.Candidate" in nothing
+    assert "Texts.lookup() has returned '192.0.2.1:5060', which is not a pjfail.Candidate" in texts
+    assert "Nothing.lookup() has returned None, which is not a sequence of pjfail.Candidate" in nothing
 
 
 def test_a_lookup_that_is_cancelled_by_somebody_else_has_failed_and_nobody_waits_for_it() -> None:
@@ -284,8 +287,8 @@ def test_what_is_no_uri_or_server_is_a_type_error() -> None:
         """)
     )
     assert [line["error"] for line in result.lines] == [
-        "5 is no SIP URI; give it as a string",
-        '5 is no server; give a Server or "address:port"',
+        "5 is not a valid SIP URI; give it as a string",
+        '5 is not a valid server; give a Server or "address:port"',
     ]
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from rig.app import App
 
-from pjfail.demo.registrar import SILENT, UNAVAILABLE, Fault, Registrar
+from pjfail.testing import SILENT, UNAVAILABLE, Fault, Registrar
 
 pytest.importorskip("prometheus_client", reason="make test installs it")
 
@@ -25,7 +25,7 @@ APP = f"""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
     how, most_servers = sys.argv[1:]
     policy = {{
-        "never": pjfail.Policy(convict=lambda health, outcome: False),
+        "never": pjfail.Policy(detect=lambda health, outcome: False),
         "soon": pjfail.Policy(backoff=lambda failures, random: 0.3),
     }}[how]
     told = []
@@ -78,7 +78,7 @@ def events_until(app: App, *expected: str, timeout: float = 10) -> list[list[str
         time.sleep(0.05)
 
 
-def test_one_that_does_badly_unconvicted_is_suspected_once_until_it_answers(
+def test_one_that_does_badly_not_taken_down_is_suspected_once_until_it_answers(
     first: Registrar, second: Registrar
 ) -> None:
     with App(APP, "never", "10") as app:
@@ -108,11 +108,11 @@ def test_a_probe_that_fails_and_a_recovery_are_told_and_counted(first: Registrar
         assert [server for name, server in events if name in ("ServerDown", "ProbeFailed", "ServerUp")][:2] == [UP, UP]
         counted = app.ask("metrics")
         assert counted["pjfail_probe_failures_total{reason=silent}"] >= 1
-        assert counted["pjfail_convictions_total{reason=silent}"] >= 1
+        assert counted["pjfail_detections_total{reason=silent}"] >= 1
         assert counted["pjfail_server_recovery_seconds_count"] == 1
         assert 2 < counted["pjfail_server_recovery_seconds_sum"] < 20  # the probe alone took 2.2 s
         stderr = app.finish().stderr
-    assert f"pjfail.events WARNING {UP} is down for 0 s: silent to MESSAGE" in stderr
+    assert f"pjfail.events WARNING {UP} is down, next tried in 0 s: silent to MESSAGE" in stderr
     assert f"pjfail.events INFO {UP} failed a probe: silent to OPTIONS (probe)" in stderr
 
 
@@ -157,4 +157,4 @@ def test_of_too_many_servers_the_worst_are_shown(first: Registrar, second: Regis
         shown = {name: value for name, value in counted.items() if name.startswith("pjfail_server_up{")}
         assert shown == {f"pjfail_server_up{{server={OTHER}}}": 0}
         assert (counted["pjfail_servers{state=up}"], counted["pjfail_servers{state=down}"]) == (1, 1)
-        assert counted["pjfail_convictions_total{reason=application}"] == 1
+        assert counted["pjfail_detections_total{reason=application}"] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rig.app import App
 
-from pjfail.demo.registrar import SILENT, Registrar
+from pjfail.testing import SILENT, Registrar
 
 FIRST, SECOND = "127.0.47.1", "127.0.47.2"
 
@@ -18,7 +18,7 @@ APP = f"""
     table = {{"sip.test": [("{FIRST}:5060", 1, 0), ("{SECOND}:5060", 2, 0)]}}
     uri = "sip:sip.test;transport=tcp"
     with Endpoint() as endpoint:
-        pjfail.attach(lookup=pjfail.StaticLookup(table), steering=pjfail.Steering(budget=0))
+        pjfail.attach(lookup=pjfail.StaticLookup(table), retry=pjfail.RetryPolicy(hedge_budget=0))
         account = Account(endpoint)
         account.open("sip:alice@sip.test")
         emit(**account.request("MESSAGE", uri)._asdict())

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rig.app import TESTS, App
 
-from pjfail.demo.registrar import RESETTING, UNAVAILABLE, Fault, Registrar
+from pjfail.testing import RESETTING, UNAVAILABLE, Fault, Registrar
 
 ROOT = TESTS.parent
 FIRST, SECOND = "127.0.45.1", "127.0.45.2"

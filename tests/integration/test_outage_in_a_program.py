@@ -9,7 +9,7 @@ import pytest
 from rig.app import App
 from rig.dns_server import DnsServer
 
-from pjfail.demo.registrar import Registrar
+from pjfail.testing import Registrar
 
 ADDRESS, NAME_SERVER, PORT = "127.0.33.1", "127.0.33.53", 5353
 ZONE = ["_sip._udp.sip.test. 2 IN SRV 1 1 5060 a.sip.test.", f"a.sip.test. 2 IN A {ADDRESS}"]

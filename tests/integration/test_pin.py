@@ -16,8 +16,7 @@ from rig.certificates import Authority
 from rig.console import Console
 from rig.tls import TlsServer
 
-from pjfail.demo.registrar import REFUSING, SILENT, UNAVAILABLE, WELL, Registrar
-from pjfail.demo.sip import Request
+from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, WELL, Registrar, Request
 
 FIRST, PINNED, OTHER, NEXT = "127.0.41.1", "127.0.41.2", "127.0.41.3", "127.0.41.4"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from rig.console import Console
 
-from pjfail.demo.registrar import Registrar
+from pjfail.testing import Registrar
 
 FIRST, PINNED, NEXT = "127.0.44.1", "127.0.44.2", "127.0.44.3"
 
@@ -32,15 +32,15 @@ def console() -> Iterator[Console]:
         ("-1", f"{NEXT}:5060", "UnknownAccount", "-1"),
         ("2**40", f"{NEXT}:5060", "UnknownAccount", "1099511627776"),
         ("Account(endpoint)", f"{NEXT}:5060", "UnknownAccount", "-1"),
-        ("True", f"{NEXT}:5060", "TypeError", "is no account"),
-        ("'alice'", f"{NEXT}:5060", "TypeError", "is no account"),
-        ("None", f"{NEXT}:5060", "TypeError", "is no account"),
-        ("Account", f"{NEXT}:5060", "TypeError", "is no account"),
-        ("alice", "", "BadServer", "is no server"),
-        ("alice", NEXT, "BadServer", "is no server"),
-        ("alice", f"{NEXT}:", "BadServer", "is no server"),
-        ("alice", f"{NEXT}:0", "BadServer", "no port number"),
-        ("alice", f"{NEXT}:65536", "BadServer", "no port number"),
+        ("True", f"{NEXT}:5060", "TypeError", "is not a valid account"),
+        ("'alice'", f"{NEXT}:5060", "TypeError", "is not a valid account"),
+        ("None", f"{NEXT}:5060", "TypeError", "is not a valid account"),
+        ("Account", f"{NEXT}:5060", "TypeError", "is not a valid account"),
+        ("alice", "", "BadServer", "is not a valid server"),
+        ("alice", NEXT, "BadServer", "is not a valid server"),
+        ("alice", f"{NEXT}:", "BadServer", "is not a valid server"),
+        ("alice", f"{NEXT}:0", "BadServer", "not a valid port number"),
+        ("alice", f"{NEXT}:65536", "BadServer", "not a valid port number"),
         ("alice", "300.1.1.1:5060", "BadServer", "no numeric"),
         ("alice", "sip.test:5060", "BadServer", "no numeric"),
         ("alice", "[::1]:5060", "BadServer", "no udp transport over IPv6"),
@@ -67,7 +67,7 @@ def test_the_earlier_pin_is_kept(
 def test_a_server_of_no_such_type(console: Console) -> None:
     console.run('typed = opened("sip:typed@sip.test", "sip:sip.test")')
     for server in ("5060", "None", "b'127.0.0.1:5060'", "('127.0.0.1', 5060)"):
-        assert console.error(f"failover.pin(typed, {server})", "is no server") == "TypeError"
+        assert console.error(f"failover.pin(typed, {server})", "is not a valid server") == "TypeError"
     assert console.get("failover.pinned(typed)") is None
 
 

@@ -35,7 +35,7 @@ APP = f"""
         failover = pjfail.attach(lookup=lookup)
         for uri in sys.argv[1:]:
             try:
-                emit(servers=[[str(place.server), place.tier] for place in failover.resolve(uri).places])
+                emit(servers=[[str(place.server), place.tier] for place in failover.resolve(uri).entries])
             except pjfail.LookupFailed as error:
                 emit(error=str(error), temporary=error.temporary)
 """

@@ -17,7 +17,7 @@ import pytest
 from rig.certificates import Authority
 from rig.dns_server import DnsServer
 
-from pjfail.demo.registrar import REFUSING, SILENT, UNAVAILABLE, Fault, Registrar
+from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, Fault, Registrar
 
 FIRST, SECOND = "127.0.36.1", "127.0.36.2"
 ZONE = [
@@ -31,7 +31,7 @@ WITHOUT_PJSUA2 = """
 import importlib.util, sys
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "pjsua2" else find(name, *rest)
-from pjfail.__main__ import main
+from pjfail.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -198,12 +198,12 @@ def test_nothing_found_is_one_sentence_and_status_1(name_server: DnsServer) -> N
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["tel:123"], "is no SIP URI"),
+        (["tel:123"], "is not a valid SIP URI"),
         (["sip:sip.test", "--transports", "udp,sctp"], "choose among udp, tcp, tls"),
         (["sip:sip.test", "--timeout", "0"], "more than 0"),
         (["sip:sip.test", "--timeout", "soon"], "invalid float"),
         (["sip:sip.test", "--ca", "/nowhere.pem"], "there is no such file"),
-        (["sip:sip.test", "--nameserver", "dns.example"], "is no name server"),
+        (["sip:sip.test", "--nameserver", "dns.example"], "is not a valid name server"),
     ],
 )
 def test_a_wrong_argument_is_status_2(name_server: DnsServer, arguments: list[str], reason: str) -> None:

@@ -7,8 +7,8 @@ import time
 import pytest
 from rig.app import App
 
-from pjfail.demo.registrar import SILENT, Registrar
 from pjfail.probe import Probe
+from pjfail.testing import SILENT, Registrar
 
 FIRST, SECOND = "127.0.37.1", "127.0.37.2"
 

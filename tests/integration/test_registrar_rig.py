@@ -13,7 +13,7 @@ import pytest
 import trustme
 from rig.app import run_app
 
-from pjfail.demo.registrar import DYING, REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
+from pjfail.testing import DYING, REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -12,9 +12,8 @@ from rig.console import Console
 from rig.network import unanswered_connects
 from rig.tls import TlsServer
 
-from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, WELL, Fault, Registrar
-from pjfail.demo.sip import Request
-from pjfail.demo.sockets import Peer
+from pjfail.testing import REFUSING, RESETTING, SILENT, WELL, Fault, Registrar, Request
+from pjfail.testing.sockets import Peer
 
 FIRST, CHOSEN, THIRD, FOURTH = "127.0.43.1", "127.0.43.2", "127.0.43.3", "127.0.43.4"
 TRANSPORTS = ("udp", "tcp", "tls")
@@ -250,8 +249,8 @@ def test_misuse(console: Console) -> None:
     assert error('"OPTIONS", "sips:sip.test", server="tcp:127.0.0.1:5060"') == "BadServer"
     assert error('"OPTIONS", "sip:sip.test", server="sip.test:5060"') == "BadServer"
     assert error('"OPTIONS", "sip:sip.test", server="127.0.0.1:0"') == "BadServer"
-    assert error('"OPTIONS", "sip:sip.test", server=5060', "is no server") == "TypeError"
-    assert error('"OPTIONS", "sip:sip.test", server=b"127.0.0.1:5060"', "is no server") == "TypeError"
+    assert error('"OPTIONS", "sip:sip.test", server=5060', "is not a valid server") == "TypeError"
+    assert error('"OPTIONS", "sip:sip.test", server=b"127.0.0.1:5060"', "is not a valid server") == "TypeError"
     assert error('"OPTIONS", "sip:sip.test", server="127.0.0.1:5060", headers=[("Contact", "<sip:")]') == "BadURI"
     assert error('"OPTIONS", "sip:sip.test", server="127.0.0.1:5060", headers=[("From", "no uri")]') == "RequestFailed"
     assert error('"OPTIONS", "sip:sip.test", server="[::1]:5060"', "no udp transport over IPv6") == "BadServer"
@@ -270,11 +269,11 @@ def listener(event):
         failover.request("OPTIONS", "{uri("udp")}", server="{CHOSEN}:5060", timeout=1)
     except RuntimeError as error:
         heard_of.put(str(error))
-failover._worker._listeners = (listener,)
+failover._worker._news._listeners = (listener,)
 failover.mark_down("udp:{THIRD}:5060")
 """)
     assert "listener" in console.get("heard_of.get(timeout=5)")
-    console.run("failover._worker._listeners = ()")
+    console.run("failover._worker._news._listeners = ()")
 
 
 def test_a_detach_ends_those_who_wait_and_the_next_attachment_is_not_answered_for_them() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rig.app import run_app
 
-from pjfail.demo.registrar import SILENT, Registrar
+from pjfail.testing import SILENT, Registrar
 
 FIRST, SECOND = "127.0.36.1", "127.0.36.2"
 
@@ -86,7 +86,7 @@ def test_sticky_accounts_spread_and_stay() -> None:
         PROGRAM
         + """
     with Endpoint() as endpoint:
-        pjfail.attach(lookup=pjfail.StaticLookup(table), policy=pjfail.sticky)
+        pjfail.attach(lookup=pjfail.StaticLookup(table), policy=pjfail.Sticky())
         accounts = [Account(endpoint) for _ in range(6)]
         for number, account in enumerate(accounts):
             account.open(f"sip:user{number}@sip.test")
@@ -99,7 +99,7 @@ def test_sticky_accounts_spread_and_stay() -> None:
     assert {server for servers in told["of"] for server in servers} == {f"{FIRST}:5060", f"{SECOND}:5060"}
 
 
-def test_a_request_with_a_plan_of_its_own_is_steered_by_it() -> None:
+def test_a_request_with_a_plan_of_its_own_is_failed_over_by_it() -> None:
     program = (
         PROGRAM
         + """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from rig.console import Console
 
-from pjfail.demo.registrar import Registrar
+from pjfail.testing import Registrar
 
 FIRST, ROUTED, NEXT = "127.0.42.1", "127.0.42.2", "127.0.42.3"
 
@@ -171,8 +171,8 @@ def test_it_is_refused_where_it_would_contend_or_makes_no_sense(console: Console
         "tls:127.0.0.1:5061": "RouteRefused",
     }.items():
         assert console.error(f'failover.route_via(held, "{server}")') == error
-    assert console.error("failover.route_via(held, 5060)", "is no server") == "TypeError"
-    assert console.error("failover.route_via(held, b'x')", "is no server") == "TypeError"
+    assert console.error("failover.route_via(held, 5060)", "is not a valid server") == "TypeError"
+    assert console.error("failover.route_via(held, b'x')", "is not a valid server") == "TypeError"
     assert console.get("read_account(held.getId()).proxies") == kept
     console.run("failover.route_via(held, None)")
 

@@ -13,9 +13,8 @@ from contextlib import ExitStack
 import pytest
 from rig.app import App
 
-from pjfail.demo.registrar import RESETTING, SILENT, UNAVAILABLE, Fault, Registrar
-from pjfail.demo.sip import Request
 from pjfail.model import Transport
+from pjfail.testing import RESETTING, SILENT, UNAVAILABLE, Fault, Registrar, Request
 
 FIRST, SECOND, THIRD, OTHER = "127.0.46.1", "127.0.46.2", "127.0.46.3", "127.0.46.12"
 

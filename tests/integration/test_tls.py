@@ -15,7 +15,7 @@ from rig.app import App, Line
 from rig.certificates import Authority, Certificate
 from rig.tls import HelloReader, TlsServer, server_name
 
-from pjfail.demo.registrar import REFUSING, STALLING, WELL
+from pjfail.testing import REFUSING, STALLING, WELL
 
 FIRST, SECOND = "127.0.33.1", "127.0.33.2"
 SHOWING, HELPING = "127.0.33.3", "127.0.33.4"

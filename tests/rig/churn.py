@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pjfail.demo.registrar import DYING, REFUSING, SILENT, UNAVAILABLE, WELL, Fault, Registrar
+from pjfail.testing import DYING, REFUSING, SILENT, UNAVAILABLE, WELL, Fault, Registrar
 
 DEATHS = (REFUSING, SILENT, DYING, UNAVAILABLE)
 

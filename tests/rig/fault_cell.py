@@ -15,7 +15,7 @@ from pathlib import Path
 import pjsua2 as pj
 
 import pjfail
-from pjfail.demo.registrar import Registrar
+from pjfail.testing import Registrar
 from rig.dns_server import DnsServer
 from rig.faults import DOMAIN, FAILURES, Failure
 from rig.network import vanish

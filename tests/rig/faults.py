@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from pjfail.demo.registrar import DYING, REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault
 from pjfail.model import Transport
+from pjfail.testing import DYING, REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault
 
 from .app import PYTHON, App
 from .certificates import Authority

@@ -2,7 +2,7 @@
 
 Each client has what a process with pjfail has: a table of health, a plan, judgements by :func:`pjfail.policy.judge`; no
 client knows of another. A request that a server leaves unanswered goes on to the next one after half a second, as
-steering does; a client whose first server changes registers there, as a followed account does.
+a retry policy has it; a client whose first server changes registers there, as a followed account does.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from pjfail.health import at
-from pjfail.model import Candidate, Health, Outcome, Seen, Server, State, Target
+from pjfail.model import Candidate, Health, Outcome, OutcomeKind, Server, State, Target
+from pjfail.order import PreferFastest
 from pjfail.planning import make_plan, review_at, weighted
-from pjfail.policy import Policy, judge, prefer_fastest
+from pjfail.policy import Policy, judge
 
 TARGET = Target("fleet.example")
 SILENT_AFTER = 1.5  # as the core's observer has it
-STEER_AFTER = 0.5
+RETRY_AFTER = 0.5
 PROBE_TIMEOUT = 2.2
 RTT_GAIN, RTT_FORGET = 0.125, 60.0  # RFC 6298's alpha, and after how long the core measures anew
 
@@ -131,8 +132,10 @@ class Simulation:
             self.after(rtt, lambda: self._answered(client, server, rtt))
             return
         began = self.now
-        self.after(SILENT_AFTER, lambda: self._judge(client, Outcome(server, Seen.SILENT, self.now, began=began)))
-        self.after(STEER_AFTER, lambda: self._try(client, order, first=False))
+        self.after(
+            SILENT_AFTER, lambda: self._judge(client, Outcome(server, OutcomeKind.SILENT, self.now, began=began))
+        )
+        self.after(RETRY_AFTER, lambda: self._try(client, order, first=False))
 
     def _arrives(self, server: Server) -> bool:
         """A request gets to *server*: does it answer?"""
@@ -146,7 +149,7 @@ class Simulation:
         client.measured[server] = smoothed, self.now
         if probe or server not in client.told:
             client.told.add(server)
-            self._judge(client, Outcome(server, Seen.ANSWERED, self.now, "OPTIONS", 200, probe=probe))
+            self._judge(client, Outcome(server, OutcomeKind.ANSWERED, self.now, "OPTIONS", 200, probe=probe))
 
     # --- a client's worker --------------------------------------------------------------------------------------------
 
@@ -155,7 +158,7 @@ class Simulation:
         before = at(client.health.get(server, Health()), self.now)
         after = judge(before, outcome, self.fleet.policy, self.now, client.random)
         client.health[server] = after
-        if outcome.seen is not Seen.ANSWERED:
+        if outcome.seen is not OutcomeKind.ANSWERED:
             client.told.discard(server)
         if after.state is not before.state:
             self._replan(client)
@@ -169,7 +172,7 @@ class Simulation:
             rtt = self.fleet.behaviours[self.number[server]].rtt(self.now)
             self.after(rtt, lambda: self._answered(client, server, rtt, probe=True))
         else:
-            silent = Seen.SILENT
+            silent = OutcomeKind.SILENT
             self.after(PROBE_TIMEOUT, lambda: self._judge(client, Outcome(server, silent, self.now, probe=True)))
 
     def _replan(self, client: Client) -> None:
@@ -182,7 +185,7 @@ class Simulation:
             TARGET, self.candidates, health, policy.order, now + 3600, now, _fail, slow_start=policy.slow_start
         )
         client.tiers = []
-        for place, weight in zip(plan.places, weighted(plan.places), strict=True):
+        for place, weight in zip(plan.entries, weighted(plan.entries), strict=True):
             if place.tier == len(client.tiers):
                 client.tiers.append([])
             client.tiers[place.tier].append((weight or 1, place.server))  # in a tier all are 0, or none is
@@ -250,6 +253,6 @@ def scenarios() -> dict[str, Fleet]:
         ),
         "one of five flaps from 60 to 220 s, every 20 s": Fleet([flapping(60, 220, 20), *[WELL] * 4], Policy()),
         "one of five takes 0.8 s from 60 to 180 s; the fastest preferred": Fleet(
-            [slow(60, 180, 0.8), *[WELL] * 4], Policy(order=prefer_fastest, replan=10.0)
+            [slow(60, 180, 0.8), *[WELL] * 4], Policy(order=PreferFastest(), replan=10.0)
         ),
     }

@@ -19,9 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
-from pjfail.demo.registrar import REFUSING, WELL, Registrar
-from pjfail.demo.sip import Request
-from pjfail.demo.sockets import bind
+from pjfail.testing import REFUSING, WELL, Registrar, Request
+from pjfail.testing.sockets import bind
 
 from .certificates import Certificate
 

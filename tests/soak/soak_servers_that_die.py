@@ -10,7 +10,7 @@ import pytest
 from rig.app import App, Line
 from rig.churn import DEATHS, Churn
 
-from pjfail.demo.registrar import RESETTING, Fault, Registrar
+from pjfail.testing import RESETTING, Fault, Registrar
 
 PROGRAM = Path(__file__).with_name("soaking_app.py")
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))

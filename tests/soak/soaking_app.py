@@ -26,7 +26,7 @@ from rig.pjsip_state import dump, free_keys, pjsip
 from rig.prelude import Account, Endpoint, emit
 
 import pjfail
-from pjfail.steering import SILENCE
+from pjfail.retry import TIMEOUTS
 
 DOMAIN = "soak.test"
 ACCOUNTS, AT_ONCE, A_SECOND, MOST_CALLS = 6, 40, 100, 3
@@ -107,7 +107,7 @@ class Soak:
         return pjfail.attach(
             lookup=pjfail.StaticLookup({DOMAIN: [(server, 1, 1) for server in servers]}),
             policy=pjfail.Policy(backoff=lambda *_: 0.5),
-            steering=pjfail.Steering(silence={**SILENCE, "MESSAGE": 0.5, "SUBSCRIBE": 0.5}),
+            retry=pjfail.RetryPolicy(timeouts={**TIMEOUTS, "MESSAGE": 0.5, "SUBSCRIBE": 0.5}),
         )
 
     def end(self, key: str, code: int) -> None:

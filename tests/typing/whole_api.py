@@ -12,7 +12,7 @@ from random import Random
 from typing import assert_never, assert_type
 
 import pjfail
-import pjfail.steering
+import pjfail.retry
 from pjfail import Candidate, Failover, Health, Server, Target, events, listeners
 from pjfail.lookup import Adaptive, ServesStale
 
@@ -54,7 +54,7 @@ def hear(event: events.Event) -> None:
     elif isinstance(event, events.LookupFailed | events.LookupStale):
         assert_type((event.target, event.reason), tuple[Target, str])
     elif isinstance(event, events.FailedOver):
-        assert_type((event.left, event.taken, event.why), tuple[Server, Server, events.Why])
+        assert_type((event.left, event.taken, event.why), tuple[Server, Server, events.Reason])
     else:
         assert_never(event)  # a new kind of event is a line here, and in the changelog
 
@@ -82,14 +82,16 @@ def attaching(path: Path) -> None:
     failover = pjfail.attach(
         lookup=lookup,
         policy=pjfail.Policy(
-            order=pjfail.Panic(pjfail.MostExcluded(pjfail.PreferFastest(band=0.02))),
-            convict=pjfail.any_of(pjfail.Consecutive(failures=3, fall=2), pjfail.FailureRate(above=0.5, samples=20)),
+            order=pjfail.Panic(pjfail.MaxExcluded(pjfail.PreferFastest(band=0.02))),
+            detect=pjfail.any_of(pjfail.Consecutive(failures=3, fall=2), pjfail.FailureRate(above=0.5, samples=20)),
             backoff=pjfail.ExponentialBackoff(base=10),
             rise=2,
             replan=10,
         ),
         probe=pjfail.Probe(interval=30, accounts=None),
-        steering=pjfail.Steering(silence={**pjfail.steering.SILENCE, "MESSAGE": 1.0}, codes=(503, 480), race_gap=None),
+        retry=pjfail.RetryPolicy(
+            timeouts={**pjfail.retry.TIMEOUTS, "MESSAGE": 1.0}, codes=(503, 480), connection_attempt_delay=None
+        ),
         listeners=[hear, listeners.LogListener(getLogger("voip")), listeners.PrometheusListener(most_servers=10)],
         host=path,
     )
@@ -101,7 +103,7 @@ def attaching(path: Path) -> None:
     any_lookup: pjfail.Lookup = pjfail.PjsipDnsLookup(["192.0.2.53"], families=["ipv6"])
     listener: events.Listener = hear
     pjfail.attach(any_lookup, listeners=(each for each in (listener, print)))
-    wants_to_know: tuple[Adaptive, ServesStale, events.Attached]
+    wants_to_know: tuple[Adaptive, ServesStale, pjfail.listeners.Attached]
     wants_to_know = pjfail.DnsLookup(), lookup, listeners.PrometheusListener()
     assert wants_to_know
 
@@ -109,11 +111,11 @@ def attaching(path: Path) -> None:
 def policies() -> None:
     pjfail.attach(policy=by_name)
     pjfail.attach(policy=by_account)
-    for order in (pjfail.by_priority, pjfail.spread, pjfail.prefer_fastest):
+    for order in (pjfail.by_priority, pjfail.spread, pjfail.PreferFastest()):
         pjfail.attach(policy=order)
-    pjfail.Policy(order=pjfail.sticky, convict=pjfail.on_first_failure)
+    pjfail.Policy(order=pjfail.Sticky(), detect=pjfail.Consecutive())
     pjfail.Policy(order=pjfail.Sticky(key="call_id"), backoff=lambda failures, random: failures * random.random())
-    pjfail.Policy(convict=lambda health, outcome: health.streak > 3 and outcome.seen is pjfail.Seen.SILENT)
+    pjfail.Policy(detect=lambda health, outcome: health.streak > 3 and outcome.seen is pjfail.OutcomeKind.SILENT)
     assert_type(pjfail.ExponentialBackoff()(1, Random(1)), float)
 
 
@@ -123,7 +125,7 @@ def not_attaching() -> None:
     pjfail.attach(lookup=Blocking())  # type: ignore[arg-type]
     pjfail.attach(lookup=["192.0.2.53"])  # type: ignore[arg-type]
     pjfail.attach(probe=30)  # type: ignore[arg-type]
-    pjfail.attach(steering=False)  # type: ignore[arg-type]
+    pjfail.attach(retry=False)  # type: ignore[arg-type]
     pjfail.attach(listeners=hear)  # type: ignore[arg-type]
     pjfail.DnsLookup(transports=["sctp"])  # type: ignore[list-item]
     pjfail.DnsLookup(naptr="sometimes")  # type: ignore[arg-type]
@@ -131,7 +133,7 @@ def not_attaching() -> None:
     Server("192.0.2.1", "5060")  # type: ignore[arg-type]
     Server("192.0.2.1", 5060, "sctp")  # type: ignore[arg-type]
     Server("192.0.2.1", 5060).port = 5061  # type: ignore[misc]
-    pjfail.Steering(silence={"INVITE": "1.5"})  # type: ignore[dict-item]
+    pjfail.RetryPolicy(timeouts={"INVITE": "1.5"})  # type: ignore[dict-item]
 
 
 # --- asking, saying ---------------------------------------------------------------------------------------------------
@@ -142,8 +144,8 @@ def asking(failover: Failover) -> None:
     assert_type(plan, pjfail.Plan)
     assert_type(plan.servers, tuple[Server, ...])
     assert_type(plan.tiers, tuple[tuple[Candidate, ...], ...])
-    for place in plan.places:
-        assert_type(place, pjfail.Place)
+    for place in plan.entries:
+        assert_type(place, pjfail.PlanEntry)
         assert_type((place.server, place.tier, place.reason, place.share), tuple[Server, int, str, float])
     for server, health in failover.servers().items():
         assert_type(server, Server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -10,10 +11,10 @@ import sys
 import pytest
 
 import pjfail
-from pjfail.__main__ import main
+from pjfail.cli.lookup import as_json
+from pjfail.cli.main import main
 from pjfail.errors import LookupFailed
 from pjfail.lookup import DnsLookup
-from pjfail.lookup.command import as_json
 from pjfail.model import Candidate, Server, Target
 
 FOUND = [
@@ -73,17 +74,17 @@ def test_the_table_shows_all_of_each_candidate(
     for candidate in FOUND:
         [line] = [line for line in shown.splitlines() if candidate.name in line]
         words = line.replace("│", " ").split()
-        assert words[:3] == ["tls", str(candidate.priority), str(candidate.weight)]
-        assert words[4:7] == [candidate.server.address, "5061", f"{candidate.ttl:.0f}"]
+        assert words[:2] == [str(candidate.server), candidate.name]
+        assert words[2:5] == [str(candidate.priority), str(candidate.weight), f"{candidate.ttl:.0f}"]
     assert dns == [Target("example.com", secure=True)]
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["tel:123"], "'tel:123' is no SIP URI"),
+        (["tel:123"], "'tel:123' is not a valid SIP URI"),
         (["sip:example.com;transport=sctp"], "not 'sctp'"),
-        (["sip:example.com", "--nameserver", "dns.example"], "'dns.example' is no name server"),
+        (["sip:example.com", "--nameserver", "dns.example"], "'dns.example' is not a valid name server"),
         (["sip:example.com", "--transports", "udp,sctp"], "choose among udp, tcp, tls"),
         (["sip:example.com", "--families", "ipv5"], "choose among ipv4, ipv6"),
     ],
@@ -148,3 +149,19 @@ def test_a_full_disk_is_one_sentence_and_status_1() -> None:
     with open("/dev/full", "w") as full:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=30)
     assert (ended.returncode, ended.stderr) == (1, "pjfail: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", [["lookup", "tel:1", "--json"], ["probe", "tel:1", "--json"]])
+def test_json_of_what_failed_has_the_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert "'tel:1' is not a valid SIP URI" in json.loads(printed.out)["error"]
+    assert printed.err.startswith("pjfail: 'tel:1' is not a valid SIP URI")
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_a_closed_standard_output_is_no_error(closed: str, options: str) -> None:
+    command = f'"{sys.executable}" -m pjfail lookup sip:192.0.2.1 {options} {closed}'
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, timeout=30)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

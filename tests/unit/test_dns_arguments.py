@@ -30,7 +30,7 @@ def test_a_name_server_is_an_address_and_maybe_a_port(text: str, server: NameSer
 
 @pytest.mark.parametrize("text", ["", "dns.example", "192.0.2.53:", "192.0.2.53:0", "192.0.2.53:65536", "192.0.2.300"])
 def test_what_is_no_name_server_is_refused(text: str) -> None:
-    with pytest.raises(BadServer, match="is no name server; write"):
+    with pytest.raises(BadServer, match="is not a valid name server; write"):
         DnsLookup([text])
 
 

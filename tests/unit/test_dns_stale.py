@@ -11,7 +11,7 @@ import pytest
 
 from pjfail.lookup import stale
 from pjfail.lookup.resolver import Answer, Kind
-from pjfail.lookup.stale import StaleTargets, Witness
+from pjfail.lookup.stale import StaleRecorder, StaleTargets
 from pjfail.model import Target
 
 HOST = dns.name.from_text("h.example")
@@ -74,13 +74,13 @@ def test_it_does_not_grow_for_ever(
     assert [target.host for target, _ in told] == ["a", "b", "c", "a"]
 
 
-def test_a_witness_passes_on_and_keeps_what_is_old() -> None:
+def test_a_recorder_passes_on_and_keeps_what_is_old() -> None:
     class Both:
         async def resolve(self, name: dns.name.Name, kind: Kind) -> Answer:
             assert name == HOST
             return OLD if kind == "A" else FRESH
 
-    witness = Witness(Both())
-    assert asyncio.run(witness.resolve(HOST, "A")) is OLD
-    assert asyncio.run(witness.resolve(HOST, "AAAA")) is FRESH
-    assert witness.stale == [OLD]
+    recorder = StaleRecorder(Both())
+    assert asyncio.run(recorder.resolve(HOST, "A")) is OLD
+    assert asyncio.run(recorder.resolve(HOST, "AAAA")) is FRESH
+    assert recorder.stale == [OLD]

@@ -22,10 +22,11 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 import pjfail
+import pjfail.testing
 from pjfail import Candidate, Health, LookupFailed, Server, State, Target, UnknownTarget
-from pjfail.__main__ import make_parser
 from pjfail.bridge.counts import Counters, RoundTrips
 from pjfail.bridge.host import known_layouts
+from pjfail.cli.main import make_parser
 from pjfail.listeners import prometheus
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -124,6 +125,8 @@ def test_the_reference_has_every_public_name() -> None:
     pages = "\n".join(page.read_text("utf-8") for page in sorted((DOCS / "reference").glob("*.rst")))
     told = set(re.findall(r"^\.\. (?:auto\w+|data|module):: (?:pjfail\.)?([\w.]+)", pages, re.MULTILINE))
     public = {*pjfail.__all__, *(f"listeners.{name}" for name in pjfail.listeners.__all__)}
+    faults = {name for name, value in vars(pjfail.testing).items() if isinstance(value, pjfail.testing.Fault)}
+    public |= {f"testing.{name}" for name in {*pjfail.testing.__all__} - faults}
     own = (each for each in vars(pjfail.events).values() if getattr(each, "__module__", "") == "pjfail.events")
     public |= {f"events.{each.__name__}" for each in own}
     assert sorted(public - told - {"__version__"}) == []

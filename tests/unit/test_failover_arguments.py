@@ -27,8 +27,32 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("policy", [3, "round robin", ["192.0.2.1:5060"]])
 def test_a_policy_that_cannot_be_called_is_a_type_error(policy: Any) -> None:
-    with pytest.raises(TypeError, match=r"policy is .*; give a Policy or a function"):
+    with pytest.raises(TypeError, match=r"policy is .*; give a Policy, or a function"):
         pjfail.attach(lookup=LOOKUP, policy=policy)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        lambda candidates: candidates,
+        lambda candidates, _health, _rtt: candidates,
+        lambda candidates, _health, *, region: [region, *candidates],
+    ],
+)
+def test_a_policy_that_takes_other_arguments_is_a_type_error(policy: Any) -> None:
+    """It would fail at the first request."""
+    with pytest.raises(TypeError, match=r"policy is .*, which takes other arguments: .*; give a Policy, or a function"):
+        pjfail.attach(lookup=LOOKUP, policy=policy)
+
+
+def test_a_policy_may_ask_for_the_request(made: list[tuple[Any, ...]]) -> None:
+    pjfail.attach(lookup=LOOKUP, policy=lambda candidates, _health, *, request: [*candidates, request])
+    assert made[0][1].per_request
+
+
+def test_a_listener_that_takes_other_arguments_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match=r"a listener is .*, which takes other arguments"):
+        pjfail.attach(lookup=LOOKUP, listeners=[lambda: None])  # type: ignore[list-item, misc]
 
 
 @pytest.mark.parametrize("lookup", [object(), {"example.com": ["192.0.2.1:5060"]}, lambda target: [target]])
@@ -44,7 +68,7 @@ def test_a_plain_function_is_the_order_of_the_default_policy(made: list[tuple[An
         return candidates
 
     pjfail.attach(lookup=LOOKUP, policy=as_they_come)
-    assert made == [(LOOKUP, pjfail.Policy(order=as_they_come), pjfail.Probe(), pjfail.Steering(), (), None)]
+    assert made == [(LOOKUP, pjfail.Policy(order=as_they_come), pjfail.Probe(), pjfail.RetryPolicy(), (), None)]
 
 
 def test_a_policy_is_taken_as_it_is(made: list[tuple[Any, ...]]) -> None:
@@ -55,8 +79,8 @@ def test_a_policy_is_taken_as_it_is(made: list[tuple[Any, ...]]) -> None:
 
 def test_the_defaults_are_the_dns_and_the_default_policy(made: list[tuple[Any, ...]]) -> None:
     pjfail.attach()
-    lookup, policy, probe, steering, listeners, host = made[0]
-    assert (probe, steering) == (pjfail.Probe(), pjfail.Steering())
+    lookup, policy, probe, retry, listeners, host = made[0]
+    assert (probe, retry) == (pjfail.Probe(), pjfail.RetryPolicy())
     assert isinstance(lookup, pjfail.DnsLookup)
     assert (policy, listeners, host) == (pjfail.Policy(), (), None)
 
@@ -93,6 +117,10 @@ def test_an_attach_that_failed_leaves_nothing_behind() -> None:
         pjfail.attach(lookup=LOOKUP, host="/nowhere/libpjsip.so")
     assert not core.attachment()
     assert "pjfail" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_where_nothing_is_attached_there_is_no_failover() -> None:
+    assert pjfail.attached() is None
 
 
 def test_without_pjsip_the_error_says_what_to_do_first() -> None:

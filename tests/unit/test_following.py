@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from pjfail.bridge.pins import Registration
 from pjfail.bridge.status import INVALID_OPERATION, REGISTERING
 from pjfail.following import (
-    BUSY,
     FAILBACK_SPREAD,
-    REFUSED,
+    MIN_REFUSED_HOLD,
     RETRY_AFTER_CEILING,
     RETRY_AFTER_FLOOR,
-    UNSENT,
-    Following,
+    RETRY_UNSENT,
+    RETRY_WHEN_BUSY,
+    FollowedAccount,
     decide,
     registered,
     settled,
 )
 from pjfail.model import Candidate, Health, Plan, Server, State, Target
+from pjfail.order import by_priority
 from pjfail.planning import make_plan
-from pjfail.policy import by_priority
 
 NOW = 1000.0
 FAILBACK, SPREAD = 60.0, 2.0
@@ -49,7 +49,7 @@ healths = st.fixed_dictionaries(dict.fromkeys(SERVERS, states))
 priorities = st.lists(st.integers(1, 3), min_size=3, max_size=3)
 times = st.none() | st.floats(NOW - 100, NOW + 100)
 followings = st.builds(
-    lambda server, trying, lost, register_at, return_at, failback: Following(
+    lambda server, trying, lost, register_at, return_at, failback: FollowedAccount(
         3,
         "alice@example.com",
         TARGET,
@@ -71,8 +71,8 @@ followings = st.builds(
 codes = st.sampled_from([0, 200, 202, 302, 401, 403, 404, 407, 408, 423, 500, 503, 603])
 
 
-def following_on(server: Server | None, failback: float | None = FAILBACK, spread: float = SPREAD) -> Following:
-    return Following(3, "alice@example.com", TARGET, failback, spread, server)
+def following_on(server: Server | None, failback: float | None = FAILBACK, spread: float = SPREAD) -> FollowedAccount:
+    return FollowedAccount(3, "alice@example.com", TARGET, failback, spread, server)
 
 
 def plan_of(order: Sequence[int], health: AccountsHealth, now: float = NOW) -> Plan:
@@ -82,11 +82,15 @@ def plan_of(order: Sequence[int], health: AccountsHealth, now: float = NOW) -> P
 
 
 def decided(
-    following: Following, health: AccountsHealth, order: Sequence[int] = (1, 2, 3), now: float = NOW, seed: int = 0
-) -> Following:
+    following: FollowedAccount,
+    health: AccountsHealth,
+    order: Sequence[int] = (1, 2, 3),
+    now: float = NOW,
+    seed: int = 0,
+) -> FollowedAccount:
     plan = plan_of(order, health, now)
     random = Random(seed)
-    places = sorted(plan.places, key=lambda place: (place.tier, random.random()))
+    places = sorted(plan.entries, key=lambda place: (place.tier, random.random()))
     return decide(following, plan, [place.server for place in places], health, now, random)
 
 
@@ -101,7 +105,7 @@ def register(
 
 @given(followings, healths, priorities, st.integers())
 def test_no_pin_is_on_a_server_that_is_not_usable(
-    following: Following, health: AccountsHealth, order: list[int], seed: int
+    following: FollowedAccount, health: AccountsHealth, order: list[int], seed: int
 ) -> None:
     after = decided(following, health, order, seed=seed)
     for server in (after.server, after.trying):
@@ -110,7 +114,7 @@ def test_no_pin_is_on_a_server_that_is_not_usable(
 
 @given(followings, healths, priorities, st.integers())
 def test_an_account_with_a_server_has_one_as_long_as_any_is_usable(
-    following: Following, health: AccountsHealth, order: list[int], seed: int
+    following: FollowedAccount, health: AccountsHealth, order: list[int], seed: int
 ) -> None:
     assume(following.server is not None or following.lost)
     after = decided(following, health, order, seed=seed)
@@ -123,7 +127,7 @@ def test_an_account_with_a_server_has_one_as_long_as_any_is_usable(
 
 @given(followings, st.sampled_from(SERVERS), priorities, st.sampled_from(USABLE))
 def test_with_one_usable_server_the_account_ends_there(
-    following: Following, only: Server, order: list[int], state: State
+    following: FollowedAccount, only: Server, order: list[int], state: State
 ) -> None:
     assume(following.server is not None or following.lost)
     health = {server: Health(state) if server == only else DOWN for server in SERVERS}
@@ -135,7 +139,7 @@ def test_with_one_usable_server_the_account_ends_there(
 
 @given(followings, healths, priorities, st.integers())
 def test_who_is_moved_away_registers_within_the_spread(
-    following: Following, health: AccountsHealth, order: list[int], seed: int
+    following: FollowedAccount, health: AccountsHealth, order: list[int], seed: int
 ) -> None:
     after = decided(following, health, order, seed=seed)
     if after.server is not None and after.server != following.server:
@@ -200,7 +204,7 @@ def test_a_lost_account_waits_for_a_register_that_is_on_its_way() -> None:
 
 @given(followings, healths, priorities, st.integers(), codes, st.booleans())
 def test_the_same_arguments_have_the_same_answer(
-    following: Following, health: AccountsHealth, order: list[int], seed: int, code: int, removed: bool
+    following: FollowedAccount, health: AccountsHealth, order: list[int], seed: int, code: int, removed: bool
 ) -> None:
     assert decided(following, health, order, seed=seed) == decided(following, health, order, seed=seed)
     told = register(FIRST, code, removed=removed)
@@ -209,12 +213,12 @@ def test_the_same_arguments_have_the_same_answer(
 
 @given(followings, healths, priorities, st.integers(), st.booleans())
 def test_where_an_account_is_settled_there_is_nothing_to_decide(
-    following: Following, health: AccountsHealth, order: list[int], seed: int, quiet: bool
+    following: FollowedAccount, health: AccountsHealth, order: list[int], seed: int, quiet: bool
 ) -> None:
     if quiet:  # else few are
         following = replace(following, trying=None)
     plan = plan_of(order, health)
-    tiers = {place.server: place.tier for place in plan.places if health[place.server].usable}
+    tiers = {place.server: place.tier for place in plan.entries if health[place.server].usable}
     if settled(following, tiers, health, NOW):
         assert decided(following, health, order, seed=seed) == following
 
@@ -235,7 +239,7 @@ def test_an_account_that_has_its_best_server_or_waits_for_it_is_settled() -> Non
 # --- going back -------------------------------------------------------------------------------------------------------
 
 
-def went_back_at(following: Following, health: AccountsHealth, seed: int, until: float) -> float | None:
+def went_back_at(following: FollowedAccount, health: AccountsHealth, seed: int, until: float) -> float | None:
     """When a better server is tried, with a look at the account every quarter of a second."""
     random = Random(seed)
     now = NOW
@@ -318,7 +322,7 @@ def test_one_that_will_not_have_the_account_is_left_at_once_and_not_tried_again_
     refused = registered(refused, register(SECOND, 200), NOW + 0.1)
     at = went_back_at(refused, dict.fromkeys(SERVERS, WELL), seed, NOW + 100)
     assert at is not None
-    assert at >= NOW + max(failback, REFUSED)
+    assert at >= NOW + max(failback, MIN_REFUSED_HOLD)
 
 
 def test_a_plan_without_the_better_server_for_a_while_does_not_bring_it_forward() -> None:
@@ -340,14 +344,14 @@ def test_a_refresh_does_not_put_the_return_off() -> None:
 def test_one_that_cannot_be_sent_to_is_given_up() -> None:
     trying = replace(following_on(SECOND), trying=FIRST)
     after = registered(trying, register(None, 0, status=120111), NOW)
-    assert (after.server, after.trying, after.register_at) == (SECOND, None, NOW + UNSENT)
+    assert (after.server, after.trying, after.register_at) == (SECOND, None, NOW + RETRY_UNSENT)
 
 
 # --- what a REGISTER tells --------------------------------------------------------------------------------------------
 
 
 @given(followings, st.sampled_from(SERVERS), st.sampled_from([200, 202]))
-def test_an_account_is_where_it_registered(following: Following, server: Server, code: int) -> None:
+def test_an_account_is_where_it_registered(following: FollowedAccount, server: Server, code: int) -> None:
     after = registered(following, register(server, code), NOW)
     assert after.server == server
     if server != following.server or following.trying in (None, server):
@@ -356,7 +360,7 @@ def test_an_account_is_where_it_registered(following: Following, server: Server,
 
 @pytest.mark.parametrize("code", [302, 401, 403, 404, 407, 408, 500, 603])
 @given(followings, st.sampled_from(SERVERS))
-def test_no_other_answer_moves_an_account(code: int, following: Following, server: Server) -> None:
+def test_no_other_answer_moves_an_account(code: int, following: FollowedAccount, server: Server) -> None:
     after = registered(following, register(server, code), NOW)
     assert after.server == following.server
     if code in (401, 407):
@@ -397,7 +401,7 @@ def test_retry_after_of_one_server_does_not_put_off_what_is_due_at_another() -> 
 
 @given(followings, healths, st.integers())
 def test_an_order_with_servers_that_are_not_usable_first_is_none_to_follow(
-    following: Following, health: AccountsHealth, seed: int
+    following: FollowedAccount, health: AccountsHealth, seed: int
 ) -> None:
     """A draw may be older than what is known of the servers."""
     after = decide(following, plan_of((1, 2, 3), {}), SERVERS, health, NOW, Random(seed))
@@ -406,7 +410,7 @@ def test_an_order_with_servers_that_are_not_usable_first_is_none_to_follow(
 
 @given(followings, healths, priorities, st.integers())
 def test_a_late_answer_of_the_old_server_does_no_lasting_harm(
-    following: Following, health: AccountsHealth, order: list[int], seed: int
+    following: FollowedAccount, health: AccountsHealth, order: list[int], seed: int
 ) -> None:
     assume(following.server is not None and any(each.usable for each in health.values()))
     moved = decided(following, health, order, seed=seed)
@@ -435,15 +439,15 @@ def test_an_account_that_was_registered_before_registers_to_tell_where_it_is() -
 
 def test_a_register_that_pjsua_would_not_send_is_tried_again() -> None:
     following = following_on(FIRST)
-    assert registered(following, register(None, 0, status=REGISTERING), NOW).register_at == NOW + BUSY
-    assert registered(following, register(None, 0, status=120101), NOW).register_at == NOW + UNSENT
+    assert registered(following, register(None, 0, status=REGISTERING), NOW).register_at == NOW + RETRY_WHEN_BUSY
+    assert registered(following, register(None, 0, status=120101), NOW).register_at == NOW + RETRY_UNSENT
     assert registered(following, register(None, 0, status=INVALID_OPERATION), NOW).register_at is None
     assert registered(following, register(None, 0), NOW) == following  # it is there
 
 
 @given(followings, healths, priorities, st.integers())
 def test_an_account_that_unregisters_is_not_registered_by_us(
-    following: Following, health: AccountsHealth, order: list[int], seed: int
+    following: FollowedAccount, health: AccountsHealth, order: list[int], seed: int
 ) -> None:
     """Neither while the un-REGISTER is on its way, to a dead server perhaps, nor after it was answered."""
     for code in (0, 200, 503):

@@ -10,16 +10,16 @@ import pytest
 
 from pjfail import events
 from pjfail.listeners import LogListener
-from pjfail.model import Candidate, Health, Outcome, Place, Plan, Seen, Server, State, Target
+from pjfail.model import Candidate, Health, Outcome, OutcomeKind, Plan, PlanEntry, Server, State, Target
 
 ONE, OTHER = Server("192.0.2.1", 5060), Server("192.0.2.2", 5061, "tls")
 TARGET = Target("example.com")
-SILENT = Outcome(ONE, Seen.SILENT, 100.0, method="OPTIONS")
+SILENT = Outcome(ONE, OutcomeKind.SILENT, 100.0, method="OPTIONS")
 DOWN = Health(State.DOWN, 1, 100.0, 130.0, "silent to OPTIONS")
 
 
 def plan(*servers: Server) -> Plan:
-    return Plan(TARGET, tuple(Place(Candidate(server, "a"), tier, "") for tier, server in enumerate(servers)), 1.0)
+    return Plan(TARGET, tuple(PlanEntry(Candidate(server, "a"), tier, "") for tier, server in enumerate(servers)), 1.0)
 
 
 LINES: list[tuple[events.Event, int, str]] = [
@@ -31,17 +31,17 @@ LINES: list[tuple[events.Event, int, str]] = [
     (
         events.ServerDown(ONE, DOWN, SILENT),
         logging.WARNING,
-        "udp:192.0.2.1:5060 is down for 30 s: silent to OPTIONS",
+        "udp:192.0.2.1:5060 is down, next tried in 30 s: silent to OPTIONS",
     ),
     (
         events.ServerDown(ONE, Health(State.DOWN, 3, 100.0, None, "marked down by the application"), None),
         logging.WARNING,
-        "udp:192.0.2.1:5060 is down until it is restored: marked down by the application (failure 3)",
+        "udp:192.0.2.1:5060 is down, until the application restores it: marked down by the application (failure 3)",
     ),
     (events.ServerUp(ONE, Health()), logging.INFO, "udp:192.0.2.1:5060 is up again"),
     (events.ServerUp(ONE, Health(reason="restored")), logging.INFO, "udp:192.0.2.1:5060 is up again: restored"),
     (
-        events.ProbeFailed(OTHER, Outcome(OTHER, Seen.REFUSED, 1.0, detail="no route")),
+        events.ProbeFailed(OTHER, Outcome(OTHER, OutcomeKind.REFUSED, 1.0, detail="no route")),
         logging.INFO,
         "tls:192.0.2.2:5061 failed a probe: refused the connection (no route)",
     ),
@@ -51,14 +51,14 @@ LINES: list[tuple[events.Event, int, str]] = [
         "tls:192.0.2.2:5061 showed a certificate for another name",
     ),
     (
-        events.FailedOver("REGISTER", "1@here", ONE, OTHER, events.Why.SILENT, 0.52),
+        events.FailedOver("REGISTER", "1@here", ONE, OTHER, events.Reason.SILENT, 0.52),
         logging.INFO,
-        "REGISTER went on from udp:192.0.2.1:5060 to tls:192.0.2.2:5061 after 0.5 s: silent",
+        "REGISTER failed over from udp:192.0.2.1:5060 to tls:192.0.2.2:5061 after 0.5 s: no response",
     ),
     (
-        events.FailedOver("OPTIONS", "1@here", ONE, OTHER, events.Why.CODE, 0.0, 503),
+        events.FailedOver("OPTIONS", "1@here", ONE, OTHER, events.Reason.CODE, 0.0, 503),
         logging.INFO,
-        "OPTIONS went on from udp:192.0.2.1:5060 to tls:192.0.2.2:5061 after 0.0 s: answered 503",
+        "OPTIONS failed over from udp:192.0.2.1:5060 to tls:192.0.2.2:5061 after 0.0 s: answered 503",
     ),
     (
         events.PlanChanged(plan(OTHER, ONE), plan(ONE, OTHER)),

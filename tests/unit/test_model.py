@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pjfail.errors import BadServer, BadURI
-from pjfail.model import TRANSPORTS, Candidate, Place, Plan, Server, Target
+from pjfail.model import TRANSPORTS, Candidate, Health, Plan, PlanEntry, Server, State, Target
 
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 hosts = st.one_of(
@@ -100,6 +102,24 @@ def test_what_is_no_server_is_refused(text: str) -> None:
 
 def test_a_plan_groups_its_places_by_tier() -> None:
     first, second, third = (Candidate(Server(f"192.0.2.{n}", 5060), "example.com") for n in (1, 2, 3))
-    plan = Plan(Target("example.com"), (Place(first, 0, ""), Place(second, 0, ""), Place(third, 1, "down")), 10.0)
+    plan = Plan(
+        Target("example.com"), (PlanEntry(first, 0, ""), PlanEntry(second, 0, ""), PlanEntry(third, 1, "down")), 10.0
+    )
     assert plan.tiers == ((first, second), (third,))
     assert plan.servers == (first.server, second.server, third.server)
+
+
+def test_a_health_is_printed_in_words() -> None:
+    now = time.monotonic()
+    assert str(Health(State.DOWN, 2, now - 5, now + 24.2, "silent to REGISTER")) == (
+        "down, next tried in 24 s: silent to REGISTER (failure 2)"
+    )
+    assert str(Health(State.DOWN, since=now, reason="marked down by the application", held=True)) == (
+        "down: marked down by the application"
+    )
+    assert str(Health(rtt=0.0123)) == "up, round trip 12 ms"
+    assert str(Health(returning=True, returns_at=now + 9.2)) == "up, back in its tier in 9 s"
+    assert repr(Health(State.SUSPECT, reason="silent to OPTIONS")) == (
+        "Health(state=<State.SUSPECT: 'suspect'>, reason='silent to OPTIONS')"
+    )
+    assert repr(Health()) == "Health()"

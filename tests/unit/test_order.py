@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pjfail.model import Candidate, Health, Request, Server, State, Target
 from pjfail.order import (
-    MostExcluded,
+    MaxExcluded,
     Order,
     Panic,
     PreferFastest,
@@ -22,9 +22,7 @@ from pjfail.order import (
     ask,
     asks_for_request,
     by_priority,
-    prefer_fastest,
     spread,
-    sticky,
     tiers_of,
 )
 
@@ -55,30 +53,30 @@ def ordered(order: Order, candidates: Sequence[Candidate], health: Mapping[Serve
     return tiers_of(ask(order, candidates, health, Request(Target("example.com"), **request)))
 
 
-# --- prefer_fastest ---------------------------------------------------------------------------------------------------
+# --- PreferFastest ----------------------------------------------------------------------------------------------------
 
 
 def test_the_fastest_of_a_tier_comes_first_and_equals_stay_equal() -> None:
     health = known(a=rtt(0.120), b=rtt(0.015), c=rtt(0.030), d=rtt(0.130))
-    assert ordered(prefer_fastest, [A, B, C, D], health) == [[B, C], [A, D]]
+    assert ordered(PreferFastest(), [A, B, C, D], health) == [[B, C], [A, D]]
 
 
 def test_a_fast_server_does_not_leave_its_tier() -> None:
-    assert ordered(prefer_fastest, [A, BACKUP], known(a=rtt(0.5), backup=rtt(0.01))) == [[A], [BACKUP]]
+    assert ordered(PreferFastest(), [A, BACKUP], known(a=rtt(0.5), backup=rtt(0.01))) == [[A], [BACKUP]]
 
 
 def test_a_fast_server_that_is_down_stays_behind() -> None:
     health = known(a=Health(State.DOWN, rtt=0.001, last_answer=NOW), b=rtt(0.5))
-    assert ordered(prefer_fastest, [A, B], health) == [[B], [A]]
+    assert ordered(PreferFastest(), [A, B], health) == [[B], [A]]
 
 
 def test_one_never_measured_is_with_the_fastest_so_that_it_gets_measured() -> None:
-    assert ordered(prefer_fastest, [A, B, C], known(a=rtt(0.2), b=rtt(0.01))) == [[C, B], [A]]
+    assert ordered(PreferFastest(), [A, B, C], known(a=rtt(0.2), b=rtt(0.01))) == [[C, B], [A]]
 
 
 def test_a_round_trip_that_others_have_long_outlived_is_forgotten() -> None:
     fresh, stale = rtt(0.01, NOW), rtt(0.5, NOW - 61)
-    assert ordered(prefer_fastest, [A, B], known(a=fresh, b=stale)) == [[B, A]]
+    assert ordered(PreferFastest(), [A, B], known(a=fresh, b=stale)) == [[B, A]]
     assert ordered(PreferFastest(forget=90), [A, B], known(a=fresh, b=stale)) == [[A], [B]]
 
 
@@ -87,31 +85,31 @@ def test_the_band_is_measured_from_the_fastest_of_each_group() -> None:
     assert ordered(PreferFastest(band=0.02), [A, B, C, D], health) == [[A, B], [C, D]]
 
 
-# --- sticky -----------------------------------------------------------------------------------------------------------
+# --- Sticky -----------------------------------------------------------------------------------------------------------
 
 
 def test_an_account_stays_where_it_is_and_a_fleet_spreads() -> None:
-    firsts = Counter(ordered(sticky, [A, B, C], {}, account=f"sip:{n}@x")[0][0] for n in range(3000))
+    firsts = Counter(ordered(Sticky(), [A, B, C], {}, account=f"sip:{n}@x")[0][0] for n in range(3000))
     assert all(abs(firsts[each] - 1000) < 130 for each in (A, B, C))  # five standard deviations
-    assert ordered(sticky, [C, A, B], {}, account="sip:7@x") == ordered(sticky, [A, B, C], {}, account="sip:7@x")
+    assert ordered(Sticky(), [C, A, B], {}, account="sip:7@x") == ordered(Sticky(), [A, B, C], {}, account="sip:7@x")
 
 
 def test_a_fleet_spreads_by_weight() -> None:
     heavy, light = candidate(1, weight=3), candidate(2, weight=1)
-    firsts = Counter(ordered(sticky, [heavy, light], {}, account=f"sip:{n}@x")[0][0] for n in range(4000))
+    firsts = Counter(ordered(Sticky(), [heavy, light], {}, account=f"sip:{n}@x")[0][0] for n in range(4000))
     assert abs(firsts[heavy] - 3000) < 140
 
 
 def test_a_server_that_goes_down_moves_nobody_but_its_own() -> None:
     for number in range(300):
         account = f"sip:{number}@x"
-        [before], *_ = ordered(sticky, [A, B, C], {}, account=account)
-        [after], *_ = ordered(sticky, [A, B, C], known(b=DOWN), account=account)
+        [before], *_ = ordered(Sticky(), [A, B, C], {}, account=account)
+        [after], *_ = ordered(Sticky(), [A, B, C], known(b=DOWN), account=account)
         assert (after == before) is (before != B)
 
 
 def test_tiers_hold_for_an_account_too() -> None:
-    assert all(ordered(sticky, [BACKUP, A], {}, account=f"sip:{n}@x") == [[A], [BACKUP]] for n in range(50))
+    assert all(ordered(Sticky(), [BACKUP, A], {}, account=f"sip:{n}@x") == [[A], [BACKUP]] for n in range(50))
 
 
 def test_a_dialog_can_stay_by_its_call_id() -> None:
@@ -130,12 +128,12 @@ def test_a_key_that_no_request_has_is_refused() -> None:
 
 
 def test_without_an_account_the_weights_decide() -> None:
-    assert ordered(sticky, [A, B, BACKUP], {}) == [[A, B], [BACKUP]]
+    assert ordered(Sticky(), [A, B, BACKUP], {}) == [[A, B], [BACKUP]]
 
 
 def test_the_hash_is_the_same_in_every_process() -> None:
     """Python's own is not. A fleet on two versions of pjfail must agree."""
-    assert [each for [each] in ordered(sticky, [A, B, C, D], {}, account="sip:alice@example.com")] == [C, A, B, D]
+    assert [each for [each] in ordered(Sticky(), [A, B, C, D], {}, account="sip:alice@example.com")] == [C, A, B, D]
 
 
 # --- spread -----------------------------------------------------------------------------------------------------------
@@ -166,9 +164,9 @@ def test_panic_does_not_ignore_what_was_asked_for(said: Health) -> None:
 def test_at_most_a_share_of_a_tier_is_excluded_the_worst() -> None:
     twice, later = Health(State.DOWN, 2, until=NOW + 1), Health(State.DOWN, 1, until=NOW + 60)
     health = known(a=DOWN, b=twice, c=later)
-    assert ordered(MostExcluded(share=0.5), [A, B, C, D], health) == [[A, D], [B, C]]
-    assert ordered(MostExcluded(share=0.0), [A, B, C, D], health) == [[A, C, D], [B]]  # one in any case
-    assert ordered(MostExcluded(share=1.0), [A, B, C, D], health) == [[D], [A, B, C]]
+    assert ordered(MaxExcluded(share=0.5), [A, B, C, D], health) == [[A, D], [B, C]]
+    assert ordered(MaxExcluded(share=0.0), [A, B, C, D], health) == [[A, C, D], [B]]  # one in any case
+    assert ordered(MaxExcluded(share=1.0), [A, B, C, D], health) == [[D], [A, B, C]]
 
 
 # --- how an order asks for the request --------------------------------------------------------------------------------
@@ -200,10 +198,10 @@ class Unhashable:
         (asking, True),
         (partial(asking), True),
         (Unhashable(), True),
-        (sticky, True),
-        (prefer_fastest, False),
-        (PreferFastest(sticky), True),
-        (Panic(MostExcluded(PreferFastest(asking))), True),
+        (Sticky(), True),
+        (PreferFastest(), False),
+        (PreferFastest(Sticky()), True),
+        (Panic(MaxExcluded(PreferFastest(asking))), True),
         (sorted, False),
     ],
 )
@@ -216,7 +214,7 @@ def test_an_order_that_does_not_ask_is_given_nothing() -> None:
 
 
 @pytest.mark.parametrize("within", [asking, Unhashable()])
-@pytest.mark.parametrize("wrap", [lambda order: order, PreferFastest, Panic, lambda order: Panic(MostExcluded(order))])
+@pytest.mark.parametrize("wrap", [lambda order: order, PreferFastest, Panic, lambda order: Panic(MaxExcluded(order))])
 def test_an_order_within_others_sees_the_request(wrap: Any, within: Any) -> None:
     assert [each for tier in ordered(wrap(within), [A, B], {}, method="REGISTER") for each in tier] == [A, B]
 
@@ -234,12 +232,12 @@ def test_orders_refine_one_another() -> None:
 ORDERS: list[Order] = [
     by_priority,
     spread,
-    prefer_fastest,
-    sticky,
+    PreferFastest(),
+    Sticky(),
     Sticky(key="call_id"),
     Panic(),
-    MostExcluded(),
-    Panic(MostExcluded(Sticky(PreferFastest(spread)))),
+    MaxExcluded(),
+    Panic(MaxExcluded(Sticky(PreferFastest(spread)))),
 ]
 
 
@@ -291,7 +289,7 @@ def test_equal_health_keeps_priority_order(
     candidates, _ = listed(fleet)
     alike = {each.server: health for each in candidates}
     priorities = [each.priority for tier in ordered(order, candidates, alike, account=account) for each in tier]
-    if not isinstance(order, MostExcluded) or health.usable:  # which spares some on purpose
+    if not isinstance(order, MaxExcluded) or health.usable:  # which spares some on purpose
         assert priorities == sorted(priorities)
 
 

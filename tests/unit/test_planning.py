@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pjfail.model import Candidate, Health, Place, Plan, Request, Server, State, Target
+from pjfail.model import Candidate, Health, Plan, PlanEntry, Request, Server, State, Target
+from pjfail.order import Sticky, by_priority
 from pjfail.planning import make_plan, reason, review_at, weighted
-from pjfail.policy import Policy, Sticky, by_priority
+from pjfail.policy import Policy
 
 NOW = 1000.0
 TARGET = Target("example.com", 0, "tls", secure=True)
@@ -65,7 +66,7 @@ def returning(result: Any) -> AnyOrder:
 def test_the_plan_is_as_the_policy_says(result: Any, tiers: tuple[tuple[Candidate, ...], ...]) -> None:
     plan, complaints = planned(returning(result))
     assert plan.tiers == tiers
-    assert [place.tier for place in plan.places] == [n for n, tier in enumerate(tiers) for _ in tier]
+    assert [place.tier for place in plan.entries] == [n for n, tier in enumerate(tiers) for _ in tier]
     assert complaints == []
 
 
@@ -99,7 +100,7 @@ DOWN, HALF_OPEN, SUSPECT = Health(State.DOWN), Health(State.HALF_OPEN), Health(S
 
 def last_resorts(order: AnyOrder, *health: Health) -> list[bool]:
     plan, _ = planned(order, health=dict(zip((A.server, B.server, C.server), health, strict=False)))
-    return [place.last_resort for place in plan.places]
+    return [place.last_resort for place in plan.entries]
 
 
 def test_the_tiers_at_the_end_without_a_usable_server_are_last_resorts() -> None:
@@ -119,7 +120,7 @@ def test_it_is_a_last_resort_for_the_method_that_it_is_down_for() -> None:
     for method, last in (("MESSAGE", True), ("REGISTER", False)):
         request = Request(TARGET, method)
         plan = make_plan(TARGET, ALL, health, by_priority, NOW + 60, NOW, pytest.fail, request=request)
-        assert [place.last_resort for place in plan.places] == [False, False, last]
+        assert [place.last_resort for place in plan.entries] == [False, False, last]
 
 
 # --- policies that are wrong ------------------------------------------------------------------------------------------
@@ -140,13 +141,13 @@ def changing_its_mind(_candidates: Sequence[Candidate], _health: Mapping[Server,
         (raising, "raised KeyError", KeyError),
         (changing_its_mind, "raised KeyError", KeyError),
         (lambda: ALL, "raised TypeError", TypeError),
-        (returning(None), "no order of the candidates (NoneType)", TypeError),
-        (returning(3), "no order of the candidates (int)", TypeError),
-        (returning([A, None]), "no order of the candidates (list)", TypeError),
-        (returning([A.server]), "no order of the candidates (list)", TypeError),
+        (returning(None), "not an order of the candidates (NoneType)", TypeError),
+        (returning(3), "not an order of the candidates (int)", TypeError),
+        (returning([A, None]), "not an order of the candidates (list)", TypeError),
+        (returning([A.server]), "not an order of the candidates (list)", TypeError),
         (returning([[A.server]]), "none of the candidates", None),
         (returning("AB"), "none of the candidates", None),
-        (returning([[{}]]), "no order of the candidates (list)", TypeError),
+        (returning([[{}]]), "not an order of the candidates (list)", TypeError),
         (returning([A, STRANGER]), "none of the candidates", None),
         (returning([[A, B], [STRANGER]]), "none of the candidates", None),
         (returning([A, B, A]), "a candidate twice", None),
@@ -194,8 +195,8 @@ SILENT_TWICE = Health(State.DOWN, 2, 990.0, 1012.0, "silent to REGISTER", failed
     ("health", "words"),
     [
         (Health(), "up, priority 0, weight 60"),
-        (SILENT_TWICE, "down for 12 s more, silent to REGISTER, failure 2"),
-        (replace(SILENT_TWICE, until=999.0), "down for 0 s more, silent to REGISTER, failure 2"),
+        (SILENT_TWICE, "down, next tried in 12 s, silent to REGISTER, failure 2"),
+        (replace(SILENT_TWICE, until=999.0), "down, next tried in 0 s, silent to REGISTER, failure 2"),
         (
             Health(State.HALF_OPEN, 1, 990.0, None, "silent to REGISTER"),
             "half-open, being probed, was silent to REGISTER, failure 1",
@@ -221,7 +222,7 @@ def test_with_the_wall_clock_at_hand_the_reason_says_when(monkeypatch: pytest.Mo
     time.tzset()
     try:
         wall = 10 * 3600 + 31 * 60 + 2 - 990.0  # 990.0 was 10:31:02
-        words = "down for 12 s more, silent to REGISTER at 10:31:02, failure 2"
+        words = "down, next tried in 12 s, silent to REGISTER at 10:31:02, failure 2"
         assert reason(A, SILENT_TWICE, NOW, wall) == words
         suspect = Health(State.SUSPECT, reason="silent to OPTIONS", failed_at=991.0)
         assert reason(A, suspect, NOW, wall) == "suspect, silent to OPTIONS at 10:31:03"
@@ -235,14 +236,14 @@ def test_a_plan_in_words_says_who_is_first_second_and_third() -> None:
     assert str(plan) == (
         "first: tls:192.0.2.1:5061 up, priority 0, weight 60; "
         "second: tls:192.0.2.2:5061 up, priority 0, weight 20; "
-        "third: tls:192.0.2.3:5061 down for 12 s more, silent to REGISTER, failure 2"
+        "third: tls:192.0.2.3:5061 down, next tried in 12 s, silent to REGISTER, failure 2"
     )
 
 
 def test_each_place_has_the_reason_of_its_own_server() -> None:
     plan, _ = planned(by_priority, health={A.server: Health(State.DOWN, 1, 990.0, 1030.0, "refused the connection")})
-    assert {place.server: place.reason for place in plan.places} == {
-        A.server: "down for 30 s more, refused the connection, failure 1",
+    assert {place.server: place.reason for place in plan.entries} == {
+        A.server: "down, next tried in 30 s, refused the connection, failure 1",
         B.server: "up, priority 0, weight 20",
         C.server: "up, priority 1, weight 0",
     }
@@ -290,13 +291,13 @@ def slowly(candidates: Sequence[Candidate], health: Mapping[Server, Health]) -> 
 @pytest.mark.parametrize(("grown", "share"), [(0.0, 0.1), (0.1, 0.1), (0.5, 0.5), (1.0, 1.0), (2.0, 1.0)])
 def test_after_a_recovery_the_share_of_the_weight_grows(grown: float, share: float) -> None:
     plan = slowly([A, B], {A.server: recovering(grown)})
-    assert [place.share for place in plan.places] == pytest.approx([share, 1.0])
-    assert ("after a recovery" in plan.places[0].reason) is (share < 1)
+    assert [place.share for place in plan.entries] == pytest.approx([share, 1.0])
+    assert ("after a recovery" in plan.entries[0].reason) is (share < 1)
 
 
 def test_a_server_alone_in_its_tier_has_nobody_to_leave_the_rest_to() -> None:
     plan = slowly([A, C], {A.server: recovering(0.0)})
-    assert [place.share for place in plan.places] == [1.0, 1.0]
+    assert [place.share for place in plan.entries] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -311,15 +312,15 @@ def test_a_server_alone_in_its_tier_has_nobody_to_leave_the_rest_to() -> None:
 )
 def test_the_weights_of_a_slow_start_are_shares_of_those_found(found: tuple[int, int], weights: list[int]) -> None:
     places = [
-        Place(candidate(1, 0, found[0]), 0, "", share=0.5),
-        Place(candidate(2, 0, found[1]), 0, ""),
-        Place(candidate(3, 1, 7), 1, ""),
+        PlanEntry(candidate(1, 0, found[0]), 0, "", share=0.5),
+        PlanEntry(candidate(2, 0, found[1]), 0, ""),
+        PlanEntry(candidate(3, 1, 7), 1, ""),
     ]
     assert weighted(places) == [*weights, 7]
 
 
 def test_without_a_slow_start_the_weights_are_those_found() -> None:
-    assert weighted(slowly(ALL, {}).places) == [60, 20, 0]
+    assert weighted(slowly(ALL, {}).entries) == [60, 20, 0]
 
 
 # --- when to look again -----------------------------------------------------------------------------------------------
@@ -379,7 +380,7 @@ def test_whatever_a_policy_returns_there_is_a_plan(result: Any) -> None:
     assert servers
     assert len(set(servers)) == len(servers)
     assert set(servers) <= {each.server for each in ALL}
-    assert sorted({place.tier for place in plan.places}) == list(range(len(plan.tiers)))
+    assert sorted({place.tier for place in plan.entries}) == list(range(len(plan.tiers)))
     if complaints:
         assert plan.tiers == ((A, B), (C,))
 
@@ -406,6 +407,6 @@ def test_a_plan_made_twice_is_the_same_and_has_a_weight_for_each(
         make_plan(TARGET, candidates, health, order, NOW + 60, NOW, pytest.fail, request, 30.0, 0.0) for _ in range(2)
     )
     assert one == other
-    assert all(0 <= weight < 65536 for weight in weighted(one.places))
-    assert len(weighted(one.places)) == len(one.places)
+    assert all(0 <= weight < 65536 for weight in weighted(one.entries))
+    assert len(weighted(one.entries)) == len(one.entries)
     assert NOW <= review_at(one, health, NOW, Policy()) <= one.valid_until

@@ -23,7 +23,7 @@ from pjfail.bridge.counts import Stats
 from pjfail.bridge.plans import MAX_SERVERS
 from pjfail.bridge.values import MAX_HOST, c_address
 from pjfail.errors import BadURI
-from pjfail.model import TRANSPORTS, Candidate, Place, Plan, Server, Target, Transport
+from pjfail.model import TRANSPORTS, Candidate, Plan, PlanEntry, Server, Target, Transport
 
 TARGET = Target("plans-core.example")
 LATER = 1e12
@@ -54,8 +54,8 @@ def publish(
     *tiers: Sequence[Candidate], target: Target = TARGET, last_resorts: Sequence[Candidate] = ()
 ) -> list[Server]:
     """Makes *tiers* the plan of *target*, with *last_resorts* behind, each a tier; gives its servers."""
-    places = [Place(each, number, "") for number, tier in enumerate(tiers) for each in tier]
-    places += [Place(each, number, "", last_resort=True) for number, each in enumerate(last_resorts, len(tiers))]
+    places = [PlanEntry(each, number, "") for number, tier in enumerate(tiers) for each in tier]
+    places += [PlanEntry(each, number, "", last_resort=True) for number, each in enumerate(last_resorts, len(tiers))]
     published.add(target)
     plans.publish(Plan(target, tuple(places), LATER), LATER)
     return [place.server for place in places]
@@ -314,7 +314,7 @@ def test_any_host_that_fits_has_a_plan(host: str) -> None:
 
 
 def test_a_host_that_does_not_fit_is_refused() -> None:
-    place = Place(candidate(1), 0, "")
+    place = PlanEntry(candidate(1), 0, "")
     with pytest.raises(BadURI, match="longer than 255 octets"):
         plans.publish(Plan(Target("ü" * 128), (place,), LATER), LATER)
 
@@ -417,7 +417,7 @@ def test_a_draw_while_plans_change_sees_one_plan_whole() -> None:
 CROWD = """
 import gc, json, os, time
 from pjfail.bridge import counts, plans
-from pjfail.model import Candidate, Place, Plan, Server, Target
+from pjfail.model import Candidate, PlanEntry, Plan, Server, Target
 
 def resident():
     gc.collect()
@@ -426,7 +426,7 @@ def resident():
 
 def publish(number):
     servers = [Server(f"10.{number >> 8}.{number & 255}.{host}", 5060) for host in range(1, 11)]
-    places = tuple(Place(Candidate(server, "sip.example", 0, 1), 0, "") for server in servers)
+    places = tuple(PlanEntry(Candidate(server, "sip.example", 0, 1), 0, "") for server in servers)
     plans.publish(Plan(Target(f"customer-{number}.example"), places, 1e12), 1e12)
 
 def cost():

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pjfail import events, listeners
-from pjfail.model import Health, Outcome, Seen, Server, State, Target
+from pjfail.model import Health, Outcome, OutcomeKind, Server, State, Target
 
 prometheus_client = pytest.importorskip("prometheus_client", reason="make test installs it")
 prometheus = pytest.importorskip("pjfail.listeners.prometheus")
@@ -34,7 +34,7 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def down(server: Server, at: float, seen: Seen | None = Seen.SILENT) -> events.ServerDown:
+def down(server: Server, at: float, seen: OutcomeKind | None = OutcomeKind.SILENT) -> events.ServerDown:
     outcome = None if seen is None else Outcome(server, seen, at)
     return events.ServerDown(server, Health(State.DOWN, 1, since=at, until=at + 30), outcome)
 
@@ -50,27 +50,27 @@ def test_every_event_is_counted_by_its_name_also_one_never_heard_of(metrics: Met
     assert metrics.value("pjfail_events_total", event="ServerPraised") == 2
 
 
-def test_convictions_probes_and_lookups_are_counted_by_reason(metrics: Metrics) -> None:
+def test_detections_probes_and_lookups_are_counted_by_reason(metrics: Metrics) -> None:
     metrics.listener(down(ONE, 1.0))
-    metrics.listener(down(OTHER, 2.0, Seen.UNAVAILABLE))
+    metrics.listener(down(OTHER, 2.0, OutcomeKind.UNAVAILABLE))
     metrics.listener(down(OTHER, 3.0, None))
-    metrics.listener(events.ProbeFailed(ONE, Outcome(ONE, Seen.REFUSED, 4.0)))
+    metrics.listener(events.ProbeFailed(ONE, Outcome(ONE, OutcomeKind.REFUSED, 4.0)))
     metrics.listener(events.LookupFailed(TARGET, "silent", temporary=True))
-    metrics.listener(events.FailedOver("OPTIONS", "1@here", ONE, OTHER, events.Why.RACE, 0.4))
-    metrics.listener(events.CertificateRejected(ONE, "expired", Outcome(ONE, Seen.CERTIFICATE, 5.0)))
+    metrics.listener(events.FailedOver("OPTIONS", "1@here", ONE, OTHER, events.Reason.RACE, 0.4))
+    metrics.listener(events.CertificateRejected(ONE, "expired", Outcome(ONE, OutcomeKind.CERTIFICATE, 5.0)))
     for reason in ("silent", "unavailable", "application"):
-        assert metrics.value("pjfail_convictions_total", reason=reason) == 1
+        assert metrics.value("pjfail_detections_total", reason=reason) == 1
     assert metrics.value("pjfail_probe_failures_total", reason="refused") == 1
     assert metrics.value("pjfail_lookup_failures_total", temporary="true") == 1
     assert metrics.value("pjfail_failovers_total", reason="race") == 1
     assert metrics.value("pjfail_certificates_rejected_total") == 1
 
 
-def test_the_time_to_recovery_counts_from_the_first_conviction(metrics: Metrics) -> None:
+def test_the_time_to_recovery_counts_from_the_first_detection(metrics: Metrics) -> None:
     metrics.listener(down(ONE, 100.0))
     metrics.listener(down(ONE, 131.0))  # the probe had no answer
     metrics.listener(events.ServerUp(ONE, Health(since=192.0)))
-    metrics.listener(events.ServerUp(OTHER, Health(since=193.0)))  # never convicted: restored by the application
+    metrics.listener(events.ServerUp(OTHER, Health(since=193.0)))  # never taken down: restored by the application
     assert metrics.value("pjfail_server_recovery_seconds_count") == 1
     assert metrics.value("pjfail_server_recovery_seconds_sum") == pytest.approx(92.0)
     assert metrics.value("pjfail_server_recovery_seconds_bucket", le="60.0") == 0
@@ -97,7 +97,7 @@ def test_unattached_it_shows_nothing_of_the_core(metrics: Metrics) -> None:
     names = {family.name for family in metrics.registry.collect()}
     assert names == {
         "pjfail_events",
-        "pjfail_convictions",
+        "pjfail_detections",
         "pjfail_probe_failures",
         "pjfail_lookup_failures",
         "pjfail_failovers",

@@ -416,3 +416,12 @@ def test_any_zone_gives_candidates_by_priority_or_a_failed_lookup(records: list[
     assert found
     assert [each.priority for each in found] == sorted(each.priority for each in found)
     assert all(each.server.transport == "tls" for each in found) or not uri.startswith("sips")
+
+
+def test_an_error_says_over_which_transports_there_is_no_srv_record() -> None:
+    """The domain has SRV records, for TCP."""
+    records = ["_sip._tcp.example.com. 60 IN SRV 1 0 5060 a.example.com."]
+    with pytest.raises(LookupFailed, match=r"example\.com has no SRV record over udp and no address"):
+        find("sip:example.com;transport=udp", TableResolver(records))
+    with pytest.raises(LookupFailed, match=r"example\.com has no SRV record and no address"):
+        find("sip:example.com", TableResolver([]))

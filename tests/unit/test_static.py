@@ -126,7 +126,7 @@ def test_a_wrong_table_is_refused_by_the_name_of_its_host(listed: list[Listed]) 
 
 @pytest.mark.parametrize("host", ["sip:example.com", "example.com:5060", "alice@example.com", "example.com;lr", "", 5])
 def test_a_key_that_no_target_has_is_refused(host: Any) -> None:
-    with pytest.raises(BadServer, match="is no host; write that of the URI alone"):
+    with pytest.raises(BadServer, match="is not a valid host; write that of the URI alone"):
         StaticLookup({host: ["192.0.2.1:5060"]})
 
 

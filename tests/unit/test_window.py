@@ -42,7 +42,7 @@ def test_time_that_goes_back_is_taken_for_now() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
 def test_what_is_no_time_is_no_window(seconds: float) -> None:
-    with pytest.raises(ValueError, match="no window"):
+    with pytest.raises(ValueError, match="not a valid window"):
         Window(seconds)
 
 

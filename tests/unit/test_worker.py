@@ -13,10 +13,12 @@ import pytest
 from pjfail.errors import LookupFailed, NotAttached
 from pjfail.events import Event, Listener, ServerDown, ServerSuspected, ServerUp
 from pjfail.lookup import StaticLookup
-from pjfail.model import Candidate, Health, Outcome, Seen, Server, State, Target
+from pjfail.model import Candidate, Health, Outcome, OutcomeKind, Server, State, Target
+from pjfail.news import MAX_POLICY_ERRORS, PolicyErrors
 from pjfail.policy import Policy
 from pjfail.probe import Probe
-from pjfail.worker import MAX_POLICY_ERRORS, MOST_CRASHES, Worker, _allowed
+from pjfail.resolution import allowed
+from pjfail.worker import MAX_CRASHES, Worker
 
 ONE, OTHER = Server("192.0.2.1", 5060), Server("192.0.2.2", 5060)
 MARKED = Health(State.DOWN, 0, 1.0, None, "marked down by the application", held=True)
@@ -36,23 +38,23 @@ def become(health: Health) -> Callable[[Health, float], Health]:
 def test_marking_down_and_restoring_are_told_to_the_listeners() -> None:
     told: list[Event] = []
     one = worker(told.append)
-    one.set_health([ONE], become(MARKED))
-    one.set_health([ONE], become(RESTORED))
+    one.monitor.set_health([ONE], become(MARKED))
+    one.monitor.set_health([ONE], become(RESTORED))
     assert told == [ServerDown(ONE, MARKED, None), ServerUp(ONE, RESTORED)]
 
 
 def test_restoring_a_server_that_is_up_is_no_event() -> None:
     told: list[Event] = []
-    worker(told.append).set_health([ONE], become(RESTORED))
+    worker(told.append).monitor.set_health([ONE], become(RESTORED))
     assert told == []
 
 
 def test_draining_is_no_event_but_its_end_is() -> None:
     told: list[Event] = []
     one = worker(told.append)
-    one.set_health([ONE], become(DRAINING))
+    one.monitor.set_health([ONE], become(DRAINING))
     assert told == []
-    one.set_health([ONE], become(RESTORED))
+    one.monitor.set_health([ONE], become(RESTORED))
     assert told == [ServerUp(ONE, RESTORED)]
 
 
@@ -64,10 +66,10 @@ def test_a_change_is_given_the_health_before_and_is_seen_at_once() -> None:
         return MARKED
 
     one = worker()
-    one.set_health([ONE, OTHER], change)
-    one.set_health([ONE], change)
+    one.monitor.set_health([ONE, OTHER], change)
+    one.monitor.set_health([ONE], change)
     assert before == [Health(), Health(), MARKED]
-    assert one.health() == {ONE: MARKED, OTHER: MARKED}
+    assert one.monitor.health() == {ONE: MARKED, OTHER: MARKED}
 
 
 def test_a_listener_that_raises_is_logged_and_the_others_are_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -77,8 +79,8 @@ def test_a_listener_that_raises_is_logged_and_the_others_are_told(caplog: pytest
         raise RuntimeError("out of order")
 
     one = worker(broken, told.append)
-    one.set_health([ONE], become(MARKED))
-    one.set_health([ONE], become(RESTORED))
+    one.monitor.set_health([ONE], become(MARKED))
+    one.monitor.set_health([ONE], become(RESTORED))
     assert [type(event) for event in told] == [ServerDown, ServerUp]
     failures = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [record.getMessage() for record in failures] == [
@@ -92,16 +94,16 @@ def test_a_line_for_whoever_is_on_call_names_the_server_and_the_reason(caplog: p
     caplog.set_level(logging.INFO, "pjfail")
     one = worker()
     for health in (MARKED, DRAINING, RESTORED):
-        one.set_health([ONE], become(health))
+        one.monitor.set_health([ONE], become(health))
     assert caplog.messages == [
-        "udp:192.0.2.1:5060 is down until it is restored: marked down by the application",
+        "udp:192.0.2.1:5060 is down, until the application restores it: marked down by the application",
         "udp:192.0.2.1:5060 is draining: drained by the application",
         "udp:192.0.2.1:5060 is up again: restored",
     ]
 
 
 def test_a_server_in_no_plan_is_not_found_by_its_endpoint() -> None:
-    assert worker().servers_at("192.0.2.1:5060") == []
+    assert worker().monitor.servers_at("192.0.2.1:5060") == []
 
 
 def test_a_worker_that_does_not_run_says_so() -> None:
@@ -127,7 +129,7 @@ def test_a_worker_that_cannot_be_kept_alive_detaches_loudly(caplog: pytest.LogCa
     one.stop()
     assert detached == ["pjfail"]
     levels = [record.levelno for record in caplog.records if record.name == "pjfail"]
-    assert levels == [logging.ERROR] * MOST_CRASHES + [logging.CRITICAL]
+    assert levels == [logging.ERROR] * MAX_CRASHES + [logging.CRITICAL]
     with pytest.raises(NotAttached):
         one.call(lambda: 1)
 
@@ -137,15 +139,15 @@ def test_of_more_servers_than_a_plan_has_room_for_the_best_are_used(caplog: pyte
     found = [
         Candidate(Server(f"10.0.{n >> 8}.{n & 255}", 5060), "example.com", priority=999 - n % 1000) for n in range(2000)
     ]
-    allowed = _allowed(Target("example.com"), found)
-    assert [candidate.priority for candidate in allowed] == sorted([*range(128), *range(128)])
+    fit = allowed(Target("example.com"), found)
+    assert [candidate.priority for candidate in fit] == sorted([*range(128), *range(128)])
     assert "of 2000 servers the first 256 are used" in caplog.text
 
 
 def test_a_policy_that_fails_in_ever_new_ways_is_told_of_a_hundred_times(caplog: pytest.LogCaptureFixture) -> None:
-    one = worker()
+    complain = PolicyErrors()
     for number in range(2 * MAX_POLICY_ERRORS):
-        one._policy_failed(f"returned Candidate({number}), which is none of the candidates", None)
+        complain(f"returned Candidate({number}), which is none of the candidates", None)
     assert len(caplog.records) == MAX_POLICY_ERRORS
 
 
@@ -153,12 +155,12 @@ def test_a_hold_down_that_is_put_off_again_and_again_has_one_timer() -> None:
     """Each 503 with a Retry-After puts it off."""
 
     async def timers() -> int:
-        one = worker()
-        one._loop = asyncio.get_running_loop()
+        one = worker().monitor
+        one._loop = loop = asyncio.get_running_loop()
         for number in range(1000):
             one._watch(ONE, Health(State.DOWN, 1, 0.0, time.monotonic() + 60 + number / 100))
             one._watch(OTHER, Health(State.DOWN, 1, 0.0, time.monotonic() + 60))
-        return sum(not handle.cancelled() for handle in one._loop._scheduled)  # type: ignore[attr-defined]
+        return sum(not handle.cancelled() for handle in loop._scheduled)  # type: ignore[attr-defined]
 
     assert asyncio.run(timers()) == 2
 
@@ -168,10 +170,10 @@ def test_who_did_badly_is_remembered_only_while_a_plan_has_it() -> None:
     one = worker(told.append)
     for number in range(300):
         server = Server(f"10.0.{number >> 8}.{number & 255}", 5060)
-        one._judge([Outcome(server, Seen.SERVER_ERROR, time.monotonic(), "OPTIONS", 500)])
-    one._deliver()
+        one.monitor.judge([Outcome(server, OutcomeKind.SERVER_ERROR, time.monotonic(), "OPTIONS", 500)])
+    one._news.deliver()
     assert [type(event) for event in told] == [ServerSuspected] * 300
-    assert not one._suspected
+    assert not one.monitor._suspected
 
 
 def test_a_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,8 +182,8 @@ def test_a_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
             await asyncio.Event().wait()
             return []
 
-    monkeypatch.setattr("pjfail.worker.LOOKUP_LIMIT", 0.05)
+    monkeypatch.setattr("pjfail.resolution.LOOKUP_TIMEOUT", 0.05)
     one = Worker(Hanging(), Policy(), Probe(), (), lambda: True)
     with pytest.raises(LookupFailed, match=r"did not end within 0\.05 s") as caught:
-        asyncio.run(one._look_up(Target("example.com")))
+        asyncio.run(one.resolution.plan(Target("example.com")))
     assert caught.value.temporary

@@ -1,4 +1,4 @@
-"""Conviction: is this outcome enough to take the server down? Plain callables, pure.
+"""Failure detectors: is this outcome enough to take the server down? Plain callables, pure.
 
 An outcome :func:`counts` against a server when it is the server's own doing. A certificate that does not match, and a
 503 or 500 that came after a provisional response (from further downstream), tell nothing of the server itself.
@@ -9,33 +9,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .given import is_amount
-from .model import Health, Outcome, Seen, State
+from ._validation import is_amount, require_function
+from .model import Health, Outcome, OutcomeKind, State
 
-Convict = Callable[[Health, Outcome], bool | State]
+Detect = Callable[[Health, Outcome], bool | State]
 """Whether this outcome makes the server "down", given its health before: True or ``State.DOWN``; ``State.SUSPECT`` to
 put it behind those that are well and have it probed; False to leave it where it is. While it is half-open, suspicion
 is enough."""
 
-_TROUBLE = frozenset({Seen.SILENT, Seen.REFUSED, Seen.DISCONNECTED, Seen.UNAVAILABLE, Seen.SERVER_ERROR})
+_FAILURES = frozenset(
+    {
+        OutcomeKind.SILENT,
+        OutcomeKind.REFUSED,
+        OutcomeKind.DISCONNECTED,
+        OutcomeKind.UNAVAILABLE,
+        OutcomeKind.SERVER_ERROR,
+    }
+)
 
 
 def counts(outcome: Outcome) -> bool:
     """Whether *outcome* is a failure, and the server's own."""
-    return outcome.seen in _TROUBLE and not outcome.after_provisional
-
-
-def on_first_failure(health: Health, outcome: Outcome) -> bool:
-    """Convicts of silence, refusal, a connection lost with a request on it, and a 503 of the server's own."""
-    del health
-    return counts(outcome) and outcome.seen is not Seen.SERVER_ERROR
+    return outcome.seen in _FAILURES and not outcome.after_provisional
 
 
 @dataclass(frozen=True, slots=True)
 class Consecutive:
-    """Convicts after so many in a row: ``failures`` of requests, ``errors`` (500, 502, 504), ``fall`` failed probes.
+    """Down after so many in a row: ``failures`` of requests, ``errors`` (500, 502, 504), ``fall`` failed probes.
 
-    Until then a failure makes it suspect; an error, which is an answer, does not.
+    Until then a failure makes the server suspect; an error, which is an answer, does not. Raises ValueError for what is
+    not a whole number from 1 on.
     """
 
     failures: int = 1
@@ -49,7 +52,7 @@ class Consecutive:
     def __call__(self, health: Health, outcome: Outcome) -> bool | State:
         if not counts(outcome):
             return False
-        if outcome.seen is Seen.SERVER_ERROR:
+        if outcome.seen is OutcomeKind.SERVER_ERROR:
             return health.errors + 1 >= self.errors
         enough = self.fall if outcome.probe else self.failures
         return State.DOWN if health.streak + 1 >= enough else State.SUSPECT
@@ -57,7 +60,7 @@ class Consecutive:
 
 @dataclass(frozen=True, slots=True)
 class FailureRate:
-    """Convicts when more than the share ``above`` of its requests in the window failed, of at least ``samples``."""
+    """Down when more than the share ``above`` of its requests in the window failed, of at least ``samples``."""
 
     above: float = 0.5
     samples: int = 20
@@ -74,25 +77,24 @@ class FailureRate:
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOf:
-    """Convicts when one of ``convicts`` does, and suspects when one of them does."""
+class _AnyOf:
+    """Down when one of ``detectors`` says so, and suspect when one of them says that."""
 
-    convicts: tuple[Convict, ...]
+    detectors: tuple[Detect, ...]
 
     def __post_init__(self) -> None:
-        if not self.convicts:
-            raise TypeError("any_of() without convictions convicts nobody; give at least one")
-        for convict in self.convicts:
-            if not callable(convict) or isinstance(convict, type):
-                raise TypeError(f"{convict!r} is no conviction; give a function (health, outcome) -> bool or State")
+        if not self.detectors:
+            raise TypeError("any_of() without detectors takes no server down; give at least one")
+        for detect in self.detectors:
+            require_function("a failure detector", detect, ("health", "outcome"), "bool or State")
 
     def __call__(self, health: Health, outcome: Outcome) -> State | bool:
-        verdicts = [convict(health, outcome) for convict in self.convicts]
+        verdicts = [detect(health, outcome) for detect in self.detectors]
         if any(verdict is True or verdict is State.DOWN for verdict in verdicts):
             return State.DOWN
         return State.SUSPECT if State.SUSPECT in verdicts else False
 
 
-def any_of(*convicts: Convict) -> AnyOf:
-    """``any_of(Consecutive(), FailureRate())``: convicts when one of them does."""
-    return AnyOf(convicts)
+def any_of(*detectors: Detect) -> Detect:
+    """``any_of(Consecutive(), FailureRate())``: down when one of them says so."""
+    return _AnyOf(detectors)

@@ -16,9 +16,10 @@ import dns.zone
 
 
 class NameServer:
-    """Answers for *zone* (RFC 1035 text) at *address*:*port*, from threads of its own, between ``with`` and its end.
+    """Answers for *zone* (the text of a zone file, RFC 1035) of the domain *origin* at *address*:*port*.
 
-    OSError, with the address in its message, when that is taken or needs privileges.
+    It answers in threads of its own, within its ``with`` block. Raises OSError, with the address in its message, when
+    the port is taken, or needs privileges as 53 does, and ``dns.exception.DNSException`` for a zone it cannot read.
     """
 
     def __init__(self, zone: str, origin: str, address: str, port: int = 53) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, get_args
 
+from .._tables import print_table
+from ..lookup.dns import DnsLookup
+from ..lookup.rfc2782 import draw
+from ..lookup.rfc3263 import UseOfNaptr
 from ..model import FAMILIES, TRANSPORTS, Candidate, Target
-from ..table import print_table
-from .dns import DnsLookup
-from .rfc2782 import draw
-from .rfc3263 import UseOfNaptr
 
-COLUMNS = ("transport", "priority", "weight", "name", "address", "port", "TTL", "found by")
+COLUMNS = ("server", "name", "priority", "weight", "TTL", "found by")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -84,9 +84,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _row(candidate: Candidate) -> tuple[str, ...]:
-    server = candidate.server
-    numbers = (candidate.priority, candidate.weight, candidate.name, server.address, server.port)
-    return (server.transport, *map(str, numbers), f"{candidate.ttl:.0f} s", candidate.query or "its own address")
+    numbers = (str(candidate.priority), str(candidate.weight))
+    found_by = candidate.query or "its own address"
+    return (str(candidate.server), candidate.name, *numbers, f"{candidate.ttl:.0f} s", found_by)
 
 
 def _trace(line: str) -> None:

@@ -14,7 +14,7 @@ from typing import Self
 
 import pjsua2 as pj
 
-from ..model import Server, Transport
+from ...model import Server, Transport
 
 # IPv6 is there where the machine has it.
 _TYPES = {

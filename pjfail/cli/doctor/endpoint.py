@@ -10,7 +10,7 @@ import struct
 from types import TracebackType
 from typing import Self
 
-from ..errors import PjsipError
+from ...errors import PjsipError
 
 # pjsua.h
 _INITIALISED = 2

@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import WHERE_PJSUA2_IS_FROM, NoPjsip, PjfailError, RequestTimeout
-from ..lookup import DnsLookup
-from ..model import TRANSPORTS, Candidate, Plan, Server, Target, Transport, parse_transport
-from ..table import print_table
+from ..._tables import print_table
+from ...errors import WHERE_PJSUA2_IS_FROM, NoPjsip, PjfailError, RequestTimeout
+from ...lookup import DnsLookup
+from ...model import TRANSPORTS, Candidate, Plan, Server, Target, Transport, parse_transport
 
 if TYPE_CHECKING:
-    from ..failover import Failover
-    from ..request import Response
+    from ...failover import Failover
+    from ...request import Response
     from .endpoint import Endpoint
 
 COLUMNS = ("server", "name", "priority", "weight", "answer", "round trip", "certificate")
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     lookup = DnsLookup(arguments.nameserver, transports=transports)
     if importlib.util.find_spec("pjsua2") is None:
         raise NoPjsip(f"probe sends by pjsua2, which this Python lacks; {WHERE_PJSUA2_IS_FROM}")
-    from ..failover import attach
+    from ...failover import attach
     from .endpoint import Endpoint
 
     logging.getLogger("pjfail").addHandler(logging.NullHandler())  # what it would warn of is in the table
@@ -98,7 +98,7 @@ async def probe_all(failover: Failover, endpoint: Endpoint, plan: Plan, timeout:
     found = dict(zip(servers, results, strict=True))
     return [
         Probed(place.candidate, *found[place.server], endpoint.certificate_problems(place.server))
-        for place in plan.places
+        for place in plan.entries
     ]
 
 

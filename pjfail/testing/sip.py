@@ -22,7 +22,10 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it arrived: at what ``time.monotonic()``, over which transport, from whom (address, port)."""
+    """A request as it arrived: ``at`` (``time.monotonic()``), over ``transport``, from ``source`` (address, port).
+
+    ``headers`` are pairs of a name, in lower case and in its long form, and a value, in order; ``raw`` is the message.
+    """
 
     method: str
     uri: str
@@ -54,6 +57,7 @@ class Request:
 
     @property
     def cseq(self) -> int:
+        """The number in CSeq. Raises IndexError or ValueError where there is none."""
         return int(self.header("cseq").split()[0])
 
     @property

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..errors import NoPjsip, PjfailError, UnusablePjsip
-from ..lookup import StaticLookup
+from ...errors import NoPjsip, PjfailError, UnusablePjsip
+from ...lookup import StaticLookup
 from .endpoint import Endpoint
 from .report import Module, Pjsip, Report, Verdict
 
@@ -68,11 +68,10 @@ class Examination:
     def _examine(self, module: str | None) -> None:
         self._found("loading pjfail's own core")
         try:
-            from ..bridge.host import built_for, known_layouts
-            from ..bridge.objects import object_of, symbol
+            from ...bridge.host import built_for, known_layouts
+            from ...bridge.objects import object_of, symbol
         except ImportError as error:
-            reason = f"pjfail's own core cannot be loaded ({error}); install pjfail anew, for this very Python"
-            raise _Ended(Verdict.REFUSED, reason) from error
+            raise _Ended(Verdict.REFUSED, str(error)) from error
         ours = replace(self._report.pjfail, built_for=built_for(), layouts=known_layouts())
         self._found("looking for pjsip", pjfail=ours)
         path = self._find(module)
@@ -95,7 +94,7 @@ class Examination:
 
     def _find(self, module: str | None) -> str | None:
         """As :func:`pjfail.host.find` does."""
-        from .. import host
+        from ... import host
 
         if module is None:
             try:
@@ -127,8 +126,8 @@ class Examination:
             raise _Ended(Verdict.REFUSED, _said_at_import(name, error)) from error
 
     def _attach(self, path: str | None) -> None:
-        from ..bridge.host import host_facts
-        from ..failover import attach
+        from ...bridge.host import host_facts
+        from ...failover import attach
 
         with attach(lookup=StaticLookup({"doctor.invalid": ["192.0.2.1:5060"]}), host=path) as failover:
             failover.resolve("sip:doctor.invalid")

@@ -19,7 +19,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     else:
         table = Table(title=Text(title), title_justify="left")
         for column in columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", min_width=len(column))
         for row in rows:
             table.add_row(*map(Text, row))  # brackets in them are no markup
         Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from .name_server import NameServer
+from ...testing.name_server import NameServer
+from ...testing.registrar import SILENT, Registrar
 from .program import Program, Transaction
-from .registrar import SILENT, Registrar
 
 DOMAIN = "voip.example"
 ZONE = """

@@ -9,7 +9,7 @@ import platform
 import sys
 from importlib import metadata
 
-from ..table import print_table
+from ..._tables import print_table
 from .examination import USUAL
 from .process import examined
 from .report import Pjfail, Python, Report, Verdict

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import pjfail
-from pjfail.given import is_amount, is_async
+from pjfail._validation import is_amount, is_async
 
 ONE: Any = "one"  # a number that is a string, as configuration files give them
 SERVER = pjfail.Server("192.0.2.1", 5060)
@@ -53,24 +53,24 @@ def test_what_must_be_awaited_is_told_from_what_is_called() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: pjfail.Server("192.0.2.1", ONE), "'one' is no port number"),
-        (lambda: pjfail.Server(NO_LIST, 5060), "5 is no numeric IPv4 or IPv6 address"),
-        (lambda: pjfail.Candidate(SERVER, "a", priority=ONE), "'one' is no priority"),
-        (lambda: pjfail.Candidate(SERVER, "a", weight=ONE), "'one' is no weight"),
-        (lambda: pjfail.Candidate(SERVER, "a", ttl=ONE), "'one' is no TTL"),
+        (lambda: pjfail.Server("192.0.2.1", ONE), "'one' is not a valid port number"),
+        (lambda: pjfail.Server(NO_LIST, 5060), "5 is not a valid numeric address"),
+        (lambda: pjfail.Candidate(SERVER, "a", priority=ONE), "'one' is not a valid priority"),
+        (lambda: pjfail.Candidate(SERVER, "a", weight=ONE), "'one' is not a valid weight"),
+        (lambda: pjfail.Candidate(SERVER, "a", ttl=ONE), "'one' is not a valid TTL"),
         (lambda: pjfail.StaticLookup({"a": ["192.0.2.1:5060"]}, ttl=ONE), "ttl is 'one'"),
-        (lambda: pjfail.StaticLookup({"a": NO_LIST}), "a: 5 is no list of servers"),
+        (lambda: pjfail.StaticLookup({"a": NO_LIST}), "a: 5 is not a valid list of servers"),
         (lambda: pjfail.DnsLookup(NO_LIST), "nameservers is 5"),
-        (lambda: pjfail.DnsLookup([NO_LIST]), "5 is no name server"),
+        (lambda: pjfail.DnsLookup([NO_LIST]), "5 is not a valid name server"),
         (lambda: pjfail.DnsLookup(["192.0.2.53"], timeout=ONE), "timeout is 'one'"),
         (lambda: pjfail.DnsLookup(["192.0.2.53"], max_stale=ONE), "max_stale is 'one'"),
         (lambda: pjfail.Probe(interval=ONE), "interval='one'"),
         (lambda: pjfail.Probe(jitter=ONE), "jitter='one'"),
-        (lambda: pjfail.Steering(silence={"INVITE": ONE}), "INVITE: 'one' is no time"),
-        (lambda: pjfail.Steering(silence={NO_LIST: 1.0}), "5 is no method"),
-        (lambda: pjfail.Steering(codes=(ONE,)), "'one' is no final response"),
-        (lambda: pjfail.Steering(race_gap=ONE), "race_gap is 'one'"),
-        (lambda: pjfail.Steering(budget=ONE), "budget is 'one'"),
+        (lambda: pjfail.RetryPolicy(timeouts={"INVITE": ONE}), "'one' is not a valid timeout of INVITE"),
+        (lambda: pjfail.RetryPolicy(timeouts={NO_LIST: 1.0}), "5 is not a valid method"),
+        (lambda: pjfail.RetryPolicy(codes=(ONE,)), "'one' is not a valid code"),
+        (lambda: pjfail.RetryPolicy(connection_attempt_delay=ONE), "connection_attempt_delay is 'one'"),
+        (lambda: pjfail.RetryPolicy(hedge_budget=ONE), "hedge_budget is 'one'"),
         (lambda: pjfail.Policy(failback=ONE), "failback is 'one'"),
         (lambda: pjfail.Policy(window=ONE), "window is 'one'"),
         (lambda: pjfail.Policy(rise=ONE), "rise is 'one'"),
@@ -82,7 +82,7 @@ def test_what_must_be_awaited_is_told_from_what_is_called() -> None:
         (lambda: pjfail.ExponentialBackoff(jitter=2), "jitter=2"),
         (lambda: pjfail.PreferFastest(band=ONE), "band is 'one'"),
         (lambda: pjfail.Panic(below=3), "below is 3"),
-        (lambda: pjfail.MostExcluded(share=ONE), "share is 'one'"),
+        (lambda: pjfail.MaxExcluded(share=ONE), "share is 'one'"),
         (lambda: pjfail.listeners.QueueListener(size=ONE), "size is 'one'"),
         (lambda: pjfail.listeners.PrometheusListener(most_servers=ONE), "most_servers is 'one'"),
     ],
@@ -95,22 +95,22 @@ def test_a_number_that_is_none_is_named(make: Callable[[], object], words: str) 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: pjfail.Server.parse(NO_LIST), "5 is no server"),
-        (lambda: pjfail.Target(NO_LIST), "5 is no host"),
-        (lambda: pjfail.Candidate("192.0.2.1:5060", "a"), "'192.0.2.1:5060' is no server; give a Server"),  # type: ignore[arg-type]
+        (lambda: pjfail.Server.parse(NO_LIST), "5 is not a valid server"),
+        (lambda: pjfail.Target(NO_LIST), "5 is not a valid host"),
+        (lambda: pjfail.Candidate("192.0.2.1:5060", "a"), "'192.0.2.1:5060' is not a valid server; give a Server"),  # type: ignore[arg-type]
         (lambda: pjfail.Candidate(SERVER, NO_LIST), "name is 5"),
-        (lambda: pjfail.Steering(silence=NO_LIST), "silence is 5"),
-        (lambda: pjfail.Steering(codes=NO_LIST), "codes is 5"),
+        (lambda: pjfail.RetryPolicy(timeouts=NO_LIST), "timeouts is 5"),
+        (lambda: pjfail.RetryPolicy(codes=NO_LIST), "codes is 5"),
         # The first parameter of these is the order that they refine, not their number.
-        (lambda: pjfail.Panic(0.3), "within is 0.3; give an order"),  # type: ignore[arg-type]
-        (lambda: pjfail.MostExcluded(0.3), "within is 0.3; give an order"),  # type: ignore[arg-type]
-        (lambda: pjfail.PreferFastest(0.05), "within is 0.05; give an order"),  # type: ignore[arg-type]
-        (lambda: pjfail.Sticky("call_id"), "within is 'call_id'; give an order"),  # type: ignore[arg-type]
+        (lambda: pjfail.Panic(0.3), "within is 0.3; give a function"),  # type: ignore[arg-type]
+        (lambda: pjfail.MaxExcluded(0.3), "within is 0.3; give a function"),  # type: ignore[arg-type]
+        (lambda: pjfail.PreferFastest(0.05), "within is 0.05; give a function"),  # type: ignore[arg-type]
+        (lambda: pjfail.Sticky("call_id"), "within is 'call_id'; give a function"),  # type: ignore[arg-type]
         (lambda: pjfail.Panic(in_a_coroutine), "is async"),
         (pjfail.any_of, "at least one"),
-        (lambda: pjfail.any_of(NO_LIST), "5 is no conviction"),
+        (lambda: pjfail.any_of(NO_LIST), "a failure detector is 5"),
         (lambda: pjfail.Policy(order=in_a_coroutine), "order is .* is async"),
-        (lambda: pjfail.Policy(convict=Called()), "convict is .* is async"),
+        (lambda: pjfail.Policy(detect=Called()), "detect is .* is async"),
         (lambda: pjfail.listeners.LogListener("voip"), "logger is 'voip'"),  # type: ignore[arg-type]
         (lambda: pjfail.listeners.PrometheusListener(NO_LIST), "registry is 5"),
         (lambda: pjfail.attach(policy=in_a_coroutine), "is async"),

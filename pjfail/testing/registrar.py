@@ -7,8 +7,8 @@ with a bare 200. It runs in a thread of its own, so pjsip, a test and any number
         registrar.wait_for("REGISTER")
         registrar.fault = SILENT
 
-What has arrived stands in ``requests``, retransmissions too, and also what it did not answer; ``answers`` are the
-final responses that it has sent.
+``requests`` has all that has arrived, retransmissions and requests that were not answered among it; ``answers`` has the
+final responses that were sent.
 """
 
 from __future__ import annotations
@@ -38,15 +38,18 @@ a=rtpmap:0 PCMU/8000\r
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How a registrar fails; with the defaults it does not.
+    """How a registrar fails; with the defaults it does not. Times are in seconds.
 
-    ``listens``: else its sockets are closed (UDP: ICMP port unreachable, TCP: RST). ``handshakes``: else TLS
-    connections are accepted and get no ServerHello. ``answers``: else requests are read and ignored, but for the
-    ``provisional`` responses, which come at once. ``resets``: a request over TCP or TLS gets an RST, over UDP nothing.
-    ``dies``: the first request closes its sockets unanswered, as those of a process that is killed.
-    ``code``: the final code, with ``retry_after`` seconds in its Retry-After. ``delay``: seconds before the final
-    response. ``latency``: seconds before it does anything at all with a request. ``methods``: the requests that it
-    fails on, empty for all.
+    ``listens``: with False its sockets are closed (UDP: ICMP port unreachable, TCP: RST). ``handshakes``: with False
+    TLS connections are accepted and get no ServerHello. ``answers``: with False requests are read and ignored, but for
+    the ``provisional`` responses, which are sent at once. ``resets``: a request over TCP or TLS gets an RST, over UDP
+    nothing. ``dies``: the first request closes the registrar's sockets unanswered, as when a process is killed.
+    ``code``: the final response's code, with ``retry_after`` in its Retry-After. ``delay``: how long before the final
+    response. ``latency``: how long before anything at all is done with a request. ``methods``: the methods of the
+    requests that it fails on, empty for all.
+
+    Ready ones: ``WELL``, ``SILENT``, ``REFUSING``, ``RESETTING``, ``DYING``, ``STALLING`` (in the TLS handshake) and
+    ``UNAVAILABLE`` (503).
     """
 
     listens: bool = True
@@ -72,7 +75,7 @@ UNAVAILABLE = Fault(code=503)
 
 
 class Answer(NamedTuple):
-    """A final response: to which request, its code, and at what ``time.monotonic()``."""
+    """A final response that a registrar has sent: to ``request``, with ``code``, at ``at`` (``time.monotonic()``)."""
 
     request: Request
     code: int
@@ -80,12 +83,15 @@ class Answer(NamedTuple):
 
 
 class Registrar:
-    """A registrar at *address*:*port* (0: a free one, to be found in ``port``), in a thread of its own.
+    """A registrar at *address*:*port* (0: a free port, then in ``port``), in a thread of its own.
 
-    With *tls* (a server's context, or what makes one for a client's address and port) it listens for TLS too, on
-    ``tls_port``, the one after *port*. With *realm* it challenges (401) and accepts any credentials that carry its own
-    nonce; it knows no passwords. While ``busy`` it answers INVITE with 486. All attributes and methods may be used
-    from any thread.
+    It listens from :meth:`start` to :meth:`stop`, or within a ``with`` block. *transports* are "udp" and "tcp". With
+    *tls* (an ``ssl.SSLContext`` of a server, or a function from a client's (address, port) to one) it listens for TLS
+    too, on ``tls_port``, the port after *port*. With *realm* it challenges (401) and accepts any credentials that carry
+    its own nonce; it checks no passwords. While ``busy`` is True it answers INVITE with 486. All attributes and methods
+    may be used from any thread.
+
+    Raises ValueError for "tls" among *transports* without *tls*.
     """
 
     def __init__(
@@ -133,7 +139,10 @@ class Registrar:
 
     @property
     def fault(self) -> Fault:
-        """How it fails just now; a new one holds for all that arrives once the assignment is done."""
+        """How it fails just now; a new fault holds for all that arrives once the assignment is done.
+
+        Assigning one that listens again raises OSError when another program has taken the port meanwhile.
+        """
         return self._fault
 
     @fault.setter
@@ -143,7 +152,10 @@ class Registrar:
             self._run(self._open() if fault.listens else self._close())
 
     def wait_for(self, method: str, count: int = 1, timeout: float = 5.0) -> list[Request]:
-        """The requests of *method*, once *count* have arrived in all; TimeoutError after *timeout* seconds."""
+        """Waits until *count* requests of *method* have arrived in all, retransmissions too, and returns them.
+
+        Raises TimeoutError after *timeout* seconds, with what has arrived in its message.
+        """
 
         def matching() -> list[Request]:
             return [request for request in self._requests if request.method == method]
@@ -160,7 +172,7 @@ class Registrar:
         self._run(self._sockets.reset())
 
     def start(self) -> None:
-        """Listens. OSError, with the address in its message, when a port is taken."""
+        """Listens, and starts the thread. Raises OSError, with the address in its message, when a port is taken."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"registrar {self}", daemon=True)
         self._thread.start()

@@ -1,4 +1,4 @@
-"""Who is convicted, of what, and after how often."""
+"""Which server is taken down, for what, and after how many failures."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pjfail.conviction import Consecutive, FailureRate, any_of, counts
-from pjfail.model import Health, Outcome, Seen, Server, State
+from pjfail.detection import Consecutive, FailureRate, any_of, counts
+from pjfail.model import Health, Outcome, OutcomeKind, Server, State
 from pjfail.window import Window
 
 NOW = 1000.0
 SERVER = Server("192.0.2.1", 5060)
-TROUBLE = [Seen.SILENT, Seen.REFUSED, Seen.DISCONNECTED, Seen.UNAVAILABLE]
+TROUBLE = [OutcomeKind.SILENT, OutcomeKind.REFUSED, OutcomeKind.DISCONNECTED, OutcomeKind.UNAVAILABLE]
 
 
-def outcome(seen: Seen, **details: Any) -> Outcome:
+def outcome(seen: OutcomeKind, **details: Any) -> Outcome:
     return Outcome(SERVER, seen, NOW, "OPTIONS", **details)
 
 
-@pytest.mark.parametrize("seen", Seen)
+@pytest.mark.parametrize("seen", OutcomeKind)
 @pytest.mark.parametrize("after_provisional", [False, True])
-def test_only_what_is_the_servers_own_doing_counts(seen: Seen, after_provisional: bool) -> None:
-    own = seen not in (Seen.ANSWERED, Seen.CERTIFICATE) and not after_provisional
+def test_only_what_is_the_servers_own_doing_counts(seen: OutcomeKind, after_provisional: bool) -> None:
+    own = seen not in (OutcomeKind.ANSWERED, OutcomeKind.CERTIFICATE) and not after_provisional
     assert counts(outcome(seen, after_provisional=after_provisional)) is own
 
 
@@ -32,20 +32,22 @@ def test_only_what_is_the_servers_own_doing_counts(seen: Seen, after_provisional
 @pytest.mark.parametrize(
     ("streak", "verdict"), [(0, State.SUSPECT), (1, State.SUSPECT), (2, State.DOWN), (9, State.DOWN)]
 )
-def test_the_nth_failure_in_a_row_convicts(seen: Seen, streak: int, verdict: State) -> None:
+def test_the_nth_failure_in_a_row_takes_the_server_down(seen: OutcomeKind, streak: int, verdict: State) -> None:
     assert Consecutive(failures=3)(Health(streak=streak), outcome(seen)) is verdict
 
 
 @pytest.mark.parametrize(("errors", "verdict"), [(0, False), (3, False), (4, True)])
-def test_the_nth_error_in_a_row_convicts_and_none_before_it_makes_suspect(errors: int, verdict: bool) -> None:
-    assert Consecutive()(Health(errors=errors), outcome(Seen.SERVER_ERROR)) is verdict
+def test_the_nth_error_in_a_row_takes_the_server_down_and_none_before_it_makes_suspect(
+    errors: int, verdict: bool
+) -> None:
+    assert Consecutive()(Health(errors=errors), outcome(OutcomeKind.SERVER_ERROR)) is verdict
 
 
 def test_probes_have_a_count_of_their_own() -> None:
-    convict = Consecutive(failures=1, fall=3)
-    assert convict(Health(streak=1), outcome(Seen.SILENT, probe=True)) is State.SUSPECT
-    assert convict(Health(streak=2), outcome(Seen.SILENT, probe=True)) is State.DOWN
-    assert convict(Health(), outcome(Seen.SILENT)) is State.DOWN
+    detect = Consecutive(failures=1, fall=3)
+    assert detect(Health(streak=1), outcome(OutcomeKind.SILENT, probe=True)) is State.SUSPECT
+    assert detect(Health(streak=2), outcome(OutcomeKind.SILENT, probe=True)) is State.DOWN
+    assert detect(Health(), outcome(OutcomeKind.SILENT)) is State.DOWN
 
 
 @pytest.mark.parametrize("wrong", [{"failures": 0}, {"errors": 0}, {"fall": -1}])
@@ -59,7 +61,7 @@ def window(answers: int, failures: int) -> Health:
 
 
 @pytest.mark.parametrize(
-    ("answers", "failures", "convicted"),
+    ("answers", "failures", "down"),
     [
         (0, 18, False),  # 19 with this one: too few to tell
         (0, 19, True),
@@ -68,23 +70,25 @@ def window(answers: int, failures: int) -> Health:
         (1000, 19, False),
     ],
 )
-def test_a_failure_rate_convicts_where_there_are_samples_enough(answers: int, failures: int, convicted: bool) -> None:
+def test_a_failure_rate_takes_the_server_down_where_there_are_samples_enough(
+    answers: int, failures: int, down: bool
+) -> None:
     rate = FailureRate(above=0.5, samples=20)
-    assert rate(window(answers, failures), outcome(Seen.SERVER_ERROR)) is convicted
+    assert rate(window(answers, failures), outcome(OutcomeKind.SERVER_ERROR)) is down
 
 
 def test_the_answers_that_came_with_the_outcome_are_samples_too() -> None:
     rate = FailureRate(above=0.5, samples=20)
-    assert rate(window(0, 19), outcome(Seen.SILENT))
-    assert not rate(window(0, 19), outcome(Seen.SILENT, answers=1000))
+    assert rate(window(0, 19), outcome(OutcomeKind.SILENT))
+    assert not rate(window(0, 19), outcome(OutcomeKind.SILENT, answers=1000))
 
 
-def test_any_of_convicts_when_one_does() -> None:
+def test_any_of_takes_the_server_down_when_one_does() -> None:
     both = any_of(Consecutive(failures=3), FailureRate(samples=20))
-    assert both(Health(), outcome(Seen.SILENT)) is State.SUSPECT
-    assert both(window(0, 30), outcome(Seen.SILENT)) is State.DOWN
-    assert both(Health(streak=2), outcome(Seen.SILENT)) is State.DOWN
-    assert both(Health(), outcome(Seen.CERTIFICATE)) is False
+    assert both(Health(), outcome(OutcomeKind.SILENT)) is State.SUSPECT
+    assert both(window(0, 30), outcome(OutcomeKind.SILENT)) is State.DOWN
+    assert both(Health(streak=2), outcome(OutcomeKind.SILENT)) is State.DOWN
+    assert both(Health(), outcome(OutcomeKind.CERTIFICATE)) is False
 
 
 @pytest.mark.parametrize("wrong", [{"above": 1.0}, {"above": 50}, {"above": -0.1}, {"samples": 0}])
@@ -94,11 +98,11 @@ def test_a_rate_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
 
 
 healths = st.builds(Health, streak=st.integers(0, 9), errors=st.integers(0, 9))
-outcomes = st.builds(outcome, st.sampled_from(Seen), after_provisional=st.booleans(), probe=st.booleans())
+outcomes = st.builds(outcome, st.sampled_from(OutcomeKind), after_provisional=st.booleans(), probe=st.booleans())
 
 
 @given(healths, outcomes, st.integers(1, 5), st.integers(1, 5), st.integers(1, 5))
-def test_more_patience_never_convicts_sooner(
+def test_more_patience_never_takes_it_down_sooner(
     health: Health, seen: Outcome, failures: int, errors: int, fall: int
 ) -> None:
     severity = {False: 0, State.SUSPECT: 1, True: 2, State.DOWN: 2}

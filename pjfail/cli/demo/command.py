@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import time
 
-from ..errors import WHERE_PJSUA2_IS_FROM
+from ...errors import WHERE_PJSUA2_IS_FROM
 from . import namespace
 from .scenario import DemoFailed, Scenario
 from .view import choose_view

@@ -15,8 +15,8 @@ from rig.app import App, run_app
 from rig.certificates import Authority
 from rig.network import unanswered_connects
 
-from pjfail.demo.registrar import REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
-from pjfail.demo.sip import parse_request
+from pjfail.testing import REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
+from pjfail.testing.sip import parse_request
 
 FIRST, SECOND, THIRD = "127.0.30.1", "127.0.30.2", "127.0.30.3"
 
@@ -31,7 +31,7 @@ APP = """
     import pjsua2 as pj
     from rig.prelude import Account, Endpoint, emit, heard
 
-    STEERING = pjfail.Steering()
+    RETRY = pjfail.RetryPolicy()
     REFUSED = 120000 + errno.ECONNREFUSED  # PJ_ERRNO_START_SYS
 
     class Listening(pj.Endpoint):
@@ -45,7 +45,7 @@ APP = """
     transports = ("udp", "tcp", "tls") if authority else ("udp", "tcp")
     told, refused = [], []
     with Endpoint(transports=transports, ca=authority or None, kind=Listening) as endpoint:
-        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), steering=STEERING, listeners=[told.append])
+        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), retry=RETRY, listeners=[told.append])
         account = Account(endpoint)
         account.open("sip:alice@sip.test", uri)
         while word := heard():
@@ -124,8 +124,8 @@ CALL = """
 """
 
 
-def app_on(transport: str, *servers: str, steering: str = "", authority: str = "") -> App:
-    code = APP.replace("pjfail.Steering()", f"pjfail.Steering({steering})")
+def app_on(transport: str, *servers: str, retry: str = "", authority: str = "") -> App:
+    code = APP.replace("pjfail.RetryPolicy()", f"pjfail.RetryPolicy({retry})")
     port = 5061 if transport == "tls" else 5060
     return App(code, transport, authority, *(f"{server}:{port}" for server in servers or (FIRST, SECOND)))
 
@@ -181,14 +181,14 @@ def test_no_more_servers_are_asked_than_attempts_are_allowed(attempts: int) -> N
         servers = [stack.enter_context(Registrar(address)) for address in addresses]
         for server in servers:
             server.fault = SILENT
-        app = stack.enter_context(app_on("udp", *addresses, steering=f"attempts={attempts}"))
+        app = stack.enter_context(app_on("udp", *addresses, retry=f"attempts={attempts}"))
         app.tell("REGISTER")
         servers[attempts - 1].wait_for("REGISTER")
         time.sleep(2.5)  # five times what the next one waits for
         assert [bool(server.requests) for server in servers] == [number < attempts for number in range(5)]
 
 
-def test_the_request_goes_on_to_the_third_and_two_silent_servers_are_convicted(
+def test_the_request_goes_on_to_the_third_and_two_silent_servers_are_taken_down(
     first: Registrar, second: Registrar
 ) -> None:
     first.fault = second.fault = SILENT
@@ -207,7 +207,7 @@ def test_the_request_goes_on_to_the_third_and_two_silent_servers_are_convicted(
         assert servers == {FIRST: "down", SECOND: "down", THIRD: "up"}
 
 
-def test_one_lost_packet_convicts_nobody(first: Registrar, second: Registrar) -> None:
+def test_one_lost_packet_takes_no_server_down(first: Registrar, second: Registrar) -> None:
     """The first server misses one packet, answers the second one, and stays the first."""
     first.fault = SILENT
     with app_on("udp") as app:
@@ -242,7 +242,7 @@ def test_a_message_waits_for_its_server_unless_the_user_says_otherwise(first: Re
     with app_on("udp") as app:
         assert app.ask("MESSAGE")["server"] == f"{FIRST}:5060"
         assert not second.requests
-    with app_on("udp", steering='silence={**pjfail.steering.SILENCE, "MESSAGE": 0.5}') as app:
+    with app_on("udp", retry='timeouts={**pjfail.retry.TIMEOUTS, "MESSAGE": 0.5}') as app:
         assert app.ask("MESSAGE")["server"] == f"{SECOND}:5060"
 
 
@@ -259,7 +259,7 @@ def test_a_slow_server_is_given_up_sooner_by_its_own_measure(first: Registrar, s
 
 def test_a_slow_network_does_not_double_its_own_load(first: Registrar, second: Registrar) -> None:
     """Of 30 requests at once, only what the budget holds goes to the second server too: a tenth, and what was saved."""
-    with app_on("udp", steering="budget=0.1") as app:
+    with app_on("udp", retry="hedge_budget=0.1") as app:
         for _ in range(12):
             assert app.ask("OPTIONS")["code"] == 200
         first.fault = Fault(delay=0.4)
@@ -295,7 +295,7 @@ def test_a_server_that_was_slow_once_is_the_first_again(first: Registrar, second
         assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
 
 
-def test_a_challenge_is_answered_where_it_came_from_after_steering(first: Registrar) -> None:
+def test_a_challenge_is_answered_where_it_came_from_after_a_failover(first: Registrar) -> None:
     first.fault = SILENT
     app = APP.replace("Account(endpoint)", 'Account(endpoint, password="secret")')
     with Registrar(SECOND, realm="test") as second, App(app, "udp", "", f"{FIRST}:5060", f"{SECOND}:5060") as running:
@@ -322,7 +322,7 @@ def test_a_closed_port_is_noticed_at_once(first: Registrar, second: Registrar, m
 
 
 def test_a_port_that_closes_is_noticed_once_the_answer_is_overdue(first: Registrar, second: Registrar) -> None:
-    with app_on("udp", steering="budget=0") as app:
+    with app_on("udp", retry="hedge_budget=0") as app:
         for _ in range(12):
             assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
         time.sleep(1)  # a port is looked at once in that time
@@ -371,13 +371,13 @@ def pings_to(address: str) -> Iterator[list[bytes]]:
 
 
 @pytest.mark.parametrize(
-    ("steering", "expected"),
+    ("retry", "expected"),
     [("", [b"\r\n"]), ("port_check=False", []), ("enabled=False", [])],
     ids=["on", "no-port-check", "off"],
 )
-def test_a_server_that_answers_is_left_alone(second: Registrar, steering: str, expected: list[bytes]) -> None:
+def test_a_server_that_answers_is_left_alone(second: Registrar, retry: str, expected: list[bytes]) -> None:
     """It gets the empty line with its first request, and no other."""
-    with pings_to(FIRST) as pings, app_on("udp", steering=steering) as app:
+    with pings_to(FIRST) as pings, app_on("udp", retry=retry) as app:
         for _ in range(5):
             assert app.ask("stream")["codes"] == [200] * 30
         assert pings == expected
@@ -424,7 +424,7 @@ def test_the_application_sees_the_503_of_the_last_server_and_other_errors_of_the
         first.fault = Fault(code=503, provisional=(100,))
         answers = {app.ask("OPTIONS")["code"] for _ in range(2)}
         assert answers <= {404, 503}
-        assert app.ask("counters")["swallowed"] == 1
+        assert app.ask("counters")["suppressed"] == 1
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -474,7 +474,7 @@ def test_a_connection_that_stays_silent_is_not_used_again(first: Registrar, seco
 
 def test_a_server_that_refuses_is_not_asked_by_each_request_anew(first: Registrar, second: Registrar) -> None:
     """Each connect takes a key of pjsip's ioqueue for half a second; there are 64, and without one it aborts."""
-    with Registrar(THIRD), app_on("tcp", FIRST, SECOND, THIRD, steering="budget=0") as app:
+    with Registrar(THIRD), app_on("tcp", FIRST, SECOND, THIRD, retry="hedge_budget=0") as app:
         assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
         first.fault, second.fault = SILENT, REFUSING
         assert set(app.ask("stream")["codes"]) == {200}
@@ -493,7 +493,7 @@ def test_a_server_that_has_just_refused_is_not_asked_at_once_but_is_asked(first:
 
 def test_many_servers_that_refuse_are_not_all_asked_at_once(first: Registrar) -> None:
     nobody = [f"127.0.30.{number}" for number in range(11, 41)]
-    with app_on("tcp", FIRST, *nobody, steering="budget=0") as app:
+    with app_on("tcp", FIRST, *nobody, retry="hedge_budget=0") as app:
         assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
         first.fault = SILENT
         refused = app.ask("rush")["refused"]
@@ -550,7 +550,7 @@ def test_a_server_that_is_well_is_not_raced_against(first: Registrar, second: Re
 
 
 def test_a_detach_in_the_middle_of_everything_leaves_every_request_answered(first: Registrar) -> None:
-    """A race and a steered request are under way; both end as stock pjsip ends them, and so does the endpoint."""
+    """A race and a retried request are under way; both end as stock pjsip ends them, and so does the endpoint."""
     code = """
         import time
         import pjfail
@@ -558,13 +558,14 @@ def test_a_detach_in_the_middle_of_everything_leaves_every_request_answered(firs
         with Endpoint() as endpoint:
             table = {"race.test": [("127.0.30.9:5060", 1, 0), ("127.0.30.10:5060", 2, 0)],
                      "sip.test": [("127.0.30.1:5060", 1, 0), ("127.0.30.2:5060", 2, 0)]}
-            failover = pjfail.attach(lookup=pjfail.StaticLookup(table), steering=pjfail.Steering(race_gap=3))
+            retry = pjfail.RetryPolicy(connection_attempt_delay=3)
+            failover = pjfail.attach(lookup=pjfail.StaticLookup(table), retry=retry)
             account = Account(endpoint)
             account.open("sip:alice@sip.test", "sip:sip.test")
             account.send("OPTIONS", "sip:race.test;transport=tcp")
             account.send("SUBSCRIBE", "sip:sip.test")
             time.sleep(0.7)
-            emit(waiting=failover.counters().waiting, steered=failover.counters().steered)
+            emit(waiting=failover.counters().waiting, retried=failover.counters().retried)
             failover.detach()
             emit(detached=True)
             for _ in range(2):
@@ -573,7 +574,7 @@ def test_a_detach_in_the_middle_of_everything_leaves_every_request_answered(firs
     first.fault = SILENT
     with unanswered_connects("127.0.30.9", 5060), Registrar(SECOND, transports=("tcp",)):
         with App(code) as app:
-            assert app.next() == {"waiting": 1, "steered": 1}
+            assert app.next() == {"waiting": 1, "retried": 1}
             app.next()
             first.fault = WELL
             answers = {line["method"]: line for line in (app.next(), app.next())}
@@ -642,7 +643,10 @@ def test_a_busy_here_of_the_second_server_is_acknowledged_there(
 def test_a_call_is_answered_elsewhere_while_its_own_connect_is_pending(second: Registrar, busy: bool) -> None:
     """The transaction has no connection then, over which it could acknowledge."""
     second.busy = busy
-    with unanswered_connects(FIRST, 5060), call_on("tcp", "steering=pjfail.Steering(race_gap=None)") as app:
+    with (
+        unanswered_connects(FIRST, 5060),
+        call_on("tcp", "retry=pjfail.RetryPolicy(connection_attempt_delay=None)") as app,
+    ):
         state = ("DISCONNECTED", 486) if busy else ("CONFIRMED", 200)
         assert states(app, state[0])[-1] == state
         [ack] = second.wait_for("ACK")
@@ -715,7 +719,7 @@ def test_a_refusal_of_the_server_that_was_left_does_not_end_a_call_that_rings(
         first.wait_for("ACK")
 
 
-def test_a_call_with_a_provisional_answer_is_never_steered(first: Registrar, second: Registrar) -> None:
+def test_a_call_with_a_provisional_answer_is_never_failed_over(first: Registrar, second: Registrar) -> None:
     first.fault = Fault(delay=3, provisional=(100,))
     with call_on("udp") as app:
         assert states(app, "CONFIRMED")[-1][1] == 200
@@ -749,7 +753,7 @@ def test_a_program_that_polls_survives_as_well(first: Registrar, second: Registr
 
 
 def test_off_means_off(first: Registrar, second: Registrar) -> None:
-    """The wire of pjfail with steering off is that of stock pjsip: the same bytes at the same times."""
+    """The wire of pjfail with RetryPolicy.off() is that of stock pjsip: the same bytes at the same times."""
     app = """
         import sys
         import pjfail
@@ -758,7 +762,7 @@ def test_off_means_off(first: Registrar, second: Registrar) -> None:
         with Endpoint() as endpoint:
             if sys.argv[1] == "pjfail":
                 table = {"127.0.30.1.sip.test": ["127.0.30.1:5060", "127.0.30.2:5060"]}
-                pjfail.attach(lookup=pjfail.StaticLookup(table), steering=pjfail.Steering.off())
+                pjfail.attach(lookup=pjfail.StaticLookup(table), retry=pjfail.RetryPolicy.off())
             account = Account(endpoint)
             account.open("sip:alice@sip.test")
             uri = "sip:127.0.30.1.sip.test" if sys.argv[1] == "pjfail" else "sip:127.0.30.1"

@@ -1,0 +1,1 @@
+../../../examples/keep_registered.py

@@ -1,0 +1,78 @@
+"""``python -m pjfail``: the subcommands.
+
+Exit status: 0 done, 1 nothing found or not done, 2 wrong arguments, 130 interrupted; the doctor has a 3 of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import PjfailError
+from . import lookup
+from .demo import command as demo
+from .doctor import command as doctor
+from .doctor.command import own_version
+from .probe import command as probe
+
+SUBCOMMANDS = (lookup, probe, doctor, demo)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All subcommands and their options; the documentation reads them here too."""
+    parser = argparse.ArgumentParser(prog="python -m pjfail", description="SIP server failover for pjsip.")
+    parser.add_argument("--version", action="version", version=f"pjfail {own_version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for subcommand in SUBCOMMANDS:
+        subcommand.add(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the subcommand that *arguments* (the process's by default) name, and returns its exit status."""
+    parsed = argparse.Namespace()
+    _open_closed_streams()
+    try:
+        make_parser().parse_args(arguments, parsed)
+        status: int = parsed.run(parsed)
+        print(end="", flush=True)
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # then the reader has read enough: head, a pager that was left
+            _tell(error, parsed)
+        _let_go_of_stdout()
+        return 1
+    except (PjfailError, ValueError) as error:
+        _tell(error, parsed)
+        return 2 if isinstance(error, ValueError) else 1
+    return status
+
+
+def _tell(error: Exception, parsed: argparse.Namespace) -> None:
+    """Says *error* on standard error, and with ``--json`` as an object on standard output."""
+    print(f"pjfail: {error}", file=sys.stderr)
+    if getattr(parsed, "json", False):
+        with contextlib.suppress(OSError):  # it may have been standard output that failed
+            print(json.dumps({"error": str(error)}, indent=2), flush=True)
+
+
+def _open_closed_streams() -> None:
+    """Python has no stream where the shell closed one (``>&-``): what is written there goes nowhere then."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open while the process is
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open while the process is
+
+
+def _let_go_of_stdout() -> None:
+    """What cannot be written is not tried once more at exit."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+

@@ -1,1 +1,0 @@
-../../examples/keep_registered.py

@@ -1,0 +1,127 @@
+"""Followed and pinned accounts, looked after every quarter of a second; and the servers that are probed when quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from random import Random
+
+from .affinity import Pins
+from .bridge import plans
+from .errors import NotAttached
+from .following import FollowedAccount, Follower, FollowerContext
+from .health import HealthTable
+from .model import Health, Server
+from .monitor import Monitor
+from .news import News
+from .probe import Probe, Watched
+from .resolution import Resolution
+from .targets import Targets
+
+log = logging.getLogger("pjfail")
+
+# How often followed and pinned accounts are looked after (seconds).
+INTERVAL = 0.25
+
+
+class Maintenance:
+    """Keeps accounts on their servers. Worker only, but for :meth:`maintain_soon` and for ``pins``.
+
+    *news* is told of accounts that move.
+    """
+
+    def __init__(
+        self,
+        probe: Probe,
+        health: HealthTable,
+        targets: Targets,
+        resolution: Resolution,
+        news: News,
+        random: Random,
+    ) -> None:
+        self.pins = Pins()
+        self.follower = Follower(FollowerContext(resolution.plan_of, self._health_now, news.tell, self._at), random)
+        self._probe = probe
+        self._health = health
+        self._targets = targets
+        self._news = news
+        self._monitor: Monitor | None = None
+        self._in_use: dict[Server, Watched] = {}
+        self._in_use_until = 0.0
+        self._running = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def begin(self, loop: asyncio.AbstractEventLoop, monitor: Monitor) -> None:
+        """Looks after accounts and quiet servers in *loop* from now on; *monitor* sends the probes."""
+        self._loop = loop
+        self._monitor = monitor
+        self._running = False
+        self._maintain_now()
+
+    def follow(self, account: FollowedAccount) -> None:
+        """Keeps an account on a working server from now on."""
+        self.follower.follow(account, time.monotonic())
+        self._maintain_now()
+
+    def maintain_soon(self) -> None:
+        """Any thread. There is an account to look after."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._maintain_now)
+
+    def review(self) -> None:
+        """Moves the accounts whose servers have changed their health, and does what is due."""
+        with contextlib.suppress(NotAttached):
+            self.pins.review(self._health_now())
+            self.follower.review(time.monotonic())
+
+    def _maintain_now(self) -> None:
+        """Starts the rounds of :meth:`_maintain`, which go on for as long as there is anything to do."""
+        if not self._running and self._loop is not None:
+            self._running = True
+            self._loop.call_soon(self._maintain)
+
+    def _maintain(self) -> None:
+        needed = self.follower or self.pins or self._probe.interval
+        if self._targets.ended or self._loop is None or self._monitor is None or not needed:
+            self._running = False
+            return
+        try:
+            self.review()
+            self._monitor.probe_quiet(self._watched())
+        except Exception:
+            log.exception("accounts and quiet servers cannot be looked after just now")
+        self._news.deliver()
+        self._loop.call_later(INTERVAL, self._maintain)
+
+    def _watched(self) -> dict[Server, Watched]:
+        """The servers that are probed when they are quiet: those in use, and sooner those that accounts live on."""
+        now = time.monotonic()
+        if self._probe.interval is not None and now >= self._in_use_until:
+            self._in_use_until = now + self._probe.interval / 4
+            self._in_use = {
+                server: Watched(target.host, self._probe.interval)
+                for target, known in self._targets
+                if (used_at := plans.used_at(target)) is not None and now - used_at < self._probe.idle
+                for server in known.servers
+            }
+        watched = dict(self._in_use)
+        if self._probe.accounts is not None:
+            for server, host in {**self.pins.servers(), **self.follower.servers()}.items():
+                watched[server] = Watched(host, self._probe.accounts)
+        return watched
+
+    def _health_now(self) -> Mapping[Server, Health]:
+        return self._health.snapshot(time.monotonic())
+
+    def _at(self, when: float, function: Callable[[], None]) -> None:
+        """Has *function* called at *when*, unless pjfail is detached by then."""
+
+        def run() -> None:
+            with contextlib.suppress(NotAttached):
+                function()
+
+        if self._loop is not None:
+            self._loop.call_at(when, run)

@@ -1,0 +1,97 @@
+"""When a request under way fails over to the plan's next server, underneath the application."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from ._validation import is_amount
+
+TIMEOUTS: Mapping[str, float] = MappingProxyType(
+    {"REGISTER": 0.5, "OPTIONS": 0.5, "SUBSCRIBE": 0.5, "PUBLISH": 0.5, "INVITE": 1.5}
+)
+"""After how many seconds without any answer a request of each method fails over. 0.5 s is UDP's first retransmission; a
+server owes an INVITE its 100 within 0.2 s, and 1.5 s allow for two packets lost."""
+
+MAX_ATTEMPTS = 8
+"""The most servers that one request is tried at; pjsip itself sends no more often within a transaction's 32 s."""
+
+_MOST = 16  # methods, and codes, that the C core has room for
+_NEVER = ("ACK", "CANCEL")
+_CHALLENGES = (401, 407)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a request under way fails over to the next server of its plan. Times are in seconds.
+
+    ``timeouts``: for each method, how long a request waits without any answer; a request of a method that is not named
+    waits for its server. To name more methods: ``RetryPolicy(timeouts={**pjfail.retry.TIMEOUTS, "MESSAGE": 1.0})``.
+    A server that was slow, not dead, then gets the same request as the next one does, so name methods that bear it.
+
+    ``codes``: final responses that mean "ask another server", as long as the server gave no provisional response
+    before. The application sees such a response only when no server is left.
+
+    ``connection_attempt_delay``: when the first server has no connection and has not answered lately, connections to
+    several servers are tried side by side, each this long after the one before (RFC 8305). None: one after the other,
+    as pjsip does.
+
+    ``hedge_budget``: the share of requests (0 to 1) that may fail over before their timeout, once the answer is later
+    than the server's round trips so far (but after 0.1 s at the least). Never an INVITE.
+
+    ``port_check``: whether to test if a UDP server's port is closed (ICMP), so that the requests under way there, of
+    every method, fail over at once. The test sends an empty line (pjsip's keep-alive) to a server that has not answered
+    for half a minute, or whose answer is overdue, from another port than SIP's and at most once a second.
+
+    ``attempts``: at how many servers one request is tried at the most, from 1 to 8, whatever its plan has: so many
+    servers the owner of a zone can have one request sent to, and retransmitted. With 1 the request stays with its first
+    server, unless pjsip itself cannot send there.
+
+    ``enabled``: False leaves what is on the wire to pjsip; :meth:`off` gives such a value.
+
+    Never fail over: ACK, CANCEL, requests within a dialog, a challenge's answer, a request with a provisional response.
+    Raises ValueError for what is not a valid time, code or share, and TypeError for what is not a mapping or sequence.
+    """
+
+    timeouts: Mapping[str, float] = field(default_factory=lambda: TIMEOUTS)
+    codes: tuple[int, ...] = (503,)
+    connection_attempt_delay: float | None = 0.25
+    hedge_budget: float = 0.1
+    port_check: bool = True
+    attempts: int = MAX_ATTEMPTS
+    enabled: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.timeouts, Mapping):
+            raise TypeError(f"timeouts is {self.timeouts!r}; give a mapping of each method to its seconds")
+        if not isinstance(self.codes, Sequence) or isinstance(self.codes, str):
+            raise TypeError(f"codes is {self.codes!r}; give a tuple of codes, such as (503,)")
+        for method, seconds in self.timeouts.items():
+            is_method = isinstance(method, str) and method.isascii() and method.isupper() and len(method) < 16
+            if not is_method or method in _NEVER:
+                raise ValueError(
+                    f"{method!r} is not a valid method in timeouts; write it in capitals, not ACK or CANCEL"
+                )
+            if not is_amount(seconds, 0.05, 32):
+                raise ValueError(f"{seconds!r} is not a valid timeout of {method}; give seconds from 0.05 to 32")
+        for code in self.codes:
+            if not (isinstance(code, int) and 300 <= code < 700) or code in _CHALLENGES:
+                raise ValueError(f"{code!r} is not a valid code to fail over at; give 300 to 699, but not 401 or 407")
+        if len(self.timeouts) > _MOST or len(self.codes) > _MOST:
+            raise ValueError(f"timeouts or codes has more than {_MOST} entries; give at most {_MOST} of each")
+        if self.connection_attempt_delay is not None and not is_amount(self.connection_attempt_delay, 0.05, 5):
+            raise ValueError(
+                f"connection_attempt_delay is {self.connection_attempt_delay!r}; give 0.05 to 5 s, or None"
+            )
+        if not is_amount(self.hedge_budget, most=1):
+            raise ValueError(f"hedge_budget is {self.hedge_budget!r}; give a share from 0 to 1")
+        whole = isinstance(self.attempts, int) and not isinstance(self.attempts, bool)
+        if not (whole and 1 <= self.attempts <= MAX_ATTEMPTS):
+            raise ValueError(f"attempts is {self.attempts!r}; give a whole number from 1 to {MAX_ATTEMPTS}")
+        object.__setattr__(self, "timeouts", MappingProxyType(dict(self.timeouts)))
+
+    @classmethod
+    def off(cls) -> RetryPolicy:
+        """No retries: what is on the wire is pjsip's own."""
+        return cls(enabled=False)

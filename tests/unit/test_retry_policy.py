@@ -1,0 +1,72 @@
+"""The RetryPolicy value: what it takes, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import pjfail
+from pjfail._native import lib
+from pjfail.retry import MAX_ATTEMPTS, TIMEOUTS
+
+
+def test_the_defaults() -> None:
+    retry = pjfail.RetryPolicy()
+    assert retry.enabled
+    assert retry.timeouts == {"REGISTER": 0.5, "OPTIONS": 0.5, "SUBSCRIBE": 0.5, "PUBLISH": 0.5, "INVITE": 1.5}
+    assert retry.codes == (503,)
+    assert retry.port_check
+    assert retry.attempts == 8
+    assert not pjfail.RetryPolicy.off().enabled
+
+
+def test_a_method_more_leaves_the_defaults_alone() -> None:
+    retry = pjfail.RetryPolicy(timeouts={**TIMEOUTS, "MESSAGE": 1.0})
+    assert retry.timeouts["MESSAGE"] == 1.0
+    assert "MESSAGE" not in pjfail.RetryPolicy().timeouts
+
+
+def test_it_does_not_change_with_the_mapping_that_it_was_made_of() -> None:
+    timeouts = {"MESSAGE": 1.0}
+    retry = pjfail.RetryPolicy(timeouts=timeouts)
+    timeouts["OPTIONS"] = 1.0
+    assert dict(retry.timeouts) == {"MESSAGE": 1.0}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: pjfail.RetryPolicy(timeouts={"ACK": 1.0}),
+        lambda: pjfail.RetryPolicy(timeouts={"CANCEL": 1.0}),
+        lambda: pjfail.RetryPolicy(timeouts={"register": 1.0}),
+        lambda: pjfail.RetryPolicy(timeouts={"": 1.0}),
+        lambda: pjfail.RetryPolicy(timeouts={"A" * 16: 1.0}),
+        lambda: pjfail.RetryPolicy(timeouts={"OPTIONS": 0.0}),
+        lambda: pjfail.RetryPolicy(timeouts={"OPTIONS": float("nan")}),
+        lambda: pjfail.RetryPolicy(timeouts={"OPTIONS": 33.0}),
+        lambda: pjfail.RetryPolicy(timeouts={f"METHOD{'ABCDEFGHIJKLMNOPQ'[n]}": 1.0 for n in range(17)}),
+        lambda: pjfail.RetryPolicy(codes=(200,)),
+        lambda: pjfail.RetryPolicy(codes=(401,)),
+        lambda: pjfail.RetryPolicy(codes=(700,)),
+        lambda: pjfail.RetryPolicy(connection_attempt_delay=0.0),
+        lambda: pjfail.RetryPolicy(hedge_budget=1.5),
+        lambda: pjfail.RetryPolicy(hedge_budget=float("nan")),
+        lambda: pjfail.RetryPolicy(attempts=0),
+        lambda: pjfail.RetryPolicy(attempts=9),
+        lambda: pjfail.RetryPolicy(attempts=2.0),  # type: ignore[arg-type]
+        lambda: pjfail.RetryPolicy(attempts=True),
+    ],
+)
+def test_what_is_no_time_code_or_share_is_refused(make: Callable[[], pjfail.RetryPolicy]) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        make()
+
+
+def test_something_else_than_a_retry_policy_is_refused() -> None:
+    with pytest.raises(TypeError, match="RetryPolicy"):
+        pjfail.attach(retry="off")  # type: ignore[arg-type]
+
+
+def test_the_core_has_room_for_as_many_attempts_as_can_be_asked_for() -> None:
+    assert MAX_ATTEMPTS == lib.PF_MAX_ATTEMPTS
