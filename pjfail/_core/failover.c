@@ -84,7 +84,6 @@ struct decision {
     unsigned attempt_count;
     struct {
         pf_address server;
-        const pjsip_transport *transport;       /* compared, never followed */
         double first_sent;
     } attempts[MAX_ATTEMPTS];
 };
@@ -96,7 +95,6 @@ static void failover_fill_decision_locked(struct request *request, struct decisi
     decision->attempt_count = request->state.attempt_count;
     for (i = 0; i < decision->attempt_count; i++) {
         decision->attempts[i].server = request->attempts[i].server;
-        decision->attempts[i].transport = request->attempts[i].transport;
         decision->attempts[i].first_sent = request->state.attempts[i].first_sent;
     }
     decision->due = request_schedule_locked(request);
@@ -492,15 +490,13 @@ static int failover_try_next_server(struct request *request, const struct decisi
  */
 static void failover_abandon_connection(const struct request *request, const struct decision *decision, unsigned index, double now)
 {
-    const pf_address *server = &decision->attempts[index].server;
-    const pjsip_transport *transport = decision->attempts[index].transport;
     pjsip_transport *connection;
 
-    /* Asked for by its address, for the pointer may be one of the past by now. */
-    if (!servers_answered_within(server, now - decision->attempts[index].first_sent) && connections_knows(transport) &&
-        raw_send_connect(server, request->name, &connection) == PJ_SUCCESS) {
-        if (connection == transport)
-            host.pjsip_transport_shutdown2(connection, PJ_FALSE);
+    if (servers_answered_within(&decision->attempts[index].server, now - decision->attempts[index].first_sent))
+        return;
+    connection = request_hold_connection(request, (int)index);
+    if (connection) {
+        host.pjsip_transport_shutdown2(connection, PJ_FALSE);
         host.pjsip_transport_dec_ref(connection);
     }
 }
@@ -702,34 +698,15 @@ static void failover_observe_locked(struct request *request, const struct failov
     request->settled |= event->code >= 200 && event->code < 300;
 }
 
-/* Where an ACK of ours for the response goes: to the attempt's server over its own connection, else to where it came from. */
-static const pf_address *failover_sender_of(const struct decision *decision, int attempt, const pf_address *source,
-                                            pjsip_rx_data *rdata, pjsip_transport **over)
-{
-    pjsip_transport *transport = rdata->tp_info.transport;
-
-    *over = attempt < 0 || decision->attempts[attempt].transport == transport ? transport : NULL;
-    return attempt < 0 ? source : &decision->attempts[attempt].server;
-}
-
 /*
- * Moves the transaction to the server of that attempt, over the attempt's own connection: the response may have come by another.
- * Returns 0 when it cannot be moved.
+ * Where an ACK of ours for the response goes: to the attempt's server over its own connection (NULL: one is found or made), else to
+ * where it came from.
  */
-static int failover_move_to_attempt(const struct request *request, const struct decision *decision, int attempt, pjsip_rx_data *rdata)
+static const pf_address *failover_sender_of(const struct decision *decision, int attempt, const pf_address *source,
+                                            pjsip_rx_data *rdata, pjsip_transport *own, pjsip_transport **over)
 {
-    const pf_address *server = &decision->attempts[attempt].server;
-    const pjsip_transport *own = decision->attempts[attempt].transport;
-    pjsip_transport *connection = NULL;
-    int moved;
-
-    if (request->udp || rdata->tp_info.transport == own)
-        return transaction_move(&request->key, server, request->udp ? request->udp : rdata->tp_info.transport);
-    if (!connections_knows(own) || raw_send_connect(server, request->name, &connection) != PJ_SUCCESS)
-        return 0;
-    moved = connection == own && transaction_move(&request->key, server, connection);
-    host.pjsip_transport_dec_ref(connection);
-    return moved;
+    *over = attempt < 0 ? rdata->tp_info.transport : own;
+    return attempt < 0 ? source : &decision->attempts[attempt].server;
 }
 
 pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
@@ -743,7 +720,7 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     struct observed_response observed;
     struct decision decision;
     struct request *request;
-    pjsip_transport *over;
+    pjsip_transport *over, *own = NULL;
     const pf_address *sender;
     pf_address source;
     double now;
@@ -765,6 +742,7 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         failover_decide_locked(request, &event, now, &decision);
         if (decision.actions.pass && code >= 200)
             request->final_tag = tag_hash;
+        own = request_hold_connection_locked(request, event.attempt);
     }
     pthread_mutex_unlock(&requests.lock);
     if (!request)
@@ -773,7 +751,7 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         observer_on_response(rdata, &observed);
     failover_schedule(decision.due);
     failover_act_on_servers(request, &decision, now);
-    sender = failover_sender_of(&decision, event.attempt, &source, rdata, &over);
+    sender = failover_sender_of(&decision, event.attempt, &source, rdata, own, &over);
     if (decision.actions.acknowledge)
         forking_acknowledge(request, sender, over, rdata);
     if (decision.actions.hang_up)
@@ -782,8 +760,9 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         retried = failover_retry(request, &decision, code);
     if (decision.actions.hold)
         held_response_keep(request, rdata);
-    if (decision.actions.move_to >= 0 && request->bytes)
-        moved = failover_move_to_attempt(request, &decision, decision.actions.move_to, rdata);
+    /* Over the attempt's own connection: the response may have come by another. */
+    if (decision.actions.move_to >= 0 && (request->udp || own))
+        moved = transaction_move(&request->key, &decision.attempts[decision.actions.move_to].server, request->udp ? request->udp : own);
     /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
     if (decision.actions.acknowledge_unmoved && !moved)
         forking_acknowledge(request, sender, over, rdata);
@@ -792,6 +771,8 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     if (decision.actions.forget)
         request_forget(request);
     request_release(request);
+    if (own)
+        host.pjsip_transport_dec_ref(own);
     hidden = retried || !decision.actions.pass;
     if (hidden && code >= 200)
         atomic_fetch_add(&failover_counted.suppressed, 1);
@@ -868,6 +849,7 @@ void failover_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
         return;
     for (;;) {
         struct request *request = NULL;
+        pjsip_transport *own = NULL;
         struct attempt *attempt;
 
         pthread_mutex_lock(&requests.lock);
@@ -876,12 +858,15 @@ void failover_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
             request = attempt->request;
             request->refs++;
             request_unlist_attempt_locked(attempt);
+            own = request_take_connection_locked(attempt);
         }
         pthread_mutex_unlock(&requests.lock);
         if (!attempt)
             return;
         if (state == PJSIP_TP_STATE_DISCONNECTED)
             failover_on_attempt_lost(request, (int)(attempt - request->attempts), transport);
+        if (own)
+            host.pjsip_transport_dec_ref(own);
         request_release(request);
     }
 }
@@ -906,22 +891,17 @@ void failover_open(void (*wake_at)(double when))
 /* Moves a transaction that listens to no connection any more to an attempt whose connection is there. Returns 0 when none is. */
 static int failover_move_back(const struct request *request, const struct decision *decision)
 {
-    int i;
+    int moved = 0, i;
 
-    for (i = (int)decision->attempt_count - 1; i >= 0; i--) {
-        const pf_address *server = &decision->attempts[i].server;
-        const pjsip_transport *own = decision->attempts[i].transport;
-        pjsip_transport *connection;
-        int moved;
+    for (i = (int)decision->attempt_count - 1; i >= 0 && !moved; i--) {
+        pjsip_transport *connection = request_hold_connection(request, i);
 
-        if (!connections_knows(own) || raw_send_connect(server, request->name, &connection) != PJ_SUCCESS)
-            continue;
-        moved = connection == own && transaction_move(&request->key, server, connection);
-        host.pjsip_transport_dec_ref(connection);
-        if (moved)
-            return 1;
+        if (connection) {
+            moved = transaction_move(&request->key, &decision->attempts[i].server, connection);
+            host.pjsip_transport_dec_ref(connection);
+        }
     }
-    return 0;
+    return moved;
 }
 
 /* The attempt where the transaction is; -1: nowhere. */

@@ -1,5 +1,6 @@
 #include "requests.h"
 
+#include "lock.h"
 #include "servers.h"
 
 #include <math.h>
@@ -58,13 +59,16 @@ struct request *request_hold(uint64_t hash)
 
 void request_release(struct request *request)
 {
-    unsigned left;
+    unsigned left, i;
 
     pthread_mutex_lock(&requests.lock);
     left = --request->refs;
     pthread_mutex_unlock(&requests.lock);
     if (left)
         return;
+    for (i = 0; i < MAX_ATTEMPTS; i++)
+        if (request->attempts[i].connection)
+            host.pjsip_transport_dec_ref(request->attempts[i].connection);
     if (request->udp)
         host.pjsip_transport_dec_ref(request->udp);
     if (request->held)
@@ -251,22 +255,51 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
     return -1;
 }
 
-int request_add_attempt_locked(struct request *request, const pf_address *server, const pjsip_transport *transport, double now)
+int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport, double now)
 {
     int index = failover_add_attempt(&request->state, request_attempt_at_locked(request, server, NULL),
                                      request_candidates_of(request, server), servers_is_suspect(server), now);
+    struct attempt *attempt;
 
-    if (index >= 0) {
-        struct attempt *attempt = &request->attempts[index];
-
-        request_unlist_attempt_locked(attempt);
-        attempt->request = request;
-        attempt->server = *server;
-        attempt->transport = transport;
-        if (request->listed)
-            attempt_list_locked(attempt);
+    if (index < 0)
+        return -1;
+    attempt = &request->attempts[index];
+    request_unlist_attempt_locked(attempt);
+    attempt->request = request;
+    attempt->server = *server;
+    attempt->transport = transport;
+    /* pjsip_transport_add_ref() takes no lock where there is a reference already. */
+    if (request->bytes && !request->udp && !attempt->connection) {
+        host.pjsip_transport_add_ref(transport);
+        attempt->connection = transport;
     }
+    if (request->listed)
+        attempt_list_locked(attempt);
     return index;
+}
+
+pjsip_transport *request_take_connection_locked(struct attempt *attempt)
+{
+    pjsip_transport *connection = attempt->connection;
+
+    attempt->connection = NULL;
+    return connection;
+}
+
+pjsip_transport *request_hold_connection_locked(const struct request *request, int attempt)
+{
+    pjsip_transport *connection = attempt >= 0 ? request->attempts[attempt].connection : NULL;
+
+    if (!connection || connection != request->attempts[attempt].transport)
+        return NULL;
+    host.pjsip_transport_add_ref(connection);
+    return connection;
+}
+
+pjsip_transport *request_hold_connection(const struct request *request, int attempt)
+{
+    HOLD_LOCK(&requests.lock);
+    return request_hold_connection_locked(request, attempt);
 }
 
 int request_attempt_of_response_locked(const struct request *request, const pf_address *source, int *heard)

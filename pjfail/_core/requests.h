@@ -24,6 +24,8 @@ struct attempt {
     struct attempt_list *list;
     pf_address server;
     const pjsip_transport *transport;   /* compared, never followed */
+    pjsip_transport *connection;        /* the same, referenced until it ends; NULL: over UDP, or the request is only watched;
+                                           another: of an earlier attempt here, kept until that ends or the request is freed */
 };
 
 struct request {
@@ -97,8 +99,18 @@ struct request *request_first_due_locked(double *due);
 /* Returns the request's attempt at that server over that transport (NULL: over any); -1: there is none. */
 int request_attempt_at_locked(const struct request *request, const pf_address *server, const pjsip_transport *transport);
 
-/* Notes that the server has the request from now on, in place of an earlier attempt there. Returns the attempt; -1: no room. */
-int request_add_attempt_locked(struct request *request, const pf_address *server, const pjsip_transport *transport, double now);
+/*
+ * The server has the request from now on; an earlier attempt at it is over. Returns its attempt, -1: there is no room. The caller holds
+ * a reference to transport: where the request may go elsewhere, the attempt gets one of its own.
+ */
+int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport, double now);
+
+/* Takes the attempt's reference to its connection, which the caller drops without the lock; NULL: there is none any more. */
+pjsip_transport *request_take_connection_locked(struct attempt *attempt);
+
+/* As that, with a reference of its own. NULL for attempt -1, too. */
+pjsip_transport *request_hold_connection_locked(const struct request *request, int attempt);
+pjsip_transport *request_hold_connection(const struct request *request, int attempt);
 
 /*
  * Returns the attempt that a response from source belongs to: the one at that server; else the only one there is, for a server may
