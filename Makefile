@@ -51,7 +51,7 @@ help:
 	@echo 'make soak       requests and calls for $(SOAK_SECONDS) s while servers die and return'
 	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
 	@echo 'make embed      build/embed, a C program with the core and without Python'
-	@echo 'make lint       ruff, mypy, and the order of imports'
+	@echo 'make lint       ruff, mypy, the order of imports, the layers of the C core'
 	@echo 'make docs       the documentation, from docs/ and the docstrings, in build/docs/index.html'
 	@echo 'make dist       the sdist and the wheel, in dist/'
 	@echo 'make test-wheel the wheel in an empty environment, the pjsua2 wheel beside it, without a compiler'
@@ -117,12 +117,13 @@ bench: setup test-packages $(done)/test
 embed: pjproject
 	@tools/step.sh embed 'building build/embed' $(MAKE) -C examples PJPROJECT_DIR='$(abspath $(tree))'
 
-lint: $(done)/lint $(done)/demo
-	@echo 'lint: ruff, mypy, the order of imports'
+lint: $(done)/lint $(done)/demo | headers
+	@echo 'lint: ruff, mypy, the order of imports, the layers of the core'
 	@$(python) -m ruff check --quiet --extend-exclude third_party .
 	@$(python) -m mypy --no-error-summary
 	@$(python) -m mypy --no-error-summary tests/typing
 	@$(python) tools/import_order.py
+	@PJPROJECT_DIR='$(abspath $(tree))' $(python) tools/check_layers.py
 
 dist: pjproject $(done)/dist
 	@tools/dist.sh '$(python)' '$(tree)'

@@ -15,6 +15,8 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parent
 CORE = "pjfail/_core"  # setuptools wants sources relative to the project
 PARTS = ("pjlib", "pjlib-util", "pjnath", "pjmedia", "pjsip")
+MACROS = {"_GNU_SOURCE": None, "PJ_AUTOCONF": "1", "PJ_IS_LITTLE_ENDIAN": "1", "PJ_IS_BIG_ENDIAN": "0"}
+STANDARD = "-std=gnu11"
 
 
 class NoPjproject(SystemExit):
@@ -42,9 +44,13 @@ def declarations() -> str:
     return re.sub(r"^#.*$", "", header, flags=re.MULTILINE)
 
 
-def make_ffi() -> FFI:
+def includes() -> list[str]:
+    """The compiler's arguments for pjproject's headers."""
     tree = pjproject()
-    includes = [argument for part in PARTS for argument in ("-isystem", str(tree / part / "include"))]
+    return [argument for part in PARTS for argument in ("-isystem", str(tree / part / "include"))]
+
+
+def make_ffi() -> FFI:
     ffi = FFI()
     ffi.cdef(declarations())
     ffi.set_source(
@@ -52,22 +58,17 @@ def make_ffi() -> FFI:
         '#include "pjfail.h"',
         sources=sorted(f"{CORE}/{source.name}" for source in (ROOT / CORE).glob("*.c")),
         include_dirs=[CORE],
-        define_macros=[
-            ("_GNU_SOURCE", None),
-            ("PJ_AUTOCONF", "1"),
-            ("PJ_IS_LITTLE_ENDIAN", "1"),
-            ("PJ_IS_BIG_ENDIAN", "0"),
-        ],
+        define_macros=list(MACROS.items()),
         depends=sorted(f"{CORE}/{header.name}" for header in (ROOT / CORE).glob("*.h")),
         extra_compile_args=[
-            "-std=gnu11",
+            STANDARD,
             "-O2",
             "-g",
             "-fvisibility=hidden",
             "-Wall",
             "-Wextra",
             *(["-Werror"] if (ROOT / ".git").exists() else []),  # an sdist meets compilers with warnings of their own
-            *includes,
+            *includes(),
             *os.environ.get("PJFAIL_CFLAGS", "").split(),
         ],
         extra_link_args=["-pthread", "-lm", *os.environ.get("PJFAIL_LDFLAGS", "").split()],

@@ -80,14 +80,14 @@ static int attach(void)
 static void mind_core(int milliseconds)
 {
     struct pollfd core = { pf_event_fd(), POLLIN, 0 };
-    pf_question *question;
+    pf_query *query;
     pf_failover *failover;
     pf_outcome outcome;
 
     poll(&core, 1, milliseconds);
-    for (; (question = pf_next_question()); pf_free_question(question))
-        pf_pass(&question->target, question->id);       /* a domain without a plan: the system's resolver may know */
-    for (; (failover = pf_next_failover()); pf_free_failover(failover))
+    for (; (query = pf_next_query()); pf_free(query))
+        pf_pass(&query->target, query->id);       /* a domain without a plan: the system's resolver may know */
+    for (; (failover = pf_next_failover()); pf_free(failover))
         printf("%s went on to the next server after %.1f s\n", failover->method, failover->after);
     while (pf_next_outcomes(&outcome, 1))
         ;       /* what was seen of each server: a policy of one's own would publish anew */

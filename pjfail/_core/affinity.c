@@ -1,9 +1,11 @@
 #include "affinity.h"
 
-#include "account.h"
-#include "core.h"
-#include "queue.h"
-#include "resolver.h"
+#include "accounts.h"
+#include "address.h"
+#include "event_queue.h"
+#include "hash_table.h"
+#include "lock.h"
+#include "servers.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -11,7 +13,7 @@
 #include <string.h>
 
 struct pin {
-    struct link link;           /* by the AOR's hash */
+    struct hash_link link;           /* by the AOR's hash */
     pf_pin is;
 };
 
@@ -27,21 +29,21 @@ struct job {
 /* Guarded by lock; count is read without it. */
 static struct {
     pthread_mutex_t lock;
-    struct table pins;
+    struct hash_table pins;
     atomic_uint count;
     struct job *first, **end;
     void (*wake)(void);         /* NULL: detached */
-} self = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &self.first };
+} affinity = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &affinity.first };
 
-/* --- pins, under self.lock --------------------------------------------------------------------------------------- */
+/* --- pins, under affinity.lock --------------------------------------------------------------------------------------- */
 
-static uint64_t aor_hash(const char *aor) { return hash_bytes(HASH_SEED, aor, strlen(aor)); }
+static uint64_t affinity_aor_hash(const char *aor) { return hash_bytes(HASH_SEED, aor, strlen(aor)); }
 
 /*
  * A URI that names no port or transport (a buddy's, the one that PUBLISH goes to) means those that the account speaks; and
  * pjsip asks for the transport of an account that is bound to one, where the URI of its next hop leaves that open.
  */
-static int leads_to(const pf_target *target, const pf_target *next_hop, int transport)
+static int affinity_leads_to(const pf_target *target, const pf_target *next_hop, int transport)
 {
     if (strcmp(target->host, next_hop->host) || (target->port && target->port != next_hop->port))
         return 0;
@@ -55,17 +57,17 @@ static int leads_to(const pf_target *target, const pf_target *next_hop, int tran
  * Two accounts of one AOR are told apart by their next hops, if at all: by that which is the target to the letter first.
  * transport: that of the request's own dialog, PF_ANY where there is none.
  */
-static struct pin *find_pin(const char *aor, const pf_target *target, int transport)
+static struct pin *affinity_find_pin_locked(const char *aor, const pf_target *target, int transport)
 {
     struct pin *found = NULL;
-    struct link *link;
+    struct hash_link *link;
 
-    for (link = table_first(&self.pins, aor_hash(aor)); link; link = table_next(link)) {
+    for (link = hash_table_first(&affinity.pins, affinity_aor_hash(aor)); link; link = hash_table_next(link)) {
         struct pin *pin = entry_of(link, struct pin, link);
         const pf_target *own = &pin->is.next_hop;
 
         if (strcmp(pin->is.aor, aor) ||
-            !leads_to(target, own, transport == PF_ANY ? pin->is.server.transport : transport))
+            !affinity_leads_to(target, own, transport == PF_ANY ? pin->is.server.transport : transport))
             continue;
         if (own->port == target->port && own->transport == target->transport && own->secure == target->secure)
             return pin;
@@ -74,11 +76,11 @@ static struct pin *find_pin(const char *aor, const pf_target *target, int transp
     return found;
 }
 
-static struct pin *pin_of(const char *aor, int account)
+static struct pin *affinity_pin_of_locked(const char *aor, int account)
 {
-    struct link *link;
+    struct hash_link *link;
 
-    for (link = table_first(&self.pins, aor_hash(aor)); link; link = table_next(link)) {
+    for (link = hash_table_first(&affinity.pins, affinity_aor_hash(aor)); link; link = hash_table_next(link)) {
         struct pin *pin = entry_of(link, struct pin, link);
         if (pin->is.account == account && !strcmp(pin->is.aor, aor))
             return pin;
@@ -86,39 +88,39 @@ static struct pin *pin_of(const char *aor, int account)
     return NULL;
 }
 
-static int aor_of(pjsip_msg *request, char *aor, size_t size)
+static int affinity_write_aor(pjsip_msg *request, char *aor, size_t size)
 {
     pjsip_from_hdr *from = host.pjsip_msg_find_hdr(request, PJSIP_H_FROM, NULL);
 
-    return from && account_aor(from->uri, aor, size);
+    return from && accounts_write_aor(from->uri, aor, size);
 }
 
 /* --- SIP threads ------------------------------------------------------------------------------------------------- */
 
-int affinity_answer(const pf_target *target, pjsip_msg *request, struct asker *asker)
+int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_info *info)
 {
     char aor[PF_MAX_URI];
     struct pin *pin;
     int alone = 0;
 
-    if (!atomic_load_explicit(&self.count, memory_order_acquire) || !request || !aor_of(request, aor, sizeof aor))
+    if (!atomic_load_explicit(&affinity.count, memory_order_acquire) || !request || !affinity_write_aor(request, aor, sizeof aor))
         return 0;
-    pthread_mutex_lock(&self.lock);
-    pin = find_pin(aor, target, asker->bound ? asker->server.transport : PF_ANY);
-    if (pin && (!pin->is.idle || (asker->bound && asker->in_dialog))) {
-        alone = asker->bound || !pin->is.followed;
-        if (!asker->bound) {
-            asker->server = pin->is.registrar.family && request->line.req.method.id == PJSIP_REGISTER_METHOD
+    pthread_mutex_lock(&affinity.lock);
+    pin = affinity_find_pin_locked(aor, target, info->bound ? info->server.transport : PF_ANY);
+    if (pin && (!pin->is.idle || (info->bound && info->in_dialog))) {
+        alone = info->bound || !pin->is.followed;
+        if (!info->bound) {
+            info->server = pin->is.registrar.family && request->line.req.method.id == PJSIP_REGISTER_METHOD
                                 ? pin->is.registrar : pin->is.server;
-            asker->follows = pin->is.followed;
+            info->follows = pin->is.followed;
         }
     }
-    pthread_mutex_unlock(&self.lock);
-    return alone && asker->server.family;
+    pthread_mutex_unlock(&affinity.lock);
+    return alone && info->server.family;
 }
 
 /* Where a request goes, as its account has it. */
-static int next_hop_of(pjsip_tx_data *tdata, pf_target *target)
+static int affinity_next_hop_of(pjsip_tx_data *tdata, pf_target *target)
 {
     pjsip_msg *request = tdata_msg(tdata);
     pjsip_route_hdr *route = host.pjsip_msg_find_hdr(request, PJSIP_H_ROUTE, NULL);
@@ -127,7 +129,7 @@ static int next_hop_of(pjsip_tx_data *tdata, pf_target *target)
 
     memset(target, 0, sizeof *target);
     return uri && host.pjsip_get_dest_info(pjsip_uri_get_uri(uri), NULL, tdata_pool(tdata), &where) == PJ_SUCCESS &&
-           resolver_target_of(&where, target);
+           target_of_host_info(&where, target);
 }
 
 int affinity_registers(pjsip_tx_data *request)
@@ -137,34 +139,34 @@ int affinity_registers(pjsip_tx_data *request)
     pf_target next_hop;
     int account = -1;
 
-    if (!atomic_load_explicit(&self.count, memory_order_acquire) ||
+    if (!atomic_load_explicit(&affinity.count, memory_order_acquire) ||
         tdata_msg(request)->line.req.method.id != PJSIP_REGISTER_METHOD ||
-        !aor_of(tdata_msg(request), aor, sizeof aor) || !next_hop_of(request, &next_hop))
+        !affinity_write_aor(tdata_msg(request), aor, sizeof aor) || !affinity_next_hop_of(request, &next_hop))
         return -1;
-    pthread_mutex_lock(&self.lock);
-    pin = find_pin(aor, &next_hop, PF_ANY);
+    pthread_mutex_lock(&affinity.lock);
+    pin = affinity_find_pin_locked(aor, &next_hop, PF_ANY);
     if (pin && pin->is.followed)
         account = pin->is.account;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&affinity.lock);
     return account;
 }
 
 int affinity_registered(pjsip_msg *response, int account)
 {
     char aor[PF_MAX_URI];
-    struct link *link;
+    struct hash_link *link;
     int found = -1;
 
-    if (!atomic_load_explicit(&self.count, memory_order_acquire) || !aor_of(response, aor, sizeof aor))
+    if (!atomic_load_explicit(&affinity.count, memory_order_acquire) || !affinity_write_aor(response, aor, sizeof aor))
         return -1;
-    pthread_mutex_lock(&self.lock);
-    for (link = table_first(&self.pins, aor_hash(aor)); link; link = table_next(link)) {
+    pthread_mutex_lock(&affinity.lock);
+    for (link = hash_table_first(&affinity.pins, affinity_aor_hash(aor)); link; link = hash_table_next(link)) {
         const pf_pin *pin = &entry_of(link, struct pin, link)->is;
 
         if (pin->followed && (account < 0 || pin->account == account) && !strcmp(pin->aor, aor))
             found = pin->account;
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&affinity.lock);
     return found;
 }
 
@@ -175,20 +177,20 @@ void affinity_tell(int account, pjsip_msg *message, const pf_address *server, in
     if (!registration)
         return;
     registration->account = account;
-    aor_of(message, registration->aor, sizeof registration->aor);
+    affinity_write_aor(message, registration->aor, sizeof registration->aor);
     registration->server = *server;
     registration->code = code;
     registration->retry_after = retry_after;
     registration->removed = removed;
-    queue_put_note(NOTE_REGISTRATION, registration);
+    event_queue_post(EVENT_REGISTRATION, registration);
 }
 
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
 
-static int still_is(const struct job *job, int *registered)
+static int affinity_is_still_account(const struct job *job, int *registered)
 {
     pf_account *account = malloc(sizeof *account);
-    int is = account && account_read(host.pjsua_get_pjsip_endpt(), job->account, account) == PF_OK &&
+    int is = account && accounts_read(job->account, account) == PF_OK &&
              !strcmp(account->aor, job->aor);
 
     *registered = is && account->registered;
@@ -196,7 +198,7 @@ static int still_is(const struct job *job, int *registered)
     return is;
 }
 
-static void tell(const struct job *job, pj_status_t status, int registered)
+static void affinity_report(const struct job *job, pj_status_t status, int registered)
 {
     pf_registration *registration = calloc(1, sizeof *registration);
 
@@ -206,25 +208,25 @@ static void tell(const struct job *job, pj_status_t status, int registered)
         registration->status = status;
         registration->registered = registered;
         registration->retry_after = -1;
-        queue_put_note(NOTE_REGISTRATION, registration);
+        event_queue_post(EVENT_REGISTRATION, registration);
     }
 }
 
-static void run(const struct job *job)
+static void affinity_do_job(const struct job *job)
 {
     pj_status_t status;
     int registered;
 
-    if (!still_is(job, &registered)) {
-        tell(job, PJ_ENOTFOUND, 0);
+    if (!affinity_is_still_account(job, &registered)) {
+        affinity_report(job, PJ_ENOTFOUND, 0);
     } else if (job->what == PF_ASK_AFTER) {
-        tell(job, PJ_SUCCESS, registered);
+        affinity_report(job, PJ_SUCCESS, registered);
     } else if (job->what == PF_REGISTER) {
         status = host.pjsua_acc_set_registration(job->account, PJ_TRUE);
         if (status != PJ_SUCCESS)
-            tell(job, status, 0);
+            affinity_report(job, status, 0);
     } else {
-        account_native_pin(job->account, &job->server);
+        accounts_pin_natively(job->account, &job->server);
     }
 }
 
@@ -232,24 +234,25 @@ void affinity_run(void)
 {
     struct job *job, *next;
 
-    pthread_mutex_lock(&self.lock);
-    job = self.first;
-    self.first = NULL;
-    self.end = &self.first;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_lock(&affinity.lock);
+    job = affinity.first;
+    affinity.first = NULL;
+    affinity.end = &affinity.first;
+    pthread_mutex_unlock(&affinity.lock);
     for (; job; job = next) {
         next = job->next;
-        run(job);
+        affinity_do_job(job);
         free(job);
     }
 }
 
-void affinity_forget_native(int account)
+/* Takes back the jobs for the account's native pin that have not begun. */
+static void affinity_forget_native(int account)
 {
+    HOLD_LOCK(&affinity.lock);
     struct job **place, *job;
 
-    pthread_mutex_lock(&self.lock);
-    for (place = &self.first; (job = *place) != NULL;) {
+    for (place = &affinity.first; (job = *place) != NULL;) {
         if (job->what != PF_REGISTER && job->account == account) {
             *place = job->next;
             free(job);
@@ -257,42 +260,40 @@ void affinity_forget_native(int account)
             place = &job->next;
         }
     }
-    self.end = place;
-    pthread_mutex_unlock(&self.lock);
+    affinity.end = place;
 }
 
-/* --- attaching, under core.c's lock ------------------------------------------------------------------------------ */
+/* --- attaching, under the lock of attach.c ------------------------------------------------------------------------------ */
 
 void affinity_open(void (*wake)(void))
 {
-    pthread_mutex_lock(&self.lock);
-    self.wake = wake;
-    pthread_mutex_unlock(&self.lock);
+    HOLD_LOCK(&affinity.lock);
+    affinity.wake = wake;
 }
 
-static void drop(struct link *link)
+static void affinity_drop_pin(struct hash_link *link)
 {
     struct pin *pin = entry_of(link, struct pin, link);
 
-    plans_release(&pin->is.server);
+    servers_release(&pin->is.server);
     free(pin);
 }
 
 void affinity_close(void)
 {
-    struct table pins;
+    struct hash_table pins;
     struct job *job, *next;
 
-    pthread_mutex_lock(&self.lock);
-    self.wake = NULL;
-    pins = self.pins;
-    memset(&self.pins, 0, sizeof self.pins);
-    atomic_store(&self.count, 0);
-    job = self.first;
-    self.first = NULL;
-    self.end = &self.first;
-    pthread_mutex_unlock(&self.lock);
-    table_clear(&pins, &drop);
+    pthread_mutex_lock(&affinity.lock);
+    affinity.wake = NULL;
+    pins = affinity.pins;
+    memset(&affinity.pins, 0, sizeof affinity.pins);
+    atomic_store(&affinity.count, 0);
+    job = affinity.first;
+    affinity.first = NULL;
+    affinity.end = &affinity.first;
+    pthread_mutex_unlock(&affinity.lock);
+    hash_table_clear(&pins, &affinity_drop_pin);
     for (; job; job = next) {
         next = job->next;
         free(job);
@@ -309,24 +310,24 @@ int pf_set_pin(const pf_pin *is)
     if (!pin)
         return 0;
     pin->is = *is;
-    pin->link.hash = aor_hash(is->aor);
-    if (is->server.family && !plans_hold(&is->server)) {
+    pin->link.hash = affinity_aor_hash(is->aor);
+    if (is->server.family && !servers_hold(&is->server)) {
         free(pin);
         return 0;
     }
-    pthread_mutex_lock(&self.lock);
-    if (self.wake) {
-        old = pin_of(is->aor, is->account);
-        done = table_put(&self.pins, &pin->link);
+    pthread_mutex_lock(&affinity.lock);
+    if (affinity.wake) {
+        old = affinity_pin_of_locked(is->aor, is->account);
+        done = hash_table_put(&affinity.pins, &pin->link);
         if (done && old)
-            table_remove(&self.pins, &old->link);
-        atomic_store(&self.count, (unsigned)self.pins.count);
+            hash_table_remove(&affinity.pins, &old->link);
+        atomic_store(&affinity.count, (unsigned)affinity.pins.count);
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&affinity.lock);
     if (done && old)
-        drop(&old->link);
+        affinity_drop_pin(&old->link);
     if (!done)
-        drop(&pin->link);
+        affinity_drop_pin(&pin->link);
     return done;
 }
 
@@ -334,38 +335,46 @@ void pf_drop_pin(const char *aor, int account)
 {
     struct pin *pin;
 
-    pthread_mutex_lock(&self.lock);
-    pin = pin_of(aor, account);
+    pthread_mutex_lock(&affinity.lock);
+    pin = affinity_pin_of_locked(aor, account);
     if (pin)
-        table_remove(&self.pins, &pin->link);
-    atomic_store(&self.count, (unsigned)self.pins.count);
-    pthread_mutex_unlock(&self.lock);
+        hash_table_remove(&affinity.pins, &pin->link);
+    atomic_store(&affinity.count, (unsigned)affinity.pins.count);
+    pthread_mutex_unlock(&affinity.lock);
     if (pin)
-        drop(&pin->link);
+        affinity_drop_pin(&pin->link);
 }
 
 int pf_account_job(int what, int account, const char *aor, const pf_address *server)
 {
     struct job *job = calloc(1, sizeof *job);
-    void (*wake)(void);
+    HOLD_LOCK(&affinity.lock);
 
-    if (!job)
+    if (!job || !affinity.wake) {
+        free(job);
         return 0;
+    }
     job->what = what;
     job->account = account;
     if (server)
         job->server = *server;
     strncpy(job->aor, aor, sizeof job->aor - 1);
-    pthread_mutex_lock(&self.lock);
-    wake = self.wake;
-    if (wake) {
-        *self.end = job;
-        self.end = &job->next;
-    }
-    pthread_mutex_unlock(&self.lock);
-    if (wake)
-        wake();
-    else
-        free(job);
-    return wake != NULL;
+    *affinity.end = job;
+    affinity.end = &job->next;
+    affinity.wake();
+    return 1;
+}
+
+static int affinity_pin_natively(int id, const pf_address *server)
+{
+    pj_status_t status;
+
+    affinity_forget_native(id);         /* what the worker wanted of the account's last pin is over */
+    status = accounts_pin_natively(id, server);
+    return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_set_affinity_addr()");
+}
+
+int pf_native_pin(int id, const pf_address *server)
+{
+    return host_enter() ? host_leave(affinity_pin_natively(id, server)) : PF_NO_ENDPOINT;
 }

@@ -4,19 +4,19 @@
  * One mutex guards the pins; nothing is called with it held. Jobs for pjsua run on pjsip's polling thread, where pjsua's own
  * timers do the same, so that no thread of Python's waits for pjsua's lock.
  */
-#ifndef PJFAIL_AFFINITY_H
-#define PJFAIL_AFFINITY_H
+#pragma once
 
-#include "plans.h"
+#include "layout.h"
+#include "request_info.h"
 
 void affinity_open(void (*wake)(void));
 void affinity_close(void);
 
 /*
  * Where the next hop is the account's own: whether the request goes to one server alone, that of its account's pin or of its own
- * dialog, which then is asker's. A followed account's server is only to be the first: asker is told. Any SIP thread.
+ * dialog, which then is info's. A followed account's server is only to be the first: info is told. Any SIP thread.
  */
-int affinity_answer(const pf_target *target, pjsip_msg *request, struct asker *asker);
+int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_info *info);
 
 /*
  * The followed account that a REGISTER is of, or its response; else -1. A request says where its next hop is, a response which
@@ -30,8 +30,3 @@ void affinity_tell(int account, pjsip_msg *message, const pf_address *server, in
 
 /* pjsip's polling thread. */
 void affinity_run(void);
-
-/* Takes back the jobs for the account's native pin that have not begun. Any thread. */
-void affinity_forget_native(int account);
-
-#endif

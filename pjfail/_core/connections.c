@@ -1,8 +1,10 @@
 #include "connections.h"
 
-#include "byhand.h"
-#include "plans.h"
-#include "table.h"
+#include "address.h"
+#include "hash_table.h"
+#include "lock.h"
+#include "raw_send.h"
+#include "servers.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -10,35 +12,36 @@
 #include <string.h>
 
 /* A connect that takes longer has failed, as far as anybody waits for it. */
-#define CONNECT_SECONDS 5.0
+#define CONNECT_TIMEOUT_S 5.0
 
 /* A server that has just refused a connection is taken at its word: nobody asks again by hand for so long. */
-#define REFUSAL 0.1
+#define REFUSED_PAUSE_S 0.1
 
 /* For so long it is taken for one that refuses the next connection at once, too. */
-#define REFUSING 2.0
+#define REFUSING_S 2.0
 
 /*
  * A connection takes a key of pjsip's ioqueue, and keeps it for half a second once it has ended. With none left pjsip aborts the
  * program. So, while any has ended just now, new ones are made only as long as keys are left over, fewer of them by hand; and a
  * server that has had its share of ends gets none, so that others do. These are shares of the keys that the ioqueue has. So many
- * are begun by hand at the most within that time, a few of them to one server (REFUSAL): a dead fleet is not asked all at once.
+ * are begun by hand at the most within that time, a few of them to one server (REFUSED_PAUSE_S): a dead fleet is not asked all at
+ * once.
  */
-#define KEY_SECONDS 0.6
-enum { SHARE_OF_SERVER = 4, LEFT_OVER = 16, LEFT_OVER_BY_HAND = 8, MOST_CONNECTS = 16 };
+#define KEY_REST_S 0.6
+enum { SHARE_OF_SERVER = 4, LEFT_OVER = 16, LEFT_OVER_BY_US = 8, MAX_CONNECTS = 16 };
 
 /* A server that connections are there for, or have just ended. */
 struct peer {
-    struct link link;           /* by server */
+    struct hash_link link;      /* by server */
     pf_address server;
     unsigned refs;              /* connections and ends */
     unsigned open, up;          /* connections that have not ended, and those of them that are known to be up */
-    unsigned ends;              /* within KEY_SECONDS */
+    unsigned ends;              /* within KEY_REST_S */
 };
 
 /* A connection that carries requests of ours. One from before we attached is taken for connected once it brings an answer. */
 struct connection {
-    struct link link;           /* by the transport's address */
+    struct hash_link link;      /* by the transport's address */
     const pjsip_transport *transport;
     struct peer *peer;          /* NULL: it is no connection of ours */
     double since, connected_at;
@@ -48,7 +51,7 @@ struct connection {
     struct connection *late_next, **late_place;
 };
 
-/* A connection that ended within KEY_SECONDS. */
+/* A connection that ended within KEY_REST_S. */
 struct end {
     struct end *next;
     double at;
@@ -61,26 +64,26 @@ static __thread int answering;
 /* Guarded by lock, but what is atomic: that is written under it, and read without. */
 static struct {
     pthread_mutex_t lock;
-    struct table table, peers;
+    struct hash_table table, peers;
     struct connection *late;
     atomic_uint late_count;
     struct end *first_end, **last_end;
     unsigned ends;
-    _Atomic double ended_at;            /* the last; 0: none has */
-    double connects[MOST_CONNECTS];     /* when the last were begun by hand, a ring */
+    _Atomic double ended_at;           /* the last; 0: none has */
+    double connects[MAX_CONNECTS];     /* when the last were begun by hand, a ring */
     unsigned connects_begun;
-} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
+} connections = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* --- servers, under self.lock ------------------------------------------------------------------------------------ */
+/* --- servers, under connections.lock ------------------------------------------------------------------------------------ */
 
 /* The server's, NULL where it has none; make: a new one then, or NULL when there is no memory. */
 static struct peer *connections_peer_locked(const pf_address *server, int make)
 {
     uint64_t hash = hash_bytes(HASH_SEED, server, sizeof *server);
-    struct link *link;
+    struct hash_link *link;
     struct peer *peer;
 
-    for (link = table_first(&self.peers, hash); link; link = table_next(link)) {
+    for (link = hash_table_first(&connections.peers, hash); link; link = hash_table_next(link)) {
         peer = entry_of(link, struct peer, link);
         if (!memcmp(&peer->server, server, sizeof *server))
             return peer;
@@ -89,7 +92,7 @@ static struct peer *connections_peer_locked(const pf_address *server, int make)
     if (peer) {
         peer->server = *server;
         peer->link.hash = hash;
-        if (!table_put(&self.peers, &peer->link)) {
+        if (!hash_table_put(&connections.peers, &peer->link)) {
             free(peer);
             peer = NULL;
         }
@@ -101,7 +104,7 @@ static void connections_release_peer_locked(struct peer *peer)
 {
     if (!peer || --peer->refs)
         return;
-    table_remove(&self.peers, &peer->link);
+    hash_table_remove(&connections.peers, &peer->link);
     free(peer);
 }
 
@@ -110,9 +113,9 @@ static void connections_expire_ends_locked(double now)
 {
     struct end *end;
 
-    while ((end = self.first_end) != NULL && end->at + KEY_SECONDS <= now) {
-        self.first_end = end->next;
-        self.ends--;
+    while ((end = connections.first_end) != NULL && end->at + KEY_REST_S <= now) {
+        connections.first_end = end->next;
+        connections.ends--;
         if (end->peer)
             end->peer->ends--;
         connections_release_peer_locked(end->peer);
@@ -121,10 +124,10 @@ static void connections_expire_ends_locked(double now)
 }
 
 /* server: NULL for an incoming connection's. */
-static void connections_note_end_locked(const pf_address *server)
+static void connections_add_end_locked(const pf_address *server)
 {
     struct end *end = calloc(1, sizeof *end);
-    const double now = host_now();
+    const double now = clock_now();
 
     connections_expire_ends_locked(now);
     if (!end)
@@ -135,15 +138,15 @@ static void connections_note_end_locked(const pf_address *server)
         end->peer->refs++;
         end->peer->ends++;
     }
-    if (!self.first_end)
-        self.last_end = &self.first_end;
-    *self.last_end = end;
-    self.last_end = &end->next;
-    self.ends++;
-    atomic_store(&self.ended_at, now);
+    if (!connections.first_end)
+        connections.last_end = &connections.first_end;
+    *connections.last_end = end;
+    connections.last_end = &end->next;
+    connections.ends++;
+    atomic_store(&connections.ended_at, now);
 }
 
-/* Whether pjsip bears a new connection to the server. */
+/* Returns whether pjsip bears a new connection to the server. */
 static int connections_may_connect_locked(const pf_address *server, int by_hand)
 {
     const unsigned keys = layout.keys ? layout.keys : PJSIP_MAX_TRANSPORTS;
@@ -151,28 +154,28 @@ static int connections_may_connect_locked(const pf_address *server, int by_hand)
     const struct peer *peer;
     unsigned used;
 
-    connections_expire_ends_locked(host_now());
-    if (!self.ends)
+    connections_expire_ends_locked(clock_now());
+    if (!connections.ends)
         return 1;
     peer = connections_peer_locked(server, 0);
     if (peer && peer->ends >= keys / SHARE_OF_SERVER)
         return 0;
     /* Where pjsip's own count cannot be read, half are taken to be in use. */
-    used = self.ends + (layout.keys && endpt ? ioqueue_used(host.pjsip_endpt_get_ioqueue(endpt)) : keys / 2);
-    return used + keys / (by_hand ? LEFT_OVER_BY_HAND : LEFT_OVER) < keys;
+    used = connections.ends + (layout.keys && endpt ? ioqueue_used(host.pjsip_endpt_get_ioqueue(endpt)) : keys / 2);
+    return used + keys / (by_hand ? LEFT_OVER_BY_US : LEFT_OVER) < keys;
 }
 
-/* --- connections, under self.lock -------------------------------------------------------------------------------- */
+/* --- connections, under connections.lock -------------------------------------------------------------------------------- */
 
 /* NULL when there is none, or no memory. */
-static struct connection *hold(const pjsip_transport *transport, int make)
+static struct connection *connections_hold_locked(const pjsip_transport *transport, int make)
 {
     uint64_t hash = hash_bytes(HASH_SEED, &transport, sizeof transport);
     struct connection *connection;
-    struct link *link;
+    struct hash_link *link;
     pf_address server;
 
-    for (link = table_first(&self.table, hash); link; link = table_next(link)) {
+    for (link = hash_table_first(&connections.table, hash); link; link = hash_table_next(link)) {
         connection = entry_of(link, struct connection, link);
         if (connection->transport == transport)
             return connection;
@@ -180,9 +183,9 @@ static struct connection *hold(const pjsip_transport *transport, int make)
     connection = make ? calloc(1, sizeof *connection) : NULL;
     if (connection) {
         connection->transport = transport;
-        connection->since = host_now();
+        connection->since = clock_now();
         connection->link.hash = hash;
-        if (!table_put(&self.table, &connection->link)) {
+        if (!hash_table_put(&connections.table, &connection->link)) {
             free(connection);
             return NULL;
         }
@@ -202,7 +205,7 @@ static void connections_set_up_locked(struct connection *connection)
     if (connection->peer && !connection->connected && !connection->ended)
         connection->peer->up++;
     if (!connection->connected)
-        connection->connected_at = host_now();
+        connection->connected_at = clock_now();
     connection->connected = 1;
 }
 
@@ -219,12 +222,12 @@ static void connections_set_ended_locked(struct connection *connection)
 static void connections_set_late_locked(struct connection *connection, pjsip_transport *transport)
 {
     connection->late = transport;
-    connection->late_next = self.late;
-    connection->late_place = &self.late;
-    if (self.late)
-        self.late->late_place = &connection->late_next;
-    self.late = connection;
-    atomic_fetch_add(&self.late_count, 1);
+    connection->late_next = connections.late;
+    connection->late_place = &connections.late;
+    if (connections.late)
+        connections.late->late_place = &connection->late_next;
+    connections.late = connection;
+    atomic_fetch_add(&connections.late_count, 1);
 }
 
 static void connections_unlist_late_locked(struct connection *connection)
@@ -235,7 +238,7 @@ static void connections_unlist_late_locked(struct connection *connection)
     if (connection->late_next)
         connection->late_next->late_place = connection->late_place;
     connection->late = NULL;
-    atomic_fetch_sub(&self.late_count, 1);
+    atomic_fetch_sub(&connections.late_count, 1);
 }
 
 static void connections_forget_locked(struct connection *connection)
@@ -243,12 +246,12 @@ static void connections_forget_locked(struct connection *connection)
     connections_unlist_late_locked(connection);
     connections_set_ended_locked(connection);
     connections_release_peer_locked(connection->peer);
-    table_remove(&self.table, &connection->link);
+    hash_table_remove(&connections.table, &connection->link);
     free(connection);
 }
 
-/* Whether there is a connection to the server; made: that is known to be up. */
-static int has_connection(const pf_address *server, int made)
+/* Returns whether there is a connection to the server; made: that is known to be up. */
+static int connections_has_locked(const pf_address *server, int made)
 {
     const struct peer *peer = connections_peer_locked(server, 0);
 
@@ -259,24 +262,21 @@ static int has_connection(const pf_address *server, int made)
 
 void connections_carry(const pjsip_transport *transport)
 {
-    pthread_mutex_lock(&self.lock);
-    hold(transport, 1);
-    pthread_mutex_unlock(&self.lock);
+    HOLD_LOCK(&connections.lock);
+    connections_hold_locked(transport, 1);
 }
 
-void connections_note_answer(const pjsip_transport *transport)
+void connections_on_answer(const pjsip_transport *transport)
 {
-    struct connection *connection;
+    HOLD_LOCK(&connections.lock);
+    struct connection *connection = connections_hold_locked(transport, 0);
 
-    pthread_mutex_lock(&self.lock);
-    connection = hold(transport, 0);
     if (connection)
         connections_set_up_locked(connection);
-    pthread_mutex_unlock(&self.lock);
 }
 
 /* What pjsip found wrong with the server's certificate: PJ_SSL_CERT_E* bits, 0 for nothing. */
-static unsigned certificate_problem(const pjsip_transport_state_info *info)
+static unsigned connections_certificate_problem(const pjsip_transport_state_info *info)
 {
     const pjsip_tls_state_info *tls;
 
@@ -302,10 +302,10 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
     ours = transport_is_outgoing(transport) && address_of(&outcome->server, transport_peer(transport), type);
     outcome->retry_after = -1;
     outcome->status = info ? info->status : PJ_SUCCESS;
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&connections.lock);
     if (state == PJSIP_TP_STATE_DESTROY)
-        connections_note_end_locked(ours ? &outcome->server : NULL);
-    connection = ours ? hold(transport, state == PJSIP_TP_STATE_CONNECTED) : NULL;
+        connections_add_end_locked(ours ? &outcome->server : NULL);
+    connection = ours ? connections_hold_locked(transport, state == PJSIP_TP_STATE_CONNECTED) : NULL;
     if (!connection) {
         outcome->seen = PF_REFUSED;
         failed = ours && state == PJSIP_TP_STATE_DESTROY && answering;
@@ -314,70 +314,69 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
         cleared = connection->late && !connection->ended;
     } else if (state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY) {
         failed = !connection->ended;
-        outcome->certificate = connection->connected ? 0 : certificate_problem(info);
+        outcome->certificate = connection->connected ? 0 : connections_certificate_problem(info);
         outcome->seen = connection->connected ? PF_DISCONNECTED : outcome->certificate ? PF_CERTIFICATE : PF_REFUSED;
         connections_set_ended_locked(connection);
         if (state == PJSIP_TP_STATE_DESTROY)
             connections_forget_locked(connection);
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&connections.lock);
     if (cleared)
-        plans_clear_of_suspicion(&outcome->server);
+        servers_clear_suspect(&outcome->server);
     return failed;
 }
 
-/* Whether keys may be held by connections that have ended. */
-static int any_ended_lately(void)
+/* Returns whether keys may be held by connections that have ended. */
+static int connections_any_ended_lately(void)
 {
-    double ended_at = atomic_load_explicit(&self.ended_at, memory_order_relaxed);
+    double ended_at = atomic_load_explicit(&connections.ended_at, memory_order_relaxed);
 
-    return ended_at > 0 && host_now() < ended_at + KEY_SECONDS;
+    return ended_at > 0 && clock_now() < ended_at + KEY_REST_S;
 }
 
-/* Under self.lock. Whether pjsip needs no new connection for the server, or bears one. */
-static int is_borne(const pjsip_server_addresses *addresses, unsigned index)
+/* Returns whether pjsip needs no new connection for the server, or bears one. */
+static int connections_is_borne_locked(const pjsip_server_addresses *addresses, unsigned index)
 {
     pf_address server;
 
-    return address_of(&server, answer_address(addresses, index), answer_type(addresses, index)) &&
-           (server.transport == PF_UDP || has_connection(&server, 0) || connections_may_connect_locked(&server, 0));
+    return address_of(&server, addresses_address(addresses, index), addresses_type(addresses, index)) &&
+           (server.transport == PF_UDP || connections_has_locked(&server, 0) || connections_may_connect_locked(&server, 0));
 }
 
-/* Whether a connect to the server would fail at once, most likely. */
-static int is_refusing(const pjsip_server_addresses *addresses, unsigned index)
+/* Returns whether a connect to the server would fail at once, most likely. */
+static int connections_is_refusing(const pjsip_server_addresses *addresses, unsigned index)
 {
     pf_address server;
 
-    return address_of(&server, answer_address(addresses, index), answer_type(addresses, index)) &&
-           plans_failed_within(&server, REFUSING);
+    return address_of(&server, addresses_address(addresses, index), addresses_type(addresses, index)) &&
+           servers_failed_within(&server, REFUSING_S);
 }
 
-/* Under self.lock. */
-static int is_any_borne(const pjsip_server_addresses *addresses)
+static int connections_is_any_borne_locked(const pjsip_server_addresses *addresses)
 {
-    unsigned total = answer_count(addresses), i;
+    unsigned total = addresses_count(addresses), i;
 
     for (i = 0; i < total; i++)
-        if (is_borne(addresses, i))
+        if (connections_is_borne_locked(addresses, i))
             return 1;
     return 0;
 }
 
 /*
- * Under self.lock. The servers that pjsip needs no new connection for, or bears one, then those that a request may go on to, so that
+ * The servers that pjsip needs no new connection for, or bears one, then those that a request may go on to, so that
  * they do not fail all at once.
  */
-static void put_borne_first(const pjsip_server_addresses *addresses, answer *ordered)
+static void connections_put_borne_first_locked(const pjsip_server_addresses *addresses, server_addresses *ordered)
 {
-    unsigned total = answer_count(addresses), count = 0, i;
+    unsigned total = addresses_count(addresses), count = 0, i;
 
     for (i = 0; i < total; i++)
-        if (is_borne(addresses, i))
-            answer_copy(ordered, count++, addresses, i);
+        if (connections_is_borne_locked(addresses, i))
+            addresses_copy(ordered, count++, addresses, i);
     for (i = 0; i < total; i++)
-        if (!is_borne(addresses, i) && !is_refusing(addresses, i))
-            answer_copy(ordered, count++, addresses, i);
-    answer_set_count(ordered, count);
+        if (!connections_is_borne_locked(addresses, i) && !connections_is_refusing(addresses, i))
+            addresses_copy(ordered, count++, addresses, i);
+    addresses_set_count(ordered, count);
 }
 
 int connections_bear(const pjsip_server_addresses *addresses)
@@ -385,12 +384,12 @@ int connections_bear(const pjsip_server_addresses *addresses)
     int refusing, bear = 1;
     pf_address server;
 
-    refusing = answer_count(addresses) && address_of(&server, answer_address(addresses, 0), answer_type(addresses, 0)) &&
-               server.transport != PF_UDP && plans_failed_within(&server, REFUSING);
-    if (refusing || any_ended_lately()) {
-        pthread_mutex_lock(&self.lock);
-        bear = refusing ? has_connection(&server, 1) : is_any_borne(addresses);
-        pthread_mutex_unlock(&self.lock);
+    refusing = addresses_count(addresses) && address_of(&server, addresses_address(addresses, 0), addresses_type(addresses, 0)) &&
+               server.transport != PF_UDP && servers_failed_within(&server, REFUSING_S);
+    if (refusing || connections_any_ended_lately()) {
+        pthread_mutex_lock(&connections.lock);
+        bear = refusing ? connections_has_locked(&server, 1) : connections_is_any_borne_locked(addresses);
+        pthread_mutex_unlock(&connections.lock);
     }
     return bear;
 }
@@ -398,97 +397,92 @@ int connections_bear(const pjsip_server_addresses *addresses)
 void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, void *token,
                         const pjsip_server_addresses *addresses)
 {
-    answer ordered;
+    server_addresses ordered;
 
-    if (addresses && any_ended_lately()) {
-        pthread_mutex_lock(&self.lock);
-        if (is_any_borne(addresses)) {
-            put_borne_first(addresses, &ordered);
+    if (addresses && connections_any_ended_lately()) {
+        pthread_mutex_lock(&connections.lock);
+        if (connections_is_any_borne_locked(addresses)) {
+            connections_put_borne_first_locked(addresses, &ordered);
             addresses = &ordered.addresses;
         } else {
             addresses = NULL;
             status = PJ_ETOOMANYCONN;
         }
-        pthread_mutex_unlock(&self.lock);
+        pthread_mutex_unlock(&connections.lock);
     }
     answering++;
     callback(status, token, addresses);
     answering--;
 }
 
-/* Whether a connect would be in vain, or one too many. */
-static int should_not_connect(const pf_address *server)
+/* Returns whether a connect would be in vain, or one too many. */
+static int connections_should_not_connect(const pf_address *server)
 {
-    double now = host_now(), *oldest;
-    int refused = plans_failed_within(server, REFUSAL), should_not = 0;
+    HOLD_LOCK(&connections.lock);
+    double now = clock_now(), *oldest;
+    int refused = servers_failed_within(server, REFUSED_PAUSE_S), should_not = 0;
 
-    pthread_mutex_lock(&self.lock);
-    if (!has_connection(server, 0)) {
-        oldest = &self.connects[self.connects_begun % MOST_CONNECTS];
-        should_not = refused || (self.connects_begun >= MOST_CONNECTS && now < *oldest + KEY_SECONDS) ||
+    if (!connections_has_locked(server, 0)) {
+        oldest = &connections.connects[connections.connects_begun % MAX_CONNECTS];
+        should_not = refused || (connections.connects_begun >= MAX_CONNECTS && now < *oldest + KEY_REST_S) ||
                      !connections_may_connect_locked(server, 1);
         if (!should_not) {
             *oldest = now;
-            self.connects_begun++;
+            connections.connects_begun++;
         }
     }
-    pthread_mutex_unlock(&self.lock);
     return should_not;
 }
 
-pj_status_t connections_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+pj_status_t connections_connect(const pf_address *server, const char *host_name,
                                 pjsip_transport **connection)
 {
-    return should_not_connect(server) ? PJ_ETOOMANYCONN : connections_acquire(endpt, server, host_name, connection);
+    return connections_should_not_connect(server) ? PJ_ETOOMANYCONN : connections_acquire(server, host_name, connection);
 }
 
-pj_status_t connections_acquire(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+pj_status_t connections_acquire(const pf_address *server, const char *host_name,
                                 pjsip_transport **transport)
 {
     pj_status_t status;
     int none = 0;
 
-    if (server->transport != PF_UDP && any_ended_lately()) {
-        pthread_mutex_lock(&self.lock);
-        none = !has_connection(server, 0) && !connections_may_connect_locked(server, 0);
-        pthread_mutex_unlock(&self.lock);
+    if (server->transport != PF_UDP && connections_any_ended_lately()) {
+        pthread_mutex_lock(&connections.lock);
+        none = !connections_has_locked(server, 0) && !connections_may_connect_locked(server, 0);
+        pthread_mutex_unlock(&connections.lock);
     }
     if (none)
         return PJ_ETOOMANYCONN;
     answering++;
-    status = byhand_connect(endpt, server, host_name, transport);
+    status = raw_send_connect(server, host_name, transport);
     answering--;
     if (status == PJ_SUCCESS && server->transport != PF_UDP)
         connections_carry(*transport);
     return status;
 }
 
-void connections_note_late(pjsip_transport *transport, const pf_address *server)
+void connections_watch_late(pjsip_transport *transport, const pf_address *server)
 {
     struct connection *connection;
     int taken;
 
-    pthread_mutex_lock(&self.lock);
-    connection = hold(transport, 1);
+    pthread_mutex_lock(&connections.lock);
+    connection = connections_hold_locked(transport, 1);
     taken = connection && !connection->late;
     if (taken)
         connections_set_late_locked(connection, transport);
-    pthread_mutex_unlock(&self.lock);
-    plans_suspect(server);
+    pthread_mutex_unlock(&connections.lock);
+    servers_suspect(server);
     if (!taken)
         host.pjsip_transport_dec_ref(transport);
 }
 
 int connections_knows(const pjsip_transport *transport)
 {
-    struct connection *connection;
-    int known;
+    HOLD_LOCK(&connections.lock);
+    struct connection *connection = connections_hold_locked(transport, 0);
 
-    pthread_mutex_lock(&self.lock);
-    connection = hold(transport, 0);
-    known = connection && !connection->ended;
-    pthread_mutex_unlock(&self.lock);
-    return known;
+    return connection && !connection->ended;
 }
 
 int connections_has_ended_under(const pjsip_tx_data *request)
@@ -507,47 +501,37 @@ int connections_has_ended_under(const pjsip_tx_data *request)
     if (method->id == PJSIP_ACK_METHOD || method->id == PJSIP_CANCEL_METHOD || !to || to->tag.slen)
         return 0;
     /* Nor may the next one fail at once, too: see connections_bear(). */
-    if (next >= answer_count(addresses) || is_refusing(addresses, next))
+    if (next >= addresses_count(addresses) || connections_is_refusing(addresses, next))
         return 0;
-    pthread_mutex_lock(&self.lock);
-    connection = hold(tdata_transport(request), 0);
+    pthread_mutex_lock(&connections.lock);
+    connection = connections_hold_locked(tdata_transport(request), 0);
     ended = connection && connection->ended;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&connections.lock);
     return ended;
 }
 
 int connections_is_up(const pjsip_transport *transport)
 {
-    struct connection *connection;
+    HOLD_LOCK(&connections.lock);
+    struct connection *connection = connections_hold_locked(transport, 0);
     int connected;
 
-    pthread_mutex_lock(&self.lock);
-    connection = hold(transport, 0);
     connected = connection && connection->connected && !connection->ended;
-    pthread_mutex_unlock(&self.lock);
     return connected;
 }
 
 int connections_is_new(const pjsip_transport *transport, double seconds)
 {
-    struct connection *connection;
-    int is_new;
+    HOLD_LOCK(&connections.lock);
+    struct connection *connection = connections_hold_locked(transport, 0);
 
-    pthread_mutex_lock(&self.lock);
-    connection = hold(transport, 0);
-    is_new = connection && (!connection->connected || host_now() < connection->connected_at + seconds);
-    pthread_mutex_unlock(&self.lock);
-    return is_new;
+    return connection && (!connection->connected || clock_now() < connection->connected_at + seconds);
 }
 
 int connections_has(const pf_address *server)
 {
-    int has;
-
-    pthread_mutex_lock(&self.lock);
-    has = has_connection(server, 1);
-    pthread_mutex_unlock(&self.lock);
-    return has;
+    HOLD_LOCK(&connections.lock);
+    return connections_has_locked(server, 1);
 }
 
 /* --- time -------------------------------------------------------------------------------------------------------- */
@@ -559,14 +543,14 @@ struct late {
     int expired;
 };
 
-/* Under self.lock. Those of which nothing more is to be awaited; their references are the caller's. all: whatever their state. */
-static int take_late(double now, struct late *late, int room, int all)
+/* Those of which nothing more is to be awaited; their references are the caller's. all: whatever their state. */
+static int connections_take_late_locked(double now, struct late *late, int room, int all)
 {
     struct connection *connection, *next;
     int count = 0;
 
-    for (connection = self.late; connection && count < room; connection = next) {
-        int expired = !connection->connected && !connection->ended && now - connection->since > CONNECT_SECONDS;
+    for (connection = connections.late; connection && count < room; connection = next) {
+        int expired = !connection->connected && !connection->ended && now - connection->since > CONNECT_TIMEOUT_S;
 
         next = connection->late_next;
         if (!(connection->connected || connection->ended || expired || all))
@@ -583,7 +567,7 @@ static int take_late(double now, struct late *late, int room, int all)
     return count;
 }
 
-static void note_no_connection(const pf_address *server)
+static void connections_report_timeout(const pf_address *server)
 {
     pf_outcome outcome;
 
@@ -591,7 +575,7 @@ static void note_no_connection(const pf_address *server)
     outcome.seen = PF_REFUSED;
     outcome.retry_after = -1;
     outcome.status = PJ_ETIMEDOUT;
-    plans_note_failure(server, &outcome);
+    servers_record_failure(server, &outcome);
 }
 
 void connections_tick(double now)
@@ -600,22 +584,21 @@ void connections_tick(double now)
     struct late late[BATCH];
     int count, i;
 
-    pthread_mutex_lock(&self.lock);
-    count = take_late(now, late, BATCH, 0);
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_lock(&connections.lock);
+    count = connections_take_late_locked(now, late, BATCH, 0);
+    pthread_mutex_unlock(&connections.lock);
     for (i = 0; i < count; i++) {
         if (late[i].expired) {
-            note_no_connection(&late[i].server);
+            connections_report_timeout(&late[i].server);
             host.pjsip_transport_shutdown2(late[i].transport, PJ_FALSE);     /* nobody else shall wait for it */
         }
         host.pjsip_transport_dec_ref(late[i].transport);
     }
 }
 
-int connections_are_late(void) { return atomic_load_explicit(&self.late_count, memory_order_relaxed) != 0; }
+int connections_are_late(void) { return atomic_load_explicit(&connections.late_count, memory_order_relaxed) != 0; }
 
-/* Under self.lock. */
-static void drop(struct link *link)
+static void connections_drop_locked(struct hash_link *link)
 {
     struct connection *connection = entry_of(link, struct connection, link);
 
@@ -630,13 +613,13 @@ void connections_clear(void)
     int count, i;
 
     do {
-        pthread_mutex_lock(&self.lock);
-        count = take_late(0, late, PJ_ARRAY_SIZE(late), 1);
-        pthread_mutex_unlock(&self.lock);
+        pthread_mutex_lock(&connections.lock);
+        count = connections_take_late_locked(0, late, PJ_ARRAY_SIZE(late), 1);
+        pthread_mutex_unlock(&connections.lock);
         for (i = 0; i < count; i++)
             host.pjsip_transport_dec_ref(late[i].transport);
     } while (count == PJ_ARRAY_SIZE(late));
-    pthread_mutex_lock(&self.lock);
-    table_clear(&self.table, &drop);            /* the ends stay: their keys are in use still when we are attached again */
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_lock(&connections.lock);
+    hash_table_clear(&connections.table, &connections_drop_locked);   /* the ends stay: their keys are in use still when we attach again */
+    pthread_mutex_unlock(&connections.lock);
 }

@@ -4,15 +4,14 @@
  *
  * One mutex, no other lock taken inside.
  */
-#ifndef PJFAIL_CONNECTIONS_H
-#define PJFAIL_CONNECTIONS_H
+#pragma once
 
 #include "layout.h"
 #include "pjfail.h"
 
 /* A request goes over it; an answer has come over it. SIP threads. */
 void connections_carry(const pjsip_transport *transport);
-void connections_note_answer(const pjsip_transport *transport);
+void connections_on_answer(const pjsip_transport *transport);
 
 /*
  * For the transport manager's state callback. Whether it has ended, and what that tells of its server: filled in but for the
@@ -22,9 +21,9 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
                          pf_outcome *outcome);
 
 /*
- * Whether the answer will not fail at once, by connections_answer() itself or by a server that refuses connections. Where it may, it
- * is not for the thread that is sending: pjsip terminates a transaction that has failed within the call once more, when another
- * thread may have freed it. Any thread.
+ * Returns whether the answer will not fail at once, by connections_answer() itself or by a server that refuses connections. Where
+ * it may, it is not for the thread that is sending: pjsip terminates a transaction that has failed within the call once more, when
+ * another thread may have freed it. Any thread.
  */
 int connections_bear(const pjsip_server_addresses *addresses);
 
@@ -36,41 +35,42 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
                         const pjsip_server_addresses *addresses);
 
 /*
- * byhand_connect(), with what becomes of the connection watched. PJ_ETOOMANYCONN: the server has none, and has just refused one,
+ * raw_send_connect(), with what becomes of the connection watched. PJ_ETOOMANYCONN: the server has none, and has just refused one,
  * too many were begun lately, or pjsip may run short of keys.
  */
-pj_status_t connections_connect(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+pj_status_t connections_connect(const pf_address *server, const char *host_name,
                                 pjsip_transport **connection);
 
 /*
  * As that, for whom it is this server or none, whatever is known of it, as long as pjsip bears it; UDP too. A SIP thread that holds
  * no lock of ours.
  */
-pj_status_t connections_acquire(pjsip_endpoint *endpt, const pf_address *server, const char *host_name,
+pj_status_t connections_acquire(const pf_address *server, const char *host_name,
                                 pjsip_transport **transport);
 
 /*
  * Somebody has waited for that connection long enough: its server is suspect until it is there, and it is closed when it never
  * is. Takes over the reference to transport.
  */
-void connections_note_late(pjsip_transport *transport, const pf_address *server);
+void connections_watch_late(pjsip_transport *transport, const pf_address *server);
 
-/* Whether that connection is there still, or in the making. */
+/* Returns whether that connection is there still, or in the making. */
 int connections_knows(const pjsip_transport *transport);
 
 /*
- * Whether a request is about to go out in vain, on a connection that has ended, while pjsip has another server for it: it walks on to
- * that one when it is told of the failure here, and waits for an answer when it is not. On its way out, with its transaction's lock.
+ * Returns whether a request is about to go out in vain, on a connection that has ended, while pjsip has another server for it: it
+ * walks on to that one when it is told of the failure here, and waits for an answer when it is not. On its way out, with its
+ * transaction's lock.
  */
 int connections_has_ended_under(const pjsip_tx_data *request);
 
-/* Whether that connection is known to be up. */
+/* Returns whether that connection is known to be up. */
 int connections_is_up(const pjsip_transport *transport);
 
-/* Whether that connection of ours was not up so many seconds ago. */
+/* Returns whether that connection of ours was not up so many seconds ago. */
 int connections_is_new(const pjsip_transport *transport, double seconds);
 
-/* Whether any connection to the server is known to be up. */
+/* Returns whether any connection to the server is known to be up. */
 int connections_has(const pf_address *server);
 
 /* pjsip's polling thread, while any is late: those that are there by now, or never will be. */
@@ -79,5 +79,3 @@ int connections_are_late(void);
 
 /* Detaching thread. */
 void connections_clear(void);
-
-#endif

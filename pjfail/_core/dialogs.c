@@ -1,5 +1,8 @@
 #include "dialogs.h"
 
+#include "hash_table.h"
+#include "lock.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -24,13 +27,13 @@ enum { MAX_DIALOGS = 32768, MAX_BINDINGS = 16384 };
 #define SUBSCRIPTION_S 86400.0
 
 /*
- * What an entry is. When dialogs have no room left, the one that has been idle longest of the first state in this order that has any
- * goes: calls last.
+ * What an entry is. When dialogs have no room left, the one that has been idle longest of the first state in this order that has
+ * any goes: calls last.
  */
 enum dialog_state { BINDING, ENDED, SUBSCRIBED, EARLY, CALL, STATES, NONE = STATES };
 
 struct dialog {
-    struct link link;           /* by 64 bits of the hash of Call-ID and, but for a binding, remote tag, which stand for them */
+    struct hash_link link;      /* by 64 bits of the hash of Call-ID and, but for a binding, remote tag, which stand for them */
     struct dialog *newer, *older;
     pf_address server;
     double until;               /* a dialog is none any more; a binding is but a preference */
@@ -40,13 +43,13 @@ struct dialog {
 /* Guarded by lock. A list has what was used last at its newest end. */
 static struct {
     pthread_mutex_t lock;
-    struct table table;
+    struct hash_table table;
     struct dialog_list {
         struct dialog *newest, *oldest;
         unsigned count;
     } lists[STATES];
     unsigned long long forgotten;
-} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
+} dialogs = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static uint64_t dialogs_hash(const pj_str_t *call_id, const pj_str_t *remote_tag)
 {
@@ -55,18 +58,18 @@ static uint64_t dialogs_hash(const pj_str_t *call_id, const pj_str_t *remote_tag
     return remote_tag ? hash_bytes(hash, remote_tag->ptr, (size_t)remote_tag->slen) : hash;
 }
 
-/* --- entries, under self.lock ------------------------------------------------------------------------------------ */
+/* --- entries, under dialogs.lock ------------------------------------------------------------------------------------ */
 
 static struct dialog *dialogs_lookup_locked(uint64_t hash)
 {
-    struct link *link = table_first(&self.table, hash);
+    struct hash_link *link = hash_table_first(&dialogs.table, hash);
 
     return link ? entry_of(link, struct dialog, link) : NULL;
 }
 
 static void dialogs_unlist_locked(struct dialog *dialog)
 {
-    struct dialog_list *list = &self.lists[dialog->state];
+    struct dialog_list *list = &dialogs.lists[dialog->state];
 
     *(dialog->newer ? &dialog->newer->older : &list->newest) = dialog->older;
     *(dialog->older ? &dialog->older->newer : &list->oldest) = dialog->newer;
@@ -75,7 +78,7 @@ static void dialogs_unlist_locked(struct dialog *dialog)
 
 static void dialogs_list_locked(struct dialog *dialog, enum dialog_state state)
 {
-    struct dialog_list *list = &self.lists[state];
+    struct dialog_list *list = &dialogs.lists[state];
 
     dialog->state = state;
     dialog->newer = NULL;
@@ -88,11 +91,11 @@ static void dialogs_list_locked(struct dialog *dialog, enum dialog_state state)
 static void dialogs_forget_locked(struct dialog *dialog)
 {
     dialogs_unlist_locked(dialog);
-    table_remove(&self.table, &dialog->link);
+    hash_table_remove(&dialogs.table, &dialog->link);
     free(dialog);
 }
 
-static unsigned dialogs_held_locked(void) { return (unsigned)self.table.count - self.lists[BINDING].count; }
+static unsigned dialogs_held_locked(void) { return (unsigned)dialogs.table.count - dialogs.lists[BINDING].count; }
 
 /* Forgets dialogs whose time is over. In each list but that of subscriptions the oldest is the first to be over. */
 static void dialogs_expire_locked(double now)
@@ -100,8 +103,8 @@ static void dialogs_expire_locked(double now)
     int state;
 
     for (state = ENDED; state < CALL; state++)
-        while (self.lists[state].oldest && self.lists[state].oldest->until <= now)
-            dialogs_forget_locked(self.lists[state].oldest);
+        while (dialogs.lists[state].oldest && dialogs.lists[state].oldest->until <= now)
+            dialogs_forget_locked(dialogs.lists[state].oldest);
 }
 
 static void dialogs_make_room_locked(enum dialog_state for_state)
@@ -109,16 +112,16 @@ static void dialogs_make_room_locked(enum dialog_state for_state)
     int state = ENDED;
 
     if (for_state == BINDING) {
-        if (self.lists[BINDING].count >= MAX_BINDINGS)
-            dialogs_forget_locked(self.lists[BINDING].oldest);
+        if (dialogs.lists[BINDING].count >= MAX_BINDINGS)
+            dialogs_forget_locked(dialogs.lists[BINDING].oldest);
         return;
     }
     if (dialogs_held_locked() < MAX_DIALOGS)
         return;
-    while (!self.lists[state].oldest)
+    while (!dialogs.lists[state].oldest)
         state++;
-    dialogs_forget_locked(self.lists[state].oldest);
-    self.forgotten++;
+    dialogs_forget_locked(dialogs.lists[state].oldest);
+    dialogs.forgotten++;
 }
 
 /* Makes dialog (NULL: a new one) the newest of that state. NULL: no memory. */
@@ -132,7 +135,7 @@ static struct dialog *dialogs_put_locked(struct dialog *dialog, uint64_t hash, e
         if (!dialog)
             return NULL;
         dialog->link.hash = hash;
-        if (!table_put(&self.table, &dialog->link)) {
+        if (!hash_table_put(&dialogs.table, &dialog->link)) {
             free(dialog);
             return NULL;
         }
@@ -211,7 +214,7 @@ static double dialogs_lifetime(enum dialog_state state, int expires)
     }
 }
 
-/* Under self.lock. Binds the Call-ID for its challenge's answer, or as a preference for its registration's next refresh. */
+/* Binds the Call-ID for its challenge's answer, or as a preference for its registration's next refresh. */
 static void dialogs_bind_locked(uint64_t hash, enum dialog_use use, int code, const pf_address *server, double now)
 {
     struct dialog *binding = dialogs_lookup_locked(hash);
@@ -227,16 +230,16 @@ static void dialogs_bind_locked(uint64_t hash, enum dialog_use use, int code, co
     }
 }
 
-void dialogs_note_response(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code, int expires,
-                           const pf_address *server)
+void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code, int expires,
+                    const pf_address *server)
 {
+    HOLD_LOCK(&dialogs.lock);
     const enum dialog_use use = dialogs_use_of(method);
     const uint64_t hash = dialogs_hash(call_id, remote_tag);
-    const double now = host_now();
+    const double now = clock_now();
     struct dialog *dialog = NULL;
     enum dialog_state state = NONE;
 
-    pthread_mutex_lock(&self.lock);
     dialogs_expire_locked(now);
     if (remote_tag->slen && code > 100) {
         dialog = dialogs_lookup_locked(hash);
@@ -251,10 +254,9 @@ void dialogs_note_response(const pj_str_t *call_id, const pj_str_t *remote_tag, 
     }
     /* A challenge within a dialog that is none of these binds by its Call-ID, too. */
     dialogs_bind_locked(dialogs_hash(call_id, NULL), use, code, server, now);
-    pthread_mutex_unlock(&self.lock);
 }
 
-void dialogs_note(pjsip_rx_data *response, const pf_address *server)
+void dialogs_on_response(pjsip_rx_data *response, const pf_address *server)
 {
     const pjsip_cid_hdr *call_id = RDATA_INFO(response)->cid;
     const pjsip_to_hdr *to = RDATA_INFO(response)->to;
@@ -262,21 +264,19 @@ void dialogs_note(pjsip_rx_data *response, const pf_address *server)
     const pjsip_expires_hdr *expires = host.pjsip_msg_find_hdr(msg, PJSIP_H_EXPIRES, NULL);
 
     if (call_id && to)
-        dialogs_note_response(&call_id->id, &to->tag, &RDATA_INFO(response)->cseq->method, msg->line.status.code,
-                              expires ? (int)expires->ivalue : -1, server);
+        dialogs_update(&call_id->id, &to->tag, &RDATA_INFO(response)->cseq->method, msg->line.status.code,
+                       expires ? (int)expires->ivalue : -1, server);
 }
 
 void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag)
 {
-    struct dialog *dialog;
+    HOLD_LOCK(&dialogs.lock);
+    struct dialog *dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
 
-    pthread_mutex_lock(&self.lock);
-    dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
     if (dialog) {
         dialogs_put_locked(dialog, dialog->link.hash, ENDED);
-        dialog->until = host_now() + ENDED_S;
+        dialog->until = clock_now() + ENDED_S;
     }
-    pthread_mutex_unlock(&self.lock);
 }
 
 void dialogs_on_bye(const pjsip_msg *bye, int incoming)
@@ -288,42 +288,39 @@ void dialogs_on_bye(const pjsip_msg *bye, int incoming)
         dialogs_end(&call_id->id, &remote->tag);
 }
 
-void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct asker *asker)
+void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info)
 {
-    const double now = host_now();
+    HOLD_LOCK(&dialogs.lock);
+    const double now = clock_now();
     struct dialog *dialog = NULL;
 
-    pthread_mutex_lock(&self.lock);
     if (remote_tag && remote_tag->slen)
         dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
     if (dialog && dialog->until > now) {
-        asker->bound = 1;
+        info->bound = 1;
         if (dialog->state == CALL)
             dialogs_put_locked(dialog, dialog->link.hash, CALL);
     } else {
         dialog = dialogs_lookup_locked(dialogs_hash(call_id, NULL));
-        asker->bound = dialog && dialog->until > now;
+        info->bound = dialog && dialog->until > now;
     }
     if (dialog)
-        asker->server = dialog->server;
-    pthread_mutex_unlock(&self.lock);
+        info->server = dialog->server;
 }
 
 void dialogs_count(pf_counters *counters)
 {
-    pthread_mutex_lock(&self.lock);
-    counters->dialogs = dialogs_held_locked() - self.lists[ENDED].count;
-    counters->forgotten = self.forgotten;
-    pthread_mutex_unlock(&self.lock);
+    HOLD_LOCK(&dialogs.lock);
+    counters->dialogs = dialogs_held_locked() - dialogs.lists[ENDED].count;
+    counters->forgotten = dialogs.forgotten;
 }
 
-static void dialogs_drop(struct link *link) { free(entry_of(link, struct dialog, link)); }
+static void dialogs_drop(struct hash_link *link) { free(entry_of(link, struct dialog, link)); }
 
 void dialogs_clear(void)
 {
-    pthread_mutex_lock(&self.lock);
-    table_clear(&self.table, &dialogs_drop);
-    memset(self.lists, 0, sizeof self.lists);
-    self.forgotten = 0;
-    pthread_mutex_unlock(&self.lock);
+    HOLD_LOCK(&dialogs.lock);
+    hash_table_clear(&dialogs.table, &dialogs_drop);
+    memset(dialogs.lists, 0, sizeof dialogs.lists);
+    dialogs.forgotten = 0;
 }

@@ -1,15 +1,15 @@
 /*
- * dns.c: questions of the worker's to pjsip's DNS resolver, answers into the queue.
+ * dns.c: the worker's queries to pjsip's DNS resolver, answers into the event queue.
  *
- * A question is asked on the worker. Its answer comes on pjsip's polling thread, or on the worker itself when the
- * resolver has it in its cache; it goes into the queue, whose lock may be taken inside ours.
+ * The worker starts a query. Its answer comes on pjsip's polling thread, or on the worker itself when the
+ * resolver has it in its cache; it goes into the event queue, whose lock may be taken inside ours.
  */
 #include "dns.h"
 
-#include "core.h"
+#include "event_queue.h"
 #include "gate.h"
+#include "lock.h"
 #include "pjfail.h"
-#include "queue.h"
 #include "resolver.h"
 #include "text.h"
 
@@ -27,7 +27,7 @@
 struct dns_resolver {
     pj_dns_resolver *resolver;  /* NULL: free */
     pjsip_endpoint *endpt;
-    __typeof__(&pj_dns_resolver_destroy) destroy;   /* its own pjsip's: the process may carry another one */
+    __typeof__(&pj_dns_resolver_destroy) destroy;  /* its own pjsip's: the process may carry another one */
     char servers[PJ_DNS_RESOLVER_MAX_NS * (PJ_INET6_ADDRSTRLEN + 8)];
     int handle;
 };
@@ -39,10 +39,10 @@ static struct {
     struct dns_resolver resolvers[MAX_RESOLVERS];
     int last_handle;
     int detached_handle;        /* those up to this one are of earlier attachments, and are never given out again */
-} self = { .lock = PTHREAD_MUTEX_INITIALIZER };
+} dns = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* Whether the record is of a kind that we know. */
-static int copy_record(pf_record *record, const pj_dns_parsed_rr *from)
+/* Returns whether the record is of a kind that we know. */
+static int dns_copy_record(pf_record *record, const pj_dns_parsed_rr *from)
 {
     memset(record, 0, sizeof *record);
     copy_text(record->name, sizeof record->name, &from->name);
@@ -70,64 +70,56 @@ static int copy_record(pf_record *record, const pj_dns_parsed_rr *from)
 }
 
 /* Inside the gate. */
-static void dns_tell_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
+static void dns_post_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
 {
     unsigned count = status == PJ_SUCCESS && packet ? packet->hdr.anscount : 0, i;
     pf_dns_answer *answer = calloc(1, sizeof *answer + count * sizeof(pf_record));
 
     if (!answer)
-        return;                 /* the worker's own deadline ends the question */
+        return;                 /* the worker's own deadline ends the query */
     answer->id = (unsigned)(uintptr_t)token;
     answer->status = status;
     answer->exists = status != PJ_STATUS_FROM_DNS_RCODE(PJ_DNS_RCODE_NXDOMAIN);
     for (i = 0; i < count; i++)
-        answer->count += copy_record(&answer->records[answer->count], &packet->ans[i]);
-    queue_put_note(NOTE_DNS_ANSWER, answer);
+        answer->count += dns_copy_record(&answer->records[answer->count], &packet->ans[i]);
+    event_queue_post(EVENT_DNS_ANSWER, answer);
 }
 
-/* A pj_dns_callback; the token is the question's number, which no other attachment has. */
-static void on_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
+/* A pj_dns_callback; the token is the query's number, which no other attachment has. */
+static void dns_on_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
 {
     if (!gate_enter())
         return;
-    dns_tell_answer(token, status, packet);
+    dns_post_answer(token, status, packet);
     gate_leave();
 }
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */
 
-struct opening {
-    const char *const *addresses;
-    const unsigned short *ports;
-    int count;
-    int handle;
-};
-
-/* Returns the endpoint's resolver for these name servers, else one that may be given them, or NULL. Under self.lock. */
+/* Returns the endpoint's resolver for these name servers, else one that may be given them, or NULL. */
 static struct dns_resolver *dns_find_resolver_locked(const pjsip_endpoint *endpt, const char *servers)
 {
     struct dns_resolver *unused = NULL, *oldest = NULL;
     int i;
 
     for (i = 0; i < MAX_RESOLVERS; i++) {
-        struct dns_resolver *each = &self.resolvers[i];
+        struct dns_resolver *each = &dns.resolvers[i];
 
         if (!each->resolver)
             unused = each;
         else if (each->endpt == endpt && !strcmp(each->servers, servers))
             return each;
-        else if (each->endpt == endpt && each->handle <= self.detached_handle && (!oldest || each->handle < oldest->handle))
+        else if (each->endpt == endpt && each->handle <= dns.detached_handle && (!oldest || each->handle < oldest->handle))
             oldest = each;
     }
     return unused ? unused : oldest;
 }
 
-/* Makes found, which is not of this attachment, one for these name servers. Returns a PF_ result. Under self.lock. */
-static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *found, const struct opening *opening,
-                                   const char *text)
+/* Makes found, which is not of this attachment, one for these name servers. Returns a PF_ result. */
+static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *found, const char *const *addresses,
+                                  const unsigned short *ports, int count, const char *text)
 {
     pj_str_t servers[PJ_DNS_RESOLVER_MAX_NS];
-    pj_uint16_t ports[PJ_DNS_RESOLVER_MAX_NS];
     pj_status_t status;
     int i;
 
@@ -141,117 +133,96 @@ static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *fo
         found->destroy = host.pj_dns_resolver_destroy;
         found->handle = 0;
     }
-    for (i = 0; i < opening->count; i++) {
-        servers[i].ptr = (char *)opening->addresses[i];
-        servers[i].slen = (pj_ssize_t)strlen(opening->addresses[i]);
-        ports[i] = opening->ports[i];
+    for (i = 0; i < count; i++) {
+        servers[i].ptr = (char *)(uintptr_t)addresses[i];
+        servers[i].slen = (pj_ssize_t)strlen(addresses[i]);
     }
     found->servers[0] = '\0';
-    status = host.pj_dns_resolver_set_ns(found->resolver, (unsigned)opening->count, servers, ports);
+    status = host.pj_dns_resolver_set_ns(found->resolver, (unsigned)count, servers, ports);
     if (status != PJ_SUCCESS)
         return host_problem(PF_PJSIP_FAILED, status, "pj_dns_resolver_set_ns()");
     strcpy(found->servers, text);
     return PF_OK;
 }
 
-static int open_resolver(pjsip_endpoint *endpt, void *argument)
+static int dns_open_resolver(const char *const *addresses, const unsigned short *ports, int count, int *handle)
 {
-    struct opening *opening = argument;
+    pjsip_endpoint *endpt = host_endpoint();
     struct dns_resolver *found;
     char servers[sizeof found->servers] = "";
     size_t length = 0;
     int result = PF_OK, i;
 
-    if (!opening->count) {
-        opening->handle = 0;
-        return resolver_set_aside() ? PF_OK : PF_NO_RESOLVER;
-    }
-    for (i = 0; i < opening->count && length < sizeof servers; i++)
-        length += (size_t)snprintf(servers + length, sizeof servers - length, "%s %hu\n", opening->addresses[i],
-                                   opening->ports[i]);
-    if (opening->count > PJ_DNS_RESOLVER_MAX_NS || length >= sizeof servers)
+    if (!count)
+        return resolver_saved() ? PF_OK : PF_NO_RESOLVER;
+    for (i = 0; i < count && length < sizeof servers; i++)
+        length += (size_t)snprintf(servers + length, sizeof servers - length, "%s %hu\n", addresses[i], ports[i]);
+    if (count > PJ_DNS_RESOLVER_MAX_NS || length >= sizeof servers)
         return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "pj_dns_resolver_set_ns()");
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&dns.lock);
     found = dns_find_resolver_locked(endpt, servers);
     if (!found)
         result = host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "one more DNS resolver of pjsip's");
     else if (!found->resolver || strcmp(found->servers, servers))
-        result = dns_set_servers_locked(endpt, found, opening, servers);
+        result = dns_set_servers_locked(endpt, found, addresses, ports, count, servers);
     if (result == PF_OK) {
-        if (found->handle <= self.detached_handle)
-            found->handle = ++self.last_handle;
-        opening->handle = found->handle;
+        if (found->handle <= dns.detached_handle)
+            found->handle = ++dns.last_handle;
+        *handle = found->handle;
     }
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&dns.lock);
     return result;
 }
 
 int pf_dns_open(const char *const *addresses, const unsigned short *ports, int count, int *handle)
 {
-    struct opening opening = { addresses, ports, count, 0 };
-    int result = core_with_endpoint(&open_resolver, &opening);
-
-    *handle = opening.handle;
-    return result;
+    *handle = 0;
+    return host_enter() ? host_leave(dns_open_resolver(addresses, ports, count, handle)) : PF_NO_ENDPOINT;
 }
 
-struct asking {
-    int handle;
-    const char *name;
-    int type;
-    unsigned id;
-};
-
 /* Inside the gate: a resolver that is found stays. */
-static int ask(pjsip_endpoint *endpt, void *argument)
+static int dns_start_query(int handle, const char *name, int type, unsigned id)
 {
-    const struct asking *asking = argument;
     pj_dns_resolver *resolver = NULL;
-    pj_str_t name = { (char *)asking->name, (pj_ssize_t)strlen(asking->name) };
+    pj_str_t text = { (char *)(uintptr_t)name, (pj_ssize_t)strlen(name) };
     pj_status_t status;
     int i;
 
-    (void)endpt;
-    pthread_mutex_lock(&self.lock);
-    if (!asking->handle)
-        resolver = resolver_set_aside();
-    for (i = 0; i < MAX_RESOLVERS && asking->handle > self.detached_handle; i++)
-        if (self.resolvers[i].resolver && self.resolvers[i].handle == asking->handle)
-            resolver = self.resolvers[i].resolver;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_lock(&dns.lock);
+    if (!handle)
+        resolver = resolver_saved();
+    for (i = 0; i < MAX_RESOLVERS && handle > dns.detached_handle; i++)
+        if (dns.resolvers[i].resolver && dns.resolvers[i].handle == handle)
+            resolver = dns.resolvers[i].resolver;
+    pthread_mutex_unlock(&dns.lock);
     if (!resolver)
         return PF_NO_RESOLVER;
-    status = host.pj_dns_resolver_start_query(resolver, &name, asking->type, 0, &on_answer, (void *)(uintptr_t)asking->id,
-                                              NULL);
+    status = host.pj_dns_resolver_start_query(resolver, &text, type, 0, &dns_on_answer, (void *)(uintptr_t)id, NULL);
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pj_dns_resolver_start_query()");
 }
 
 int pf_dns_ask(int handle, const char *name, int type, unsigned id)
 {
-    struct asking asking = { handle, name, type, id };
-
-    return core_with_endpoint(&ask, &asking);
+    return host_enter() ? host_leave(dns_start_query(handle, name, type, id)) : PF_NO_ENDPOINT;
 }
 
 void dns_detach(void)
 {
-    pthread_mutex_lock(&self.lock);
-    self.detached_handle = self.last_handle;
-    pthread_mutex_unlock(&self.lock);
+    HOLD_LOCK(&dns.lock);
+    dns.detached_handle = dns.last_handle;
 }
 
 void dns_close(pjsip_endpoint *endpt)
 {
+    HOLD_LOCK(&dns.lock);
     int i;
 
-    pthread_mutex_lock(&self.lock);
     for (i = 0; i < MAX_RESOLVERS; i++) {
-        struct dns_resolver *each = &self.resolvers[i];
+        struct dns_resolver *each = &dns.resolvers[i];
 
         if (each->resolver && each->endpt == endpt) {
             each->destroy(each->resolver, PJ_FALSE);
             memset(each, 0, sizeof *each);
         }
     }
-    pthread_mutex_unlock(&self.lock);
 }

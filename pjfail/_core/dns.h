@@ -2,8 +2,7 @@
  * dns.h: drives pjsip's own DNS resolver (pj_dns_resolver) for the worker: the one that pjsua was configured with, or
  * ours with other name servers.
  */
-#ifndef PJFAIL_DNS_H
-#define PJFAIL_DNS_H
+#pragma once
 
 #include "host.h"
 
@@ -12,5 +11,3 @@ void dns_detach(void);
 
 /* Destroys our resolvers of that endpoint, which ends. The gate is closed. */
 void dns_close(pjsip_endpoint *endpt);
-
-#endif

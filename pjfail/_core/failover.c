@@ -1,17 +1,22 @@
 #include "failover.h"
 
+#include "address.h"
 #include "affinity.h"
-#include "byhand.h"
 #include "connections.h"
 #include "dialogs.h"
+#include "event_queue.h"
 #include "forking.h"
+#include "hedging.h"
+#include "held_response.h"
+#include "lock.h"
 #include "observer.h"
+#include "override.h"
 #include "plans.h"
-#include "ports.h"
-#include "queue.h"
+#include "port_check.h"
+#include "raw_send.h"
 #include "requests.h"
-#include "resolver.h"
-#include "sending.h"
+#include "send_guard.h"
+#include "servers.h"
 #include "text.h"
 #include "transaction.h"
 
@@ -19,9 +24,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* What may be saved up of the budget for hedging: so many requests at once. */
-#define MAX_SAVED_HEDGES 10.0
 
 /* A server is not taken for slow sooner than this, however fast it was: a tenth of a second. */
 #define MIN_HEDGE_S 0.105
@@ -34,16 +36,14 @@
 
 /* Guarded by requests.lock, but what is only written by failover_open() while nothing runs. */
 static struct {
-    double saved;                       /* of the hedge budget, in requests */
     double due;                         /* the soonest that a tick was asked for */
-    pjsip_endpoint *endpt;
     void (*wake_at)(double when);
     atomic_int on;
     pf_steering policy;
 } failover;
 
 static struct {
-    atomic_ullong retried, hedged, suppressed, raced;
+    atomic_ullong retried, hedged, suppressed;
 } failover_counted;
 
 static pf_steering failover_wanted;
@@ -65,12 +65,12 @@ static void failover_schedule(double when)
 }
 
 /* Looks whether the server's port is closed, where udp is a UDP transport. No lock of ours held. */
-static void check_port(const pf_address *server, pjsip_transport *udp, double now)
+static void failover_check_port(const pf_address *server, pjsip_transport *udp, double now)
 {
     double due = INFINITY;
 
     if (server->transport == PF_UDP && failover.policy.port_check)
-        due = ports_check(server, udp, now);
+        due = port_check_start(server, udp, now);
     if (isfinite(due))
         failover_schedule(due);
 }
@@ -89,8 +89,7 @@ struct decision {
     } attempts[MAX_ATTEMPTS];
 };
 
-/* Under requests.lock. */
-static void decision_fill_locked(struct request *request, struct decision *decision)
+static void failover_fill_decision_locked(struct request *request, struct decision *decision)
 {
     unsigned i;
 
@@ -103,26 +102,24 @@ static void decision_fill_locked(struct request *request, struct decision *decis
     decision->due = request_schedule_locked(request);
 }
 
-/* Under requests.lock. */
-static void decide_locked(struct request *request, const struct failover_event *event, double now, struct decision *decision)
+static void failover_decide_locked(struct request *request, const struct failover_event *event, double now, struct decision *decision)
 {
     failover_decide(&request->state, event, now, &decision->actions);
     if (decision->actions.retry && decision->actions.reason == RETRY_SLOW)
-        failover.saved -= 1;
-    decision_fill_locked(request, decision);
+        hedging_spend_locked();
+    failover_fill_decision_locked(request, decision);
 }
 
-static void decide(struct request *request, const struct failover_event *event, double now, struct decision *decision)
+static void failover_decide_unlocked(struct request *request, const struct failover_event *event, double now, struct decision *decision)
 {
-    pthread_mutex_lock(&requests.lock);
-    decide_locked(request, event, now, decision);
-    pthread_mutex_unlock(&requests.lock);
+    HOLD_LOCK(&requests.lock);
+    failover_decide_locked(request, event, now, decision);
 }
 
 /* --- a request is sent ------------------------------------------------------------------------------------------- */
 
 /* After how many seconds of silence the method's requests are tried at the next server; INFINITY: never. */
-static double timeout_of(const pj_str_t *method)
+static double failover_timeout_of(const pj_str_t *method)
 {
     int i;
 
@@ -133,41 +130,41 @@ static double timeout_of(const pj_str_t *method)
     return INFINITY;
 }
 
-/* Whether the request may go to any server but this one (DESIGN.md, rule 10). */
-static int may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
+/* Returns whether the request may go to any server but this one: not within a dialog, nor as a challenge's answer. */
+static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
 {
     pjsip_msg *msg = tdata_msg(tdata);
     pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     const pjsip_tpselector *selector = tdata_selector(tdata);
-    struct asker asker;
+    struct request_info info;
 
-    if (!to || to->tag.slen || !call_id || resolver_is_sending_to(tdata))
+    if (!to || to->tag.slen || !call_id || override_is_for(tdata))
         return 0;
     /* The application's own choice of a connection leaves no choice of servers; its choice of a UDP socket does. */
     if (server->transport != PF_UDP && (selector->type == PJSIP_TPSELECTOR_TRANSPORT ||
                                         selector->type == PJSIP_TPSELECTOR_LISTENER))
         return 0;
-    memset(&asker, 0, sizeof asker);
-    dialogs_find(&call_id->id, NULL, &asker);
-    return !asker.bound;
+    memset(&info, 0, sizeof info);
+    dialogs_find(&call_id->id, NULL, &info);
+    return !info.bound;
 }
 
 /* The servers that pjsip was given for this request, over the same transport: Via and Contact stay true. */
-static unsigned list_candidates(const pjsip_tx_data *tdata, const pf_address *server, pf_address *candidates,
-                                unsigned *last_resorts)
+static unsigned failover_list_candidates(const pjsip_tx_data *tdata, const pf_address *server, pf_address *candidates,
+                                         unsigned *last_resorts)
 {
     const pjsip_server_addresses *addresses = tdata_addresses(tdata);
-    unsigned total = answer_count(addresses), current = tdata_current(tdata), count = 0, i;
+    unsigned total = addresses_count(addresses), current = tdata_current(tdata), count = 0, i;
 
     *last_resorts = 0;
     for (i = 0; i < total && count < MAX_CANDIDATES; i++) {
         unsigned at = (current + i) % total;
         pf_address *each = &candidates[count];
 
-        if (address_of(each, answer_address(addresses, at), answer_type(addresses, at)) &&
+        if (address_of(each, addresses_address(addresses, at), addresses_type(addresses, at)) &&
             each->transport == server->transport && each->family == server->family) {
-            if (answer_priority(addresses, at) >= LAST_RESORT)
+            if (addresses_priority(addresses, at) >= LAST_RESORT)
                 *last_resorts |= 1u << count;
             count++;
         }
@@ -176,7 +173,7 @@ static unsigned list_candidates(const pjsip_tx_data *tdata, const pf_address *se
 }
 
 /* Copies octets to where place points in the request's own block, and moves place on. */
-static const void *store(char **place, const void *octets, size_t size, int terminate)
+static const void *failover_store(char **place, const void *octets, size_t size, int terminate)
 {
     char *copy = *place;
 
@@ -188,21 +185,20 @@ static const void *store(char **place, const void *octets, size_t size, int term
 }
 
 /* Fills in when the server is late by its own measure, and when to look whether its port is closed. */
-static void set_early_timers(struct request *request, const pf_address *server, double now)
+static void failover_set_early_timers(struct request *request, const pf_address *server, double now)
 {
     struct failover_state *state = &request->state;
-    double overdue = plans_overdue(server);
+    double rto = servers_rto(server), late = fmax(rto, MIN_HEDGE_S);
 
     /* An INVITE forks where it goes, so it waits for its time; the others may be hedged. */
-    if (isfinite(state->timeout) && !state->invite && failover.policy.budget > 0 && overdue >= 0 &&
-        fmax(overdue, MIN_HEDGE_S) < state->timeout)
-        state->hedge_at = now + fmax(overdue, MIN_HEDGE_S);
-    if (plans_is_well(server, WELL_SECONDS))
-        state->check_port_at = now + fmax(overdue, MIN_HEDGE_S);
+    if (isfinite(state->timeout) && !state->invite && hedging_is_on() && rto >= 0 && late < state->timeout)
+        state->hedge_at = now + late;
+    if (servers_answered_within(server, RECENT_ANSWER_S))
+        state->check_port_at = now + late;
 }
 
 /* A request that may be tried at other servers; NULL: it may not, there are none, or there is no memory. */
-static struct request *make_retriable(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via, double now)
+static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via, double now)
 {
     pjsip_msg *msg = tdata_msg(tdata);
     const pjsip_method *method = &msg->line.req.method;
@@ -210,7 +206,7 @@ static struct request *make_retriable(pjsip_tx_data *tdata, const pf_address *se
     const pj_str_t *name = tdata_dest_name(tdata);
     pf_address candidates[MAX_CANDIDATES];
     char *place;
-    unsigned last_resorts, count = list_candidates(tdata, server, candidates, &last_resorts);
+    unsigned last_resorts, count = failover_list_candidates(tdata, server, candidates, &last_resorts);
     struct request *request;
     const char *bytes;
     size_t size;
@@ -223,23 +219,23 @@ static struct request *make_retriable(pjsip_tx_data *tdata, const pf_address *se
     if (!request)
         return NULL;
     place = request->room;
-    request->candidates = store(&place, candidates, count * sizeof *candidates, 0);
-    request->call_id = store(&place, call_id->id.ptr, (size_t)call_id->id.slen, 1);
-    request->name = store(&place, name->ptr, (size_t)name->slen, 1);
-    request->branch_size = (size_t)via->branch_param.slen;
-    request->branch = store(&place, via->branch_param.ptr, request->branch_size, 0);
-    request->bytes = store(&place, bytes, size, 0);
+    request->candidates = failover_store(&place, candidates, count * sizeof *candidates, 0);
+    request->call_id = failover_store(&place, call_id->id.ptr, (size_t)call_id->id.slen, 1);
+    request->name = failover_store(&place, name->ptr, (size_t)name->slen, 1);
+    request->key.branch_size = (size_t)via->branch_param.slen;
+    request->key.branch = failover_store(&place, via->branch_param.ptr, request->key.branch_size, 0);
+    request->bytes = failover_store(&place, bytes, size, 0);
     request->size = size;
     request->state.candidate_count = count;
     request->state.last_resorts = last_resorts;
-    request->state.timeout = timeout_of(&method->name);
+    request->state.timeout = failover_timeout_of(&method->name);
     if (failover.policy.attempts)
         request->state.max_attempts = (unsigned)failover.policy.attempts;
     if (server->transport == PF_UDP) {
         request->udp = tdata_transport(tdata);
         host.pjsip_transport_add_ref(request->udp);
     }
-    set_early_timers(request, server, now);
+    failover_set_early_timers(request, server, now);
     return request;
 }
 
@@ -253,10 +249,10 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     int put, check, account, removes;
     double due;
 
-    if (!plans_know(server))
+    if (!servers_know(server))
         return;
-    if (atomic_load(&failover.on) && method->id != PJSIP_CANCEL_METHOD && may_go_elsewhere(tdata, server))
-        request = make_retriable(tdata, server, via, now);
+    if (atomic_load(&failover.on) && method->id != PJSIP_CANCEL_METHOD && failover_may_go_elsewhere(tdata, server))
+        request = failover_make_retriable(tdata, server, via, now);
     if (!request)
         request = request_make(&method->name, method->id, 0, now);
     if (!request)
@@ -267,7 +263,7 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     check = request->state.candidate_count && isinf(request->state.check_port_at);
     pthread_mutex_lock(&requests.lock);
     if (request->state.candidate_count)
-        failover.saved = fmin(failover.saved + failover.policy.budget, MAX_SAVED_HEDGES);
+        hedging_earn_locked();
     request_add_attempt_locked(request, server, transport, now);
     put = request_put_locked(request, hash);
     due = put ? request_schedule_locked(request) : INFINITY;
@@ -280,36 +276,36 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     if (server->transport != PF_UDP)
         connections_carry(transport);
     if (check)
-        check_port(server, transport, now);
+        failover_check_port(server, transport, now);
     if (account >= 0)
         affinity_tell(account, msg, server, 0, -1, removes);
 }
 
 /* Tells of silent servers. No lock held. */
-static void report_silent(const struct request *request, const struct decision *decision)
+static void failover_report_silent(const struct request *request, const struct decision *decision)
 {
     unsigned i;
 
     for (i = 0; i < MAX_ATTEMPTS; i++)
         if (decision->actions.silent & 1u << i)
-            observer_note_silence(&decision->attempts[i].server, request->method, decision->attempts[i].first_sent);
+            observer_on_silence(&decision->attempts[i].server, request->key.method, decision->attempts[i].first_sent);
 }
 
 /* Sends copies over UDP. No lock held. */
-static void send_copies(const struct request *request, const struct decision *decision, unsigned attempts)
+static void failover_send_copies(const struct request *request, const struct decision *decision, unsigned attempts)
 {
     unsigned i;
 
     for (i = 0; i < MAX_ATTEMPTS; i++)
         if (attempts & 1u << i)
-            byhand_send_datagram(request->udp, &decision->attempts[i].server, request->bytes, request->size);
+            raw_send_datagram(request->udp, &decision->attempts[i].server, request->bytes, request->size);
 }
 
 /* A CANCEL of the application's: the other servers where its INVITE rings get theirs. */
-static void on_cancel(const pjsip_via_hdr *via, const pf_address *server)
+static void failover_on_cancel(const pjsip_via_hdr *via, const pf_address *server)
 {
     static const pj_str_t invite = { "INVITE", 6 };
-    struct request *request = request_hold(request_hash(&via->branch_param, &invite));
+    struct request *request = request_hold(transaction_hash(&via->branch_param, &invite));
     struct failover_event event = { .kind = FAILOVER_CANCELLED };
     struct decision decision;
 
@@ -317,7 +313,7 @@ static void on_cancel(const pjsip_via_hdr *via, const pf_address *server)
         return;
     pthread_mutex_lock(&requests.lock);
     event.attempt = request_attempt_at_locked(request, server, NULL);
-    decide_locked(request, &event, host_now(), &decision);
+    failover_decide_locked(request, &event, clock_now(), &decision);
     pthread_mutex_unlock(&requests.lock);
     if (decision.actions.cancel_others)
         forking_cancel_others(request, decision.actions.cancel_except);
@@ -343,9 +339,9 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
     if (!via || !via->branch_param.slen)
         return;
     if (method->id == PJSIP_CANCEL_METHOD)
-        on_cancel(via, &server);
-    now = host_now();
-    hash = request_hash(&via->branch_param, &method->name);
+        failover_on_cancel(via, &server);
+    now = clock_now();
+    hash = transaction_hash(&via->branch_param, &method->name);
     memset(&decision.actions, 0, sizeof decision.actions);
     pthread_mutex_lock(&requests.lock);
     request = request_find_locked(hash);
@@ -358,13 +354,13 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
             copies = failover_resend(&request->state, at, now, &decision.actions);
         else if (!walked_on)
             request_add_attempt_locked(request, &server, transport, now);
-        decision_fill_locked(request, &decision);
+        failover_fill_decision_locked(request, &decision);
     }
     pthread_mutex_unlock(&requests.lock);
     if (request && !walked_on) {
         failover_schedule(decision.due);
-        send_copies(request, &decision, copies);
-        report_silent(request, &decision);
+        failover_send_copies(request, &decision, copies);
+        failover_report_silent(request, &decision);
     } else {
         if (request)
             request_forget(request);
@@ -376,8 +372,8 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
 
 /* --- the next server ---------------------------------------------------------------------------------------------- */
 
-static void tell_of_failover(const struct request *request, const pf_address *left, const pf_address *taken,
-                             enum failover_reason reason, int code)
+static void failover_post(const struct request *request, const pf_address *left, const pf_address *taken,
+                          enum failover_reason reason, int code)
 {
     pf_failover *note = calloc(1, sizeof *note);
 
@@ -388,27 +384,27 @@ static void tell_of_failover(const struct request *request, const pf_address *le
     note->taken = *taken;
     note->why = (int)reason;
     note->code = code;
-    note->after = host_now() - request->state.began;
-    memcpy(note->method, request->method, sizeof note->method);
+    note->after = clock_now() - request->state.began;
+    memcpy(note->method, request->key.method, sizeof note->method);
     strncpy(note->call_id, request->call_id, sizeof note->call_id - 1);
-    queue_put_note(NOTE_FAILOVER, note);
+    event_queue_post(EVENT_FAILOVER, note);
 }
 
-/* Under requests.lock. Those of its candidates that the core itself suspects, a bit each. */
-static unsigned list_suspects_locked(const struct request *request)
+/* Those of its candidates that the core itself suspects, a bit each. */
+static unsigned failover_list_suspects_locked(const struct request *request)
 {
     unsigned suspects = 0, i;
 
     for (i = 0; i < request->state.candidate_count; i++)
-        if (!(request->state.tried & 1u << i) && plans_is_suspect(&request->candidates[i]))
+        if (!(request->state.tried & 1u << i) && servers_is_suspect(&request->candidates[i]))
             suspects |= 1u << i;
     return suspects;
 }
 
-/* Under requests.lock. The candidate to be tried next, marked as tried. Returns 0 when there is none. */
-static int take_candidate_locked(struct request *request, pf_address *server)
+/* The candidate to be tried next, marked as tried. Returns 0 when there is none. */
+static int failover_take_candidate_locked(struct request *request, pf_address *server)
 {
-    int candidate = failover_next_candidate(&request->state, list_suspects_locked(request));
+    int candidate = failover_next_candidate(&request->state, failover_list_suspects_locked(request));
 
     if (candidate < 0)
         return 0;
@@ -420,7 +416,7 @@ static int take_candidate_locked(struct request *request, pf_address *server)
 /*
  * A connection to that server, referenced; NULL over UDP. Returns 0 when there is none, which is noted. No lock held.
  */
-static int connect_to(struct request *request, const pf_address *server, pjsip_transport **connection)
+static int failover_connect(struct request *request, const pf_address *server, pjsip_transport **connection)
 {
     unsigned candidates = request_candidates_of(request, server);
     pj_status_t status;
@@ -428,14 +424,14 @@ static int connect_to(struct request *request, const pf_address *server, pjsip_t
     *connection = NULL;
     if (request->udp)
         return 1;
-    status = connections_connect(failover.endpt, server, request->name, connection);
+    status = connections_connect(server, request->name, connection);
     if (status == PJ_SUCCESS)
         return 1;
     pthread_mutex_lock(&requests.lock);
     if (status == PJ_ETOOMANYCONN)
-        failover_note_deferred(&request->state, candidates, host_now());
+        failover_note_deferred(&request->state, candidates, clock_now());
     else
-        failover_note_unreachable(&request->state, candidates, host_now());
+        failover_note_unreachable(&request->state, candidates, clock_now());
     pthread_mutex_unlock(&requests.lock);
     return 0;
 }
@@ -444,7 +440,7 @@ static int connect_to(struct request *request, const pf_address *server, pjsip_t
  * Sends the request to the next server that will have it; returns 0 when there is none. With along, the transaction moves there at
  * once. A SIP thread, no lock held.
  */
-static int try_next_server(struct request *request, const struct decision *decision, int code)
+static int failover_try_next_server(struct request *request, const struct decision *decision, int code)
 {
     const struct failover_actions *actions = &decision->actions;
     static const pf_address nobody;
@@ -457,28 +453,28 @@ static int try_next_server(struct request *request, const struct decision *decis
         int taken, at;
 
         pthread_mutex_lock(&requests.lock);
-        taken = take_candidate_locked(request, &server);
+        taken = failover_take_candidate_locked(request, &server);
         pthread_mutex_unlock(&requests.lock);
         if (!taken)
             return 0;
-        if (!connect_to(request, &server, &connection))
+        if (!failover_connect(request, &server, &connection))
             continue;
         /* It is in the table before it is on the wire: its response may be quick. */
-        now = host_now();
+        now = clock_now();
         pthread_mutex_lock(&requests.lock);
         at = request_add_attempt_locked(request, &server, connection ? connection : request->udp, now);
         due = request_schedule_locked(request);
         pthread_mutex_unlock(&requests.lock);
         failover_schedule(due);
         if (actions->move_along && at >= 0)
-            transaction_move(request, &server, connection ? connection : request->udp);
+            transaction_move(&request->key, &server, connection ? connection : request->udp);
         taken = at >= 0 && forking_send(request, &server, connection, request->bytes, request->size) == PJ_SUCCESS;
         if (connection)
             host.pjsip_transport_dec_ref(connection);
         if (taken) {
-            if (!plans_is_well(&server, WELL_SECONDS))
-                check_port(&server, request->udp, now);
-            tell_of_failover(request, left, &server, actions->reason, code);
+            if (!servers_answered_within(&server, RECENT_ANSWER_S))
+                failover_check_port(&server, request->udp, now);
+            failover_post(request, left, &server, actions->reason, code);
             return 1;
         }
         pthread_mutex_lock(&requests.lock);
@@ -488,54 +484,21 @@ static int try_next_server(struct request *request, const struct decision *decis
     }
 }
 
-/* --- the held response -------------------------------------------------------------------------------------------- */
-
-/* Holds a copy of the response, in place of the last one. No lock held. */
-static void hold_response(struct request *request, pjsip_rx_data *rdata)
-{
-    pjsip_rx_data *copy = NULL, *old;
-
-    if (host.pjsip_rx_data_clone(rdata, 0, &copy) != PJ_SUCCESS)
-        return;
-    pthread_mutex_lock(&requests.lock);
-    old = request->held;
-    request->held = copy;
-    pthread_mutex_unlock(&requests.lock);
-    if (old)
-        host.pjsip_rx_data_free_cloned(old);
-}
-
-/* The transaction gets the response that is held, for there is no better one; returns 0 when none is. No lock held. */
-static int deliver_held(struct request *request)
-{
-    pjsip_rx_data *rdata;
-
-    pthread_mutex_lock(&requests.lock);
-    rdata = request->held;
-    request->held = NULL;
-    pthread_mutex_unlock(&requests.lock);
-    if (!rdata)
-        return 0;
-    transaction_receive(request, rdata);
-    host.pjsip_rx_data_free_cloned(rdata);
-    return 1;
-}
-
 /* --- doing what was decided --------------------------------------------------------------------------------------- */
 
 /*
- * A connection whose server has said nothing since the request was sent is closed, for later requests shall not wait on it. Requests
- * that wait on it may still do so. No lock held.
+ * A connection whose server has said nothing since the request was sent is closed, for later requests shall not wait on it.
+ * Requests that wait on it may still do so. No lock held.
  */
-static void abandon_connection(const struct request *request, const struct decision *decision, unsigned index, double now)
+static void failover_abandon_connection(const struct request *request, const struct decision *decision, unsigned index, double now)
 {
     const pf_address *server = &decision->attempts[index].server;
     const pjsip_transport *transport = decision->attempts[index].transport;
     pjsip_transport *connection;
 
     /* Asked for by its address, for the pointer may be one of the past by now. */
-    if (!plans_is_well(server, now - decision->attempts[index].first_sent) && connections_knows(transport) &&
-        byhand_connect(failover.endpt, server, request->name, &connection) == PJ_SUCCESS) {
+    if (!servers_answered_within(server, now - decision->attempts[index].first_sent) && connections_knows(transport) &&
+        raw_send_connect(server, request->name, &connection) == PJ_SUCCESS) {
         if (connection == transport)
             host.pjsip_transport_shutdown2(connection, PJ_FALSE);
         host.pjsip_transport_dec_ref(connection);
@@ -543,30 +506,30 @@ static void abandon_connection(const struct request *request, const struct decis
 }
 
 /* Does what concerns servers, whatever becomes of the request. No lock held. */
-static void act_on_servers(const struct request *request, const struct decision *decision, double now)
+static void failover_act_on_servers(const struct request *request, const struct decision *decision, double now)
 {
     const struct failover_actions *actions = &decision->actions;
     unsigned i;
 
     for (i = 0; i < MAX_ATTEMPTS; i++) {
         if (actions->suspect & 1u << i)
-            plans_suspect(&decision->attempts[i].server);
+            servers_suspect(&decision->attempts[i].server);
         if (actions->abandon & 1u << i)
-            abandon_connection(request, decision, i, now);
+            failover_abandon_connection(request, decision, i, now);
     }
-    report_silent(request, decision);
-    send_copies(request, decision, actions->resend);
+    failover_report_silent(request, decision);
+    failover_send_copies(request, decision, actions->resend);
 }
 
 /* Does what concerns the transaction, once nobody else is to be tried. No lock held. */
-static void act_on_transaction(struct request *request, const struct decision *decision)
+static void failover_act_on_transaction(struct request *request, const struct decision *decision)
 {
     const struct failover_actions *actions = &decision->actions;
 
-    if (actions->deliver_held && !deliver_held(request))
-        transaction_end(request);
+    if (actions->deliver_held && !held_response_deliver(request))
+        transaction_end(&request->key);
     if (actions->end_transaction)
-        transaction_end(request);
+        transaction_end(&request->key);
     if (actions->forget)
         request_forget(request);
 }
@@ -578,9 +541,9 @@ static void act_on_transaction(struct request *request, const struct decision *d
  * forgets that end, for it starts the transaction's timeout afterwards, or is about to end the transaction, which the next look
  * tells. Returns 0 when there is nothing to do now. Polling thread, no lock held.
  */
-static int catch_up(struct request *request)
+static int failover_catch_up(struct request *request)
 {
-    const double next = host_now() + TSX_END_S;
+    const double next = clock_now() + TSX_END_S;
     const pjsip_transport *ended;
     int listed;
 
@@ -593,8 +556,8 @@ static int catch_up(struct request *request)
         return 1;
     if (!listed)
         return 0;                       /* that thread has walked on with the request */
-    sending_await(request->link.hash);
-    if (!transaction_keep_alive(request, ended)) {
+    send_guard_wait(request->link.hash);
+    if (!transaction_keep_alive(&request->key, ended)) {
         request_forget(request);
         return 0;
     }
@@ -606,58 +569,58 @@ static int catch_up(struct request *request)
 }
 
 /* Tries the next server, as was decided; with nobody left, decides what else is to be done. Returns whether it went on. */
-static int retry(struct request *request, struct decision *decision, int code)
+static int failover_retry(struct request *request, struct decision *decision, int code)
 {
     struct failover_event event = { .kind = FAILOVER_NOBODY_LEFT, .attempt = decision->actions.left, .code = code,
                                     .reason = decision->actions.reason };
 
-    if (try_next_server(request, decision, code))
+    if (failover_try_next_server(request, decision, code))
         return 1;
-    decide(request, &event, host_now(), decision);
+    failover_decide_unlocked(request, &event, clock_now(), decision);
     return 0;
 }
 
 /* A request whose time has come. Polling thread, no lock held. */
-static void look_at(struct request *request, double now)
+static void failover_process(struct request *request, double now)
 {
     struct failover_event event = { .kind = FAILOVER_TIMER, .attempt = -1 };
     struct decision decision;
     int trying, expired;
 
-    if (!catch_up(request))
+    if (!failover_catch_up(request))
         return;
     pthread_mutex_lock(&requests.lock);
     trying = request->state.state == REQUEST_TRYING && !failover_was_just_repeated(&request->state, now) &&
              (failover_has_candidate(&request->state) || request->state.stranded);
-    event.may_hedge = failover.saved >= 1;
+    event.may_hedge = hedging_is_affordable_locked();
     expired = failover_asks_if_alive(&request->state, now);
     pthread_mutex_unlock(&requests.lock);
-    if (trying && !transaction_is_unanswered(request))
+    if (trying && !transaction_is_unanswered(&request->key))
         event.kind = FAILOVER_GIVEN_UP;
-    event.alive = expired && transaction_exists(request);
-    decide(request, &event, now, &decision);
+    event.alive = expired && transaction_exists(&request->key);
+    failover_decide_unlocked(request, &event, now, &decision);
     if (decision.actions.check_port)
-        check_port(&decision.attempts[0].server, request->udp, now);
-    act_on_servers(request, &decision, now);
-    if (decision.actions.retry && retry(request, &decision, 0))
+        failover_check_port(&decision.attempts[0].server, request->udp, now);
+    failover_act_on_servers(request, &decision, now);
+    if (decision.actions.retry && failover_retry(request, &decision, 0))
         return;
-    act_on_transaction(request, &decision);
+    failover_act_on_transaction(request, &decision);
 }
 
 /*
- * An ICMP says that the server's port is closed: its requests go on at once. Anybody may forge one, so the server is but suspect until
- * there is a second. Polling thread, no lock held.
+ * An ICMP says that the server's port is closed: its requests go on at once. Anybody may forge one, so the server is but suspect
+ * until there is a second. Polling thread, no lock held.
  */
-static void on_port_closed(const pf_address *server, int refusals, double now)
+static void failover_on_port_closed(const pf_address *server, int refusals, double now)
 {
     struct failover_event event = { .kind = FAILOVER_PORT_CLOSED };
     struct failover_actions actions;
     struct attempt *attempt;
 
     if (refusals > 1)
-        observer_note_refusal(server);
+        observer_on_refusal(server);
     else
-        plans_suspect(server);
+        servers_suspect(server);
     pthread_mutex_lock(&requests.lock);
     for (attempt = request_first_at_server_locked(server); attempt; attempt = attempt->next) {
         event.attempt = (int)(attempt - attempt->request->attempts);
@@ -677,8 +640,8 @@ void failover_tick(double now)
     pthread_mutex_lock(&requests.lock);
     failover.due = INFINITY;
     pthread_mutex_unlock(&requests.lock);
-    while ((refusals = ports_next_refused(now + SLACK_S, &server, &next_port)) != 0)
-        on_port_closed(&server, refusals, now);
+    while ((refusals = port_check_next_refused(now + SLACK_S, &server, &next_port)) != 0)
+        failover_on_port_closed(&server, refusals, now);
     for (;;) {
         pthread_mutex_lock(&requests.lock);
         request = request_first_due_locked(&due);
@@ -694,7 +657,7 @@ void failover_tick(double now)
         pthread_mutex_unlock(&requests.lock);
         if (!request)
             break;
-        look_at(request, now);
+        failover_process(request, now);
         pthread_mutex_lock(&requests.lock);
         if (request->listed && request->timer.due <= now + SLACK_S)
             heap_put(&requests.heap, &request->timer, now + 2 * SLACK_S);       /* whatever it wants: others wait as well */
@@ -707,7 +670,7 @@ void failover_tick(double now)
 
 /* --- a response comes --------------------------------------------------------------------------------------------- */
 
-static int is_retriable(int code)
+static int failover_is_retriable(int code)
 {
     int i;
 
@@ -717,14 +680,14 @@ static int is_retriable(int code)
     return 0;
 }
 
-/* Whether the response tells anything new. */
-static int expects_response(const struct attempt_state *attempt, int heard)
+/* Returns whether the response tells anything new. */
+static int failover_expects_response(const struct attempt_state *attempt, int heard)
 {
     return !attempt->ended || (attempt->guessed && heard);
 }
 
-/* Under requests.lock. What the response tells of its server, before it is decided about. */
-static void observe_locked(struct request *request, const struct failover_event *event, struct observed_response *observed)
+/* What the response tells of its server, before it is decided about. */
+static void failover_observe_locked(struct request *request, const struct failover_event *event, struct observed_response *observed)
 {
     const struct attempt_state *state = &request->state.attempts[event->attempt];
 
@@ -735,13 +698,13 @@ static void observe_locked(struct request *request, const struct failover_event 
     observed->account = request->account;
     observed->removes = request->removes;
     /* Karn: after a retransmission nobody knows which copy was answered. An INVITE's final waits for a human. */
-    observed->rtt = event->heard && state->sends == 1 && !state->provisional ? host_now() - state->first_sent : -1;
+    observed->rtt = event->heard && state->sends == 1 && !state->provisional ? clock_now() - state->first_sent : -1;
     request->settled |= event->code >= 200 && event->code < 300;
 }
 
 /* Where an ACK of ours for the response goes: to the attempt's server over its own connection, else to where it came from. */
-static const pf_address *sender_of(const struct decision *decision, int attempt, const pf_address *source,
-                                   pjsip_rx_data *rdata, pjsip_transport **over)
+static const pf_address *failover_sender_of(const struct decision *decision, int attempt, const pf_address *source,
+                                            pjsip_rx_data *rdata, pjsip_transport **over)
 {
     pjsip_transport *transport = rdata->tp_info.transport;
 
@@ -753,7 +716,7 @@ static const pf_address *sender_of(const struct decision *decision, int attempt,
  * Moves the transaction to the server of that attempt, over the attempt's own connection: the response may have come by another.
  * Returns 0 when it cannot be moved.
  */
-static int move_to_attempt(const struct request *request, const struct decision *decision, int attempt, pjsip_rx_data *rdata)
+static int failover_move_to_attempt(const struct request *request, const struct decision *decision, int attempt, pjsip_rx_data *rdata)
 {
     const pf_address *server = &decision->attempts[attempt].server;
     const pjsip_transport *own = decision->attempts[attempt].transport;
@@ -761,10 +724,10 @@ static int move_to_attempt(const struct request *request, const struct decision 
     int moved;
 
     if (request->udp || rdata->tp_info.transport == own)
-        return transaction_move(request, server, request->udp ? request->udp : rdata->tp_info.transport);
-    if (!connections_knows(own) || byhand_connect(failover.endpt, server, request->name, &connection) != PJ_SUCCESS)
+        return transaction_move(&request->key, server, request->udp ? request->udp : rdata->tp_info.transport);
+    if (!connections_knows(own) || raw_send_connect(server, request->name, &connection) != PJ_SUCCESS)
         return 0;
-    moved = connection == own && transaction_move(request, server, connection);
+    moved = connection == own && transaction_move(&request->key, server, connection);
     host.pjsip_transport_dec_ref(connection);
     return moved;
 }
@@ -776,7 +739,7 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     const pj_str_t *tag = RDATA_INFO(rdata)->to ? &RDATA_INFO(rdata)->to->tag : NULL;
     int code = RDATA_INFO(rdata)->msg->line.status.code, observe = 0, moved = 0, retried = 0, hidden;
     uint64_t tag_hash = tag ? hash_bytes(HASH_SEED, tag->ptr, (size_t)tag->slen) : 0;
-    struct failover_event event = { .kind = FAILOVER_RESPONSE, .code = code, .retriable = is_retriable(code) };
+    struct failover_event event = { .kind = FAILOVER_RESPONSE, .code = code, .retriable = failover_is_retriable(code) };
     struct observed_response observed;
     struct decision decision;
     struct request *request;
@@ -787,19 +750,19 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
 
     if (!via || !cseq || !via->branch_param.slen)
         return PJ_FALSE;
-    now = host_now();
+    now = clock_now();
     if (!address_of(&source, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport)))
         memset(&source, 0, sizeof source);
     pthread_mutex_lock(&requests.lock);
-    request = request_find_locked(request_hash(&via->branch_param, &cseq->method.name));
+    request = request_find_locked(transaction_hash(&via->branch_param, &cseq->method.name));
     if (request) {
         request->refs++;
         event.attempt = request_attempt_of_response_locked(request, &source, &event.heard);
         event.same_dialog = request->state.state == REQUEST_COMPLETED && code >= 200 && tag_hash == request->final_tag;
-        observe = event.attempt >= 0 && expects_response(&request->state.attempts[event.attempt], event.heard);
+        observe = event.attempt >= 0 && failover_expects_response(&request->state.attempts[event.attempt], event.heard);
         if (observe)
-            observe_locked(request, &event, &observed);
-        decide_locked(request, &event, now, &decision);
+            failover_observe_locked(request, &event, &observed);
+        failover_decide_locked(request, &event, now, &decision);
         if (decision.actions.pass && code >= 200)
             request->final_tag = tag_hash;
     }
@@ -807,20 +770,20 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     if (!request)
         return PJ_FALSE;
     if (observe)
-        observer_note_response(rdata, &observed);
+        observer_on_response(rdata, &observed);
     failover_schedule(decision.due);
-    act_on_servers(request, &decision, now);
-    sender = sender_of(&decision, event.attempt, &source, rdata, &over);
+    failover_act_on_servers(request, &decision, now);
+    sender = failover_sender_of(&decision, event.attempt, &source, rdata, &over);
     if (decision.actions.acknowledge)
         forking_acknowledge(request, sender, over, rdata);
     if (decision.actions.hang_up)
         forking_hang_up(request, sender, over, rdata);
     if (decision.actions.retry)
-        retried = retry(request, &decision, code);
+        retried = failover_retry(request, &decision, code);
     if (decision.actions.hold)
-        hold_response(request, rdata);
+        held_response_keep(request, rdata);
     if (decision.actions.move_to >= 0 && request->bytes)
-        moved = move_to_attempt(request, &decision, decision.actions.move_to, rdata);
+        moved = failover_move_to_attempt(request, &decision, decision.actions.move_to, rdata);
     /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
     if (decision.actions.acknowledge_unmoved && !moved)
         forking_acknowledge(request, sender, over, rdata);
@@ -841,27 +804,27 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
  * The connection of one attempt has ended. The transaction is kept from hearing of it where somebody else may still answer, or be
  * asked; else pjsip ends it by itself.
  */
-static void on_attempt_lost(struct request *request, int attempt, pjsip_transport *transport)
+static void failover_on_attempt_lost(struct request *request, int attempt, pjsip_transport *transport)
 {
     struct failover_event event = { .kind = FAILOVER_CONNECTION_ENDED, .attempt = attempt };
     struct decision decision;
     int open, outlives, busy = 0;
-    double now = host_now();
+    double now = clock_now();
 
     pthread_mutex_lock(&requests.lock);
     open = request->state.candidate_count && request->state.state != REQUEST_COMPLETED;
     outlives = failover_outlives_connection(&request->state);
     pthread_mutex_unlock(&requests.lock);
     if (open) {
-        busy = sending_is_elsewhere(request->link.hash);
-        event.kept = !busy && transaction_try_keep_alive(request, transport, outlives, &busy);
+        busy = send_guard_is_sending_elsewhere(request->link.hash);
+        event.kept = !busy && transaction_try_keep_alive(&request->key, transport, outlives, &busy);
         event.kept |= busy;
     }
     pthread_mutex_lock(&requests.lock);
     memset(&decision.actions, 0, sizeof decision.actions);
     /* It may have been tried there anew meanwhile. */
     if (request->attempts[attempt].transport == transport && !request->state.attempts[attempt].ended) {
-        decide_locked(request, &event, now, &decision);
+        failover_decide_locked(request, &event, now, &decision);
         if (busy)
             request->unsettled = transport;
         if (event.kept)
@@ -874,23 +837,22 @@ static void on_attempt_lost(struct request *request, int attempt, pjsip_transpor
         request_forget(request);
 }
 
-/* Whether a request on that connection will never be answered; method: the last one's. All are noted. */
-static int loses_requests(const pjsip_transport *transport, char method[16])
+/* Returns whether a request on that connection will never be answered; method: the last one's. All are noted. */
+static int failover_loses_requests(const pjsip_transport *transport, char method[16])
 {
+    HOLD_LOCK(&requests.lock);
     struct attempt *attempt;
     int lost = 0;
 
-    pthread_mutex_lock(&requests.lock);
     for (attempt = request_first_on_connection_locked(transport); attempt; attempt = attempt->next) {
         struct attempt_state *state = &attempt->request->state.attempts[attempt - attempt->request->attempts];
 
         if (state->ended || state->provisional || state->silent)
             continue;
         state->silent = 1;
-        strcpy(method, attempt->request->method);
+        strcpy(method, attempt->request->key.method);
         lost = 1;
     }
-    pthread_mutex_unlock(&requests.lock);
     return lost;
 }
 
@@ -900,8 +862,8 @@ void failover_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
     pf_outcome outcome;
 
     if (connections_on_state(transport, state, info, &outcome) &&
-        (loses_requests(transport, outcome.method) || outcome.seen != PF_DISCONNECTED))
-        plans_note_failure(&outcome.server, &outcome);
+        (failover_loses_requests(transport, outcome.method) || outcome.seen != PF_DISCONNECTED))
+        servers_record_failure(&outcome.server, &outcome);
     if (state != PJSIP_TP_STATE_DISCONNECTED && state != PJSIP_TP_STATE_DESTROY)
         return;
     for (;;) {
@@ -919,34 +881,30 @@ void failover_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
         if (!attempt)
             return;
         if (state == PJSIP_TP_STATE_DISCONNECTED)
-            on_attempt_lost(request, (int)(attempt - request->attempts), transport);
+            failover_on_attempt_lost(request, (int)(attempt - request->attempts), transport);
         request_release(request);
     }
 }
 
 /* --- opening and closing ------------------------------------------------------------------------------------------ */
 
-void failover_open(pjsip_endpoint *endpt, void (*wake_at)(double when))
+void failover_open(void (*wake_at)(double when))
 {
-    transaction_open(endpt);
-    forking_open(endpt);
     pthread_mutex_lock(&requests.lock);
-    failover.endpt = endpt;
     failover.wake_at = wake_at;
     failover.policy = failover_wanted;
-    failover.saved = 1;
+    hedging_open(failover_wanted.budget);
     failover.due = INFINITY;
     atomic_store(&requests.unwatched, 0);
     pthread_mutex_unlock(&requests.lock);
     atomic_store(&failover_counted.retried, 0);
     atomic_store(&failover_counted.hedged, 0);
     atomic_store(&failover_counted.suppressed, 0);
-    atomic_store(&failover_counted.raced, 0);
     atomic_store(&failover.on, failover_wanted.on);
 }
 
 /* Moves a transaction that listens to no connection any more to an attempt whose connection is there. Returns 0 when none is. */
-static int rehome(const struct request *request, const struct decision *decision)
+static int failover_move_back(const struct request *request, const struct decision *decision)
 {
     int i;
 
@@ -956,9 +914,9 @@ static int rehome(const struct request *request, const struct decision *decision
         pjsip_transport *connection;
         int moved;
 
-        if (!connections_knows(own) || byhand_connect(failover.endpt, server, request->name, &connection) != PJ_SUCCESS)
+        if (!connections_knows(own) || raw_send_connect(server, request->name, &connection) != PJ_SUCCESS)
             continue;
-        moved = connection == own && transaction_move(request, server, connection);
+        moved = connection == own && transaction_move(&request->key, server, connection);
         host.pjsip_transport_dec_ref(connection);
         if (moved)
             return 1;
@@ -967,30 +925,30 @@ static int rehome(const struct request *request, const struct decision *decision
 }
 
 /* The attempt where the transaction is; -1: nowhere. */
-static int attempt_of_transaction(const struct request *request, const struct decision *decision)
+static int failover_attempt_of_transaction(const struct request *request, const struct decision *decision)
 {
     pf_address server;
     int i;
 
-    for (i = transaction_where(request, &server) ? (int)decision->attempt_count - 1 : -1; i >= 0; i--)
+    for (i = transaction_where(&request->key, &server) ? (int)decision->attempt_count - 1 : -1; i >= 0; i--)
         if (!memcmp(&decision->attempts[i].server, &server, sizeof server))
             break;
     return i;
 }
 
 /* The request is pjsip's alone again, as if it had never gone anywhere else. No lock held. */
-static void give_back(struct request *request)
+static void failover_give_back(struct request *request)
 {
     const struct failover_event event = { .kind = FAILOVER_DETACH, .attempt = -1 };
     struct decision decision;
 
-    decide(request, &event, host_now(), &decision);
+    failover_decide_unlocked(request, &event, clock_now(), &decision);
     if (!request->bytes)
         return;
-    if (!request->udp && transaction_is_kept(request) && !rehome(request, &decision) && !deliver_held(request))
-        transaction_end(request);
+    if (!request->udp && transaction_is_kept(&request->key) && !failover_move_back(request, &decision) && !held_response_deliver(request))
+        transaction_end(&request->key);
     if (decision.actions.cancel_others)
-        forking_cancel_others(request, attempt_of_transaction(request, &decision));
+        forking_cancel_others(request, failover_attempt_of_transaction(request, &decision));
 }
 
 void failover_close(void)
@@ -998,30 +956,24 @@ void failover_close(void)
     struct request *request;
 
     atomic_store(&failover.on, 0);
-    ports_close();
+    port_check_close();
     do {
         pthread_mutex_lock(&requests.lock);
         request = request_take_any_locked();
         pthread_mutex_unlock(&requests.lock);
         if (request) {
-            give_back(request);
+            failover_give_back(request);
             request_release(request);
         }
     } while (request);
 }
 
-double failover_race_gap(void) { return atomic_load_explicit(&failover.on, memory_order_acquire) ? failover.policy.race_gap : -1; }
-
-void failover_count_race(void) { atomic_fetch_add(&failover_counted.raced, 1); }
+double failover_connection_attempt_delay(void) { return failover_wanted.on ? failover_wanted.race_gap : -1; }
 
 unsigned long long failover_outstanding(void)
 {
-    unsigned long long count;
-
-    pthread_mutex_lock(&requests.lock);
-    count = requests.table.count;
-    pthread_mutex_unlock(&requests.lock);
-    return count;
+    HOLD_LOCK(&requests.lock);
+    return requests.table.count;
 }
 
 void failover_count(pf_counters *counters)
@@ -1029,7 +981,6 @@ void failover_count(pf_counters *counters)
     counters->steered = atomic_load(&failover_counted.retried);
     counters->hedged = atomic_load(&failover_counted.hedged);
     counters->swallowed = atomic_load(&failover_counted.suppressed);
-    counters->raced = atomic_load(&failover_counted.raced);
     counters->outstanding = failover_outstanding();
     counters->unwatched = pf_unwatched();
 }

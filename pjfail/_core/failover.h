@@ -9,14 +9,13 @@
  *
  * failover_decide() decides; what it says is done here, and nothing is decided here.
  */
-#ifndef PJFAIL_FAILOVER_H
-#define PJFAIL_FAILOVER_H
+#pragma once
 
 #include "layout.h"
 #include "pjfail.h"
 
 /* Attaching thread. wake_at: has the polling thread call failover_tick() at that time. */
-void failover_open(pjsip_endpoint *endpt, void (*wake_at)(double when));
+void failover_open(void (*wake_at)(double when));
 
 /* Whoever detaches, when no SIP thread is inside us any more; no lock of ours or of pjsip's held: transactions' are taken. */
 void failover_close(void);
@@ -34,15 +33,10 @@ void failover_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
 /* pjsip's polling thread. */
 void failover_tick(double now);
 
-/* Whether the application wants races, and how far apart their connects are in seconds; negative: no races. Any thread. */
-double failover_race_gap(void);
-
-/* A race was started. Any thread. */
-void failover_count_race(void);
+/* Returns how far apart the connects of a race are, in seconds; negative: no races. Attaching thread. */
+double failover_connection_attempt_delay(void);
 
 /* The requests that are watched. Any thread. */
 unsigned long long failover_outstanding(void);
 
 void failover_count(pf_counters *counters);
-
-#endif

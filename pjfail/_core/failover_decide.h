@@ -5,8 +5,7 @@
  * failover.c keeps a struct failover_state in each request, under requests.lock, and does what the actions say without that lock.
  * For the tests, cffi reads this file without its preprocessor lines.
  */
-#ifndef PJFAIL_FAILOVER_DECIDE_H
-#define PJFAIL_FAILOVER_DECIDE_H
+#pragma once
 
 /* The most servers that one request is sent to, and the most that they are chosen from. */
 enum { MAX_ATTEMPTS = 8, MAX_CANDIDATES = 32 };
@@ -154,5 +153,3 @@ int failover_outlives_connection(const struct failover_state *request);
 
 /* Returns whether the attempt's server may be ringing, which only a CANCEL ends. */
 int failover_may_ring(const struct attempt_state *attempt);
-
-#endif

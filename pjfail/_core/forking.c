@@ -1,14 +1,10 @@
 #include "forking.h"
 
-#include "byhand.h"
+#include "raw_send.h"
+#include "sip_write.h"
 
 /* Room for a CANCEL, ACK or BYE: headers of the request and of its response, no body. */
 enum { MESSAGE_SIZE = 4000 };
-
-/* Written while attaching. */
-static pjsip_endpoint *forking_endpoint;
-
-void forking_open(pjsip_endpoint *endpt) { forking_endpoint = endpt; }
 
 pj_status_t forking_send(const struct request *request, const pf_address *server, pjsip_transport *over, const char *bytes,
                          size_t size)
@@ -17,14 +13,14 @@ pj_status_t forking_send(const struct request *request, const pf_address *server
     pj_status_t status;
 
     if (request->udp) {
-        byhand_send_datagram(request->udp, server, bytes, size);
+        raw_send_datagram(request->udp, server, bytes, size);
         return PJ_SUCCESS;
     }
     if (over)
-        return byhand_send_over(forking_endpoint, over, bytes, size);
-    status = byhand_connect(forking_endpoint, server, request->name, &connection);
+        return raw_send_over(over, bytes, size);
+    status = raw_send_connect(server, request->name, &connection);
     if (status == PJ_SUCCESS) {
-        status = byhand_send_over(forking_endpoint, connection, bytes, size);
+        status = raw_send_over(connection, bytes, size);
         host.pjsip_transport_dec_ref(connection);
     }
     return status;
@@ -42,7 +38,7 @@ void forking_cancel_others(struct request *request, int except)
         if (failover_may_ring(&request->state.attempts[i]) && (int)i != except)
             others[count++] = request->attempts[i].server;
     pthread_mutex_unlock(&requests.lock);
-    size = count ? byhand_write(text, sizeof text, "CANCEL", request->bytes, request->size, NULL) : 0;
+    size = count ? sip_write_request(text, sizeof text, "CANCEL", request->bytes, request->size, NULL) : 0;
     for (i = 0; i < count && size; i++)
         forking_send(request, &others[i], NULL, text, size);
 }
@@ -50,7 +46,7 @@ void forking_cancel_others(struct request *request, int except)
 void forking_acknowledge(const struct request *request, const pf_address *server, pjsip_transport *over, pjsip_rx_data *response)
 {
     char text[MESSAGE_SIZE];
-    size_t size = byhand_write(text, sizeof text, "ACK", request->bytes, request->size, RDATA_INFO(response)->to);
+    size_t size = sip_write_request(text, sizeof text, "ACK", request->bytes, request->size, RDATA_INFO(response)->to);
 
     if (size)
         forking_send(request, server, over, text, size);
@@ -63,7 +59,7 @@ void forking_hang_up(const struct request *request, const pf_address *server, pj
     int i;
 
     for (i = 0; i < 2; i++) {
-        size_t size = byhand_write_in_dialog(text, sizeof text, methods[i], response, request->bytes, request->size);
+        size_t size = sip_write_in_dialog(text, sizeof text, methods[i], response, request->bytes, request->size);
 
         if (size)
             forking_send(request, server, over, text, size);

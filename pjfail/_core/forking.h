@@ -3,13 +3,9 @@
  *
  * SIP threads that hold no lock of ours. An over that is NULL is a connection that is found, or made.
  */
-#ifndef PJFAIL_FORKING_H
-#define PJFAIL_FORKING_H
+#pragma once
 
 #include "requests.h"
-
-/* Attaching thread. */
-void forking_open(pjsip_endpoint *endpt);
 
 /* Sends octets to one of the request's servers: over UDP, over that connection, or over one to the server. */
 pj_status_t forking_send(const struct request *request, const pf_address *server, pjsip_transport *over, const char *bytes,
@@ -23,5 +19,3 @@ void forking_acknowledge(const struct request *request, const pf_address *server
 
 /* A call that nobody wants any more was taken: acknowledges the 2xx, as it must be, and ends the call. */
 void forking_hang_up(const struct request *request, const pf_address *server, pjsip_transport *over, pjsip_rx_data *response);
-
-#endif

@@ -6,6 +6,7 @@
 #define GATE_CLOSED 0x80000000u
 
 static atomic_uint gate_state = GATE_CLOSED;
+static atomic_int gate_forked_child;
 
 /* How often the thread has entered and not left: what it sends, for one, has pjsip call us again. It counts once. */
 static __thread unsigned gate_depth;
@@ -31,6 +32,16 @@ void gate_leave(void)
 void gate_open(void) { atomic_fetch_and(&gate_state, ~GATE_CLOSED); }
 
 void gate_close(void) { atomic_fetch_or(&gate_state, GATE_CLOSED); }
+
+int gate_is_open(void) { return !(atomic_load(&gate_state) & GATE_CLOSED); }
+
+void gate_close_in_forked_child(void)
+{
+    atomic_store(&gate_forked_child, 1);
+    gate_close();
+}
+
+int gate_is_forked_child(void) { return atomic_load_explicit(&gate_forked_child, memory_order_relaxed); }
 
 int gate_is_inside(void) { return gate_depth != 0; }
 

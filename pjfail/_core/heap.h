@@ -1,8 +1,7 @@
 /*
  * heap.h: a heap of due times. The caller locks; entries belong to the caller and know their place.
  */
-#ifndef PJFAIL_HEAP_H
-#define PJFAIL_HEAP_H
+#pragma once
 
 #include <stddef.h>
 
@@ -31,5 +30,3 @@ struct heap_entry *heap_first(const struct heap *heap);
 
 /* Frees the heap's own memory. It must be empty. */
 void heap_free(struct heap *heap);
-
-#endif

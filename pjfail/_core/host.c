@@ -2,19 +2,22 @@
  * host.c: binds the pjsip that the process carries, and has layout.c find how its structures lie.
  *
  * Called by Python while it attaches, one thread at a time (pjfail.host holds a lock around it); nothing here runs
- * on a SIP thread but host_now() and host_register_thread().
+ * on a SIP thread but clock_now() and host_register_thread().
  */
 #include "host.h"
-#include "layout.h"
+
+#include "gate.h"
 #include "pjfail.h"
 
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 struct host_functions host;
+
+/* Written while nobody is inside the gate. */
+static pjsip_endpoint *host_endpt;
 
 /* Of the thread that asks: the worker's probes fail at any time. */
 static __thread char problem[256];
@@ -89,6 +92,8 @@ int pf_host_open(const char *object)
     return PF_OK;
 }
 
+int pf_has_native_affinity(void) { return host.pjsua_acc_set_affinity_addr && host.pjsua_acc_refresh_transport; }
+
 int host_has(const void *address)
 {
     Dl_info its, ours;
@@ -96,34 +101,6 @@ int host_has(const void *address)
 
     memcpy(&known, &host.pjsip_tpmgr_set_state_cb, sizeof known);
     return dladdr(address, &its) && dladdr(known, &ours) && its.dli_fbase == ours.dli_fbase;
-}
-
-int pf_host_check(void)
-{
-    pjsip_endpoint *endpt;
-    const char *wrong;
-
-    if (host.pjsua_get_state() < PJSUA_STATE_INIT || host.pjsua_get_state() >= PJSUA_STATE_CLOSING)
-        return PF_NO_ENDPOINT;
-    host_register_thread();
-    endpt = host.pjsua_get_pjsip_endpt();
-    if (!endpt)
-        return PF_NO_ENDPOINT;
-    wrong = layout_find(endpt, pf_host_version());
-    return wrong ? host_problem(PF_BAD_LAYOUT, 0, "%s", wrong) : PF_OK;
-}
-
-void pf_read_host_facts(pf_host_facts *facts)
-{
-    memset(facts, 0, sizeof *facts);
-    snprintf(facts->version, sizeof facts->version, "%s", pf_host_version());
-    snprintf(facts->layout, sizeof facts->layout, "%s", layout.row.name ? layout.row.name : "");
-    facts->addresses = (int)layout.addresses;
-    facts->packet = layout.addresses ? (int)(PJSIP_MAX_PKT_LEN + layout.rdata_shift) : 0;
-    facts->keys = (int)layout.keys;
-    facts->proxies = (int)layout.proxies;
-    facts->native_affinity = pf_has_native_affinity();
-    facts->state_callback = layout.addresses && pjsua_state_is_known();
 }
 
 void host_register_thread(void)
@@ -138,10 +115,20 @@ void host_register_thread(void)
     }
 }
 
-double host_now(void)
-{
-    struct timespec now;
+void host_set_endpoint(pjsip_endpoint *endpt) { host_endpt = endpt; }
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+pjsip_endpoint *host_endpoint(void) { return host_endpt; }
+
+int host_enter(void)
+{
+    if (!gate_enter())
+        return 0;
+    host_register_thread();
+    return 1;
+}
+
+int host_leave(int result)
+{
+    gate_leave();
+    return result;
 }

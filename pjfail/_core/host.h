@@ -3,8 +3,9 @@
  *
  * host is filled once by pf_host_open(), before anything else runs, and never changes while attached.
  */
-#ifndef PJFAIL_HOST_H
-#define PJFAIL_HOST_H
+#pragma once
+
+#include "clock.h"
 
 #include <pjlib.h>
 #include <pjlib-util.h>
@@ -58,10 +59,20 @@ void host_register_thread(void);
 /* Keeps what failed for this thread's pf_problem() and pf_status(), and returns result. */
 int host_problem(int result, pj_status_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* Whether this is an address within the object that carries pjsip. */
+/* Sets the endpoint that we are attached to. Attaching thread, before the gate opens. */
+void host_set_endpoint(pjsip_endpoint *endpt);
+
+/* Returns the endpoint of this attachment, or of the one before. Inside the gate, or where the attachment is cleared. */
+pjsip_endpoint *host_endpoint(void);
+
+/*
+ * Enters the gate: the end of host_endpoint() waits for host_leave(). Returns 0 when detached. No lock of ours is held, so a detach
+ * may come meanwhile. Threads of Python's: a SIP thread would wait.
+ */
+int host_enter(void);
+
+/* Leaves the gate, and returns result. */
+int host_leave(int result);
+
+/* Returns whether this is an address within the object that carries pjsip. */
 int host_has(const void *address);
-
-/* CLOCK_MONOTONIC in seconds. */
-double host_now(void);
-
-#endif

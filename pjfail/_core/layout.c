@@ -139,8 +139,8 @@ static const struct layout_row rows[] = {
 
 /* --- which row --------------------------------------------------------------------------------------------------- */
 
-/* Whether the version, as pj_get_version() tells it, is one of the row's. */
-static int is_for(const struct layout_row *row, const char *version)
+/* Returns whether the version, as pj_get_version() tells it, is one of the row's. */
+static int layout_is_for(const struct layout_row *row, const char *version)
 {
     unsigned number;
 
@@ -163,7 +163,7 @@ const char *pf_layout_of(const char *version)
 
     /* The table's name for it first: it tells more. */
     for (i = PJ_ARRAY_SIZE(rows); i-- > 0;)
-        if (is_for(&rows[i], version))
+        if (layout_is_for(&rows[i], version))
             return rows[i].name;
     return NULL;
 }
@@ -176,7 +176,7 @@ const char *pf_known_layout(int index)
 /* --- looking at the live host ------------------------------------------------------------------------------------ */
 
 /* Structures begin with a name. How long one may be is told by where the host cuts it, in a pool's, which nothing stands before. */
-static int names_fit(pjsip_endpoint *endpt)
+static int layout_names_fit(pjsip_endpoint *endpt)
 {
     char name[PJ_MAX_OBJ_NAME + 1];
     pj_pool_t *pool;
@@ -198,13 +198,13 @@ struct look {
     int fits;
 };
 
-static void on_resolved(pj_status_t status, void *token, const pjsip_server_addresses *addresses)
+static void layout_on_resolved(pj_status_t status, void *token, const pjsip_server_addresses *addresses)
 {
     struct look *look = token;
     const char *record = (const char *)addresses + look->row->addresses_entry;
     const pj_sockaddr *address;
 
-    if (status != PJ_SUCCESS || answer_count(addresses) != 1)
+    if (status != PJ_SUCCESS || addresses_count(addresses) != 1)
         return;
     address = &LAYOUT_READ(pj_sockaddr, record, look->row->record_addr);
     look->fits = LAYOUT_READ(pjsip_transport_type_e, record, look->row->record_type) == PJSIP_TRANSPORT_TCP &&
@@ -214,7 +214,7 @@ static void on_resolved(pj_status_t status, void *token, const pjsip_server_addr
 }
 
 /* Has pjsip resolve a literal address, which it does at once and without a packet, and looks at its answer. */
-static int addresses_fit(pj_pool_t *pool, const struct layout_row *row)
+static int layout_addresses_fit(pj_pool_t *pool, const struct layout_row *row)
 {
     struct look look = { row, 0 };
     pjsip_resolver_t *resolver;
@@ -228,13 +228,13 @@ static int addresses_fit(pj_pool_t *pool, const struct layout_row *row)
     target.addr.host.ptr = "192.0.2.1";
     target.addr.host.slen = 9;
     target.addr.port = 5099;
-    host.pjsip_resolve(resolver, pool, &target, &look, &on_resolved);
+    host.pjsip_resolve(resolver, pool, &target, &look, &layout_on_resolved);
     host.pjsip_resolver_destroy(resolver);
     return look.fits;
 }
 
 /* What follows from the number of addresses in a message: their array stands in the middle of it. */
-static void set_addresses(struct layout *found, unsigned addresses)
+static void layout_set_addresses(struct layout *found, unsigned addresses)
 {
     const unsigned before = offsetof(pjsip_tx_data, dest_info.addr), pointer = sizeof(void *);
     /* In every version transport, address and selector are as far from each other. */
@@ -251,7 +251,7 @@ static void set_addresses(struct layout *found, unsigned addresses)
  * Marks a message's transport selector and looks for the mark: where it is tells how many addresses stand before it. pjsip
  * gives a message more room (PJSIP_POOL_LEN_TDATA) than what is looked at.
  */
-static const char *look_at_message(pjsip_tx_data *tdata, struct layout *found)
+static const char *layout_look_at_message(pjsip_tx_data *tdata, struct layout *found)
 {
     static const pj_uint32_t sign[2] = { PJSIP_TPSELECTOR_PREFER_IPV6, 0x706A6661 };
     const pjsip_msg *msg = tdata->msg;
@@ -266,7 +266,7 @@ static const char *look_at_message(pjsip_tx_data *tdata, struct layout *found)
     if (host.pjsip_tx_data_set_transport(tdata, &mark) != PJ_SUCCESS)
         return "pjsip_tpselector";
     for (addresses = 2; addresses <= LAYOUT_ROOM; addresses++) {
-        set_addresses(found, addresses);
+        layout_set_addresses(found, addresses);
         if (!memcmp((const char *)tdata + found->tdata_selector, &mark, sizeof mark))
             return NULL;
     }
@@ -274,7 +274,7 @@ static const char *look_at_message(pjsip_tx_data *tdata, struct layout *found)
 }
 
 /* Makes a transaction that sends nothing and tells nobody, as pjsip's own for OPTIONS; it is gone at the next poll. */
-static int transaction_fits(pjsip_tx_data *tdata, const struct layout_row *row)
+static int layout_transaction_fits(pjsip_tx_data *tdata, const struct layout_row *row)
 {
     pjsip_transaction *tsx;
     pjsip_via_hdr *via;
@@ -293,7 +293,7 @@ static int transaction_fits(pjsip_tx_data *tdata, const struct layout_row *row)
 }
 
 /* The UDP transport, if there is one; nothing is sent. Others are looked at by nobody before they are used. */
-static int transport_fits(pjsip_endpoint *endpt, const struct layout_row *row)
+static int layout_transport_fits(pjsip_endpoint *endpt, const struct layout_row *row)
 {
     pjsip_transport *transport;
     pj_sockaddr address;
@@ -314,7 +314,7 @@ static int transport_fits(pjsip_endpoint *endpt, const struct layout_row *row)
 }
 
 /* Which of the two Vias, told by their branches behind "z9hG4bK", pjsip finds in a message that is nothing but pointers to them; -1: neither. */
-static int find_via(pj_pool_t *pool, pjsip_via_hdr **message, const pjsip_via_hdr vias[2])
+static int layout_find_via(pj_pool_t *pool, pjsip_via_hdr **message, const pjsip_via_hdr vias[2])
 {
     pj_str_t key;
     int i;
@@ -329,11 +329,11 @@ static int find_via(pj_pool_t *pool, pjsip_via_hdr **message, const pjsip_via_hd
 
 /*
  * Finds where the host looks for a received message's Via, behind a packet of whatever size: of a message that is nothing but
- * pointers to two Vias it takes one, and halving tells which. The message is as long as a packet may be, and is there COPIES times in
- * a row, so that a host whose packets are longer finds a pointer, too. What it takes from a copy is then put into the first alone:
- * such a host does not see it there. NULL, or what does not fit.
+ * pointers to two Vias it takes one, and halving tells which. The message is as long as a packet may be, and is there COPIES times
+ * in a row, so that a host whose packets are longer finds a pointer, too. What it takes from a copy is then put into the first
+ * alone: such a host does not see it there. NULL, or what does not fit.
  */
-static const char *find_packet(pj_pool_t *pool, struct layout *found)
+static const char *layout_find_packet(pj_pool_t *pool, struct layout *found)
 {
     enum { LENGTH = 1 << 20, COPIES = 64, SLOTS = LENGTH / sizeof(void *), AT = offsetof(pjsip_rx_data, msg_info.via) };
     const int shared = MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE;
@@ -356,7 +356,7 @@ static const char *find_packet(pj_pool_t *pool, struct layout *found)
 
         for (i = low; i < high; i++)
             message[i] = &vias[i >= middle];
-        via = find_via(pool, message, vias);
+        via = layout_find_via(pool, message, vias);
         *(via > 0 ? &low : &high) = middle;
     }
     if (via >= 0) {
@@ -365,7 +365,7 @@ static const char *find_packet(pj_pool_t *pool, struct layout *found)
     }
     if (via >= 0) {
         message[low] = &vias[1];
-        via = find_via(pool, message, vias);
+        via = layout_find_via(pool, message, vias);
     }
     munmap(room, (size_t)COPIES * LENGTH);
     found->rdata_shift = (ptrdiff_t)(low * sizeof *message) - AT;
@@ -373,7 +373,7 @@ static const char *find_packet(pj_pool_t *pool, struct layout *found)
 }
 
 /* Copies the beginning of an ioqueue for so many keys, before and after one of them is in use. 0: there is none. */
-static int look_at_ioqueue(pjsip_endpoint *endpt, unsigned keys, unsigned char *before, unsigned char *after, size_t size)
+static int layout_look_at_ioqueue(pjsip_endpoint *endpt, unsigned keys, unsigned char *before, unsigned char *after, size_t size)
 {
     static const pj_ioqueue_callback callback = { NULL, NULL, NULL, NULL };
     pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 8000, 8000);
@@ -397,17 +397,17 @@ static int look_at_ioqueue(pjsip_endpoint *endpt, unsigned keys, unsigned char *
 }
 
 /*
- * Finds how many keys the endpoint's ioqueue bears, and where it counts those in use: an ioqueue has the one number before the other,
- * as two of known sizes show. It leaves found->keys at 0 where there is no such place, or more than one.
+ * Finds how many keys the endpoint's ioqueue bears, and where it counts those in use: an ioqueue has the one number before the
+ * other, as two of known sizes show. It leaves found->keys at 0 where there is no such place, or more than one.
  */
-static void find_keys(pjsip_endpoint *endpt, struct layout *found)
+static void layout_find_keys(pjsip_endpoint *endpt, struct layout *found)
 {
     enum { FEW = 5, MORE = 7, LOOKED_AT = 256 };    /* that much stands in front of the keys, in the same block of the pool */
     unsigned char few[2][LOOKED_AT], more[2][LOOKED_AT];
     const unsigned next = sizeof(unsigned);
     unsigned at, places = 0;
 
-    if (!look_at_ioqueue(endpt, FEW, few[0], few[1], LOOKED_AT) || !look_at_ioqueue(endpt, MORE, more[0], more[1], LOOKED_AT))
+    if (!layout_look_at_ioqueue(endpt, FEW, few[0], few[1], LOOKED_AT) || !layout_look_at_ioqueue(endpt, MORE, more[0], more[1], LOOKED_AT))
         return;
     for (at = 0; at + next < LOOKED_AT; at += next)
         if (LAYOUT_READ(unsigned, few[1], at) == FEW && LAYOUT_READ(unsigned, more[1], at) == MORE &&
@@ -423,7 +423,7 @@ static void find_keys(pjsip_endpoint *endpt, struct layout *found)
  * Has pjsua write its defaults over marked memory. That tells how large the configuration is and, by the two values whose place
  * depends on it, for how many proxies. It leaves found->proxies at 0 where it does not fit.
  */
-static void find_config(struct layout *found)
+static void layout_find_config(struct layout *found)
 {
     enum { UNTOUCHED = 0xA5, ROOM = 65536, MOST_PROXIES = 64 };
     const struct layout_row *row = &found->row;
@@ -456,26 +456,26 @@ static void find_config(struct layout *found)
 }
 
 /* NULL, or the structure that does not lie as the row has it. */
-static const char *look_at_host(pjsip_endpoint *endpt, pj_pool_t *pool, struct layout *found)
+static const char *layout_look_at_host(pjsip_endpoint *endpt, pj_pool_t *pool, struct layout *found)
 {
     static const pj_str_t target = { "sip:pjfail.invalid", 18 }, from = { "<sip:pjfail@pjfail.invalid>", 27 };
     const char *wrong;
     pjsip_tx_data *tdata;
 
-    if (!names_fit(endpt))
+    if (!layout_names_fit(endpt))
         return "pj_pool_t.obj_name (PJ_MAX_OBJ_NAME)";
-    if (!addresses_fit(pool, &found->row))
+    if (!layout_addresses_fit(pool, &found->row))
         return "pjsip_server_addresses";
-    wrong = find_packet(pool, found);
+    wrong = layout_find_packet(pool, found);
     if (wrong)
         return wrong;
-    if (!transport_fits(endpt, &found->row))
+    if (!layout_transport_fits(endpt, &found->row))
         return "pjsip_transport";
     if (host.pjsip_endpt_create_request(endpt, host.pjsip_get_options_method(), &target, &from, &from, NULL, NULL, 7,
                                         NULL, &tdata) != PJ_SUCCESS)
         return "pjsip_endpt_create_request()";
-    wrong = look_at_message(tdata, found);
-    if (!wrong && !transaction_fits(tdata, &found->row))
+    wrong = layout_look_at_message(tdata, found);
+    if (!wrong && !layout_transaction_fits(tdata, &found->row))
         wrong = "pjsip_transaction";
     host.pjsip_tx_data_dec_ref(tdata);
     return wrong;
@@ -492,19 +492,47 @@ const char *layout_find(pjsip_endpoint *endpt, const char *version)
     for (i = 0; i < PJ_ARRAY_SIZE(rows) && wrong; i++) {
         struct layout found;
 
-        if (!is_for(&rows[i], version))
+        if (!layout_is_for(&rows[i], version))
             continue;
         memset(&found, 0, sizeof found);
         found.row = rows[i];
-        wrong = look_at_host(endpt, pool, &found);
+        wrong = layout_look_at_host(endpt, pool, &found);
         if (wrong)
             continue;
         found.row.name = pf_layout_of(version);
-        find_config(&found);
-        find_keys(endpt, &found);
+        layout_find_config(&found);
+        layout_find_keys(endpt, &found);
         if (memcmp(&layout, &found, sizeof layout))     /* threads of the last attachment may be at their end, reading it */
             layout = found;
     }
     host.pjsip_endpt_release_pool(endpt, pool);
     return wrong;
+}
+
+int pf_host_check(void)
+{
+    pjsip_endpoint *endpt;
+    const char *wrong;
+
+    if (host.pjsua_get_state() < PJSUA_STATE_INIT || host.pjsua_get_state() >= PJSUA_STATE_CLOSING)
+        return PF_NO_ENDPOINT;
+    host_register_thread();
+    endpt = host.pjsua_get_pjsip_endpt();
+    if (!endpt)
+        return PF_NO_ENDPOINT;
+    wrong = layout_find(endpt, pf_host_version());
+    return wrong ? host_problem(PF_BAD_LAYOUT, 0, "%s", wrong) : PF_OK;
+}
+
+void pf_read_host_facts(pf_host_facts *facts)
+{
+    memset(facts, 0, sizeof *facts);
+    snprintf(facts->version, sizeof facts->version, "%s", pf_host_version());
+    snprintf(facts->layout, sizeof facts->layout, "%s", layout.row.name ? layout.row.name : "");
+    facts->addresses = (int)layout.addresses;
+    facts->packet = layout.addresses ? (int)(PJSIP_MAX_PKT_LEN + layout.rdata_shift) : 0;
+    facts->keys = (int)layout.keys;
+    facts->proxies = (int)layout.proxies;
+    facts->native_affinity = pf_has_native_affinity();
+    facts->state_callback = layout.addresses && pjsua_state_is_known();
 }

@@ -4,8 +4,7 @@
  * What is the same in all of them is read as it was compiled here, the rest by the offsets of layout.c's table, which are checked
  * at attach against the live host. All other structures that pjfail touches are the same in every version that the table knows.
  */
-#ifndef PJFAIL_LAYOUT_H
-#define PJFAIL_LAYOUT_H
+#pragma once
 
 #include "host.h"
 
@@ -39,7 +38,7 @@ struct layout_row {
 struct layout {
     struct layout_row row;
     unsigned addresses;         /* PJSIP_MAX_RESOLVED_ADDRESSES */
-    unsigned tdata_cur_addr, tdata_transport, tdata_dst_addr, tdata_selector;   /* they follow from it */
+    unsigned tdata_cur_addr, tdata_transport, tdata_dst_addr, tdata_selector;  /* they follow from it */
     ptrdiff_t rdata_shift;      /* so much later than compiled here lies what follows a packet: PJSIP_MAX_PKT_LEN */
     unsigned proxies;           /* PJSUA_ACC_MAX_PROXIES; 0: pjsua_acc_config could not be made out */
     unsigned config_transport_id, config_server_affinity;
@@ -60,35 +59,35 @@ const char *layout_find(pjsip_endpoint *endpt, const char *version);
 /* pjsip copies its own whole structure out of what it is given, so an answer has room for the largest there is. */
 enum { LAYOUT_ROOM = 32, LAYOUT_RECORD = sizeof(pjsip_server_address_record) > 64 ? sizeof(pjsip_server_address_record) : 64 };
 
-typedef union answer {
+typedef union server_addresses {
     pjsip_server_addresses addresses;
     char room[offsetof(pjsip_server_addresses, entry) + 16 + LAYOUT_ROOM * LAYOUT_RECORD];
-} answer;
+} server_addresses;
 
-static inline unsigned answer_limit(void) { return layout.addresses; }
+static inline unsigned addresses_limit(void) { return layout.addresses; }
 
-static inline unsigned answer_count(const pjsip_server_addresses *addresses) { return addresses->count; }
+static inline unsigned addresses_count(const pjsip_server_addresses *addresses) { return addresses->count; }
 
-static inline void answer_set_count(answer *answer, unsigned count) { answer->addresses.count = count; }
+static inline void addresses_set_count(server_addresses *addresses, unsigned count) { addresses->addresses.count = count; }
 
-static inline unsigned answer_record(unsigned index)
+static inline unsigned addresses_record(unsigned index)
 {
     return layout.row.addresses_entry + index * layout.row.record_size;
 }
 
 /* Records have a name since 2.16, in front of the type. */
-static inline void answer_set_name(answer *answer, unsigned index, const pj_str_t *name)
+static inline void addresses_set_name(server_addresses *addresses, unsigned index, const pj_str_t *name)
 {
     if (layout.row.record_type)
-        LAYOUT_AT(pj_str_t, answer, answer_record(index)) = *name;
+        LAYOUT_AT(pj_str_t, addresses, addresses_record(index)) = *name;
 }
 
-static inline void answer_set(answer *answer, unsigned index, const pj_str_t *name, int type,
-                              const pj_sockaddr *address, int length, unsigned priority, unsigned weight)
+static inline void addresses_set(server_addresses *addresses, unsigned index, const pj_str_t *name, int type,
+                                 const pj_sockaddr *address, int length, unsigned priority, unsigned weight)
 {
-    char *record = (char *)answer + answer_record(index);
+    char *record = (char *)addresses + addresses_record(index);
 
-    answer_set_name(answer, index, name);
+    addresses_set_name(addresses, index, name);
     LAYOUT_AT(pjsip_transport_type_e, record, layout.row.record_type) = (pjsip_transport_type_e)type;
     LAYOUT_AT(unsigned, record, layout.row.record_priority) = priority;
     LAYOUT_AT(unsigned, record, layout.row.record_weight) = weight;
@@ -96,29 +95,29 @@ static inline void answer_set(answer *answer, unsigned index, const pj_str_t *na
     LAYOUT_AT(int, record, layout.row.record_addr_len) = length;
 }
 
-static inline int answer_type(const pjsip_server_addresses *addresses, unsigned index)
+static inline int addresses_type(const pjsip_server_addresses *addresses, unsigned index)
 {
-    return (int)LAYOUT_READ(pjsip_transport_type_e, addresses, answer_record(index) + layout.row.record_type);
+    return (int)LAYOUT_READ(pjsip_transport_type_e, addresses, addresses_record(index) + layout.row.record_type);
 }
 
-static inline const pj_sockaddr *answer_address(const pjsip_server_addresses *addresses, unsigned index)
+static inline const pj_sockaddr *addresses_address(const pjsip_server_addresses *addresses, unsigned index)
 {
-    return &LAYOUT_READ(pj_sockaddr, addresses, answer_record(index) + layout.row.record_addr);
+    return &LAYOUT_READ(pj_sockaddr, addresses, addresses_record(index) + layout.row.record_addr);
 }
 
-static inline void answer_copy(answer *answer, unsigned index, const pjsip_server_addresses *from, unsigned from_index)
+static inline void addresses_copy(server_addresses *addresses, unsigned index, const pjsip_server_addresses *from, unsigned from_index)
 {
-    memcpy((char *)answer + answer_record(index), (const char *)from + answer_record(from_index), layout.row.record_size);
+    memcpy((char *)addresses + addresses_record(index), (const char *)from + addresses_record(from_index), layout.row.record_size);
 }
 
-static inline unsigned answer_priority(const pjsip_server_addresses *addresses, unsigned index)
+static inline unsigned addresses_priority(const pjsip_server_addresses *addresses, unsigned index)
 {
-    return LAYOUT_READ(unsigned, addresses, answer_record(index) + layout.row.record_priority);
+    return LAYOUT_READ(unsigned, addresses, addresses_record(index) + layout.row.record_priority);
 }
 
-static inline int answer_length(const pjsip_server_addresses *addresses, unsigned index)
+static inline int addresses_length(const pjsip_server_addresses *addresses, unsigned index)
 {
-    return LAYOUT_READ(int, addresses, answer_record(index) + layout.row.record_addr_len);
+    return LAYOUT_READ(int, addresses, addresses_record(index) + layout.row.record_addr_len);
 }
 
 /* --- the ioqueue ------------------------------------------------------------------------------------------------- */
@@ -155,7 +154,7 @@ static inline void tdata_keep_address(pjsip_tx_data *tdata, unsigned index)
     char *addresses = (char *)&tdata->dest_info.addr;
 
     if (index)
-        memcpy(addresses + answer_record(0), addresses + answer_record(index), layout.row.record_size);
+        memcpy(addresses + addresses_record(0), addresses + addresses_record(index), layout.row.record_size);
     tdata->dest_info.addr.count = 1;
     LAYOUT_AT(unsigned, tdata, layout.tdata_cur_addr) = 0;
 }
@@ -167,12 +166,12 @@ static inline const char *tdata_bytes(const pjsip_tx_data *tdata, size_t *size)
 }
 
 /* A message that only names whom a connection is for. */
-typedef union stand_in {
+typedef union dummy_tdata {
     pjsip_tx_data tdata;
-    char room[sizeof(pjsip_tx_data) + sizeof(answer)];
-} stand_in;
+    char room[sizeof(pjsip_tx_data) + sizeof(server_addresses)];
+} dummy_tdata;
 
-static inline void stand_in_set_name(stand_in *stand_in, const pj_str_t *name) { stand_in->tdata.dest_info.name = *name; }
+static inline void dummy_tdata_set_name(dummy_tdata *dummy_tdata, const pj_str_t *name) { dummy_tdata->tdata.dest_info.name = *name; }
 
 /* Where the message is being sent right now: valid in on_tx_request(). */
 static inline pjsip_transport *tdata_transport(const pjsip_tx_data *tdata)
@@ -303,7 +302,7 @@ static inline void tsx_set_address(pjsip_transaction *tsx, const pj_sockaddr *ad
 }
 
 /*
- * Whether a message of it has not been sent yet, as far as pjsip's own callback knows (TSX_HAS_PENDING_TRANSPORT of
+ * Returns whether a message of it has not been sent yet, as far as pjsip's own callback knows (TSX_HAS_PENDING_TRANSPORT of
  * sip_transaction.c; the member before transport_err). Read without its lock.
  */
 __attribute__((no_sanitize("thread"))) static inline int tsx_is_sending(const pjsip_transaction *tsx)
@@ -314,14 +313,14 @@ __attribute__((no_sanitize("thread"))) static inline int tsx_is_sending(const pj
 }
 
 /* The pj_status_t of a transaction that its transport ended; the event itself carries a message there, no status. */
-static inline pj_status_t transaction_error(const pjsip_transaction *tsx)
+static inline pj_status_t tsx_error(const pjsip_transaction *tsx)
 {
     return LAYOUT_READ(pj_status_t, tsx, layout.row.tsx_transport_err);
 }
 
 /* --- pjsua ------------------------------------------------------------------------------------------------------- */
 
-/* Whether pjsua's own state is at hand, and lies as it was compiled here: it is the same in all versions. */
+/* Returns whether pjsua's own state is at hand, and lies as it was compiled here: it is the same in all versions. */
 static inline int pjsua_state_is_known(void)
 {
     return host.pjsua_var && LAYOUT_READ(pjsip_endpoint *, host.pjsua_var, offsetof(struct pjsua_data, endpt)) ==
@@ -399,5 +398,3 @@ static inline int config_affinity(const account_config *config)
     default: return -1;
     }
 }
-
-#endif

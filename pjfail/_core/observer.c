@@ -3,12 +3,12 @@
 #include "affinity.h"
 #include "connections.h"
 #include "dialogs.h"
-#include "plans.h"
+#include "servers.h"
 #include "text.h"
 
 #include <string.h>
 
-static void outcome_set(pf_outcome *outcome, int seen, const char *method)
+static void observer_set_outcome(pf_outcome *outcome, int seen, const char *method)
 {
     memset(outcome, 0, sizeof *outcome);
     outcome->seen = seen;
@@ -16,21 +16,21 @@ static void outcome_set(pf_outcome *outcome, int seen, const char *method)
     strcpy(outcome->method, method);
 }
 
-void observer_note_silence(const pf_address *server, const char *method, double since)
+void observer_on_silence(const pf_address *server, const char *method, double since)
 {
     pf_outcome outcome;
 
-    outcome_set(&outcome, PF_SILENT, method);
+    observer_set_outcome(&outcome, PF_SILENT, method);
     outcome.began = since;
-    plans_note_failure(server, &outcome);
+    servers_record_failure(server, &outcome);
 }
 
-void observer_note_refusal(const pf_address *server)
+void observer_on_refusal(const pf_address *server)
 {
     pf_outcome outcome;
 
-    outcome_set(&outcome, PF_REFUSED, "");
-    plans_note_failure(server, &outcome);
+    observer_set_outcome(&outcome, PF_REFUSED, "");
+    servers_record_failure(server, &outcome);
 }
 
 static int observer_retry_after(pjsip_msg *msg)
@@ -41,7 +41,7 @@ static int observer_retry_after(pjsip_msg *msg)
 }
 
 /* Those that tell of the server, not of the request (RFC 3261 section 21.5). */
-static int is_server_error(int code)
+static int observer_is_server_error(int code)
 {
     return code == PJSIP_SC_INTERNAL_SERVER_ERROR || code == PJSIP_SC_BAD_GATEWAY || code == PJSIP_SC_SERVER_TIMEOUT;
 }
@@ -53,7 +53,7 @@ int observer_removes_binding(pjsip_msg *msg)
     return expires && !expires->ivalue;
 }
 
-void observer_note_response(pjsip_rx_data *rdata, const struct observed_response *observed)
+void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *observed)
 {
     pjsip_msg *msg = RDATA_INFO(rdata)->msg;
     const pjsip_method *method = &RDATA_INFO(rdata)->cseq->method;
@@ -61,7 +61,7 @@ void observer_note_response(pjsip_rx_data *rdata, const struct observed_response
     char name[16];
 
     if (observed->server.transport != PF_UDP)
-        connections_note_answer(rdata->tp_info.transport);
+        connections_on_answer(rdata->tp_info.transport);
     if (code >= 200 && !observed->settled && method->id == PJSIP_REGISTER_METHOD) {
         int account = affinity_registered(msg, observed->account);      /* it may be followed only since, or be no more */
 
@@ -72,16 +72,17 @@ void observer_note_response(pjsip_rx_data *rdata, const struct observed_response
     if (code == PJSIP_SC_SERVICE_UNAVAILABLE) {
         pf_outcome outcome;
 
-        outcome_set(&outcome, PF_UNAVAILABLE, name);
+        observer_set_outcome(&outcome, PF_UNAVAILABLE, name);
         outcome.code = code;
         outcome.retry_after = observer_retry_after(msg);
         outcome.after_provisional = observed->after_provisional;
         if (observed->heard)
-            plans_note_failure(&observed->server, &outcome);
+            servers_record_failure(&observed->server, &outcome);
         return;
     }
     if (observed->heard)
-        plans_note_answer(&observed->server, name, code, !observed->after_provisional && is_server_error(code), observed->rtt);
+        servers_record_answer(&observed->server, name, code,
+                              !observed->after_provisional && observer_is_server_error(code), observed->rtt);
     if (!observed->settled)
-        dialogs_note(rdata, &observed->server);
+        dialogs_on_response(rdata, &observed->server);
 }

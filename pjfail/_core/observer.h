@@ -3,17 +3,16 @@
  *
  * SIP threads that hold no lock of ours.
  */
-#ifndef PJFAIL_OBSERVER_H
-#define PJFAIL_OBSERVER_H
+#pragma once
 
 #include "layout.h"
 #include "pjfail.h"
 
 /* A server left a request of that method unanswered, which was sent at since. */
-void observer_note_silence(const pf_address *server, const char *method, double since);
+void observer_on_silence(const pf_address *server, const char *method, double since);
 
 /* A server's port is closed. */
-void observer_note_refusal(const pf_address *server);
+void observer_on_refusal(const pf_address *server);
 
 /* A response, as the table of requests knows it. */
 struct observed_response {
@@ -26,9 +25,7 @@ struct observed_response {
     double rtt;                 /* seconds; negative: must not be measured */
 };
 
-void observer_note_response(pjsip_rx_data *rdata, const struct observed_response *observed);
+void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *observed);
 
-/* Whether the request takes a binding away (RFC 3261, 10.2.2). */
+/* Returns whether the request takes a binding away (RFC 3261, 10.2.2). */
 int observer_removes_binding(pjsip_msg *msg);
-
-#endif

@@ -1,20 +1,20 @@
 /*
  * outgoing.c: one request outside of any dialog, in a transaction of its own, over a transport to exactly one server.
  *
- * Made by Python threads, which core.c has the endpoint's end wait for, and sent by pjsip's polling thread: one whose connection
+ * Made by Python threads, which attach.c has the endpoint's end wait for, and sent by pjsip's polling thread: one whose connection
  * ends while another thread is still sending it would never end. Its end comes on a SIP thread, and goes to the worker.
  */
 #include "outgoing.h"
 
+#include "address.h"
 #include "connections.h"
-#include "core.h"
+#include "event_queue.h"
 #include "gate.h"
+#include "hash_table.h"
 #include "layout.h"
+#include "lock.h"
+#include "override.h"
 #include "pjfail.h"
-#include "plans.h"
-#include "queue.h"
-#include "resolver.h"
-#include "table.h"
 #include "text.h"
 #include "transaction.h"
 
@@ -37,7 +37,7 @@ enum outgoing_state { WAITING, SENDING, SENT };
 
 /* A request whose end has not been told yet. Held (refs) by the table and by the thread that works with it. */
 struct outgoing {
-    struct link link;           /* by id */
+    struct hash_link link;      /* by id */
     struct outgoing *next;      /* the next one that the polling thread has to look at */
     unsigned refs;
     enum outgoing_state state;
@@ -51,27 +51,29 @@ struct outgoing {
 /* Guarded by lock, as what may change of each request. */
 static struct {
     pthread_mutex_t lock;
-    struct table outgoing;      /* those of this attachment */
+    struct hash_table table;    /* those of this attachment */
     struct outgoing *first, **end;
     void (*wake)(void);         /* NULL: detached */
-} self = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &self.first };
+} outgoing_requests = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &outgoing_requests.first };
 
 /* --- requests under way ------------------------------------------------------------------------------------------ */
 
 static struct outgoing *outgoing_find_locked(unsigned id)
 {
-    struct link *link = table_first(&self.outgoing, id);
+    struct hash_link *link = hash_table_first(&outgoing_requests.table, id);
 
     return link ? entry_of(link, struct outgoing, link) : NULL;
 }
 
-/* Appends it to those that the polling thread has to look at; the caller holds it for them, and then wakes that thread. */
+/* Appends the request, with a reference of the caller's, to those that the polling thread has to look at; wakes that thread. */
 static void outgoing_queue_locked(struct outgoing *outgoing)
 {
     outgoing->queued = 1;
     outgoing->next = NULL;
-    *self.end = outgoing;
-    self.end = &outgoing->next;
+    *outgoing_requests.end = outgoing;
+    outgoing_requests.end = &outgoing->next;
+    if (outgoing_requests.wake)
+        outgoing_requests.wake();
 }
 
 /* No lock held: pjsip's are taken. */
@@ -79,9 +81,9 @@ static void outgoing_release(struct outgoing *outgoing)
 {
     unsigned left;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&outgoing_requests.lock);
     left = --outgoing->refs;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&outgoing_requests.lock);
     if (left)
         return;
     host.pjsip_tx_data_dec_ref(outgoing->tdata);
@@ -93,11 +95,11 @@ static int outgoing_take_out(unsigned id)
 {
     struct outgoing *outgoing;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&outgoing_requests.lock);
     outgoing = outgoing_find_locked(id);
     if (outgoing)
-        table_remove(&self.outgoing, &outgoing->link);
-    pthread_mutex_unlock(&self.lock);
+        hash_table_remove(&outgoing_requests.table, &outgoing->link);
+    pthread_mutex_unlock(&outgoing_requests.lock);
     if (outgoing)
         outgoing_release(outgoing);
     return outgoing != NULL;
@@ -106,7 +108,7 @@ static int outgoing_take_out(unsigned id)
 /* --- texts ------------------------------------------------------------------------------------------------------- */
 
 /* pjsip takes what it is given for read-only, and says otherwise. */
-static pj_str_t text_of(const char *text)
+static pj_str_t outgoing_text(const char *text)
 {
     pj_str_t string = { (char *)text, (pj_ssize_t)strlen(text) };
 
@@ -117,7 +119,7 @@ static pj_str_t text_of(const char *text)
  * Writes reason and headers, each with its zero, and returns the octets written. As pjsip prints what it has parsed: in the
  * packet itself it has undone the escapes of URIs, in their place.
  */
-static int write_head(const pjsip_msg *msg, char *text, int size)
+static int outgoing_write_head(const pjsip_msg *msg, char *text, int size)
 {
     const pj_str_t *reason = &msg->line.status.reason;
     const pjsip_hdr *header;
@@ -136,7 +138,7 @@ static int write_head(const pjsip_msg *msg, char *text, int size)
     return at;
 }
 
-static int write_body(const pjsip_rx_data *rdata, char *text, int size)
+static int outgoing_write_body(const pjsip_rx_data *rdata, char *text, int size)
 {
     pjsip_msg_body *body = RDATA_INFO(rdata)->msg->body;
     const pjsip_clen_hdr *length = RDATA_INFO(rdata)->clen;
@@ -147,7 +149,7 @@ static int write_body(const pjsip_rx_data *rdata, char *text, int size)
 }
 
 /* NULL: no memory. */
-static pf_response *make_response(const pjsip_rx_data *rdata)
+static pf_response *outgoing_make_response(const pjsip_rx_data *rdata)
 {
     const pjsip_msg *msg = RDATA_INFO(rdata)->msg;
     const pjsip_hdr *header;
@@ -159,41 +161,41 @@ static pf_response *make_response(const pjsip_rx_data *rdata)
     response = calloc(1, sizeof *response + (size_t)size);
     if (response) {
         response->code = msg->line.status.code;
-        response->head = write_head(msg, response->message, size);
-        response->body = write_body(rdata, response->message + response->head, size - response->head);
+        response->head = outgoing_write_head(msg, response->message, size);
+        response->body = outgoing_write_body(rdata, response->message + response->head, size - response->head);
         address_of(&response->server, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport));
     }
     return response;
 }
 
 /* Inside the gate. */
-static void outgoing_tell_end(void *token, pjsip_event *event)
+static void outgoing_post_end(void *token, pjsip_event *event)
 {
     int kind = event->body.tsx_state.type, answered = kind == PJSIP_EVENT_RX_MSG;
     pf_response *response;
 
     if (!outgoing_take_out((unsigned)(uintptr_t)token))
         return;
-    response = answered ? make_response(event->body.tsx_state.src.rdata) : calloc(1, sizeof *response);
+    response = answered ? outgoing_make_response(event->body.tsx_state.src.rdata) : calloc(1, sizeof *response);
     if (!response)
         return;
     response->id = (unsigned)(uintptr_t)token;
-    response->at = host_now();
+    response->at = clock_now();
     if (kind == PJSIP_EVENT_TIMER)
         response->status = PJ_ETIMEDOUT;
     else if (!answered)         /* the event itself does not say */
-        response->status = transaction_error(event->body.tsx_state.tsx);
+        response->status = tsx_error(event->body.tsx_state.tsx);
     if (!answered && response->status == PJ_SUCCESS)
         response->status = PJ_ECANCELLED;
-    queue_put_note(NOTE_RESPONSE, response);
+    event_queue_post(EVENT_RESPONSE, response);
 }
 
 /* A SIP thread; once a request. */
-static void on_end(void *token, pjsip_event *event)
+static void outgoing_on_end(void *token, pjsip_event *event)
 {
     if (!gate_enter())
         return;
-    outgoing_tell_end(token, event);
+    outgoing_post_end(token, event);
     gate_leave();
 }
 
@@ -201,7 +203,7 @@ static void on_end(void *token, pjsip_event *event)
  * One line can make several headers, in a ring. Their text is still where it was parsed, and the request may go out later, on
  * another thread: it gets copies.
  */
-static void add(pjsip_tx_data *tdata, const pjsip_hdr *parsed)
+static void outgoing_add_header(pjsip_tx_data *tdata, const pjsip_hdr *parsed)
 {
     const pjsip_hdr *each = parsed;
     pjsip_hdr *end = &tdata_msg(tdata)->hdr;
@@ -222,7 +224,7 @@ static void add(pjsip_tx_data *tdata, const pjsip_hdr *parsed)
  * transaction, and a message that waits for its server, or its connection, when the transaction is terminated goes out all the
  * same: with whatever that memory holds by then.
  */
-static void request_set_branch(pjsip_tx_data *tdata)
+static void outgoing_set_branch(pjsip_tx_data *tdata)
 {
     const pjsip_cid_hdr *cid = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_CALL_ID, NULL);
     pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
@@ -230,27 +232,27 @@ static void request_set_branch(pjsip_tx_data *tdata)
     size_t prefix = strlen(text);
 
     copy_text(text + prefix, sizeof text - prefix, &cid->id);
-    via->branch_param = text_of(text);      /* a copy is in the message's own memory */
+    via->branch_param = outgoing_text(text);      /* a copy is in the message's own memory */
     via->branch_param = ((pjsip_via_hdr *)via->vptr->clone(tdata_pool(tdata), via))->branch_param;
 }
 
-static int fill_in(pjsip_tx_data *tdata, const struct order *order)
+static int outgoing_fill_in(pjsip_tx_data *tdata, const struct order *order)
 {
     int i;
 
-    request_set_branch(tdata);
+    outgoing_set_branch(tdata);
 
     for (i = 0; i < order->headers; i++) {
-        pj_str_t name = text_of(order->names[i]);
+        pj_str_t name = outgoing_text(order->names[i]);
         void *header = host.pjsip_parse_hdr(tdata_pool(tdata), &name, (char *)order->values[i],
                                             strlen(order->values[i]), NULL);
         if (!header)
             return host_problem(PF_BAD_URI, 0, "%s: %s", order->names[i], order->values[i]);
-        add(tdata, header);
+        outgoing_add_header(tdata, header);
     }
     if (order->body.slen) {
         const char *slash = strchr(order->content_type, '/');
-        pj_str_t type = { (char *)order->content_type, slash - order->content_type }, subtype = text_of(slash + 1);
+        pj_str_t type = { (char *)order->content_type, slash - order->content_type }, subtype = outgoing_text(slash + 1);
 
         tdata_msg(tdata)->body = host.pjsip_msg_body_create(tdata_pool(tdata), &type, &subtype, &order->body);
     }
@@ -258,7 +260,7 @@ static int fill_in(pjsip_tx_data *tdata, const struct order *order)
 }
 
 /* Over a connection to that server, made now if there is none: one that cannot be is told of at once. */
-static pj_status_t select_transport(pjsip_endpoint *endpt, pjsip_tx_data *tdata, const pf_address *server)
+static pj_status_t outgoing_select_transport(pjsip_tx_data *tdata, const pf_address *server)
 {
     pjsip_tpselector selector;
     pjsip_transport *transport;
@@ -272,7 +274,7 @@ static pj_status_t select_transport(pjsip_endpoint *endpt, pjsip_tx_data *tdata,
     if (next_hop.addr.host.slen >= (pj_ssize_t)sizeof name)
         return PJ_ENAMETOOLONG;
     copy_text(name, sizeof name, &next_hop.addr.host);      /* what TLS shows and checks */
-    status = connections_acquire(endpt, server, name, &transport);
+    status = connections_acquire(server, name, &transport);
     if (status != PJ_SUCCESS)
         return status;
     memset(&selector, 0, sizeof selector);
@@ -283,37 +285,37 @@ static pj_status_t select_transport(pjsip_endpoint *endpt, pjsip_tx_data *tdata,
     return status;
 }
 
-static pj_status_t transmit(pjsip_tx_data *tdata, void *id)
+static pj_status_t outgoing_transmit(pjsip_tx_data *tdata, void *id)
 {
-    return host.pjsip_endpt_send_request(host.pjsua_get_pjsip_endpt(), tdata, -1, id, &on_end);
+    return host.pjsip_endpt_send_request(host_endpoint(), tdata, -1, id, &outgoing_on_end);
 }
 
-static void tell_unsent(unsigned id, pj_status_t status)
+static void outgoing_post_unsent(unsigned id, pj_status_t status)
 {
     pf_response *response = outgoing_take_out(id) ? calloc(1, sizeof *response) : NULL;
 
     if (response) {
         response->id = id;
         response->status = status;
-        response->at = host_now();
-        queue_put_note(NOTE_RESPONSE, response);
+        response->at = clock_now();
+        event_queue_post(EVENT_RESPONSE, response);
     }
 }
 
 /* pjsip's polling thread. */
-static void send_it(struct outgoing *outgoing)
+static void outgoing_send(struct outgoing *outgoing)
 {
     const pf_address *server = outgoing->server.family ? &outgoing->server : NULL;
     pj_status_t status = PJ_SUCCESS;
 
     if (server)
-        status = select_transport(host.pjsua_get_pjsip_endpt(), outgoing->tdata, server);
+        status = outgoing_select_transport(outgoing->tdata, server);
     if (status == PJ_SUCCESS) {
         host.pjsip_tx_data_add_ref(outgoing->tdata);    /* pjsip takes it over, sent or not */
-        status = resolver_send_to(server, outgoing->tdata, &transmit, (void *)(uintptr_t)outgoing->id);
+        status = override_send(server, outgoing->tdata, &outgoing_transmit, (void *)(uintptr_t)outgoing->id);
     }
     if (status != PJ_SUCCESS)
-        tell_unsent(outgoing->id, status);
+        outgoing_post_unsent(outgoing->id, status);
 }
 
 /* Sends a request that waits, and ends one that was cancelled. pjsip's polling thread, no lock held. */
@@ -322,33 +324,33 @@ static void outgoing_process(struct outgoing *outgoing)
     enum outgoing_state state;
     int cancelled;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&outgoing_requests.lock);
     outgoing->queued = 0;
     cancelled = outgoing->cancelled;
     state = outgoing->state;
     if (state == WAITING && !cancelled)
         outgoing->state = SENDING;
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&outgoing_requests.lock);
     if (state == WAITING && !cancelled) {
-        send_it(outgoing);
-        pthread_mutex_lock(&self.lock);
+        outgoing_send(outgoing);
+        pthread_mutex_lock(&outgoing_requests.lock);
         state = outgoing->state = SENT;
         cancelled = outgoing->cancelled;
-        pthread_mutex_unlock(&self.lock);
+        pthread_mutex_unlock(&outgoing_requests.lock);
     }
     /* The thread that is sending it sees afterwards that it was cancelled. */
     if (cancelled && state == WAITING)
-        tell_unsent(outgoing->id, PJ_ECANCELLED);
+        outgoing_post_unsent(outgoing->id, PJ_ECANCELLED);
     else if (cancelled && state == SENT)
         transaction_cancel(outgoing->tdata);
 }
 
 static struct outgoing *outgoing_take_queue_locked(void)
 {
-    struct outgoing *first = self.first;
+    struct outgoing *first = outgoing_requests.first;
 
-    self.first = NULL;
-    self.end = &self.first;
+    outgoing_requests.first = NULL;
+    outgoing_requests.end = &outgoing_requests.first;
     return first;
 }
 
@@ -356,9 +358,9 @@ void outgoing_run(void)
 {
     struct outgoing *outgoing, *next;
 
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&outgoing_requests.lock);
     outgoing = outgoing_take_queue_locked();
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&outgoing_requests.lock);
     for (; outgoing; outgoing = next) {
         next = outgoing->next;
         outgoing_process(outgoing);
@@ -368,13 +370,12 @@ void outgoing_run(void)
 
 void outgoing_open(void (*wake)(void))
 {
-    pthread_mutex_lock(&self.lock);
-    self.wake = wake;
-    pthread_mutex_unlock(&self.lock);
+    HOLD_LOCK(&outgoing_requests.lock);
+    outgoing_requests.wake = wake;
 }
 
 /* Moves it from the table to those that are let go of. */
-static void outgoing_drop_locked(struct link *link)
+static void outgoing_drop_locked(struct hash_link *link)
 {
     struct outgoing *outgoing = entry_of(link, struct outgoing, link);
 
@@ -388,11 +389,11 @@ void outgoing_close(void)
 {
     struct outgoing *outgoing, *next;
 
-    pthread_mutex_lock(&self.lock);
-    self.wake = NULL;
-    table_clear(&self.outgoing, &outgoing_drop_locked);
+    pthread_mutex_lock(&outgoing_requests.lock);
+    outgoing_requests.wake = NULL;
+    hash_table_clear(&outgoing_requests.table, &outgoing_drop_locked);
     outgoing = outgoing_take_queue_locked();
-    pthread_mutex_unlock(&self.lock);
+    pthread_mutex_unlock(&outgoing_requests.lock);
     for (; outgoing; outgoing = next) {
         next = outgoing->next;
         outgoing_release(outgoing);
@@ -400,11 +401,10 @@ void outgoing_close(void)
 }
 
 /* Takes over the caller's reference to tdata. 0: no memory, or detached a moment ago. */
-static int hand_over(pjsip_tx_data *tdata, const struct order *order)
+static int outgoing_hand_over(pjsip_tx_data *tdata, const struct order *order)
 {
     struct outgoing *outgoing = calloc(1, sizeof *outgoing);
-    void (*wake)(void);
-    int put;
+    HOLD_LOCK(&outgoing_requests.lock);
 
     if (!outgoing)
         return 0;
@@ -414,34 +414,28 @@ static int hand_over(pjsip_tx_data *tdata, const struct order *order)
     outgoing->refs = 2;         /* the table's, and that of those to be looked at */
     if (order->server)
         outgoing->server = *order->server;
-    pthread_mutex_lock(&self.lock);
-    wake = self.wake;
-    put = wake && table_put(&self.outgoing, &outgoing->link);
-    if (put)
-        outgoing_queue_locked(outgoing);
-    pthread_mutex_unlock(&self.lock);
-    if (put)
-        wake();
-    else
+    if (!outgoing_requests.wake || !hash_table_put(&outgoing_requests.table, &outgoing->link)) {
         free(outgoing);
-    return put;
+        return 0;
+    }
+    outgoing_queue_locked(outgoing);
+    return 1;
 }
 
-static int request(pjsip_endpoint *endpt, void *argument)
+static int outgoing_make(const struct order *order)
 {
-    const struct order *order = argument;
     pjsip_method method;
     pjsip_tx_data *tdata;
     pj_status_t status;
     int result;
 
     host.pjsip_method_init_np(&method, (pj_str_t *)&order->method);
-    status = host.pjsip_endpt_create_request(endpt, &method, &order->uri, &order->from, &order->to, NULL, NULL, -1, NULL,
+    status = host.pjsip_endpt_create_request(host_endpoint(), &method, &order->uri, &order->from, &order->to, NULL, NULL, -1, NULL,
                                              &tdata);
     if (status != PJ_SUCCESS)
         return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_create_request()");
-    result = fill_in(tdata, order);
-    if (result == PF_OK && !hand_over(tdata, order))
+    result = outgoing_fill_in(tdata, order);
+    if (result == PF_OK && !outgoing_hand_over(tdata, order))
         result = host_problem(PF_PJSIP_FAILED, PJ_ECANCELLED, "pf_request()");
     if (result != PF_OK)
         host.pjsip_tx_data_dec_ref(tdata);
@@ -454,31 +448,27 @@ int pf_request(unsigned id, const pf_address *server, const char *method, const 
 {
     struct order order = {
         .id = id, .server = server, .names = names, .values = values, .headers = headers, .content_type = content_type,
-        .method = text_of(method), .uri = text_of(uri), .from = text_of(from), .to = text_of(to),
+        .method = outgoing_text(method), .uri = outgoing_text(uri), .from = outgoing_text(from), .to = outgoing_text(to),
         .body = { (char *)body, body_length },
     };
 
-    return core_with_endpoint(&request, &order);
+    return host_enter() ? host_leave(outgoing_make(&order)) : PF_NO_ENDPOINT;
 }
 
 void pf_cancel_request(unsigned id)
 {
     struct outgoing *outgoing;
-    void (*wake)(void) = NULL;
 
-    if (core_is_foreign())
+    if (gate_is_forked_child())
         return;
-    pthread_mutex_lock(&self.lock);
+    pthread_mutex_lock(&outgoing_requests.lock);
     outgoing = outgoing_find_locked(id);
     if (outgoing) {
-        wake = self.wake;
         outgoing->cancelled = 1;
         if (!outgoing->queued) {
             outgoing->refs++;
             outgoing_queue_locked(outgoing);
         }
     }
-    pthread_mutex_unlock(&self.lock);
-    if (wake)
-        wake();
+    pthread_mutex_unlock(&outgoing_requests.lock);
 }

@@ -3,8 +3,7 @@
  *
  * One mutex guards those whose end has not been told; nothing is called with it held.
  */
-#ifndef PJFAIL_OUTGOING_H
-#define PJFAIL_OUTGOING_H
+#pragma once
 
 void outgoing_open(void (*wake)(void));
 
@@ -13,5 +12,3 @@ void outgoing_close(void);
 
 /* pjsip's polling thread. */
 void outgoing_run(void);
-
-#endif

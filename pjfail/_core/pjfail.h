@@ -7,8 +7,7 @@
  * A C program may compile the core into itself and call the same functions from threads of its own: pf_steer(), then
  * pf_host_open(), pf_host_check() and pf_attach(), then pf_publish() (examples/embed.c).
  */
-#ifndef PJFAIL_H
-#define PJFAIL_H
+#pragma once
 
 /* Results of pf_host_*() and pf_attach(). */
 enum {
@@ -57,9 +56,9 @@ typedef struct pf_entry {
 } pf_entry;
 
 /* "Which server?", asked of Python. */
-typedef struct pf_question {
-    struct pf_question *next;
-    unsigned  id;              /* of one request's own question, for pf_answer(); 0: it is about the target */
+typedef struct pf_query {
+    struct pf_query *next;
+    unsigned  id;              /* of one request's own query, for pf_answer(); 0: it is about the target */
     pf_target target;
     int       refresh;         /* nobody waits: the plan is about to be too old */
     double    until;           /* those who wait have been answered otherwise by then; 0: nobody waits */
@@ -67,7 +66,7 @@ typedef struct pf_question {
     char      from_uri[256];
     char      call_id[128];
     char      to_tag[64];
-} pf_question;
+} pf_query;
 
 typedef struct pf_outcome {
     pf_address server;
@@ -135,11 +134,11 @@ typedef struct pf_counters {
     unsigned long long from_stale;     /* waited in vain, answered from a plan too old */
     unsigned long long from_system;    /* waited in vain, answered by the system's resolver */
     unsigned long long failed;         /* ended with an error status */
-    unsigned long long dropped;        /* outcomes, failovers, registrations, questions that Python did not fetch in time */
+    unsigned long long dropped;        /* outcomes, failovers, registrations, queries that Python did not fetch in time */
     unsigned long long steered;        /* times a request went on: silence, a lost connection, a code */
     unsigned long long hedged;         /* times it went on sooner, by the server's round trip */
     unsigned long long swallowed;      /* final responses that the application did not see */
-    unsigned long long raced;          /* questions for which connections were raced */
+    unsigned long long raced;          /* queries for which connections were raced */
     unsigned long long unwatched;      /* requests that were sent while too many were under way to be watched */
     unsigned long long forgotten;      /* dialogs that had to go for newer ones */
     unsigned long long plans, servers, waiting, outstanding, dialogs;  /* now */
@@ -239,7 +238,7 @@ typedef struct pf_host_facts {
     int  state_callback;               /* what pjsua found in the transport state callback's slot can be read */
 } pf_host_facts;
 
-/* objects.c: objects by the loader's own paths for them; NULL is the main program, which the loader calls "" */
+/* loader.c: objects by the loader's own paths for them; NULL is the main program, which the loader calls "" */
 int  pf_loaded_objects(char *paths, int size);                  /* each with its zero; returns the octets they want */
 const char *pf_object(const char *path);                        /* what the loader calls it; NULL: not loaded */
 const char *pf_object_of(const void *address);                  /* which one it lies in; NULL: none */
@@ -260,14 +259,14 @@ const char *pf_problem(void);
 int  pf_status(void);
 void pf_strerror(int status, char *text, int size);
 
-/* core.c */
-int  pf_attach(double deadline, int *attachment);               /* seconds a question may wait; its number, from 1 on */
+/* attach.c */
+int  pf_attach(double deadline, int *attachment);               /* seconds a query may wait; its number, from 1 on */
 int  pf_attached(void);                                         /* the number of the one in force, 0: none */
 void pf_detach(int attachment);                                 /* any thread, again and again; harmless to another */
-int  pf_foreign(void);                                          /* in a forked child of the process that attached */
+int  pf_is_forked_child(void);                                  /* in a forked child of the process that attached */
 void pf_read_counters(pf_counters *counters);
 
-/* roundtrips.c: of transport PF_UDP, PF_TCP or PF_TLS, since the core was loaded */
+/* round_trips.c: of transport PF_UDP, PF_TCP or PF_TLS, since the core was loaded */
 void pf_read_round_trips(int transport, pf_round_trips *trips);
 
 /* failover.c */
@@ -277,7 +276,7 @@ unsigned long long pf_unwatched(void);                          /* as in pf_coun
 /* transport.c: bit 2*t is set where the endpoint has transport t over IPv4, bit 2*t+1 over IPv6 */
 int  pf_transports(unsigned *found);
 
-/* account.c: pjsua's accounts. Any thread of Python's that holds no lock which a callback of pjsua's takes. */
+/* accounts.c: pjsua's accounts. Any thread of Python's that holds no lock which a callback of pjsua's takes. */
 int  pf_read_account(int id, pf_account *account);
 int  pf_account_is_valid(int id);
 int  pf_set_proxies(int id, const char *const *proxies, int count);     /* by pjsua_acc_modify() */
@@ -288,32 +287,28 @@ int  pf_native_pin(int id, const pf_address *server);           /* family 0: unp
 int  pf_set_pin(const pf_pin *pin);                             /* replaces that of this AOR and account; 0: no memory */
 void pf_drop_pin(const char *aor, int account);
 int  pf_account_job(int job, int account, const char *aor, const pf_address *server);   /* on pjsip's polling thread, soon */
-pf_registration *pf_next_registration(void);                    /* NULL: none; free with pf_free_registration() */
-void pf_free_registration(pf_registration *registration);
+pf_registration *pf_next_registration(void);                    /* NULL: none; free with pf_free() */
 
 /* outgoing.c: server NULL: wherever the plan says. PF_OK: the end comes by the queue, with id. */
 int  pf_request(unsigned id, const pf_address *server, const char *method, const char *uri, const char *from,
                 const char *to, const char *const *names, const char *const *values, int headers,
                 const char *content_type, const char *body, int body_length);
 void pf_cancel_request(unsigned id);                            /* ends it now: it comes by the queue, unless it has come */
-pf_response *pf_next_response(void);                            /* NULL: none; free with pf_free_response() */
-void pf_free_response(pf_response *response);
+pf_response *pf_next_response(void);                            /* NULL: none; free with pf_free() */
 
 /* dns.c: pjsip's DNS resolver. No addresses: the one that the application configured. */
 int  pf_dns_open(const char *const *addresses, const unsigned short *ports, int count, int *handle);
 int  pf_dns_ask(int handle, const char *name, int type, unsigned id);      /* PF_OK: the answer comes by the queue */
 
-/* queue.c: to the worker, which begins with pf_next_question(): that makes the descriptor unreadable */
+/* event_queue.c: to the worker, which begins with pf_next_query(): that makes the descriptor unreadable */
 int  pf_event_fd(void);                                         /* readable when there is something to fetch */
-pf_question *pf_next_question(void);                            /* NULL: none; free with pf_free_question() */
-void pf_free_question(pf_question *question);
-pf_dns_answer *pf_next_dns_answer(void);                        /* NULL: none; free with pf_free_dns_answer() */
-void pf_free_dns_answer(pf_dns_answer *answer);
-pf_failover *pf_next_failover(void);                            /* NULL: none; free with pf_free_failover() */
-void pf_free_failover(pf_failover *failover);
+pf_query *pf_next_query(void);                            /* NULL: none; free with pf_free() */
+pf_dns_answer *pf_next_dns_answer(void);                        /* NULL: none; free with pf_free() */
+pf_failover *pf_next_failover(void);                            /* NULL: none; free with pf_free() */
+void pf_free(void *fetched);                                    /* what one of these, or of the other pf_next_*(), returned */
 int  pf_next_outcomes(pf_outcome *outcomes, int size);          /* how many were written */
 
-/* plans.c: from the worker */
+/* queries.c, plans.c, servers.c: from the worker */
 /* The first drawn entries are the plan; the servers of the others are watched, but nothing is sent there. */
 int  pf_publish(const pf_target *target, const pf_entry *entries, int count, int drawn, double refresh_at,
                 double fresh_until);
@@ -324,10 +319,8 @@ int  pf_answer(unsigned id, const pf_target *target, const pf_entry *entries, in
 void pf_fail(const pf_target *target, unsigned id, int stale);  /* stale: an old plan may serve */
 void pf_pass(const pf_target *target, unsigned id);             /* the system's resolver answers */
 void pf_forget(const pf_target *target);                        /* drops the plan */
-void pf_forgive(const pf_address *server, unsigned sequence);   /* Python has judged its outcomes up to sequence */
+void pf_clear_suspect(const pf_address *server, unsigned sequence);   /* Python has judged its outcomes up to sequence */
 void pf_suspect(const pf_address *server);                      /* first aid, until it answers or Python has judged what follows */
 int  pf_read_stats(const pf_address *server, pf_stats *stats);  /* 0: the server is in no plan */
 double pf_used_at(const pf_target *target);                     /* by a request, last; negative: there is no plan */
-int  pf_draw(const pf_target *target, unsigned long long seed, pf_address *servers, int size);
-
-#endif
+int  pf_draw(const pf_target *target, unsigned long long seed, pf_address *drawn, int size);

@@ -1,6 +1,6 @@
 #include "requests.h"
 
-#include "plans.h"
+#include "servers.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -14,27 +14,22 @@ enum { MAX_REQUESTS = 65536 };
 
 /* The attempts that one event concerns together. */
 struct attempt_list {
-    struct link link;           /* by the hash of its connection's address in memory, or of its server's address */
+    struct hash_link link;           /* by the hash of its connection's address in memory, or of its server's address */
     struct attempt *first;
 };
 
 struct requests requests = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-uint64_t request_hash(const pj_str_t *branch, const pj_str_t *method)
-{
-    return hash_bytes(hash_bytes(HASH_SEED, branch->ptr, (size_t)branch->slen), method->ptr, (size_t)method->slen);
-}
-
 struct request *request_make(const pj_str_t *method, pjsip_method_e method_id, size_t room, double now)
 {
-    struct request *request = method->slen < (pj_ssize_t)sizeof request->method ? calloc(1, sizeof *request + room) : NULL;
+    struct request *request = method->slen < (pj_ssize_t)sizeof request->key.method ? calloc(1, sizeof *request + room) : NULL;
 
     if (!request)
         return NULL;
     request->refs = 1;
     request->account = -1;
-    request->method_id = method_id;
-    memcpy(request->method, method->ptr, (size_t)method->slen);
+    request->key.method_id = method_id;
+    memcpy(request->key.method, method->ptr, (size_t)method->slen);
     request->state.invite = method_id == PJSIP_INVITE_METHOD;
     request->state.timeout = INFINITY;
     request->state.max_attempts = MAX_ATTEMPTS;
@@ -44,7 +39,7 @@ struct request *request_make(const pj_str_t *method, pjsip_method_e method_id, s
 
 struct request *request_find_locked(uint64_t hash)
 {
-    struct link *link = table_first(&requests.table, hash);
+    struct hash_link *link = hash_table_first(&requests.table, hash);
 
     return link ? entry_of(link, struct request, link) : NULL;
 }
@@ -87,7 +82,7 @@ static uint64_t list_hash(const pf_address *server, const pjsip_transport *trans
 
 static struct attempt_list *list_find(uint64_t hash)
 {
-    struct link *link = table_first(&requests.lists, hash);
+    struct hash_link *link = hash_table_first(&requests.lists, hash);
 
     return link ? entry_of(link, struct attempt_list, link) : NULL;
 }
@@ -103,7 +98,7 @@ static void attempt_list_locked(struct attempt *attempt)
         if (!list)
             return;
         list->link.hash = hash;
-        if (!table_put(&requests.lists, &list->link)) {
+        if (!hash_table_put(&requests.lists, &list->link)) {
             free(list);
             return;
         }
@@ -125,7 +120,7 @@ void request_unlist_attempt_locked(struct attempt *attempt)
         attempt->next->place = attempt->place;
     attempt->place = NULL;
     if (!attempt->list->first) {
-        table_remove(&requests.lists, &attempt->list->link);
+        hash_table_remove(&requests.lists, &attempt->list->link);
         free(attempt->list);
     }
     attempt->list = NULL;
@@ -158,7 +153,7 @@ int request_put_locked(struct request *request, uint64_t hash)
         atomic_fetch_add(&requests.unwatched, 1);
         return 0;
     }
-    if (!table_put(&requests.table, &request->link)) {
+    if (!hash_table_put(&requests.table, &request->link)) {
         heap_remove(&requests.heap, &request->timer);
         atomic_fetch_add(&requests.unwatched, 1);
         return 0;
@@ -176,7 +171,7 @@ int request_take_out_locked(struct request *request)
     if (!request->listed)
         return 0;
     request->listed = 0;
-    table_remove(&requests.table, &request->link);
+    hash_table_remove(&requests.table, &request->link);
     heap_remove(&requests.heap, &request->timer);
     for (i = 0; i < request->state.attempt_count; i++)
         request_unlist_attempt_locked(&request->attempts[i]);
@@ -191,8 +186,8 @@ struct request *request_take_any_locked(void)
         request_take_out_locked(entry_of(entry, struct request, timer));
         return entry_of(entry, struct request, timer);
     }
-    table_clear(&requests.table, NULL);
-    table_clear(&requests.lists, NULL);
+    hash_table_clear(&requests.table, NULL);
+    hash_table_clear(&requests.lists, NULL);
     heap_free(&requests.heap);
     return NULL;
 }
@@ -259,7 +254,7 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
 int request_add_attempt_locked(struct request *request, const pf_address *server, const pjsip_transport *transport, double now)
 {
     int index = failover_add_attempt(&request->state, request_attempt_at_locked(request, server, NULL),
-                                     request_candidates_of(request, server), plans_is_suspect(server), now);
+                                     request_candidates_of(request, server), servers_is_suspect(server), now);
 
     if (index >= 0) {
         struct attempt *attempt = &request->attempts[index];

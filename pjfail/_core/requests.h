@@ -2,17 +2,16 @@
  * requests.h: the one table of the requests under way: which servers have each, which could have it, and what is due when.
  *
  * The table holds a reference to a request, and so does each thread that works with it without the lock. requests.lock guards the
- * fields above the line; those below never change. The locks of plans.c and connections.c may be taken inside requests.lock; no lock
- * of pjsip's is.
+ * fields above the line; those below never change.
  */
-#ifndef PJFAIL_REQUESTS_H
-#define PJFAIL_REQUESTS_H
+#pragma once
 
 #include "failover_decide.h"
 #include "heap.h"
 #include "layout.h"
 #include "pjfail.h"
-#include "table.h"
+#include "transaction.h"
+#include "hash_table.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -28,7 +27,7 @@ struct attempt {
 };
 
 struct request {
-    struct link link;                   /* by request_hash() */
+    struct hash_link link;                   /* by transaction_hash() */
     struct heap_entry timer;
     unsigned refs;
     int listed;                         /* in the table */
@@ -41,29 +40,23 @@ struct request {
     int account;                        /* the followed account whose REGISTER this is; -1: none */
     int removes;                        /* the REGISTER removes a binding (RFC 3261, 10.2.2) */
     /* ------------------------------------------- */
-    char method[16];
-    pjsip_method_e method_id;
-    /* Only of a request that may go to another server. */
+    struct transaction_key key;         /* its branch, and all that follows, only of a request that may go to another server */
     pjsip_transport *udp;               /* referenced; NULL: over connections */
     const pf_address *candidates;       /* in room, as all that follows */
     const char *call_id, *name;         /* name: the host name that TLS checks */
-    const char *branch;
     const char *bytes;
-    size_t branch_size, size;
+    size_t size;
     char room[];
 };
 
 struct requests {
     pthread_mutex_t lock;
-    struct table table, lists;
+    struct hash_table table, lists;
     struct heap heap;
     atomic_ullong unwatched;            /* counts the requests that found no room; read without the lock */
 };
 
 extern struct requests requests;
-
-/* Hashes what a request is found by: its branch and method. Any thread. */
-uint64_t request_hash(const pj_str_t *branch, const pj_str_t *method);
 
 /* Makes a request that no other thread knows, with one reference and so many octets of room. NULL: no memory. */
 struct request *request_make(const pj_str_t *method, pjsip_method_e method_id, size_t room, double now);
@@ -108,8 +101,8 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
 int request_add_attempt_locked(struct request *request, const pf_address *server, const pjsip_transport *transport, double now);
 
 /*
- * Returns the attempt that a response from source belongs to: the one at that server; else the only one there is, for a server may have
- * several addresses; else the newest open one. That one is a guess: *heard is 0, and no server is credited. -1: none.
+ * Returns the attempt that a response from source belongs to: the one at that server; else the only one there is, for a server may
+ * have several addresses; else the newest open one. That one is a guess: *heard is 0, and no server is credited. -1: none.
  */
 int request_attempt_of_response_locked(const struct request *request, const pf_address *source, int *heard);
 
@@ -124,5 +117,3 @@ struct attempt *request_first_at_server_locked(const pf_address *server);
 
 /* Takes the attempt out of its list, if it is in one. */
 void request_unlist_attempt_locked(struct attempt *attempt);
-
-#endif

@@ -1,18 +1,19 @@
 /*
- * resolver.c: decides, on whatever thread sends a message, whether a question is answered on the spot or has to wait.
+ * resolver.c: decides, on whatever thread sends a message, whether a query is answered on the spot or has to wait.
  *
- * resolve() is called by pjsip with the transaction's lock held. It never blocks: literal addresses are left to
- * pjsip's own code, a plan at hand is used, everything else waits in questions.c.
+ * resolver_resolve() is called by pjsip with the transaction's lock held. It never blocks: literal addresses are left to
+ * pjsip's own code, a plan at hand is used, everything else waits in queries.c.
  */
 #include "resolver.h"
 
+#include "address.h"
 #include "affinity.h"
+#include "connection_attempts.h"
 #include "connections.h"
-#include "core.h"
 #include "dialogs.h"
+#include "event_queue.h"
 #include "gate.h"
-#include "queue.h"
-#include "race.h"
+#include "override.h"
 #include "text.h"
 
 #include <arpa/inet.h>
@@ -22,31 +23,27 @@
 #include <string.h>
 
 /*
- * Written while attaching and detaching, under core.c's lock; read by SIP threads between. stock is a resolver
+ * Written while attaching and detaching, under the lock of attach.c; read by SIP threads between. built_in is a resolver
  * of pjsip's with neither DNS nor us behind it: it applies pjsip's own rules to literal addresses. It lives as long
  * as the endpoint, because a SIP thread may be inside it while we detach.
  */
 static struct {
     pjsip_endpoint *endpt;
     pj_pool_t *pool;
-    pjsip_resolver_t *stock;
-    _Atomic(pj_dns_resolver *) set_aside;       /* the worker asks for it too */
-    _Atomic(pjsip_resolver_callback *) send_callback;   /* that of pjsip's own sends, whose token is a pjsip_send_state */
-} self;
+    pjsip_resolver_t *built_in;
+    _Atomic(pj_dns_resolver *) saved;       /* the worker asks for it too */
+    _Atomic(pjsip_resolver_callback *) send_callback;  /* that of pjsip's own sends, whose token is a pjsip_send_state */
+} resolver;
 
-/* While a thread learns send_callback, its own question is kept here and refused. */
-struct lesson {
+/* While a thread learns send_callback, its own query is kept here and refused. */
+struct discovery {
     pj_pool_t *pool;
     void *token;
     pjsip_resolver_callback *callback;
 };
-static __thread struct lesson *learning;
+static __thread struct discovery *resolver_discovery;
 
-/* While a thread sends a request to one server and no other: the requests of an application's callback meanwhile go their way. */
-static __thread const pf_address *only_server;
-static __thread const pjsip_tx_data *only_request;
-
-static int is_numeric(const pj_str_t *host)
+static int resolver_is_numeric(const pj_str_t *host)
 {
     unsigned char octets[16];
     char text[INET6_ADDRSTRLEN + 1];
@@ -58,112 +55,91 @@ static int is_numeric(const pj_str_t *host)
     return inet_pton(AF_INET, text, octets) == 1 || inet_pton(AF_INET6, text, octets) == 1;
 }
 
-int resolver_target_of(const pjsip_host_info *info, pf_target *target)
-{
-    pj_ssize_t i;
-
-    if (info->addr.host.slen >= PF_MAX_HOST)
-        return 0;
-    for (i = 0; i < info->addr.host.slen; i++)
-        target->host[i] = (char)tolower((unsigned char)info->addr.host.ptr[i]);
-    target->host[i] = '\0';
-    target->port = (unsigned short)info->addr.port;
-    target->secure = (info->flag & PJSIP_TRANSPORT_SECURE) != 0;
-    target->ipv6 = ((int)info->type & PJSIP_TRANSPORT_IPV6) != 0;
-    switch ((int)info->type & ~PJSIP_TRANSPORT_IPV6) {
-    case PJSIP_TRANSPORT_UNSPECIFIED: target->transport = PF_ANY; return 1;
-    case PJSIP_TRANSPORT_UDP: target->transport = PF_UDP; return 1;
-    case PJSIP_TRANSPORT_TCP: target->transport = PF_TCP; return 1;
-    case PJSIP_TRANSPORT_TLS: target->transport = PF_TLS; target->secure = 1; return 1;
-    default: return 0;
-    }
-}
-
-/* The request that this question is about, or NULL: a response, a raw send, a question of the application's own. */
-static pjsip_msg *request_of(pj_pool_t *pool, void *token, pjsip_resolver_callback *callback)
+/* The request that this query is about, or NULL: a response, a raw send, a query of the application's own. */
+static pjsip_msg *resolver_request_of(pj_pool_t *pool, void *token, pjsip_resolver_callback *callback)
 {
     pjsip_tx_data *tdata;
 
-    if (callback != atomic_load_explicit(&self.send_callback, memory_order_relaxed))
+    if (callback != atomic_load_explicit(&resolver.send_callback, memory_order_relaxed))
         return NULL;
     tdata = ((pjsip_send_state *)token)->tdata;
     return tdata_pool(tdata) == pool && tdata_msg(tdata)->type == PJSIP_REQUEST_MSG ? tdata_msg(tdata) : NULL;
 }
 
-static void who_asks(pjsip_msg *request, void *token, struct asker *asker)
+static void resolver_fill_request_info(pjsip_msg *request, void *token, struct request_info *request_info)
 {
     const pjsip_tpselector *selector = request ? tdata_selector(((pjsip_send_state *)token)->tdata) : NULL;
     pjsip_cid_hdr *call_id = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_CALL_ID, NULL) : NULL;
     pjsip_to_hdr *to = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_TO, NULL) : NULL;
 
-    memset(asker, 0, sizeof *asker);
-    asker->sends = request != NULL;
-    asker->free_to_race = selector && selector->type != PJSIP_TPSELECTOR_TRANSPORT &&
+    memset(request_info, 0, sizeof *request_info);
+    request_info->sends = request != NULL;
+    request_info->free_to_race = selector && selector->type != PJSIP_TPSELECTOR_TRANSPORT &&
                           selector->type != PJSIP_TPSELECTOR_LISTENER && request->line.req.method.id != PJSIP_ACK_METHOD;
-    asker->in_dialog = to && to->tag.slen;
+    request_info->in_dialog = to && to->tag.slen;
     if (call_id)
-        dialogs_find(&call_id->id, to ? &to->tag : NULL, asker);
+        dialogs_find(&call_id->id, to ? &to->tag : NULL, request_info);
 }
 
-static pf_question *make_question(const pf_target *target, pjsip_msg *request, int refresh)
+static pf_query *resolver_make_query(const pf_target *target, pjsip_msg *request, int refresh)
 {
-    pf_question *question = calloc(1, sizeof *question);
+    pf_query *query = calloc(1, sizeof *query);
     pjsip_from_hdr *from;
     pjsip_to_hdr *to;
     pjsip_cid_hdr *call_id;
 
-    if (!question)
+    if (!query)
         return NULL;
-    question->target = *target;
-    question->refresh = refresh;
+    query->target = *target;
+    query->refresh = refresh;
     if (!request)
-        return question;
-    copy_text(question->method, sizeof question->method, &request->line.req.method.name);
+        return query;
+    copy_text(query->method, sizeof query->method, &request->line.req.method.name);
     from = host.pjsip_msg_find_hdr(request, PJSIP_H_FROM, NULL);
     to = host.pjsip_msg_find_hdr(request, PJSIP_H_TO, NULL);
     call_id = host.pjsip_msg_find_hdr(request, PJSIP_H_CALL_ID, NULL);
     if (from && from->uri) {
-        int length = pjsip_uri_print(PJSIP_URI_IN_FROMTO_HDR, pjsip_uri_get_uri(from->uri), question->from_uri,
-                                     sizeof question->from_uri - 1);
-        question->from_uri[length > 0 ? length : 0] = '\0';
+        int length = pjsip_uri_print(PJSIP_URI_IN_FROMTO_HDR, pjsip_uri_get_uri(from->uri), query->from_uri,
+                                     sizeof query->from_uri - 1);
+        query->from_uri[length > 0 ? length : 0] = '\0';
     }
     if (call_id)
-        copy_text(question->call_id, sizeof question->call_id, &call_id->id);
+        copy_text(query->call_id, sizeof query->call_id, &call_id->id);
     if (to)
-        copy_text(question->to_tag, sizeof question->to_tag, &to->tag);
-    return question;
+        copy_text(query->to_tag, sizeof query->to_tag, &to->tag);
+    return query;
 }
 
-static struct waiter *make_waiter(pj_pool_t *pool, const pjsip_host_info *info, void *token,
-                                  pjsip_resolver_callback *callback, const struct asker *asker)
+static struct pending_query *resolver_make_pending(pj_pool_t *pool, const pjsip_host_info *info, void *token,
+                                                   pjsip_resolver_callback *callback, const struct request_info *request_info)
 {
-    struct waiter *waiter = calloc(1, sizeof *waiter);
+    struct pending_query *pending = calloc(1, sizeof *pending);
 
-    if (waiter) {
-        waiter->pool = pool;
-        waiter->info = *info;
-        copy_text(waiter->name, sizeof waiter->name, &info->addr.host);
-        waiter->info.addr.host.ptr = waiter->name;
-        waiter->token = token;
-        waiter->callback = callback;
-        waiter->asker = *asker;
-        waiter->since = host_now();
+    if (pending) {
+        pending->pool = pool;
+        pending->info = *info;
+        copy_text(pending->name, sizeof pending->name, &info->addr.host);
+        pending->info.addr.host.ptr = pending->name;
+        pending->token = token;
+        pending->callback = callback;
+        pending->request_info = *request_info;
+        pending->since = clock_now();
     }
-    return waiter;
+    return pending;
 }
 
 /* Whatever host was asked for, its name stays what TLS shows and checks. */
-static void make_answer_of(const pf_address *server, const pjsip_host_info *info, answer *one)
+static void resolver_write_one(const pf_address *server, const pjsip_host_info *info, server_addresses *one)
 {
     pj_sockaddr sockaddr;
     int length = address_to_sockaddr(server, &sockaddr);
 
-    answer_set(one, 0, &info->addr.host, address_pjsip_type(server), &sockaddr, length, 0, 0);
-    answer_set_count(one, 1);
+    addresses_set(one, 0, &info->addr.host, address_pjsip_type(server), &sockaddr, length, 0, 0);
+    addresses_set_count(one, 1);
 }
 
 /* Has the polling thread answer, by the plan of the target, or with that server alone. 0: no memory. */
-static int put_off(const pf_target *target, const pf_address *server, struct waiter *waiter)
+static int resolver_defer(const pf_target *target, const pf_address *server, struct pending_query *pending)
 {
     pf_entry entry;
     struct plan *own = NULL;
@@ -173,15 +149,15 @@ static int put_off(const pf_target *target, const pf_address *server, struct wai
         entry.server = *server;
         own = plans_make(target, &entry, 1);
     }
-    if (waiter && (own || !server) && questions_put_off(target, waiter, own))
+    if (pending && (own || !server) && queries_defer(target, pending, own))
         return 1;
     plans_drop(own);
-    free(waiter);
+    free(pending);
     return 0;
 }
 
 /* pjsip's own affinity leaves a registration bound to its connection when that ends: no REGISTER would go out ever again. */
-static void free_of_connection(pjsip_tx_data *tdata)
+static void resolver_unbind_from_closed(pjsip_tx_data *tdata)
 {
     const pjsip_tpselector *selector = tdata_selector(tdata);
     pjsip_tpselector none;
@@ -196,23 +172,25 @@ static void free_of_connection(pjsip_tx_data *tdata)
 static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info, void *token, pjsip_resolver_callback *callback)
 {
     pf_target target;
-    struct asker asker;
-    struct waiter *waiter;
-    pf_question *question;
+    struct request_info request_info;
+    struct pending_query *pending;
+    pf_query *query;
     pjsip_msg *request;
-    answer planned;
+    const pf_address *only_server;
+    server_addresses planned;
     uint64_t hash;
     int refresh, known, numeric;
 
-    request = request_of(pool, token, callback);
-    numeric = is_numeric(&info->addr.host);
-    known = resolver_target_of(info, &target);
-    if (only_server && request && ((pjsip_send_state *)token)->tdata == only_request) {
-        make_answer_of(only_server, info, &planned);
+    request = resolver_request_of(pool, token, callback);
+    numeric = resolver_is_numeric(&info->addr.host);
+    known = target_of_host_info(info, &target);
+    only_server = request ? override_server(((pjsip_send_state *)token)->tdata) : NULL;
+    if (only_server) {
+        resolver_write_one(only_server, info, &planned);
         /* Its connection is but a moment old, and may have failed: not within the call. See connections_bear(). */
         if (only_server->transport != PF_UDP && known) {
-            who_asks(request, token, &asker);
-            if (put_off(&target, only_server, make_waiter(pool, info, token, callback, &asker)))
+            resolver_fill_request_info(request, token, &request_info);
+            if (resolver_defer(&target, only_server, resolver_make_pending(pool, info, token, callback, &request_info)))
                 return;
         }
         connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);
@@ -220,108 +198,108 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     }
     if (known) {
         if (request && request->line.req.method.id == PJSIP_REGISTER_METHOD && pf_has_native_affinity())
-            free_of_connection(((pjsip_send_state *)token)->tdata);
-        who_asks(request, token, &asker);
+            resolver_unbind_from_closed(((pjsip_send_state *)token)->tdata);
+        resolver_fill_request_info(request, token, &request_info);
         /* A dialog that nobody has noted has named its server itself where that is an address. */
-        if (!(numeric && asker.in_dialog && !asker.bound) && affinity_answer(&target, request, &asker)) {
-            questions_count_inline(1);
-            make_answer_of(&asker.server, info, &planned);
+        if (!(numeric && request_info.in_dialog && !request_info.bound) && affinity_answer(&target, request, &request_info)) {
+            queries_count_inline(1);
+            resolver_write_one(&request_info.server, info, &planned);
             if (connections_bear(&planned.addresses) ||
-                !put_off(&target, &asker.server, make_waiter(pool, info, token, callback, &asker)))
+                !resolver_defer(&target, &request_info.server, resolver_make_pending(pool, info, token, callback, &request_info)))
                 connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);
             return;
         }
     }
     if (!known || numeric) {
         if (known)
-            questions_count_inline(0);
-        host.pjsip_resolve(self.stock, pool, info, token, callback);
+            queries_count_inline(0);
+        host.pjsip_resolve(resolver.built_in, pool, info, token, callback);
         return;
     }
     hash = target_hash(&target);
-    if (!(request && questions_each()) &&
-        plans_answer(&target, hash, &asker, &info->addr.host, 0, &planned, &refresh) == PLAN_FRESH) {
-        if (refresh && (question = make_question(&target, request, 1)) != NULL)
-            queue_put_question(question);
-        questions_count_inline(1);
-        if (race_is_worth_it(&planned, &asker) &&
-            (waiter = make_waiter(pool, info, token, callback, &asker)) != NULL) {
-            if (race_start(waiter, &planned))
+    if (!(request && queries_each()) &&
+        plans_answer(&target, hash, &request_info, &info->addr.host, 0, &planned, &refresh) == PLAN_FRESH) {
+        if (refresh && (query = resolver_make_query(&target, request, 1)) != NULL)
+            event_queue_post_query(query);
+        queries_count_inline(1);
+        if (connection_attempts_are_useful(&planned, &request_info) &&
+            (pending = resolver_make_pending(pool, info, token, callback, &request_info)) != NULL) {
+            if (connection_attempts_start(pending, &planned))
                 return;
-            free(waiter);
+            free(pending);
         }
         if (connections_bear(&planned.addresses) ||
-            !put_off(&target, NULL, make_waiter(pool, info, token, callback, &asker)))
+            !resolver_defer(&target, NULL, resolver_make_pending(pool, info, token, callback, &request_info)))
             connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);
         return;
     }
-    waiter = make_waiter(pool, info, token, callback, &asker);
-    question = make_question(&target, request, 0);
-    if (waiter && question && questions_ask(&target, hash, waiter, question))
+    pending = resolver_make_pending(pool, info, token, callback, &request_info);
+    query = resolver_make_query(&target, request, 0);
+    if (pending && query && queries_ask(&target, hash, pending, query))
         return;
-    free(waiter);
-    pf_free_question(question);
-    if (core_attached())
+    free(pending);
+    pf_free(query);
+    if (gate_is_open())
         callback(PJ_ERESOLVE, token, NULL);     /* out of memory: an error that pjsip knows */
     else
-        host.pjsip_endpt_resolve(self.endpt, pool, (pjsip_host_info *)info, token, callback);   /* detached a moment ago */
+        host.pjsip_endpt_resolve(resolver.endpt, pool, (pjsip_host_info *)info, token, callback);   /* detached a moment ago */
 }
 
 /* The pjsip_ext_resolver's function. Any thread, most often with a transaction's lock held. */
-static void resolve(pjsip_resolver_t *resolver, pj_pool_t *pool, const pjsip_host_info *info, void *token,
-                    pjsip_resolver_callback *callback)
+static void resolver_resolve(pjsip_resolver_t *unused, pj_pool_t *pool, const pjsip_host_info *info, void *token,
+                             pjsip_resolver_callback *callback)
 {
-    (void)resolver;
-    if (learning) {
-        learning->pool = pool;
-        learning->token = token;
-        learning->callback = callback;
+    (void)unused;
+    if (resolver_discovery) {
+        resolver_discovery->pool = pool;
+        resolver_discovery->token = token;
+        resolver_discovery->callback = callback;
         callback(PJ_ERESOLVE, token, NULL);
     } else if (gate_enter()) {
         resolver_resolve_inside(pool, info, token, callback);
         gate_leave();
-    } else if (core_is_foreign()) {     /* we stay installed in a forked child, which has no worker to ask */
-        host.pjsip_resolve(self.stock, pool, info, token, callback);
+    } else if (gate_is_forked_child()) {     /* we stay installed in a forked child, which has no worker to ask */
+        host.pjsip_resolve(resolver.built_in, pool, info, token, callback);
     } else {                            /* detached a moment ago */
-        host.pjsip_endpt_resolve(self.endpt, pool, (pjsip_host_info *)info, token, callback);
+        host.pjsip_endpt_resolve(resolver.endpt, pool, (pjsip_host_info *)info, token, callback);
     }
 }
 
 /* --- installing and removing ------------------------------------------------------------------------------------- */
 
-static void forget_endpoint(pjsip_endpoint *endpt)
+static void resolver_forget_endpoint(pjsip_endpoint *endpt)
 {
-    if (self.endpt != endpt)
+    if (resolver.endpt != endpt)
         return;
-    host.pjsip_resolver_destroy(self.stock);
-    host.pjsip_endpt_release_pool(endpt, self.pool);
-    memset(&self, 0, sizeof self);
+    host.pjsip_resolver_destroy(resolver.built_in);
+    host.pjsip_endpt_release_pool(endpt, resolver.pool);
+    memset(&resolver, 0, sizeof resolver);
 }
 
-static int make_stock(pjsip_endpoint *endpt)
+static int resolver_make_built_in(pjsip_endpoint *endpt)
 {
     pj_status_t status;
 
-    if (self.endpt == endpt)
+    if (resolver.endpt == endpt)
         return PF_OK;
-    self.pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 512, 512);
-    if (!self.pool)
+    resolver.pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 512, 512);
+    if (!resolver.pool)
         return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
-    status = host.pjsip_resolver_create(self.pool, &self.stock);
+    status = host.pjsip_resolver_create(resolver.pool, &resolver.built_in);
     if (status == PJ_SUCCESS) {
-        status = host.pjsip_endpt_atexit(endpt, &forget_endpoint);
+        status = host.pjsip_endpt_atexit(endpt, &resolver_forget_endpoint);
         if (status != PJ_SUCCESS)
-            host.pjsip_resolver_destroy(self.stock);
+            host.pjsip_resolver_destroy(resolver.built_in);
     }
     if (status != PJ_SUCCESS) {
-        host.pjsip_endpt_release_pool(endpt, self.pool);
+        host.pjsip_endpt_release_pool(endpt, resolver.pool);
         return host_problem(PF_PJSIP_FAILED, status, "pjsip_resolver_create()");
     }
-    self.endpt = endpt;
+    resolver.endpt = endpt;
     return PF_OK;
 }
 
-static void unsent(pjsip_send_state *state, pj_ssize_t sent, pj_bool_t *again)
+static void resolver_on_unsent(pjsip_send_state *state, pj_ssize_t sent, pj_bool_t *again)
 {
     (void)state;
     (void)sent;
@@ -329,10 +307,10 @@ static void unsent(pjsip_send_state *state, pj_ssize_t sent, pj_bool_t *again)
 }
 
 /* Sends a request that our resolver refuses, to learn which callback pjsip's sends come with. Nothing reaches the wire. */
-static int learn(pjsip_endpoint *endpt)
+static int resolver_discover_send_callback(pjsip_endpoint *endpt)
 {
     static const pj_str_t target = { "sip:pjfail.invalid", 18 }, from = { "<sip:pjfail@pjfail.invalid>", 27 };
-    struct lesson lesson = { NULL, NULL, NULL };
+    struct discovery discovery = { NULL, NULL, NULL };
     const pj_str_t *name;
     pjsip_tx_data *tdata;
     pj_pool_t *pool;
@@ -345,53 +323,36 @@ static int learn(pjsip_endpoint *endpt)
         return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_create_request()");
     pool = tdata_pool(tdata);
     host.pjsip_tx_data_add_ref(tdata);
-    learning = &lesson;
-    status = host.pjsip_endpt_send_request_stateless(endpt, tdata, NULL, &unsent);
-    learning = NULL;
+    resolver_discovery = &discovery;
+    status = host.pjsip_endpt_send_request_stateless(endpt, tdata, NULL, &resolver_on_unsent);
+    resolver_discovery = NULL;
     name = tdata_dest_name(tdata);
-    fits = status == PJ_SUCCESS && lesson.pool == pool && lesson.token &&
-           ((pjsip_send_state *)lesson.token)->tdata == tdata && name->slen == 14 &&
+    fits = status == PJ_SUCCESS && discovery.pool == pool && discovery.token &&
+           ((pjsip_send_state *)discovery.token)->tdata == tdata && name->slen == 14 &&
            !memcmp(name->ptr, "pjfail.invalid", 14);
     host.pjsip_tx_data_dec_ref(tdata);
     if (!fits)
         return host_problem(PF_BAD_LAYOUT, status, "pjsip_send_state");
-    atomic_store(&self.send_callback, lesson.callback);
+    atomic_store(&resolver.send_callback, discovery.callback);
     return PF_OK;
 }
 
-pj_status_t resolver_send_to(const pf_address *server, pjsip_tx_data *tdata, pj_status_t (*send)(pjsip_tx_data *, void *),
-                             void *argument)
-{
-    const pf_address *server_around = only_server;
-    const pjsip_tx_data *request_around = only_request;
-    pj_status_t status;
-
-    /* An application's callback meanwhile may send another one. */
-    only_server = server;
-    only_request = tdata;
-    status = send(tdata, argument);
-    only_server = server_around;
-    only_request = request_around;
-    return status;
-}
-
-int resolver_is_sending_to(const pjsip_tx_data *tdata) { return only_request == tdata; }
-
 int resolver_install(pjsip_endpoint *endpt)
 {
-    static pjsip_ext_resolver ours = { &resolve };
+    static pjsip_ext_resolver ours = { &resolver_resolve };
     pj_dns_resolver *built_in;
     pj_status_t status;
-    int result = make_stock(endpt);
+    int result = resolver_make_built_in(endpt);
 
     if (result != PF_OK)
         return result;
     /* Setting ours while the built-in one is there would destroy that, with pjsua still holding it. */
     built_in = host.pjsip_endpt_get_resolver(endpt);
     host.pjsip_endpt_set_resolver(endpt, NULL);
-    self.set_aside = built_in;
+    resolver.saved = built_in;
     status = host.pjsip_endpt_set_ext_resolver(endpt, &ours);
-    result = status == PJ_SUCCESS ? learn(endpt) : host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_set_ext_resolver()");
+    result = status == PJ_SUCCESS ? resolver_discover_send_callback(endpt)
+                                  : host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_set_ext_resolver()");
     if (result != PF_OK)
         resolver_remove(endpt);
     return result;
@@ -401,9 +362,9 @@ void resolver_remove(pjsip_endpoint *endpt)
 {
     host.pjsip_endpt_set_ext_resolver(endpt, NULL);
     /* The application may have given the endpoint another one meanwhile. */
-    if (self.set_aside && !host.pjsip_endpt_get_resolver(endpt))
-        host.pjsip_endpt_set_resolver(endpt, self.set_aside);
-    self.set_aside = NULL;
+    if (resolver.saved && !host.pjsip_endpt_get_resolver(endpt))
+        host.pjsip_endpt_set_resolver(endpt, resolver.saved);
+    resolver.saved = NULL;
 }
 
-pj_dns_resolver *resolver_set_aside(void) { return atomic_load(&self.set_aside); }
+pj_dns_resolver *resolver_saved(void) { return atomic_load(&resolver.saved); }

@@ -1,8 +1,7 @@
 /*
  * text.h: text of pjlib's, which has a length, as text of C's, which has a zero at its end.
  */
-#ifndef PJFAIL_TEXT_H
-#define PJFAIL_TEXT_H
+#pragma once
 
 #include <pj/types.h>
 #include <string.h>
@@ -16,5 +15,3 @@ static inline void copy_text(char *text, size_t room, const pj_str_t *from)
         memcpy(text, from->ptr, length);
     text[length] = '\0';
 }
-
-#endif

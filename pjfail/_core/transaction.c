@@ -1,18 +1,18 @@
 #include "transaction.h"
 
-#include "plans.h"
+#include "address.h"
+#include "hash_table.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-/* Written while attaching. */
-static pjsip_endpoint *endpoint;
+uint64_t transaction_hash(const pj_str_t *branch, const pj_str_t *method)
+{
+    return hash_bytes(hash_bytes(HASH_SEED, branch->ptr, (size_t)branch->slen), method->ptr, (size_t)method->slen);
+}
 
-void transaction_open(pjsip_endpoint *endpt) { endpoint = endpt; }
-
-/* The client transaction of that branch, with a reference (drop()); NULL when it is over. May hold a transaction's lock. */
-static pjsip_transaction *find_branch(pj_str_t branch, const pjsip_method *method)
+/* The client transaction of that branch, with a reference (transaction_drop()); NULL when it is over. May hold a transaction's lock. */
+static pjsip_transaction *transaction_find_branch(pj_str_t branch, const pjsip_method *method)
 {
     pjsip_transaction *tsx = NULL;
     pjsip_rx_data *rdata;
@@ -24,31 +24,59 @@ static pjsip_transaction *find_branch(pj_str_t branch, const pjsip_method *metho
     if (branch.slen <= 7 || memcmp(branch.ptr, "z9hG4bK", 7) != 0)
         return NULL;
     rdata = malloc(sizeof *rdata + (size_t)(layout.rdata_shift > 0 ? layout.rdata_shift : 0));
-    pool = rdata ? host.pjsip_endpt_create_pool(endpoint, "pjfail", 512, 512) : NULL;
+    pool = rdata ? host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 512, 512) : NULL;
     if (pool) {
         via.branch_param = branch;
         LAYOUT_AT(pjsip_via_hdr *, rdata, offsetof(pjsip_rx_data, msg_info.via) + layout.rdata_shift) = &via;
         if (host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, method, rdata) == PJ_SUCCESS)
             tsx = host.pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);
-        host.pjsip_endpt_release_pool(endpoint, pool);
+        host.pjsip_endpt_release_pool(host_endpoint(), pool);
     }
     free(rdata);
     return tsx;
 }
 
-static pjsip_transaction *find(const struct request *request)
+static pjsip_transaction *transaction_find(const struct transaction_key *key)
 {
-    const pj_str_t branch = { (char *)(uintptr_t)request->branch, (pj_ssize_t)request->branch_size };
+    const pj_str_t branch = { (char *)(uintptr_t)key->branch, (pj_ssize_t)key->branch_size };
     pjsip_method method;
 
-    method.id = request->method_id;
-    method.name.ptr = (char *)(uintptr_t)request->method;
-    method.name.slen = (pj_ssize_t)strlen(request->method);
-    return find_branch(branch, &method);
+    method.id = key->method_id;
+    method.name.ptr = (char *)(uintptr_t)key->method;
+    method.name.slen = (pj_ssize_t)strlen(key->method);
+    return transaction_find_branch(branch, &method);
 }
 
 /* Its lock is what is referenced: the transaction itself may be gone once that is released. */
-static void drop(pj_grp_lock_t *lock) { host.pj_grp_lock_dec_ref(lock); }
+static void transaction_drop(pj_grp_lock_t *lock) { host.pj_grp_lock_dec_ref(lock); }
+
+/* A transaction that is referenced and locked; NULL: it is over. */
+struct transaction_held {
+    pjsip_transaction *tsx;
+    pj_grp_lock_t *lock;
+};
+
+static struct transaction_held transaction_acquire(pjsip_transaction *tsx)
+{
+    struct transaction_held held = { tsx, tsx ? tsx_lock(tsx) : NULL };
+
+    if (tsx)
+        host.pj_grp_lock_acquire(held.lock);
+    return held;
+}
+
+static void transaction_release(struct transaction_held *held)
+{
+    if (!held->tsx)
+        return;
+    host.pj_grp_lock_release(held->lock);
+    transaction_drop(held->lock);
+}
+
+/* Acquires the transaction that find returned, to the end of the block. */
+#define HOLD_TRANSACTION(found) \
+    __attribute__((cleanup(transaction_release))) struct transaction_held held = transaction_acquire(found); \
+    pjsip_transaction *const tsx __attribute__((unused)) = held.tsx
 
 /* --- its transport, under its lock -------------------------------------------------------------------------------- */
 
@@ -98,173 +126,118 @@ static void transaction_change_transport_locked(pjsip_transaction *tsx, pjsip_tr
 
 /* --- what it does -------------------------------------------------------------------------------------------------- */
 
-/* As find(), of the request in that message. */
+/* Returns the transaction of the request in that message. */
 static pjsip_transaction *transaction_find_of(const pjsip_tx_data *tdata)
 {
     pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
 
-    return via ? find_branch(via->branch_param, &tdata_msg(tdata)->line.req.method) : NULL;
+    return via ? transaction_find_branch(via->branch_param, &tdata_msg(tdata)->line.req.method) : NULL;
 }
 
-void transaction_cancel(const pjsip_tx_data *tdata)
+/* Ends the transaction with that code, unless tsx is NULL. Drops the caller's reference. */
+static void transaction_terminate(pjsip_transaction *tsx, int code)
 {
-    pjsip_transaction *tsx = transaction_find_of(tdata);
     pj_grp_lock_t *lock;
 
     if (!tsx)
         return;
     lock = tsx_lock(tsx);
-    host.pjsip_tsx_terminate(tsx, PJSIP_SC_TSX_TIMEOUT);
-    drop(lock);
+    host.pjsip_tsx_terminate(tsx, code);
+    transaction_drop(lock);
 }
 
-void transaction_settle(pjsip_tx_data *tdata)
+void transaction_cancel(const pjsip_tx_data *tdata) { transaction_terminate(transaction_find_of(tdata), PJSIP_SC_TSX_TIMEOUT); }
+
+void transaction_wait_for_unlock(pjsip_tx_data *tdata)
 {
-    pjsip_transaction *tsx = transaction_find_of(tdata);
+    HOLD_TRANSACTION(transaction_find_of(tdata));
+}
+
+void transaction_wait_until_sent(pj_str_t branch, const pjsip_method *method, double seconds)
+{
+    pjsip_transaction *tsx = transaction_find_branch(branch, method);
+    double until = clock_now() + seconds;
     pj_grp_lock_t *lock;
 
     if (!tsx)
         return;
     lock = tsx_lock(tsx);
-    host.pj_grp_lock_acquire(lock);
-    host.pj_grp_lock_release(lock);
-    drop(lock);
+    while (tsx_is_sending(tsx) && clock_now() < until)
+        clock_pause(1e-4);
+    transaction_drop(lock);
 }
 
-void transaction_await_sent(pj_str_t branch, const pjsip_method *method, double seconds)
+void transaction_receive(const struct transaction_key *key, pjsip_rx_data *response)
 {
-    const struct timespec pause = { 0, 100000 };
-    pjsip_transaction *tsx = find_branch(branch, method);
-    double until = host_now() + seconds;
-    pj_grp_lock_t *lock;
-
-    if (!tsx)
-        return;
-    lock = tsx_lock(tsx);
-    while (tsx_is_sending(tsx) && host_now() < until)
-        nanosleep(&pause, NULL);
-    drop(lock);
-}
-
-void transaction_receive(const struct request *request, pjsip_rx_data *response)
-{
-    pjsip_transaction *tsx = find(request);
+    pjsip_transaction *tsx = transaction_find(key);
     pj_grp_lock_t *lock;
 
     if (!tsx)
         return;
     lock = tsx_lock(tsx);
     host.pjsip_tsx_recv_msg(tsx, response);
-    drop(lock);
+    transaction_drop(lock);
 }
 
-int transaction_is_unanswered(const struct request *request)
+int transaction_is_unanswered(const struct transaction_key *key)
 {
-    pjsip_transaction *tsx = find(request);
-    pj_grp_lock_t *lock;
-    int unanswered;
-
-    if (!tsx)
-        return 0;
-    lock = tsx_lock(tsx);
-    host.pj_grp_lock_acquire(lock);
-    unanswered = tsx_is_unanswered(tsx);
-    host.pj_grp_lock_release(lock);
-    drop(lock);
-    return unanswered;
+    HOLD_TRANSACTION(transaction_find(key));
+    return tsx && tsx_is_unanswered(tsx);
 }
 
-int transaction_exists(const struct request *request)
+int transaction_exists(const struct transaction_key *key)
 {
-    pjsip_transaction *tsx = find(request);
+    pjsip_transaction *tsx = transaction_find(key);
 
     if (tsx)
-        drop(tsx_lock(tsx));
+        transaction_drop(tsx_lock(tsx));
     return tsx != NULL;
 }
 
-int transaction_where(const struct request *request, pf_address *server)
+int transaction_where(const struct transaction_key *key, pf_address *server)
 {
-    pjsip_transaction *tsx = find(request);
-    pj_grp_lock_t *lock;
-    int known;
-
-    if (!tsx)
-        return 0;
-    lock = tsx_lock(tsx);
-    host.pj_grp_lock_acquire(lock);
-    known = tsx_transport(tsx) && address_of(server, tsx_address(tsx), transport_type(tsx_transport(tsx)));
-    host.pj_grp_lock_release(lock);
-    drop(lock);
-    return known;
+    HOLD_TRANSACTION(transaction_find(key));
+    return tsx && tsx_transport(tsx) && address_of(server, tsx_address(tsx), transport_type(tsx_transport(tsx)));
 }
 
-int transaction_is_kept(const struct request *request)
+int transaction_is_kept(const struct transaction_key *key)
 {
-    pjsip_transaction *tsx = find(request);
-    pj_grp_lock_t *lock;
-    int kept;
-
-    if (!tsx)
-        return 0;
-    lock = tsx_lock(tsx);
-    host.pj_grp_lock_acquire(lock);
-    kept = tsx_is_open(tsx) && !*tsx_listener_key(tsx);
-    host.pj_grp_lock_release(lock);
-    drop(lock);
-    return kept;
+    HOLD_TRANSACTION(transaction_find(key));
+    return tsx && tsx_is_open(tsx) && !*tsx_listener_key(tsx);
 }
 
-int transaction_move(const struct request *request, const pf_address *server, pjsip_transport *transport)
+int transaction_move(const struct transaction_key *key, const pf_address *server, pjsip_transport *transport)
 {
-    pjsip_transaction *tsx = find(request);
-    pj_grp_lock_t *lock;
+    HOLD_TRANSACTION(transaction_find(key));
+    const pjsip_server_addresses *addresses;
+    pjsip_tx_data *sent;
     pj_sockaddr address;
-    int length = address_to_sockaddr(server, &address), moved;
+    int length = address_to_sockaddr(server, &address);
+    unsigned i;
 
-    if (!tsx)
+    if (!tsx || !tsx_is_open(tsx) || !tsx_transport(tsx))
         return 0;
-    lock = tsx_lock(tsx);
-    host.pj_grp_lock_acquire(lock);
-    moved = tsx_is_open(tsx) && tsx_transport(tsx);
-    if (moved) {
-        pjsip_tx_data *sent = tsx_last_sent(tsx);
-        const pjsip_server_addresses *addresses = tdata_addresses(sent);
-        unsigned i;
+    sent = tsx_last_sent(tsx);
+    addresses = tdata_addresses(sent);
+    for (i = 0; i < addresses_count(addresses); i++) {
+        pf_address each;
 
-        for (i = 0; i < answer_count(addresses); i++) {
-            pf_address each;
-
-            if (address_of(&each, answer_address(addresses, i), answer_type(addresses, i)) &&
-                !memcmp(&each, server, sizeof each)) {
-                tdata_keep_address(sent, i);
-                break;
-            }
+        if (address_of(&each, addresses_address(addresses, i), addresses_type(addresses, i)) && address_equals(&each, server)) {
+            tdata_keep_address(sent, i);
+            break;
         }
-        tdata_set_destination(sent, &address, length);
-        if (transport != tsx_transport(tsx))
-            transaction_change_transport_locked(tsx, transport);
-        tsx_set_address(tsx, &address, length);
     }
-    host.pj_grp_lock_release(lock);
-    drop(lock);
-    return moved;
+    tdata_set_destination(sent, &address, length);
+    if (transport != tsx_transport(tsx))
+        transaction_change_transport_locked(tsx, transport);
+    tsx_set_address(tsx, &address, length);
+    return 1;
 }
 
-void transaction_end(const struct request *request)
-{
-    pjsip_transaction *tsx = find(request);
-    pj_grp_lock_t *lock;
-
-    if (!tsx)
-        return;
-    lock = tsx_lock(tsx);
-    host.pjsip_tsx_terminate(tsx, PJSIP_SC_TSX_TRANSPORT_ERROR);
-    drop(lock);
-}
+void transaction_end(const struct transaction_key *key) { transaction_terminate(transaction_find(key), PJSIP_SC_TSX_TRANSPORT_ERROR); }
 
 /* Under the transaction's lock. */
-static int keep_alive(pjsip_transaction *tsx, const pjsip_transport *transport)
+static int transaction_keep_alive_locked(pjsip_transaction *tsx, const pjsip_transport *transport)
 {
     if (!tsx_is_open(tsx))
         return 0;
@@ -273,26 +246,15 @@ static int keep_alive(pjsip_transaction *tsx, const pjsip_transport *transport)
     return 1;
 }
 
-int transaction_keep_alive(const struct request *request, const pjsip_transport *transport)
+int transaction_keep_alive(const struct transaction_key *key, const pjsip_transport *transport)
 {
-    pjsip_transaction *tsx = find(request);
-    pj_grp_lock_t *lock;
-    int kept;
-
-    if (!tsx)
-        return 0;
-    lock = tsx_lock(tsx);
-    host.pj_grp_lock_acquire(lock);
-    kept = keep_alive(tsx, transport);
-    host.pj_grp_lock_release(lock);
-    drop(lock);
-    return kept;
+    HOLD_TRANSACTION(transaction_find(key));
+    return tsx && transaction_keep_alive_locked(tsx, transport);
 }
 
-int transaction_try_keep_alive(const struct request *request, const pjsip_transport *transport, int wanted, int *busy)
+int transaction_try_keep_alive(const struct transaction_key *key, const pjsip_transport *transport, int wanted, int *busy)
 {
-    pjsip_transaction *tsx = find(request);
-    const struct timespec pause = { 0, 100000 };
+    pjsip_transaction *tsx = transaction_find(key);
     pj_grp_lock_t *lock;
     int kept = 0, i;
 
@@ -302,11 +264,11 @@ int transaction_try_keep_alive(const struct request *request, const pjsip_transp
     lock = tsx_lock(tsx);
     /* Who sends is done at once, as a rule. */
     for (i = 0; (*busy = host.pj_grp_lock_tryacquire(lock) != PJ_SUCCESS) && i < 10; i++)
-        nanosleep(&pause, NULL);
+        clock_pause(1e-4);
     if (!*busy) {
-        kept = wanted && keep_alive(tsx, transport);
+        kept = wanted && transaction_keep_alive_locked(tsx, transport);
         host.pj_grp_lock_release(lock);
     }
-    drop(lock);
+    transaction_drop(lock);
     return kept;
 }

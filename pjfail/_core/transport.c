@@ -3,38 +3,33 @@
  *
  * Called by Python's worker. No lock of ours; the transport manager's own for a moment.
  */
-#include "core.h"
-#include "pjfail.h"
+#include "address.h"
+#include "host.h"
 
 #include <string.h>
 
-static int list_transports(pjsip_endpoint *endpt, void *argument)
+static int transport_list(unsigned *found)
 {
-    static const int types[] = { 0, PJSIP_TRANSPORT_UDP, PJSIP_TRANSPORT_TCP, PJSIP_TRANSPORT_TLS };
-    pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 500, 500);
-    unsigned *found = argument;
-    int transport;
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 500, 500);
+    unsigned bit;
 
     if (!pool)
         return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
-    for (transport = PF_UDP; transport <= PF_TLS; transport++) {
-        int ipv6;
+    for (bit = 2 * PF_UDP; bit < 2 * PF_TLS + 2; bit++) {
+        const pf_address any = { .transport = (unsigned char)(bit / 2), .family = bit % 2 ? 6 : 4 };
+        pjsip_tpmgr_fla2_param param;
 
-        for (ipv6 = 0; ipv6 <= 1; ipv6++) {
-            pjsip_tpmgr_fla2_param param;
-
-            memset(&param, 0, sizeof param);
-            param.tp_type = (pjsip_transport_type_e)(types[transport] | (ipv6 ? PJSIP_TRANSPORT_IPV6 : 0));
-            if (host.pjsip_tpmgr_find_local_addr2(host.pjsip_endpt_get_tpmgr(endpt), pool, &param) == PJ_SUCCESS)
-                *found |= 1u << (2 * transport + ipv6);
-        }
+        memset(&param, 0, sizeof param);
+        param.tp_type = (pjsip_transport_type_e)address_pjsip_type(&any);
+        if (host.pjsip_tpmgr_find_local_addr2(host.pjsip_endpt_get_tpmgr(host_endpoint()), pool, &param) == PJ_SUCCESS)
+            *found |= 1u << bit;
     }
-    host.pjsip_endpt_release_pool(endpt, pool);
+    host.pjsip_endpt_release_pool(host_endpoint(), pool);
     return PF_OK;
 }
 
 int pf_transports(unsigned *found)
 {
     *found = 0;
-    return core_with_endpoint(&list_transports, found);
+    return host_enter() ? host_leave(transport_list(found)) : PF_NO_ENDPOINT;
 }

@@ -48,7 +48,7 @@ def attachment() -> int:
 
 def foreign() -> bool:
     """Whether this is a forked child of the process that attached."""
-    return bool(lib.pf_foreign())
+    return bool(lib.pf_is_forked_child())
 
 
 def sendable() -> frozenset[tuple[Transport, Family]]:

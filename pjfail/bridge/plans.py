@@ -83,7 +83,7 @@ def forget(target: Target) -> None:
 
 def forgive(server: Server, sequence: int) -> None:
     """Ends the core's own suspicion of *server*: its outcomes up to *sequence* have been judged."""
-    lib.pf_forgive(c_address(server), sequence)
+    lib.pf_clear_suspect(c_address(server), sequence)
 
 
 def used_at(target: Target) -> float | None:

@@ -37,7 +37,7 @@ def event_fd() -> int:
 
 def questions() -> Iterator[Question]:
     """Takes the questions that have come; call it before :func:`outcomes`, it resets the descriptor."""
-    return _taken(lib.pf_next_question, _question, lib.pf_free_question)
+    return _taken(lib.pf_next_query, _question)
 
 
 def outcomes() -> list[Outcome]:
@@ -53,31 +53,31 @@ def outcomes() -> list[Outcome]:
 
 def failovers() -> Iterator[events.FailedOver]:
     """Takes the failovers of requests under way that have happened, oldest first."""
-    return _taken(lib.pf_next_failover, _failover, lib.pf_free_failover)
+    return _taken(lib.pf_next_failover, _failover)
 
 
 def registrations() -> Iterator[Registration]:
     """Takes what is told of followed accounts and their REGISTERs, oldest first."""
-    return _taken(lib.pf_next_registration, _registration, lib.pf_free_registration)
+    return _taken(lib.pf_next_registration, _registration)
 
 
 def answers() -> Iterator[Answer]:
     """Takes the ends of requests that have come."""
-    return _taken(lib.pf_next_response, _answer, lib.pf_free_response)
+    return _taken(lib.pf_next_response, _answer)
 
 
 def dns_answers() -> Iterator[DnsAnswer]:
     """Takes the answers of pjsip's DNS resolver that have come."""
-    return _taken(lib.pf_next_dns_answer, _dns_answer, lib.pf_free_dns_answer)
+    return _taken(lib.pf_next_dns_answer, _dns_answer)
 
 
-def _taken(fetch: Callable[[], Any], value: Callable[[Any], T], free: Callable[[Any], object]) -> Iterator[T]:
+def _taken(fetch: Callable[[], Any], value: Callable[[Any], T]) -> Iterator[T]:
     """The values of what *fetch* hands out until there is no more; each is ours, and freed once it has been read."""
     while (c := fetch()) != ffi.NULL:
         try:
             taken = value(c)
         finally:
-            free(c)
+            lib.pf_free(c)
         yield taken
 
 

@@ -206,7 +206,7 @@ def test_a_refusal_on_another_way_is_acknowledged_on_the_connection_that_the_cal
             acknowledged_on_its_connection(second)
 
 
-# --- an attempt's response ends that attempt alone (DESIGN.md, rule 11) -----------------------------------------------
+# --- an attempt's response ends that attempt alone --------------------------------------------------------------------
 
 
 def test_a_late_refusal_from_elsewhere_does_not_end_the_next_attempt(first: Registrar, second: Registrar) -> None:

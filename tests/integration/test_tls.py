@@ -99,12 +99,13 @@ class Program:
     def options(self, host: str) -> Line:
         return self.tell(f"OPTIONS sip:{host};transport=tls")
 
-    def wait(self, reached: Callable[[Line], object]) -> None:
-        """Asks for the state until it is *reached*, for ten seconds."""
+    def wait(self, reached: Callable[[Line], object]) -> Line:
+        """Asks for the state until it is *reached*, for ten seconds. Returns that state."""
         deadline = time.monotonic() + 10
-        while not reached(self.tell("state")):
+        while not reached(state := self.tell("state")):
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        return state
 
 
 def program(
@@ -230,7 +231,7 @@ def test_a_registration_goes_on_to_the_next_server(
         for _ in range(2):
             answer = asked.tell("REGISTER")
             assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5061")
-            state = asked.tell("state")
+            state = asked.wait(lambda state: state["rejected"])
             assert state == {"usable": dict.fromkeys(state["usable"], True), "rejected": [rejection]}
         assert names(first) == ["sip.test"] * 2
         assert not first.requests

@@ -63,7 +63,7 @@ int client_start(int polling_threads)
 /* The fetching thread. Fetches what the core asks and reports, and knows no answer. */
 static void *client_fetch(void *unused)
 {
-    pf_question *question;
+    pf_query *question;
     pf_failover *failover;
     pf_response *response;
     pf_registration *registration;
@@ -73,13 +73,13 @@ static void *client_fetch(void *unused)
         struct pollfd events = { pf_event_fd(), POLLIN, 0 };
 
         poll(&events, 1, POLL_MS);
-        for (; (question = pf_next_question()); pf_free_question(question))
+        for (; (question = pf_next_query()); pf_free(question))
             pf_fail(&question->target, question->id, 1);
-        for (; (failover = pf_next_failover()); pf_free_failover(failover))
+        for (; (failover = pf_next_failover()); pf_free(failover))
             ;
-        for (; (response = pf_next_response()); pf_free_response(response))
+        for (; (response = pf_next_response()); pf_free(response))
             ;
-        for (; (registration = pf_next_registration()); pf_free_registration(registration))
+        for (; (registration = pf_next_registration()); pf_free(registration))
             ;
         while (pf_next_outcomes(outcomes, 64))
             ;

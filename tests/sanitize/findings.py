@@ -33,8 +33,8 @@ TRANSACTION_READ = re.compile(
 )
 MESSAGE_READ = re.compile(
     r"^ *Previous read of size .*\n"
-    r"(?: *#\d+ .*\n)*? *#\d+ (?:on_tx_request \S*_core/core|begin \S*_core/sending)\.c:.*\n"
-    r"(?: *#\d+ .*\n)*? *#\d+ sending_answer \S*_core/sending\.c:",
+    r"(?: *#\d+ .*\n)*? *#\d+ (?:module_on_tx_request \S*_core/module|send_guard_begin \S*_core/send_guard)\.c:.*\n"
+    r"(?: *#\d+ .*\n)*? *#\d+ send_guard_answer \S*_core/send_guard\.c:",
     re.MULTILINE,
 )
 # A wrong access within pjsip, which is compiled with AddressSanitizer: in its sources or its headers' functions.

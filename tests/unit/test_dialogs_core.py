@@ -14,11 +14,11 @@ METHODS = {"INVITE": 0, "CANCEL": 1, "ACK": 2, "BYE": 3, "REGISTER": 4, "OPTIONS
 DECLARATIONS = """
     typedef struct { char *ptr; long slen; } pj_str_t;
     typedef struct { int id; pj_str_t name; } pjsip_method;
-    struct asker { pf_address server; int in_dialog, bound, follows, sends, free_to_race; };
-    void dialogs_note_response(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method,
+    struct request_info { pf_address server; int in_dialog, bound, follows, sends, free_to_race; };
+    void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method,
                                int code, int expires, const pf_address *server);
     void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag);
-    void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct asker *asker);
+    void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *asker);
     void dialogs_count(pf_counters *counters);
     void dialogs_clear(void);
 """
@@ -42,7 +42,7 @@ class Dialogs:
     def note(self, method: str, code: int, call_id: str, tag: str = "t", server: int = 1, expires: int = -1) -> None:
         address = self.ffi.new("pf_address *", {"family": 4, "transport": 1, "port": server})
         whose, remote = self.text(call_id), self.text(tag)
-        self.lib.dialogs_note_response(whose[0], remote[0], self.methods[method][0], code, expires, address)
+        self.lib.dialogs_update(whose[0], remote[0], self.methods[method][0], code, expires, address)
 
     def bye(self, call_id: str, tag: str = "t") -> None:
         whose, remote = self.text(call_id), self.text(tag)
@@ -50,7 +50,7 @@ class Dialogs:
 
     def find(self, call_id: str, tag: str = "") -> tuple[int, bool]:
         """Which server it prefers (0: none), and whether it must go there."""
-        asker = self.ffi.new("struct asker *")
+        asker = self.ffi.new("struct request_info *")
         whose, remote = self.text(call_id), self.text(tag)
         self.lib.dialogs_find(whose[0], remote[0] if tag else self.ffi.NULL, asker)
         return asker.server.port, bool(asker.bound)
@@ -66,7 +66,7 @@ class Dialogs:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     path = tmp_path_factory.mktemp("dialogs") / "dialogs.so"
-    return library(path, "dialogs.c table.c host.c layout.c", DECLARATIONS)
+    return library(path, "dialogs.c hash_table.c host.c layout.c", DECLARATIONS)
 
 
 @pytest.fixture

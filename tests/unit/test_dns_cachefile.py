@@ -239,15 +239,21 @@ def test_it_is_written_after_a_while_once_for_all_that_was_learnt(path: Path, mo
     answers: dict[Asked, Answer] = {}
     monkeypatch.setattr(file, "save", lambda given: written.append(len(given())))
 
+    async def written_times(times: int) -> None:
+        async with asyncio.timeout(20):
+            while len(written) < times:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+
     async def learn() -> None:
         for asked, each in ANSWERS.items():
             answers[asked] = each
             file.save_soon(lambda: answers)
         assert written == []
-        await asyncio.sleep(0.15)
+        await written_times(1)
         assert written == [4]
         file.save_soon(lambda: answers)
-        await asyncio.sleep(0.15)
+        await written_times(2)
 
     asyncio.run(learn())
     assert written == [4, 4]

@@ -14,7 +14,7 @@ WARNING: ThreadSanitizer: data race (pid=21248)
 
   Previous read of size 8 at 0x7b700005c0d0 by thread T3:
     #0 tsx_lock pjfail/_core/layout.h:118 (_native.abi3.so+0x22dba)
-    #1 transaction_settle pjfail/_core/transaction.c:60 (_native.abi3.so+0x22dba)
+    #1 transaction_wait_for_unlock pjfail/_core/transaction.c:60 (_native.abi3.so+0x22dba)
     #2 answer_waiter pjfail/_core/questions.c:278 (_native.abi3.so+0x180b8)
 
   Mutex M661 (0x7ffff006d978) created at:
@@ -32,9 +32,9 @@ WARNING: ThreadSanitizer: data race (pid=4000)
 
   Previous read of size 4 at 0x7b800007d210 by thread T3:
     #0 steering_on_tx_request pjfail/_core/steering.c:352 (_native.abi3.so+0x251f2)
-    #1 on_tx_request pjfail/_core/core.c:271 (_native.abi3.so+0x130c5)
+    #1 module_on_tx_request pjfail/_core/module.c:271 (_native.abi3.so+0x130c5)
     #2 endpt_on_tx_msg ../src/pjsip/sip_endpoint.c:1156 (_pjsua2.cpython-311-x86_64-linux-gnu.so+0x39cfb5)
-    #3 sending_answer pjfail/_core/sending.c:63 (_native.abi3.so+0x22dd8)
+    #3 send_guard_answer pjfail/_core/send_guard.c:63 (_native.abi3.so+0x22dd8)
 
 SUMMARY: ThreadSanitizer: data race ../src/pj/pool.c:278 in reset_pool
 """
@@ -84,11 +84,23 @@ def test_what_is_read_under_a_reference_and_freed_later_is_no_race(report: str) 
     [
         (TRANSACTION, "Previous read", "Previous write"),
         (TRANSACTION, "#0 tsx_lock pjfail/_core/layout.h:118", "#0 tdata_msg pjfail/_core/layout.h:70"),
-        (TRANSACTION, "#1 transaction_settle pjfail/_core/transaction.c:60", "#1 resolve pjfail/_core/resolver.c:60"),
+        (
+            TRANSACTION,
+            "#1 transaction_wait_for_unlock pjfail/_core/transaction.c:60",
+            "#1 resolver_resolve pjfail/_core/resolver.c:60",
+        ),
         (TRANSACTION, "#1 cpool_release_pool ../src/pj/", "#1 course_release pjfail/_core/"),
         (MESSAGE, "Previous read", "Previous write"),
-        (MESSAGE, "#1 on_tx_request pjfail/_core/core.c:271", "#1 on_rx_response pjfail/_core/core.c:276"),
-        (MESSAGE, "#3 sending_answer pjfail/_core/sending.c:63", "#3 resolve pjfail/_core/resolver.c:60"),
+        (
+            MESSAGE,
+            "#1 module_on_tx_request pjfail/_core/module.c:271",
+            "#1 module_on_rx_response pjfail/_core/module.c:276",
+        ),
+        (
+            MESSAGE,
+            "#3 send_guard_answer pjfail/_core/send_guard.c:63",
+            "#3 resolver_resolve pjfail/_core/resolver.c:60",
+        ),
         (MESSAGE, "#1 reset_pool ../src/pj/pool.c:278", "#1 course_release pjfail/_core/course.c:60"),
     ],
 )

@@ -222,9 +222,9 @@ def test_a_last_resort_that_has_just_failed_again_is_the_very_last() -> None:
 def test_whom_the_core_suspects_is_forgiven_once_python_has_judged() -> None:
     servers = publish(*([each] for each in weighted(1, 2)))
     suspect(servers[0])
-    lib.pf_forgive(c_address(servers[0]), 0)
+    lib.pf_clear_suspect(c_address(servers[0]), 0)
     assert plans.draw(TARGET, 1) == [servers[1], servers[0]], "what is new has not been judged"
-    lib.pf_forgive(c_address(servers[0]), 1)
+    lib.pf_clear_suspect(c_address(servers[0]), 1)
     assert plans.draw(TARGET, 1) == servers
 
 
@@ -460,7 +460,7 @@ print(json.dumps({
 
 @pytest.mark.slow
 def test_a_hundred_thousand_servers_take_less_than_300_bytes_each_and_are_found_as_fast() -> None:
-    """DESIGN.md's bound of memory; the time is only a sanity bound, for a table that has turned into a list."""
+    """As docs/when-not.md says; the time is only a sanity bound, for a table that has turned into a list."""
     ended = subprocess.run([sys.executable, "-c", CROWD], capture_output=True, text=True, check=True, timeout=60)
     measured = json.loads(ended.stdout)
     assert (measured["plans"], measured["servers"], measured["drawn"]) == (10_000, 100_000, 10)

@@ -13,11 +13,11 @@ from rig.core import library
 ROOM = 4096
 FAILOVER, REGISTRATION, DNS_ANSWER, RESPONSE = 1, 2, 0, 3
 DECLARATIONS = """
-    int queue_open(void);
-    void queue_close(void);
-    void queue_put_question(pf_question *question);
-    void queue_put_note(int kind, void *note);
-    unsigned long long queue_dropped(void);
+    int event_queue_open(void);
+    void event_queue_close(void);
+    void event_queue_post_query(pf_query *question);
+    void event_queue_post(int kind, void *note);
+    unsigned long long event_queue_dropped(void);
     void *calloc(size_t count, size_t size);
 """
 
@@ -31,14 +31,14 @@ class Queue:
         return self.ffi.cast(f"{kind} *", self.lib.calloc(1, self.ffi.sizeof(kind)))
 
     def ask(self, number: int, until: float) -> None:
-        question = self.new("pf_question")
+        question = self.new("pf_query")
         question.id, question.until, question.refresh = number, until, not until
-        self.lib.queue_put_question(question)
+        self.lib.event_queue_post_query(question)
 
     def register(self, account: int, code: int, aor: str = "") -> None:
         registration = self.new("pf_registration")
         registration.account, registration.code, registration.aor = account, code, aor.encode() or b"%d" % account
-        self.lib.queue_put_note(REGISTRATION, registration)
+        self.lib.event_queue_post(REGISTRATION, registration)
 
     def taken(self, fetch: Callable[[], Any]) -> Iterator[Any]:
         while (each := fetch()) != self.ffi.NULL:
@@ -46,7 +46,7 @@ class Queue:
 
     @property
     def questions(self) -> list[int]:
-        return [each.id for each in self.taken(self.lib.pf_next_question)]
+        return [each.id for each in self.taken(self.lib.pf_next_query)]
 
     @property
     def registrations(self) -> list[tuple[int, int]]:
@@ -54,19 +54,19 @@ class Queue:
 
     @property
     def dropped(self) -> int:
-        return int(self.lib.queue_dropped())
+        return int(self.lib.event_queue_dropped())
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
-    return library(tmp_path_factory.mktemp("queue") / "queue.so", "queue.c table.c host.c layout.c", DECLARATIONS)
+    return library(tmp_path_factory.mktemp("queue") / "queue.so", "event_queue.c hash_table.c", DECLARATIONS)
 
 
 @pytest.fixture
 def queue(built: tuple[Any, Any]) -> Iterator[Queue]:
-    assert built[1].queue_open()
+    assert built[1].event_queue_open()
     yield Queue(*built)
-    built[1].queue_close()
+    built[1].event_queue_close()
 
 
 def test_questions_whose_askers_have_been_answered_go_first(queue: Queue) -> None:
@@ -93,7 +93,7 @@ def test_failovers_are_bounded(queue: Queue) -> None:
     for code in range(2 * ROOM):
         failover = queue.new("pf_failover")
         failover.code = code
-        queue.lib.queue_put_note(FAILOVER, failover)
+        queue.lib.event_queue_post(FAILOVER, failover)
     assert queue.dropped == ROOM
     assert [each.code for each in queue.taken(queue.lib.pf_next_failover)] == list(range(ROOM))
 
@@ -128,21 +128,21 @@ def test_what_python_asked_for_is_never_dropped(queue: Queue, kind: int, note: s
     for number in range(2 * ROOM):
         answer = queue.new(note)
         answer.id = number
-        queue.lib.queue_put_note(kind, answer)
+        queue.lib.event_queue_post(kind, answer)
     assert [each.id for each in queue.taken(fetch)] == list(range(2 * ROOM))
     assert not queue.dropped
 
 
 def test_closing_forgets_everything(built: tuple[Any, Any]) -> None:
     queue = Queue(*built)
-    assert queue.lib.queue_open()
+    assert queue.lib.event_queue_open()
     for code in range(ROOM + 10):
         queue.register(code % 7, code)
         queue.ask(code, 0)
-    queue.lib.queue_close()
-    assert queue.lib.queue_open()
+    queue.lib.event_queue_close()
+    assert queue.lib.event_queue_open()
     assert not queue.questions
     assert not queue.registrations
     queue.register(1, 200)
     assert queue.registrations == [(1, 200)]
-    queue.lib.queue_close()
+    queue.lib.event_queue_close()

@@ -12,7 +12,7 @@ SOURCE = """
 #include "failover_decide.c"
 #include "heap.c"
 #include "requests.c"
-#include "table.c"
+#include "hash_table.c"
 
 #include <stdio.h>
 
@@ -22,7 +22,7 @@ static const pf_address first = { .family = 4, .transport = PF_UDP, .port = 5060
 static const pf_address second = { .family = 4, .transport = PF_UDP, .port = 5062 };
 static const pf_address elsewhere = { .family = 4, .transport = PF_UDP, .port = 9999 };
 
-int plans_is_suspect(const pf_address *server) { return server->port == 9; }
+int servers_is_suspect(const pf_address *server) { return server->port == 9; }
 
 static struct request *make(unsigned number)
 {

@@ -15,7 +15,7 @@ LENGTHS = (*range(1, 34), 57, 255, 256, 4000)
 
 # Reads lengths and octets; prints their hashes, under a key of zeros where there is an argument.
 DRIVER = """
-    #include "table.c"
+    #include "hash_table.c"
     #include <stdio.h>
     int main(int count, char **arguments)
     {
@@ -23,7 +23,7 @@ DRIVER = """
         size_t size;
         (void)arguments;
         if (count > 1)
-            memset(table_key, 0, sizeof table_key);
+            memset(hash_table_key, 0, sizeof hash_table_key);
         while (fread(&size, sizeof size, 1, stdin) == 1 && fread(octets, 1, size, stdin) == size)
             printf("%llu\\n", (unsigned long long)hash_bytes(HASH_SEED, octets, size));
         return 0;

@@ -1,0 +1,261 @@
+/*
+ * accounts.c: reads what an account of pjsua's is set to, and changes it through pjsua's own functions.
+ *
+ * Called by Python threads, and by affinity.c on pjsip's polling thread. pjsua takes its own lock; none of ours is held.
+ */
+#include "accounts.h"
+
+#include "address.h"
+#include "layout.h"
+#include "text.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+/*
+ * No account comes or goes until accounts_unlock(): to be asked of one that has just been deleted aborts pjsip. (Its functions take
+ * this lock too, but some after they have looked whether there is the account, and pjsua_acc_get_config() not at all.) Held without
+ * the GIL, while pjsua's functions for accounts run, which hold it themselves for most of that time; none of ours, nor a dialog's
+ * or a transaction's lock is taken inside by reading. The mutex locked; NULL where pjsua hides it, which is as good as without us.
+ */
+static pj_mutex_t *accounts_lock(void)
+{
+    pj_mutex_t *mutex = pjsua_mutex();
+
+    if (mutex)
+        host.pj_mutex_lock(mutex);
+    return mutex;
+}
+
+static void accounts_unlock(pj_mutex_t *mutex)
+{
+    if (mutex)
+        host.pj_mutex_unlock(mutex);
+}
+
+/* Accounts locked. Reads the account's configuration; its strings are pool's. */
+static int accounts_read_config_locked(int id, pj_pool_t *pool, account_config *config)
+{
+    pj_status_t status;
+
+    if (!layout.proxies)
+        return host_problem(PF_BAD_LAYOUT, 0, "pjsua_acc_config");
+    if (!host.pjsua_acc_is_valid(id))
+        return host_problem(PF_NO_ACCOUNT, 0, "%d", id);
+    status = host.pjsua_acc_get_config(id, pool, &config->config);
+    return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_get_config()");
+}
+
+int accounts_write_aor(const pjsip_uri *uri, char *aor, size_t size)
+{
+    const pjsip_sip_uri *sip = uri ? pjsip_uri_get_uri(uri) : NULL;
+    const pj_str_t *scheme = sip ? pjsip_uri_get_scheme(sip) : NULL;
+    int length, i;
+
+    if (!scheme || scheme->slen < 3 || scheme->slen > 4 || strncasecmp(scheme->ptr, "sips", (size_t)scheme->slen))
+        return 0;
+    length = snprintf(aor, size, "%.*s@", (int)sip->user.slen, sip->user.slen ? sip->user.ptr : "");
+    for (i = 0; i < sip->host.slen && length + 1 < (int)size; i++)
+        aor[length++] = (char)tolower((unsigned char)sip->host.ptr[i]);
+    if (length + 8 > (int)size)
+        return 0;
+    aor[length] = '\0';
+    if (sip->port)
+        snprintf(aor + length, size - (size_t)length, ":%d", sip->port);
+    return 1;
+}
+
+/* copy is what pjsip's parser writes into, and what the parsed URI points at. NULL when it is none, or too long. */
+static pjsip_uri *accounts_parse(pj_pool_t *pool, const pj_str_t *text, char *copy, size_t size)
+{
+    if (text->slen >= (pj_ssize_t)size)
+        return NULL;
+    copy_text(copy, size, text);
+    return host.pjsip_parse_uri(pool, copy, (pj_size_t)text->slen, 0);
+}
+
+/* Where a URI sends to; 0 when it is no SIP URI. */
+static int accounts_target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *target)
+{
+    char copy[2 * PF_MAX_URI];
+    pjsip_uri *uri = accounts_parse(pool, text, copy, sizeof copy);
+    pjsip_host_info where;
+
+    return uri && host.pjsip_get_dest_info(pjsip_uri_get_uri(uri), NULL, pool, &where) == PJ_SUCCESS &&
+           target_of_host_info(&where, target);
+}
+
+/* Returns whether the Route is one that pjsip's own affinity (after 2.17) puts in front, to pin an account over UDP: <sip:ADDRESS;lr;hide>. */
+static int accounts_is_native_pin(const pf_account *account)
+{
+    const char *name = account->next_hop.host;
+
+    return pf_has_native_affinity() && strstr(account->next_hop_uri, ";lr;hide") &&
+           (strchr(name, ':') || strspn(name, "0123456789.") == strlen(name));
+}
+
+/*
+ * The account's next hop by the Route that pjsua gives its requests: those of all accounts (pjsua_config.outbound_proxy), which
+ * come before its own, can be read nowhere. 0: it has none.
+ */
+static int accounts_fill_first_route(int id, pj_pool_t *pool, pf_account *account)
+{
+    static const pj_str_t nobody = { "sip:127.0.0.1", 13 };     /* an address, lest pjsua look a name up */
+    const int size = sizeof account->next_hop_uri - 1;
+    pjsip_tx_data *tdata;
+    pjsip_route_hdr *route;
+    pjsip_host_info where;
+    int found = 0;
+
+    if (host.pjsua_acc_create_request(id, host.pjsip_get_options_method(), &nobody, &tdata) != PJ_SUCCESS)
+        return 0;
+    route = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_ROUTE, NULL);
+    for (; route; route = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_ROUTE, route->next)) {
+        int length = pjsip_uri_print(PJSIP_URI_IN_ROUTING_HDR, route->name_addr.uri, account->next_hop_uri, size);
+
+        account->next_hop_uri[length > 0 ? length : 0] = '\0';
+        found = length > 0 && host.pjsip_get_dest_info(route->name_addr.uri, NULL, pool, &where) == PJ_SUCCESS &&
+                target_of_host_info(&where, &account->next_hop);
+        if (!found || !accounts_is_native_pin(account))
+            break;
+        found = 0;
+    }
+    if (!found)
+        account->next_hop_uri[0] = '\0';
+    host.pjsip_tx_data_dec_ref(tdata);
+    return found;
+}
+
+/* Accounts locked. */
+static int accounts_fill_locked(int id, pj_pool_t *pool, const account_config *found, pf_account *account)
+{
+    const pjsua_acc_config *config = &found->config;
+    unsigned proxies = config_proxy_count(found);
+    const pj_str_t *next_hop = proxies ? config_proxy(found, 0) : &config->reg_uri;
+    char text[2 * PF_MAX_URI];
+    account_info now;
+    pf_target target;
+    pjsip_uri *uri = accounts_parse(pool, &config->id, text, sizeof text);
+    unsigned i;
+
+    if (!uri || !accounts_write_aor(uri, account->aor, sizeof account->aor))
+        return host_problem(PF_BAD_URI, 0, "%.*s", (int)config->id.slen, config->id.ptr);
+    account->secure = (accounts_target_of(pool, &config->id, &target) && target.secure) ||
+                      (config->reg_uri.slen && accounts_target_of(pool, &config->reg_uri, &target) && target.secure);
+    if (accounts_fill_first_route(id, pool, account)) {
+        account->secure |= account->next_hop.secure;
+    } else if (next_hop->slen) {
+        copy_text(account->next_hop_uri, sizeof account->next_hop_uri, next_hop);
+        if (!accounts_target_of(pool, next_hop, &account->next_hop))
+            return host_problem(PF_BAD_URI, 0, "%s", account->next_hop_uri);
+    }
+    if (proxies > PF_MAX_PROXIES)
+        return host_problem(PF_BAD_LAYOUT, 0, "pjsua_acc_config.proxy (PJSUA_ACC_MAX_PROXIES)");
+    for (i = 0; i < proxies; i++) {
+        const pj_str_t *proxy = config_proxy(found, i);
+
+        if (proxy->slen >= (pj_ssize_t)sizeof account->proxy[i])
+            return host_problem(PF_BAD_URI, 0, "%.*s", (int)proxy->slen, proxy->ptr);
+        copy_text(account->proxy[i], sizeof account->proxy[i], proxy);
+        account->secure |= accounts_target_of(pool, proxy, &target) && target.secure;
+    }
+    account->proxies = (int)proxies;
+    account->transport_id = config_transport_id(found);
+    account->registers = config->reg_uri.slen != 0;
+    if (pf_has_native_affinity()) {
+        int affinity = config_affinity(found);
+        account->affinity = affinity > 0 ? PF_AFFINITY_ENABLED : affinity ? PF_AFFINITY_INHERITED : PF_AFFINITY_DISABLED;
+    }
+    account->registered = host.pjsua_acc_get_info(id, &now.info) == PJ_SUCCESS && now.info.has_registration &&
+                          (int)now.info.status / 100 == 2 && now.info.expires &&
+                          now.info.expires != PJSIP_EXPIRES_NOT_SPECIFIED;
+    return PF_OK;
+}
+
+int accounts_read(int id, pf_account *account)
+{
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 4000, 4000);
+    account_config config;
+    pj_mutex_t *locked;
+    int result;
+
+    memset(account, 0, sizeof *account);
+    if (!pool)
+        return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
+    locked = accounts_lock();
+    result = accounts_read_config_locked(id, pool, &config);
+    if (result == PF_OK)
+        result = accounts_fill_locked(id, pool, &config, account);
+    accounts_unlock(locked);
+    host.pjsip_endpt_release_pool(host_endpoint(), pool);
+    return result;
+}
+
+/* --- from Python ------------------------------------------------------------------------------------------------- */
+
+int pf_read_account(int id, pf_account *account)
+{
+    return host_enter() ? host_leave(accounts_read(id, account)) : PF_NO_ENDPOINT;
+}
+
+/*
+ * Accounts are locked all the while: the id may be another's the next moment, or the application may modify the account. pjsua
+ * itself sends under that lock, when it modifies.
+ */
+static int accounts_set_proxies(int id, const char *const *proxies, int count)
+{
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 4000, 4000);
+    account_config config;
+    pj_mutex_t *locked;
+    int result, i;
+
+    if (!pool)
+        return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pjsip_endpt_create_pool()");
+    locked = accounts_lock();
+    result = accounts_read_config_locked(id, pool, &config);
+    if (result == PF_OK) {
+        pj_status_t status;
+
+        for (i = 0; i < count; i++)
+            config_set_proxy(&config, (unsigned)i, proxies[i]);
+        config_set_proxy_count(&config, (unsigned)count);
+        status = host.pjsua_acc_modify(id, &config.config);
+        if (status != PJ_SUCCESS)
+            result = host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_modify()");
+    }
+    accounts_unlock(locked);
+    host.pjsip_endpt_release_pool(host_endpoint(), pool);
+    return result;
+}
+
+int pf_set_proxies(int id, const char *const *proxies, int count)
+{
+    if (count > PF_MAX_PROXIES || (layout.proxies && count > (int)layout.proxies))
+        return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "the account's proxies (PJSUA_ACC_MAX_PROXIES)");
+    return host_enter() ? host_leave(accounts_set_proxies(id, proxies, count)) : PF_NO_ENDPOINT;
+}
+
+int pf_account_is_valid(int id) { return host_enter() && host_leave(host.pjsua_acc_is_valid(id)); }
+
+/* --- pjsip's own affinity, after 2.17 ---------------------------------------------------------------------------- */
+
+pj_status_t accounts_pin_natively(int id, const pf_address *server)
+{
+    pj_status_t status = PJ_EINVAL;
+    pj_sockaddr address;
+    pj_mutex_t *locked;
+
+    if (!pf_has_native_affinity())
+        return status;
+    locked = accounts_lock();
+    if (host.pjsua_acc_is_valid(id) && server->family) {
+        address_to_sockaddr(server, &address);
+        status = host.pjsua_acc_set_affinity_addr(id, &address);
+    } else if (host.pjsua_acc_is_valid(id)) {
+        status = host.pjsua_acc_refresh_transport(id);
+    }
+    accounts_unlock(locked);
+    return status;
+}

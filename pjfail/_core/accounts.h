@@ -1,0 +1,16 @@
+/*
+ * accounts.h: pjsua's accounts. What Python calls stands in pjfail.h.
+ */
+#pragma once
+
+#include "host.h"
+#include "pjfail.h"
+
+/* Writes "user@host[:port]", the host in lower case, of a name-addr or SIP URI; 0 when it is none, or too long. Any thread. */
+int accounts_write_aor(const pjsip_uri *uri, char *aor, size_t size);
+
+/* Fills in account; a PF_ result. Any thread that pjsip knows. */
+int accounts_read(int id, pf_account *account);
+
+/* pjsua_acc_set_affinity_addr(), or with family 0 pjsua_acc_refresh_transport(). Takes pjsua's lock. */
+pj_status_t accounts_pin_natively(int id, const pf_address *server);

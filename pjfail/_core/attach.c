@@ -1,0 +1,305 @@
+#include "attach.h"
+
+#include "affinity.h"
+#include "clock.h"
+#include "connection_attempts.h"
+#include "connections.h"
+#include "dialogs.h"
+#include "dns.h"
+#include "event_queue.h"
+#include "failover.h"
+#include "gate.h"
+#include "host.h"
+#include "module.h"
+#include "outgoing.h"
+#include "plans.h"
+#include "poller.h"
+#include "queries.h"
+#include "resolver.h"
+#include "send_guard.h"
+#include "servers.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How long a detach waits until what the parts hold is cleared; the attachment's thread goes on with that by itself. */
+#define DETACH_TIMEOUT_S 2.0
+
+/* As that, for the endpoint's end; stock pjsip waits for its own threads, which look names up, without a limit. */
+#define ENDPOINT_END_TIMEOUT_S 30.0
+
+/* How long an attach waits for pjsip to take our module: in a SIP callback it may wait for itself. */
+#define REGISTER_TIMEOUT_S 5.0
+
+/* How often a thread looks whether what it waits for has come about. */
+#define POLL_S 1e-3
+
+/* Guarded by lock, but what is atomic. */
+static struct {
+    pthread_mutex_t lock;
+    atomic_int attached;            /* the number of the attachment, 0: none */
+    atomic_int attachments;         /* so far */
+    atomic_int living;              /* the thread of the attachment, or of the one before */
+    atomic_int registered;          /* the pj_status_t of registering the module; PJ_EPENDING */
+    struct pending_query *returning;  /* for pjsip's own resolver; written before poller_stop(), read after poller_run() */
+} attach = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* --- the life of an attachment ----------------------------------------------------------------------------------- */
+
+/* Does what is due. pjsip's polling thread, inside the gate, no lock held. */
+static void attach_on_wake(double now)
+{
+    affinity_run();
+    outgoing_run();
+    queries_tick(now);
+    connections_tick(now);
+    failover_tick(now);
+    connection_attempts_tick(now);
+}
+
+/* Returns whether the polling thread has something to look after. The attachment's own thread, under poller.tick_lock. */
+static int attach_on_tick(void)
+{
+    event_queue_tick();
+    return queries_waiting() || connections_are_late();
+}
+
+/* Frees what the parts hold. Nobody is inside the gate; no lock held. */
+static void attach_clear(void)
+{
+    failover_close();
+    connections_clear();
+    dialogs_clear();
+    affinity_close();
+    outgoing_close();
+    plans_clear();
+    poller_close();
+}
+
+/* Answers those that waited as if we had never been. pjsip may look names up on the spot, which takes its time. */
+static void attach_return_queries(void)
+{
+    struct pending_query *query = attach.returning, *next;
+
+    for (; query; query = next) {
+        next = query->next;
+        send_guard_return(query);
+        free(query);
+    }
+}
+
+/* Is the attachment's own thread; attach.living says that it is there. */
+static void *attach_live(void *argument)
+{
+    host_register_thread();
+    atomic_store(&attach.registered, module_register());
+    poller_run(&attach_on_tick);
+    attach_return_queries();
+    while (gate_others())
+        clock_pause(POLL_S);
+    attach_clear();
+    atomic_store(&attach.living, 0);
+    return argument;
+}
+
+/* Starts the attachment's thread. Returns 0 when none can be had. */
+static int attach_start_life_locked(void)
+{
+    pthread_t thread;
+
+    atomic_store(&attach.registered, PJ_EPENDING);
+    atomic_store(&attach.living, 1);
+    attach.returning = NULL;
+    if (pthread_create(&thread, NULL, &attach_live, NULL) == 0) {
+        pthread_detach(thread);
+        return 1;
+    }
+    atomic_store(&attach.living, 0);
+    return 0;
+}
+
+/* Has the attachment's thread answer these, which are its own from then on, and clear. */
+static void attach_end_life(struct pending_query *returning)
+{
+    attach.returning = returning;
+    poller_stop();
+}
+
+/*
+ * Waits until the last attachment has been cleared, for so long at the most. Returns whether it has. A thread that is inside the
+ * gate itself waits for the others only: it is cleared once that thread has left. No lock of ours held.
+ */
+static int attach_wait_until_cleared(double seconds)
+{
+    double until = clock_now() + seconds;
+
+    while (atomic_load(&attach.living) && (!gate_is_inside() || gate_others()) && clock_now() < until)
+        clock_pause(POLL_S);
+    return !atomic_load(&attach.living);
+}
+
+/* Returns PJ_SUCCESS once pjsip has taken our module, PJ_EBUSY when it does not in time. */
+static pj_status_t attach_wait_until_registered(void)
+{
+    double until = clock_now() + REGISTER_TIMEOUT_S;
+
+    while (atomic_load(&attach.registered) == PJ_EPENDING && clock_now() < until)
+        clock_pause(POLL_S);
+    return atomic_load(&attach.registered) == PJ_EPENDING ? PJ_EBUSY : atomic_load(&attach.registered);
+}
+
+/* --- attach and detach ------------------------------------------------------------------------------------------- */
+
+/* Takes us out of pjsip: nobody enters any more. The caller has the attachment's life end then. */
+static void attach_unplug_locked(void)
+{
+    resolver_remove(host_endpoint());
+    module_unchain_state_callback(host_endpoint());
+    gate_close();
+    atomic_store(&attach.attached, 0);
+    dns_detach();
+    event_queue_close();
+}
+
+/* Returns those that wait, for the caller to answer and free. No lock held: references to transports are dropped. */
+static struct pending_query *attach_take_queries(void) { return connection_attempts_close(queries_close()); }
+
+/* Detaches when the endpoint ends. The thread that ends it, no lock held. */
+static void attach_on_endpoint_end(pjsip_endpoint *endpt)
+{
+    struct pending_query *query = NULL, *next;
+    int last, ours;
+
+    pthread_mutex_lock(&attach.lock);
+    last = host_endpoint() == endpt;
+    ours = last && atomic_load(&attach.attached);
+    if (ours)
+        attach_unplug_locked();
+    pthread_mutex_unlock(&attach.lock);
+    if (ours) {
+        query = attach_take_queries();
+        attach_end_life(NULL);
+    }
+    for (; query; query = next) {
+        next = query->next;
+        connections_answer(query->callback, PJ_ECANCELLED, query->token, NULL);
+        free(query);
+    }
+    if (last)
+        attach_wait_until_cleared(ENDPOINT_END_TIMEOUT_S);
+    dns_close(endpt);
+}
+
+/* Opens the parts and plugs them into the endpoint. Returns a PF_ result. Waits for pjsip to take our module. */
+static int attach_plug_in_locked(pjsip_endpoint *endpt, double deadline)
+{
+    pj_status_t status;
+    int result;
+
+    if (!module_open(endpt, &attach_on_endpoint_end))
+        return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "one more endpoint in this process");
+    if (!event_queue_open())
+        return host_problem(PF_PJSIP_FAILED, PJ_STATUS_FROM_OS(errno), "eventfd()");
+    host_set_endpoint(endpt);
+    result = poller_open(&attach_on_wake);
+    if (result != PF_OK) {
+        event_queue_close();
+        return result;
+    }
+    plans_clear();              /* of what a late publish of the last attachment may have left */
+    queries_open(deadline, &poller_wake);
+    affinity_open(&poller_wake);
+    failover_open(&poller_wake_at);
+    connection_attempts_open(deadline, failover_connection_attempt_delay(), &poller_wake_at);
+    outgoing_open(&poller_wake);
+    if (!attach_start_life_locked()) {
+        poller_stop();
+        attach_clear();
+        event_queue_close();
+        return host_problem(PF_PJSIP_FAILED, PJ_ENOMEM, "pthread_create()");
+    }
+    status = attach_wait_until_registered();
+    if (status != PJ_SUCCESS) {
+        attach_end_life(NULL);  /* the gate was never open: no query waits */
+        event_queue_close();
+        return host_problem(PF_PJSIP_FAILED, status, status == PJ_EBUSY
+                                ? "pjsip_endpt_register_module() (attaching from a callback of pjsip's?)"
+                                : "pjsip_endpt_register_module() (PJSIP_MAX_MODULE)");
+    }
+    atomic_store(&attach.attachments, attach.attachments % INT_MAX + 1);
+    atomic_store(&attach.attached, attach.attachments);
+    gate_open();
+    module_chain_state_callback(endpt);
+    result = resolver_install(endpt);
+    if (result != PF_OK) {
+        attach_unplug_locked();
+        attach_end_life(attach_take_queries());
+    }
+    return result;
+}
+
+int pf_attach(double deadline, int *attachment)
+{
+    static atomic_int told_of_forks;
+    int result;
+
+    if (!atomic_exchange(&told_of_forks, 1))
+        pthread_atfork(NULL, NULL, &gate_close_in_forked_child);
+    if (gate_is_forked_child())
+        return PF_NO_ENDPOINT;
+    if (atomic_load(&attach.attached))
+        return PF_ALREADY_ATTACHED;
+    attach_wait_until_cleared(DETACH_TIMEOUT_S);
+    host_register_thread();
+    pthread_mutex_lock(&attach.lock);
+    if (atomic_load(&attach.attached))
+        result = PF_ALREADY_ATTACHED;
+    else if (atomic_load(&attach.living))
+        result = host_problem(PF_PJSIP_FAILED, PJ_EBUSY,
+                              "the end of the last attachment (still waited for by a callback of pjsip's?)");
+    else
+        result = attach_plug_in_locked(host.pjsua_get_pjsip_endpt(), deadline);
+    *attachment = attach.attachments;
+    pthread_mutex_unlock(&attach.lock);
+    return result;
+}
+
+void pf_detach(int attachment)
+{
+    int ours;
+
+    if (gate_is_forked_child() || !attachment || atomic_load(&attach.attachments) != attachment)
+        return;
+    pthread_mutex_lock(&attach.lock);
+    ours = atomic_load(&attach.attached) == attachment;
+    if (ours) {
+        host_register_thread();
+        attach_unplug_locked();
+    }
+    pthread_mutex_unlock(&attach.lock);
+    if (ours)
+        attach_end_life(attach_take_queries());
+    attach_wait_until_cleared(DETACH_TIMEOUT_S);
+}
+
+int pf_is_forked_child(void) { return gate_is_forked_child(); }
+
+int pf_attached(void) { return gate_is_forked_child() ? 0 : atomic_load(&attach.attached); }
+
+void pf_read_counters(pf_counters *counters)
+{
+    memset(counters, 0, sizeof *counters);
+    if (gate_is_forked_child())     /* a lock may be held by a thread that a forked child has not got */
+        return;
+    queries_count(counters);
+    counters->plans = plans_count();
+    counters->servers = servers_count();
+    failover_count(counters);
+    dialogs_count(counters);
+    connection_attempts_count(counters);
+    counters->dropped = event_queue_dropped();
+}

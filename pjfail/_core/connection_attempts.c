@@ -1,0 +1,355 @@
+#include "connection_attempts.h"
+
+#include "address.h"
+#include "connections.h"
+#include "event_queue.h"
+#include "lock.h"
+#include "send_guard.h"
+#include "servers.h"
+#include "text.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* So many of a plan's servers run. */
+enum { MAX_ATTEMPTS_OF_RACE = 8 };
+
+/* A race that began late, because the plan was long in coming, has this time all the same. */
+#define MIN_RACE_S 1.0
+
+enum connection_attempt_state { WAITING, CONNECTING, CONNECTED, FAILED };
+
+struct connection_attempt {
+    pf_address server;
+    unsigned place;                     /* in the answer */
+    enum connection_attempt_state state;
+    pjsip_transport *transport;         /* referenced */
+};
+
+struct race {
+    struct race *next;
+    struct pending_query *query;
+    server_addresses planned;
+    struct connection_attempt attempts[MAX_ATTEMPTS_OF_RACE];
+    unsigned count;
+    double began, next_start, deadline;
+    int busy;                           /* a polling thread is at it */
+    int news;                           /* while it was */
+};
+
+/* Guarded by lock: the list, and of each race busy, news, and the states and transports of its attempts. */
+static struct {
+    pthread_mutex_t lock;
+    struct race *first;
+    unsigned long long count;
+    int open;
+    double deadline;
+    double delay;               /* between connects; negative: no races; written while attaching */
+    void (*wake_at)(double when);
+} races = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static atomic_ullong races_counted;
+
+/* --- asking ------------------------------------------------------------------------------------------------------ */
+
+/* The servers that run: of the first one's transport, so that nothing is lost in security or in size for a little speed. */
+static unsigned race_list_attempts(const server_addresses *planned, struct connection_attempt *attempts, unsigned room)
+{
+    unsigned count = 0, i;
+
+    for (i = 0; i < addresses_count(&planned->addresses) && count < room; i++) {
+        struct connection_attempt *attempt = &attempts[count];
+
+        if (!address_of(&attempt->server, addresses_address(&planned->addresses, i), addresses_type(&planned->addresses, i)))
+            continue;
+        if (!i && attempt->server.transport == PF_UDP)
+            return 0;
+        if (attempt->server.transport != attempts[0].server.transport)
+            continue;
+        attempt->place = i;
+        attempt->state = WAITING;
+        attempt->transport = NULL;
+        count++;
+    }
+    return count;
+}
+
+int connection_attempts_are_useful(const server_addresses *planned, const struct request_info *info)
+{
+    struct connection_attempt attempts[2];
+
+    return info->free_to_race && !info->bound && races.delay > 0 && race_list_attempts(planned, attempts, 2) == 2 &&
+           !servers_answered_within(&attempts[0].server, RECENT_ANSWER_S) && !connections_has(&attempts[0].server);
+}
+
+int connection_attempts_start(struct pending_query *query, const server_addresses *planned)
+{
+    struct race *race = calloc(1, sizeof *race);
+    double now = clock_now();
+    int taken = 0;
+
+    if (!race)
+        return 0;
+    race->query = query;
+    memcpy(&race->planned, planned, sizeof race->planned);
+    race->count = race_list_attempts(planned, race->attempts, MAX_ATTEMPTS_OF_RACE);
+    race->began = race->next_start = now;
+    pthread_mutex_lock(&races.lock);
+    if (races.open) {
+        race->deadline = fmax(query->since + races.deadline, now + MIN_RACE_S);
+        race->next = races.first;
+        races.first = race;
+        races.count++;
+        taken = 1;
+    }
+    pthread_mutex_unlock(&races.lock);
+    if (!taken) {
+        free(race);
+        return 0;
+    }
+    atomic_fetch_add(&races_counted, 1);
+    races.wake_at(now);
+    return 1;
+}
+
+/* --- running, on the polling thread ------------------------------------------------------------------------------ */
+
+static void race_report(const struct race *race, const struct connection_attempt *winner)
+{
+    pjsip_msg *msg = tdata_msg(((pjsip_send_state *)race->query->token)->tdata);
+    pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
+    const pj_str_t *method = &msg->line.req.method.name;
+    pf_failover *failover = calloc(1, sizeof *failover);
+
+    if (!failover)
+        return;
+    failover->left = race->attempts[0].server;
+    failover->taken = winner->server;
+    failover->why = PF_WHY_RACE;
+    failover->after = clock_now() - race->began;
+    copy_text(failover->method, sizeof failover->method, method);
+    if (call_id)
+        copy_text(failover->call_id, sizeof failover->call_id, &call_id->id);
+    event_queue_post(EVENT_FAILOVER, failover);
+}
+
+static void race_copy_place(server_addresses *to, unsigned *count, struct race *race, unsigned place)
+{
+    const pjsip_server_addresses *from = &race->planned.addresses;
+
+    addresses_set(to, (*count)++, &race->query->info.addr.host, addresses_type(from, place), addresses_address(from, place),
+                  addresses_length(from, place), addresses_priority(from, place), 0);
+}
+
+static const struct connection_attempt *race_attempt_at(const struct race *race, unsigned place)
+{
+    unsigned i;
+
+    for (i = 0; i < race->count; i++)
+        if (race->attempts[i].place == place)
+            return &race->attempts[i];
+    return NULL;
+}
+
+/* Answers and frees the race, which is in no list any more. No lock held. */
+static void race_finish(struct race *race, const struct connection_attempt *winner)
+{
+    unsigned total = addresses_count(&race->planned.addresses), count = 0, failed, i;
+    server_addresses given;
+
+    /* The winner, then the plan's order, those behind whose connect has failed. */
+    if (winner)
+        race_copy_place(&given, &count, race, winner->place);
+    for (failed = 0; failed <= 1; failed++)
+        for (i = 0; i < total; i++) {
+            const struct connection_attempt *attempt = race_attempt_at(race, i);
+
+            if ((!attempt || attempt != winner) && failed == (attempt && attempt->state == FAILED))
+                race_copy_place(&given, &count, race, i);
+        }
+    addresses_set_count(&given, count);
+    for (i = 0; i < race->count; i++)
+        if (race->attempts[i].state == CONNECTING) {
+            connections_watch_late(race->attempts[i].transport, &race->attempts[i].server);
+            race->attempts[i].transport = NULL;
+        }
+    if (winner && winner != race->attempts)
+        race_report(race, winner);
+    send_guard_answer(race->query, PJ_SUCCESS, &given.addresses);
+    for (i = 0; i < race->count; i++)
+        if (race->attempts[i].transport)
+            host.pjsip_transport_dec_ref(race->attempts[i].transport);
+    free(race->query);
+    free(race);
+}
+
+static void race_unlist_locked(struct race *race)
+{
+    struct race **place = &races.first;
+
+    while (*place && *place != race)
+        place = &(*place)->next;
+    if (*place) {
+        *place = race->next;
+        races.count--;
+    }
+}
+
+static void race_connect(struct race *race, struct connection_attempt *attempt, double now)
+{
+    HOLD_LOCK(&races.lock);
+    pjsip_transport *transport = NULL;
+    pj_status_t status = connections_connect(&attempt->server, race->query->name, &transport);
+
+    race->next_start = now + races.delay;
+    if (status != PJ_SUCCESS) {
+        attempt->state = FAILED;
+    } else {
+        attempt->transport = transport;
+        attempt->state = connections_is_up(transport) ? CONNECTED : CONNECTING;
+    }
+}
+
+/* A race that is this thread's. It is over, and freed, or goes on. No lock held. */
+static void race_run(struct race *race, double now)
+{
+    for (;;) {
+        struct connection_attempt *winner = NULL, *next = NULL;
+        unsigned connecting = 0, i;
+        int over;
+
+        pthread_mutex_lock(&races.lock);
+        race->news = 0;
+        for (i = race->count; i-- > 0;)
+            switch (race->attempts[i].state) {
+            case CONNECTED: winner = &race->attempts[i]; break;
+            case CONNECTING: connecting++; break;
+            case WAITING: next = &race->attempts[i]; break;
+            case FAILED: break;
+            }
+        over = winner || (!connecting && !next) || now >= race->deadline || !races.open;
+        if (over)
+            race_unlist_locked(race);
+        else if (!next || (connecting && now < race->next_start)) {
+            race->busy = 0;
+            pthread_mutex_unlock(&races.lock);
+            return;
+        }
+        pthread_mutex_unlock(&races.lock);
+        if (over) {
+            race_finish(race, winner);
+            return;
+        }
+        race_connect(race, next, now);
+    }
+}
+
+void connection_attempts_tick(double now)
+{
+    /* What an application asks when a race's end answers it, over and over maybe, waits for the next tick. */
+    const double entered = clock_now();
+    double next = INFINITY;
+    struct race *race;
+
+    for (;;) {
+        pthread_mutex_lock(&races.lock);
+        next = INFINITY;
+        for (race = races.first; race; race = race->next) {
+            unsigned i;
+            int waiting = 0, connecting = 0;
+
+            if (race->busy || race->began > entered)
+                continue;
+            for (i = 0; i < race->count; i++) {
+                waiting += race->attempts[i].state == WAITING;
+                connecting += race->attempts[i].state == CONNECTING;
+            }
+            if (race->news || now >= race->deadline || (waiting && now >= race->next_start) || !connecting)
+                break;
+            next = fmin(next, fmin(race->deadline, waiting ? race->next_start : INFINITY));
+        }
+        if (race)
+            race->busy = 1;
+        pthread_mutex_unlock(&races.lock);
+        if (!race)
+            break;
+        race_run(race, now);
+    }
+    if (isfinite(next))
+        races.wake_at(next);
+}
+
+void connection_attempts_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state)
+{
+    enum connection_attempt_state now = state == PJSIP_TP_STATE_CONNECTED ? CONNECTED
+                          : state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY ? FAILED : WAITING;
+    struct race *race;
+    int news = 0;
+    unsigned i;
+
+    if (now == WAITING)
+        return;
+    pthread_mutex_lock(&races.lock);
+    for (race = races.first; race; race = race->next)
+        for (i = 0; i < race->count; i++)
+            if (race->attempts[i].transport == transport && race->attempts[i].state == CONNECTING) {
+                race->attempts[i].state = now;
+                race->news = news = 1;
+            }
+    pthread_mutex_unlock(&races.lock);
+    if (news)
+        races.wake_at(clock_now());
+}
+
+/* --- opening and closing ----------------------------------------------------------------------------------------- */
+
+void connection_attempts_open(double deadline, double delay, void (*wake_at)(double when))
+{
+    HOLD_LOCK(&races.lock);
+    races.delay = delay;
+    atomic_store(&races_counted, 0);
+    races.deadline = deadline;
+    races.wake_at = wake_at;
+    races.open = 1;
+}
+
+struct pending_query *connection_attempts_close(struct pending_query *all)
+{
+    struct race *race;
+    unsigned i;
+
+    for (;;) {
+        struct race **place;
+
+        pthread_mutex_lock(&races.lock);
+        races.open = 0;
+        /* One that a polling thread is at will be answered by it. */
+        for (place = &races.first; *place && (*place)->busy; place = &(*place)->next)
+            ;
+        race = *place;
+        if (race) {
+            *place = race->next;
+            races.count--;
+        }
+        pthread_mutex_unlock(&races.lock);
+        if (!race)
+            return all;
+        race->query->next = all;
+        all = race->query;
+        for (i = 0; i < race->count; i++)
+            if (race->attempts[i].transport)
+                host.pjsip_transport_dec_ref(race->attempts[i].transport);
+        free(race);
+    }
+}
+
+void connection_attempts_count(pf_counters *counters)
+{
+    pthread_mutex_lock(&races.lock);
+    counters->waiting += races.count;
+    pthread_mutex_unlock(&races.lock);
+    counters->raced = atomic_load(&races_counted);
+}

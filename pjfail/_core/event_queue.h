@@ -1,0 +1,31 @@
+/*
+ * event_queue.h: what pjsip's threads tell the worker: queries, outcomes in batches, other events one by one.
+ *
+ * Any thread may put; only the worker takes. One mutex, held for a few instructions and never together with another.
+ *
+ * While the worker does not fetch, 4096 of a kind are kept, and what is dropped is counted. Never dropped are a query that
+ * somebody waits for, an answer that Python asked for, and the latest registration of an account.
+ */
+#pragma once
+
+#include "pjfail.h"
+
+int event_queue_open(void);                               /* 0: no event descriptor, see errno */
+void event_queue_close(void);                             /* drops what nobody has fetched */
+
+/* Takes ownership of query. */
+void event_queue_post_query(pf_query *query);
+
+/* What is told one by one. A event is a block of malloc()'s that begins with the pointer to the next one. */
+enum event_kind { EVENT_DNS_ANSWER, EVENT_FAILOVER, EVENT_REGISTRATION, EVENT_RESPONSE, EVENT_KINDS };
+
+/* Takes ownership of event. */
+void event_queue_post(enum event_kind kind, void *event);
+
+/* Copies outcome. */
+void event_queue_post_outcome(const pf_outcome *outcome);
+
+/* Wakes the worker for what nobody waits for and it has not been woken for yet: outcomes, failovers. Every now and then. */
+void event_queue_tick(void);
+
+unsigned long long event_queue_dropped(void);

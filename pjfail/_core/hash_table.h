@@ -1,0 +1,38 @@
+/*
+ * hash_table.h: an intrusive hash table with chains that grows. The caller locks; entries belong to the caller.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct hash_link {
+    struct hash_link *next;
+    uint64_t hash;
+};
+
+struct hash_table {
+    struct hash_link **buckets;
+    size_t size;                /* a power of two, or 0 before the first entry */
+    size_t count;
+};
+
+/* The first entry with this hash, and the next one after it: the caller compares keys. */
+struct hash_link *hash_table_first(const struct hash_table *table, uint64_t hash);
+struct hash_link *hash_table_next(const struct hash_link *link);
+
+/* Puts link, whose hash is set, into the table. 0 when there is no memory. */
+int hash_table_put(struct hash_table *table, struct hash_link *link);
+void hash_table_remove(struct hash_table *table, struct hash_link *link);
+
+/* Empties the table and frees its buckets; drop is given each entry. */
+void hash_table_clear(struct hash_table *table, void (*drop)(struct hash_link *link));
+
+/*
+ * SipHash-1-3 under a key that is drawn when the core is loaded: strangers choose Call-IDs, branches and host names, and must not
+ * be able to choose which of them share a bucket. seed: HASH_SEED, or the hash of what comes before. Any thread.
+ */
+#define HASH_SEED UINT64_C(0)
+uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t size);
+
+#define entry_of(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))

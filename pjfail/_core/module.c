@@ -1,0 +1,184 @@
+#include "module.h"
+
+#include "connection_attempts.h"
+#include "connections.h"
+#include "dialogs.h"
+#include "failover.h"
+#include "gate.h"
+#include "layout.h"
+#include "send_guard.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+
+/* --- our module, SIP threads ------------------------------------------------------------------------------------- */
+
+static pj_status_t module_on_tx_request(pjsip_tx_data *tdata)
+{
+    pj_status_t status = PJ_SUCCESS;
+
+    if (!gate_enter())
+        return PJ_SUCCESS;
+    if (connections_has_ended_under(tdata)) {
+        status = PJ_STATUS_FROM_OS(ECONNRESET);
+    } else {
+        failover_on_tx_request(tdata);
+        if (tdata_msg(tdata)->line.req.method.id == PJSIP_BYE_METHOD)
+            dialogs_on_bye(tdata_msg(tdata), 0);
+    }
+    gate_leave();
+    return status;
+}
+
+static pj_bool_t module_on_rx_response(pjsip_rx_data *rdata)
+{
+    pj_bool_t hidden;
+
+    if (gate_is_forked_child())
+        return PJ_FALSE;
+    send_guard_wait_for_sender(rdata);      /* also while a detach has a thread of ours still send */
+    if (!gate_enter())
+        return PJ_FALSE;
+    hidden = failover_on_rx_response(rdata);
+    gate_leave();
+    return hidden;
+}
+
+static pj_bool_t module_on_rx_request(pjsip_rx_data *rdata)
+{
+    if (!gate_enter())
+        return PJ_FALSE;
+    if (RDATA_INFO(rdata)->msg->line.req.method.id == PJSIP_BYE_METHOD)
+        dialogs_on_bye(RDATA_INFO(rdata)->msg, 1);
+    gate_leave();
+    return PJ_FALSE;
+}
+
+/*
+ * A module stays registered until its endpoint ends, and passes everything through while we are detached. Unregistering it would
+ * link it to itself (pj_list_erase()), and a thread that has just left our callback spins for ever in
+ * pjsip_endpt_process_rx_data(), which reads the module's next one only then (pjsip 2.17; PJSIP_SAFE_MODULE is 0).
+ */
+enum { MAX_ENDPOINTS = 4 };
+
+static pj_status_t module_on_stop(unsigned index);
+
+#define ON_STOP(index) static pj_status_t module_on_stop_##index(void) { return module_on_stop(index); }
+ON_STOP(0) ON_STOP(1) ON_STOP(2) ON_STOP(3)
+
+#define MODULE(index) { NULL, { NULL, NULL, { "mod-pjfail", 10 }, -1, PJSIP_MOD_PRIORITY_TRANSPORT_LAYER - 1,             \
+                                NULL, NULL, &module_on_stop_##index, NULL, &module_on_rx_request,                   \
+                                &module_on_rx_response, &module_on_tx_request, NULL, NULL } }
+
+/* Guarded by the lock of attach.c. A module's id is -1 while it is not registered with endpt: pjsip sets that at the endpoint's end. */
+static struct module_slot {
+    pjsip_endpoint *endpt;
+    pjsip_module module;
+} module_slots[MAX_ENDPOINTS] = { MODULE(0), MODULE(1), MODULE(2), MODULE(3) };
+
+/* Written by the attaching thread, under the lock of attach.c; SIP threads read what is atomic. */
+static struct {
+    void (*on_endpoint_end)(pjsip_endpoint *endpt);
+    struct module_slot *slot;                   /* of the last attachment */
+    _Atomic pjsip_tp_state_callback chained;    /* found in the slot by us */
+    _Atomic pjsip_tp_state_callback below;      /* found in the slot by pjsua, pjsip's own */
+} module;
+
+static pj_status_t module_on_stop(unsigned index)
+{
+    if (!gate_is_forked_child())
+        module.on_endpoint_end(module_slots[index].endpt);
+    return PJ_SUCCESS;
+}
+
+int module_open(pjsip_endpoint *endpt, void (*on_endpoint_end)(pjsip_endpoint *endpt))
+{
+    struct module_slot *unused = NULL;
+    int i;
+
+    for (i = 0; i < MAX_ENDPOINTS; i++) {
+        struct module_slot *each = &module_slots[i];
+
+        if (each->module.id < 0)
+            unused = each;
+        else if (each->endpt == endpt)
+            break;
+    }
+    module.slot = i < MAX_ENDPOINTS ? &module_slots[i] : unused;
+    module.on_endpoint_end = on_endpoint_end;
+    if (module.slot)
+        module.slot->endpt = endpt;
+    return module.slot != NULL;
+}
+
+pj_status_t module_register(void)
+{
+    struct module_slot *slot = module.slot;
+
+    return slot->module.id < 0 ? host.pjsip_endpt_register_module(slot->endpt, &slot->module) : PJ_SUCCESS;
+}
+
+/* --- the transport state callback -------------------------------------------------------------------------------- */
+
+/* An event that this thread is telling, and the one in whose telling it happened. */
+struct module_state_event {
+    const struct module_state_event *around;
+    const pjsip_transport *transport;
+    pjsip_transport_state state;
+};
+
+/*
+ * pjsip has one slot for this callback, which pjsua uses, and chains as we do: a pjsua that creates a transport after us puts
+ * itself on top, with us as the one to call next, though pjsua is the one that we call next. pjsua then loses pjsip's own callback,
+ * which tells transactions that their transport closed. We call that callback ourselves. A thread that tells of a state.
+ */
+static void module_on_transport_state(pjsip_transport *transport, pjsip_transport_state state,
+                                      const pjsip_transport_state_info *info)
+{
+    static __thread const struct module_state_event *inside;
+    const struct module_state_event here = { inside, transport, state }, *event;
+    pjsip_tp_state_callback chained = atomic_load(&module.chained), below = atomic_load(&module.below);
+
+    /* Another event within an event is none of that circle: pjsua shuts down what has disconnected. */
+    for (event = here.around; event; event = event->around)
+        if (event->transport == transport && event->state == state) {
+            if (below)
+                below(transport, state, info);
+            return;
+        }
+    inside = &here;
+    if (gate_enter()) {
+        failover_on_transport_state(transport, state, info);
+        connection_attempts_on_transport_state(transport, state);
+        gate_leave();
+    }
+    if (host.pjsip_tpmgr_get_state_cb(transport_manager(transport)) == chained)
+        chained = below;
+    if (chained)
+        chained(transport, state, info);
+    inside = here.around;
+}
+
+void module_chain_state_callback(pjsip_endpoint *endpt)
+{
+    pjsip_tpmgr *manager = host.pjsip_endpt_get_tpmgr(endpt);
+    pjsip_tp_state_callback installed = host.pjsip_tpmgr_get_state_cb(manager);
+
+    if (installed != &module_on_transport_state) {
+        pjsip_tp_state_callback found = pjsua_found_callback();
+
+        if (found)
+            atomic_store(&module.below, found);
+        atomic_store(&module.chained, installed);
+        host.pjsip_tpmgr_set_state_cb(manager, &module_on_transport_state);
+    }
+}
+
+/* Where somebody has put himself on top of us, we stay below and pass through. */
+void module_unchain_state_callback(pjsip_endpoint *endpt)
+{
+    pjsip_tpmgr *manager = host.pjsip_endpt_get_tpmgr(endpt);
+
+    if (host.pjsip_tpmgr_get_state_cb(manager) == &module_on_transport_state)
+        host.pjsip_tpmgr_set_state_cb(manager, atomic_load(&module.chained));
+}

@@ -1,0 +1,19 @@
+/*
+ * module.h: what pjsip calls while it sends and receives: our pjsip_module, and the transport manager's state callback.
+ */
+#pragma once
+
+#include "host.h"
+
+/*
+ * Takes a slot for the endpoint's module; returns 0 when there is none. on_endpoint_end is called by the thread that ends the
+ * endpoint, which holds no lock. Attaching thread, the lock of attach.c held.
+ */
+int module_open(pjsip_endpoint *endpt, void (*on_endpoint_end)(pjsip_endpoint *endpt));
+
+/* Registers the module with its endpoint, unless it is registered. Waits for pjsip. The attachment's own thread. */
+pj_status_t module_register(void);
+
+/* Puts our callback in front of the one that is there, or takes it out again. The lock of attach.c held. */
+void module_chain_state_callback(pjsip_endpoint *endpt);
+void module_unchain_state_callback(pjsip_endpoint *endpt);

@@ -1,0 +1,26 @@
+/*
+ * port_check.h: notices that a UDP server's port is closed. Linux tells that (ICMP) to connected sockets alone, and to pjsip's own
+ * only at the price of failed sends to other servers; so a socket of ours, connected to the server, sends it the empty line that
+ * pjsip's own keep-alive is, and hears what comes back.
+ *
+ * One mutex, no other lock taken inside. Nothing here waits, or takes a key of pjsip's ioqueue.
+ */
+#pragma once
+
+#include "layout.h"
+#include "pjfail.h"
+
+/*
+ * Begins to look at the server's port, from the address that udp sends from; no more often than once a second. When to call
+ * port_check_next_refused(); INFINITY: there is nothing to wait for. SIP threads, whatever they hold.
+ */
+double port_check_start(const pf_address *server, pjsip_transport *udp, double now);
+
+/*
+ * A server for whose port an ICMP has come: 1, the first, which anybody may have forged; 2, another one soon after, to another
+ * socket: the port is closed. 0: none more, and due is when to look again. Polling thread.
+ */
+int port_check_next_refused(double now, pf_address *server, double *due);
+
+/* Detaching thread. */
+void port_check_close(void);

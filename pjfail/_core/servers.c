@@ -1,0 +1,294 @@
+#include "servers.h"
+
+#include "address.h"
+#include "clock.h"
+#include "event_queue.h"
+#include "lock.h"
+#include "round_trips.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* How long the core's own first aid lasts when Python says nothing: timer F's 32 s. */
+#define LOCAL_SUSPICION_S 32.0
+
+/* A round trip that was measured so long ago (seconds) says nothing of the next one. */
+#define RTT_FORGET_S 60.0
+
+struct servers servers = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* --- the table, under servers.lock ------------------------------------------------------------------------------- */
+
+struct server *servers_find_locked(const pf_address *address)
+{
+    struct hash_link *link;
+
+    for (link = hash_table_first(&servers.table, address_hash(address)); link; link = hash_table_next(link)) {
+        struct server *server = entry_of(link, struct server, link);
+        if (address_equals(&server->address, address))
+            return server;
+    }
+    return NULL;
+}
+
+struct server *servers_hold_locked(const pf_address *address)
+{
+    struct server *server = servers_find_locked(address);
+
+    if (!server) {
+        server = calloc(1, sizeof *server);
+        if (!server)
+            return NULL;
+        server->address = *address;
+        server->link.hash = address_hash(address);
+        server->last_answer = server->connection_failed = server->rtt = -1;
+        server->report_answer = 1;
+        if (!hash_table_put(&servers.table, &server->link)) {
+            free(server);
+            return NULL;
+        }
+    }
+    server->refs++;
+    return server;
+}
+
+void servers_release_locked(struct server *server)
+{
+    if (--server->refs)
+        return;
+    hash_table_remove(&servers.table, &server->link);
+    free(server);
+}
+
+/* --- what was seen of a server ----------------------------------------------------------------------------------- */
+
+int servers_know(const pf_address *server)
+{
+    HOLD_LOCK(&servers.lock);
+    return servers_find_locked(server) != NULL;
+}
+
+int servers_hold(const pf_address *address)
+{
+    int held;
+
+    if (!address->family)
+        return 1;
+    pthread_mutex_lock(&servers.lock);
+    held = servers_hold_locked(address) != NULL;
+    pthread_mutex_unlock(&servers.lock);
+    return held;
+}
+
+void servers_release(const pf_address *address)
+{
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
+
+    if (server)
+        servers_release_locked(server);
+}
+
+/* RFC 6298 section 2, with its alpha and beta; what has not been measured for long is measured anew. */
+static void servers_measure_locked(struct server *server, double rtt, double now)
+{
+    if (server->rtt < 0 || now - server->last_answer > RTT_FORGET_S) {
+        server->rtt = (float)rtt;
+        server->rttvar = (float)(rtt / 2);
+    } else {
+        double off = server->rtt - rtt;
+        server->rttvar = (float)(0.75 * server->rttvar + 0.25 * (off < 0 ? -off : off));
+        server->rtt = (float)(0.875 * server->rtt + 0.125 * rtt);
+    }
+}
+
+/* What every outcome says. */
+static void servers_fill_outcome_locked(struct server *server, pf_outcome *outcome)
+{
+    outcome->server = server->address;
+    outcome->rtt = server->rtt;
+    outcome->answers = server->good - server->reported;
+    server->reported = server->good;
+}
+
+/* A bad outcome: the next answer is news, and the next one to its method. */
+static void servers_fill_failure_locked(struct server *server, pf_outcome *outcome)
+{
+    servers_fill_outcome_locked(server, outcome);
+    outcome->sequence = ++server->sequence;
+    server->report_answer = 1;
+    if (outcome->method[0])
+        memcpy(server->failed_method, outcome->method, sizeof server->failed_method);
+}
+
+void servers_record_answer(const pf_address *address, const char *method, int code, int error, double rtt)
+{
+    pf_outcome outcome;
+    struct server *server;
+    int news = 0;
+
+    memset(&outcome, 0, sizeof outcome);
+    pthread_mutex_lock(&servers.lock);
+    server = servers_find_locked(address);
+    if (server) {
+        int failed_before = !strncmp(server->failed_method, method, sizeof server->failed_method - 1);
+        double now = clock_now();
+
+        if (rtt >= 0)
+            servers_measure_locked(server, rtt, now);
+        server->answers++;
+        server->last_answer = now;
+        server->suspect_until = 0;
+        news = error || server->report_answer || failed_before;
+        outcome.code = code;
+        outcome.retry_after = -1;
+        outcome.at = outcome.began = server->last_answer;
+        strncpy(outcome.method, method, sizeof outcome.method - 1);
+        if (error) {
+            outcome.seen = PF_SERVER_ERROR;
+            servers_fill_failure_locked(server, &outcome);
+        } else {
+            server->good += code >= 200;
+            outcome.seen = PF_ANSWERED;
+            outcome.sequence = server->sequence;
+            if (news)
+                servers_fill_outcome_locked(server, &outcome);
+            if (code >= 200) {          /* a provisional shows that it lives, the final is news still */
+                server->report_answer = 0;
+                if (failed_before)
+                    server->failed_method[0] = '\0';
+            }
+        }
+    }
+    pthread_mutex_unlock(&servers.lock);
+    if (server && rtt >= 0)
+        round_trips_add(address->transport, rtt);
+    if (news)
+        event_queue_post_outcome(&outcome);
+}
+
+void servers_record_failure(const pf_address *address, pf_outcome *outcome)
+{
+    struct server *server;
+
+    outcome->server = *address;
+    outcome->at = clock_now();
+    if (!outcome->began)
+        outcome->began = outcome->at;
+    pthread_mutex_lock(&servers.lock);
+    server = servers_find_locked(address);
+    if (server) {
+        /* A certificate, or a 503 from further downstream, tells nothing of the server itself. */
+        if (outcome->seen != PF_CERTIFICATE && !outcome->after_provisional)
+            server->suspect_until = outcome->at + LOCAL_SUSPICION_S;
+        if (outcome->seen == PF_REFUSED || outcome->seen == PF_DISCONNECTED)
+            server->connection_failed = outcome->at;
+        servers_fill_failure_locked(server, outcome);
+        switch (outcome->seen) {
+        case PF_SILENT: server->silences++; break;
+        case PF_UNAVAILABLE: server->unavailable++; break;
+        default: server->refusals++;
+        }
+    }
+    pthread_mutex_unlock(&servers.lock);
+    if (server)
+        event_queue_post_outcome(outcome);
+}
+
+void servers_suspect(const pf_address *address)
+{
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
+
+    if (server) {
+        server->suspect_until = clock_now() + LOCAL_SUSPICION_S;
+        server->report_answer = 1;
+        server->sequence++;     /* what Python has judged so far does not lift it */
+    }
+}
+
+void pf_suspect(const pf_address *address) { servers_suspect(address); }
+
+void servers_clear_suspect(const pf_address *address)
+{
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
+
+    if (server)
+        server->suspect_until = 0;
+}
+
+int servers_is_suspect(const pf_address *address)
+{
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
+
+    return server && server->suspect_until > clock_now();
+}
+
+int servers_failed_within(const pf_address *address, double seconds)
+{
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
+
+    return server && server->connection_failed >= 0 && server->connection_failed > clock_now() - seconds;
+}
+
+double servers_rto(const pf_address *address)
+{
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
+    double overdue = -1;
+
+    if (server && server->rtt >= 0)
+        overdue = server->rtt + 4 * server->rttvar;
+    return overdue;
+}
+
+int servers_answered_within(const pf_address *address, double seconds)
+{
+    HOLD_LOCK(&servers.lock);
+    double now = clock_now();
+    struct server *server = servers_find_locked(address);
+
+    return server && server->suspect_until <= now && server->last_answer >= 0 && server->last_answer > now - seconds;
+}
+
+unsigned long long servers_count(void)
+{
+    HOLD_LOCK(&servers.lock);
+    return servers.table.count;
+}
+
+/* --- from Python ------------------------------------------------------------------------------------------------- */
+
+void pf_clear_suspect(const pf_address *address, unsigned sequence)
+{
+    HOLD_LOCK(&servers.lock);
+    struct server *server = servers_find_locked(address);
+
+    if (server && server->sequence == sequence)
+        server->suspect_until = 0;
+}
+
+int pf_read_stats(const pf_address *address, pf_stats *stats)
+{
+    struct server *server;
+
+    memset(stats, 0, sizeof *stats);
+    pthread_mutex_lock(&servers.lock);
+    server = servers_find_locked(address);
+    if (server) {
+        stats->server = *address;
+        stats->last_answer = server->last_answer;
+        stats->rtt = server->rtt;
+        stats->rtt_deviation = server->rttvar;
+        stats->answers = server->answers;
+        stats->silences = server->silences;
+        stats->refusals = server->refusals;
+        stats->unavailable = server->unavailable;
+        stats->suspect = server->suspect_until > clock_now();
+    }
+    pthread_mutex_unlock(&servers.lock);
+    return server != NULL;
+}
