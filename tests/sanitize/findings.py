@@ -21,8 +21,8 @@ START = re.compile(
 FRAME = re.compile(r"^\s*#(\d+) (?:0x[0-9a-f]+ (?:in )?)?(.*)")
 SANITIZERS = re.compile(r"libsanitizer|lib[atlu]b?san\.so|__interceptor_|\b__(?:a|t|ub)san_")
 CORE = re.compile(r"pjfail/_core/|_native\.abi3\.so|_native\.c:")
-# What a report says after that is who made the memory, the locks and the threads.
-ASIDE = re.compile(r"^\s*(?:Location is|Mutex M\d+ .*created at|Thread T\d+ .*created by)")
+# What a report says after that is who slept meanwhile, and who made the memory, the locks and the threads.
+ASIDE = re.compile(r"^\s*(?:As if synchronized via sleep|Location is|Mutex M\d+ .*created at|Thread T\d+ .*created by)")
 # The halves of two races that are none. The memory of a transaction, or of a message on its way out, is freed by who
 # drops the last reference to it; that transaction.c reads the one, and a sending thread the other, only while they hold
 # one, ThreadSanitizer cannot know: pjlib counts with atomic instructions, in code that it has not compiled.

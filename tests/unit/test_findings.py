@@ -59,6 +59,22 @@ freed by thread T3 here:
 SUMMARY: AddressSanitizer: heap-use-after-free
 """
 
+# A race of pjmedia's own, while a thread of ours slept.
+SLEPT = """==================
+WARNING: ThreadSanitizer: data race (pid=8109)
+  Read of size 8 at 0x7b800001e910 by main thread:
+    #0 pj_thread_join ../src/pj/os_core_unix.c:1009 (_pjsua2.cpython-311-x86_64-linux-gnu.so+0x8684ce)
+
+  Previous write of size 8 at 0x7b800001e910 by thread T2:
+    #0 thread_main ../src/pj/os_core_unix.c:749 (_pjsua2.cpython-311-x86_64-linux-gnu.so+0x8689a6)
+
+  As if synchronized via sleep:
+    #0 nanosleep ../../../../src/libsanitizer/tsan/tsan_interceptors_posix.cpp:358 (libtsan.so+0x620f6)
+    #1 attach_wait_until_cleared pjfail/_core/attach.c:404 (_native.abi3.so+0x12f96)
+
+SUMMARY: ThreadSanitizer: data race ../src/pj/os_core_unix.c:1009 in pj_thread_join
+"""
+
 LEAK = """
 ==26994==ERROR: LeakSanitizer: detected memory leaks
 
@@ -117,3 +133,7 @@ def test_what_pjsip_reads_after_it_was_freed_counts() -> None:
 @pytest.mark.parametrize("report", [VIA.replace(" ../include/pj/", " Objects/"), LEAK])
 def test_what_others_read_and_what_pjsip_does_not_free_does_not(report: str) -> None:
     assert ours(report) == [False]
+
+
+def test_who_slept_meanwhile_has_no_part_in_a_race() -> None:
+    assert ours(SLEPT) == [False]
