@@ -12,8 +12,8 @@
  *     poller.tick_lock > queries.lock, event_queue.lock, poller.wake_lock
  *     queries.lock > servers.lock, poller.wake_lock
  *     the locks of affinity.c and outgoing.c > poller.wake_lock
- *     requests.lock > servers.lock
- *     dns.lock > event_queue.lock; pjsip's lock of a DNS resolver
+ *     requests.lock, connections.lock > servers.lock
+ *     dns.lock > pjsip's lock of a DNS resolver
  *     pjsua's lock of accounts (accounts.c) > whatever pjsua takes
  *     a transaction's lock of pjsip's > all of ours but attach.lock: pjsip holds it while it sends. So none of ours is held when one of
  *     pjsip's transactions, transports or messages is worked with.

@@ -198,11 +198,12 @@ static void race_unlist_locked(struct race *race)
     }
 }
 
+/* No lock held: pjsip tells of a connect that fails at once within the call, to connection_attempts_on_transport_state(). */
 static void race_connect(struct race *race, struct connection_attempt *attempt, double now)
 {
-    HOLD_LOCK(&races.lock);
     pjsip_transport *transport = NULL;
     pj_status_t status = connections_connect(&attempt->server, race->query->name, &transport);
+    HOLD_LOCK(&races.lock);
 
     race->next_start = now + races.delay;
     if (status != PJ_SUCCESS) {

@@ -2,7 +2,7 @@
  * connections.h: the TCP and TLS connections that carry requests of ours: which are up, late, at their end; and no more made than
  * pjsip bears.
  *
- * One mutex, no other lock taken inside.
+ * One mutex; that of servers.c may be taken inside.
  */
 #pragma once
 

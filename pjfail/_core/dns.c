@@ -2,7 +2,7 @@
  * dns.c: the worker's queries to pjsip's DNS resolver, answers into the event queue.
  *
  * The worker starts a query. Its answer comes on pjsip's polling thread, or on the worker itself when the
- * resolver has it in its cache; it goes into the event queue, whose lock may be taken inside ours.
+ * resolver has it in its cache; it goes into the event queue.
  */
 #include "dns.h"
 

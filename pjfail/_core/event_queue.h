@@ -16,7 +16,7 @@ void event_queue_close(void);                             /* drops what nobody h
 /* Takes ownership of query. */
 void event_queue_post_query(pf_query *query);
 
-/* What is told one by one. A event is a block of malloc()'s that begins with the pointer to the next one. */
+/* What is told one by one. An event is a block of malloc()'s that begins with the pointer to the next one. */
 enum event_kind { EVENT_DNS_ANSWER, EVENT_FAILOVER, EVENT_REGISTRATION, EVENT_RESPONSE, EVENT_KINDS };
 
 /* Takes ownership of event. */

@@ -283,7 +283,7 @@ static void queries_answer(const struct query_group *group, struct pending_query
     if (group->from == ANSWER_SYSTEM && group->found) {
         unsigned i;
 
-        /* The name must be one that outlives the call, and queries_each_on query has its own. */
+        /* The name must be one that outlives the call, and each query has its own. */
         for (i = 0; i < group->count; i++)
             addresses_set_name(group->found, i, &query->info.addr.host);
         given = group->found;

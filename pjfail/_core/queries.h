@@ -1,7 +1,7 @@
 /*
  * queries.h: pjsip's queries that have to wait, each answered exactly once and within its deadline.
  *
- * A asked waits with others for the same target. It ends by a plan, by Python saying that there is none, or by its deadline;
+ * A query waits with others for the same target. It ends by a plan, by Python saying that there is none, or by its deadline;
  * pjsip's callback then runs on pjsip's polling thread (queries_run(), queries_tick()), with no lock of ours held.
  */
 #pragma once
@@ -11,7 +11,7 @@
 
 enum answer_from { ANSWER_PLAN, ANSWER_STALE, ANSWER_SYSTEM, ANSWER_ERROR };
 
-/* deadline: seconds that Python has for a asked. wake: makes the polling thread call queries_run(). */
+/* deadline: seconds that Python has for a query. wake: makes the polling thread call queries_run(). */
 void queries_open(double deadline, void (*wake)(void));
 
 /* Stops taking queries and returns those that wait, for the caller to answer and free. */

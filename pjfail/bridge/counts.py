@@ -16,12 +16,12 @@ class Counters:
 
     ``resolved``: times pjsip asked for a server; of these ``numeric`` were an address already, ``from_plan`` were
     answered at once, and ``questions`` had to wait for Python. Of those that waited, ``from_stale`` were answered by an
-    old plan, ``from_system`` by the system's resolver, ``failed`` with an error. ``dropped``: outcomes that Python came
-    too late for. ``retried``: times a request under way failed over to another server; ``hedged``: times it did so
-    before its timeout, because the answer was later than the server's round trips; ``suppressed``: final responses that
-    the application did not see; ``raced``: questions for which connections were raced; ``unwatched``: requests sent
-    while 65 536 were under way, neither watched nor tried at another server; ``forgotten``: dialogs that had to go for
-    newer ones. Now: ``plans`` in force, ``servers`` in them,
+    old plan, ``from_system`` by the system's resolver, ``failed`` with an error. ``dropped``: outcomes,
+    failovers, registrations and refreshes of plans that Python came too late for. ``retried``: times a request under
+    way failed over to another server; ``hedged``: times it did so before its timeout, because the answer was later than
+    the server's round trips; ``suppressed``: final responses that the application did not see; ``raced``: questions for
+    which connections were raced; ``unwatched``: requests sent while 65 536 were under way, neither watched nor tried at
+    another server; ``forgotten``: dialogs that had to go for newer ones. Now: ``plans`` in force, ``servers`` in them,
     questions ``waiting``, requests ``outstanding`` without a final answer, ``dialogs`` that live.
     """
 

@@ -155,10 +155,17 @@ def _core(counters: Counters) -> Iterator[Metric]:
         "source",
         {"stale": counters.from_stale, "system": counters.from_system, "error": counters.failed},
     )
-    yield CounterMetricFamily("pjfail_outcomes_dropped", "Outcomes the worker came too late for.", counters.dropped)
+    yield CounterMetricFamily("pjfail_dropped", "News of the C core that Python came too late for.", counters.dropped)
+    yield CounterMetricFamily(
+        "pjfail_requests_unwatched", "Requests that were too many to be watched.", counters.unwatched
+    )
+    yield CounterMetricFamily(
+        "pjfail_dialogs_forgotten", "Dialogs that had to go for newer ones.", counters.forgotten
+    )
     yield GaugeMetricFamily("pjfail_plans", "Plans in force.", counters.plans)
     yield GaugeMetricFamily("pjfail_questions_waiting", "Questions that wait for an answer.", counters.waiting)
     yield GaugeMetricFamily("pjfail_requests_outstanding", "Requests without a final answer.", counters.outstanding)
+    yield GaugeMetricFamily("pjfail_dialogs", "Dialogs that live.", counters.dialogs)
 
 
 def _round_trips(measured: Mapping[Transport, RoundTrips]) -> Metric:

@@ -519,6 +519,14 @@ def test_a_connect_that_nobody_answers_is_raced(second: Registrar) -> None:
         assert failovers(app)[0][3] == "RACE"
 
 
+def test_a_connect_that_fails_at_once_is_raced_too(second: Registrar) -> None:
+    """There is no route to the first server: pjsip tells of the end of the connection while it is asked for it."""
+    with app_on("tcp", "192.0.2.1", SECOND) as app:
+        answer = app.ask("REGISTER")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 0.6
+
+
 def test_a_tls_handshake_that_stalls_is_raced_and_the_name_stays(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     key, chain = authority.issue("sip.test")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import pytest
 
 from pjfail import events, listeners
-from pjfail.model import Health, Outcome, OutcomeKind, Server, State, Target
+from pjfail.bridge.counts import Counters, RoundTrips
+from pjfail.model import Health, Outcome, OutcomeKind, Server, State, Target, Transport
 
 prometheus_client = pytest.importorskip("prometheus_client", reason="make test installs it")
 prometheus = pytest.importorskip("pjfail.listeners.prometheus")
@@ -104,6 +106,39 @@ def test_unattached_it_shows_nothing_of_the_core(metrics: Metrics) -> None:
         "pjfail_certificates_rejected",
         "pjfail_server_recovery_seconds",
     }
+
+
+class Running:
+    """What the listener reads of a Failover."""
+
+    attached = True
+
+    def __init__(self, **counted: int) -> None:
+        self._counters = Counters(**dict.fromkeys(Counters.__dataclass_fields__, 0) | counted)
+
+    def counters(self) -> Counters:
+        return self._counters
+
+    def round_trips(self) -> Mapping[Transport, RoundTrips]:
+        return {}
+
+    def servers(self) -> Mapping[Server, Health]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("counted", "name"),
+    [
+        ("dropped", "pjfail_dropped_total"),
+        ("unwatched", "pjfail_requests_unwatched_total"),
+        ("forgotten", "pjfail_dialogs_forgotten_total"),
+        ("dialogs", "pjfail_dialogs"),
+    ],
+)
+def test_what_tells_of_a_bound_is_shown(metrics: Metrics, counted: str, name: str) -> None:
+    running = Running(**{counted: 7})
+    metrics.listener.on_attach(running)  # type: ignore[arg-type]
+    assert metrics.value(name) == 7
 
 
 def test_two_in_one_registry_are_refused(metrics: Metrics) -> None:
