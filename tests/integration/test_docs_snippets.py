@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -12,14 +13,47 @@ from pathlib import Path
 import pytest
 from rig.app import PYTHON
 from rig.daemon import Daemon, find
+from rig.network import alone
+from rig.pages import DOCS, README, ROOT, pages_with_code, program
 
-SNIPPETS = Path(__file__).resolve().parent.parent.parent / "docs" / "snippets"
+SNIPPETS = DOCS / "snippets"
+LOG = re.compile(r"^INFO:pjfail:.*", re.MULTILINE)
 ADDRESS = "127.0.92.1"
 REQUEST = (
     "{method} sip:{address} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{number};rport\r\nMax-Forwards: 70\r\n"
     "From: <sip:pjfail@{address}>;tag=1\r\nTo: <sip:{address}>{tag}\r\nCall-ID: {number}\r\nCSeq: 1 {method}\r\n"
     "Content-Length: 0\r\n\r\n"
 )
+
+
+def ran(page: Path, folder: Path) -> str:
+    """Runs the program of *page* among the servers that the pages write; returns what it printed."""
+    path = folder / "page.py"
+    path.write_text(program(page))
+    command = [*alone(), "unshare", "--mount", PYTHON, str(Path(__file__).with_name("docs_page.py")), str(path)]
+    path_of_imports = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": path_of_imports}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder, env=environment, timeout=100
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout + done.stderr
+
+
+def without_figures(lines: str) -> list[str]:
+    """Returns the lines of pjfail's log in *lines*, with the figures that differ from run to run left out."""
+    return [re.sub(r"\d+\.\d{3} s|in \d+ s|at [\d:]{8}", "_", line) for line in LOG.findall(lines)]
+
+
+@pytest.mark.parametrize("page", pages_with_code(), ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs_as_it_stands_there(page: Path, tmp_path: Path) -> None:
+    printed = without_figures(ran(page, tmp_path))
+    if page.stem == "index":
+        for told in (page, README):
+            promised = without_figures(told.read_text("utf-8"))
+            assert len(promised) >= 5
+            assert [line for line in promised if line not in printed] == []
 
 
 def test_the_test_of_a_program_that_loses_its_server() -> None:
