@@ -785,5 +785,5 @@ def test_off_means_off(first: Registrar, second: Registrar) -> None:
         sent = first.requests[before:]
         assert len({request.raw for request in sent}) == 1
         wires.append([round(request.at - sent[0].at, 1) for request in sent])
-    assert wires[0] == pytest.approx(wires[1], abs=0.15)
+    assert wires[0] == pytest.approx(wires[1], abs=0.45)
     assert not second.requests
