@@ -167,12 +167,22 @@ static int connections_may_connect_locked(const pf_address *server, int by_hand)
 
 /* --- connections, under connections.lock -------------------------------------------------------------------------------- */
 
+static void connections_set_up_locked(struct connection *connection)
+{
+    if (connection->peer && !connection->connected && !connection->ended)
+        connection->peer->up++;
+    if (!connection->connected)
+        connection->connected_at = clock_now();
+    connection->connected = 1;
+}
+
 /* NULL when there is none, or no memory. */
 static struct connection *connections_hold_locked(const pjsip_transport *transport, int make)
 {
     uint64_t hash = hash_bytes(HASH_SEED, &transport, sizeof transport);
     struct connection *connection;
     struct hash_link *link;
+    int made_before = 0;
     pf_address server;
 
     for (link = hash_table_first(&connections.table, hash); link; link = hash_table_next(link)) {
@@ -192,21 +202,15 @@ static struct connection *connections_hold_locked(const pjsip_transport *transpo
         if (transport_is_outgoing(transport) &&
             address_of(&server, transport_peer(transport), transport_type(transport)))
             connection->peer = connections_peer_locked(&server, 1);
+        made_before = transport_is_outgoing(transport) && transport_has_received(transport);
         if (connection->peer) {
             connection->peer->refs++;
             connection->peer->open++;
         }
+        if (made_before)                /* before we attached: its CONNECTED was told then */
+            connections_set_up_locked(connection);
     }
     return connection;
-}
-
-static void connections_set_up_locked(struct connection *connection)
-{
-    if (connection->peer && !connection->connected && !connection->ended)
-        connection->peer->up++;
-    if (!connection->connected)
-        connection->connected_at = clock_now();
-    connection->connected = 1;
 }
 
 static void connections_set_ended_locked(struct connection *connection)
