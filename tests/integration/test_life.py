@@ -511,7 +511,7 @@ def test_a_worker_brought_down_recovers() -> None:
         """)
     )
     assert result.lines == [{"code": 200, "attached": True}]
-    assert "brought down" in result.stderr
+    assert "an error has stopped pjfail's worker" in result.stderr
 
 
 def test_a_worker_that_cannot_be_kept_alive_detaches_loudly() -> None:
