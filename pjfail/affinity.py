@@ -34,7 +34,7 @@ def own_next_hop(account: Account) -> Target:
     """Where the account's requests go. Raises AffinityError for an account with no server of its own."""
     if account.next_hop is None:
         raise AffinityError(
-            f"account {account.id} ({account.aor}) has neither a proxy nor a registrar: no server is its own"
+            f"account {account.id} ({account.aor}) has neither a proxy nor a registrar, so no server belongs to it"
         )
     return account.next_hop
 

@@ -27,8 +27,8 @@ class NoPjsip(HostError):
 
 
 WHERE_PJSUA2_IS_FROM = (
-    'in a clone of pjfail "make setup" builds it into .venv, elsewhere "pip install pjsua2-python" has it ready for '
-    "CPython up to 3.12"
+    'in a clone of pjfail "make setup" builds it into .venv, elsewhere "pip install pjsua2-python" installs a '
+    "ready-made one for CPython up to 3.12"
 )
 
 

@@ -262,7 +262,7 @@ class Failover:
             return [parsed]
         found = self._worker.monitor.servers_at(parsed.endpoint)
         if not found:
-            raise BadServer(f'{server!r} is in no plan so far; to name it before its first use, write "udp:{server}"')
+            raise BadServer(f'{server!r} is not in any plan yet; to name it before its first use, write "udp:{server}"')
         return found
 
     # --- accounts -----------------------------------------------------------------------------------------------------

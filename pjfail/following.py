@@ -88,7 +88,7 @@ def decide(
         return replace(followed, lost=True)
     if followed.server is None:
         if usable and followed.lost and followed.trying is None:
-            reason = f"{usable[0]} is well"
+            reason = f"{usable[0]} is healthy"
             return replace(followed, server=usable[0], lost=False, register_at=soon, reason=reason)
         return followed
     if followed.failback is None or plan is None or followed.trying is not None:
@@ -105,7 +105,7 @@ def decide(
             return followed
     elif now < followed.return_at:
         return followed
-    reason = f"{better} is well again"
+    reason = f"{better} is healthy again"
     return replace(followed, trying=better, register_at=now, return_at=None, reason=reason)
 
 

@@ -40,8 +40,8 @@ def find(host: str | Path | ModuleType | None = None) -> str | None:
     """
     if foreign():
         raise errors.NoEndpoint(
-            "pjfail was attached when this process was forked from its parent, and stays there, where pjsip's threads "
-            'are; fork before pjfail.attach(), or start children anew (multiprocessing\'s "spawn")'
+            "pjfail was attached when this process was forked from its parent, and stays in the parent, where pjsip's "
+            'threads are; fork before pjfail.attach(), or start children anew (multiprocessing\'s "spawn")'
         )
     objects = [None, *loaded_objects()] if host is None else [_named(host)]
     carriers = _carriers(objects)
@@ -119,12 +119,12 @@ def _none_in(objects: Iterable[str | None], *, searched: bool) -> errors.NoPjsip
             without = "without -fvisibility=hidden, --exclude-libs or a version script"
             remedy = "with -rdynamic" if path is None else without
             return errors.UnusablePjsip(
-                f"{name_of(path)} seems to carry pjsip, by the texts in it, but exports none of pjsip's functions, by "
-                f"which pjfail reaches it; build it {remedy}"
+                f"{name_of(path)} seems to carry pjsip, judging by the texts in it, but exports none of pjsip's "
+                f"functions, which pjfail needs; build it {remedy}"
             )
     if searched:
         return errors.NoPjsip(
-            "no pjsip in this process: import pjsua2 and create its Endpoint before pjfail.attach(), "
+            "this process has no pjsip: import pjsua2 and create its Endpoint before pjfail.attach(), "
             "or give host= the object that carries pjsip"
         )
     return errors.NoPjsip(

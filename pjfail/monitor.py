@@ -127,7 +127,7 @@ class Monitor:
         if not self._said_unwatched and counts.unwatched():
             self._said_unwatched = True
             log.warning(
-                "%d requests are under way: further ones are sent as pjsip sends them, and tried at no other server",
+                "%d requests are under way, which is the limit: pjsip sends further ones, and they do not fail over",
                 counts.counters().outstanding,
             )
 

@@ -45,4 +45,4 @@ class PolicyErrors:
         """*problem* follows the words "the policy" in the log; *error* is what it raised, if it did."""
         if problem not in self._logged and len(self._logged) < MAX_POLICY_ERRORS:
             self._logged.add(problem)
-            log.error("the policy %s; the default is used (said once)", problem, exc_info=error)
+            log.error("the policy %s; pjfail uses the default policy instead (logged once)", problem, exc_info=error)

@@ -85,7 +85,7 @@ class Requests:
         if not (isinstance(method, str) and _TOKEN.fullmatch(method)):
             raise ValueError(f"{method!r} is not a valid method; write a token such as OPTIONS")
         if method in _NEED_A_DIALOG:
-            raise ValueError(f"{method} needs a dialog, which pjsua has: make a call with it")
+            raise ValueError(f"{method} needs a dialog; make a call with pjsua instead")
         target = Target.parse(uri)
         if _CONTROL.search(uri):
             raise BadURI(f"{uri!r} has control characters in it")

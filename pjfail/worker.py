@@ -147,7 +147,7 @@ class Worker:
         except CancelledError:
             if self._stopping:
                 raise NotAttached(DETACHED) from None
-            raise NotAttached("pjfail's worker was brought down, the log says by what; ask again") from None
+            raise NotAttached("an error stopped pjfail's worker, which starts anew (see the log); retry") from None
         finally:
             if not loop.is_closed():
                 future.cancel()
@@ -161,9 +161,9 @@ class Worker:
                 asyncio.run(self._main())
             except BaseException:
                 crashes += 1
-                log.exception("pjfail's worker was brought down (%d of %d times)", crashes, MAX_CRASHES)
+                log.exception("an error has stopped pjfail's worker (%d of %d times)", crashes, MAX_CRASHES)
                 if crashes >= MAX_CRASHES:
-                    log.critical("pjfail detaches, its worker cannot be kept alive: pjsip resolves by itself again")
+                    log.critical("pjfail detaches, as errors keep stopping its worker; pjsip resolves by itself again")
                     self._give_up()
             finally:
                 self._ready.set()

@@ -30,8 +30,8 @@ def check(result: int) -> None:
         raise errors.NoPjsip(f"{problem} is not loaded into this process; import it first")
     if result == lib.PF_NO_SYMBOL:
         raise errors.UnsupportedVersion(
-            f"the pjsip in this process shows no {problem}(), which pjfail needs: it is older than 2.14, or the object "
-            "that carries it hides a part of it"
+            f"the pjsip in this process does not export {problem}(), which pjfail needs: it is older than 2.14, or the "
+            "object that carries it hides some of its functions; take pjsip 2.14 or later, built without hidden symbols"
         )
     if result == lib.PF_NO_ENDPOINT:
         raise errors.NoEndpoint(
@@ -40,7 +40,7 @@ def check(result: int) -> None:
     if result == lib.PF_BAD_LAYOUT:
         version = text_of(lib.pf_host_version())
         raise errors.LayoutMismatch(
-            f"{problem} lies otherwise in this process's pjsip {version} than in the one that pjfail knows; "
+            f"{problem} has another layout in this process's pjsip {version} than in the one that pjfail knows; "
             f"{errors.WHAT_TO_DO}"
         )
     if result == lib.PF_ALREADY_ATTACHED:
@@ -49,6 +49,6 @@ def check(result: int) -> None:
         unmade = "; an Account has its id from create() on" if problem == "-1" else ""
         raise errors.UnknownAccount(f"pjsua has no account {problem}{unmade}")
     if result == lib.PF_BAD_URI:
-        raise errors.BadURI(f"pjsip cannot make sense of {problem!r}")
+        raise errors.BadURI(f"pjsip cannot parse {problem!r}; write sip:host or sip:user@host:port")
     status = lib.pf_status()
     raise errors.PjsipError(problem, status, strerror(status))

@@ -23,23 +23,27 @@ COLUMNS = ("server", "name", "priority", "weight", "TTL", "found by")
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand to *commands*."""
     parser = commands.add_parser(
-        "lookup", help="the servers that a SIP URI leads to", description="Find the servers of a SIP URI by RFC 3263."
+        "lookup",
+        help="list the servers that a SIP URI leads to",
+        description="Find the servers of a SIP URI by RFC 3263.",
     )
     parser.add_argument("uri", metavar="URI", help="sip:host, sip:user@host:port;transport=tcp, sips:host")
     parser.add_argument(
         "--nameserver",
         action="append",
         metavar="IP[:PORT]",
-        help="a name server to ask, in place of the system's; may be given several times",
+        help="a name server to ask instead of the system's; you may give several",
     )
     parser.add_argument(
-        "--transports", type=_names, default=TRANSPORTS, help="what the client speaks, best first (udp,tcp,tls)"
+        "--transports", type=_names, default=TRANSPORTS, help="the client's transports, best first (udp,tcp,tls)"
     )
     parser.add_argument(
-        "--families", type=_names, default=FAMILIES, help="its kinds of address, best first (ipv4,ipv6)"
+        "--families", type=_names, default=FAMILIES, help="the client's kinds of address, best first (ipv4,ipv6)"
     )
-    parser.add_argument("--naptr", choices=get_args(UseOfNaptr), default="on", help="ask for NAPTR records (on)")
-    parser.add_argument("--trace", action="store_true", help="show every DNS question and answer on standard error")
+    parser.add_argument(
+        "--naptr", choices=get_args(UseOfNaptr), default="on", help="when to ask for NAPTR records (on)"
+    )
+    parser.add_argument("--trace", action="store_true", help="show every DNS query and answer on standard error")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 

@@ -96,7 +96,7 @@ def _(event: events.AccountMoved) -> tuple[int, str]:
     account = f"account {event.account} ({event.aor})"
     why = f": {event.reason}" if event.reason else ""
     if event.server is None:
-        return logging.WARNING, f"{account} has no server that is well{why}"
+        return logging.WARNING, f"{account} has no healthy server{why}"
     return logging.INFO, f"{account} is on {event.server}, after {event.before or 'none'}{why}"
 
 
@@ -109,4 +109,4 @@ def _(event: events.LookupFailed) -> tuple[int, str]:
 
 @in_words.register
 def _(event: events.LookupStale) -> tuple[int, str]:
-    return logging.WARNING, f"{event.target} lives on old answers: {event.reason}"
+    return logging.WARNING, f"{event.target} uses old answers: {event.reason}"

@@ -84,7 +84,7 @@ class CacheFile:
         """The answers in the file, none where there is no such file or it cannot be used. Blocks; raises nothing."""
         try:
             if self._path.stat().st_size > MAX_SIZE or not self._path.is_file():
-                return self._leave("it is no file, or too large for one")
+                return self._leave("it is not a regular file, or it is too large")
             text = self._path.read_text("utf-8")
         except FileNotFoundError:
             return {}

@@ -124,7 +124,7 @@ class NameServers:
             ttl = min(ttl, answer.ttl)
             if links > self._cname_limit:
                 start = name.to_text(omit_final_dot=True)
-                raise LookupFailed(f"{start} leads on through more than {self._cname_limit} CNAMEs, or in a circle")
+                raise LookupFailed(f"{start} leads through more than {self._cname_limit} CNAMEs, or in a circle")
             if answer or answer.name == asked:
                 return Answer(answer.name, answer.records, ttl)
             asked = answer.name

@@ -113,7 +113,7 @@ class _PjsipResolver:
             if records or end == asked:
                 return Answer(end, records, ttl if records else min(ttl, _NEGATIVE_TTL))
             asked = end
-        raise LookupFailed(f"{name.to_text(omit_final_dot=True)} leads on through too many CNAMEs, or in a circle")
+        raise LookupFailed(f"{name.to_text(omit_final_dot=True)} leads through too many CNAMEs, or in a circle")
 
     async def _ask(self, name: Name, kind: Kind) -> DnsAnswer:
         from ..bridge.dns import dns_ask, dns_open

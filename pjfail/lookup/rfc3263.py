@@ -162,7 +162,7 @@ async def _naptr_services(
     if offered and not usable and target.transport is None:
         services = ", ".join(sorted({_service_field(record) for record in offered}))
         allowed = ", ".join(transports)
-        raise LookupFailed(f"{target}: {_text(host)} offers only {services}, and of that nothing goes over {allowed}")
+        raise LookupFailed(f"{target}: {_text(host)} offers only {services}, and none of that uses {allowed}")
     # RFC 3403 section 4.1: after a match no record of another order counts, so a TLS failure never ends in plain TCP.
     order = min((record.order for record, _ in usable), default=0)
     usable = sorted((pair for pair in usable if pair[0].order == order), key=lambda pair: pair[0].preference)
@@ -215,7 +215,7 @@ async def _by_services(
         raise failures[0]
     if hosts:
         names = ", ".join(_text(host) for host in hosts)
-        raise LookupFailed(f"{target}: its SRV records lead nowhere, for there is no address of {names}")
+        raise LookupFailed(f"{target}: its SRV records lead nowhere: {names} has no address")
     raise LookupFailed(f'{target}: its SRV record says "not available here" (RFC 2782, target ".")')
 
 

@@ -48,7 +48,7 @@ class StaleTargets:
             self._targets[target] = None
             if len(self._targets) > MAX_TARGETS:
                 del self._targets[next(iter(self._targets))]
-            log.warning("%s is found by old answers, for there are no new ones: %s", target, reasons[0])
+            log.warning("%s is found by old answers, because there are no new ones: %s", target, reasons[0])
             self._tell(target, reasons[0])
         elif not reasons and target in self._targets:
             del self._targets[target]

@@ -305,7 +305,7 @@ def test_the_better_server_answers_a_register_before_anything_else_goes_there(se
         first.fault = WELL
         move = told(app, "", moved=0)
         assert (move["server"], move["before"]) == (FIRST, SECOND)
-        assert "well again" in move["reason"]
+        assert "healthy again" in move["reason"]
         assert time.monotonic() >= asks + 1.0
         assert not of(first, "MESSAGE")
         told(app, "ask(alice, 'MESSAGE')", method="MESSAGE", server=f"{FIRST}:5060")

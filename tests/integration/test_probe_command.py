@@ -202,7 +202,7 @@ def test_nothing_found_is_one_sentence_and_status_1(name_server: DnsServer) -> N
         (["sip:sip.test", "--transports", "udp,sctp"], "choose among udp, tcp, tls"),
         (["sip:sip.test", "--timeout", "0"], "more than 0"),
         (["sip:sip.test", "--timeout", "soon"], "invalid float"),
-        (["sip:sip.test", "--ca", "/nowhere.pem"], "there is no such file"),
+        (["sip:sip.test", "--ca", "/nowhere.pem"], "this file does not exist; give a PEM file"),
         (["sip:sip.test", "--nameserver", "dns.example"], "is not a valid name server"),
     ],
 )
@@ -216,7 +216,7 @@ def test_without_pjsua2_it_says_what_to_install(name_server: DnsServer) -> None:
     words = [sys.executable, "-c", WITHOUT_PJSUA2, "probe", "sip:sip.test", "--nameserver", str(name_server)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("pjfail: probe sends by pjsua2, which this Python lacks; ")
+    assert done.stderr.startswith("pjfail: probe sends with pjsua2, which this Python lacks; ")
     assert '"make setup"' in done.stderr
     assert '"pip install pjsua2-python"' in done.stderr
     assert done.stderr.count("\n") == 1

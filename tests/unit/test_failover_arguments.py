@@ -128,4 +128,4 @@ def test_without_pjsip_the_error_says_what_to_do_first() -> None:
     program = "import pjfail; pjfail.attach(lookup=pjfail.StaticLookup({'example.com': ['192.0.2.1:5060']}))"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
     assert ended.returncode == 1
-    assert "NoPjsip: no pjsip in this process: import pjsua2 and create its Endpoint" in ended.stderr
+    assert "NoPjsip: this process has no pjsip: import pjsua2 and create its Endpoint" in ended.stderr

@@ -301,7 +301,7 @@ def test_the_better_server_has_the_registers_first_and_the_rest_once_it_has_answ
     assert (trying.pin.server, trying.pin.registrar) == (SECOND, FIRST)
     after = registered(trying, register(FIRST, 200), NOW + 1)
     assert (after.server, after.trying, after.register_at, after.return_at) == (FIRST, None, None, None)
-    assert "well again" in after.reason
+    assert "healthy again" in after.reason
 
 
 def test_a_better_server_that_fails_meanwhile_is_given_up() -> None:

@@ -73,7 +73,7 @@ LINES: list[tuple[events.Event, int, str]] = [
     (
         events.AccountMoved(3, "alice@example.com", None, ONE, ""),
         logging.WARNING,
-        "account 3 (alice@example.com) has no server that is well",
+        "account 3 (alice@example.com) has no healthy server",
     ),
     (
         events.LookupFailed(TARGET, "sip:example.com: no record", False),
@@ -88,7 +88,7 @@ LINES: list[tuple[events.Event, int, str]] = [
     (
         events.LookupStale(TARGET, "all are silent"),
         logging.WARNING,
-        "sip:example.com lives on old answers: all are silent",
+        "sip:example.com uses old answers: all are silent",
     ),
 ]
 

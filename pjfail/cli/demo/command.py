@@ -17,10 +17,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand to *commands*."""
     parser = commands.add_parser(
         "demo",
-        help="a pjsua2 program whose SIP server falls silent",
-        description="The same pjsua2 program with stock pjsip and with pjfail, while its SIP server falls silent.",
+        help="watch a pjsua2 program whose SIP server falls silent",
+        description="Run a pjsua2 program with stock pjsip and with pjfail, while its server falls silent.",
     )
-    parser.add_argument("--fast", action="store_true", help="only the half with pjfail: 15 s at most instead of 45 s")
+    parser.add_argument("--fast", action="store_true", help="only run the half with pjfail, in 15 s instead of 45 s")
     parser.set_defaults(run=run)
 
 
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     except OSError as error:
         namespace.enter()
-        return _fail(f"{error.strerror or error}; root may listen on port 53, and what is in the way may be ended")
+        return _fail(f"{error.strerror or error}; run the demo as root, and end the program that uses port 53")
     except DemoFailed as error:
         return _fail(str(error))
 

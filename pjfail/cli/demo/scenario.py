@@ -74,7 +74,7 @@ class Scenario:
                 self.first.fault = SILENT
                 self.died_at = now
             elif now > self.started_at + _READY_WITHIN:
-                raise DemoFailed(f"all servers are well, and yet not all programs got through in {_READY_WITHIN:g} s")
+                raise DemoFailed(f"all servers work, but not all programs got an answer within {_READY_WITHIN:g} s")
             return True
         if self._told_at is None and all(self._told(program) for program in self.programs):
             self._told_at = now

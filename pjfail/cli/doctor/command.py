@@ -21,11 +21,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand to *commands*."""
     parser = commands.add_parser(
         "doctor",
-        help="the pjsip of this environment, and whether pjfail works with it",
-        description="Find the pjsip of this environment, try pjfail on it in a process of its own, and tell.",
-        epilog="Exit status: 0 pjfail works with it, 1 it does not, for the reason told, 3 there is no pjsip.",
+        help="show the pjsip of this environment, and whether pjfail works with it",
+        description="Find the pjsip of this environment, try pjfail on it in a process of its own, and report.",
+        epilog="Exit status: 0 when pjfail works with it, 1 when not (the reason is printed), 3 without a pjsip.",
     )
-    parser.add_argument("--module", metavar="NAME", help=f"the Python module that has pjsip with it ({USUAL})")
+    parser.add_argument("--module", metavar="NAME", help=f"the Python module that loads pjsip ({USUAL})")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Examines and prints. Raises :class:`ValueError` for a bad argument."""
     module = arguments.module
     if module is not None and not all(part.isidentifier() for part in module.split(".")):
-        raise ValueError(f"--module {module}: give a module by the name that import takes")
+        raise ValueError(f"--module {module}: write the module's name as in an import statement")
     report = examined(Report(Pjfail(own_version()), _python()), module)
     verdict = report.verdict or Verdict.REFUSED
     if arguments.json:
@@ -67,5 +67,5 @@ def _print(report: Report) -> None:
 
 def _where_to_look() -> str:
     likely = sorted({module.name for module in pkgutil.iter_modules() if "pjs" in module.name.lower()})
-    seen = f"; here these look like one: {', '.join(likely)}" if likely else ""
+    seen = f"; these modules here look like it: {', '.join(likely)}" if likely else ""
     return f"Run the Python of your application, or name the module that carries pjsip with --module{seen}."

@@ -22,11 +22,11 @@ _OF_LIBRARIES = ("pj_init", "pjsip_endpt_create", "pjsua_create")
 # What every registrar challenges with, if it does.
 _USUAL_DIGEST = "MD5"
 _DIGESTS_COME_LATER = (
-    "it answers no challenge so far, and an account with a password stays at 401 (status 70012): its OpenSSL has not "
-    "been initialised. Call endpoint.utilSslGetAvailableCiphers() once after libStart(); of the wheel pjsua2-python "
-    "take 2.15.1.post1 or later, which needs no such call"
+    "pjsip answers no challenge yet, so an account with a password stays at 401 (status 70012): its OpenSSL has not "
+    "been initialised. Call endpoint.utilSslGetAvailableCiphers() once after libStart(); or take "
+    "pjsua2-python 2.15.1.post1 or later, which needs no such call"
 )
-_NO_DIGESTS = "it answers no challenge with MD5, and an account with a password stays at 401: its TLS library has none"
+_NO_DIGESTS = "pjsip answers no challenge with MD5, so accounts with a password stay at 401: its TLS library lacks MD5"
 
 
 class _Ended(Exception):
@@ -110,7 +110,7 @@ class Examination:
         except UnusablePjsip:
             raise
         except NoPjsip as error:
-            raise _Ended(Verdict.NOTHING, f"the module {module} has brought no pjsip into the process") from error
+            raise _Ended(Verdict.NOTHING, f"the module {module} has loaded no pjsip into the process") from error
 
     def _import(self, name: str) -> None:
         self._found(f"importing {name}", module=Module(name))

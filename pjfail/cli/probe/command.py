@@ -46,8 +46,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand to *commands*."""
     parser = commands.add_parser(
         "probe",
-        help="which servers of a SIP URI answer",
-        description="Find the servers of a SIP URI and ask each with an OPTIONS, all at once.",
+        help="show which servers of a SIP URI answer",
+        description="Find the servers of a SIP URI and send an OPTIONS to each, all at once.",
         epilog="Exit status: 0 when a server answered (other than by 408 or 503), 1 when none did.",
     )
     parser.add_argument("uri", metavar="URI", help="sip:host, sip:host:port;transport=tcp, sips:host")
@@ -55,12 +55,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--nameserver",
         action="append",
         metavar="IP[:PORT]",
-        help="a name server to ask, in place of the system's; may be given several times",
+        help="a name server to ask instead of the system's; you may give several",
     )
-    parser.add_argument("--timeout", type=float, default=3.0, metavar="S", help="seconds a server has to answer (3)")
-    parser.add_argument("--transports", default=",".join(TRANSPORTS), help="what to ask over (udp,tcp,tls)")
-    parser.add_argument("--ca", metavar="FILE", help="certificates (PEM) to trust, in place of the system's")
-    parser.add_argument("--insecure", action="store_true", help="ask servers whose certificate is wrong all the same")
+    parser.add_argument("--timeout", type=float, default=3.0, metavar="S", help="seconds to wait for an answer (3)")
+    parser.add_argument("--transports", default=",".join(TRANSPORTS), help="the transports to ask over (udp,tcp,tls)")
+    parser.add_argument("--ca", metavar="FILE", help="certificates (PEM) to trust instead of the system's")
+    parser.add_argument("--insecure", action="store_true", help="ask servers even if their certificate is wrong")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -72,10 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.timeout < math.inf:
         raise ValueError(f"--timeout {arguments.timeout:g}: give seconds, more than 0")
     if arguments.ca is not None and not Path(arguments.ca).is_file():
-        raise ValueError(f"--ca {arguments.ca}: there is no such file")
+        raise ValueError(f"--ca {arguments.ca}: this file does not exist; give a PEM file")
     lookup = DnsLookup(arguments.nameserver, transports=transports)
     if importlib.util.find_spec("pjsua2") is None:
-        raise NoPjsip(f"probe sends by pjsua2, which this Python lacks; {WHERE_PJSUA2_IS_FROM}")
+        raise NoPjsip(f"probe sends with pjsua2, which this Python lacks; {WHERE_PJSUA2_IS_FROM}")
     from ...failover import attach
     from .endpoint import Endpoint
 
