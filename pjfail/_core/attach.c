@@ -45,6 +45,7 @@ static struct {
     atomic_int attachments;         /* so far */
     atomic_int living;              /* the thread of the attachment, or of the one before */
     atomic_int registered;          /* the pj_status_t of registering the module; PJ_EPENDING */
+    atomic_int returners;           /* threads that give queries back to pjsip's own resolver */
     struct pending_query *returning;  /* for pjsip's own resolver; written before poller_stop(), read after poller_run() */
 } attach = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -80,16 +81,34 @@ static void attach_clear(void)
     poller_close();
 }
 
-/* Answers those that waited as if we had never been. pjsip may look names up on the spot, which takes its time. */
-static void attach_return_queries(void)
+/* Answers those that waited as if we had never been. The thread of attach_start_returning(). */
+static void *attach_return_queries(void *queries)
 {
-    struct pending_query *query = attach.returning, *next;
+    struct pending_query *query = queries, *next;
 
+    host_register_thread();
     for (; query; query = next) {
         next = query->next;
         send_guard_return(query);
         free(query);
     }
+    atomic_fetch_sub(&attach.returners, 1);
+    return NULL;
+}
+
+/* Has a thread of its own answer them: pjsip may look names up on the spot, for many seconds, and the next attach shall not wait for
+ * that. The attachment's own thread. */
+static void attach_start_returning(struct pending_query *queries)
+{
+    pthread_t thread;
+
+    if (!queries)
+        return;
+    atomic_fetch_add(&attach.returners, 1);
+    if (pthread_create(&thread, NULL, &attach_return_queries, queries) == 0)
+        pthread_detach(thread);
+    else
+        attach_return_queries(queries);
 }
 
 /* Is the attachment's own thread; attach.living says that it is there. */
@@ -98,7 +117,7 @@ static void *attach_live(void *argument)
     host_register_thread();
     atomic_store(&attach.registered, module_register());
     poller_run(&attach_on_tick);
-    attach_return_queries();
+    attach_start_returning(attach.returning);
     while (gate_others())
         clock_pause(POLL_S);
     attach_clear();
@@ -172,6 +191,7 @@ static struct pending_query *attach_take_queries(void) { return connection_attem
 static void attach_on_endpoint_end(pjsip_endpoint *endpt)
 {
     struct pending_query *query = NULL, *next;
+    double until = clock_now() + ENDPOINT_END_TIMEOUT_S;
     int last, ours;
 
     pthread_mutex_lock(&attach.lock);
@@ -191,6 +211,8 @@ static void attach_on_endpoint_end(pjsip_endpoint *endpt)
     }
     if (last)
         attach_wait_until_cleared(ENDPOINT_END_TIMEOUT_S);
+    while (last && atomic_load(&attach.returners) && clock_now() < until)
+        clock_pause(POLL_S);
     dns_close(endpt);
 }
 

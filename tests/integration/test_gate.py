@@ -374,3 +374,54 @@ def test_an_endpoint_that_ends_while_it_is_detached_from(first: Registrar, secon
         timeout=120,
     ).lines
     assert lines == [{"left": 0}] * 4
+
+
+SLOW_NAMES = r"""
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <netdb.h>
+    #include <string.h>
+    #include <unistd.h>
+
+    int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+    {
+        int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
+            (int (*)(const char *, const char *, const struct addrinfo *, struct addrinfo **))dlsym(RTLD_NEXT, "getaddrinfo");
+
+        if (name && !strcmp(name, "sip.test"))
+            sleep(6);
+        return real(name, service, hints, found);
+    }
+"""
+
+
+@pytest.mark.usefixtures("first")
+def test_attaching_again_does_not_wait_for_the_system_to_look_names_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A query that waited is answered by pjsip's own resolver after the detach, on the spot: here after six seconds.
+
+    The endpoint's end waits for that.
+    """
+    slow, source = tmp_path / "slow.so", tmp_path / "slow.c"
+    source.write_text(SLOW_NAMES)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", slow, source], check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(slow))
+    [line] = run_app(
+        app("""
+        class Stalled(pjfail.Lookup):
+            async def lookup(self, target):
+                await asyncio.sleep(60)
+        with Endpoint() as endpoint:
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            failover = pjfail.attach(lookup=Stalled())
+            account.send("OPTIONS", "sip:sip.test")
+            failover.detach()
+            begun = time.monotonic()
+            with pjfail.attach(lookup=table):
+                emit(seconds=time.monotonic() - begun, code=account.options("sip:sip.test").code)
+        """)
+    ).lines
+    assert line["seconds"] < 1.5
+    assert line["code"] == 200
