@@ -33,7 +33,9 @@ APP = f"""
 
 
 @pytest.mark.parametrize("before", [(FIRST,), (FIRST, SECOND)], ids=["first", "both"])
-def test_the_first_request_takes_a_connection_of_before(first: Registrar, second: Registrar, before: tuple[str, ...]) -> None:
+def test_the_first_request_takes_a_connection_of_before(
+    first: Registrar, second: Registrar, before: tuple[str, ...]
+) -> None:
     """It would wait for a connect that is long over, and the first server would be down for that connect."""
     with App(APP) as app:
         app.tell(" ".join(before))

@@ -385,8 +385,7 @@ SLOW_NAMES = r"""
 
     int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **found)
     {
-        int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
-            (int (*)(const char *, const char *, const struct addrinfo *, struct addrinfo **))dlsym(RTLD_NEXT, "getaddrinfo");
+        __typeof__(&getaddrinfo) real = (__typeof__(&getaddrinfo))dlsym(RTLD_NEXT, "getaddrinfo");
 
         if (name && !strcmp(name, "sip.test"))
             sleep(6);
