@@ -1,6 +1,8 @@
 #include "held_response.h"
 
+#include "address.h"
 #include "lock.h"
+#include "transaction.h"
 
 /* Holds that response, NULL for none. Returns the one that was held, which is the caller's. */
 static pjsip_rx_data *held_response_swap(struct request *request, pjsip_rx_data *rdata)
@@ -23,12 +25,32 @@ void held_response_keep(struct request *request, pjsip_rx_data *rdata)
         host.pjsip_rx_data_free_cloned(old);
 }
 
+/* Moves the transaction to the server that gave the response, so that pjsip's ACK goes there. No lock held. */
+static void held_response_move(const struct request *request, const pjsip_rx_data *rdata)
+{
+    pjsip_transport *connection;
+    pf_address source;
+    int attempt;
+
+    if (!address_of(&source, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport)))
+        return;
+    pthread_mutex_lock(&requests.lock);
+    attempt = request_attempt_at_locked(request, &source, NULL);
+    connection = request_hold_connection_locked(request, attempt);
+    pthread_mutex_unlock(&requests.lock);
+    if (attempt >= 0 && (request->udp || connection))
+        transaction_move(&request->key, &source, request->udp ? request->udp : connection);
+    if (connection)
+        host.pjsip_transport_dec_ref(connection);
+}
+
 int held_response_deliver(struct request *request)
 {
     pjsip_rx_data *rdata = held_response_swap(request, NULL);
 
     if (!rdata)
         return 0;
+    held_response_move(request, rdata);
     transaction_receive(&request->key, rdata);
     host.pjsip_rx_data_free_cloned(rdata);
     return 1;

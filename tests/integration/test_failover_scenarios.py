@@ -89,6 +89,18 @@ def test_a_call_fails_over_and_is_declined(transport: Transport, failing: str, t
 
 
 @OVER
+def test_a_held_response_is_acknowledged_at_its_server(transport: Transport, tmp_path: Path) -> None:
+    """The first server is silent to the end, so the application gets what the second one had said."""
+    with servers(transport, tmp_path) as (first, second, app):
+        first.fault, second.fault = SILENT, UNAVAILABLE
+        app.tell("call")
+        assert until(app, "DISCONNECTED") == 503
+        second.wait_for("ACK")
+        time.sleep(0.5)  # whatever pjsip still sends
+        assert not [request for request in first.requests if request.method == "ACK"]
+
+
+@OVER
 @pytest.mark.parametrize("failing", ["503", "lost"])
 def test_a_call_fails_over_and_is_cancelled(transport: Transport, failing: str, tmp_path: Path) -> None:
     with servers(transport, tmp_path) as (first, second, app):
