@@ -41,7 +41,10 @@ MESSAGE_READ = re.compile(
 ACCESS = re.compile(r"ERROR: AddressSanitizer: (?!detected memory leaks)")
 PJSIP = re.compile(r" \.\./(?:\.\./\w+/)?(?:src|include)/pj")
 # Those that stock pjsip makes too, by itself: a pattern for the whole report, and why.
-STOCK: dict[str, str] = {}
+STOCK: dict[str, str] = {
+    r"#1 0x[0-9a-f]+ in __asan::PlatformUnpoisonStacks": "AddressSanitizer's own: it asks for the signal stack before "
+    "a C++ exception, on a stack that an exception of SWIG's has left marked (gcc 12)",
+}
 SHOWN = 5
 
 

@@ -75,6 +75,16 @@ WARNING: ThreadSanitizer: data race (pid=8109)
 SUMMARY: ThreadSanitizer: data race ../src/pj/os_core_unix.c:1009 in pj_thread_join
 """
 
+UNWINDING = """==5773==ERROR: AddressSanitizer: stack-buffer-overflow on address 0x7f43d0df5410 at pc 0x7f43d8c5fea1
+WRITE of size 24 at 0x7f43d0df5410 thread T8
+    #0 0x7f43d8c5fea0 in __interceptor_sigaltstack ../../../../src/libsanitizer/sanitizer_common/interceptors.inc:10168
+    #1 0x7f43d8cbd483 in __asan::PlatformUnpoisonStacks() ../../../../src/libsanitizer/asan/asan_posix.cpp:44
+    #2 0x7f43d8cc393c in __asan_handle_no_return ../../../../src/libsanitizer/asan/asan_rtl.cpp:606
+    #3 0x7f43d493f814 in pj::Endpoint::on_acc_send_request(int, void*, pjsip_event*) ../src/pjsua2/endpoint.cpp:1003
+
+SUMMARY: AddressSanitizer: stack-buffer-overflow
+"""
+
 LEAK = """
 ==26994==ERROR: LeakSanitizer: detected memory leaks
 
@@ -137,3 +147,8 @@ def test_what_others_read_and_what_pjsip_does_not_free_does_not(report: str) -> 
 
 def test_who_slept_meanwhile_has_no_part_in_a_race() -> None:
     assert ours(SLEPT) == [False]
+
+
+def test_what_the_sanitizer_does_before_an_exception_is_nobodys() -> None:
+    assert ours(UNWINDING) == [False]
+    assert ours(UNWINDING.replace("__asan::PlatformUnpoisonStacks()", "pj_memcpy")) == [True]
