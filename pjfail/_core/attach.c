@@ -96,8 +96,10 @@ static void *attach_return_queries(void *queries)
     return NULL;
 }
 
-/* Has a thread of its own answer them: pjsip may look names up on the spot, for many seconds, and the next attach shall not wait for
- * that. The attachment's own thread. */
+/*
+ * Has a thread of its own answer them: pjsip may look names up on the spot, for many seconds, and the next attach shall not wait
+ * for that. The attachment's own thread.
+ */
 static void attach_start_returning(struct pending_query *queries)
 {
     pthread_t thread;
@@ -141,7 +143,7 @@ static int attach_start_life_locked(void)
     return 0;
 }
 
-/* Has the attachment's thread answer these, which are its own from then on, and clear. */
+/* Has the attachment's thread clear, and give these queries, its own from then on, to a thread that has pjsip answer them. */
 static void attach_end_life(struct pending_query *returning)
 {
     attach.returning = returning;
