@@ -51,7 +51,7 @@ struct call {
     double due;
     struct sockaddr_in from;
     size_t size;
-    char *headers;              /* of the INVITE, behind its first line */
+    char *headers; /* of the INVITE, behind its first line */
 };
 
 static void respond(int fd, const struct call *call, const char *status)
@@ -147,7 +147,7 @@ static void on_end(void *token, pjsip_event *event)
 int main(int words, char **word)
 {
     int ringing = words > 2 && !strcmp(word[2], "ringing"), rate = words > 3 ? atoi(word[3]) : 0;
-    int count = rate * SENDING_S, burst = rate / 100 + 1;       /* some 100 bursts a second */
+    int count = rate * SENDING_S, burst = rate / 100 + 1; /* some 100 bursts a second */
     int i, port, fd[SERVERS];
     double began, sent, cpu;
     pid_t server = 0;
@@ -185,5 +185,5 @@ int main(int words, char **word)
     fflush(stdout);
     if (server > 0)
         kill(server, SIGKILL);
-    _exit(0);           /* the transactions under way would take another half minute */
+    _exit(0); /* the transactions under way would take another half minute */
 }

@@ -1,8 +1,8 @@
 /*
  * native.c: the loops that are timed. They run in C with the GIL released, and reach pjsip as pjfail does, by dlsym.
  */
-#include <pjlib.h>
 #include <pjlib-util.h>
+#include <pjlib.h>
 #include <pjsip.h>
 
 #include <arpa/inet.h>
@@ -15,12 +15,14 @@
 #include <time.h>
 #include <unistd.h>
 
+/* clang-format off */
 #define FUNCTIONS(X)                                                                                             \
     X(pjsua_get_pjsip_endpt) X(pjsip_endpt_create_pool) X(pjsip_endpt_release_pool) X(pjsip_endpt_resolve)       \
     X(pjsip_endpt_create_resolver) X(pjsip_endpt_set_resolver) X(pjsip_endpt_get_resolver)                       \
     X(pj_dns_resolver_set_ns) X(pj_dns_resolver_destroy) X(pjsip_endpt_set_ext_resolver)                         \
     X(pjsip_endpt_create_request) X(pjsip_endpt_send_request) X(pjsip_get_options_method)                            \
     X(pjsip_endpt_register_module) X(pjsip_endpt_unregister_module)
+/* clang-format on */
 
 pjsip_endpoint *pjsua_get_pjsip_endpt(void);
 
@@ -44,7 +46,9 @@ static int bench_bind(const char *object)
 
     if (!handle)
         return 0;
-#define X(name) if (!(*(void **)&host.name = dlsym(handle, #name))) return 0;
+#define X(name)                                                                                                        \
+    if (!(*(void **)&host.name = dlsym(handle, #name)))                                                                \
+        return 0;
     FUNCTIONS(X)
 #undef X
     return 1;
@@ -96,7 +100,7 @@ static int bench_resolve(const char *name, int count, double *seconds)
         seconds[i] = now() - began;
     }
     i = atomic_load(&answered);
-    usleep(200000);             /* answers that were late still need their pool */
+    usleep(200000); /* answers that were late still need their pool */
     host.pjsip_endpt_release_pool(endpt, pool);
     return i;
 }
@@ -124,7 +128,7 @@ static double bench_ask(const char *name)
     host.pjsip_endpt_resolve(endpt, pool, &target, &count, &on_found);
     sem_wait(&found);
     ended = now();
-    usleep(2000);               /* who has answered may still look at its pool */
+    usleep(2000); /* who has answered may still look at its pool */
     host.pjsip_endpt_release_pool(endpt, pool);
     return count > 0 ? ended - began : -1;
 }
@@ -216,7 +220,8 @@ static int bench_serve(const char *address)
     memset(&own, 0, sizeof own);
     own.sin_family = AF_INET;
     inet_pton(AF_INET, address, &own.sin_addr);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&own, length) != 0 || getsockname(fd, (struct sockaddr *)&own, &length) != 0 ||
+    if (fd < 0 || bind(fd, (struct sockaddr *)&own, length) != 0 ||
+        getsockname(fd, (struct sockaddr *)&own, &length) != 0 ||
         pthread_create(&thread, NULL, &answer_requests, (void *)(intptr_t)fd) != 0)
         return 0;
     pthread_detach(thread);

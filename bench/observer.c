@@ -79,7 +79,7 @@ static int bench_observer_timed(void)
 
     observer.module->on_tx_request = observer.on_tx_request;
     observer.module->on_rx_response = observer.on_rx_response;
-    usleep(100000);             /* for who is in there still */
+    usleep(100000); /* for who is in there still */
     return sent < received ? sent : received;
 }
 

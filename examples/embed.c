@@ -19,7 +19,7 @@
 
 #include "pjfail.h"
 
-enum { MOST_SERVERS = 8, REGISTER_EVERY = 2 };    /* seconds */
+enum { MOST_SERVERS = 8, REGISTER_EVERY = 2 }; /* seconds */
 
 static volatile sig_atomic_t interrupted;
 
@@ -66,11 +66,15 @@ static int attach(void)
 {
     static const pf_steering steering = {
         .on = 1,
-        .silence = { { "REGISTER", 0.5 }, { "OPTIONS", 0.5 }, { "INVITE", 1.5 } }, .silences = 3,
-        .codes = { 503 }, .code_count = 1,
-        .race_gap = 0.25, .budget = 0.1, .port_check = 1,
+        .silence = { { "REGISTER", 0.5 }, { "OPTIONS", 0.5 }, { "INVITE", 1.5 } },
+        .silences = 3,
+        .codes = { 503 },
+        .code_count = 1,
+        .race_gap = 0.25,
+        .budget = 0.1,
+        .port_check = 1,
     };
-    int attachment;     /* for pf_detach(); here the end of pjsua does it */
+    int attachment; /* for pf_detach(); here the end of pjsua does it */
 
     pf_steer(&steering);
     return pf_host_open(NULL) == PF_OK && pf_host_check() == PF_OK && pf_attach(3.5, &attachment) == PF_OK;
@@ -86,11 +90,11 @@ static void mind_core(int milliseconds)
 
     poll(&core, 1, milliseconds);
     for (; (query = pf_next_query()); pf_free(query))
-        pf_pass(&query->target, query->id);       /* a domain without a plan: the system's resolver may know */
+        pf_pass(&query->target, query->id); /* a domain without a plan: the system's resolver may know */
     for (; (failover = pf_next_failover()); pf_free(failover))
         printf("%s went on to the next server after %.1f s\n", failover->method, failover->after);
     while (pf_next_outcomes(&outcome, 1))
-        ;       /* what was seen of each server: a policy of one's own would publish anew */
+        ; /* what was seen of each server: a policy of one's own would publish anew */
 }
 
 static pj_status_t start(void)
@@ -123,7 +127,7 @@ static pj_status_t add_account(const char *address, const char *domain, pjsua_ac
     snprintf(registrar, sizeof registrar, "sip:%s", domain);
     config.id = pj_str(uri);
     config.reg_uri = pj_str(registrar);
-    return pjsua_acc_add(&config, PJ_TRUE, id);         /* this sends the first REGISTER */
+    return pjsua_acc_add(&config, PJ_TRUE, id); /* this sends the first REGISTER */
 }
 
 /* Registers again every other second, until Ctrl-C. */
@@ -134,7 +138,7 @@ static void run(pjsua_acc_id account)
     while (!interrupted) {
         mind_core(100);
         if (time(NULL) >= due) {
-            pjsua_acc_set_registration(account, PJ_TRUE);       /* PJ_EBUSY: the last one is under way */
+            pjsua_acc_set_registration(account, PJ_TRUE); /* PJ_EBUSY: the last one is under way */
             due = time(NULL) + REGISTER_EVERY;
         }
     }

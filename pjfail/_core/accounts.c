@@ -102,7 +102,7 @@ static int accounts_is_native_pin(const pf_account *account)
  */
 static int accounts_fill_first_route(int id, pj_pool_t *pool, pf_account *account)
 {
-    static const pj_str_t nobody = { "sip:127.0.0.1", 13 };     /* an address, lest pjsua look a name up */
+    static const pj_str_t nobody = { "sip:127.0.0.1", 13 }; /* an address, lest pjsua look a name up */
     const int size = sizeof account->next_hop_uri - 1;
     pjsip_tx_data *tdata;
     pjsip_route_hdr *route;
@@ -166,7 +166,9 @@ static int accounts_fill_locked(int id, pj_pool_t *pool, const account_config *f
     account->registers = config->reg_uri.slen != 0;
     if (pf_has_native_affinity()) {
         int affinity = config_affinity(found);
-        account->affinity = affinity > 0 ? PF_AFFINITY_ENABLED : affinity ? PF_AFFINITY_INHERITED : PF_AFFINITY_DISABLED;
+        account->affinity = affinity > 0 ? PF_AFFINITY_ENABLED
+                            : affinity   ? PF_AFFINITY_INHERITED
+                                         : PF_AFFINITY_DISABLED;
     }
     account->registered = host.pjsua_acc_get_info(id, &now.info) == PJ_SUCCESS && now.info.has_registration &&
                           (int)now.info.status / 100 == 2 && now.info.expires &&

@@ -48,7 +48,8 @@ int address_to_sockaddr(const pf_address *address, pj_sockaddr *sockaddr)
 
 int address_pjsip_type(const pf_address *address)
 {
-    static const int types[] = { PJSIP_TRANSPORT_UNSPECIFIED, PJSIP_TRANSPORT_UDP, PJSIP_TRANSPORT_TCP, PJSIP_TRANSPORT_TLS };
+    static const int types[] = { PJSIP_TRANSPORT_UNSPECIFIED, PJSIP_TRANSPORT_UDP, PJSIP_TRANSPORT_TCP,
+                                 PJSIP_TRANSPORT_TLS };
 
     return types[address->transport & 3] | (address->family == 6 ? PJSIP_TRANSPORT_IPV6 : 0);
 }
@@ -71,7 +72,10 @@ int target_of_host_info(const pjsip_host_info *info, pf_target *target)
     case PJSIP_TRANSPORT_UNSPECIFIED: target->transport = PF_ANY; return 1;
     case PJSIP_TRANSPORT_UDP: target->transport = PF_UDP; return 1;
     case PJSIP_TRANSPORT_TCP: target->transport = PF_TCP; return 1;
-    case PJSIP_TRANSPORT_TLS: target->transport = PF_TLS; target->secure = 1; return 1;
+    case PJSIP_TRANSPORT_TLS:
+        target->transport = PF_TLS;
+        target->secure = 1;
+        return 1;
     default: return 0;
     }
 }

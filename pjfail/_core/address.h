@@ -21,7 +21,10 @@ int address_pjsip_type(const pf_address *address);
 
 uint64_t address_hash(const pf_address *address);
 
-static inline int address_equals(const pf_address *one, const pf_address *other) { return !memcmp(one, other, sizeof *one); }
+static inline int address_equals(const pf_address *one, const pf_address *other)
+{
+    return !memcmp(one, other, sizeof *one);
+}
 
 /* Fills in target. Returns 0 when pjfail cannot look it up: another transport, or a name that is too long. */
 int target_of_host_info(const pjsip_host_info *info, pf_target *target);

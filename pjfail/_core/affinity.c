@@ -13,17 +13,17 @@
 #include <string.h>
 
 struct pin {
-    struct hash_link link;           /* by the AOR's hash */
+    struct hash_link link; /* by the AOR's hash */
     pf_pin is;
 };
 
 /* Something that pjsua is to do with an account. */
 struct job {
     struct job *next;
-    int what;                   /* PF_REGISTER, ... */
+    int what; /* PF_REGISTER, ... */
     int account;
     pf_address server;
-    char aor[PF_MAX_URI];       /* an id may be another account's by then */
+    char aor[PF_MAX_URI]; /* an id may be another account's by then */
 };
 
 /* Guarded by lock; count is read without it. */
@@ -32,7 +32,7 @@ static struct {
     struct hash_table pins;
     atomic_uint count;
     struct job *first, **end;
-    void (*wake)(void);         /* NULL: detached */
+    void (*wake)(void); /* NULL: detached */
 } affinity = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &affinity.first };
 
 /* --- pins, under affinity.lock --------------------------------------------------------------------------------------- */
@@ -103,7 +103,8 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_
     struct pin *pin;
     int alone = 0;
 
-    if (!atomic_load_explicit(&affinity.count, memory_order_acquire) || !request || !affinity_write_aor(request, aor, sizeof aor))
+    if (!atomic_load_explicit(&affinity.count, memory_order_acquire) || !request ||
+        !affinity_write_aor(request, aor, sizeof aor))
         return 0;
     pthread_mutex_lock(&affinity.lock);
     pin = affinity_find_pin_locked(aor, target, info->bound ? info->server.transport : PF_ANY);
@@ -111,7 +112,8 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_
         alone = info->bound || !pin->is.followed;
         if (!info->bound) {
             info->server = pin->is.registrar.family && request->line.req.method.id == PJSIP_REGISTER_METHOD
-                                ? pin->is.registrar : pin->is.server;
+                               ? pin->is.registrar
+                               : pin->is.server;
             info->follows = pin->is.followed;
         }
     }
@@ -190,8 +192,7 @@ void affinity_tell(int account, pjsip_msg *message, const pf_address *server, in
 static int affinity_is_still_account(const struct job *job, int *registered)
 {
     pf_account *account = malloc(sizeof *account);
-    int is = account && accounts_read(job->account, account) == PF_OK &&
-             !strcmp(account->aor, job->aor);
+    int is = account && accounts_read(job->account, account) == PF_OK && !strcmp(account->aor, job->aor);
 
     *registered = is && account->registered;
     free(account);
@@ -369,7 +370,7 @@ static int affinity_pin_natively(int id, const pf_address *server)
 {
     pj_status_t status;
 
-    affinity_forget_native(id);         /* what the worker wanted of the account's last pin is over */
+    affinity_forget_native(id); /* what the worker wanted of the account's last pin is over */
     status = accounts_pin_natively(id, server);
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_set_affinity_addr()");
 }

@@ -41,12 +41,13 @@
 /* Guarded by lock, but what is atomic. */
 static struct {
     pthread_mutex_t lock;
-    atomic_int attached;            /* the number of the attachment, 0: none */
-    atomic_int attachments;         /* so far */
-    atomic_int living;              /* the thread of the attachment, or of the one before */
-    atomic_int registered;          /* the pj_status_t of registering the module; PJ_EPENDING */
-    atomic_int returners;           /* threads that give queries back to pjsip's own resolver */
-    struct pending_query *returning;  /* for pjsip's own resolver; written before poller_stop(), read after poller_run() */
+    atomic_int attached;    /* the number of the attachment, 0: none */
+    atomic_int attachments; /* so far */
+    atomic_int living;      /* the thread of the attachment, or of the one before */
+    atomic_int registered;  /* the pj_status_t of registering the module; PJ_EPENDING */
+    atomic_int returners;   /* threads that give queries back to pjsip's own resolver */
+    /* For pjsip's own resolver; written before poller_stop(), read after poller_run(). */
+    struct pending_query *returning;
 } attach = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- the life of an attachment ----------------------------------------------------------------------------------- */
@@ -234,7 +235,7 @@ static int attach_plug_in_locked(pjsip_endpoint *endpt, double deadline)
         event_queue_close();
         return result;
     }
-    plans_clear();              /* of what a late publish of the last attachment may have left */
+    plans_clear(); /* of what a late publish of the last attachment may have left */
     queries_open(deadline, &poller_wake);
     affinity_open(&poller_wake);
     failover_open(&poller_wake_at);
@@ -248,11 +249,11 @@ static int attach_plug_in_locked(pjsip_endpoint *endpt, double deadline)
     }
     status = attach_wait_until_registered();
     if (status != PJ_SUCCESS) {
-        attach_end_life(NULL);  /* the gate was never open: no query waits */
+        attach_end_life(NULL); /* the gate was never open: no query waits */
         event_queue_close();
-        return host_problem(PF_PJSIP_FAILED, status, status == PJ_EBUSY
-                                ? "pjsip_endpt_register_module() (attaching from a callback of pjsip's?)"
-                                : "pjsip_endpt_register_module() (PJSIP_MAX_MODULE)");
+        return host_problem(PF_PJSIP_FAILED, status,
+                            status == PJ_EBUSY ? "pjsip_endpt_register_module() (attaching from a callback of pjsip's?)"
+                                               : "pjsip_endpt_register_module() (PJSIP_MAX_MODULE)");
     }
     atomic_store(&attach.attachments, attach.attachments % INT_MAX + 1);
     atomic_store(&attach.attached, attach.attachments);
@@ -317,7 +318,7 @@ int pf_attached(void) { return gate_is_forked_child() ? 0 : atomic_load(&attach.
 void pf_read_counters(pf_counters *counters)
 {
     memset(counters, 0, sizeof *counters);
-    if (gate_is_forked_child())     /* a lock may be held by a thread that a forked child has not got */
+    if (gate_is_forked_child()) /* a lock may be held by a thread that a forked child has not got */
         return;
     queries_count(counters);
     counters->plans = plans_count();

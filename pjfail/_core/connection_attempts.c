@@ -24,9 +24,9 @@ enum connection_attempt_state { WAITING, CONNECTING, CONNECTED, FAILED };
 
 struct connection_attempt {
     pf_address server;
-    unsigned place;                     /* in the answer */
+    unsigned place; /* in the answer */
     enum connection_attempt_state state;
-    pjsip_transport *transport;         /* referenced */
+    pjsip_transport *transport; /* referenced */
 };
 
 struct race {
@@ -36,8 +36,8 @@ struct race {
     struct connection_attempt attempts[MAX_ATTEMPTS_OF_RACE];
     unsigned count;
     double began, next_start, deadline;
-    int busy;                           /* a polling thread is at it */
-    int news;                           /* while it was */
+    int busy; /* a polling thread is at it */
+    int news; /* while it was */
 };
 
 /* Guarded by lock: the list, and of each race busy, news, and the states and transports of its attempts. */
@@ -47,7 +47,7 @@ static struct {
     unsigned long long count;
     int open;
     double deadline;
-    double delay;               /* between connects; negative: no races; written while attaching */
+    double delay; /* between connects; negative: no races; written while attaching */
     void (*wake_at)(double when);
 } races = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -63,7 +63,8 @@ static unsigned race_list_attempts(const server_addresses *planned, struct conne
     for (i = 0; i < addresses_count(&planned->addresses) && count < room; i++) {
         struct connection_attempt *attempt = &attempts[count];
 
-        if (!address_of(&attempt->server, addresses_address(&planned->addresses, i), addresses_type(&planned->addresses, i)))
+        if (!address_of(&attempt->server, addresses_address(&planned->addresses, i),
+                        addresses_type(&planned->addresses, i)))
             continue;
         if (!i && attempt->server.transport == PF_UDP)
             return 0;
@@ -140,8 +141,8 @@ static void race_copy_place(server_addresses *to, unsigned *count, struct race *
 {
     const pjsip_server_addresses *from = &race->planned.addresses;
 
-    addresses_set(to, (*count)++, &race->query->info.addr.host, addresses_type(from, place), addresses_address(from, place),
-                  addresses_length(from, place), addresses_priority(from, place), 0);
+    addresses_set(to, (*count)++, &race->query->info.addr.host, addresses_type(from, place),
+                  addresses_address(from, place), addresses_length(from, place), addresses_priority(from, place), 0);
 }
 
 static const struct connection_attempt *race_attempt_at(const struct race *race, unsigned place)
@@ -286,7 +287,9 @@ void connection_attempts_tick(double now)
 void connection_attempts_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state)
 {
     enum connection_attempt_state now = state == PJSIP_TP_STATE_CONNECTED ? CONNECTED
-                          : state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY ? FAILED : WAITING;
+                                        : state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY
+                                            ? FAILED
+                                            : WAITING;
     struct race *race;
     int news = 0;
     unsigned i;

@@ -32,22 +32,22 @@ enum { SHARE_OF_SERVER = 4, LEFT_OVER = 16, LEFT_OVER_BY_US = 8, MAX_CONNECTS = 
 
 /* A server that connections are there for, or have just ended. */
 struct peer {
-    struct hash_link link;      /* by server */
+    struct hash_link link; /* by server */
     pf_address server;
-    unsigned refs;              /* connections and ends */
-    unsigned open, up;          /* connections that have not ended, and those of them that are known to be up */
-    unsigned ends;              /* within KEY_REST_S */
+    unsigned refs;     /* connections and ends */
+    unsigned open, up; /* connections that have not ended, and those of them that are known to be up */
+    unsigned ends;     /* within KEY_REST_S */
 };
 
 /* A connection that carries requests of ours. One from before we attached is taken for connected once it brings an answer. */
 struct connection {
-    struct hash_link link;      /* by the transport's address */
+    struct hash_link link; /* by the transport's address */
     const pjsip_transport *transport;
-    struct peer *peer;          /* NULL: it is no connection of ours */
+    struct peer *peer; /* NULL: it is no connection of ours */
     double since, connected_at;
     int connected;
-    int ended;                  /* and noted */
-    pjsip_transport *late;      /* referenced, and listed: somebody went elsewhere meanwhile */
+    int ended;             /* and noted */
+    pjsip_transport *late; /* referenced, and listed: somebody went elsewhere meanwhile */
     struct connection *late_next, **late_place;
 };
 
@@ -55,7 +55,7 @@ struct connection {
 struct end {
     struct end *next;
     double at;
-    struct peer *peer;          /* NULL: of an incoming one */
+    struct peer *peer; /* NULL: of an incoming one */
 };
 
 /* A connect that fails at once ends, within the answer's callback, without any event but the transport's destruction. */
@@ -69,8 +69,8 @@ static struct {
     atomic_uint late_count;
     struct end *first_end, **last_end;
     unsigned ends;
-    _Atomic double ended_at;           /* the last; 0: none has */
-    double connects[MAX_CONNECTS];     /* when the last were begun by hand, a ring */
+    _Atomic double ended_at;       /* the last; 0: none has */
+    double connects[MAX_CONNECTS]; /* when the last were begun by hand, a ring */
     unsigned connects_begun;
 } connections = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -207,7 +207,7 @@ static struct connection *connections_hold_locked(const pjsip_transport *transpo
             connection->peer->refs++;
             connection->peer->open++;
         }
-        if (made_before)                /* before we attached: its CONNECTED was told then */
+        if (made_before) /* before we attached: its CONNECTED was told then */
             connections_set_up_locked(connection);
     }
     return connection;
@@ -293,8 +293,8 @@ static unsigned connections_certificate_problem(const pjsip_transport_state_info
     return PJ_SSL_CERT_EUNKNOWN;
 }
 
-int connections_on_state(pjsip_transport *transport, pjsip_transport_state state, const pjsip_transport_state_info *info,
-                         pf_outcome *outcome)
+int connections_on_state(pjsip_transport *transport, pjsip_transport_state state,
+                         const pjsip_transport_state_info *info, pf_outcome *outcome)
 {
     int type = transport_type(transport), plain = type & ~PJSIP_TRANSPORT_IPV6;
     struct connection *connection;
@@ -344,7 +344,8 @@ static int connections_is_borne_locked(const pjsip_server_addresses *addresses, 
     pf_address server;
 
     return address_of(&server, addresses_address(addresses, index), addresses_type(addresses, index)) &&
-           (server.transport == PF_UDP || connections_has_locked(&server, 0) || connections_may_connect_locked(&server, 0));
+           (server.transport == PF_UDP || connections_has_locked(&server, 0) ||
+            connections_may_connect_locked(&server, 0));
 }
 
 /* Returns whether a connect to the server would fail at once, most likely. */
@@ -388,7 +389,8 @@ int connections_bear(const pjsip_server_addresses *addresses)
     int refusing, bear = 1;
     pf_address server;
 
-    refusing = addresses_count(addresses) && address_of(&server, addresses_address(addresses, 0), addresses_type(addresses, 0)) &&
+    refusing = addresses_count(addresses) &&
+               address_of(&server, addresses_address(addresses, 0), addresses_type(addresses, 0)) &&
                server.transport != PF_UDP && servers_failed_within(&server, REFUSING_S);
     if (refusing || connections_any_ended_lately()) {
         pthread_mutex_lock(&connections.lock);
@@ -438,14 +440,13 @@ static int connections_should_not_connect(const pf_address *server)
     return should_not;
 }
 
-pj_status_t connections_connect(const pf_address *server, const char *host_name,
-                                pjsip_transport **connection)
+pj_status_t connections_connect(const pf_address *server, const char *host_name, pjsip_transport **connection)
 {
-    return connections_should_not_connect(server) ? PJ_ETOOMANYCONN : connections_acquire(server, host_name, connection);
+    return connections_should_not_connect(server) ? PJ_ETOOMANYCONN
+                                                  : connections_acquire(server, host_name, connection);
 }
 
-pj_status_t connections_acquire(const pf_address *server, const char *host_name,
-                                pjsip_transport **transport)
+pj_status_t connections_acquire(const pf_address *server, const char *host_name, pjsip_transport **transport)
 {
     pj_status_t status;
     int none = 0;
@@ -594,7 +595,7 @@ void connections_tick(double now)
     for (i = 0; i < count; i++) {
         if (late[i].expired) {
             connections_report_timeout(&late[i].server);
-            host.pjsip_transport_shutdown2(late[i].transport, PJ_FALSE);     /* nobody else shall wait for it */
+            host.pjsip_transport_shutdown2(late[i].transport, PJ_FALSE); /* nobody else shall wait for it */
         }
         host.pjsip_transport_dec_ref(late[i].transport);
     }
@@ -624,6 +625,7 @@ void connections_clear(void)
             host.pjsip_transport_dec_ref(late[i].transport);
     } while (count == PJ_ARRAY_SIZE(late));
     pthread_mutex_lock(&connections.lock);
-    hash_table_clear(&connections.table, &connections_drop_locked);   /* the ends stay: their keys are in use still when we attach again */
+    hash_table_clear(&connections.table,
+                     &connections_drop_locked); /* the ends stay: their keys are in use still when we attach again */
     pthread_mutex_unlock(&connections.lock);
 }

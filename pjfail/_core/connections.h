@@ -17,8 +17,8 @@ void connections_on_answer(const pjsip_transport *transport);
  * For the transport manager's state callback. Whether it has ended, and what that tells of its server: filled in but for the
  * times and, where it was up (PF_DISCONNECTED), without knowing whether a request was lost.
  */
-int connections_on_state(pjsip_transport *transport, pjsip_transport_state state, const pjsip_transport_state_info *info,
-                         pf_outcome *outcome);
+int connections_on_state(pjsip_transport *transport, pjsip_transport_state state,
+                         const pjsip_transport_state_info *info, pf_outcome *outcome);
 
 /*
  * Returns whether the answer will not fail at once, by connections_answer() itself or by a server that refuses connections. Where
@@ -38,15 +38,13 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
  * raw_send_connect(), with what becomes of the connection watched. PJ_ETOOMANYCONN: the server has none, and has just refused one,
  * too many were begun lately, or pjsip may run short of keys.
  */
-pj_status_t connections_connect(const pf_address *server, const char *host_name,
-                                pjsip_transport **connection);
+pj_status_t connections_connect(const pf_address *server, const char *host_name, pjsip_transport **connection);
 
 /*
  * As that, for whom it is this server or none, whatever is known of it, as long as pjsip bears it; UDP too. A SIP thread that holds
  * no lock of ours.
  */
-pj_status_t connections_acquire(const pf_address *server, const char *host_name,
-                                pjsip_transport **transport);
+pj_status_t connections_acquire(const pf_address *server, const char *host_name, pjsip_transport **transport);
 
 /*
  * Somebody has waited for that connection long enough: its server is suspect until it is there, and it is closed when it never

@@ -33,10 +33,11 @@ enum { MAX_DIALOGS = 32768, MAX_BINDINGS = 16384 };
 enum dialog_state { BINDING, ENDED, SUBSCRIBED, EARLY, CALL, STATES, NONE = STATES };
 
 struct dialog {
-    struct hash_link link;      /* by 64 bits of the hash of Call-ID and, but for a binding, remote tag, which stand for them */
+    /* By 64 bits of the hash of Call-ID and, but for a binding, remote tag, which stand for them. */
+    struct hash_link link;
     struct dialog *newer, *older;
     pf_address server;
-    double until;               /* a dialog is none any more; a binding is but a preference */
+    double until; /* a dialog is none any more; a binding is but a preference */
     enum dialog_state state;
 };
 
@@ -151,9 +152,12 @@ enum dialog_use { NO_USE, INVITES, ENDS, IN_CALL, SUBSCRIBES, REGISTERS };
 
 static enum dialog_use dialogs_use_of(const pjsip_method *method)
 {
-    static const struct { const char *name; enum dialog_use use; } others[] = {
-        { "SUBSCRIBE", SUBSCRIBES }, { "NOTIFY", SUBSCRIBES }, { "REFER", SUBSCRIBES }, { "UPDATE", IN_CALL },
-        { "INFO", IN_CALL }, { "PRACK", IN_CALL }, { "PUBLISH", REGISTERS },
+    static const struct {
+        const char *name;
+        enum dialog_use use;
+    } others[] = {
+        { "SUBSCRIBE", SUBSCRIBES }, { "NOTIFY", SUBSCRIBES }, { "REFER", SUBSCRIBES },  { "UPDATE", IN_CALL },
+        { "INFO", IN_CALL },         { "PRACK", IN_CALL },     { "PUBLISH", REGISTERS },
     };
     size_t i;
 
@@ -171,7 +175,10 @@ static enum dialog_use dialogs_use_of(const pjsip_method *method)
     return NO_USE;
 }
 
-static int dialogs_is_challenge(int code) { return code == PJSIP_SC_UNAUTHORIZED || code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED; }
+static int dialogs_is_challenge(int code)
+{
+    return code == PJSIP_SC_UNAUTHORIZED || code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED;
+}
 
 /* What the dialog is after that response; NONE: still none. RFC 3261 section 12, RFC 6665 section 4.4. */
 static enum dialog_state dialogs_next_state(enum dialog_state state, enum dialog_use use, int code, int expires)
@@ -187,20 +194,18 @@ static enum dialog_state dialogs_next_state(enum dialog_state state, enum dialog
         if (code < 200)
             return state == CALL ? CALL : EARLY;
         return is_gone || (state == EARLY && !dialogs_is_challenge(code)) ? ended : state;
-    case ENDS:
-        return code >= 200 && !dialogs_is_challenge(code) ? ended : state;
+    case ENDS: return code >= 200 && !dialogs_is_challenge(code) ? ended : state;
     case IN_CALL:
         if (accepted && (state == NONE || state == ENDED))
             return CALL;
         return is_gone ? ended : state;
     case SUBSCRIBES:
         if (state == CALL || state == EARLY)
-            return state;                   /* it ends with the call */
+            return state; /* it ends with the call */
         if (is_gone || (accepted && !expires))
             return ended;
         return accepted ? SUBSCRIBED : state;
-    default:
-        return state;
+    default: return state;
     }
 }
 
@@ -230,8 +235,8 @@ static void dialogs_bind_locked(uint64_t hash, enum dialog_use use, int code, co
     }
 }
 
-void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code, int expires,
-                    const pf_address *server)
+void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
+                    int expires, const pf_address *server)
 {
     HOLD_LOCK(&dialogs.lock);
     const enum dialog_use use = dialogs_use_of(method);

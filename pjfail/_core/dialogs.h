@@ -14,8 +14,8 @@
 void dialogs_on_response(pjsip_rx_data *response, const pf_address *server);
 
 /* As dialogs_on_response(), of what the response says; remote_tag: of its To, may be empty; expires: negative where it says nothing. */
-void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code, int expires,
-                    const pf_address *server);
+void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
+                    int expires, const pf_address *server);
 
 /* Notes that a BYE goes out, or has come in: its dialog ends, whether or not its answer is seen. */
 void dialogs_on_bye(const pjsip_msg *bye, int incoming);

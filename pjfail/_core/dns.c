@@ -25,9 +25,9 @@
  * servers gets the same resolver, with its cache. When all are there, the one opened the longest ago gets the new name servers.
  */
 struct dns_resolver {
-    pj_dns_resolver *resolver;  /* NULL: free */
+    pj_dns_resolver *resolver; /* NULL: free */
     pjsip_endpoint *endpt;
-    __typeof__(&pj_dns_resolver_destroy) destroy;  /* its own pjsip's: the process may carry another one */
+    __typeof__(&pj_dns_resolver_destroy) destroy; /* its own pjsip's: the process may carry another one */
     char servers[PJ_DNS_RESOLVER_MAX_NS * (PJ_INET6_ADDRSTRLEN + 8)];
     int handle;
 };
@@ -38,7 +38,7 @@ static struct {
     pthread_mutex_t lock;
     struct dns_resolver resolvers[MAX_RESOLVERS];
     int last_handle;
-    int detached_handle;        /* those up to this one are of earlier attachments, and are never given out again */
+    int detached_handle; /* those up to this one are of earlier attachments, and are never given out again */
 } dns = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* Returns whether the record is of a kind that we know. */
@@ -49,23 +49,16 @@ static int dns_copy_record(pf_record *record, const pj_dns_parsed_rr *from)
     record->type = from->type;
     record->ttl = from->ttl;
     switch (from->type) {
-    case PJ_DNS_TYPE_A:
-        memcpy(record->ip, &from->rdata.a.ip_addr, 4);
-        return 1;
-    case PJ_DNS_TYPE_AAAA:
-        memcpy(record->ip, &from->rdata.aaaa.ip_addr, 16);
-        return 1;
-    case PJ_DNS_TYPE_CNAME:
-        copy_text(record->target, sizeof record->target, &from->rdata.cname.name);
-        return 1;
+    case PJ_DNS_TYPE_A: memcpy(record->ip, &from->rdata.a.ip_addr, 4); return 1;
+    case PJ_DNS_TYPE_AAAA: memcpy(record->ip, &from->rdata.aaaa.ip_addr, 16); return 1;
+    case PJ_DNS_TYPE_CNAME: copy_text(record->target, sizeof record->target, &from->rdata.cname.name); return 1;
     case PJ_DNS_TYPE_SRV:
         record->priority = from->rdata.srv.prio;
         record->weight = from->rdata.srv.weight;
         record->port = from->rdata.srv.port;
         copy_text(record->target, sizeof record->target, &from->rdata.srv.target);
         return 1;
-    default:
-        return 0;
+    default: return 0;
     }
 }
 
@@ -76,7 +69,7 @@ static void dns_post_answer(void *token, pj_status_t status, pj_dns_parsed_packe
     pf_dns_answer *answer = calloc(1, sizeof *answer + count * sizeof(pf_record));
 
     if (!answer)
-        return;                 /* the worker's own deadline ends the query */
+        return; /* the worker's own deadline ends the query */
     answer->id = (unsigned)(uintptr_t)token;
     answer->status = status;
     answer->exists = status != PJ_STATUS_FROM_DNS_RCODE(PJ_DNS_RCODE_NXDOMAIN);
@@ -109,7 +102,8 @@ static struct dns_resolver *dns_find_resolver_locked(const pjsip_endpoint *endpt
             unused = each;
         else if (each->endpt == endpt && !strcmp(each->servers, servers))
             return each;
-        else if (each->endpt == endpt && each->handle <= dns.detached_handle && (!oldest || each->handle < oldest->handle))
+        else if (each->endpt == endpt && each->handle <= dns.detached_handle &&
+                 (!oldest || each->handle < oldest->handle))
             oldest = each;
     }
     return unused ? unused : oldest;

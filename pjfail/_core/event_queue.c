@@ -28,7 +28,7 @@ struct events {
 
 /* The latest that was told of an account since the events of its kind are full. */
 struct latest {
-    struct hash_link link;           /* by 64 bits of the hash of account and AOR, which stand for them */
+    struct hash_link link; /* by 64 bits of the hash of account and AOR, which stand for them */
     struct latest *next;
     pf_registration *registration;
 };
@@ -38,8 +38,8 @@ static struct {
     pthread_mutex_t lock;
     int fd;
     int signalled;
-    int news;                   /* something has come that the worker was not woken for */
-    double news_at;             /* when it was last woken for such */
+    int news;       /* something has come that the worker was not woken for */
+    double news_at; /* when it was last woken for such */
     pf_query *first, **end;
     unsigned queries;
     struct events events[EVENT_KINDS];
@@ -151,7 +151,7 @@ void event_queue_close(void)
 
     pthread_mutex_lock(&event_queue.lock);
     if (event_queue.fd >= 0) {
-        event_queue_signal_locked();        /* it holds a copy of the descriptor, and learns that this is the end */
+        event_queue_signal_locked(); /* it holds a copy of the descriptor, and learns that this is the end */
         close(event_queue.fd);
     }
     event_queue.fd = -1;
@@ -228,8 +228,8 @@ void event_queue_post_query(pf_query *query)
 /* Keeps the registration in place of the one that was the account's latest, which is returned; else NULL. */
 static pf_registration *event_queue_put_latest_locked(pf_registration *registration)
 {
-    uint64_t hash = hash_bytes(hash_bytes(HASH_SEED, registration->aor, strlen(registration->aor)), &registration->account,
-                               sizeof registration->account);
+    uint64_t hash = hash_bytes(hash_bytes(HASH_SEED, registration->aor, strlen(registration->aor)),
+                               &registration->account, sizeof registration->account);
     struct hash_link *link = hash_table_first(&event_queue.latest, hash);
     struct latest *latest = link ? entry_of(link, struct latest, link) : calloc(1, sizeof *latest);
     pf_registration *old;
@@ -313,7 +313,8 @@ pf_query *pf_next_query(void)
     HOLD_LOCK(&event_queue.lock);
     uint64_t count;
 
-    if (event_queue.fd >= 0 && event_queue.signalled && read(event_queue.fd, &count, sizeof count) == (ssize_t)sizeof count)
+    if (event_queue.fd >= 0 && event_queue.signalled &&
+        read(event_queue.fd, &count, sizeof count) == (ssize_t)sizeof count)
         event_queue.signalled = 0;
     return event_queue_take_query_locked();
 }

@@ -10,8 +10,8 @@
 
 #include "pjfail.h"
 
-int event_queue_open(void);                               /* 0: no event descriptor, see errno */
-void event_queue_close(void);                             /* drops what nobody has fetched */
+int event_queue_open(void);   /* 0: no event descriptor, see errno */
+void event_queue_close(void); /* drops what nobody has fetched */
 
 /* Takes ownership of query. */
 void event_queue_post_query(pf_query *query);

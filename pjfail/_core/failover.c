@@ -36,7 +36,7 @@
 
 /* Guarded by requests.lock, but what is only written by failover_open() while nothing runs. */
 static struct {
-    double due;                         /* the soonest that a tick was asked for */
+    double due; /* the soonest that a tick was asked for */
     void (*wake_at)(double when);
     atomic_int on;
     pf_steering policy;
@@ -100,7 +100,8 @@ static void failover_fill_decision_locked(struct request *request, struct decisi
     decision->due = request_schedule_locked(request);
 }
 
-static void failover_decide_locked(struct request *request, const struct failover_event *event, double now, struct decision *decision)
+static void failover_decide_locked(struct request *request, const struct failover_event *event, double now,
+                                   struct decision *decision)
 {
     failover_decide(&request->state, event, now, &decision->actions);
     if (decision->actions.retry && decision->actions.reason == RETRY_SLOW)
@@ -108,7 +109,8 @@ static void failover_decide_locked(struct request *request, const struct failove
     failover_fill_decision_locked(request, decision);
 }
 
-static void failover_decide_unlocked(struct request *request, const struct failover_event *event, double now, struct decision *decision)
+static void failover_decide_unlocked(struct request *request, const struct failover_event *event, double now,
+                                     struct decision *decision)
 {
     HOLD_LOCK(&requests.lock);
     failover_decide_locked(request, event, now, decision);
@@ -140,8 +142,8 @@ static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *ser
     if (!to || to->tag.slen || !call_id || override_is_for(tdata))
         return 0;
     /* The application's own choice of a connection leaves no choice of servers; its choice of a UDP socket does. */
-    if (server->transport != PF_UDP && (selector->type == PJSIP_TPSELECTOR_TRANSPORT ||
-                                        selector->type == PJSIP_TPSELECTOR_LISTENER))
+    if (server->transport != PF_UDP &&
+        (selector->type == PJSIP_TPSELECTOR_TRANSPORT || selector->type == PJSIP_TPSELECTOR_LISTENER))
         return 0;
     memset(&info, 0, sizeof info);
     dialogs_find(&call_id->id, NULL, &info);
@@ -196,7 +198,8 @@ static void failover_set_early_timers(struct request *request, const pf_address 
 }
 
 /* A request that may be tried at other servers; NULL: it may not, there are none, or there is no memory. */
-static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via, double now)
+static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via,
+                                               double now)
 {
     pjsip_msg *msg = tdata_msg(tdata);
     const pjsip_method *method = &msg->line.req.method;
@@ -212,8 +215,10 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
     bytes = tdata_bytes(tdata, &size);
     if (count < 2 || !size || name->slen >= PF_MAX_HOST)
         return NULL;
-    request = request_make(&method->name, method->id, count * sizeof *candidates + (size_t)call_id->id.slen + 1 +
-                                                          (size_t)name->slen + 1 + (size_t)via->branch_param.slen + size, now);
+    request = request_make(&method->name, method->id,
+                           count * sizeof *candidates + (size_t)call_id->id.slen + 1 + (size_t)name->slen + 1 +
+                               (size_t)via->branch_param.slen + size,
+                           now);
     if (!request)
         return NULL;
     place = request->room;
@@ -238,7 +243,8 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
 }
 
 /* A request goes out for the first time, or to a server that pjsip walked on to by itself. */
-static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via, uint64_t hash, double now)
+static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via, uint64_t hash,
+                           double now)
 {
     pjsip_msg *msg = tdata_msg(tdata);
     const pjsip_method *method = &msg->line.req.method;
@@ -488,7 +494,8 @@ static int failover_try_next_server(struct request *request, const struct decisi
  * A connection whose server has said nothing since the request was sent is closed, for later requests shall not wait on it.
  * Requests that wait on it may still do so. No lock held.
  */
-static void failover_abandon_connection(const struct request *request, const struct decision *decision, unsigned index, double now)
+static void failover_abandon_connection(const struct request *request, const struct decision *decision, unsigned index,
+                                        double now)
 {
     pjsip_transport *connection;
 
@@ -551,7 +558,7 @@ static int failover_catch_up(struct request *request)
     if (!ended)
         return 1;
     if (!listed)
-        return 0;                       /* that thread has walked on with the request */
+        return 0; /* that thread has walked on with the request */
     send_guard_wait(request->link.hash);
     if (!transaction_keep_alive(&request->key, ended)) {
         request_forget(request);
@@ -567,7 +574,9 @@ static int failover_catch_up(struct request *request)
 /* Tries the next server, as was decided; with nobody left, decides what else is to be done. Returns whether it went on. */
 static int failover_retry(struct request *request, struct decision *decision, int code)
 {
-    struct failover_event event = { .kind = FAILOVER_NOBODY_LEFT, .attempt = decision->actions.left, .code = code,
+    struct failover_event event = { .kind = FAILOVER_NOBODY_LEFT,
+                                    .attempt = decision->actions.left,
+                                    .code = code,
                                     .reason = decision->actions.reason };
 
     if (failover_try_next_server(request, decision, code))
@@ -645,7 +654,7 @@ void failover_tick(double now)
             request = NULL;
         if (request) {
             request->refs++;
-            heap_put(&requests.heap, &request->timer, now + 2 * SLACK_S);      /* another polling thread finds others */
+            heap_put(&requests.heap, &request->timer, now + 2 * SLACK_S); /* another polling thread finds others */
         } else {
             due = fmin(due, next_port);
             failover.due = fmin(failover.due, due);
@@ -656,7 +665,7 @@ void failover_tick(double now)
         failover_process(request, now);
         pthread_mutex_lock(&requests.lock);
         if (request->listed && request->timer.due <= now + SLACK_S)
-            heap_put(&requests.heap, &request->timer, now + 2 * SLACK_S);       /* whatever it wants: others wait as well */
+            heap_put(&requests.heap, &request->timer, now + 2 * SLACK_S); /* whatever it wants: others wait as well */
         pthread_mutex_unlock(&requests.lock);
         request_release(request);
     }
@@ -683,7 +692,8 @@ static int failover_expects_response(const struct attempt_state *attempt, int he
 }
 
 /* What the response tells of its server, before it is decided about. */
-static void failover_observe_locked(struct request *request, const struct failover_event *event, struct observed_response *observed)
+static void failover_observe_locked(struct request *request, const struct failover_event *event,
+                                    struct observed_response *observed)
 {
     const struct attempt_state *state = &request->state.attempts[event->attempt];
 
@@ -762,7 +772,8 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         held_response_keep(request, rdata);
     /* Over the attempt's own connection: the response may have come by another. */
     if (decision.actions.move_to >= 0 && (request->udp || own))
-        moved = transaction_move(&request->key, &decision.attempts[decision.actions.move_to].server, request->udp ? request->udp : own);
+        moved = transaction_move(&request->key, &decision.attempts[decision.actions.move_to].server,
+                                 request->udp ? request->udp : own);
     /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
     if (decision.actions.acknowledge_unmoved && !moved)
         forking_acknowledge(request, sender, over, rdata);
@@ -925,7 +936,8 @@ static void failover_give_back(struct request *request)
     failover_decide_unlocked(request, &event, clock_now(), &decision);
     if (!request->bytes)
         return;
-    if (!request->udp && transaction_is_kept(&request->key) && !failover_move_back(request, &decision) && !held_response_deliver(request))
+    if (!request->udp && transaction_is_kept(&request->key) && !failover_move_back(request, &decision) &&
+        !held_response_deliver(request))
         transaction_end(&request->key);
     if (decision.actions.cancel_others)
         forking_cancel_others(request, failover_attempt_of_transaction(request, &decision));

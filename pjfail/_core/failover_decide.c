@@ -107,7 +107,8 @@ int failover_was_just_repeated(const struct failover_state *request, double now)
 {
     const struct attempt_state *attempt = &request->attempts[0];
 
-    return !request->invite && request->attempt_count == 1 && attempt->sends > 1 && attempt->last_sent + REPEATED_S > now;
+    return !request->invite && request->attempt_count == 1 && attempt->sends > 1 &&
+           attempt->last_sent + REPEATED_S > now;
 }
 
 unsigned failover_resend(struct failover_state *request, int index, double now, struct failover_actions *actions)
@@ -219,7 +220,8 @@ static void end_attempt(struct attempt_state *attempt, int heard)
 }
 
 /* Decides about a response after the application's final one: none reaches it, and no server keeps a call that nobody wants. */
-static void decide_late(struct failover_state *request, const struct failover_event *event, struct failover_actions *actions)
+static void decide_late(struct failover_state *request, const struct failover_event *event,
+                        struct failover_actions *actions)
 {
     if (event->attempt >= 0 && event->code < 200)
         request->attempts[event->attempt].provisional = 1;
@@ -247,7 +249,7 @@ static void suspect_overtaken(struct failover_state *request, int answered, int 
 
         if ((int)i == answered)
             continue;
-        attempt->overtaken |= (unsigned char)final;
+        attempt->overtaken |= (unsigned char) final;
         if (answered >= 0 && attempt->first_sent < request->attempts[answered].first_sent && is_unanswered(attempt) &&
             !attempt->suspected) {
             attempt->suspected = 1;
@@ -314,7 +316,7 @@ static void decide_response(struct failover_state *request, const struct failove
     int final = event->code >= 200;
 
     if (attempt && attempt->guessed && event->heard) {
-        attempt->ended = attempt->guessed = 0;          /* the response of before was another server's */
+        attempt->ended = attempt->guessed = 0; /* the response of before was another server's */
         if (request->winner == event->attempt)
             request->winner = -1;
     }
@@ -346,8 +348,8 @@ static void decide_response(struct failover_state *request, const struct failove
 /* Returns whether the server may have lost the only datagram that was sent to it. */
 static int wants_second_copy(const struct failover_state *request, const struct attempt_state *attempt)
 {
-    return !request->reliable && !request->invite && attempt->suspected && !attempt->began_suspect && !attempt->refused &&
-           attempt->sends == 1;
+    return !request->reliable && !request->invite && attempt->suspected && !attempt->began_suspect &&
+           !attempt->refused && attempt->sends == 1;
 }
 
 /* Returns when an unanswered attempt counts as silent because of time alone; INFINITY: never. */
@@ -360,7 +362,8 @@ static double silent_at(const struct failover_state *request, const struct attem
     return attempt->overtaken && attempt->sends > 1 ? attempt->first_sent + OVERTAKEN_SILENT_S : INFINITY;
 }
 
-static void decide_attempt_timer(struct failover_state *request, unsigned index, double now, struct failover_actions *actions)
+static void decide_attempt_timer(struct failover_state *request, unsigned index, double now,
+                                 struct failover_actions *actions)
 {
     struct attempt_state *attempt = &request->attempts[index];
 
@@ -380,7 +383,8 @@ static void decide_attempt_timer(struct failover_state *request, unsigned index,
     if (!attempt->suspected) {
         attempt->suspected = 1;
         actions->suspect |= 1u << index;
-    } else if (wants_second_copy(request, attempt) && attempt->first_sent + request->timeout + SECOND_COPY_S <= now + SLACK_S) {
+    } else if (wants_second_copy(request, attempt) &&
+               attempt->first_sent + request->timeout + SECOND_COPY_S <= now + SLACK_S) {
         count_send(request, (int)index, now, actions);
         actions->resend |= 1u << index;
     }
@@ -497,7 +501,7 @@ static void decide_connection_ended(struct failover_state *request, const struct
         return;
     }
     if (request->state != REQUEST_COMPLETED)
-        complete(request, -1, now);             /* the transaction ends too, or has ended before */
+        complete(request, -1, now); /* the transaction ends too, or has ended before */
     actions->forget = is_done(request);
 }
 
@@ -505,7 +509,7 @@ static void decide_nobody_left(struct failover_state *request, const struct fail
                                struct failover_actions *actions)
 {
     if (request->state == REQUEST_COMPLETED)
-        return;                                 /* another thread has completed it meanwhile */
+        return; /* another thread has completed it meanwhile */
     if (event->reason == RETRY_CODE) {
         request->holds = 0;
         complete(request, event->attempt, now);
@@ -521,22 +525,14 @@ void failover_decide(struct failover_state *request, const struct failover_event
     memset(actions, 0, sizeof *actions);
     actions->move_to = actions->cancel_except = actions->left = -1;
     switch (event->kind) {
-    case FAILOVER_RESPONSE:
-        decide_response(request, event, now, actions);
-        break;
-    case FAILOVER_TIMER:
-        decide_timer(request, event, now, actions);
-        break;
-    case FAILOVER_CONNECTION_ENDED:
-        decide_connection_ended(request, event, now, actions);
-        break;
+    case FAILOVER_RESPONSE: decide_response(request, event, now, actions); break;
+    case FAILOVER_TIMER: decide_timer(request, event, now, actions); break;
+    case FAILOVER_CONNECTION_ENDED: decide_connection_ended(request, event, now, actions); break;
     case FAILOVER_PORT_CLOSED:
         if (is_unanswered(&request->attempts[event->attempt]) && request->state != REQUEST_COMPLETED)
             request->attempts[event->attempt].refused = request->attempts[event->attempt].suspected = 1;
         break;
-    case FAILOVER_NOBODY_LEFT:
-        decide_nobody_left(request, event, now, actions);
-        break;
+    case FAILOVER_NOBODY_LEFT: decide_nobody_left(request, event, now, actions); break;
     case FAILOVER_CANCELLED:
         request->cancelled = 1;
         actions->cancel_others = request->attempt_count > 1;

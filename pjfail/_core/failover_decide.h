@@ -11,62 +11,62 @@
 enum { MAX_ATTEMPTS = 8, MAX_CANDIDATES = 32 };
 
 enum request_state {
-    REQUEST_TRYING,         /* the application has seen no response: the request may go to the next server */
-    REQUEST_PROCEEDING,     /* the application has seen a provisional response: the request stays with the servers that have it */
-    REQUEST_COMPLETED       /* the application has its final response, or has given up: no further response reaches it */
+    REQUEST_TRYING, /* the application has seen no response: the request may go to the next server */
+    REQUEST_PROCEEDING, /* the application has seen a provisional response: the request stays with the servers that have it */
+    REQUEST_COMPLETED /* the application has its final response, or has given up: no further response reaches it */
 };
 
 /* One request at one server. */
 struct attempt_state {
     double first_sent, last_sent;
     unsigned sends;
-    unsigned candidates;            /* a bit for each candidate that is this server */
-    unsigned char provisional;      /* a provisional response has come, 100 included */
-    unsigned char ended;            /* a final response has come, or the connection has ended */
-    unsigned char guessed;          /* ended by a response from an unknown source, which may be another server's */
-    unsigned char suspected;        /* the server is suspect: from before, or because of this attempt */
-    unsigned char began_suspect;    /* the server was suspect before this attempt */
-    unsigned char silent;           /* the server's silence, or its connection's end, was reported */
-    unsigned char overtaken;        /* another attempt had a final response first */
-    unsigned char refused;          /* the server's port is closed */
-    unsigned char abandoned;        /* the connection was closed to later requests */
+    unsigned candidates;         /* a bit for each candidate that is this server */
+    unsigned char provisional;   /* a provisional response has come, 100 included */
+    unsigned char ended;         /* a final response has come, or the connection has ended */
+    unsigned char guessed;       /* ended by a response from an unknown source, which may be another server's */
+    unsigned char suspected;     /* the server is suspect: from before, or because of this attempt */
+    unsigned char began_suspect; /* the server was suspect before this attempt */
+    unsigned char silent;        /* the server's silence, or its connection's end, was reported */
+    unsigned char overtaken;     /* another attempt had a final response first */
+    unsigned char refused;       /* the server's port is closed */
+    unsigned char abandoned;     /* the connection was closed to later requests */
 };
 
 struct failover_state {
     enum request_state state;
     /* What never changes. */
-    unsigned char invite, reliable;         /* reliable: over connections */
+    unsigned char invite, reliable; /* reliable: over connections */
     double began;
-    double timeout;                         /* seconds without a response after which the next server is tried; INFINITY: never */
+    double timeout; /* seconds without a response after which the next server is tried; INFINITY: never */
     unsigned max_attempts;
-    unsigned candidate_count;               /* 0: the request is only watched, and goes to no other server */
-    unsigned last_resorts;                  /* candidates, a bit each; so are tried, unreachable and deferred */
+    unsigned candidate_count; /* 0: the request is only watched, and goes to no other server */
+    unsigned last_resorts;    /* candidates, a bit each; so are tried, unreachable and deferred */
     /* What changes. */
     struct attempt_state attempts[MAX_ATTEMPTS];
     unsigned attempt_count;
-    int newest;                             /* the attempt that began last */
+    int newest; /* the attempt that began last */
     unsigned tried;
-    unsigned unreachable;                   /* no connection: tried again from retry_unreachable_at, once no other is left */
-    unsigned deferred;                      /* no connect was allowed yet: tried again from retry_deferred_at */
+    unsigned unreachable; /* no connection: tried again from retry_unreachable_at, once no other is left */
+    unsigned deferred;    /* no connect was allowed yet: tried again from retry_deferred_at */
     double retry_unreachable_at, retry_deferred_at;
     unsigned deferrals;
-    double hedge_at;                        /* when the server is late by its own round trips; INFINITY: never, or no more */
-    double check_port_at;                   /* INFINITY: never, or no more */
-    double expires_at;                      /* when the request is forgotten, or its transaction asked for */
-    int cancelled;                          /* the application has cancelled the INVITE: no further server shall ring */
-    int stranded;                           /* a connection has ended, and the transaction was kept from hearing of it */
-    int winner;                             /* the attempt whose final response was passed; -1: none, or it is unknown */
-    int holds;                              /* a final response is held */
+    double hedge_at;      /* when the server is late by its own round trips; INFINITY: never, or no more */
+    double check_port_at; /* INFINITY: never, or no more */
+    double expires_at;    /* when the request is forgotten, or its transaction asked for */
+    int cancelled;        /* the application has cancelled the INVITE: no further server shall ring */
+    int stranded;         /* a connection has ended, and the transaction was kept from hearing of it */
+    int winner;           /* the attempt whose final response was passed; -1: none, or it is unknown */
+    int holds;            /* a final response is held */
 };
 
 enum failover_event_kind {
-    FAILOVER_RESPONSE,              /* attempt, heard, code, retriable, same_dialog */
-    FAILOVER_TIMER,                 /* may_hedge, alive */
-    FAILOVER_CONNECTION_ENDED,      /* attempt; kept: the transaction does not hear of it */
-    FAILOVER_PORT_CLOSED,           /* attempt */
-    FAILOVER_NOBODY_LEFT,           /* the retry that was decided could reach no server; reason, attempt as then */
-    FAILOVER_CANCELLED,             /* the application cancels its INVITE; attempt: where pjsip's own CANCEL goes */
-    FAILOVER_GIVEN_UP,              /* the transaction is over */
+    FAILOVER_RESPONSE,         /* attempt, heard, code, retriable, same_dialog */
+    FAILOVER_TIMER,            /* may_hedge, alive */
+    FAILOVER_CONNECTION_ENDED, /* attempt; kept: the transaction does not hear of it */
+    FAILOVER_PORT_CLOSED,      /* attempt */
+    FAILOVER_NOBODY_LEFT,      /* the retry that was decided could reach no server; reason, attempt as then */
+    FAILOVER_CANCELLED,        /* the application cancels its INVITE; attempt: where pjsip's own CANCEL goes */
+    FAILOVER_GIVEN_UP,         /* the transaction is over */
     FAILOVER_DETACH
 };
 
@@ -75,38 +75,38 @@ enum failover_reason { RETRY_SILENT, RETRY_SLOW, RETRY_CODE, RETRY_LOST, RETRY_R
 
 struct failover_event {
     enum failover_event_kind kind;
-    int attempt;                    /* -1: unknown */
-    int heard;                      /* the response came from the attempt's server; 0: the attempt is a guess */
-    int code;                       /* of the response */
-    int retriable;                  /* the policy tries the next server for this code */
-    int same_dialog;                /* the response repeats the one that the application has */
-    int may_hedge;                  /* the hedge budget has room */
-    int alive;                      /* the transaction still exists; read only where failover_asks_if_alive() says so */
+    int attempt;     /* -1: unknown */
+    int heard;       /* the response came from the attempt's server; 0: the attempt is a guess */
+    int code;        /* of the response */
+    int retriable;   /* the policy tries the next server for this code */
+    int same_dialog; /* the response repeats the one that the application has */
+    int may_hedge;   /* the hedge budget has room */
+    int alive;       /* the transaction still exists; read only where failover_asks_if_alive() says so */
     int kept;
     enum failover_reason reason;
 };
 
 struct failover_actions {
-    int pass;                       /* give the response to the transaction */
-    int hold;                       /* keep a copy of the response, to be delivered if no better one comes */
-    int acknowledge;                /* send the ACK to this non-2xx ourselves, to its sender */
-    int acknowledge_unmoved;        /* the same, if the transaction was not moved to move_to */
-    int hang_up;                    /* send the ACK to this 2xx ourselves, and a BYE */
-    int cancel_others;              /* send a CANCEL to every server that may ring, except that of attempt cancel_except */
-    int cancel_except;              /* -1: none */
-    int move_to;                    /* move the transaction to this attempt; -1: do not */
-    int retry;                      /* try the next candidate, for this reason, in place of attempt left */
+    int pass;                /* give the response to the transaction */
+    int hold;                /* keep a copy of the response, to be delivered if no better one comes */
+    int acknowledge;         /* send the ACK to this non-2xx ourselves, to its sender */
+    int acknowledge_unmoved; /* the same, if the transaction was not moved to move_to */
+    int hang_up;             /* send the ACK to this 2xx ourselves, and a BYE */
+    int cancel_others;       /* send a CANCEL to every server that may ring, except that of attempt cancel_except */
+    int cancel_except;       /* -1: none */
+    int move_to;             /* move the transaction to this attempt; -1: do not */
+    int retry;               /* try the next candidate, for this reason, in place of attempt left */
     enum failover_reason reason;
-    int left;                       /* -1: unknown */
-    int move_along;                 /* move the transaction there at once: it can expect nothing where it is */
-    int deliver_held;               /* give the held response to the transaction */
-    int end_transaction;            /* end the transaction, as the end of its transport would */
-    int forget;                     /* take the request out of the table */
-    int check_port;                 /* look whether the first attempt's port is closed */
-    unsigned suspect;               /* attempts, a bit each: mark their servers suspect */
-    unsigned resend;                /* send their servers another copy */
-    unsigned abandon;               /* close their connections to later requests */
-    unsigned silent;                /* report their servers' silence */
+    int left;            /* -1: unknown */
+    int move_along;      /* move the transaction there at once: it can expect nothing where it is */
+    int deliver_held;    /* give the held response to the transaction */
+    int end_transaction; /* end the transaction, as the end of its transport would */
+    int forget;          /* take the request out of the table */
+    int check_port;      /* look whether the first attempt's port is closed */
+    unsigned suspect;    /* attempts, a bit each: mark their servers suspect */
+    unsigned resend;     /* send their servers another copy */
+    unsigned abandon;    /* close their connections to later requests */
+    unsigned silent;     /* report their servers' silence */
 };
 
 /* Begins a request, all of which is 0. */

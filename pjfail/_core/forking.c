@@ -6,8 +6,8 @@
 /* Room for a CANCEL, ACK or BYE: headers of the request and of its response, no body. */
 enum { MESSAGE_SIZE = 4000 };
 
-pj_status_t forking_send(const struct request *request, const pf_address *server, pjsip_transport *over, const char *bytes,
-                         size_t size)
+pj_status_t forking_send(const struct request *request, const pf_address *server, pjsip_transport *over,
+                         const char *bytes, size_t size)
 {
     pjsip_transport *connection;
     pj_status_t status;
@@ -43,7 +43,8 @@ void forking_cancel_others(struct request *request, int except)
         forking_send(request, &others[i], NULL, text, size);
 }
 
-void forking_acknowledge(const struct request *request, const pf_address *server, pjsip_transport *over, pjsip_rx_data *response)
+void forking_acknowledge(const struct request *request, const pf_address *server, pjsip_transport *over,
+                         pjsip_rx_data *response)
 {
     char text[MESSAGE_SIZE];
     size_t size = sip_write_request(text, sizeof text, "ACK", request->bytes, request->size, RDATA_INFO(response)->to);
@@ -52,7 +53,8 @@ void forking_acknowledge(const struct request *request, const pf_address *server
         forking_send(request, server, over, text, size);
 }
 
-void forking_hang_up(const struct request *request, const pf_address *server, pjsip_transport *over, pjsip_rx_data *response)
+void forking_hang_up(const struct request *request, const pf_address *server, pjsip_transport *over,
+                     pjsip_rx_data *response)
 {
     static const char *const methods[] = { "ACK", "BYE" };
     char text[MESSAGE_SIZE];

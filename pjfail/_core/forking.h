@@ -8,14 +8,16 @@
 #include "requests.h"
 
 /* Sends octets to one of the request's servers: over UDP, over that connection, or over one to the server. */
-pj_status_t forking_send(const struct request *request, const pf_address *server, pjsip_transport *over, const char *bytes,
-                         size_t size);
+pj_status_t forking_send(const struct request *request, const pf_address *server, pjsip_transport *over,
+                         const char *bytes, size_t size);
 
 /* Cancels the INVITE at every server where it rings, but for one (an attempt; -1: none). */
 void forking_cancel_others(struct request *request, int except);
 
 /* Acknowledges a final response that is no 2xx to its sender, in place of the transaction. */
-void forking_acknowledge(const struct request *request, const pf_address *server, pjsip_transport *over, pjsip_rx_data *response);
+void forking_acknowledge(const struct request *request, const pf_address *server, pjsip_transport *over,
+                         pjsip_rx_data *response);
 
 /* A call that nobody wants any more was taken: acknowledges the 2xx, as it must be, and ends the call. */
-void forking_hang_up(const struct request *request, const pf_address *server, pjsip_transport *over, pjsip_rx_data *response);
+void forking_hang_up(const struct request *request, const pf_address *server, pjsip_transport *over,
+                     pjsip_rx_data *response);

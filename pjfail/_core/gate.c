@@ -16,7 +16,7 @@ int gate_enter(void)
     if (atomic_load_explicit(&gate_state, memory_order_acquire) & GATE_CLOSED)
         return 0;
     if (!gate_depth && (atomic_fetch_add(&gate_state, 1) & GATE_CLOSED)) {
-        atomic_fetch_sub(&gate_state, 1);       /* closed since */
+        atomic_fetch_sub(&gate_state, 1); /* closed since */
         return 0;
     }
     gate_depth++;

@@ -126,8 +126,10 @@ uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t size)
 {
     const uint64_t key[2] = { hash_table_key[0] ^ seed, hash_table_key[1] };
     uint64_t word, v[4] = {
-        key[0] ^ UINT64_C(0x736f6d6570736575), key[1] ^ UINT64_C(0x646f72616e646f6d),
-        key[0] ^ UINT64_C(0x6c7967656e657261), key[1] ^ UINT64_C(0x7465646279746573),
+        key[0] ^ UINT64_C(0x736f6d6570736575),
+        key[1] ^ UINT64_C(0x646f72616e646f6d),
+        key[0] ^ UINT64_C(0x6c7967656e657261),
+        key[1] ^ UINT64_C(0x7465646279746573),
     };
     const unsigned char *octet = bytes;
     size_t left = size;

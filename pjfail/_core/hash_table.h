@@ -13,7 +13,7 @@ struct hash_link {
 
 struct hash_table {
     struct hash_link **buckets;
-    size_t size;                /* a power of two, or 0 before the first entry */
+    size_t size; /* a power of two, or 0 before the first entry */
     size_t count;
 };
 

@@ -6,8 +6,8 @@
 #include <stddef.h>
 
 struct heap_entry {
-    double due;                 /* CLOCK_MONOTONIC seconds; INFINITY: stays in the heap, behind all that have a time */
-    size_t place;               /* counted from 1; 0: in no heap */
+    double due;   /* CLOCK_MONOTONIC seconds; INFINITY: stays in the heap, behind all that have a time */
+    size_t place; /* counted from 1; 0: in no heap */
 };
 
 /* Four children each, and the times beside the pointers: few cache lines are read where there are many entries. */

@@ -69,7 +69,7 @@ int pf_host_open(const char *object)
         HOST_FUNCTIONS(X)
 #undef X
 #define X(name) { #name, offsetof(struct host_functions, name), 1 },
-        X(pjsua_acc_set_affinity_addr) X(pjsua_acc_refresh_transport) X(pjsua_var)
+            X(pjsua_acc_set_affinity_addr) X(pjsua_acc_refresh_transport) X(pjsua_var)
 #undef X
     };
     struct host_functions found;
@@ -87,7 +87,7 @@ int pf_host_open(const char *object)
         memcpy((char *)&found + wanted[i].offset, &symbol, sizeof symbol);
     }
     /* The handle is kept on purpose: the host must stay loaded for as long as its functions are called. */
-    if (memcmp(&host, &found, sizeof host))     /* threads of the last attachment may still be at their end, reading it */
+    if (memcmp(&host, &found, sizeof host)) /* threads of the last attachment may still be at their end, reading it */
         host = found;
     return PF_OK;
 }

@@ -7,11 +7,12 @@
 
 #include "clock.h"
 
-#include <pjlib.h>
 #include <pjlib-util.h>
+#include <pjlib.h>
 #include <pjsip.h>
 #include <pjsua-lib/pjsua.h>
 
+/* clang-format off */
 #define HOST_FUNCTIONS(X)                                                                                         \
     X(pj_get_version) X(pj_strerror) X(pj_thread_is_registered) X(pj_thread_register)                             \
     X(pj_ioqueue_create) X(pj_ioqueue_destroy)                                                                    \
@@ -39,6 +40,7 @@
     X(pjsua_get_pjsip_endpt) X(pjsua_get_state)                                                                   \
     X(pjsua_acc_is_valid) X(pjsua_acc_get_info) X(pjsua_acc_config_default) X(pjsua_acc_get_config)               \
     X(pjsua_acc_modify) X(pjsua_acc_set_registration) X(pjsua_acc_create_request)
+/* clang-format on */
 
 struct host_functions {
 #define X(name) __typeof__(&name) name;

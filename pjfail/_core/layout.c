@@ -22,6 +22,8 @@ struct layout layout;
 
 /* --- the table --------------------------------------------------------------------------------------------------- */
 
+/* clang-format off */
+
 /* pjsip_server_addresses, and so pjsip_tx_data, whose records have a name since 2.16; pjsip_transport */
 #define SENDING_2_14(FIELD)                                                                                       \
     FIELD(addresses_entry, 4) FIELD(record_size, 44) FIELD(record_type, 0) FIELD(record_priority, 4)              \
@@ -136,6 +138,8 @@ static const struct layout_row rows[] = {
 };
 #undef ROW
 #undef IS
+
+/* clang-format on */
 
 /* --- which row --------------------------------------------------------------------------------------------------- */
 
@@ -319,7 +323,8 @@ static int layout_find_via(pj_pool_t *pool, pjsip_via_hdr **message, const pjsip
     pj_str_t key;
     int i;
 
-    if (host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, host.pjsip_get_options_method(), (void *)message) != PJ_SUCCESS)
+    if (host.pjsip_tsx_create_key(pool, &key, PJSIP_ROLE_UAC, host.pjsip_get_options_method(), (void *)message) !=
+        PJ_SUCCESS)
         return -1;
     for (i = 0; i < 2; i++)
         if (memmem(key.ptr, (size_t)key.slen, vias[i].branch_param.ptr + 7, (size_t)vias[i].branch_param.slen - 7))
@@ -348,7 +353,7 @@ static const char *layout_find_packet(pj_pool_t *pool, struct layout *found)
     vias[0].branch_param.ptr = "z9hG4bK-pjfail-0";
     vias[1].branch_param.ptr = "z9hG4bK-pjfail-1";
     vias[0].branch_param.slen = vias[1].branch_param.slen = 16;
-    for (i = 1; i < COPIES && via >= 0; i++)        /* of a shared mapping, without a size: the same pages once more */
+    for (i = 1; i < COPIES && via >= 0; i++) /* of a shared mapping, without a size: the same pages once more */
         if (mremap(room, 0, LENGTH, MREMAP_MAYMOVE | MREMAP_FIXED, room + i * LENGTH) == MAP_FAILED)
             via = -1;
     while (via >= 0 && high - low > 1) {
@@ -361,7 +366,9 @@ static const char *layout_find_packet(pj_pool_t *pool, struct layout *found)
     }
     if (via >= 0) {
         message[low] = &vias[0];
-        via = mmap(room, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -1 : 0;
+        via = mmap(room, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED
+                  ? -1
+                  : 0;
     }
     if (via >= 0) {
         message[low] = &vias[1];
@@ -373,7 +380,8 @@ static const char *layout_find_packet(pj_pool_t *pool, struct layout *found)
 }
 
 /* Copies the beginning of an ioqueue for so many keys, before and after one of them is in use. 0: there is none. */
-static int layout_look_at_ioqueue(pjsip_endpoint *endpt, unsigned keys, unsigned char *before, unsigned char *after, size_t size)
+static int layout_look_at_ioqueue(pjsip_endpoint *endpt, unsigned keys, unsigned char *before, unsigned char *after,
+                                  size_t size)
 {
     static const pj_ioqueue_callback callback = { NULL, NULL, NULL, NULL };
     pj_pool_t *pool = host.pjsip_endpt_create_pool(endpt, "pjfail", 8000, 8000);
@@ -385,7 +393,7 @@ static int layout_look_at_ioqueue(pjsip_endpoint *endpt, unsigned keys, unsigned
         memcpy(before, ioqueue, size);
         if (host.pj_ioqueue_register_sock(pool, ioqueue, socket_of_it, NULL, &callback, &key) == PJ_SUCCESS) {
             memcpy(after, ioqueue, size);
-            host.pj_ioqueue_unregister(key);        /* closes its socket */
+            host.pj_ioqueue_unregister(key); /* closes its socket */
         }
         host.pj_ioqueue_destroy(ioqueue);
     }
@@ -402,12 +410,17 @@ static int layout_look_at_ioqueue(pjsip_endpoint *endpt, unsigned keys, unsigned
  */
 static void layout_find_keys(pjsip_endpoint *endpt, struct layout *found)
 {
-    enum { FEW = 5, MORE = 7, LOOKED_AT = 256 };    /* that much stands in front of the keys, in the same block of the pool */
+    enum {
+        FEW = 5,
+        MORE = 7,
+        LOOKED_AT = 256
+    }; /* that much stands in front of the keys, in the same block of the pool */
     unsigned char few[2][LOOKED_AT], more[2][LOOKED_AT];
     const unsigned next = sizeof(unsigned);
     unsigned at, places = 0;
 
-    if (!layout_look_at_ioqueue(endpt, FEW, few[0], few[1], LOOKED_AT) || !layout_look_at_ioqueue(endpt, MORE, more[0], more[1], LOOKED_AT))
+    if (!layout_look_at_ioqueue(endpt, FEW, few[0], few[1], LOOKED_AT) ||
+        !layout_look_at_ioqueue(endpt, MORE, more[0], more[1], LOOKED_AT))
         return;
     for (at = 0; at + next < LOOKED_AT; at += next)
         if (LAYOUT_READ(unsigned, few[1], at) == FEW && LAYOUT_READ(unsigned, more[1], at) == MORE &&
@@ -437,13 +450,14 @@ static void layout_find_config(struct layout *found)
     while (size && config[size - 1] == UNTOUCHED)
         size--;
     for (proxies = 1; proxies <= MOST_PROXIES && size <= sizeof(account_config); proxies++) {
-        const unsigned more = proxies - row->config_proxies;    /* or fewer, modulo */
+        const unsigned more = proxies - row->config_proxies; /* or fewer, modulo */
         const unsigned timeout = row->config_reg_timeout + more * (unsigned)sizeof(pj_str_t);
         const unsigned behind = more * (unsigned)(sizeof(pj_str_t) + row->config_credential);
 
         if (row->config_transport_id + behind > size - sizeof(int))
             break;
-        if (LAYOUT_READ(unsigned, config, row->config_proxy_cnt) || LAYOUT_READ(unsigned, config, timeout) != PJSUA_REG_INTERVAL ||
+        if (LAYOUT_READ(unsigned, config, row->config_proxy_cnt) ||
+            LAYOUT_READ(unsigned, config, timeout) != PJSUA_REG_INTERVAL ||
             LAYOUT_READ(int, config, row->config_transport_id + behind) != PJSUA_INVALID_ID)
             continue;
         found->proxies = proxies;
@@ -502,7 +516,7 @@ const char *layout_find(pjsip_endpoint *endpt, const char *version)
         found.row.name = pf_layout_of(version);
         layout_find_config(&found);
         layout_find_keys(endpt, &found);
-        if (memcmp(&layout, &found, sizeof layout))     /* threads of the last attachment may be at their end, reading it */
+        if (memcmp(&layout, &found, sizeof layout)) /* threads of the last attachment may be at their end, reading it */
             layout = found;
     }
     host.pjsip_endpt_release_pool(endpt, pool);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 /* What varies, a column of the table each: offsets and sizes in octets. Those of a record are from its own beginning. */
+/* clang-format off */
 #define LAYOUT_FIELDS(FIELD)                                                                                      \
     FIELD(addresses_entry) FIELD(record_size) FIELD(record_type) FIELD(record_priority) FIELD(record_weight)      \
     FIELD(record_addr) FIELD(record_addr_len)                                                                     \
@@ -21,14 +22,15 @@
     FIELD(tsx_transport_err) FIELD(tsx_tp_st_key) FIELD(tsx_last_tx)                                              \
     FIELD(config_proxy_cnt) FIELD(config_proxy) FIELD(config_proxies) FIELD(config_reg_timeout)                   \
     FIELD(config_credential) FIELD(config_transport_id) FIELD(config_server_affinity)
+/* clang-format on */
 
 /* No such member in that version. */
 #define LAYOUT_NONE 0u
 
 struct layout_row {
     const char *name;
-    unsigned first, last;       /* as PJ_VERSION_NUM has them */
-    const char *extra;          /* as PJ_VERSION_NUM_EXTRA has it: "-dev" is another version */
+    unsigned first, last; /* as PJ_VERSION_NUM has them */
+    const char *extra;    /* as PJ_VERSION_NUM_EXTRA has it: "-dev" is another version */
 #define FIELD(name) unsigned name;
     LAYOUT_FIELDS(FIELD)
 #undef FIELD
@@ -37,13 +39,13 @@ struct layout_row {
 /* The host's own: written while attaching, where it is another than before. */
 struct layout {
     struct layout_row row;
-    unsigned addresses;         /* PJSIP_MAX_RESOLVED_ADDRESSES */
-    unsigned tdata_cur_addr, tdata_transport, tdata_dst_addr, tdata_selector;  /* they follow from it */
-    ptrdiff_t rdata_shift;      /* so much later than compiled here lies what follows a packet: PJSIP_MAX_PKT_LEN */
-    unsigned proxies;           /* PJSUA_ACC_MAX_PROXIES; 0: pjsua_acc_config could not be made out */
+    unsigned addresses;                                                       /* PJSIP_MAX_RESOLVED_ADDRESSES */
+    unsigned tdata_cur_addr, tdata_transport, tdata_dst_addr, tdata_selector; /* they follow from it */
+    ptrdiff_t rdata_shift; /* so much later than compiled here lies what follows a packet: PJSIP_MAX_PKT_LEN */
+    unsigned proxies;      /* PJSUA_ACC_MAX_PROXIES; 0: pjsua_acc_config could not be made out */
     unsigned config_transport_id, config_server_affinity;
-    unsigned keys;              /* PJSIP_MAX_TRANSPORTS: how many keys the endpoint's ioqueue bears; 0: it could not be made out */
-    unsigned ioqueue_count;     /* where an ioqueue has how many are in use */
+    unsigned keys; /* PJSIP_MAX_TRANSPORTS: how many keys the endpoint's ioqueue bears; 0: it could not be made out */
+    unsigned ioqueue_count; /* where an ioqueue has how many are in use */
 };
 
 extern struct layout layout;
@@ -57,7 +59,10 @@ const char *layout_find(pjsip_endpoint *endpt, const char *version);
 /* --- answers to "which server?" ---------------------------------------------------------------------------------- */
 
 /* pjsip copies its own whole structure out of what it is given, so an answer has room for the largest there is. */
-enum { LAYOUT_ROOM = 32, LAYOUT_RECORD = sizeof(pjsip_server_address_record) > 64 ? sizeof(pjsip_server_address_record) : 64 };
+enum {
+    LAYOUT_ROOM = 32,
+    LAYOUT_RECORD = sizeof(pjsip_server_address_record) > 64 ? sizeof(pjsip_server_address_record) : 64
+};
 
 typedef union server_addresses {
     pjsip_server_addresses addresses;
@@ -68,7 +73,10 @@ static inline unsigned addresses_limit(void) { return layout.addresses; }
 
 static inline unsigned addresses_count(const pjsip_server_addresses *addresses) { return addresses->count; }
 
-static inline void addresses_set_count(server_addresses *addresses, unsigned count) { addresses->addresses.count = count; }
+static inline void addresses_set_count(server_addresses *addresses, unsigned count)
+{
+    addresses->addresses.count = count;
+}
 
 static inline unsigned addresses_record(unsigned index)
 {
@@ -105,9 +113,11 @@ static inline const pj_sockaddr *addresses_address(const pjsip_server_addresses 
     return &LAYOUT_READ(pj_sockaddr, addresses, addresses_record(index) + layout.row.record_addr);
 }
 
-static inline void addresses_copy(server_addresses *addresses, unsigned index, const pjsip_server_addresses *from, unsigned from_index)
+static inline void addresses_copy(server_addresses *addresses, unsigned index, const pjsip_server_addresses *from,
+                                  unsigned from_index)
 {
-    memcpy((char *)addresses + addresses_record(index), (const char *)from + addresses_record(from_index), layout.row.record_size);
+    memcpy((char *)addresses + addresses_record(index), (const char *)from + addresses_record(from_index),
+           layout.row.record_size);
 }
 
 static inline unsigned addresses_priority(const pjsip_server_addresses *addresses, unsigned index)
@@ -141,9 +151,15 @@ static inline const pjsip_tpselector *tdata_selector(const pjsip_tx_data *tdata)
     return &LAYOUT_READ(pjsip_tpselector, tdata, layout.tdata_selector);
 }
 
-static inline const pjsip_server_addresses *tdata_addresses(const pjsip_tx_data *tdata) { return &tdata->dest_info.addr; }
+static inline const pjsip_server_addresses *tdata_addresses(const pjsip_tx_data *tdata)
+{
+    return &tdata->dest_info.addr;
+}
 
-static inline unsigned tdata_current(const pjsip_tx_data *tdata) { return LAYOUT_READ(unsigned, tdata, layout.tdata_cur_addr); }
+static inline unsigned tdata_current(const pjsip_tx_data *tdata)
+{
+    return LAYOUT_READ(unsigned, tdata, layout.tdata_cur_addr);
+}
 
 /*
  * What is made of this message's addresses later (CANCEL, a challenge's answer) goes to that one and no other: pjsip puts TCP
@@ -171,7 +187,10 @@ typedef union dummy_tdata {
     char room[sizeof(pjsip_tx_data) + sizeof(server_addresses)];
 } dummy_tdata;
 
-static inline void dummy_tdata_set_name(dummy_tdata *dummy_tdata, const pj_str_t *name) { dummy_tdata->tdata.dest_info.name = *name; }
+static inline void dummy_tdata_set_name(dummy_tdata *dummy_tdata, const pj_str_t *name)
+{
+    dummy_tdata->tdata.dest_info.name = *name;
+}
 
 /* Where the message is being sent right now: valid in on_tx_request(). */
 static inline pjsip_transport *tdata_transport(const pjsip_tx_data *tdata)
@@ -274,7 +293,8 @@ static inline pjsip_tx_data *tsx_last_sent(const pjsip_transaction *tsx)
 /* Its request is on its way: with a provisional answer at the most. */
 static inline int tsx_is_open(const pjsip_transaction *tsx)
 {
-    return (tsx_state(tsx) == PJSIP_TSX_STATE_CALLING || tsx_state(tsx) == PJSIP_TSX_STATE_PROCEEDING) && tsx_last_sent(tsx);
+    return (tsx_state(tsx) == PJSIP_TSX_STATE_CALLING || tsx_state(tsx) == PJSIP_TSX_STATE_PROCEEDING) &&
+           tsx_last_sent(tsx);
 }
 
 static inline int tsx_is_unanswered(const pjsip_transaction *tsx)
@@ -356,7 +376,7 @@ static inline pjsip_tp_state_callback pjsua_found_callback(void)
 
 /* Room for the host's own pjsua_acc_config, whose size layout.c has found to be no more. */
 typedef union account_config {
-    pjsua_acc_config config;    /* id and reg_uri are read of it, the rest by the functions that follow */
+    pjsua_acc_config config; /* id and reg_uri are read of it, the rest by the functions that follow */
     char room[3 * sizeof(pjsua_acc_config)];
 } account_config;
 

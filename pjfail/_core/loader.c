@@ -54,7 +54,7 @@ const char *pf_object(const char *path)
         return NULL;
     if (dlinfo(handle, RTLD_DI_LINKMAP, &object) == 0)
         name = object->l_name;
-    dlclose(handle);            /* ours was one more reference to an object that stays loaded */
+    dlclose(handle); /* ours was one more reference to an object that stays loaded */
     return name;
 }
 

@@ -36,7 +36,7 @@ static pj_bool_t module_on_rx_response(pjsip_rx_data *rdata)
 
     if (gate_is_forked_child())
         return PJ_FALSE;
-    send_guard_wait_for_sender(rdata);      /* also while a detach has a thread of ours still send */
+    send_guard_wait_for_sender(rdata); /* also while a detach has a thread of ours still send */
     if (!gate_enter())
         return PJ_FALSE;
     hidden = failover_on_rx_response(rdata);
@@ -63,12 +63,18 @@ enum { MAX_ENDPOINTS = 4 };
 
 static pj_status_t module_on_stop(unsigned index);
 
-#define ON_STOP(index) static pj_status_t module_on_stop_##index(void) { return module_on_stop(index); }
-ON_STOP(0) ON_STOP(1) ON_STOP(2) ON_STOP(3)
+#define ON_STOP(index)                                                                                                 \
+    static pj_status_t module_on_stop_##index(void) { return module_on_stop(index); }
+ON_STOP(0)
+ON_STOP(1)
+ON_STOP(2)
+ON_STOP(3)
 
+/* clang-format off */
 #define MODULE(index) { NULL, { NULL, NULL, { "mod-pjfail", 10 }, -1, PJSIP_MOD_PRIORITY_TRANSPORT_LAYER - 1,             \
                                 NULL, NULL, &module_on_stop_##index, NULL, &module_on_rx_request,                   \
                                 &module_on_rx_response, &module_on_tx_request, NULL, NULL } }
+/* clang-format on */
 
 /* Guarded by the lock of attach.c. A module's id is -1 while it is not registered with endpt: pjsip sets that at the endpoint's end. */
 static struct module_slot {
@@ -79,9 +85,9 @@ static struct module_slot {
 /* Written by the attaching thread, under the lock of attach.c; SIP threads read what is atomic. */
 static struct {
     void (*on_endpoint_end)(pjsip_endpoint *endpt);
-    struct module_slot *slot;                   /* of the last attachment */
-    _Atomic pjsip_tp_state_callback chained;    /* found in the slot by us */
-    _Atomic pjsip_tp_state_callback below;      /* found in the slot by pjsua, pjsip's own */
+    struct module_slot *slot;                /* of the last attachment */
+    _Atomic pjsip_tp_state_callback chained; /* found in the slot by us */
+    _Atomic pjsip_tp_state_callback below;   /* found in the slot by pjsua, pjsip's own */
 } module;
 
 static pj_status_t module_on_stop(unsigned index)

@@ -63,7 +63,7 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
     if (observed->server.transport != PF_UDP)
         connections_on_answer(rdata->tp_info.transport);
     if (code >= 200 && !observed->settled && method->id == PJSIP_REGISTER_METHOD) {
-        int account = affinity_registered(msg, observed->account);      /* it may be followed only since, or be no more */
+        int account = affinity_registered(msg, observed->account); /* it may be followed only since, or be no more */
 
         if (account >= 0)
             affinity_tell(account, msg, &observed->server, code, observer_retry_after(msg), observed->removes);

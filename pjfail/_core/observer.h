@@ -16,13 +16,13 @@ void observer_on_refusal(const pf_address *server);
 
 /* A response, as the table of requests knows it. */
 struct observed_response {
-    pf_address server;          /* of the attempt that it belongs to */
-    int heard;                  /* it came from there; else nobody is credited */
+    pf_address server; /* of the attempt that it belongs to */
+    int heard;         /* it came from there; else nobody is credited */
     int after_provisional;
-    int settled;                /* a 2xx came before: this one decides nothing about account and dialog */
-    int account;                /* the followed one whose REGISTER it answers, else -1 */
-    int removes;                /* a binding */
-    double rtt;                 /* seconds; negative: must not be measured */
+    int settled; /* a 2xx came before: this one decides nothing about account and dialog */
+    int account; /* the followed one whose REGISTER it answers, else -1 */
+    int removes; /* a binding */
+    double rtt;  /* seconds; negative: must not be measured */
 };
 
 void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *observed);

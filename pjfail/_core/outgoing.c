@@ -37,23 +37,23 @@ enum outgoing_state { WAITING, SENDING, SENT };
 
 /* A request whose end has not been told yet. Held (refs) by the table and by the thread that works with it. */
 struct outgoing {
-    struct hash_link link;      /* by id */
-    struct outgoing *next;      /* the next one that the polling thread has to look at */
+    struct hash_link link; /* by id */
+    struct outgoing *next; /* the next one that the polling thread has to look at */
     unsigned refs;
     enum outgoing_state state;
     unsigned char queued, cancelled;
     /* What follows never changes. */
     unsigned id;
-    pjsip_tx_data *tdata;       /* referenced */
-    pf_address server;          /* family 0: wherever the plan says */
+    pjsip_tx_data *tdata; /* referenced */
+    pf_address server;    /* family 0: wherever the plan says */
 };
 
 /* Guarded by lock, as what may change of each request. */
 static struct {
     pthread_mutex_t lock;
-    struct hash_table table;    /* those of this attachment */
+    struct hash_table table; /* those of this attachment */
     struct outgoing *first, **end;
-    void (*wake)(void);         /* NULL: detached */
+    void (*wake)(void); /* NULL: detached */
 } outgoing_requests = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &outgoing_requests.first };
 
 /* --- requests under way ------------------------------------------------------------------------------------------ */
@@ -154,10 +154,10 @@ static pf_response *outgoing_make_response(const pjsip_rx_data *rdata)
     const pjsip_msg *msg = RDATA_INFO(rdata)->msg;
     const pjsip_hdr *header;
     pf_response *response;
-    int size = 3 * RDATA_INFO(rdata)->len + 1000;      /* printing escapes an octet as three */
+    int size = 3 * RDATA_INFO(rdata)->len + 1000; /* printing escapes an octet as three */
 
     for (header = msg->hdr.next; header != &msg->hdr; header = header->next)
-        size += 64;                                 /* and writes a compact name in full */
+        size += 64; /* and writes a compact name in full */
     response = calloc(1, sizeof *response + (size_t)size);
     if (response) {
         response->code = msg->line.status.code;
@@ -183,7 +183,7 @@ static void outgoing_post_end(void *token, pjsip_event *event)
     response->at = clock_now();
     if (kind == PJSIP_EVENT_TIMER)
         response->status = PJ_ETIMEDOUT;
-    else if (!answered)         /* the event itself does not say */
+    else if (!answered) /* the event itself does not say */
         response->status = tsx_error(event->body.tsx_state.tsx);
     if (!answered && response->status == PJ_SUCCESS)
         response->status = PJ_ECANCELLED;
@@ -232,7 +232,7 @@ static void outgoing_set_branch(pjsip_tx_data *tdata)
     size_t prefix = strlen(text);
 
     copy_text(text + prefix, sizeof text - prefix, &cid->id);
-    via->branch_param = outgoing_text(text);      /* a copy is in the message's own memory */
+    via->branch_param = outgoing_text(text); /* a copy is in the message's own memory */
     via->branch_param = ((pjsip_via_hdr *)via->vptr->clone(tdata_pool(tdata), via))->branch_param;
 }
 
@@ -244,15 +244,16 @@ static int outgoing_fill_in(pjsip_tx_data *tdata, const struct order *order)
 
     for (i = 0; i < order->headers; i++) {
         pj_str_t name = outgoing_text(order->names[i]);
-        void *header = host.pjsip_parse_hdr(tdata_pool(tdata), &name, (char *)order->values[i],
-                                            strlen(order->values[i]), NULL);
+        void *header =
+            host.pjsip_parse_hdr(tdata_pool(tdata), &name, (char *)order->values[i], strlen(order->values[i]), NULL);
         if (!header)
             return host_problem(PF_BAD_URI, 0, "%s: %s", order->names[i], order->values[i]);
         outgoing_add_header(tdata, header);
     }
     if (order->body.slen) {
         const char *slash = strchr(order->content_type, '/');
-        pj_str_t type = { (char *)order->content_type, slash - order->content_type }, subtype = outgoing_text(slash + 1);
+        pj_str_t type = { (char *)order->content_type, slash - order->content_type },
+                 subtype = outgoing_text(slash + 1);
 
         tdata_msg(tdata)->body = host.pjsip_msg_body_create(tdata_pool(tdata), &type, &subtype, &order->body);
     }
@@ -273,7 +274,7 @@ static pj_status_t outgoing_select_transport(pjsip_tx_data *tdata, const pf_addr
         return status;
     if (next_hop.addr.host.slen >= (pj_ssize_t)sizeof name)
         return PJ_ENAMETOOLONG;
-    copy_text(name, sizeof name, &next_hop.addr.host);      /* what TLS shows and checks */
+    copy_text(name, sizeof name, &next_hop.addr.host); /* what TLS shows and checks */
     status = connections_acquire(server, name, &transport);
     if (status != PJ_SUCCESS)
         return status;
@@ -311,7 +312,7 @@ static void outgoing_send(struct outgoing *outgoing)
     if (server)
         status = outgoing_select_transport(outgoing->tdata, server);
     if (status == PJ_SUCCESS) {
-        host.pjsip_tx_data_add_ref(outgoing->tdata);    /* pjsip takes it over, sent or not */
+        host.pjsip_tx_data_add_ref(outgoing->tdata); /* pjsip takes it over, sent or not */
         status = override_send(server, outgoing->tdata, &outgoing_transmit, (void *)(uintptr_t)outgoing->id);
     }
     if (status != PJ_SUCCESS)
@@ -411,7 +412,7 @@ static int outgoing_hand_over(pjsip_tx_data *tdata, const struct order *order)
     outgoing->link.hash = order->id;
     outgoing->id = order->id;
     outgoing->tdata = tdata;
-    outgoing->refs = 2;         /* the table's, and that of those to be looked at */
+    outgoing->refs = 2; /* the table's, and that of those to be looked at */
     if (order->server)
         outgoing->server = *order->server;
     if (!outgoing_requests.wake || !hash_table_put(&outgoing_requests.table, &outgoing->link)) {
@@ -430,8 +431,8 @@ static int outgoing_make(const struct order *order)
     int result;
 
     host.pjsip_method_init_np(&method, (pj_str_t *)&order->method);
-    status = host.pjsip_endpt_create_request(host_endpoint(), &method, &order->uri, &order->from, &order->to, NULL, NULL, -1, NULL,
-                                             &tdata);
+    status = host.pjsip_endpt_create_request(host_endpoint(), &method, &order->uri, &order->from, &order->to, NULL,
+                                             NULL, -1, NULL, &tdata);
     if (status != PJ_SUCCESS)
         return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_create_request()");
     result = outgoing_fill_in(tdata, order);
@@ -447,8 +448,16 @@ int pf_request(unsigned id, const pf_address *server, const char *method, const 
                const char *content_type, const char *body, int body_length)
 {
     struct order order = {
-        .id = id, .server = server, .names = names, .values = values, .headers = headers, .content_type = content_type,
-        .method = outgoing_text(method), .uri = outgoing_text(uri), .from = outgoing_text(from), .to = outgoing_text(to),
+        .id = id,
+        .server = server,
+        .names = names,
+        .values = values,
+        .headers = headers,
+        .content_type = content_type,
+        .method = outgoing_text(method),
+        .uri = outgoing_text(uri),
+        .from = outgoing_text(from),
+        .to = outgoing_text(to),
         .body = { (char *)body, body_length },
     };
 

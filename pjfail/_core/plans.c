@@ -19,13 +19,13 @@ struct plan_entry {
 struct plan {
     struct hash_link link;
     double refresh_at, fresh_until;
-    double used_at;             /* last */
-    int refreshing;             /* to be refreshed */
+    double used_at; /* last */
+    int refreshing; /* to be refreshed */
     unsigned short port;
     unsigned char transport, secure, ipv6;
-    unsigned short count;       /* of entries; those from drawn on only hold their servers */
+    unsigned short count; /* of entries; those from drawn on only hold their servers */
     unsigned short drawn;
-    struct plan_entry *entries;  /* behind the host in the same block */
+    struct plan_entry *entries; /* behind the host in the same block */
     char host[];
 };
 
@@ -129,7 +129,8 @@ static unsigned plans_draw_group(const struct group *groups, unsigned count, uin
         idle += !groups[i].weight;
     }
     /* Without an idle one a draw from 1 keeps the weights exact; the RFC's draw from 0 favours the first. */
-    threshold = idle ? (unsigned)(plans_next_random(random) % (total + 1u)) : 1u + (unsigned)(plans_next_random(random) % total);
+    threshold = idle ? (unsigned)(plans_next_random(random) % (total + 1u))
+                     : 1u + (unsigned)(plans_next_random(random) % total);
     if (!threshold) {
         unsigned chosen = (unsigned)(plans_next_random(random) % idle);
         for (i = 0;; i++)
@@ -187,8 +188,8 @@ static int plans_rank_of_locked(const struct plan_entry *plan_entry, double now)
 }
 
 /* The order of this use, whom the core suspects behind those that are well; the plan stays a permutation. */
-static unsigned plans_order_locked(const struct plan *plan, const struct request_info *info, double now, uint64_t *random,
-                                   const struct plan_entry **order)
+static unsigned plans_order_locked(const struct plan *plan, const struct request_info *info, double now,
+                                   uint64_t *random, const struct plan_entry **order)
 {
     const struct server *own = info && info->server.family ? servers_find_locked(&info->server) : NULL;
     const struct plan_entry *drawn[PF_MAX_ENTRIES];
@@ -209,8 +210,8 @@ static unsigned plans_order_locked(const struct plan *plan, const struct request
 }
 
 /* This use's order of the plan, as pjsip wants it. */
-static void plans_write_locked(const struct plan *plan, const struct request_info *info, double now, const pj_str_t *name,
-                               server_addresses *addresses)
+static void plans_write_locked(const struct plan *plan, const struct request_info *info, double now,
+                               const pj_str_t *name, server_addresses *addresses)
 {
     const struct plan_entry *order[PF_MAX_ENTRIES];
     unsigned limit = addresses_limit(), count, i;
@@ -234,8 +235,8 @@ static void plans_write_locked(const struct plan *plan, const struct request_inf
     addresses_set_count(addresses, count);
 }
 
-enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struct request_info *info, const pj_str_t *name,
-                             int stale, server_addresses *addresses, int *refresh)
+enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struct request_info *info,
+                             const pj_str_t *name, int stale, server_addresses *addresses, int *refresh)
 {
     enum plan_found found = PLAN_NONE;
     double now = clock_now();
@@ -271,7 +272,8 @@ struct plan *plans_make(const pf_target *target, const pf_entry *entries, int co
     return plan;
 }
 
-void plans_answer_by(const struct plan *plan, const struct request_info *info, const pj_str_t *name, server_addresses *addresses)
+void plans_answer_by(const struct plan *plan, const struct request_info *info, const pj_str_t *name,
+                     server_addresses *addresses)
 {
     HOLD_LOCK(&servers.lock);
     plans_write_locked(plan, info, clock_now(), name, addresses);
@@ -297,7 +299,7 @@ unsigned long long plans_count(void)
     HOLD_LOCK(&servers.lock);
     unsigned long long count = plans.table.count;
 
-        return count;
+    return count;
 }
 
 void plans_clear(void)

@@ -19,8 +19,8 @@ enum plan_found { PLAN_NONE, PLAN_STALE, PLAN_FRESH };
  * Writes the plan's servers in this use's order to addresses, at most addresses_limit(); name becomes their name. A plan that is
  * too old is used only when stale is set. *refresh is set, once a plan, when it wants to be made anew soon.
  */
-enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struct request_info *info, const pj_str_t *name,
-                             int stale, server_addresses *addresses, int *refresh);
+enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struct request_info *info,
+                             const pj_str_t *name, int stale, server_addresses *addresses, int *refresh);
 
 /* Makes entries the plan of target, see pf_publish(). Returns 0 when there is no memory, and -1 when they are none. */
 int plans_publish(const pf_target *target, const pf_entry *entries, int count, int drawn, double refresh_at,
@@ -28,7 +28,8 @@ int plans_publish(const pf_target *target, const pf_entry *entries, int count, i
 
 /* A plan that only one request goes by, in no table; NULL: no memory. Its owner drops it. */
 struct plan *plans_make(const pf_target *target, const pf_entry *entries, int count);
-void plans_answer_by(const struct plan *plan, const struct request_info *info, const pj_str_t *name, server_addresses *addresses);
+void plans_answer_by(const struct plan *plan, const struct request_info *info, const pj_str_t *name,
+                     server_addresses *addresses);
 void plans_drop(struct plan *plan);
 
 /* Returns whether there is a plan, of whatever age. */

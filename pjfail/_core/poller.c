@@ -22,18 +22,18 @@ enum { MAX_KEYS = 8 };
 /* Guarded by the lock of attach.c, unless said otherwise. */
 static struct {
     pj_pool_t *pool;
-    pj_ioqueue_key_t *key;          /* of the socket that wakes the polling thread; its memory is pool's */
-    pj_ioqueue_op_key_t receiving;  /* the polling thread's */
+    pj_ioqueue_key_t *key;         /* of the socket that wakes the polling thread; its memory is pool's */
+    pj_ioqueue_op_key_t receiving; /* the polling thread's */
     char received[8];
     void (*on_wake)(double now);
-    double key_gone[MAX_KEYS];      /* when the last keys were let go, a ring */
+    double key_gone[MAX_KEYS]; /* when the last keys were let go, a ring */
     unsigned keys_gone;
     pthread_mutex_t wake_lock;
-    int wake_socket;                /* guarded by wake_lock */
-    pthread_mutex_t tick_lock;      /* guards what follows */
+    int wake_socket;           /* guarded by wake_lock */
+    pthread_mutex_t tick_lock; /* guards what follows */
     pthread_cond_t tick_end;
     int ticking;
-    double due;                     /* when somebody wants to be woken sooner */
+    double due; /* when somebody wants to be woken sooner */
 } poller = {
     .wake_lock = PTHREAD_MUTEX_INITIALIZER,
     .wake_socket = -1,
@@ -45,7 +45,7 @@ static struct {
 void poller_wake(void)
 {
     pthread_mutex_lock(&poller.wake_lock);
-    if (poller.wake_socket >= 0)        /* one that is full will wake it as well */
+    if (poller.wake_socket >= 0) /* one that is full will wake it as well */
         (void)!send(poller.wake_socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     pthread_mutex_unlock(&poller.wake_lock);
 }
@@ -93,8 +93,8 @@ static pj_status_t poller_register_socket_locked(int socket)
         clock_pause(0.02);
     until = clock_now() + KEY_TIMEOUT_S;
     for (;;) {
-        status = host.pj_ioqueue_register_sock(poller.pool, host.pjsip_endpt_get_ioqueue(host_endpoint()), socket, NULL, &callback,
-                                               &poller.key);
+        status = host.pj_ioqueue_register_sock(poller.pool, host.pjsip_endpt_get_ioqueue(host_endpoint()), socket, NULL,
+                                               &callback, &poller.key);
         if (status != PJ_ETOOMANY || clock_now() > until)
             return status;
         clock_pause(0.02);
@@ -134,7 +134,7 @@ void poller_close(void)
     close(poller.wake_socket);
     poller.wake_socket = -1;
     pthread_mutex_unlock(&poller.wake_lock);
-    host.pj_ioqueue_unregister(poller.key);   /* closes its socket */
+    host.pj_ioqueue_unregister(poller.key); /* closes its socket */
     poller.key_gone[poller.keys_gone++ % MAX_KEYS] = clock_now();
     host.pjsip_endpt_release_pool(host_endpoint(), poller.pool);
     pthread_cond_destroy(&poller.tick_end);

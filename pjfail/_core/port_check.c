@@ -23,12 +23,12 @@ enum { MAX_PORTS = 32 };
 #define SECOND_CHECK_S 0.05
 
 struct port {
-    pf_address server;          /* family 0: free */
-    double since, due;          /* due: INFINITY once it is not looked at any more */
-    int socket;                 /* -1: none */
+    pf_address server; /* family 0: free */
+    double since, due; /* due: INFINITY once it is not looked at any more */
+    int socket;        /* -1: none */
     int refusals;
-    pj_sockaddr local;          /* what is asked from, with port 0 */
-    socklen_t local_size;       /* 0: from anywhere */
+    pj_sockaddr local;    /* what is asked from, with port 0 */
+    socklen_t local_size; /* 0: from anywhere */
 };
 
 /* Guarded by lock. */

@@ -21,16 +21,16 @@ enum { MAX_SYSTEM_CALLS = 16 };
 
 /* Those who wait for one target; or one request that is asked about by itself, and has an id. */
 struct query_group {
-    struct hash_link link;      /* by the target, or the id */
+    struct hash_link link; /* by the target, or the id */
     unsigned id;
-    struct plan *own;           /* the one that was made for it */
-    struct query_group *next;   /* in the list of all, or of those ready */
-    unsigned long long place;   /* in that of those ready */
+    struct plan *own;         /* the one that was made for it */
+    struct query_group *next; /* in the list of all, or of those ready */
+    unsigned long long place; /* in that of those ready */
     pf_target target;
     double deadline;
     int asking_system;
     enum answer_from from;
-    server_addresses *found;    /* by the system's resolver */
+    server_addresses *found; /* by the system's resolver */
     unsigned count;
     struct pending_query *pending;
 };
@@ -229,7 +229,7 @@ void queries_end(const pf_target *target, unsigned id, enum answer_from from)
     if (!group || (from == ANSWER_SYSTEM && group->asking_system))
         return;
     if (from == ANSWER_SYSTEM)
-        group->deadline = 0;    /* as if it had come: the polling thread asks the system's resolver */
+        group->deadline = 0; /* as if it had come: the polling thread asks the system's resolver */
     else
         queries_end_group_locked(group, from);
     queries.wake();
@@ -299,7 +299,8 @@ static void queries_answer(const struct query_group *group, struct pending_query
         if (found == PLAN_STALE)
             atomic_fetch_add(&queries_counted.from_stale, 1);
     }
-    if (given == &planned && connection_attempts_are_useful(&planned, &query->request_info) && connection_attempts_start(query, &planned))
+    if (given == &planned && connection_attempts_are_useful(&planned, &query->request_info) &&
+        connection_attempts_start(query, &planned))
         return;
     if (!given)
         atomic_fetch_add(&queries_counted.failed, 1);
@@ -377,7 +378,7 @@ static server_addresses *queries_addresses_of(const pf_target *target, const str
     for (; list && *count < addresses_limit() / 2; list = list->ai_next) {
         pj_sockaddr sockaddr;
         int length, type = target->transport == PF_TLS || target->secure ? PJSIP_TRANSPORT_TLS
-                         : target->transport == PF_TCP                   ? PJSIP_TRANSPORT_TCP
+                           : target->transport == PF_TCP                 ? PJSIP_TRANSPORT_TCP
                                                                          : PJSIP_TRANSPORT_UDP;
 
         if (list->ai_addrlen > sizeof sockaddr)
@@ -400,7 +401,7 @@ static server_addresses *queries_addresses_of(const pf_target *target, const str
 
 struct call {
     pf_target target;
-    unsigned id;                /* of the request that waits, 0: all for the target */
+    unsigned id; /* of the request that waits, 0: all for the target */
 };
 
 /* A thread of its own, unknown to pjsip and to Python; owns its call. */
@@ -464,7 +465,8 @@ static void queries_ask_system_locked(struct query_group *group)
 
 void queries_count_inline(int from_plan)
 {
-    atomic_fetch_add_explicit(from_plan ? &queries_counted.from_plan : &queries_counted.numeric, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(from_plan ? &queries_counted.from_plan : &queries_counted.numeric, 1,
+                              memory_order_relaxed);
 }
 
 unsigned long long queries_waiting(void)

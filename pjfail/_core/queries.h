@@ -6,8 +6,8 @@
  */
 #pragma once
 
-#include "send_guard.h"
 #include "plans.h"
+#include "send_guard.h"
 
 enum answer_from { ANSWER_PLAN, ANSWER_STALE, ANSWER_SYSTEM, ANSWER_ERROR };
 

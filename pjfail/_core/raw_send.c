@@ -15,8 +15,7 @@ void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const cha
                   (const struct sockaddr *)&address, (socklen_t)length);
 }
 
-pj_status_t raw_send_connect(const pf_address *server, const char *host_name,
-                             pjsip_transport **connection)
+pj_status_t raw_send_connect(const pf_address *server, const char *host_name, pjsip_transport **connection)
 {
     pj_str_t name = { (char *)host_name, (pj_ssize_t)strlen(host_name) };
     pj_sockaddr address;
@@ -25,8 +24,8 @@ pj_status_t raw_send_connect(const pf_address *server, const char *host_name,
 
     memset(&dummy_tdata, 0, sizeof dummy_tdata);
     dummy_tdata_set_name(&dummy_tdata, &name);
-    return host.pjsip_endpt_acquire_transport2(host_endpoint(), (pjsip_transport_type_e)address_pjsip_type(server), &address, length,
-                                               NULL, &dummy_tdata.tdata, connection);
+    return host.pjsip_endpt_acquire_transport2(host_endpoint(), (pjsip_transport_type_e)address_pjsip_type(server),
+                                               &address, length, NULL, &dummy_tdata.tdata, connection);
 }
 
 static void raw_send_on_sent(void *token, pjsip_tx_data *tdata, pj_ssize_t sent)
@@ -46,9 +45,8 @@ pj_status_t raw_send_over(pjsip_transport *connection, const char *bytes, size_t
     memset(&selector, 0, sizeof selector);
     selector.type = PJSIP_TPSELECTOR_TRANSPORT;
     selector.u.transport = connection;
-    status = host.pjsip_endpt_send_raw(host_endpoint(), (pjsip_transport_type_e)transport_type(connection), &selector, bytes, size,
-                                       peer, peer->addr.sa_family == AF_INET ? (int)sizeof peer->ipv4
-                                                                             : (int)sizeof peer->ipv6,
-                                       NULL, &raw_send_on_sent);
+    status = host.pjsip_endpt_send_raw(
+        host_endpoint(), (pjsip_transport_type_e)transport_type(connection), &selector, bytes, size, peer,
+        peer->addr.sa_family == AF_INET ? (int)sizeof peer->ipv4 : (int)sizeof peer->ipv6, NULL, &raw_send_on_sent);
     return status == PJ_EPENDING ? PJ_SUCCESS : status;
 }

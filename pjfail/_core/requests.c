@@ -15,7 +15,7 @@ enum { MAX_REQUESTS = 65536 };
 
 /* The attempts that one event concerns together. */
 struct attempt_list {
-    struct hash_link link;           /* by the hash of its connection's address in memory, or of its server's address */
+    struct hash_link link; /* by the hash of its connection's address in memory, or of its server's address */
     struct attempt *first;
 };
 
@@ -23,7 +23,8 @@ struct requests requests = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 struct request *request_make(const pj_str_t *method, pjsip_method_e method_id, size_t room, double now)
 {
-    struct request *request = method->slen < (pj_ssize_t)sizeof request->key.method ? calloc(1, sizeof *request + room) : NULL;
+    struct request *request =
+        method->slen < (pj_ssize_t)sizeof request->key.method ? calloc(1, sizeof *request + room) : NULL;
 
     if (!request)
         return NULL;
@@ -255,7 +256,8 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
     return -1;
 }
 
-int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport, double now)
+int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport,
+                               double now)
 {
     int index = failover_add_attempt(&request->state, request_attempt_at_locked(request, server, NULL),
                                      request_candidates_of(request, server), servers_is_suspect(server), now);

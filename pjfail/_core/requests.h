@@ -7,11 +7,11 @@
 #pragma once
 
 #include "failover_decide.h"
+#include "hash_table.h"
 #include "heap.h"
 #include "layout.h"
 #include "pjfail.h"
 #include "transaction.h"
-#include "hash_table.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,32 +20,32 @@
 /* One request at one server, beside its attempt_state. In the list of its connection's attempts or, over UDP, of its server's. */
 struct attempt {
     struct request *request;
-    struct attempt *next, **place;      /* place: the pointer to this attempt; NULL: in no list */
+    struct attempt *next, **place; /* place: the pointer to this attempt; NULL: in no list */
     struct attempt_list *list;
     pf_address server;
-    const pjsip_transport *transport;   /* compared, never followed */
-    pjsip_transport *connection;        /* the same, referenced until it ends; NULL: over UDP, or the request is only watched;
+    const pjsip_transport *transport; /* compared, never followed */
+    pjsip_transport *connection; /* the same, referenced until it ends; NULL: over UDP, or the request is only watched;
                                            another: of an earlier attempt here, kept until that ends or the request is freed */
 };
 
 struct request {
-    struct hash_link link;                   /* by transaction_hash() */
+    struct hash_link link; /* by transaction_hash() */
     struct heap_entry timer;
     unsigned refs;
-    int listed;                         /* in the table */
+    int listed; /* in the table */
     struct failover_state state;
     struct attempt attempts[MAX_ATTEMPTS];
-    pjsip_rx_data *held;                /* a copy of the response that is held */
-    uint64_t final_tag;                 /* a hash of the To tag of the final response that the application has */
-    int settled;                        /* a 2xx has come: further responses say nothing about account and dialog */
-    const pjsip_transport *unsettled;   /* a connection that ended while a thread held the transaction; compared, never followed */
-    int account;                        /* the followed account whose REGISTER this is; -1: none */
-    int removes;                        /* the REGISTER removes a binding (RFC 3261, 10.2.2) */
+    pjsip_rx_data *held;              /* a copy of the response that is held */
+    uint64_t final_tag;               /* a hash of the To tag of the final response that the application has */
+    int settled;                      /* a 2xx has come: further responses say nothing about account and dialog */
+    const pjsip_transport *unsettled; /* ended while a thread held the transaction; compared, never followed */
+    int account;                      /* the followed account whose REGISTER this is; -1: none */
+    int removes;                      /* the REGISTER removes a binding (RFC 3261, 10.2.2) */
     /* ------------------------------------------- */
-    struct transaction_key key;         /* its branch, and all that follows, only of a request that may go to another server */
-    pjsip_transport *udp;               /* referenced; NULL: over connections */
-    const pf_address *candidates;       /* in room, as all that follows */
-    const char *call_id, *name;         /* name: the host name that TLS checks */
+    struct transaction_key key; /* its branch, and all that follows, only of a request that may go to another server */
+    pjsip_transport *udp;       /* referenced; NULL: over connections */
+    const pf_address *candidates; /* in room, as all that follows */
+    const char *call_id, *name;   /* name: the host name that TLS checks */
     const char *bytes;
     size_t size;
     char room[];
@@ -55,7 +55,7 @@ struct requests {
     pthread_mutex_t lock;
     struct hash_table table, lists;
     struct heap heap;
-    atomic_ullong unwatched;            /* counts the requests that found no room; read without the lock */
+    atomic_ullong unwatched; /* counts the requests that found no room; read without the lock */
 };
 
 extern struct requests requests;
@@ -97,13 +97,15 @@ void request_schedule_now_locked(struct request *request);
 struct request *request_first_due_locked(double *due);
 
 /* Returns the request's attempt at that server over that transport (NULL: over any); -1: there is none. */
-int request_attempt_at_locked(const struct request *request, const pf_address *server, const pjsip_transport *transport);
+int request_attempt_at_locked(const struct request *request, const pf_address *server,
+                              const pjsip_transport *transport);
 
 /*
  * The server has the request from now on; an earlier attempt at it is over. Returns its attempt, -1: there is no room. The caller holds
  * a reference to transport: where the request may go elsewhere, the attempt gets one of its own.
  */
-int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport, double now);
+int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport,
+                               double now);
 
 /* Takes the attempt's reference to its connection, which the caller drops without the lock; NULL: there is none any more. */
 pjsip_transport *request_take_connection_locked(struct attempt *attempt);

@@ -31,8 +31,8 @@ static struct {
     pjsip_endpoint *endpt;
     pj_pool_t *pool;
     pjsip_resolver_t *built_in;
-    _Atomic(pj_dns_resolver *) saved;       /* the worker asks for it too */
-    _Atomic(pjsip_resolver_callback *) send_callback;  /* that of pjsip's own sends, whose token is a pjsip_send_state */
+    _Atomic(pj_dns_resolver *) saved;                 /* the worker asks for it too */
+    _Atomic(pjsip_resolver_callback *) send_callback; /* that of pjsip's own sends, whose token is a pjsip_send_state */
 } resolver;
 
 /* While a thread learns send_callback, its own query is kept here and refused. */
@@ -75,7 +75,8 @@ static void resolver_fill_request_info(pjsip_msg *request, void *token, struct r
     memset(request_info, 0, sizeof *request_info);
     request_info->sends = request != NULL;
     request_info->free_to_race = selector && selector->type != PJSIP_TPSELECTOR_TRANSPORT &&
-                          selector->type != PJSIP_TPSELECTOR_LISTENER && request->line.req.method.id != PJSIP_ACK_METHOD;
+                                 selector->type != PJSIP_TPSELECTOR_LISTENER &&
+                                 request->line.req.method.id != PJSIP_ACK_METHOD;
     request_info->in_dialog = to && to->tag.slen;
     if (call_id)
         dialogs_find(&call_id->id, to ? &to->tag : NULL, request_info);
@@ -111,7 +112,8 @@ static pf_query *resolver_make_query(const pf_target *target, pjsip_msg *request
 }
 
 static struct pending_query *resolver_make_pending(pj_pool_t *pool, const pjsip_host_info *info, void *token,
-                                                   pjsip_resolver_callback *callback, const struct request_info *request_info)
+                                                   pjsip_resolver_callback *callback,
+                                                   const struct request_info *request_info)
 {
     struct pending_query *pending = calloc(1, sizeof *pending);
 
@@ -169,7 +171,8 @@ static void resolver_unbind_from_closed(pjsip_tx_data *tdata)
 }
 
 /* Inside the gate. */
-static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info, void *token, pjsip_resolver_callback *callback)
+static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info, void *token,
+                                    pjsip_resolver_callback *callback)
 {
     pf_target target;
     struct request_info request_info;
@@ -201,11 +204,13 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
             resolver_unbind_from_closed(((pjsip_send_state *)token)->tdata);
         resolver_fill_request_info(request, token, &request_info);
         /* A dialog that nobody has noted has named its server itself where that is an address. */
-        if (!(numeric && request_info.in_dialog && !request_info.bound) && affinity_answer(&target, request, &request_info)) {
+        if (!(numeric && request_info.in_dialog && !request_info.bound) &&
+            affinity_answer(&target, request, &request_info)) {
             queries_count_inline(1);
             resolver_write_one(&request_info.server, info, &planned);
             if (connections_bear(&planned.addresses) ||
-                !resolver_defer(&target, &request_info.server, resolver_make_pending(pool, info, token, callback, &request_info)))
+                !resolver_defer(&target, &request_info.server,
+                                resolver_make_pending(pool, info, token, callback, &request_info)))
                 connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);
             return;
         }
@@ -240,9 +245,10 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     free(pending);
     pf_free(query);
     if (gate_is_open())
-        callback(PJ_ERESOLVE, token, NULL);     /* out of memory: an error that pjsip knows */
+        callback(PJ_ERESOLVE, token, NULL); /* out of memory: an error that pjsip knows */
     else
-        host.pjsip_endpt_resolve(resolver.endpt, pool, (pjsip_host_info *)info, token, callback);   /* detached a moment ago */
+        host.pjsip_endpt_resolve(resolver.endpt, pool, (pjsip_host_info *)info, token,
+                                 callback); /* detached a moment ago */
 }
 
 /* The pjsip_ext_resolver's function. Any thread, most often with a transaction's lock held. */
@@ -258,9 +264,9 @@ static void resolver_resolve(pjsip_resolver_t *unused, pj_pool_t *pool, const pj
     } else if (gate_enter()) {
         resolver_resolve_inside(pool, info, token, callback);
         gate_leave();
-    } else if (gate_is_forked_child()) {     /* we stay installed in a forked child, which has no worker to ask */
+    } else if (gate_is_forked_child()) { /* we stay installed in a forked child, which has no worker to ask */
         host.pjsip_resolve(resolver.built_in, pool, info, token, callback);
-    } else {                            /* detached a moment ago */
+    } else { /* detached a moment ago */
         host.pjsip_endpt_resolve(resolver.endpt, pool, (pjsip_host_info *)info, token, callback);
     }
 }

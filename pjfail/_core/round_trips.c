@@ -9,7 +9,7 @@ static const double bounds[PF_ROUND_TRIP_BOUNDS] = { .001, .0025, .005, .01, .02
 
 static struct {
     atomic_ullong counts[PF_ROUND_TRIP_BOUNDS + 1], microseconds;
-} measured[PF_TLS + 1];         /* by transport */
+} measured[PF_TLS + 1]; /* by transport */
 
 void round_trips_add(int transport, double seconds)
 {
@@ -18,7 +18,8 @@ void round_trips_add(int transport, double seconds)
     while (i < PF_ROUND_TRIP_BOUNDS && seconds > bounds[i])
         i++;
     atomic_fetch_add_explicit(&measured[transport].counts[i], 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&measured[transport].microseconds, (unsigned long long)(seconds * 1e6), memory_order_relaxed);
+    atomic_fetch_add_explicit(&measured[transport].microseconds, (unsigned long long)(seconds * 1e6),
+                              memory_order_relaxed);
 }
 
 void pf_read_round_trips(int transport, pf_round_trips *trips)

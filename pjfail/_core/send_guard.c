@@ -16,7 +16,7 @@
 /* On the stack of its thread. */
 struct sending {
     struct sending *next;
-    uint64_t hash;              /* transaction_hash() */
+    uint64_t hash; /* transaction_hash() */
     pthread_t thread;
 };
 

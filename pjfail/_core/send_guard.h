@@ -15,11 +15,11 @@
 struct pending_query {
     struct pending_query *next;
     pj_pool_t *pool;
-    pjsip_host_info info;       /* its host is in name */
+    pjsip_host_info info; /* its host is in name */
     void *token;
     pjsip_resolver_callback *callback;
     struct request_info request_info;
-    double since;               /* when it was asked */
+    double since; /* when it was asked */
     char name[PF_MAX_HOST];
 };
 

@@ -153,7 +153,7 @@ void servers_record_answer(const pf_address *address, const char *method, int co
             outcome.sequence = server->sequence;
             if (news)
                 servers_fill_outcome_locked(server, &outcome);
-            if (code >= 200) {          /* a provisional shows that it lives, the final is news still */
+            if (code >= 200) { /* a provisional shows that it lives, the final is news still */
                 server->report_answer = 0;
                 if (failed_before)
                     server->failed_method[0] = '\0';
@@ -203,7 +203,7 @@ void servers_suspect(const pf_address *address)
     if (server) {
         server->suspect_until = clock_now() + LOCAL_SUSPICION_S;
         server->report_answer = 1;
-        server->sequence++;     /* what Python has judged so far does not lift it */
+        server->sequence++; /* what Python has judged so far does not lift it */
     }
 }
 

@@ -13,16 +13,16 @@
 struct server {
     struct hash_link link;
     pf_address address;
-    unsigned refs;              /* places in plans */
-    unsigned sequence;          /* of its bad outcomes */
+    unsigned refs;     /* places in plans */
+    unsigned sequence; /* of its bad outcomes */
     double suspect_until;
     double last_answer;
-    double connection_failed;   /* or could not be made, when last; negative: never */
+    double connection_failed; /* or could not be made, when last; negative: never */
     float rtt, rttvar;
     unsigned answers, silences, refusals, unavailable;
-    unsigned good, reported;    /* answers without error: all, and those that Python knows of */
-    int report_answer;          /* the next answer is news for Python */
-    char failed_method[16];     /* so is the next one to this method, whatever was answered before */
+    unsigned good, reported; /* answers without error: all, and those that Python knows of */
+    int report_answer;       /* the next answer is news for Python */
+    char failed_method[16];  /* so is the next one to this method, whatever was answered before */
 };
 
 extern struct servers {

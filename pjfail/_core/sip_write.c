@@ -96,7 +96,8 @@ static unsigned sip_write_cseq_of(const char *line, const char *end)
     return colon ? (unsigned)strtoul(colon + 1, NULL, 10) : 0;
 }
 
-size_t sip_write_request(char *text, size_t room, const char *method, const char *bytes, size_t size, const pjsip_to_hdr *to)
+size_t sip_write_request(char *text, size_t room, const char *method, const char *bytes, size_t size,
+                         const pjsip_to_hdr *to)
 {
     struct writing writing = { text, room, 0, 0 };
     const char *end = bytes + size, *line = bytes, *next = sip_write_end_of_line(line, end), *uri;
@@ -107,7 +108,8 @@ size_t sip_write_request(char *text, size_t room, const char *method, const char
         return 0;
     sip_write_put_text(&writing, "%s", method);
     sip_write_put(&writing, uri, (size_t)(next - uri));
-    for (line = next; (next = sip_write_end_of_line(line, end)) != NULL && *line != '\r' && *line != '\n'; line = next) {
+    for (line = next; (next = sip_write_end_of_line(line, end)) != NULL && *line != '\r' && *line != '\n';
+         line = next) {
         if (sip_write_is_header(line, next, "Via", 'v')) {
             if (!vias++)
                 sip_write_put(&writing, line, (size_t)(next - line));
@@ -130,12 +132,13 @@ static void sip_write_put_via(struct writing *writing, const char *bytes, const 
     const char *line, *next;
     unsigned long long branch = 0;
 
-    for (line = sip_write_end_of_line(bytes, end); line && (next = sip_write_end_of_line(line, end)) != NULL; line = next)
+    for (line = sip_write_end_of_line(bytes, end); line && (next = sip_write_end_of_line(line, end)) != NULL;
+         line = next)
         if (sip_write_is_header(line, next, "Via", 'v')) {
             const char *parameters = memchr(line, ';', (size_t)(next - line));
 
             sip_write_put(writing, line, (size_t)((parameters ? parameters : next - 2) - line));
-            (void)!syscall(SYS_getrandom, &branch, sizeof branch, GRND_NONBLOCK);    /* glibc 2.17 has no getrandom() */
+            (void)!syscall(SYS_getrandom, &branch, sizeof branch, GRND_NONBLOCK); /* glibc 2.17 has no getrandom() */
             sip_write_put_text(writing, ";rport;branch=z9hG4bKPjf%llx\r\n", branch);
             return;
         }
@@ -178,6 +181,7 @@ size_t sip_write_in_dialog(char *text, size_t room, const char *method, const pj
     sip_write_put_header(&writing, RDATA_INFO(response)->from);
     sip_write_put_header(&writing, RDATA_INFO(response)->to);
     sip_write_put_header(&writing, RDATA_INFO(response)->cid);
-    sip_write_put_text(&writing, "CSeq: %u %s\r\n", (unsigned)RDATA_INFO(response)->cseq->cseq + (strcmp(method, "ACK") != 0), method);
+    sip_write_put_text(&writing, "CSeq: %u %s\r\n",
+                       (unsigned)RDATA_INFO(response)->cseq->cseq + (strcmp(method, "ACK") != 0), method);
     return sip_write_finish(&writing);
 }

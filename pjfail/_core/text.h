@@ -11,7 +11,7 @@ static inline void copy_text(char *text, size_t room, const pj_str_t *from)
 {
     size_t length = from->slen < 0 ? 0 : (size_t)from->slen < room ? (size_t)from->slen : room - 1;
 
-    if (length)                 /* without one ptr may be NULL */
+    if (length) /* without one ptr may be NULL */
         memcpy(text, from->ptr, length);
     text[length] = '\0';
 }

@@ -74,8 +74,8 @@ static void transaction_release(struct transaction_held *held)
 }
 
 /* Acquires the transaction that find returned, to the end of the block. */
-#define HOLD_TRANSACTION(found) \
-    __attribute__((cleanup(transaction_release))) struct transaction_held held = transaction_acquire(found); \
+#define HOLD_TRANSACTION(found)                                                                                        \
+    __attribute__((cleanup(transaction_release))) struct transaction_held held = transaction_acquire(found);           \
     pjsip_transaction *const tsx __attribute__((unused)) = held.tsx
 
 /* --- its transport, under its lock -------------------------------------------------------------------------------- */
@@ -146,12 +146,12 @@ static void transaction_terminate(pjsip_transaction *tsx, int code)
     transaction_drop(lock);
 }
 
-void transaction_cancel(const pjsip_tx_data *tdata) { transaction_terminate(transaction_find_of(tdata), PJSIP_SC_TSX_TIMEOUT); }
-
-void transaction_wait_for_unlock(pjsip_tx_data *tdata)
+void transaction_cancel(const pjsip_tx_data *tdata)
 {
-    HOLD_TRANSACTION(transaction_find_of(tdata));
+    transaction_terminate(transaction_find_of(tdata), PJSIP_SC_TSX_TIMEOUT);
 }
+
+void transaction_wait_for_unlock(pjsip_tx_data *tdata) { HOLD_TRANSACTION(transaction_find_of(tdata)); }
 
 void transaction_wait_until_sent(pj_str_t branch, const pjsip_method *method, double seconds)
 {
@@ -222,7 +222,8 @@ int transaction_move(const struct transaction_key *key, const pf_address *server
     for (i = 0; i < addresses_count(addresses); i++) {
         pf_address each;
 
-        if (address_of(&each, addresses_address(addresses, i), addresses_type(addresses, i)) && address_equals(&each, server)) {
+        if (address_of(&each, addresses_address(addresses, i), addresses_type(addresses, i)) &&
+            address_equals(&each, server)) {
             tdata_keep_address(sent, i);
             break;
         }
@@ -234,7 +235,10 @@ int transaction_move(const struct transaction_key *key, const pf_address *server
     return 1;
 }
 
-void transaction_end(const struct transaction_key *key) { transaction_terminate(transaction_find(key), PJSIP_SC_TSX_TRANSPORT_ERROR); }
+void transaction_end(const struct transaction_key *key)
+{
+    transaction_terminate(transaction_find(key), PJSIP_SC_TSX_TRANSPORT_ERROR);
+}
 
 /* Under the transaction's lock. */
 static int transaction_keep_alive_locked(pjsip_transaction *tsx, const pjsip_transport *transport)
@@ -252,7 +256,8 @@ int transaction_keep_alive(const struct transaction_key *key, const pjsip_transp
     return tsx && transaction_keep_alive_locked(tsx, transport);
 }
 
-int transaction_try_keep_alive(const struct transaction_key *key, const pjsip_transport *transport, int wanted, int *busy)
+int transaction_try_keep_alive(const struct transaction_key *key, const pjsip_transport *transport, int wanted,
+                               int *busy)
 {
     pjsip_transaction *tsx = transaction_find(key);
     pj_grp_lock_t *lock;

@@ -70,4 +70,5 @@ void transaction_cancel(const pjsip_tx_data *tdata);
 int transaction_keep_alive(const struct transaction_key *key, const pjsip_transport *transport);
 
 /* As that where it is wanted, but does not wait for who is at the transaction, lest two threads wait in a circle. *busy: somebody is. */
-int transaction_try_keep_alive(const struct transaction_key *key, const pjsip_transport *transport, int wanted, int *busy);
+int transaction_try_keep_alive(const struct transaction_key *key, const pjsip_transport *transport, int wanted,
+                               int *busy);

@@ -159,9 +159,7 @@ def _core(counters: Counters) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "pjfail_requests_unwatched", "Requests that were too many to be watched.", counters.unwatched
     )
-    yield CounterMetricFamily(
-        "pjfail_dialogs_forgotten", "Dialogs that had to go for newer ones.", counters.forgotten
-    )
+    yield CounterMetricFamily("pjfail_dialogs_forgotten", "Dialogs that had to go for newer ones.", counters.forgotten)
     yield GaugeMetricFamily("pjfail_plans", "Plans in force.", counters.plans)
     yield GaugeMetricFamily("pjfail_questions_waiting", "Questions that wait for an answer.", counters.waiting)
     yield GaugeMetricFamily("pjfail_requests_outstanding", "Requests without a final answer.", counters.outstanding)

@@ -93,7 +93,7 @@ def _read(table: Mapping[str, Iterable[Listed]], ttl: float) -> dict[str, tuple[
         if isinstance(listed, str):
             raise BadServer(f"{host}: {listed!r} is one server; write a list of servers")
         if not isinstance(listed, Iterable):
-            raise BadServer(f"{host}: {listed!r} is not a valid list of servers; write [\"address:port\", ...]")
+            raise BadServer(f'{host}: {listed!r} is not a valid list of servers; write ["address:port", ...]')
         try:
             rows[_key(host)] = tuple(_row(each, host, place, ttl) for place, each in enumerate(listed))
         except BadServer as error:

@@ -194,9 +194,7 @@ def asyncio_app(servers: Path) -> Example:
     return Example(EXAMPLES / "asyncio_app.py", "alice@voip.example", "--servers", str(servers), "--every", "0.5")
 
 
-def test_the_asyncio_program_sees_its_servers_come_and_go(
-    first: Registrar, second: Registrar, tmp_path: Path
-) -> None:
+def test_the_asyncio_program_sees_its_servers_come_and_go(first: Registrar, second: Registrar, tmp_path: Path) -> None:
     servers = tmp_path / "servers.json"
     servers.write_text(json.dumps({"voip.example": SERVERS}))
     with Registrar(THIRD, transports=("udp",)) as third, asyncio_app(servers) as program:

@@ -172,9 +172,7 @@ def test_probe(program: Program, first: Registrar, second: Registrar) -> None:
     assert any(f"pjfail@{NAME}" in request.raw for request in first.requests), "nobody asked it before"
 
 
-def test_detach_under_traffic(
-    program: Program, first: Registrar, second: Registrar, name_server: DnsServer
-) -> None:
+def test_detach_under_traffic(program: Program, first: Registrar, second: Registrar, name_server: DnsServer) -> None:
     """Who is under way is answered, pjsip is as it was found, and goes its own way from then on."""
     assert program.tell("REGISTER")["code"] == 200
     first.fault = Fault(latency=0.4)

@@ -91,9 +91,13 @@ int client_attach(void)
 {
     static const pf_steering steering = {
         .on = 1,
-        .silence = { { "REGISTER", 0.5 }, { "OPTIONS", 0.5 }, { "MESSAGE", 0.5 }, { "INVITE", 1.5 } }, .silences = 4,
-        .codes = { 503 }, .code_count = 1,
-        .race_gap = 0.25, .budget = 0.1, .port_check = 1,
+        .silence = { { "REGISTER", 0.5 }, { "OPTIONS", 0.5 }, { "MESSAGE", 0.5 }, { "INVITE", 1.5 } },
+        .silences = 4,
+        .codes = { 503 },
+        .code_count = 1,
+        .race_gap = 0.25,
+        .budget = 0.1,
+        .port_check = 1,
     };
 
     pf_steer(&steering);

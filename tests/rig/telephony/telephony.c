@@ -36,11 +36,9 @@ static PyObject *stop(PyObject *self, PyObject *nothing)
     return PyLong_FromLong(status);
 }
 
-static PyMethodDef functions[] = {
-    { "start", start, METH_NOARGS, "pjsua with a UDP transport on 127.0.0.1." },
-    { "stop", stop, METH_NOARGS, "Its end." },
-    { NULL, NULL, 0, NULL }
-};
+static PyMethodDef functions[] = { { "start", start, METH_NOARGS, "pjsua with a UDP transport on 127.0.0.1." },
+                                   { "stop", stop, METH_NOARGS, "Its end." },
+                                   { NULL, NULL, 0, NULL } };
 
 static PyModuleDef module = { PyModuleDef_HEAD_INIT, "telephony", NULL, -1, functions, NULL, NULL, NULL, NULL };
 

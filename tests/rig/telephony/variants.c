@@ -8,7 +8,7 @@
 const char *pj_get_version(void) { return "2.99"; }
 #endif
 
-#if defined LATE_DIGESTS || defined WITHOUT_DIGESTS     /* as one over an OpenSSL before 1.1, or over one without MD5 */
+#if defined LATE_DIGESTS || defined WITHOUT_DIGESTS /* as one over an OpenSSL before 1.1, or over one without MD5 */
 static int initialised;
 
 #if PJ_VERSION_NUM < (2 << 24 | 15 << 16)
@@ -34,7 +34,7 @@ pj_bool_t pjsip_auth_is_algorithm_supported(pjsip_auth_algorithm_type type)
 }
 #endif
 
-#ifdef WITHOUT_DNS      /* as one built with PJSIP_HAS_RESOLVER 0, and with assertions */
+#ifdef WITHOUT_DNS /* as one built with PJSIP_HAS_RESOLVER 0, and with assertions */
 pj_status_t pjsip_endpt_create_resolver(pjsip_endpoint *endpt, pj_dns_resolver **resolver)
 {
     (void)endpt;
@@ -44,7 +44,7 @@ pj_status_t pjsip_endpt_create_resolver(pjsip_endpoint *endpt, pj_dns_resolver *
 }
 #endif
 
-#ifdef FEWER_KEYS       /* as one built with PJSIP_MAX_TRANSPORTS 24 */
+#ifdef FEWER_KEYS /* as one built with PJSIP_MAX_TRANSPORTS 24 */
 pj_status_t pj_ioqueue_create(pj_pool_t *pool, pj_size_t keys, pj_ioqueue_t **ioqueue)
 {
     return pj_ioqueue_create2(pool, keys == PJSIP_MAX_TRANSPORTS ? 24 : keys, NULL, ioqueue);
