@@ -11,6 +11,7 @@ python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check --no-input
 done := $(VENV)/done
 sources := $(wildcard pjfail/_core/*.c pjfail/_core/*.h pjfail_build.py setup.py) pyproject.toml
+c_files := $(foreach folder,pjfail/_core examples bench tests/fuzz tests/native tests/rig/telephony,$(wildcard $(folder)/*.[ch]))
 sources += $(if $(PJPROJECT_DIR),,third_party/pjproject/config_site.h)
 extension = $(wildcard pjfail/_native*.so)
 
@@ -28,7 +29,7 @@ endif
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
 .PHONY: pjproject fuzz soak docs embed dist test-wheel test-hosts sanitize-hosts
-.PHONY: unit check headers wrapper pjsua2 ready-pjsua2
+.PHONY: unit check format headers wrapper pjsua2 ready-pjsua2
 
 # One goal's prerequisites are made in parallel; several goals are made one after the other.
 jobs := $(or $(shell nproc 2>/dev/null),1)
@@ -51,7 +52,8 @@ help:
 	@echo 'make soak       requests and calls for $(SOAK_SECONDS) s while servers die and return'
 	@echo 'make bench      the figures of the bench, and the fault matrix, as tables, in bench/out and in docs/faults.svg'
 	@echo 'make embed      build/embed, a C program with the core and without Python'
-	@echo 'make lint       ruff, mypy, the order of imports, the layers of the C core'
+	@echo 'make lint       ruff, clang-format, mypy, the order of imports, the layers of the C core'
+	@echo 'make format     the formatting that make lint wants, of Python and C'
 	@echo 'make docs       the documentation, from docs/ and the docstrings, in build/docs/index.html'
 	@echo 'make dist       the sdist and the wheel, in dist/'
 	@echo 'make test-wheel the wheel in an empty environment, the pjsua2 wheel beside it, without a compiler'
@@ -118,12 +120,18 @@ embed: pjproject
 	@tools/step.sh embed 'building build/embed' $(MAKE) -C examples PJPROJECT_DIR='$(abspath $(tree))'
 
 lint: $(done)/lint $(done)/demo | headers
-	@echo 'lint: ruff, mypy, the order of imports, the layers of the core'
+	@echo 'lint: ruff, clang-format, mypy, the order of imports, the layers of the core'
 	@$(python) -m ruff check --quiet --extend-exclude third_party .
+	@$(python) -m ruff format --quiet --check --extend-exclude third_party . || { echo 'lint: run make format'; exit 1; }
+	@$(VENV)/bin/clang-format --dry-run --Werror $(c_files) || { echo 'lint: run make format'; exit 1; }
 	@$(python) -m mypy --no-error-summary
 	@$(python) -m mypy --no-error-summary tests/typing
 	@$(python) tools/import_order.py
 	@PJPROJECT_DIR='$(abspath $(tree))' $(python) tools/check_layers.py
+
+format: $(done)/lint
+	@$(python) -m ruff format --extend-exclude third_party .
+	@$(VENV)/bin/clang-format -i $(c_files)
 
 dist: pjproject $(done)/dist
 	@tools/dist.sh '$(python)' '$(tree)'
