@@ -41,11 +41,14 @@ enum { MAX_DEFERRALS = 10 };
 /* Times that were meant to coincide may differ by this, which is also how early the polling thread may look. */
 #define SLACK_S 0.005
 
-static int is_open(const struct attempt_state *attempt) { return !attempt->ended; }
+static int decide_is_open(const struct attempt_state *attempt) { return !attempt->ended; }
 
-static int is_unanswered(const struct attempt_state *attempt) { return !attempt->ended && !attempt->provisional; }
+static int decide_is_unanswered(const struct attempt_state *attempt)
+{
+    return !attempt->ended && !attempt->provisional;
+}
 
-static const struct attempt_state *newest(const struct failover_state *request)
+static const struct attempt_state *decide_newest(const struct failover_state *request)
 {
     return &request->attempts[request->newest];
 }
@@ -81,21 +84,21 @@ int failover_add_attempt(struct failover_state *request, int at, unsigned candid
     return request->newest;
 }
 
-static void count_send(struct failover_state *request, int index, double now, struct failover_actions *actions)
+static void decide_count_send(struct failover_state *request, int index, double now, struct failover_actions *actions)
 {
     struct attempt_state *attempt = &request->attempts[index];
 
     attempt->last_sent = now;
-    if (++attempt->sends >= SILENT_SENDS && is_unanswered(attempt) && !attempt->silent) {
+    if (++attempt->sends >= SILENT_SENDS && decide_is_unanswered(attempt) && !attempt->silent) {
         attempt->silent = 1;
         actions->silent |= 1u << index;
     }
 }
 
 /* A server gets a copy of each of pjsip's retransmissions; one that was suspect before, at twice the time that the last had taken. */
-static int wants_copy(const struct attempt_state *attempt, double now)
+static int decide_wants_copy(const struct attempt_state *attempt, double now)
 {
-    if (!is_unanswered(attempt))
+    if (!decide_is_unanswered(attempt))
         return 0;
     if (attempt->began_suspect)
         return attempt->last_sent + SUSPECT_COPY_PAUSE_S < now &&
@@ -116,40 +119,40 @@ unsigned failover_resend(struct failover_state *request, int index, double now, 
     unsigned copies = 0, i;
 
     memset(actions, 0, sizeof *actions);
-    count_send(request, index, now, actions);
+    decide_count_send(request, index, now, actions);
     if (request->reliable || request->state == REQUEST_COMPLETED)
         return 0;
     for (i = 0; i < request->attempt_count; i++)
-        if ((int)i != index && wants_copy(&request->attempts[i], now)) {
-            count_send(request, (int)i, now, actions);
+        if ((int)i != index && decide_wants_copy(&request->attempts[i], now)) {
+            decide_count_send(request, (int)i, now, actions);
             copies |= 1u << i;
         }
     return copies;
 }
 
-static unsigned count_open(const struct failover_state *request)
+static unsigned decide_count_open(const struct failover_state *request)
 {
     unsigned count = 0, i;
 
     for (i = 0; i < request->attempt_count; i++)
-        count += (unsigned)is_open(&request->attempts[i]);
+        count += (unsigned)decide_is_open(&request->attempts[i]);
     return count;
 }
 
 /* --- candidates -------------------------------------------------------------------------------------------------- */
 
-static unsigned untried(const struct failover_state *request)
+static unsigned decide_untried(const struct failover_state *request)
 {
     unsigned all = request->candidate_count >= MAX_CANDIDATES ? ~0u : (1u << request->candidate_count) - 1;
 
     return request->attempt_count < request->max_attempts ? all & ~request->tried : 0;
 }
 
-int failover_has_candidate(const struct failover_state *request) { return untried(request) != 0; }
+int failover_has_candidate(const struct failover_state *request) { return decide_untried(request) != 0; }
 
 int failover_next_candidate(const struct failover_state *request, unsigned suspects)
 {
-    unsigned left = untried(request), ranks[4], rank, i;
+    unsigned left = decide_untried(request), ranks[4], rank, i;
 
     ranks[0] = left & ~request->last_resorts & ~suspects;
     ranks[1] = left & ~request->last_resorts & suspects;
@@ -177,7 +180,7 @@ void failover_note_deferred(struct failover_state *request, unsigned candidates,
 }
 
 /* Returns whether to wait for a server that no connect was allowed to yet. */
-static int should_wait(const struct failover_state *request)
+static int decide_should_wait(const struct failover_state *request)
 {
     return request->state == REQUEST_TRYING && request->deferred && request->deferrals < MAX_DEFERRALS;
 }
@@ -189,7 +192,7 @@ int failover_outlives_connection(const struct failover_state *request)
 }
 
 /* Lets the candidates whose time has come be tried again. */
-static void release_candidates(struct failover_state *request, double now)
+static void decide_release_candidates(struct failover_state *request, double now)
 {
     if (request->state == REQUEST_TRYING && request->unreachable && request->retry_unreachable_at <= now + SLACK_S &&
         isfinite(request->timeout) && !failover_has_candidate(request)) {
@@ -205,7 +208,7 @@ static void release_candidates(struct failover_state *request, double now)
 
 /* --- responses --------------------------------------------------------------------------------------------------- */
 
-static void complete(struct failover_state *request, int winner, double now)
+static void decide_complete(struct failover_state *request, int winner, double now)
 {
     request->state = REQUEST_COMPLETED;
     request->winner = winner;
@@ -213,7 +216,7 @@ static void complete(struct failover_state *request, int winner, double now)
 }
 
 /* Notes a final response. */
-static void end_attempt(struct attempt_state *attempt, int heard)
+static void decide_end_attempt(struct attempt_state *attempt, int heard)
 {
     attempt->ended = 1;
     attempt->guessed = !heard;
@@ -226,7 +229,7 @@ static void decide_late(struct failover_state *request, const struct failover_ev
     if (event->attempt >= 0 && event->code < 200)
         request->attempts[event->attempt].provisional = 1;
     else if (event->attempt >= 0)
-        end_attempt(&request->attempts[event->attempt], event->heard);
+        decide_end_attempt(&request->attempts[event->attempt], event->heard);
     if (event->same_dialog || (event->attempt >= 0 && event->attempt == request->winner)) {
         actions->pass = 1;
     } else if (request->invite && event->code >= 300) {
@@ -240,7 +243,8 @@ static void decide_late(struct failover_state *request, const struct failover_ev
 }
 
 /* Marks the servers suspect that had the request before the one that has answered, and are still silent. */
-static void suspect_overtaken(struct failover_state *request, int answered, int final, struct failover_actions *actions)
+static void decide_suspect_overtaken(struct failover_state *request, int answered, int final,
+                                     struct failover_actions *actions)
 {
     unsigned i;
 
@@ -250,15 +254,16 @@ static void suspect_overtaken(struct failover_state *request, int answered, int 
         if ((int)i == answered)
             continue;
         attempt->overtaken |= (unsigned char) final;
-        if (answered >= 0 && attempt->first_sent < request->attempts[answered].first_sent && is_unanswered(attempt) &&
-            !attempt->suspected) {
+        if (answered >= 0 && attempt->first_sent < request->attempts[answered].first_sent &&
+            decide_is_unanswered(attempt) && !attempt->suspected) {
             attempt->suspected = 1;
             actions->suspect |= 1u << i;
         }
     }
 }
 
-static void pass(struct failover_state *request, const struct failover_event *event, struct failover_actions *actions)
+static void decide_pass(struct failover_state *request, const struct failover_event *event,
+                        struct failover_actions *actions)
 {
     actions->pass = 1;
     /* ACK, CANCEL and the answer to a challenge follow the server that answered. */
@@ -271,7 +276,7 @@ static void pass(struct failover_state *request, const struct failover_event *ev
     }
 }
 
-static void hold(struct failover_state *request, struct failover_actions *actions)
+static void decide_hold(struct failover_state *request, struct failover_actions *actions)
 {
     actions->hold = request->holds = 1;
 }
@@ -284,29 +289,29 @@ static void decide_final(struct failover_state *request, const struct failover_e
     unsigned open, ringing = 0, i;
 
     if (attempt)
-        end_attempt(attempt, event->heard);
-    open = count_open(request);
+        decide_end_attempt(attempt, event->heard);
+    open = decide_count_open(request);
     for (i = 0; i < request->attempt_count; i++)
-        ringing += is_open(&request->attempts[i]) && request->attempts[i].provisional;
+        ringing += decide_is_open(&request->attempts[i]) && request->attempts[i].provisional;
     if (own_failure && request->state == REQUEST_TRYING && !open && failover_has_candidate(request)) {
         actions->acknowledge = request->invite;
         actions->retry = actions->move_along = 1;
         actions->reason = RETRY_CODE;
         actions->left = event->attempt;
-        hold(request, actions);
+        decide_hold(request, actions);
     } else if ((own_failure && open) || (request->invite && event->code >= 300 && ringing)) {
         actions->acknowledge = request->invite;
-        hold(request, actions);
+        decide_hold(request, actions);
     } else {
-        complete(request, event->attempt, now);
-        pass(request, event, actions);
+        decide_complete(request, event->attempt, now);
+        decide_pass(request, event, actions);
     }
 }
 
 /* Returns whether no response can matter any more: the servers of an INVITE repeat theirs, and each repetition needs an ACK. */
-static int is_done(const struct failover_state *request)
+static int decide_is_done(const struct failover_state *request)
 {
-    return !count_open(request) && !(request->invite && request->attempt_count > 1);
+    return !decide_count_open(request) && !(request->invite && request->attempt_count > 1);
 }
 
 static void decide_response(struct failover_state *request, const struct failover_event *event, double now,
@@ -326,7 +331,7 @@ static void decide_response(struct failover_state *request, const struct failove
         /* The server repeats a held response, or its connection ended before the response was read. */
         if (final) {
             actions->acknowledge = request->invite;
-            hold(request, actions);
+            decide_hold(request, actions);
         }
     } else if (!final) {
         if (attempt)
@@ -335,25 +340,25 @@ static void decide_response(struct failover_state *request, const struct failove
         if (request->invite && request->state == REQUEST_TRYING)
             request->expires_at = now + RINGING_S;
         request->state = REQUEST_PROCEEDING;
-        pass(request, event, actions);
+        decide_pass(request, event, actions);
     } else {
         decide_final(request, event, now, actions);
     }
-    suspect_overtaken(request, event->attempt, final, actions);
-    actions->forget = request->state == REQUEST_COMPLETED && is_done(request);
+    decide_suspect_overtaken(request, event->attempt, final, actions);
+    actions->forget = request->state == REQUEST_COMPLETED && decide_is_done(request);
 }
 
 /* --- time -------------------------------------------------------------------------------------------------------- */
 
 /* Returns whether the server may have lost the only datagram that was sent to it. */
-static int wants_second_copy(const struct failover_state *request, const struct attempt_state *attempt)
+static int decide_wants_second_copy(const struct failover_state *request, const struct attempt_state *attempt)
 {
     return !request->reliable && !request->invite && attempt->suspected && !attempt->began_suspect &&
            !attempt->refused && attempt->sends == 1;
 }
 
 /* Returns when an unanswered attempt counts as silent because of time alone; INFINITY: never. */
-static double silent_at(const struct failover_state *request, const struct attempt_state *attempt)
+static double decide_silent_at(const struct failover_state *request, const struct attempt_state *attempt)
 {
     if (attempt->silent)
         return INFINITY;
@@ -367,9 +372,9 @@ static void decide_attempt_timer(struct failover_state *request, unsigned index,
 {
     struct attempt_state *attempt = &request->attempts[index];
 
-    if (!is_unanswered(attempt))
+    if (!decide_is_unanswered(attempt))
         return;
-    if (silent_at(request, attempt) <= now + SLACK_S) {
+    if (decide_silent_at(request, attempt) <= now + SLACK_S) {
         attempt->silent = 1;
         actions->silent |= 1u << index;
     }
@@ -383,19 +388,19 @@ static void decide_attempt_timer(struct failover_state *request, unsigned index,
     if (!attempt->suspected) {
         attempt->suspected = 1;
         actions->suspect |= 1u << index;
-    } else if (wants_second_copy(request, attempt) &&
+    } else if (decide_wants_second_copy(request, attempt) &&
                attempt->first_sent + request->timeout + SECOND_COPY_S <= now + SLACK_S) {
-        count_send(request, (int)index, now, actions);
+        decide_count_send(request, (int)index, now, actions);
         actions->resend |= 1u << index;
     }
 }
 
-static void deliver_or_end(struct failover_state *request, double now, struct failover_actions *actions)
+static void decide_deliver_or_end(struct failover_state *request, double now, struct failover_actions *actions)
 {
     if (request->holds) {
         actions->deliver_held = 1;
         request->holds = 0;
-        complete(request, -1, now);
+        decide_complete(request, -1, now);
     } else {
         actions->end_transaction = 1;
     }
@@ -404,9 +409,9 @@ static void deliver_or_end(struct failover_state *request, double now, struct fa
 /* Ends the request if there is nothing to wait for: every connection has ended, and no candidate is left. */
 static void decide_stranded(struct failover_state *request, double now, struct failover_actions *actions)
 {
-    if (should_wait(request))
+    if (decide_should_wait(request))
         return;
-    deliver_or_end(request, now, actions);
+    decide_deliver_or_end(request, now, actions);
     actions->forget = 1;
 }
 
@@ -426,10 +431,10 @@ static void decide_timer(struct failover_state *request, const struct failover_e
         request->expires_at = now + RINGING_S;
         return;
     }
-    release_candidates(request, now);
-    lost = request->stranded && request->state != REQUEST_COMPLETED && !count_open(request);
-    late = newest(request)->first_sent + request->timeout <= now + SLACK_S;
-    refused = newest(request)->refused;
+    decide_release_candidates(request, now);
+    lost = request->stranded && request->state != REQUEST_COMPLETED && !decide_count_open(request);
+    late = decide_newest(request)->first_sent + request->timeout <= now + SLACK_S;
+    refused = decide_newest(request)->refused;
     if (trying && request->check_port_at <= now + SLACK_S) {
         request->check_port_at = INFINITY;
         actions->check_port = 1;
@@ -447,8 +452,8 @@ static void decide_timer(struct failover_state *request, const struct failover_e
         actions->left = request->newest;
         actions->move_along = lost;
     } else if (trying && request->holds && !failover_has_candidate(request) &&
-               newest(request)->first_sent + HELD_RESPONSE_S <= now + SLACK_S) {
-        deliver_or_end(request, now, actions);
+               decide_newest(request)->first_sent + HELD_RESPONSE_S <= now + SLACK_S) {
+        decide_deliver_or_end(request, now, actions);
     } else if (lost) {
         decide_stranded(request, now, actions);
     }
@@ -463,23 +468,23 @@ double failover_due(const struct failover_state *request)
     if (trying) {
         due = fmin(due, fmin(request->hedge_at, request->check_port_at));
         if (failover_has_candidate(request))
-            due = fmin(due, newest(request)->first_sent + request->timeout);
+            due = fmin(due, decide_newest(request)->first_sent + request->timeout);
         else if (request->unreachable && isfinite(request->timeout))
             due = fmin(due, request->retry_unreachable_at);
         if (request->deferred)
             due = fmin(due, request->retry_deferred_at);
         if (request->holds && !failover_has_candidate(request))
-            due = fmin(due, newest(request)->first_sent + HELD_RESPONSE_S);
+            due = fmin(due, decide_newest(request)->first_sent + HELD_RESPONSE_S);
     }
     for (i = 0; i < request->attempt_count; i++) {
         const struct attempt_state *attempt = &request->attempts[i];
 
-        if (!is_unanswered(attempt))
+        if (!decide_is_unanswered(attempt))
             continue;
-        due = fmin(due, silent_at(request, attempt));
+        due = fmin(due, decide_silent_at(request, attempt));
         if (!attempt->suspected)
             due = fmin(due, attempt->first_sent + request->timeout);
-        else if (wants_second_copy(request, attempt))
+        else if (decide_wants_second_copy(request, attempt))
             due = fmin(due, attempt->first_sent + request->timeout + SECOND_COPY_S);
         if (request->candidate_count && request->reliable && !attempt->abandoned)
             due = fmin(due, attempt->first_sent + CONNECTION_SILENT_S);
@@ -501,8 +506,8 @@ static void decide_connection_ended(struct failover_state *request, const struct
         return;
     }
     if (request->state != REQUEST_COMPLETED)
-        complete(request, -1, now); /* the transaction ends too, or has ended before */
-    actions->forget = is_done(request);
+        decide_complete(request, -1, now); /* the transaction ends too, or has ended before */
+    actions->forget = decide_is_done(request);
 }
 
 static void decide_nobody_left(struct failover_state *request, const struct failover_event *event, double now,
@@ -512,8 +517,8 @@ static void decide_nobody_left(struct failover_state *request, const struct fail
         return; /* another thread has completed it meanwhile */
     if (event->reason == RETRY_CODE) {
         request->holds = 0;
-        complete(request, event->attempt, now);
-        pass(request, event, actions);
+        decide_complete(request, event->attempt, now);
+        decide_pass(request, event, actions);
     } else if (event->reason == RETRY_LOST) {
         decide_stranded(request, now, actions);
     }
@@ -529,7 +534,7 @@ void failover_decide(struct failover_state *request, const struct failover_event
     case FAILOVER_TIMER: decide_timer(request, event, now, actions); break;
     case FAILOVER_CONNECTION_ENDED: decide_connection_ended(request, event, now, actions); break;
     case FAILOVER_PORT_CLOSED:
-        if (is_unanswered(&request->attempts[event->attempt]) && request->state != REQUEST_COMPLETED)
+        if (decide_is_unanswered(&request->attempts[event->attempt]) && request->state != REQUEST_COMPLETED)
             request->attempts[event->attempt].refused = request->attempts[event->attempt].suspected = 1;
         break;
     case FAILOVER_NOBODY_LEFT: decide_nobody_left(request, event, now, actions); break;
@@ -543,7 +548,7 @@ void failover_decide(struct failover_state *request, const struct failover_event
         request->state = REQUEST_COMPLETED;
         request->winner = -1;
         decide_timer(request, event, now, actions);
-        actions->forget |= is_done(request);
+        actions->forget |= decide_is_done(request);
         break;
     case FAILOVER_DETACH:
         actions->forget = 1;

@@ -79,13 +79,13 @@ void request_release(struct request *request)
 
 /* --- lists of attempts ------------------------------------------------------------------------------------------- */
 
-static uint64_t list_hash(const pf_address *server, const pjsip_transport *transport)
+static uint64_t request_list_hash(const pf_address *server, const pjsip_transport *transport)
 {
     return server->transport == PF_UDP ? hash_bytes(HASH_SEED, server, sizeof *server)
                                        : hash_bytes(HASH_SEED, &transport, sizeof transport);
 }
 
-static struct attempt_list *list_find(uint64_t hash)
+static struct attempt_list *request_list_find(uint64_t hash)
 {
     struct hash_link *link = hash_table_first(&requests.lists, hash);
 
@@ -93,10 +93,10 @@ static struct attempt_list *list_find(uint64_t hash)
 }
 
 /* Puts the attempt into its list. Without memory it stays in none: only its silence then tells of its connection's end. */
-static void attempt_list_locked(struct attempt *attempt)
+static void request_list_attempt_locked(struct attempt *attempt)
 {
-    uint64_t hash = list_hash(&attempt->server, attempt->transport);
-    struct attempt_list *list = list_find(hash);
+    uint64_t hash = request_list_hash(&attempt->server, attempt->transport);
+    struct attempt_list *list = request_list_find(hash);
 
     if (!list) {
         list = calloc(1, sizeof *list);
@@ -133,14 +133,14 @@ void request_unlist_attempt_locked(struct attempt *attempt)
 
 struct attempt *request_first_on_connection_locked(const pjsip_transport *transport)
 {
-    struct attempt_list *list = list_find(hash_bytes(HASH_SEED, &transport, sizeof transport));
+    struct attempt_list *list = request_list_find(hash_bytes(HASH_SEED, &transport, sizeof transport));
 
     return list ? list->first : NULL;
 }
 
 struct attempt *request_first_at_server_locked(const pf_address *server)
 {
-    struct attempt_list *list = list_find(hash_bytes(HASH_SEED, server, sizeof *server));
+    struct attempt_list *list = request_list_find(hash_bytes(HASH_SEED, server, sizeof *server));
 
     return list ? list->first : NULL;
 }
@@ -165,7 +165,7 @@ int request_put_locked(struct request *request, uint64_t hash)
     }
     request->listed = 1;
     for (i = 0; i < request->state.attempt_count; i++)
-        attempt_list_locked(&request->attempts[i]);
+        request_list_attempt_locked(&request->attempts[i]);
     return 1;
 }
 
@@ -276,7 +276,7 @@ int request_add_attempt_locked(struct request *request, const pf_address *server
         attempt->connection = transport;
     }
     if (request->listed)
-        attempt_list_locked(attempt);
+        request_list_attempt_locked(attempt);
     return index;
 }
 
