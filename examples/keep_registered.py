@@ -1,4 +1,4 @@
-"""Stays registered and sends a message every few seconds: a plain pjsua2 program, and one line of pjfail.
+"""Stays registered and sends a message every two seconds: a plain pjsua2 program, and one line of pjfail.
 
 python examples/keep_registered.py alice@example.com --nameserver 192.0.2.53
 """
@@ -11,7 +11,7 @@ import pjsua2 as pj
 
 import pjfail
 
-parser = argparse.ArgumentParser(description="Stay registered, and send a message every few seconds.")
+parser = argparse.ArgumentParser(description="Stay registered, and send a message every two seconds.")
 parser.add_argument("address", metavar="USER@DOMAIN")
 parser.add_argument("--nameserver", metavar="IP", required=True, help="it knows the SRV records of DOMAIN")
 parser.add_argument("--stock", action="store_true", help="pjsip as it is, without pjfail")
@@ -68,11 +68,11 @@ message.content = "still here"
 
 try:
     while True:
-        time.sleep(2)
+        time.sleep(1)
         if "MESSAGE" not in under_way:
             sent("MESSAGE")
             buddy.sendInstantMessage(message)
-        time.sleep(3)
+        time.sleep(1)
         if "REGISTER" not in under_way:
             sent("REGISTER")
             account.setRegistration(True)

@@ -20,7 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="watch a pjsua2 program whose SIP server falls silent",
         description="Run a pjsua2 program with stock pjsip and with pjfail, while its server falls silent.",
     )
-    parser.add_argument("--fast", action="store_true", help="only run the half with pjfail, in 15 s instead of 45 s")
+    parser.add_argument("--fast", action="store_true", help="only run the half with pjfail, in 6 s instead of 38 s")
     parser.set_defaults(run=run)
 
 

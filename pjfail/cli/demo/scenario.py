@@ -23,7 +23,7 @@ first      A    127.0.77.1
 second     A    127.0.77.2
 """
 _READY_WITHIN = 15.0
-_TOLD_WITHIN = 42.0  # a request to the silent server, sent 5 s after its death, is given up after 32 s
+_TOLD_WITHIN = 40.0  # a request to the silent server, sent 2 s after its death, is given up after 32 s
 _TOLD_WITHIN_FAST = 12.0
 _LINGER = 1.5  # so that requests sent at the very end are seen to wait
 

@@ -72,7 +72,7 @@ class PlainView:
         for program in scenario.programs:
             print(f"\n{program.title}")
             for cells in [HEADINGS, *(row.cells for row in rows(scenario, program, now))]:
-                print("  {:<8}  {:<12}  {:<13}  {:>7}  {}".format(*cells))
+                print("  {:<8}  {:<13}  {:<13}  {:>7}  {}".format(*cells))
         print(f"\n{closing_sentence(scenario, now)}")
 
     def _say_once(self, key: tuple[object, ...], line: str) -> None:
