@@ -18,6 +18,7 @@ class Churn:
 
     def __init__(self, servers: list[Registrar], seed: int, deaths: Sequence[Fault] = DEATHS) -> None:
         self.deaths = 0
+        self.changes: list[tuple[float, Registrar, Fault]] = []
         self._deaths = deaths
         self._servers = servers
         self._random = random.Random(seed)
@@ -50,9 +51,13 @@ class Churn:
                 self._raise(number)
             elif len(self._alive_since) > 1:
                 self._lives[number].append((self._alive_since.pop(number), time.monotonic()))
-                self._servers[number].fault = self._random.choice(self._deaths)
+                self._change(number, self._random.choice(self._deaths))
                 self.deaths += 1
 
     def _raise(self, number: int) -> None:
-        self._servers[number].fault = WELL
+        self._change(number, WELL)
         self._alive_since[number] = time.monotonic()
+
+    def _change(self, number: int, fault: Fault) -> None:
+        self._servers[number].fault = fault
+        self.changes.append((time.monotonic(), self._servers[number], fault))

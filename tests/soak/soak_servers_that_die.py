@@ -39,11 +39,26 @@ def test_nothing_is_lost_and_nothing_is_left() -> None:
     for each in rounds:
         assert each["unanswered"] == each["answered_twice"] == each["unasked"] == [], each
         assert (each["transactions"], each["buffers"], each["calls_left"]) == (0, 0, 0), each
-    assert [line for line in lost if not line["excused"] and had_live_server(churn, line)] == []
+    unexcused = [line for line in lost if not line["excused"] and had_live_server(churn, line)]
+    assert not unexcused, "\n".join(account_of(line, churn, servers) for line in unexcused)
     first, last = rounds[1], rounds[-1]
     assert last["memory"] - first["memory"] < GROWTH, rounds
     for what in ("handles", "keys", "threads"):
         assert last[what] == first[what], (what, rounds)
+
+
+def account_of(line: Line, churn: Churn, servers: list[Registrar]) -> str:
+    """A lost request: where and when it arrived, and what the servers did before and meanwhile."""
+    sent, told, number = line["sent"], line["told"], line["lost"].split()[1]
+    arrivals = [
+        (request.at, f"{server} got it over {request.transport}")
+        for server in servers
+        for request in server.requests
+        if request.header("subject") == number
+    ]
+    changes = [(at, f"{server} is {fault}") for at, server, fault in churn.changes if sent - 3 <= at <= told]
+    story = "".join(f"\n    {at - sent:+.3f} s {what}" for at, what in sorted(arrivals + changes))
+    return f"{line['lost']} ended with {line['code']} after {told - sent:.3f} s{story}"
 
 
 def had_live_server(churn: Churn, line: Line) -> bool:
