@@ -482,3 +482,4 @@ def _detach_at_exit(reference: weakref.ref[Failover]) -> None:
     failover = reference()
     if failover is not None:
         failover.detach()
+    core.finish_at_exit()

@@ -45,6 +45,7 @@ static struct {
     atomic_int attachments; /* so far */
     atomic_int living;      /* the thread of the attachment, or of the one before */
     atomic_int registered;  /* the pj_status_t of registering the module; PJ_EPENDING */
+    atomic_int exiting;     /* the process ends: nobody waits for an answer any more */
     atomic_int returners;   /* threads that give queries back to pjsip's own resolver */
     /* For pjsip's own resolver; written before poller_stop(), read after poller_run(). */
     struct pending_query *returning;
@@ -90,7 +91,8 @@ static void *attach_return_queries(void *queries)
     host_register_thread();
     for (; query; query = next) {
         next = query->next;
-        send_guard_return(query);
+        if (!atomic_load(&attach.exiting))
+            send_guard_return(query);
         free(query);
     }
     atomic_fetch_sub(&attach.returners, 1);
@@ -309,6 +311,15 @@ void pf_detach(int attachment)
     if (ours)
         attach_end_life(attach_take_queries());
     attach_wait_until_cleared(DETACH_TIMEOUT_S);
+}
+
+void pf_finish_at_exit(void)
+{
+    double until = clock_now() + DETACH_TIMEOUT_S;
+
+    while (atomic_load(&attach.returners) && !gate_is_forked_child() && clock_now() < until)
+        clock_pause(POLL_S);
+    atomic_store(&attach.exiting, 1);
 }
 
 int pf_is_forked_child(void) { return gate_is_forked_child(); }

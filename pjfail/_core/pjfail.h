@@ -263,7 +263,9 @@ void pf_strerror(int status, char *text, int size);
 int pf_attach(double deadline, int *attachment); /* seconds a query may wait; its number, from 1 on */
 int pf_attached(void);                           /* the number of the one in force, 0: none */
 void pf_detach(int attachment);                  /* any thread, again and again; harmless to another */
-int pf_is_forked_child(void);                    /* in a forked child of the process that attached */
+/* After the detach, while callbacks still reach Python: waits for the queries that pjsip answers now, 2 s; drops the rest. */
+void pf_finish_at_exit(void);
+int pf_is_forked_child(void); /* in a forked child of the process that attached */
 void pf_read_counters(pf_counters *counters);
 
 /* round_trips.c: of transport PF_UDP, PF_TCP or PF_TLS, since the core was loaded */

@@ -41,6 +41,14 @@ def detach(number: int) -> None:
     lib.pf_detach(number)
 
 
+def finish_at_exit() -> None:
+    """Waits until those are answered who waited at the detach, two seconds at the most; who is left gets no answer.
+
+    At the interpreter's exit, while pjsip's callbacks still reach Python: later they would hang or abort the process.
+    """
+    lib.pf_finish_at_exit()
+
+
 def attachment() -> int:
     """The number of the attachment in force, 0 for none: one ends with its endpoint, and another may follow."""
     return int(lib.pf_attached())

@@ -649,27 +649,31 @@ def test_an_endpoint_that_ends_with_a_question_waiting(ending: str) -> None:
     ).lines == [{"waiting": 2}]
 
 
-UNANSWERED = 'pjfail.StaticLookup({"sip.test": ["127.0.31.99:5060"]})'
+LEAVING = """
+    endpoint = Endpoint(threads=2)
+    failover = pjfail.attach(lookup={lookup})
+    account = Account(endpoint)
+    account.open("sip:alice@sip.test", "sip:sip.test")
+    for _ in range(20):
+        account.send("OPTIONS", "sip:sip.test")
+    emit(leaving=True)
+    sys.stderr.flush()
+"""
 
 
-@pytest.mark.parametrize("lookup", [UNANSWERED, "Stalled()"], ids=["unanswered", "stalled"])
-def test_the_interpreter_may_exit_with_requests_in_flight(lookup: str) -> None:
+def test_the_interpreter_may_exit_with_requests_in_flight() -> None:
     """Without libDestroy(), without detach(), with pjsip's threads running.
 
     No server answers: with responses for a Python that ends, stock pjsip hangs (8 of 12 runs on a busy machine).
     """
-    run_app(
-        app(f"""
-        endpoint = Endpoint(threads=2)
-        failover = pjfail.attach(lookup={lookup})
-        account = Account(endpoint)
-        account.open("sip:alice@sip.test", "sip:sip.test")
-        for _ in range(20):
-            account.send("OPTIONS", "sip:sip.test")
-        emit(leaving=True)
-        sys.stderr.flush()
-        """)
-    )
+    run_app(app(LEAVING.format(lookup='pjfail.StaticLookup({"sip.test": ["127.0.31.99:5060"]})')))
+
+
+def test_the_interpreter_may_exit_with_questions_waiting() -> None:
+    """Each is answered while the callbacks reach Python: 6 of 12 exits took half a minute otherwise, 1 in 20 aborted."""
+    for _ in range(4):
+        result = run_app(app(LEAVING.format(lookup="Stalled()")), timeout=25)
+        assert result.stderr.count("(PJ_ERESOLVE)") == 20, result.stderr
 
 
 def test_a_forked_child_is_left_alone_and_the_parent_goes_on() -> None:
