@@ -1,12 +1,14 @@
 #include "poller.h"
 
 #include "gate.h"
+#include "lock.h"
 #include "pjfail.h"
 
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 /* How often deadlines and silence are looked at, while there is any. */
@@ -31,9 +33,10 @@ static struct {
     pthread_mutex_t wake_lock;
     int wake_socket;           /* guarded by wake_lock */
     pthread_mutex_t tick_lock; /* guards what follows */
-    pthread_cond_t tick_end;
     int ticking;
-    double due; /* when somebody wants to be woken sooner */
+    int timer;      /* a timerfd, set to the sooner of the next two */
+    double regular; /* when the next tick is */
+    double due;     /* when somebody wants to be woken sooner */
 } poller = {
     .wake_lock = PTHREAD_MUTEX_INITIALIZER,
     .wake_socket = -1,
@@ -69,17 +72,14 @@ static void poller_on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operatio
     gate_leave();
 }
 
-/* Makes the clock of poller_run() anew. */
-static void poller_reset(void)
+/* Has the timer go off at that time. A timer, for setting it wakes nobody, as signalling a condition would. */
+static void poller_set_timer_locked(double when)
 {
-    pthread_condattr_t attributes;
+    const struct itimerspec next = {
+        .it_value = { (time_t)when, (long)((when - (double)(time_t)when) * 1e9) },
+    };
 
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&poller.tick_end, &attributes);
-    pthread_condattr_destroy(&attributes);
-    poller.ticking = 1;
-    poller.due = INFINITY;
+    timerfd_settime(poller.timer, TFD_TIMER_ABSTIME, &next, NULL);
 }
 
 /* Waits: a key that was let go is free again only half a second later, and an ioqueue has few: leave it some, and wait for one. */
@@ -107,11 +107,17 @@ int poller_open(void (*on_wake)(double now))
     pj_status_t status;
     int pair[2];
 
-    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+    poller.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    if (poller.timer < 0)
+        return host_problem(PF_PJSIP_FAILED, PJ_STATUS_FROM_OS(errno), "timerfd_create()");
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
+        close(poller.timer);
         return host_problem(PF_PJSIP_FAILED, PJ_STATUS_FROM_OS(errno), "socketpair()");
+    }
     poller.pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 1000, 1000);
     status = poller.pool ? poller_register_socket_locked(pair[0]) : PJ_ENOMEM;
     if (status != PJ_SUCCESS) {
+        close(poller.timer);
         close(pair[0]);
         close(pair[1]);
         if (poller.pool)
@@ -122,7 +128,12 @@ int poller_open(void (*on_wake)(double now))
     poller.wake_socket = pair[1];
     pthread_mutex_unlock(&poller.wake_lock);
     poller.on_wake = on_wake;
-    poller_reset();
+    pthread_mutex_lock(&poller.tick_lock);
+    poller.ticking = 1;
+    poller.due = INFINITY;
+    poller.regular = clock_now() + TICK_S;
+    poller_set_timer_locked(poller.regular);
+    pthread_mutex_unlock(&poller.tick_lock);
     host.pj_ioqueue_op_key_init(&poller.receiving, sizeof poller.receiving);
     host.pj_ioqueue_recv(poller.key, &poller.receiving, poller.received, &size, PJ_IOQUEUE_ALWAYS_ASYNC);
     return PF_OK;
@@ -137,48 +148,50 @@ void poller_close(void)
     host.pj_ioqueue_unregister(poller.key); /* closes its socket */
     poller.key_gone[poller.keys_gone++ % MAX_KEYS] = clock_now();
     host.pjsip_endpt_release_pool(host_endpoint(), poller.pool);
-    pthread_cond_destroy(&poller.tick_end);
+    close(poller.timer);
 }
 
 /* --- time -------------------------------------------------------------------------------------------------------- */
 
+/* Returns 0 when it is time to end. */
+static int poller_tick(int (*on_tick)(void))
+{
+    HOLD_LOCK(&poller.tick_lock);
+    double now = clock_now();
+
+    if (!poller.ticking)
+        return 0;
+    if (on_tick() || now >= poller.due)
+        poller_wake();
+    if (now >= poller.due)
+        poller.due = INFINITY;
+    if (now >= poller.regular)
+        poller.regular = now + TICK_S;
+    poller_set_timer_locked(fmin(poller.regular, poller.due));
+    return 1;
+}
+
 void poller_run(int (*on_tick)(void))
 {
-    double regular = clock_now() + TICK_S;
+    unsigned long long times;
 
-    pthread_mutex_lock(&poller.tick_lock);
-    while (poller.ticking) {
-        double now, until = fmin(regular, poller.due);
-        struct timespec next = { (time_t)until, (long)((until - (double)(time_t)until) * 1e9) };
-
-        pthread_cond_timedwait(&poller.tick_end, &poller.tick_lock, &next);
-        now = clock_now();
-        if (!poller.ticking || (now < regular && now < poller.due))
-            continue;
-        if (on_tick() || now >= poller.due)
-            poller_wake();
-        if (now >= poller.due)
-            poller.due = INFINITY;
-        if (now >= regular)
-            regular = now + TICK_S;
-    }
-    pthread_mutex_unlock(&poller.tick_lock);
+    do
+        (void)!read(poller.timer, &times, sizeof times);
+    while (poller_tick(on_tick));
 }
 
 void poller_stop(void)
 {
-    pthread_mutex_lock(&poller.tick_lock);
+    HOLD_LOCK(&poller.tick_lock);
     poller.ticking = 0;
-    pthread_cond_signal(&poller.tick_end);
-    pthread_mutex_unlock(&poller.tick_lock);
+    poller_set_timer_locked(clock_now());
 }
 
 void poller_wake_at(double when)
 {
-    pthread_mutex_lock(&poller.tick_lock);
+    HOLD_LOCK(&poller.tick_lock);
     if (poller.ticking && when < poller.due) {
         poller.due = when;
-        pthread_cond_signal(&poller.tick_end);
+        poller_set_timer_locked(fmin(poller.regular, when));
     }
-    pthread_mutex_unlock(&poller.tick_lock);
 }

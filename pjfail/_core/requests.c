@@ -11,7 +11,7 @@
 enum { MAX_REQUESTS = 65536 };
 
 /* Due times are rounded up to this, so that the polling thread is woken less often. */
-#define TIMER_GRID_S 0.01
+#define TIMER_GRID_S 0.02
 
 /* The attempts that one event concerns together. */
 struct attempt_list {
