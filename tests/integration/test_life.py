@@ -670,7 +670,7 @@ def test_the_interpreter_may_exit_with_requests_in_flight() -> None:
 
 
 def test_the_interpreter_may_exit_with_questions_waiting() -> None:
-    """Each is answered while the callbacks reach Python: 6 of 12 exits took half a minute otherwise, 1 in 20 aborted."""
+    """Each is answered while the callbacks reach Python: else 6 of 12 exits took half a minute, 1 in 20 aborted."""
     for _ in range(4):
         result = run_app(app(LEAVING.format(lookup="Stalled()")), timeout=25)
         assert result.stderr.count("(PJ_ERESOLVE)") == 20, result.stderr
