@@ -111,6 +111,30 @@ def test_so_many_calls_of_the_systems_resolver_are_under_way() -> None:
     assert line == {"calls": 16, "codes": [502] * 40, "failed": 40}
 
 
+@pytest.mark.usefixtures("slow_names")
+def test_a_detach_does_not_wait_for_a_lookup_by_the_system() -> None:
+    """It waited two seconds for the thread of getaddrinfo, and left the worker behind."""
+    [line] = run_app(
+        app("""
+        with Endpoint() as endpoint:
+            failover = pjfail.attach(lookup=pjfail.SystemLookup())
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            account.send("OPTIONS", "sip:1.slow.test")
+            until = time.monotonic() + 5
+            while not any("getaddrinfo" in each.name for each in threading.enumerate()):
+                assert time.monotonic() < until, "the name is not being looked up"
+                time.sleep(0.01)
+            begun = time.monotonic()
+            failover.detach()
+            seconds = time.monotonic() - begun
+            emit(seconds=seconds, worker=any(each.name == "pjfail" for each in threading.enumerate()))
+        """)
+    ).lines
+    assert line["seconds"] < 1
+    assert not line["worker"]
+
+
 def test_eight_connections_are_raced_for_one_request() -> None:
     """The plan has twelve servers, and none of them answers a connect."""
     addresses = [f"127.0.67.{number}" for number in range(1, 13)]
