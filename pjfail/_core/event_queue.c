@@ -61,8 +61,8 @@ static void event_queue_signal_locked(void)
 }
 
 /*
- * For what nobody waits for: at once after a pause, else with the next tick, so that an outage in which thousands of
- * requests go on does not wake the worker for each.
+ * Wakes the worker for what nobody waits for: at once after a pause, else with the next tick, so that an outage in
+ * which thousands of requests go on does not wake the worker for each.
  */
 static void event_queue_signal_news_locked(void)
 {
