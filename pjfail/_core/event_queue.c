@@ -140,8 +140,6 @@ static pf_registration *event_queue_take_latest_locked(void)
     return registration;
 }
 
-static void event_queue_drop_link(struct hash_link *link) { (void)link; }
-
 void event_queue_close(void)
 {
     pf_query *query, *next;
@@ -166,7 +164,7 @@ void event_queue_close(void)
         events[kind] = event_queue_take_all_locked(&event_queue.events[kind]);
     while ((registration = event_queue_take_latest_locked()) != NULL)
         free(registration);
-    hash_table_clear(&event_queue.latest, &event_queue_drop_link);
+    hash_table_clear(&event_queue.latest, NULL); /* it is empty */
     pthread_mutex_unlock(&event_queue.lock);
     for (; query; query = next) {
         next = query->next;
