@@ -216,6 +216,7 @@ def test_an_account_is_kept_no_longer_than_pjsua_has_it() -> None:
             for round in range(1, 5):
                 accounts = [opened(f"{round}-{number}") for number in range(50)]
                 for account in accounts[:30]:
+                    failover.enable_affinity(account)
                     failover.pin(account, f"127.{round}.68.{1 + account.getId()}:5060")
                 for account in accounts[30:]:
                     failover.follow(account)
