@@ -15,10 +15,12 @@
 #include <strings.h>
 
 /*
- * No account comes or goes until accounts_unlock(): to be asked of one that has just been deleted aborts pjsip. (Its functions take
- * this lock too, but some after they have looked whether there is the account, and pjsua_acc_get_config() not at all.) Held without
- * the GIL, while pjsua's functions for accounts run, which hold it themselves for most of that time; none of ours, nor a dialog's
- * or a transaction's lock is taken inside by reading. The mutex locked; NULL where pjsua hides it, which is as good as without us.
+ * Locks pjsua's mutex, so that no account comes or goes until accounts_unlock(): pjsip aborts when it is asked of one
+ * that has just been deleted. (Its functions take this lock too, but some only after they have looked whether there
+ * is the account, and pjsua_acc_get_config() not at all.) Held without the GIL, while pjsua's functions for accounts
+ * run, which hold it themselves for most of that time; no lock of ours, of a dialog or of a transaction is taken
+ * inside by reading. Returns the mutex; NULL where pjsua hides it, which is as good as without us. Any thread that
+ * pjsip knows, no lock held.
  */
 static pj_mutex_t *accounts_lock(void)
 {
@@ -67,7 +69,10 @@ int accounts_write_aor(const pjsip_uri *uri, char *aor, size_t size)
     return 1;
 }
 
-/* copy is what pjsip's parser writes into, and what the parsed URI points at. NULL when it is none, or too long. */
+/*
+ * Parses text as a URI. Copies it to copy, which pjsip's parser writes into and the parsed URI points at. Returns
+ * NULL for what is not a valid URI, or is too long for copy.
+ */
 static pjsip_uri *accounts_parse(pj_pool_t *pool, const pj_str_t *text, char *copy, size_t size)
 {
     if (text->slen >= (pj_ssize_t)size)
@@ -76,7 +81,7 @@ static pjsip_uri *accounts_parse(pj_pool_t *pool, const pj_str_t *text, char *co
     return host.pjsip_parse_uri(pool, copy, (pj_size_t)text->slen, 0);
 }
 
-/* Where a URI sends to; 0 when it is no SIP URI. */
+/* Fills in the target that a URI sends to. Returns 0 when it is not a SIP URI. */
 static int accounts_target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *target)
 {
     char copy[2 * PF_MAX_URI];
@@ -97,8 +102,9 @@ static int accounts_is_native_pin(const pf_account *account)
 }
 
 /*
- * The account's next hop by the Route that pjsua gives its requests: those of all accounts (pjsua_config.outbound_proxy), which
- * come before its own, can be read nowhere. 0: it has none.
+ * Fills in the account's next hop by the Route that pjsua gives its requests: those of all accounts
+ * (pjsua_config.outbound_proxy), which come before its own, can be read nowhere. Returns 0 when it has none. Accounts
+ * locked.
  */
 static int accounts_fill_first_route(int id, pj_pool_t *pool, pf_account *account)
 {
@@ -128,7 +134,7 @@ static int accounts_fill_first_route(int id, pj_pool_t *pool, pf_account *accoun
     return found;
 }
 
-/* Accounts locked. */
+/* Fills in account from its configuration, found. Returns a PF_ result. Accounts locked. */
 static int accounts_fill_locked(int id, pj_pool_t *pool, const account_config *found, pf_account *account)
 {
     const pjsua_acc_config *config = &found->config;
@@ -203,8 +209,8 @@ int pf_read_account(int id, pf_account *account)
 }
 
 /*
- * Accounts are locked all the while: the id may be another's the next moment, or the application may modify the account. pjsua
- * itself sends under that lock, when it modifies.
+ * Reads, changes and writes the account's configuration. Locks the accounts all the while: the id may be another's
+ * the next moment, or the application may modify the account. pjsua itself sends under that lock, when it modifies.
  */
 static int accounts_set_proxies(int id, const char *const *proxies, int count)
 {

@@ -9,8 +9,11 @@
 /* Writes "user@host[:port]", the host in lower case, of a name-addr or SIP URI; 0 when it is none, or too long. Any thread. */
 int accounts_write_aor(const pjsip_uri *uri, char *aor, size_t size);
 
-/* Fills in account; a PF_ result. Any thread that pjsip knows. */
+/* Fills in account. Returns a PF_ result. Any thread that pjsip knows; takes pjsua's lock. */
 int accounts_read(int id, pf_account *account);
 
-/* pjsua_acc_set_affinity_addr(), or with family 0 pjsua_acc_refresh_transport(). Takes pjsua's lock. */
+/*
+ * Calls pjsua_acc_set_affinity_addr(), or with family 0 pjsua_acc_refresh_transport(). Returns their status. Any
+ * thread that pjsip knows; takes pjsua's lock.
+ */
 pj_status_t accounts_pin_natively(int id, const pf_address *server);

@@ -40,8 +40,9 @@ static struct {
 static uint64_t affinity_aor_hash(const char *aor) { return hash_bytes(HASH_SEED, aor, strlen(aor)); }
 
 /*
- * A URI that names no port or transport (a buddy's, the one that PUBLISH goes to) means those that the account speaks; and
- * pjsip asks for the transport of an account that is bound to one, where the URI of its next hop leaves that open.
+ * Returns whether a request for target goes to the account's next hop. A URI that names no port or transport (a
+ * buddy's, the one that PUBLISH goes to) means those that the account speaks; and pjsip asks for the transport of an
+ * account that is bound to one, where the URI of its next hop leaves that open.
  */
 static int affinity_leads_to(const pf_target *target, const pf_target *next_hop, int transport)
 {
@@ -54,8 +55,9 @@ static int affinity_leads_to(const pf_target *target, const pf_target *next_hop,
 }
 
 /*
- * Two accounts of one AOR are told apart by their next hops, if at all: by that which is the target to the letter first.
- * transport: that of the request's own dialog, PF_ANY where there is none.
+ * Returns the pin of the account that sends to target; NULL: none. Two accounts of one AOR are told apart by their
+ * next hops, if at all: the one that is the target to the letter comes first. transport: that of the request's own
+ * dialog, PF_ANY where there is none.
  */
 static struct pin *affinity_find_pin_locked(const char *aor, const pf_target *target, int transport)
 {
@@ -121,7 +123,10 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_
     return alone && info->server.family;
 }
 
-/* Where a request goes, as its account has it. */
+/*
+ * Fills in the target that a request goes to, as its account has it. Returns 0 when that is not a SIP URI. SIP
+ * threads.
+ */
 static int affinity_next_hop_of(pjsip_tx_data *tdata, pf_target *target)
 {
     pjsip_msg *request = tdata_msg(tdata);

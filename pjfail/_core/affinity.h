@@ -9,24 +9,30 @@
 #include "layout.h"
 #include "request_info.h"
 
+/* Begins to take pins and jobs; wake is called under the lock. Attaching thread. */
 void affinity_open(void (*wake)(void));
+
+/* Drops all pins and jobs. Nobody is inside the gate, no lock held. */
 void affinity_close(void);
 
 /*
- * Where the next hop is the account's own: whether the request goes to one server alone, that of its account's pin or of its own
- * dialog, which then is info's. A followed account's server is only to be the first: info is told. Any SIP thread.
+ * Returns whether a request to an account's own next hop goes to one server alone, that of its account's pin or of
+ * its own dialog, and fills in info with that server. Tells info, too, where a followed account's server is only to
+ * be the first. Any SIP thread, whatever it holds.
  */
 int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_info *info);
 
-/*
- * The followed account that a REGISTER is of, or its response; else -1. A request says where its next hop is, a response which
- * account its request was of, -1 where that was not followed. Any SIP thread.
- */
+/* Returns the followed account that a REGISTER is of, by its next hop; -1: none. Any SIP thread. */
 int affinity_registers(pjsip_tx_data *request);
+
+/*
+ * Returns the followed account that a response to REGISTER is of; account is what affinity_registers() said of its
+ * request. -1: none. Any SIP thread.
+ */
 int affinity_registered(pjsip_msg *response, int account);
 
 /* Tells the worker of a REGISTER that message is, or answers; code 0: it has just been sent. Any SIP thread. */
 void affinity_tell(int account, pjsip_msg *message, const pf_address *server, int code, int retry_after, int removed);
 
-/* pjsip's polling thread. */
+/* Has pjsua do the jobs that wait. pjsip's polling thread, no lock held. */
 void affinity_run(void);

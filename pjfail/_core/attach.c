@@ -100,8 +100,8 @@ static void *attach_return_queries(void *queries)
 }
 
 /*
- * Has a thread of its own answer them: pjsip may look names up on the spot, for many seconds, and the next attach shall not wait
- * for that. The attachment's own thread.
+ * Starts a thread that answers the queries: pjsip may look names up on the spot, for many seconds, and the next
+ * attach must not wait for that. The attachment's own thread.
  */
 static void attach_start_returning(struct pending_query *queries)
 {
@@ -116,7 +116,7 @@ static void attach_start_returning(struct pending_query *queries)
         attach_return_queries(queries);
 }
 
-/* Is the attachment's own thread; attach.living says that it is there. */
+/* Runs the attachment's own thread; attach.living says that the thread is there. */
 static void *attach_live(void *argument)
 {
     host_register_thread();
@@ -146,7 +146,10 @@ static int attach_start_life_locked(void)
     return 0;
 }
 
-/* Has the attachment's thread clear, and give these queries, its own from then on, to a thread that has pjsip answer them. */
+/*
+ * Ends the attachment's thread, which clears, and gives these queries, its own from now on, to a thread that has
+ * pjsip answer them.
+ */
 static void attach_end_life(struct pending_query *returning)
 {
     attach.returning = returning;

@@ -14,7 +14,7 @@ static inline double clock_now(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Has the calling thread wait for so long. */
+/* Puts the calling thread to sleep for so many seconds. */
 static inline void clock_pause(double seconds)
 {
     const struct timespec pause = { (time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9) };

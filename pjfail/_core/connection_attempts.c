@@ -55,7 +55,10 @@ static atomic_ullong races_counted;
 
 /* --- asking ------------------------------------------------------------------------------------------------------ */
 
-/* The servers that run: of the first one's transport, so that nothing is lost in security or in size for a little speed. */
+/*
+ * Lists the servers to race, at most room: those of the first one's transport, so that nothing is lost in security or
+ * in size for a little speed. Returns how many; 0 over UDP.
+ */
 static unsigned race_list_attempts(const server_addresses *planned, struct connection_attempt *attempts, unsigned room)
 {
     unsigned count = 0, i;
@@ -191,15 +194,16 @@ static void race_unlist_locked(struct race *race)
 {
     struct race **place = &races.first;
 
-    while (*place && *place != race)
+    while (*place != race)
         place = &(*place)->next;
-    if (*place) {
-        *place = race->next;
-        races.count--;
-    }
+    *place = race->next;
+    races.count--;
 }
 
-/* No lock held: pjsip tells of a connect that fails at once within the call, to connection_attempts_on_transport_state(). */
+/*
+ * Begins one connect. pjsip tells of one that fails at once within the call, to
+ * connection_attempts_on_transport_state(). Polling thread, no lock held.
+ */
 static void race_connect(struct race *race, struct connection_attempt *attempt, double now)
 {
     pjsip_transport *transport = NULL;
@@ -215,7 +219,10 @@ static void race_connect(struct race *race, struct connection_attempt *attempt, 
     }
 }
 
-/* A race that is this thread's. It is over, and freed, or goes on. No lock held. */
+/*
+ * Runs a race that is this thread's until it is over, and frees it then, or until it has to wait. Polling thread, no
+ * lock held.
+ */
 static void race_run(struct race *race, double now)
 {
     for (;;) {
@@ -326,18 +333,13 @@ struct pending_query *connection_attempts_close(struct pending_query *all)
     unsigned i;
 
     for (;;) {
-        struct race **place;
-
         pthread_mutex_lock(&races.lock);
         races.open = 0;
         /* One that a polling thread is at will be answered by it. */
-        for (place = &races.first; *place && (*place)->busy; place = &(*place)->next)
+        for (race = races.first; race && race->busy; race = race->next)
             ;
-        race = *place;
-        if (race) {
-            *place = race->next;
-            races.count--;
-        }
+        if (race)
+            race_unlist_locked(race);
         pthread_mutex_unlock(&races.lock);
         if (!race)
             return all;

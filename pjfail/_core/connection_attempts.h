@@ -9,7 +9,10 @@
 
 #include "send_guard.h"
 
-/* Attaching thread. deadline: seconds that a query may take in all; delay: between two connects, negative: no races. */
+/*
+ * Begins to take races. deadline: seconds that a query may take in all; delay: between two connects, negative: no
+ * races. Attaching thread.
+ */
 void connection_attempts_open(double deadline, double delay, void (*wake_at)(double when));
 
 /* Stops the races, and returns their queries in front of all, for the caller to answer and free. Detaching thread. */
@@ -21,10 +24,16 @@ int connection_attempts_are_useful(const server_addresses *planned, const struct
 /* Takes ownership of query, or returns 0 and does not: closed, no memory. May be called with a transaction's lock held. */
 int connection_attempts_start(struct pending_query *query, const server_addresses *planned);
 
-/* For the transport manager's state callback, after failover_on_transport_state(). */
+/*
+ * Notes what became of a connection that is raced for. The thread that tells of the state, after
+ * failover_on_transport_state(), no lock of ours held.
+ */
 void connection_attempts_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state);
 
-/* pjsip's polling thread. */
+/*
+ * Begins the connects that are due, and ends the races that are decided or late. pjsip's polling thread, no lock
+ * held.
+ */
 void connection_attempts_tick(double now);
 
 /* Adds the races to those that wait, and counts those begun. Any thread. */

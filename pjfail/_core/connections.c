@@ -76,7 +76,7 @@ static struct {
 
 /* --- servers, under connections.lock ------------------------------------------------------------------------------------ */
 
-/* The server's, NULL where it has none; make: a new one then, or NULL when there is no memory. */
+/* Returns the server's peer, made where there is none and make is set; NULL: none, or no memory. */
 static struct peer *connections_peer_locked(const pf_address *server, int make)
 {
     uint64_t hash = hash_bytes(HASH_SEED, server, sizeof *server);
@@ -123,7 +123,7 @@ static void connections_expire_ends_locked(double now)
     }
 }
 
-/* server: NULL for an incoming connection's. */
+/* Notes that a connection has ended; server is NULL for an incoming one. */
 static void connections_add_end_locked(const pf_address *server)
 {
     struct end *end = calloc(1, sizeof *end);
@@ -176,7 +176,7 @@ static void connections_set_up_locked(struct connection *connection)
     connection->connected = 1;
 }
 
-/* NULL when there is none, or no memory. */
+/* Returns the record of the transport, made where there is none and make is set; NULL: none, or no memory. */
 static struct connection *connections_hold_locked(const pjsip_transport *transport, int make)
 {
     uint64_t hash = hash_bytes(HASH_SEED, &transport, sizeof transport);
@@ -279,7 +279,7 @@ void connections_on_answer(const pjsip_transport *transport)
         connections_set_up_locked(connection);
 }
 
-/* What pjsip found wrong with the server's certificate: PJ_SSL_CERT_E* bits, 0 for nothing. */
+/* Returns what pjsip found wrong with the server's certificate: PJ_SSL_CERT_E* bits, 0 for nothing. */
 static unsigned connections_certificate_problem(const pjsip_transport_state_info *info)
 {
     const pjsip_tls_state_info *tls;
@@ -368,8 +368,8 @@ static int connections_is_any_borne_locked(const pjsip_server_addresses *address
 }
 
 /*
- * The servers that pjsip needs no new connection for, or bears one, then those that a request may go on to, so that
- * they do not fail all at once.
+ * Writes to ordered the servers that pjsip needs no new connection for, or bears one, then those that a request may
+ * go on to, so that they do not fail all at once.
  */
 static void connections_put_borne_first_locked(const pjsip_server_addresses *addresses, server_addresses *ordered)
 {
@@ -421,29 +421,26 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
     answering--;
 }
 
-/* Returns whether a connect would be in vain, or one too many. */
-static int connections_should_not_connect(const pf_address *server)
+/* Counts a connect by hand, where the server needs one. Returns 0 when that would be in vain, or one too many. SIP threads. */
+static int connections_begin_connect(const pf_address *server)
 {
     HOLD_LOCK(&connections.lock);
-    double now = clock_now(), *oldest;
-    int refused = servers_failed_within(server, REFUSED_PAUSE_S), should_not = 0;
+    double now = clock_now(), *oldest = &connections.connects[connections.connects_begun % MAX_CONNECTS];
 
-    if (!connections_has_locked(server, 0)) {
-        oldest = &connections.connects[connections.connects_begun % MAX_CONNECTS];
-        should_not = refused || (connections.connects_begun >= MAX_CONNECTS && now < *oldest + KEY_REST_S) ||
-                     !connections_may_connect_locked(server, 1);
-        if (!should_not) {
-            *oldest = now;
-            connections.connects_begun++;
-        }
-    }
-    return should_not;
+    if (connections_has_locked(server, 0))
+        return 1;
+    if (servers_failed_within(server, REFUSED_PAUSE_S) ||
+        (connections.connects_begun >= MAX_CONNECTS && now < *oldest + KEY_REST_S) ||
+        !connections_may_connect_locked(server, 1))
+        return 0;
+    *oldest = now;
+    connections.connects_begun++;
+    return 1;
 }
 
 pj_status_t connections_connect(const pf_address *server, const char *host_name, pjsip_transport **connection)
 {
-    return connections_should_not_connect(server) ? PJ_ETOOMANYCONN
-                                                  : connections_acquire(server, host_name, connection);
+    return connections_begin_connect(server) ? connections_acquire(server, host_name, connection) : PJ_ETOOMANYCONN;
 }
 
 pj_status_t connections_acquire(const pf_address *server, const char *host_name, pjsip_transport **transport)
@@ -519,10 +516,8 @@ int connections_is_up(const pjsip_transport *transport)
 {
     HOLD_LOCK(&connections.lock);
     struct connection *connection = connections_hold_locked(transport, 0);
-    int connected;
 
-    connected = connection && connection->connected && !connection->ended;
-    return connected;
+    return connection && connection->connected && !connection->ended;
 }
 
 int connections_is_new(const pjsip_transport *transport, double seconds)
@@ -548,7 +543,10 @@ struct late {
     int expired;
 };
 
-/* Those of which nothing more is to be awaited; their references are the caller's. all: whatever their state. */
+/*
+ * Takes out of the list of the late those of which nothing more is to be awaited; all: whatever their state. Returns
+ * how many; their references are the caller's.
+ */
 static int connections_take_late_locked(double now, struct late *late, int room, int all)
 {
     struct connection *connection, *next;

@@ -9,13 +9,16 @@
 #include "layout.h"
 #include "pjfail.h"
 
-/* A request goes over it; an answer has come over it. SIP threads. */
+/* Notes that a request goes over the connection. SIP threads. */
 void connections_carry(const pjsip_transport *transport);
+
+/* Notes that a response has come over the connection, which therefore is up. SIP threads. */
 void connections_on_answer(const pjsip_transport *transport);
 
 /*
- * For the transport manager's state callback. Whether it has ended, and what that tells of its server: filled in but for the
- * times and, where it was up (PF_DISCONNECTED), without knowing whether a request was lost.
+ * Returns whether the connection has ended, and fills in outcome with what that tells of its server, but for the
+ * times and, where it was up (PF_DISCONNECTED), without knowing whether a request was lost. The thread that tells of
+ * the state, no lock of ours held.
  */
 int connections_on_state(pjsip_transport *transport, pjsip_transport_state state,
                          const pjsip_transport_state_info *info, pf_outcome *outcome);
@@ -35,24 +38,27 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
                         const pjsip_server_addresses *addresses);
 
 /*
- * raw_send_connect(), with what becomes of the connection watched. PJ_ETOOMANYCONN: the server has none, and has just refused one,
- * too many were begun lately, or pjsip may run short of keys.
+ * Finds or begins a connection by raw_send_connect(), and watches what becomes of it. Returns PJ_ETOOMANYCONN when
+ * the server has none, and has just refused one, too many were begun lately, or pjsip may run short of keys. A SIP
+ * thread that holds no lock of ours.
  */
 pj_status_t connections_connect(const pf_address *server, const char *host_name, pjsip_transport **connection);
 
 /*
- * As that, for whom it is this server or none, whatever is known of it, as long as pjsip bears it; UDP too. A SIP thread that holds
- * no lock of ours.
+ * Finds or begins a connection as connections_connect() does, for a caller that accepts only this server: ignores
+ * recent failures and the number of connects, but not a shortage of keys. Over UDP finds the transport. A SIP thread
+ * that holds no lock of ours.
  */
 pj_status_t connections_acquire(const pf_address *server, const char *host_name, pjsip_transport **transport);
 
 /*
- * Somebody has waited for that connection long enough: its server is suspect until it is there, and it is closed when it never
- * is. Takes over the reference to transport.
+ * Watches a connection that a request has waited for long enough: its server is suspect until the connection is up,
+ * and the connection is closed when it does not come up in time. Takes over the reference to transport. A SIP thread
+ * that holds no lock of ours.
  */
 void connections_watch_late(pjsip_transport *transport, const pf_address *server);
 
-/* Returns whether that connection is there still, or in the making. */
+/* Returns whether that connection is there still, or in the making. SIP threads. */
 int connections_knows(const pjsip_transport *transport);
 
 /*
@@ -62,18 +68,23 @@ int connections_knows(const pjsip_transport *transport);
  */
 int connections_has_ended_under(const pjsip_tx_data *request);
 
-/* Returns whether that connection is known to be up. */
+/* Returns whether that connection is known to be up. SIP threads. */
 int connections_is_up(const pjsip_transport *transport);
 
-/* Returns whether that connection of ours was not up so many seconds ago. */
+/* Returns whether that connection of ours was not up so many seconds ago. SIP threads. */
 int connections_is_new(const pjsip_transport *transport, double seconds);
 
-/* Returns whether any connection to the server is known to be up. */
+/* Returns whether any connection to the server is known to be up. SIP threads. */
 int connections_has(const pf_address *server);
 
-/* pjsip's polling thread, while any is late: those that are there by now, or never will be. */
+/*
+ * Ends the watch over late connections that are up by now, or have taken too long. pjsip's polling thread, no lock
+ * held.
+ */
 void connections_tick(double now);
+
+/* Returns whether any connection is late. Any thread, no lock. */
 int connections_are_late(void);
 
-/* Detaching thread. */
+/* Drops all records of connections. Nobody is inside the gate, no lock held. */
 void connections_clear(void);

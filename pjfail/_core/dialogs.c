@@ -180,7 +180,7 @@ static int dialogs_is_challenge(int code)
     return code == PJSIP_SC_UNAUTHORIZED || code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED;
 }
 
-/* What the dialog is after that response; NONE: still none. RFC 3261 section 12, RFC 6665 section 4.4. */
+/* Returns what the dialog is after that response; NONE: still none. RFC 3261 section 12, RFC 6665 section 4.4. */
 static enum dialog_state dialogs_next_state(enum dialog_state state, enum dialog_use use, int code, int expires)
 {
     const enum dialog_state ended = state == NONE ? NONE : ENDED;

@@ -13,18 +13,24 @@
 /* Notes that this response, to a request of ours, came from server. */
 void dialogs_on_response(pjsip_rx_data *response, const pf_address *server);
 
-/* As dialogs_on_response(), of what the response says; remote_tag: of its To, may be empty; expires: negative where it says nothing. */
+/*
+ * Does the work of dialogs_on_response(), given what the response says; remote_tag: of its To, may be empty; expires:
+ * negative where it says nothing.
+ */
 void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
                     int expires, const pf_address *server);
 
 /* Notes that a BYE goes out, or has come in: its dialog ends, whether or not its answer is seen. */
 void dialogs_on_bye(const pjsip_msg *bye, int incoming);
 
-/* As dialogs_on_bye(), of the dialog with that Call-ID and tag of the other side. */
+/* Does the work of dialogs_on_bye() for the dialog with that Call-ID and tag of the other side. */
 void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag);
 
 /* Fills in info from what is known of a request's Call-ID and To tag; remote_tag is NULL or empty where it has none. */
 void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info);
 
+/* Counts the dialogs that live, and those that had to go. Any thread. */
 void dialogs_count(pf_counters *counters);
+
+/* Forgets all dialogs and bindings. Nobody is inside the gate, no lock held. */
 void dialogs_clear(void);

@@ -62,7 +62,7 @@ static int dns_copy_record(pf_record *record, const pj_dns_parsed_rr *from)
     }
 }
 
-/* Inside the gate. */
+/* Tells the worker what the query has brought. A thread of pjsip's, inside the gate. */
 static void dns_post_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
 {
     unsigned count = status == PJ_SUCCESS && packet ? packet->hdr.anscount : 0, i;
@@ -78,7 +78,7 @@ static void dns_post_answer(void *token, pj_status_t status, pj_dns_parsed_packe
     event_queue_post(EVENT_DNS_ANSWER, answer);
 }
 
-/* A pj_dns_callback; the token is the query's number, which no other attachment has. */
+/* Passes the answer to a query on; the token is the query's number, which no other attachment has. A thread of pjsip's. */
 static void dns_on_answer(void *token, pj_status_t status, pj_dns_parsed_packet *packet)
 {
     if (!gate_enter())
@@ -174,7 +174,7 @@ int pf_dns_open(const char *const *addresses, const unsigned short *ports, int c
     return host_enter() ? host_leave(dns_open_resolver(addresses, ports, count, handle)) : PF_NO_ENDPOINT;
 }
 
-/* Inside the gate: a resolver that is found stays. */
+/* Sends a query. Returns a PF_ result. A Python thread inside the gate: a resolver that is found stays. */
 static int dns_start_query(int handle, const char *name, int type, unsigned id)
 {
     pj_dns_resolver *resolver = NULL;

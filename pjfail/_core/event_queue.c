@@ -61,8 +61,8 @@ static void event_queue_signal_locked(void)
 }
 
 /*
- * For what nobody waits for: at once after a pause, else with the next tick, so that an outage in which thousands of
- * requests go on does not wake the worker for each.
+ * Wakes the worker for what nobody waits for: at once after a pause, else with the next tick, so that an outage in
+ * which thousands of requests go on does not wake the worker for each.
  */
 static void event_queue_signal_news_locked(void)
 {
@@ -144,8 +144,6 @@ static pf_registration *event_queue_take_latest_locked(void)
     return registration;
 }
 
-static void event_queue_drop_link(struct hash_link *link) { (void)link; }
-
 void event_queue_close(void)
 {
     pf_query *query, *next;
@@ -170,7 +168,7 @@ void event_queue_close(void)
         events[kind] = event_queue_take_all_locked(&event_queue.events[kind]);
     while ((registration = event_queue_take_latest_locked()) != NULL)
         free(registration);
-    hash_table_clear(&event_queue.latest, &event_queue_drop_link);
+    hash_table_clear(&event_queue.latest, NULL); /* it is empty */
     pthread_mutex_unlock(&event_queue.lock);
     for (; query; query = next) {
         next = query->next;

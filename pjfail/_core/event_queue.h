@@ -10,8 +10,11 @@
 
 #include "pjfail.h"
 
-int event_queue_open(void);   /* 0: no event descriptor, see errno */
-void event_queue_close(void); /* drops what nobody has fetched */
+/* Begins to take events. Returns 0 when there is no event descriptor, see errno. Attaching thread. */
+int event_queue_open(void);
+
+/* Drops what nobody has fetched. Detaching thread. */
+void event_queue_close(void);
 
 /* Takes ownership of query. */
 void event_queue_post_query(pf_query *query);
@@ -28,4 +31,5 @@ void event_queue_post_outcome(const pf_outcome *outcome);
 /* Wakes the worker for what nobody waits for and it has not been woken for yet: outcomes, failovers. Every now and then. */
 void event_queue_tick(void);
 
+/* Returns how many events were dropped. */
 unsigned long long event_queue_dropped(void);

@@ -18,6 +18,6 @@ void forking_cancel_others(struct request *request, int except);
 void forking_acknowledge(const struct request *request, const pf_address *server, pjsip_transport *over,
                          pjsip_rx_data *response);
 
-/* A call that nobody wants any more was taken: acknowledges the 2xx, as it must be, and ends the call. */
+/* Acknowledges the 2xx of a call that nobody wants any more, and ends the call. */
 void forking_hang_up(const struct request *request, const pf_address *server, pjsip_transport *over,
                      pjsip_rx_data *response);

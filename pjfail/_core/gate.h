@@ -9,9 +9,14 @@
 
 /* Counts the calling thread in; it must call gate_leave() then. Returns 0 when the gate is closed, for a thread inside, too. */
 int gate_enter(void);
+
+/* Counts the calling thread out. */
 void gate_leave(void);
 
+/* Lets threads in. Attaching thread. */
 void gate_open(void);
+
+/* Lets nobody in any more; those inside stay. Detaching thread. */
 void gate_close(void);
 
 /* Returns whether it is open. */
@@ -19,6 +24,8 @@ int gate_is_open(void);
 
 /* Closes the gate for good in a forked child of the process that attached. Called between fork() and whatever follows. */
 void gate_close_in_forked_child(void);
+
+/* Returns whether this is a forked child of the process that attached. */
 int gate_is_forked_child(void);
 
 /* Returns whether the calling thread is inside. */

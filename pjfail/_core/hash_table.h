@@ -17,8 +17,10 @@ struct hash_table {
     size_t count;
 };
 
-/* The first entry with this hash, and the next one after it: the caller compares keys. */
+/* Returns the first entry with this hash, NULL: none. The caller compares keys. */
 struct hash_link *hash_table_first(const struct hash_table *table, uint64_t hash);
+
+/* Returns the next entry of the same hash, NULL: none. */
 struct hash_link *hash_table_next(const struct hash_link *link);
 
 /* Puts link, whose hash is set, into the table. 0 when there is no memory. */

@@ -15,7 +15,7 @@ struct paths {
     size_t room, length;
 };
 
-/* Under a lock of the loader's. */
+/* Appends one object's name, and is called back under a lock of the loader's. A Python thread. */
 static int loader_append(struct dl_phdr_info *object, size_t size, void *argument)
 {
     struct paths *paths = argument;

@@ -134,9 +134,10 @@ struct module_state_event {
 };
 
 /*
- * pjsip has one slot for this callback, which pjsua uses, and chains as we do: a pjsua that creates a transport after us puts
- * itself on top, with us as the one to call next, though pjsua is the one that we call next. pjsua then loses pjsip's own callback,
- * which tells transactions that their transport closed. We call that callback ourselves. A thread that tells of a state.
+ * Passes the state on to our parts and to the callbacks below. pjsip has one slot for this callback, which pjsua
+ * uses, and chains as we do: a pjsua that creates a transport after us puts itself on top, with us as the one to call
+ * next, though pjsua is the one that we call next. pjsua then loses pjsip's own callback, which tells transactions
+ * that their transport closed. We call that callback ourselves. The thread that tells of the state.
  */
 static void module_on_transport_state(pjsip_transport *transport, pjsip_transport_state state,
                                       const pjsip_transport_state_info *info)
@@ -180,7 +181,6 @@ void module_chain_state_callback(pjsip_endpoint *endpt)
     }
 }
 
-/* Where somebody has put himself on top of us, we stay below and pass through. */
 void module_unchain_state_callback(pjsip_endpoint *endpt)
 {
     pjsip_tpmgr *manager = host.pjsip_endpt_get_tpmgr(endpt);

@@ -14,6 +14,11 @@ int module_open(pjsip_endpoint *endpt, void (*on_endpoint_end)(pjsip_endpoint *e
 /* Registers the module with its endpoint, unless it is registered. Waits for pjsip. The attachment's own thread. */
 pj_status_t module_register(void);
 
-/* Puts our callback in front of the one that is there, or takes it out again. The lock of attach.c held. */
+/* Puts our callback in front of the one that is there. The lock of attach.c held. */
 void module_chain_state_callback(pjsip_endpoint *endpt);
+
+/*
+ * Takes our callback out again; where another one is on top of ours, ours stays below and passes through. The lock of
+ * attach.c held.
+ */
 void module_unchain_state_callback(pjsip_endpoint *endpt);

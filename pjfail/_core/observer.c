@@ -40,7 +40,7 @@ static int observer_retry_after(pjsip_msg *msg)
     return header ? header->ivalue : -1;
 }
 
-/* Those that tell of the server, not of the request (RFC 3261 section 21.5). */
+/* Returns whether the code tells of the server, not of the request (RFC 3261 section 21.5). */
 static int observer_is_server_error(int code)
 {
     return code == PJSIP_SC_INTERNAL_SERVER_ERROR || code == PJSIP_SC_BAD_GATEWAY || code == PJSIP_SC_SERVER_TIMEOUT;

@@ -8,10 +8,10 @@
 #include "layout.h"
 #include "pjfail.h"
 
-/* A server left a request of that method unanswered, which was sent at since. */
+/* Holds it against the server that it left a request of that method unanswered, which was sent at since. */
 void observer_on_silence(const pf_address *server, const char *method, double since);
 
-/* A server's port is closed. */
+/* Holds it against the server that its port is closed. */
 void observer_on_refusal(const pf_address *server);
 
 /* A response, as the table of requests knows it. */

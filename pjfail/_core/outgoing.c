@@ -76,7 +76,7 @@ static void outgoing_queue_locked(struct outgoing *outgoing)
         outgoing_requests.wake();
 }
 
-/* No lock held: pjsip's are taken. */
+/* Drops a reference, and the request with the last one. No lock held: pjsip's are taken. */
 static void outgoing_release(struct outgoing *outgoing)
 {
     unsigned left;
@@ -107,7 +107,7 @@ static int outgoing_take_out(unsigned id)
 
 /* --- texts ------------------------------------------------------------------------------------------------------- */
 
-/* pjsip takes what it is given for read-only, and says otherwise. */
+/* Returns text as pjsip's functions want it, which declare no argument const but read them only. */
 static pj_str_t outgoing_text(const char *text)
 {
     pj_str_t string = { (char *)text, (pj_ssize_t)strlen(text) };
@@ -148,7 +148,7 @@ static int outgoing_write_body(const pjsip_rx_data *rdata, char *text, int size)
     return written < 0 ? 0 : length && length->len < written ? length->len : written;
 }
 
-/* NULL: no memory. */
+/* Returns the response as Python gets it; NULL: no memory. */
 static pf_response *outgoing_make_response(const pjsip_rx_data *rdata)
 {
     const pjsip_msg *msg = RDATA_INFO(rdata)->msg;
@@ -168,7 +168,7 @@ static pf_response *outgoing_make_response(const pjsip_rx_data *rdata)
     return response;
 }
 
-/* Inside the gate. */
+/* Tells the worker how the request ended. A SIP thread, inside the gate. */
 static void outgoing_post_end(void *token, pjsip_event *event)
 {
     int kind = event->body.tsx_state.type, answered = kind == PJSIP_EVENT_RX_MSG;
@@ -190,7 +190,7 @@ static void outgoing_post_end(void *token, pjsip_event *event)
     event_queue_post(EVENT_RESPONSE, response);
 }
 
-/* A SIP thread; once a request. */
+/* Passes the end of a request's transaction on, which pjsip tells once. A SIP thread. */
 static void outgoing_on_end(void *token, pjsip_event *event)
 {
     if (!gate_enter())
@@ -200,8 +200,8 @@ static void outgoing_on_end(void *token, pjsip_event *event)
 }
 
 /*
- * One line can make several headers, in a ring. Their text is still where it was parsed, and the request may go out later, on
- * another thread: it gets copies.
+ * Adds copies of the headers that pjsip has parsed from one line, which are a ring: their text is still where it was
+ * parsed, and the request may go out later, on another thread.
  */
 static void outgoing_add_header(pjsip_tx_data *tdata, const pjsip_hdr *parsed)
 {
@@ -260,7 +260,10 @@ static int outgoing_fill_in(pjsip_tx_data *tdata, const struct order *order)
     return PF_OK;
 }
 
-/* Over a connection to that server, made now if there is none: one that cannot be is told of at once. */
+/*
+ * Binds the request to a connection to that server, made now if there is none: the failure to make one is told at
+ * once. pjsip's polling thread, no lock held.
+ */
 static pj_status_t outgoing_select_transport(pjsip_tx_data *tdata, const pf_address *server)
 {
     pjsip_tpselector selector;
@@ -303,7 +306,7 @@ static void outgoing_post_unsent(unsigned id, pj_status_t status)
     }
 }
 
-/* pjsip's polling thread. */
+/* Sends the request, or tells the worker that it could not be sent. pjsip's polling thread, no lock held. */
 static void outgoing_send(struct outgoing *outgoing)
 {
     const pf_address *server = outgoing->server.family ? &outgoing->server : NULL;
@@ -401,7 +404,10 @@ void outgoing_close(void)
     }
 }
 
-/* Takes over the caller's reference to tdata. 0: no memory, or detached a moment ago. */
+/*
+ * Hands the request over to the polling thread, with the caller's reference to tdata. Returns 0, and takes nothing,
+ * without memory or when detached a moment ago. A Python thread, inside the gate.
+ */
 static int outgoing_hand_over(pjsip_tx_data *tdata, const struct order *order)
 {
     struct outgoing *outgoing = calloc(1, sizeof *outgoing);

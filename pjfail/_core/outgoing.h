@@ -5,10 +5,14 @@
  */
 #pragma once
 
+/* Begins to take requests. Attaching thread. */
 void outgoing_open(void (*wake)(void));
 
-/* Detaching thread. Nobody is told of the ends of those under way any more: pjsip ends them by itself. */
+/*
+ * Forgets the requests under way, whose ends nobody is told of any more: pjsip ends them by itself. Nobody is inside
+ * the gate, no lock held.
+ */
 void outgoing_close(void);
 
-/* pjsip's polling thread. */
+/* Sends the requests that wait, and ends those that were cancelled. pjsip's polling thread, no lock held. */
 void outgoing_run(void);

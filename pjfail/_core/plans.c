@@ -35,7 +35,7 @@ static struct {
     uint64_t random;
 } plans;
 
-/* xorshift64*: for spreading load, where nobody gains by guessing. */
+/* Returns the next number of xorshift64*, which spreads load, where nobody gains by guessing. */
 static uint64_t plans_next_random(uint64_t *state)
 {
     uint64_t x = *state;
@@ -119,7 +119,7 @@ struct group {
     unsigned short first, length, weight;
 };
 
-/* RFC 2782: takes one of the groups, by weight; those of weight 0 have a small chance. */
+/* Takes one of the groups, by weight, as RFC 2782 says; those of weight 0 have a small chance. */
 static unsigned plans_draw_group(const struct group *groups, unsigned count, uint64_t *random)
 {
     unsigned total = 0, idle = 0, i, threshold;
@@ -187,7 +187,10 @@ static int plans_rank_of_locked(const struct plan_entry *plan_entry, double now)
     return 2 * plan_entry->last_resort + (plan_entry->server->suspect_until > now);
 }
 
-/* The order of this use, whom the core suspects behind those that are well; the plan stays a permutation. */
+/*
+ * Orders the plan's servers for this use, those that the core suspects behind the others; the plan stays a
+ * permutation. Returns how many.
+ */
 static unsigned plans_order_locked(const struct plan *plan, const struct request_info *info, double now,
                                    uint64_t *random, const struct plan_entry **order)
 {
@@ -209,7 +212,7 @@ static unsigned plans_order_locked(const struct plan *plan, const struct request
     return written;
 }
 
-/* This use's order of the plan, as pjsip wants it. */
+/* Writes this use's order of the plan to addresses, as pjsip wants it. */
 static void plans_write_locked(const struct plan *plan, const struct request_info *info, double now,
                                const pj_str_t *name, server_addresses *addresses)
 {

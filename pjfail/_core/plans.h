@@ -26,10 +26,14 @@ enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struc
 int plans_publish(const pf_target *target, const pf_entry *entries, int count, int drawn, double refresh_at,
                   double fresh_until);
 
-/* A plan that only one request goes by, in no table; NULL: no memory. Its owner drops it. */
+/* Makes a plan that only one request goes by, in no table; NULL: no memory. The caller drops it. */
 struct plan *plans_make(const pf_target *target, const pf_entry *entries, int count);
+
+/* Writes the servers of that plan, as plans_answer() does. */
 void plans_answer_by(const struct plan *plan, const struct request_info *info, const pj_str_t *name,
                      server_addresses *addresses);
+
+/* Frees a plan that plans_make() has made; NULL: does nothing. */
 void plans_drop(struct plan *plan);
 
 /* Returns whether there is a plan, of whatever age. */
@@ -37,4 +41,6 @@ int plans_have(const pf_target *target, uint64_t hash);
 
 /* Returns how many plans are published. */
 unsigned long long plans_count(void);
+
+/* Forgets all plans. Nobody is inside the gate, no lock held. */
 void plans_clear(void);

@@ -82,7 +82,10 @@ static void poller_set_timer_locked(double when)
     timerfd_settime(poller.timer, TFD_TIMER_ABSTIME, &next, NULL);
 }
 
-/* Waits: a key that was let go is free again only half a second later, and an ioqueue has few: leave it some, and wait for one. */
+/*
+ * Registers the socket with pjsip's ioqueue. Waits for a key: one that was let go is free again only half a second later, and an
+ * ioqueue has few, some of which are left to pjsip. Attaching thread.
+ */
 static pj_status_t poller_register_socket_locked(int socket)
 {
     static const pj_ioqueue_callback callback = { .on_read_complete = &poller_on_woken };

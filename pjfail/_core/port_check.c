@@ -37,7 +37,7 @@ static struct {
     struct port ports[MAX_PORTS];
 } port_check = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* A socket that has sent the server an empty line; -1: it could not be. */
+/* Returns a socket that has sent the server an empty line; -1: that could not be sent. */
 static int port_check_open_socket(const struct port *port)
 {
     pj_sockaddr peer;
@@ -54,7 +54,10 @@ static int port_check_open_socket(const struct port *port)
     return -1;
 }
 
-/* Who has several addresses is known to the server, and to firewalls, by the one that pjsip has bound. */
+/*
+ * Sets the address to ask from, that of pjsip's own transport: a server, or a firewall, may know this host by that
+ * address alone.
+ */
 static void port_check_set_local_locked(struct port *port, pjsip_transport *udp)
 {
     pj_sockaddr *local = &port->local;
@@ -72,6 +75,14 @@ static void port_check_stop_locked(struct port *port)
         close(port->socket);
     port->socket = -1;
     port->due = INFINITY;
+}
+
+/* Asks the server, for the first time or again. */
+static void port_check_ask_locked(struct port *port, double now)
+{
+    port->socket = port_check_open_socket(port);
+    port->since = now;
+    port->due = port->socket < 0 ? INFINITY : now + FIRST_LOOK_S;
 }
 
 double port_check_start(const pf_address *server, pjsip_transport *udp, double now)
@@ -95,20 +106,11 @@ double port_check_start(const pf_address *server, pjsip_transport *udp, double n
     }
     if (port && i == MAX_PORTS) {
         port->server = *server;
-        port->since = now;
         port_check_set_local_locked(port, udp);
-        port->socket = port_check_open_socket(port);
-        port->due = due = port->socket < 0 ? INFINITY : now + FIRST_LOOK_S;
+        port_check_ask_locked(port, now);
+        due = port->due;
     }
     return due;
-}
-
-/* Asks the server again. */
-static void port_check_ask_again_locked(struct port *port, double now)
-{
-    port->socket = port_check_open_socket(port);
-    port->since = now;
-    port->due = port->socket < 0 ? INFINITY : now + FIRST_LOOK_S;
 }
 
 /* Returns whether an ICMP has come; else the port is looked at again, or no more. */
@@ -140,7 +142,7 @@ int port_check_next_refused(double now, pf_address *server, double *due)
         if (!port->server.family || isinf(port->due))
             continue;
         if (port->due <= now && port->socket < 0) {
-            port_check_ask_again_locked(port, now);
+            port_check_ask_locked(port, now);
         } else if (port->due <= now && port_check_look_locked(port, now)) {
             refusals = port->refusals;
             *server = port->server;

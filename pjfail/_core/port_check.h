@@ -11,16 +11,18 @@
 #include "pjfail.h"
 
 /*
- * Begins to look at the server's port, from the address that udp sends from; no more often than once a second. When to call
- * port_check_next_refused(); INFINITY: there is nothing to wait for. SIP threads, whatever they hold.
+ * Begins to look at the server's port, from the address that udp sends from; no more often than once a second.
+ * Returns when to call port_check_next_refused(); INFINITY: there is nothing to wait for. SIP threads, whatever they
+ * hold.
  */
 double port_check_start(const pf_address *server, pjsip_transport *udp, double now);
 
 /*
- * A server for whose port an ICMP has come: 1, the first, which anybody may have forged; 2, another one soon after, to another
- * socket: the port is closed. 0: none more, and due is when to look again. Polling thread.
+ * Finds a server for whose port an ICMP has come. Returns 1 for the first, which anybody may have forged; 2 for
+ * another one soon after, to another socket: the port is closed; 0: none more, and due is when to look again. pjsip's
+ * polling thread, no lock held.
  */
 int port_check_next_refused(double now, pf_address *server, double *due);
 
-/* Detaching thread. */
+/* Ends all checks. Nobody is inside the gate, no lock held. */
 void port_check_close(void);

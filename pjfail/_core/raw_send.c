@@ -28,9 +28,9 @@ pj_status_t raw_send_connect(const pf_address *server, const char *host_name, pj
                                                &address, length, NULL, &dummy_tdata.tdata, connection);
 }
 
+/* Does nothing: a connection that fails tells so itself. pjsip (2.17, sip_util.c:1589) calls it without a look whether it is there. */
 static void raw_send_on_sent(void *token, pjsip_tx_data *tdata, pj_ssize_t sent)
 {
-    /* A connection that fails tells so itself. */
     (void)token;
     (void)tdata;
     (void)sent;

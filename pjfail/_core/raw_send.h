@@ -10,8 +10,8 @@
 void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const char *bytes, size_t size);
 
 /*
- * The connection to server for what names host, opened where there is none; the caller drops its reference. It may be
- * connecting still. A SIP thread that holds no lock of ours.
+ * Finds the connection to server for what names host, or opens one where there is none, which may be connecting
+ * still. The caller drops its reference. A SIP thread that holds no lock of ours.
  */
 pj_status_t raw_send_connect(const pf_address *server, const char *host_name, pjsip_transport **connection);
 

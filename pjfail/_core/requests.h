@@ -101,8 +101,8 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
                               const pjsip_transport *transport);
 
 /*
- * The server has the request from now on; an earlier attempt at it is over. Returns its attempt, -1: there is no room. The caller holds
- * a reference to transport: where the request may go elsewhere, the attempt gets one of its own.
+ * Adds an attempt at the server, which has the request from now on; ends an earlier attempt at it. Returns the attempt, -1: there is
+ * no room. The caller holds a reference to transport: where the request may go elsewhere, the attempt gets one of its own.
  */
 int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport,
                                double now);
@@ -110,8 +110,10 @@ int request_add_attempt_locked(struct request *request, const pf_address *server
 /* Takes the attempt's reference to its connection, which the caller drops without the lock; NULL: there is none any more. */
 pjsip_transport *request_take_connection_locked(struct attempt *attempt);
 
-/* As that, with a reference of its own. NULL for attempt -1, too. */
+/* Returns the attempt's connection with one more reference, the caller's; NULL: there is none, or attempt is -1. */
 pjsip_transport *request_hold_connection_locked(const struct request *request, int attempt);
+
+/* Returns the same, and takes the lock. */
 pjsip_transport *request_hold_connection(const struct request *request, int attempt);
 
 /*

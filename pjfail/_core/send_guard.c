@@ -5,7 +5,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 /* Sending waits for nobody, but the application may be told of its failure within it, and do anything. */
 #define SEND_TIMEOUT_S 1.0
@@ -95,11 +94,10 @@ int send_guard_is_sending_elsewhere(uint64_t hash)
 
 void send_guard_wait(uint64_t hash)
 {
-    const struct timespec pause = { 0, 100000 };
     double until = clock_now() + SEND_TIMEOUT_S;
 
     while (send_guard_is_sending_elsewhere(hash) && clock_now() < until)
-        nanosleep(&pause, NULL);
+        clock_pause(1e-4);
 }
 
 void send_guard_wait_for_sender(const pjsip_rx_data *response)

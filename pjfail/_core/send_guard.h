@@ -32,7 +32,7 @@ void send_guard_return(struct pending_query *query);
 /* Waits while another thread is sending the request that this answers. SIP thread, no lock held. Detached, too. */
 void send_guard_wait_for_sender(const pjsip_rx_data *response);
 
-/* As that, for a transaction_hash(). */
+/* Waits as send_guard_wait_for_sender() does, for a transaction_hash(). */
 void send_guard_wait(uint64_t hash);
 
 /* Returns whether another thread is sending that request. Any thread. */

@@ -70,14 +70,8 @@ int servers_know(const pf_address *server)
 
 int servers_hold(const pf_address *address)
 {
-    int held;
-
-    if (!address->family)
-        return 1;
-    pthread_mutex_lock(&servers.lock);
-    held = servers_hold_locked(address) != NULL;
-    pthread_mutex_unlock(&servers.lock);
-    return held;
+    HOLD_LOCK(&servers.lock);
+    return !address->family || servers_hold_locked(address) != NULL;
 }
 
 void servers_release(const pf_address *address)
@@ -89,7 +83,10 @@ void servers_release(const pf_address *address)
         servers_release_locked(server);
 }
 
-/* RFC 6298 section 2, with its alpha and beta; what has not been measured for long is measured anew. */
+/*
+ * Updates the round trip by RFC 6298 section 2, with its alpha and beta; begins anew where nothing was measured for
+ * long.
+ */
 static void servers_measure_locked(struct server *server, double rtt, double now)
 {
     if (server->rtt < 0 || now - server->last_answer > RTT_FORGET_S) {
@@ -102,7 +99,7 @@ static void servers_measure_locked(struct server *server, double rtt, double now
     }
 }
 
-/* What every outcome says. */
+/* Fills in what every outcome says. */
 static void servers_fill_outcome_locked(struct server *server, pf_outcome *outcome)
 {
     outcome->server = server->address;
@@ -111,7 +108,7 @@ static void servers_fill_outcome_locked(struct server *server, pf_outcome *outco
     server->reported = server->good;
 }
 
-/* A bad outcome: the next answer is news, and the next one to its method. */
+/* Fills in a bad outcome: the next answer is news then, and so is the next one to its method. */
 static void servers_fill_failure_locked(struct server *server, pf_outcome *outcome)
 {
     servers_fill_outcome_locked(server, outcome);

@@ -37,6 +37,8 @@ struct server *servers_find_locked(const pf_address *address);
 
 /* Returns the server, made where there was none, with one more reference; NULL: no memory. */
 struct server *servers_hold_locked(const pf_address *address);
+
+/* Drops a reference, and the server with the last one. */
 void servers_release_locked(struct server *server);
 
 /* --- without it --------------------------------------------------------------------------------------------------- */
@@ -44,12 +46,19 @@ void servers_release_locked(struct server *server);
 /* Returns whether the server is in any plan: what happens elsewhere is none of our business. */
 int servers_know(const pf_address *server);
 
-/* Has the server watched though it be in no plan, until released. 0: no memory. Family 0: nothing to do. */
+/*
+ * Keeps the server watched, though it be in no plan, until servers_release(). Returns 0 without memory. Does nothing
+ * for family 0.
+ */
 int servers_hold(const pf_address *server);
+
+/* Ends what servers_hold() began. */
 void servers_release(const pf_address *server);
-/* First aid without an outcome: the server is put last until it answers, or Python has judged what follows. */
+
+/* Puts the server last, without an outcome, until it answers or Python has judged what follows. */
 void servers_suspect(const pf_address *server);
 
+/* Returns whether the server is put last. */
 int servers_is_suspect(const pf_address *server);
 
 /* Ends the core's own suspicion: it was wrong. */
@@ -58,8 +67,10 @@ void servers_clear_suspect(const pf_address *server);
 /* Returns whether a connection to the server failed, or could not be made, within the last so many seconds. */
 int servers_failed_within(const pf_address *server, double seconds);
 
-/* When an answer of the server is overdue, in seconds since it was asked: its smoothed round trip and four times the deviation.
- * Negative when it has never been measured. */
+/*
+ * Returns when an answer of the server is overdue, in seconds since it was asked: its smoothed round trip and four
+ * times the deviation. Negative when it has never been measured.
+ */
 double servers_rto(const pf_address *server);
 
 /* A server that has answered within so many seconds is taken at its word: nothing is done beforehand in case that it is dead. */
@@ -68,7 +79,10 @@ double servers_rto(const pf_address *server);
 /* Returns whether the server answered within the last so many seconds, and is not suspect. */
 int servers_answered_within(const pf_address *server, double seconds);
 
-/* rtt: seconds, negative when this answer must not be measured. error: it tells of trouble that is the server's own. */
+/*
+ * Records an answer. rtt: seconds, negative when this answer must not be measured. error: it tells of trouble that is
+ * the server's own.
+ */
 void servers_record_answer(const pf_address *server, const char *method, int code, int error, double rtt);
 
 /*

@@ -59,7 +59,10 @@ static size_t sip_write_finish(struct writing *writing)
     return writing->full ? 0 : writing->length;
 }
 
-/* The header line, with its CRLF, that starts at from; folded lines belong to it. NULL at the end of the headers. */
+/*
+ * Returns the end of the header line, with its CRLF, that starts at from; folded lines belong to it. NULL at the end
+ * of the headers.
+ */
 static const char *sip_write_end_of_line(const char *from, const char *end)
 {
     const char *at = from;
@@ -126,7 +129,7 @@ size_t sip_write_request(char *text, size_t room, const char *method, const char
     return sip_write_finish(&writing);
 }
 
-/* The sent-by part of the topmost Via, with the transport before it: what stands in front of the parameters. */
+/* Writes a Via with the sent-by part of the topmost one, the transport before it, and a branch of its own. */
 static void sip_write_put_via(struct writing *writing, const char *bytes, const char *end)
 {
     const char *line, *next;

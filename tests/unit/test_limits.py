@@ -72,3 +72,8 @@ def test_the_tests_that_it_names_are_there() -> None:
     named = {test for row in rows() for test in row.tests}
     assert len(named) > 20
     assert named <= defined
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.what)
+def test_each_bound_is_held_by_a_test(row: Row) -> None:
+    assert row.tests

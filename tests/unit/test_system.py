@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from pjfail.errors import LookupFailed
 from pjfail.lookup import SystemLookup
+from pjfail.lookup.system import MAX_CALLS, MAX_WAITING
 from pjfail.model import Candidate, Server, Target
 
 
@@ -75,3 +77,48 @@ def test_no_such_name_is_not_no_answer(system: Callable[..., None], code: int, t
 def test_a_name_that_is_none_is_a_failed_lookup() -> None:
     with pytest.raises(LookupFailed):
         look_up(Target("a" * 64 + ".example"))
+
+
+def test_so_many_calls_are_under_way_so_many_lookups_wait_and_one_more_fails_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call that hangs keeps its thread, though its lookup is given up; a lookup that waits makes room."""
+    asked, answer = [], threading.Semaphore(0)
+
+    def getaddrinfo(host: str, *_rest: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        asked.append(host)
+        answer.acquire()
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("192.0.2.1", 5060))]
+
+    async def until_asked(count: int) -> None:
+        while len(asked) < count:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert len(asked) == count
+
+    async def program() -> None:
+        lookup = SystemLookup()
+        names = [Target(f"sip{number}.example") for number in range(MAX_CALLS + MAX_WAITING + 1)]
+        lookups = [asyncio.create_task(lookup.lookup(name)) for name in names[:-1]]
+        await until_asked(MAX_CALLS)
+        lookups[0].cancel()
+        await until_asked(MAX_CALLS)
+        with pytest.raises(LookupFailed, match=r"sip1016\.example was not looked up.*16.*1000") as caught:
+            await lookup.lookup(names[-1])
+        assert caught.value.temporary
+        lookups[MAX_CALLS].cancel()
+        await asyncio.sleep(0)
+        lookups.append(asyncio.create_task(lookup.lookup(names[-1])))
+        await until_asked(MAX_CALLS)
+        answer.release()
+        await until_asked(MAX_CALLS + 1)
+        answer.release(len(names))
+        found = await asyncio.gather(*lookups, return_exceptions=True)
+        assert [number for number, each in enumerate(found) if not isinstance(each, list)] == [0, MAX_CALLS]
+        assert asked.count(names[MAX_CALLS].host) == 0
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    try:
+        asyncio.run(asyncio.wait_for(program(), 20))
+    finally:
+        answer.release(2 * len(asked) + MAX_WAITING)  # no thread is left behind
