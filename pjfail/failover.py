@@ -25,7 +25,8 @@ from .bridge.counts import Counters, RoundTrips
 from .errors import DETACHED, AffinityError, BadServer, NotAttached
 from .events import Listener
 from .following import FollowedAccount
-from .lookup import DnsLookup, Lookup
+from .lookup import ChainLookup, DnsLookup, Lookup, StaticLookup
+from .lookup.static import Listed
 from .model import Health, Plan, Server, State, Target, Transport
 from .order import Order
 from .policy import Policy
@@ -45,6 +46,7 @@ _latest: weakref.ref[Failover] | None = None
 
 
 def attach(
+    servers: StaticLookup | Mapping[str, Iterable[Listed]] | None = None,
     lookup: Lookup | None = None,
     policy: Policy | Order | None = None,
     probe: Probe | None = None,
@@ -55,15 +57,19 @@ def attach(
     """Makes the pjsip of this process ask pjfail where its requests go, and watch what becomes of them.
 
     Call it once, after ``libInit()`` (after ``libStart()`` is fine), from a Python thread. From then on the servers
-    of a SIP domain are found by *lookup* (default: :class:`pjfail.DnsLookup` with the system's name servers) and
-    ordered by *policy* (a :class:`pjfail.Policy`, or a plain function ``(candidates, health) -> candidates``).
+    of a SIP domain are those that *servers* lists, ``{"voip.example": ["192.0.2.1", "sip2.example.com:5080"]}``, in
+    this order (:class:`pjfail.StaticLookup` says what may stand there; give one to be able to ``update()`` it). The
+    servers of every other domain, and the addresses of listed names, are found by *lookup* (default:
+    :class:`pjfail.DnsLookup` with the system's name servers). All are ordered by *policy* (a :class:`pjfail.Policy`, or
+    a plain function ``(candidates, health) -> candidates``).
     *probe* says when servers are asked whether they are alive (default: :class:`pjfail.Probe`, as it is).
     *retry* says when a request under way fails over to the next server (default: :class:`pjfail.RetryPolicy`).
     *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
     loaded object that carries pjsip, where that cannot be found out.
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
-    and at interpreter exit. Raises :class:`pjfail.HostError`, and TypeError for an argument of another kind.
+    and at interpreter exit. Raises :class:`pjfail.HostError`, :class:`pjfail.BadServer` for what is wrong in *servers*,
+    and TypeError for an argument of another kind.
     """
     if policy is None:
         policy = Policy()
@@ -71,11 +77,15 @@ def attach(
         arguments = ("candidates", "health")
         require_function("policy", policy, arguments, "candidates", keywords=("request",), instead="a Policy, or ")
         policy = Policy(order=policy)
+    if servers is not None and not isinstance(servers, StaticLookup):
+        servers = StaticLookup(servers)
     if lookup is None:
         lookup = DnsLookup()
     advice = "an object with a method: async def lookup(self, target)"
     require("lookup", lookup, Lookup, advice)
     require_arguments("lookup", lookup.lookup, ("target",), advice)
+    if servers is not None:
+        lookup = ChainLookup(servers, lookup)
     probe = Probe() if probe is None else probe
     require("probe", probe, Probe, "a Probe")
     retry = RetryPolicy() if retry is None else retry

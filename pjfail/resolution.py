@@ -11,6 +11,7 @@ from . import events
 from .bridge import core, plans
 from .errors import LookupFailed, UnknownTarget
 from .lookup import Adaptive, Lookup, ServesStale
+from .lookup.protocol import Prepares
 from .lookup.rfc3263 import numeric_candidate
 from .model import Candidate, Family, Plan, Question, Request, Target, Transport
 from .news import News
@@ -35,11 +36,14 @@ class Resolution:
         self._waiting: dict[Target, list[Question]] = {}
         self._not_before: dict[Target, float] = {}
         self._endpoint_has: tuple[Sequence[Transport], Sequence[Family]] = (), ()
+        self._preparing: asyncio.Task[None] | None = None
         if isinstance(lookup, ServesStale):
             lookup.on_stale(lambda target, reason: news.tell(events.LookupStale(target, reason)))
 
     def begin(self) -> None:
-        """Looks up again what was being looked up when the worker's last event loop crashed."""
+        """Prepares the lookup; looks up again what was being looked up when the worker's last event loop crashed."""
+        if self._preparing is None:
+            self._preparing = asyncio.get_running_loop().create_task(self._prepare())
         unanswered = list(self._lookups)
         self._lookups.clear()
         for target in unanswered:
@@ -136,6 +140,14 @@ class Resolution:
             raise LookupFailed(f"{target}: the lookup failed: {error!r}", temporary=True) from error
         finally:
             self._news.deliver()
+
+    async def _prepare(self) -> None:
+        try:
+            self._adapt()
+            if isinstance(self._lookup, Prepares):
+                await self._lookup.prepare()
+        except Exception:
+            log.exception("%s.prepare() failed", type(self._lookup).__name__)
 
     def _adapt(self) -> None:
         """Tells the lookup what the endpoint has: an application may create transports at any time."""

@@ -43,3 +43,21 @@ class ServesStale(Protocol):
         Once a target and outage.
         """
         ...
+
+
+@runtime_checkable
+class NamesHosts(Protocol):
+    """A lookup that knows some servers by their host names alone."""
+
+    def resolve_names_by(self, lookup: Lookup) -> None:
+        """From now on *lookup* finds these. Called by the chain that both are in."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A lookup that can tell at once what it will not find."""
+
+    async def prepare(self) -> None:
+        """Logs that. Called once, on the worker, when pjfail has attached."""
+        ...

@@ -1,0 +1,188 @@
+"""attach(servers=...): a real pjsua2 program whose registrar has no SRV records, and servers that fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from rig.app import App, Line
+from rig.dns_server import DnsServer
+
+from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, Fault, Registrar
+
+FIRST, SECOND, NAME_SERVER = "127.0.93.1", "127.0.93.2", "127.0.93.53"
+ZONE = [f"sip1.test 60 A {FIRST}", f"sip2.test 60 A {SECOND}"]
+
+# Attaches with the table that it is given, and runs each line that it is told.
+APP = """
+    import json
+    import logging
+    import sys
+
+    import pjfail
+    from rig.prelude import Account, Endpoint, emit, heard
+
+    class Told(logging.Handler):
+        def emit(self, record):
+            emit(log=record.getMessage(), level=record.levelname)
+
+    logging.getLogger("pjfail").addHandler(Told(logging.WARNING))
+    table, nameserver, transports = (json.loads(each) for each in sys.argv[1:])
+
+    def moved(event):
+        if isinstance(event, pjfail.events.AccountMoved):
+            emit(moved=event.account, server=str(event.server))
+
+    def account(registrar, name="alice"):
+        made = Account(endpoint, retries=False)
+        made.open(f"sip:{name}@voip.test", registrar)
+        return made
+
+    def sent(account, method, *uri):
+        while not account.answers.empty():
+            account.answers.get()
+        account.send(method, *uri) if uri else account.send_register()
+        while (answer := account.answer(10)).method != method:
+            pass
+        emit(**answer._asdict())
+
+    endpoint = Endpoint(transports=transports)
+    table = pjfail.StaticLookup(table, ttl=1)
+    dns = pjfail.DnsLookup([nameserver] if nameserver else ["127.0.93.54"])
+    failover = pjfail.attach(servers=table, lookup=dns, listeners=[moved])
+    names = dict(globals())
+    while word := heard():
+        exec(word, names)
+"""
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[Registrar, Registrar]]:
+    with Registrar(FIRST) as first, Registrar(SECOND) as second:
+        yield first, second
+
+
+@pytest.fixture
+def name_server() -> Iterator[DnsServer]:
+    with DnsServer(ZONE, NAME_SERVER) as server:
+        yield server
+
+
+def app_with(
+    table: dict[str, list[Any]], name_server: DnsServer | None = None, transports: tuple[str, ...] = ("udp", "tcp")
+) -> App:
+    nameserver = f"{name_server.address}:{name_server.port}" if name_server else ""
+    return App(APP, json.dumps(table), json.dumps(nameserver), json.dumps(transports))
+
+
+def told(app: App, words: str, key: str, timeout: float = 20) -> Line:
+    """The next line with *key*, after the program was told *words*."""
+    if words:
+        app.tell(words)
+    while key not in (line := app.next(timeout)):
+        pass
+    return line
+
+
+def register(app: App, registrar: str) -> Line:
+    app.tell(f"alice = account({registrar!r})")
+    return told(app, "sent(alice, 'REGISTER')", "code")
+
+
+@pytest.mark.parametrize("fault", [SILENT, REFUSING, UNAVAILABLE], ids=["silent", "killed", "503"])
+@pytest.mark.parametrize(
+    ("listed", "registrar"),
+    [
+        ([FIRST, SECOND], "sip:voip.test"),
+        ([FIRST, f"{SECOND}:5060"], "sip:voip.test;transport=tcp"),
+        (["sip1.test", "sip2.test:5060"], "sip:voip.test"),
+        (["sip1.test", "tcp:sip2.test"], "sip:voip.test;transport=tcp"),
+    ],
+    ids=["addresses-udp", "addresses-tcp", "names-udp", "names-tcp"],
+)
+def test_a_listed_server_fails_and_the_next_one_has_the_request(
+    servers: tuple[Registrar, Registrar], name_server: DnsServer, listed: list[str], registrar: str, fault: Fault
+) -> None:
+    first, second = servers
+    with app_with({"voip.test": listed}, name_server) as app:
+        assert register(app, registrar)["code"] == 200
+        assert second.requests == []
+        first.fault = fault
+        answer = told(app, "sent(alice, 'REGISTER')", "code")
+        assert (answer["code"], bool(second.wait_for("REGISTER"))) == (200, True)
+        assert answer["seconds"] < 5
+
+
+def test_a_name_that_does_not_resolve_is_told_of_at_attach_and_leaves_the_others(
+    servers: tuple[Registrar, Registrar], name_server: DnsServer
+) -> None:
+    with app_with({"voip.test": ["gone.test", SECOND]}, name_server) as app:
+        line = told(app, "", "log")
+        assert line["level"] == "WARNING"
+        assert line["log"].startswith("gone.test is left out for now, it was not found: ")
+        assert register(app, "sip:voip.test")["code"] == 200
+        assert servers[1].wait_for("REGISTER")
+
+
+def test_silent_name_servers_do_not_hold_the_addresses_up(
+    servers: tuple[Registrar, Registrar], name_server: DnsServer
+) -> None:
+    name_server.fault("silent")
+    with app_with({"voip.test": ["sip1.test", SECOND]}, name_server) as app:
+        answer = register(app, "sip:voip.test")
+        assert (answer["code"], answer["seconds"] < 2) == (200, True)
+        assert servers[1].wait_for("REGISTER")
+        name_server.mend()
+        for _ in range(100):  # the name is asked for again within seconds
+            assert told(app, "endpoint.run(0.2); sent(alice, 'REGISTER')", "code")["code"] == 200
+            if servers[0].requests:
+                return
+        raise AssertionError("the first server, found by its name, was not used")
+
+
+def test_a_name_is_resolved_again_at_its_ttl(servers: tuple[Registrar, Registrar], name_server: DnsServer) -> None:
+    name_server.records([f"sip1.test 1 A {FIRST}"])
+    with app_with({"voip.test": ["sip1.test"]}, name_server) as app:
+        assert register(app, "sip:voip.test")["code"] == 200
+        assert servers[0].wait_for("REGISTER")
+        name_server.records([f"sip1.test 1 A {SECOND}"])
+        for _ in range(100):
+            assert told(app, "endpoint.run(0.2); sent(alice, 'REGISTER')", "code")["code"] == 200
+            if servers[1].requests:
+                return
+        raise AssertionError("the name's new address was not used")
+
+
+def test_a_transport_that_the_endpoint_has_not_is_told_of_at_attach(servers: tuple[Registrar, Registrar]) -> None:
+    with app_with({"voip.test": [f"tls:{FIRST}", SECOND]}, transports=("udp",)) as app:
+        line = told(app, "", "log")
+        assert line["log"].startswith(f"voip.test: tls:{FIRST} is not used: this endpoint has no tls transport")
+        assert register(app, "sip:voip.test")["code"] == 200
+        assert servers[1].wait_for("REGISTER")
+
+
+def test_an_endpoint_without_udp_has_what_it_has(servers: tuple[Registrar, Registrar]) -> None:
+    with app_with({"voip.test": [FIRST, SECOND]}, transports=("tcp",)) as app:
+        assert told(app, "sent(account(''), 'OPTIONS', 'sip:voip.test')", "code")["code"] == 200
+        assert [each.transport for each in servers[0].wait_for("OPTIONS")] == ["tcp"]
+
+
+def test_a_name_outside_the_table_is_looked_up_as_ever(
+    servers: tuple[Registrar, Registrar], name_server: DnsServer
+) -> None:
+    with app_with({"voip.test": [FIRST]}, name_server) as app:
+        assert register(app, "sip:sip2.test")["code"] == 200
+        assert servers[1].wait_for("REGISTER")
+
+
+def test_a_table_that_is_replaced_is_in_use_at_once(servers: tuple[Registrar, Registrar]) -> None:
+    with app_with({"voip.test": [FIRST]}) as app:
+        assert register(app, "sip:voip.test")["code"] == 200
+        app.tell(f"table.update({{'voip.test': ['{SECOND}']}})")
+        for _ in range(100):
+            assert told(app, "endpoint.run(0.1); sent(alice, 'REGISTER')", "code")["code"] == 200
+            if servers[1].requests:
+                return
+        raise AssertionError("the new table was not used")
