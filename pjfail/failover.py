@@ -362,7 +362,7 @@ class Failover:
         """Ends what :meth:`follow` began, if it did: the account's plan decides again. Raises :class:`NotAttached`."""
         self._require_attached()
         number = account_id(account)
-        self._worker.call(lambda: self._worker.maintenance.follower.unfollow(number))
+        self._worker.call(lambda: self._worker.maintenance.unfollow(number))
 
     def route_via(self, account: object, server: Server | str | None) -> None:
         """Puts *server*'s address into *account*'s Route, in place of its first proxy: the classic way for UDP and TCP.

@@ -71,6 +71,12 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def canonical_host(host: str) -> str:
+    """*host* in lower case, without a dot at its end; an address, with brackets or without, in its canonical form."""
+    bare = host.strip("[]").lower()
+    return _canonical_address(bare) if _is_address(bare) else bare.rstrip(".")
+
+
 def _is_name(text: str) -> bool:
     """Whether *text* may be a host name; labels whose last is a number are a mistyped address (RFC 3696 section 2)."""
     labels = text.removesuffix(".").split(".")
@@ -107,7 +113,7 @@ def parse_server(text: str) -> tuple[Transport | None, str, int]:
         return transport, _canonical_address(v6 or host), port
     if v6 or not _is_name(host):
         raise BadServer(f"{text!r}: {v6 or host!r} is not a valid host name or numeric address")
-    return transport, host.lower().rstrip("."), port
+    return transport, canonical_host(host), port
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -221,6 +227,11 @@ class Target:
         except ValueError:
             return False
         return True
+
+    @property
+    def usual_port(self) -> int:
+        """The port that it means where it names none: 5060, or 5061 for TLS."""
+        return DEFAULT_PORT["tls" if self.secure else self.transport or "udp"]
 
     def allows(self, transport: Transport) -> bool:
         """Whether a request to it may go over *transport*: TLS alone where it is secure, else what the URI names."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import replace
 
 from . import events
 from .bridge import core, plans
 from .errors import LookupFailed, UnknownTarget
 from .lookup import Adaptive, Lookup, ServesStale
-from .lookup.protocol import Prepares
+from .lookup.protocol import HasTable, Prepares
 from .lookup.rfc3263 import numeric_candidate
-from .model import Candidate, Family, Plan, Question, Request, Target, Transport
+from .model import DEFAULT_PORT, Candidate, Family, Plan, Question, Request, Target, Transport, canonical_host
 from .news import News
 from .targets import TargetEntry, Targets
 
@@ -37,16 +40,60 @@ class Resolution:
         self._not_before: dict[Target, float] = {}
         self._endpoint_has: tuple[Sequence[Transport], Sequence[Family]] = (), ()
         self._preparing: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Of the hosts that are addresses, plans answer for those in a table and those that accounts are followed at.
+        self._numeric = threading.Lock()
+        self._listed: frozenset[tuple[str, int]] = frozenset()
+        self._next_hops: frozenset[Target] = frozenset()
         if isinstance(lookup, ServesStale):
             lookup.on_stale(lambda target, reason: news.tell(events.LookupStale(target, reason)))
 
     def begin(self) -> None:
         """Prepares the lookup; looks up again what was being looked up when the worker's last event loop crashed."""
+        self._loop = asyncio.get_running_loop()
+        if isinstance(self._lookup, HasTable):
+            self._lookup.on_table(self._on_table)
         if self._preparing is None:
             self._preparing = asyncio.get_running_loop().create_task(self._prepare())
         unanswered = list(self._lookups)
         self._lookups.clear()
         for target in unanswered:
+            self._look_up(target)
+
+    def follow(self, next_hops: frozenset[Target]) -> None:
+        """Accounts are followed at *next_hops*: each is one with the same host, its usual port named or not."""
+        changed = self._next_hops ^ next_hops
+        if changed:
+            with self._numeric:
+                self._next_hops = next_hops
+                self._answer_for_numeric()
+            self._look_again({canonical_host(each.host) for each in changed})
+
+    def _on_table(self, listed: frozenset[tuple[str, int]]) -> None:
+        """Any thread. The table has these hosts now, maybe with other servers."""
+        with self._numeric:
+            hosts = {host for host, _ in self._listed | listed}
+            self._listed = listed
+            self._answer_for_numeric()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                self._loop.call_soon_threadsafe(self._look_again, hosts)
+
+    def _answer_for_numeric(self) -> None:
+        """Under the lock: no thread has an older set in force after a newer one."""
+        if not self._targets.ended:
+            followed = {(canonical_host(each.host), each.port) for each in self._next_hops}
+            usual = {0, *DEFAULT_PORT.values()}
+            plans.answer_for(
+                (host, each)
+                for host, port in self._listed | followed
+                if Target(host).is_numeric and "%" not in host
+                for each in (usual if port in usual else {port})
+            )
+
+    def _look_again(self, hosts: set[str]) -> None:
+        """Has the targets of these hosts looked up, whatever is known of them."""
+        for target in [target for target, _ in self._targets if canonical_host(target.host) in hosts]:
             self._look_up(target)
 
     def answer(self, question: Question) -> None:
@@ -164,7 +211,7 @@ class Resolution:
         """
         name = f"{type(self._lookup).__name__}.lookup()"
         try:
-            answer = self._lookup.lookup(target)
+            answer = self._lookup.lookup(self._next_hop(target))
             if not isinstance(answer, Awaitable):
                 raise TypeError(f"{name} cannot be awaited; write it as async def lookup(self, target)")
             answered = await asyncio.wait_for(answer, LOOKUP_TIMEOUT)
@@ -183,6 +230,11 @@ class Resolution:
         finally:
             if self._targets.ended:
                 raise asyncio.CancelledError
+
+    def _next_hop(self, target: Target) -> Target:
+        """The next hop of followed accounts that *target* is but for naming the usual port, or not; else itself."""
+        other = replace(target, port=0 if target.port == target.usual_port else target.port or target.usual_port)
+        return other if other in self._next_hops and target not in self._next_hops else target
 
     def _learn(self, target: Target, candidates: tuple[Candidate, ...]) -> Plan:
         known = self._targets.learn(target, candidates)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from ..errors import LookupFailed, UnknownTarget
 from ..model import Candidate, Family, Target, Transport
-from .protocol import Adaptive, Lookup, NamesHosts, Prepares, ServesStale, TellStale
+from .protocol import Adaptive, HasTable, Lookup, NamesHosts, Prepares, ServesStale, TellStale, TellTable
 
 log = logging.getLogger("pjfail")
 
@@ -71,6 +72,18 @@ class ChainLookup:
         for lookup in self._lookups:
             if isinstance(lookup, ServesStale):
                 lookup.on_stale(tell)
+
+    def on_table(self, tell: TellTable) -> None:
+        """Has *tell* called with the hosts in the tables of all lookups (:class:`HasTable`)."""
+        tables: dict[int, frozenset[tuple[str, int]]] = {}
+
+        def tell_all(place: int, hosts: frozenset[tuple[str, int]]) -> None:
+            tables[place] = hosts
+            tell(frozenset().union(*tables.values()))
+
+        for place, lookup in enumerate(self._lookups):
+            if isinstance(lookup, HasTable):
+                lookup.on_table(partial(tell_all, place))
 
     async def prepare(self) -> None:
         """Has those of the lookups that can tell at once what they will not find do so (:class:`Prepares`)."""

@@ -10,6 +10,9 @@ from ..model import Candidate, Family, Target, Transport
 TellStale = Callable[[Target, str], object]
 """Told a target whose candidates come from answers of before, and why no newer ones were to be had."""
 
+TellTable = Callable[[frozenset[tuple[str, int]]], object]
+"""Told the hosts that are in a table, each with its port, 0 for none."""
+
 
 @runtime_checkable
 class Lookup(Protocol):
@@ -41,6 +44,18 @@ class ServesStale(Protocol):
         """From now on *tell*, and nobody else, hears on the worker of each target that begins to live on old answers.
 
         Once a target and outage.
+        """
+        ...
+
+
+@runtime_checkable
+class HasTable(Protocol):
+    """A lookup with a table of hosts, some of which may be addresses."""
+
+    def on_table(self, tell: TellTable) -> None:
+        """From now on *tell*, and nobody else, hears of what is in the table: at once, and after each change.
+
+        It may be called on any thread.
         """
         ...
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from .._validation import is_amount
 from ..errors import BadServer, LookupFailed, UnknownTarget
-from ..model import DEFAULT_PORT, TRANSPORTS, Candidate, Family, Server, Target, Transport, parse_server
+from ..model import DEFAULT_PORT, TRANSPORTS, Candidate, Family, Server, Target, Transport, canonical_host, parse_server
 from .dns import DnsLookup
 from .patience import settle
-from .protocol import Lookup
+from .protocol import Lookup, TellTable
 from .system import SystemLookup
 
 log = logging.getLogger("pjfail")
@@ -78,6 +78,7 @@ class StaticLookup:
             raise ValueError(f"ttl is {ttl!r}; give seconds")
         self._ttl = ttl
         self._table = _read(table, ttl)
+        self._on_table: TellTable = lambda _: None
         self._names: Lookup | None = None
         self._system = SystemLookup()
         self._transports: Sequence[Transport] = TRANSPORTS
@@ -90,6 +91,7 @@ class StaticLookup:
         Raises :class:`pjfail.BadServer`; the old table then stays.
         """
         self._table = _read(table, self._ttl)
+        self._on_table(frozenset(self._table))
 
     async def lookup(self, target: Target) -> list[Candidate]:
         """The servers of the target's host that it allows, and that the endpoint can use.
@@ -146,14 +148,18 @@ class StaticLookup:
                         "leave the server out",
                     )
 
+    def on_table(self, tell: TellTable) -> None:
+        """Has *tell* called with the hosts in the table, now and after each update, on the thread that updates."""
+        self._on_table = tell
+        tell(frozenset(self._table))
+
     def resolve_names_by(self, lookup: Lookup) -> None:
         """Has *lookup* find the servers that are host names; a :class:`pjfail.ChainLookup` calls this."""
         self._names = lookup
 
     def _rows_of(self, target: Target) -> Sequence[_Row] | None:
         """What the table has for *target*'s host and port."""
-        host, table = _host(target.host), self._table
-        usual = DEFAULT_PORT["tls" if target.secure else target.transport or "udp"]
+        host, usual, table = canonical_host(target.host), target.usual_port, self._table
         keys = [(host, target.port), (host, 0)] if target.port else [(host, 0), (host, usual)]
         if target.is_numeric and target.port not in (0, usual):
             del keys[1:]  # another service of the same machine
@@ -170,7 +176,7 @@ class StaticLookup:
             transport = row.transport or wanted or usual
             server = Server(row.host, row.port or DEFAULT_PORT[transport], transport)
             # One with a weight is a record of its own in the draw, as an SRV record is by its target.
-            name = _host(target.host) if row.weight is None else server.address
+            name = canonical_host(target.host) if row.weight is None else server.address
             found = [Candidate(server, name, row.priority, row.weight or 0, self._ttl)]
         return [each for each in found if self._is_usable(each.server, target)]
 
@@ -224,12 +230,6 @@ def _merged(found: Sequence[tuple[_Row, Sequence[Candidate]]]) -> list[Candidate
     for (priority, _), each in sorted(ranked, key=lambda pair: pair[0]):
         first.setdefault(each.server, replace(each, priority=priority))
     return list(first.values())
-
-
-def _host(host: str) -> str:
-    """*host* as keys have it: in lower case, without a dot at its end; an address in its canonical form."""
-    target = Target(host)
-    return Server(target.host, 1).address if target.is_numeric else target.host.rstrip(".")
 
 
 def _key(text: object) -> tuple[str, int]:

@@ -10,7 +10,7 @@ import pytest
 from rig.app import App, Line
 from rig.dns_server import DnsServer
 
-from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, Fault, Registrar
+from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, WELL, Fault, Registrar
 
 FIRST, SECOND, NAME_SERVER = "127.0.93.1", "127.0.93.2", "127.0.93.53"
 ZONE = [f"sip1.test 60 A {FIRST}", f"sip2.test 60 A {SECOND}"]
@@ -186,3 +186,113 @@ def test_a_table_that_is_replaced_is_in_use_at_once(servers: tuple[Registrar, Re
             if servers[1].requests:
                 return
         raise AssertionError("the new table was not used")
+
+
+# --- a numeric registrar ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [SILENT, REFUSING, UNAVAILABLE], ids=["silent", "killed", "503"])
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_numeric_registrar_in_the_table_has_its_plan(
+    servers: tuple[Registrar, Registrar], transport: str, fault: Fault
+) -> None:
+    first, second = servers
+    with app_with({FIRST: [FIRST, SECOND]}) as app:
+        assert register(app, f"sip:{FIRST};transport={transport}")["code"] == 200
+        first.fault = fault
+        for request in ("'REGISTER'", f"'OPTIONS', 'sip:bob@{FIRST}:5060;transport={transport}'"):
+            assert told(app, f"sent(alice, {request})", "code")["code"] == 200
+        for method, uri in (("REGISTER", f"sip:{FIRST};"), ("OPTIONS", f"sip:bob@{FIRST}:5060;")):
+            (heard,) = second.wait_for(method)
+            assert heard.uri.startswith(uri)  # the Request-URI stays
+
+
+def test_a_numeric_registrar_that_an_account_is_followed_at_moves_it(servers: tuple[Registrar, Registrar]) -> None:
+    first, second = servers
+    with app_with({f"{FIRST}:5060": [FIRST, SECOND]}) as app:
+        assert register(app, f"sip:{FIRST}")["code"] == 200
+        assert told(app, "failover.follow(alice, spread=0)", "moved")["server"] == f"udp:{FIRST}:5060"
+        first.fault = SILENT
+        app.tell("alice.send_register()")
+        assert told(app, "", "moved")["server"] == f"udp:{SECOND}:5060"
+        assert second.wait_for("REGISTER")
+        heard = len(first.requests)
+        assert told(app, f"sent(alice, 'MESSAGE', 'sip:bob@{FIRST}')", "code")["code"] == 200
+        assert second.wait_for("MESSAGE")
+        assert len(first.requests) == heard
+
+
+def test_an_account_followed_at_the_only_server_of_its_address_does_not_move(
+    servers: tuple[Registrar, Registrar],
+) -> None:
+    with app_with({}) as app:
+        assert register(app, f"sip:{FIRST}")["code"] == 200
+        assert told(app, "failover.follow(alice, spread=0)", "moved")["server"] == f"udp:{FIRST}:5060"
+        servers[0].fault = UNAVAILABLE
+        assert told(app, "sent(alice, 'REGISTER')", "code")["code"] == 503
+        servers[0].fault = WELL
+        assert told(app, "", "moved", 60)["server"] in ("None", f"udp:{FIRST}:5060")
+        assert told(app, "sent(alice, 'MESSAGE', 'sip:bob@" + FIRST + "')", "code")["code"] == 200
+
+
+def test_every_other_address_is_pjsips_own(servers: tuple[Registrar, Registrar]) -> None:
+    with app_with({FIRST: [SECOND]}) as app:
+        assert register(app, f"sip:{SECOND}")["code"] == 200
+        for uri in (f"sip:{SECOND}", f"sip:{FIRST}:5080", f"sip:{FIRST}"):
+            app.tell(f"alice.send('OPTIONS', '{uri}')")
+        app.tell("endpoint.run(1)")
+        app.tell("emit(numeric=failover.counters().numeric, plans=[str(each) for each in failover.servers()])")
+        line = told(app, "", "numeric")
+        assert line["numeric"] == 3  # the REGISTER, and two of the OPTIONS
+        assert line["plans"] == [f"udp:{SECOND}:5060"]
+
+
+def test_an_address_leaves_the_table_and_enters_it_while_the_program_runs(servers: tuple[Registrar, Registrar]) -> None:
+    first, second = servers
+    with app_with({}) as app:
+        assert register(app, f"sip:{FIRST}")["code"] == 200
+        app.tell(f"table.update({{'{FIRST}': ['{SECOND}']}})")
+        assert told(app, "sent(alice, 'REGISTER')", "code")["code"] == 200
+        assert (len(first.requests), len(second.wait_for("REGISTER"))) == (1, 1)
+        app.tell("table.update({})")
+        assert told(app, "sent(alice, 'REGISTER')", "code")["code"] == 200
+        assert (len(first.requests), len(second.requests)) == (2, 1)
+
+
+def test_a_call_stays_with_the_server_that_has_answered_it(servers: tuple[Registrar, Registrar]) -> None:
+    """The dialog's next hop, that server's Contact, is in the table too, where another server comes first."""
+    first, second = servers
+    with app_with({FIRST: [FIRST, SECOND], SECOND: [FIRST, SECOND]}) as app:
+        assert register(app, f"sip:{FIRST}")["code"] == 200
+        first.fault = SILENT
+        app.tell(f"call = alice.call('sip:bob@{FIRST}')")
+        assert told(app, "emit(**alice.answer(20)._asdict())", "code")["code"] == 200
+        first.fault = WELL
+        app.tell("import pjsua2; call.hangup(pjsua2.CallOpParam())")
+        assert second.wait_for("BYE")
+        assert not [each for each in first.requests if each.method == "BYE"]
+
+
+# --- a port in the URI ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("registrar", "callee"), [("", ":5060"), (":5060", "")], ids=["without", "with"])
+def test_a_followed_account_calls_where_it_is_registered_with_and_without_the_port(
+    servers: tuple[Registrar, Registrar], name_server: DnsServer, registrar: str, callee: str
+) -> None:
+    """The registrar's SRV records lead to both servers; the host's own address to none."""
+    first, second = servers
+    name_server.records(
+        [
+            *ZONE,
+            "_sip._udp.voip.test 60 SRV 0 0 5060 sip1.test.",
+            "_sip._udp.voip.test 60 SRV 1 0 5060 sip2.test.",
+            f"voip.test 60 A {SECOND if registrar else '127.0.93.9'}",
+        ]
+    )
+    with app_with({}, name_server) as app:
+        assert register(app, f"sip:voip.test{registrar}")["code"] == 200
+        assert told(app, "failover.follow(alice, spread=0)", "moved")
+        here = second if registrar else first
+        assert told(app, f"sent(alice, 'MESSAGE', 'sip:bob@voip.test{callee}')", "code")["code"] == 200
+        assert here.wait_for("MESSAGE")
