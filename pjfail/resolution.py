@@ -27,6 +27,9 @@ LOOKUP_TIMEOUT = 10.0
 # How often the plan of a target that only a followed account needs is looked up at the most (seconds).
 MIN_LOOKUP_INTERVAL = 5.0
 
+# Of the hosts whose URIs name a port so many are looked after: does the port keep SRV records from being used?
+MAX_PORTS_TOLD = 100
+
 
 class Resolution:
     """Answers questions: from the plans in force, else by a lookup, one at a time for each target. Worker only."""
@@ -43,6 +46,7 @@ class Resolution:
         self._loop: asyncio.AbstractEventLoop | None = None
         # Of the hosts that are addresses, plans answer for those in a table and those that accounts are followed at.
         self._numeric = threading.Lock()
+        self._ported: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._listed: frozenset[tuple[str, int]] = frozenset()
         self._next_hops: frozenset[Target] = frozenset()
         if isinstance(lookup, ServesStale):
@@ -165,6 +169,7 @@ class Resolution:
                 candidates = (numeric_candidate(target, "tls" if target.secure else target.transport or "udp"),)
             if not candidates:
                 raise LookupFailed(f"{target}: the lookup returned no candidates")
+            self._ask_for_srv(target, candidates)
             return self._learn(target, candidates)
         except TimeoutError:
             error = LookupFailed(f"{target}: the lookup did not end within {LOOKUP_TIMEOUT:g} s", temporary=True)
@@ -187,6 +192,34 @@ class Resolution:
             raise LookupFailed(f"{target}: the lookup failed: {error!r}", temporary=True) from error
         finally:
             self._news.deliver()
+
+    def _ask_for_srv(self, target: Target, found: Sequence[Candidate]) -> None:
+        """Has somebody look, once, what SRV records the port of *target* keeps from being used."""
+        listed = any(host == canonical_host(target.host) for host, _ in self._listed)
+        named = (target.host, target.port)
+        if not target.port or target.is_numeric or listed or self._next_hop(target) != target or named in self._ported:
+            return
+        if len(self._ported) < MAX_PORTS_TOLD:
+            self._ported[named] = asyncio.get_running_loop().create_task(self._tell_of_srv(target, found))
+
+    async def _tell_of_srv(self, target: Target, found: Sequence[Candidate]) -> None:
+        """Tells of the servers of *target*'s SRV records that are not *found* because it names a port."""
+        plain = replace(target, port=0)
+        try:
+            candidates = await self._lookup.lookup(plain)
+        except Exception:  # there are none, or nobody knows just now
+            return
+        known = {each.server for each in found}
+        unused = [str(each.server) for each in candidates if each.query.endswith(" SRV") and each.server not in known]
+        if unused:
+            log.warning(
+                "%s names a port, so its SRV records are not asked (RFC 3263 section 4.2); they lead to %s: "
+                "write %s or attach(servers={%r: [...]})",
+                target,
+                ", ".join(dict.fromkeys(unused)),
+                plain,
+                f"{target.host}:{target.port}",
+            )
 
     async def _prepare(self) -> None:
         try:

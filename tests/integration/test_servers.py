@@ -296,3 +296,23 @@ def test_a_followed_account_calls_where_it_is_registered_with_and_without_the_po
         here = second if registrar else first
         assert told(app, f"sent(alice, 'MESSAGE', 'sip:bob@voip.test{callee}')", "code")["code"] == 200
         assert here.wait_for("MESSAGE")
+
+
+def test_a_port_that_keeps_srv_records_from_being_asked_is_told_of_once(
+    servers: tuple[Registrar, Registrar], name_server: DnsServer
+) -> None:
+    records = [f"_sip._udp.voip.test 60 SRV 0 0 5060 {name}.test." for name in ("sip1", "sip2")]
+    name_server.records([*ZONE, *records, f"voip.test 60 A {FIRST}"])
+    with app_with({"listed.test": [FIRST]}, name_server) as app:
+        assert register(app, "sip:voip.test:5060")["code"] == 200
+        line = told(app, "", "log")
+        assert line["level"] == "WARNING"
+        assert line["log"] == (
+            "sip:voip.test:5060 names a port, so its SRV records are not asked (RFC 3263 section 4.2); they lead to "
+            f"udp:{SECOND}:5060: write sip:voip.test or attach(servers={{'voip.test:5060': [...]}})"
+        )
+        assert told(app, "sent(alice, 'OPTIONS', 'sip:bob@voip.test:5060;transport=tcp')", "code")["code"] == 200
+        for uri in ("sip:listed.test:5060", "sip:voip.test", "sip:sip1.test:5060", f"sip:{FIRST}:5060"):
+            assert told(app, f"sent(alice, 'OPTIONS', '{uri}')", "code")["code"] == 200
+        app.tell("endpoint.run(1); emit(end=True)")
+        assert [line for line in iter(app.next, {"end": True}) if "log" in line] == []
