@@ -27,7 +27,7 @@ from .events import Listener
 from .following import FollowedAccount
 from .lookup import ChainLookup, DnsLookup, Lookup, StaticLookup
 from .lookup.static import Listed
-from .model import Health, Plan, Server, State, Target, Transport
+from .model import Health, Plan, Server, State, Target, Transport, parse_server
 from .order import Order
 from .policy import Policy
 from .probe import Probe
@@ -217,7 +217,8 @@ class Failover:
     def mark_down(self, server: Server | str, seconds: float | None = None) -> None:
         """Puts *server* behind the others for *seconds*, or until :meth:`restore`; answers do not lift it.
 
-        *server* is a ``Server``, "tls:address:port", or "address:port" for whatever transport it has in our plans.
+        *server* is a ``Server``, "tls:address:port", or one in our plans: "address:port", "address" or a host name, for
+        whatever transport and port it has there.
         In force when this returns. Raises :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for
         seconds that are none.
         """
@@ -267,13 +268,28 @@ class Failover:
             return [server]
         if not isinstance(server, str):
             raise TypeError(f'{server!r} is not a valid server; give a Server or "address:port"')
-        parsed = Server.parse(server)
-        if server.strip().lower().startswith(f"{parsed.transport}:"):
-            return [parsed]
-        found = self._worker.monitor.servers_at(parsed.endpoint)
+        transport, host, port = parse_server(server)
+        if transport is not None and port and Target(host).is_numeric:
+            return [Server(host, port, transport)]
+        found = self._worker.monitor.find(transport, host, port)
         if not found:
-            raise BadServer(f'{server!r} is not in any plan yet; to name it before its first use, write "udp:{server}"')
+            raise BadServer(
+                f'{server!r} is not in any plan yet; to name it before its first use, write "udp:address:port"'
+            )
         return found
+
+    def _by_name(self, server: Server | str, spoken: Transport | None) -> Server | str:
+        """*server*, but the server in our plans where it is a host name. Raises :class:`pjfail.BadServer`."""
+        if not isinstance(server, str):
+            return server
+        transport, host, port = parse_server(server)
+        if Target(host).is_numeric:
+            return server
+        found = self._worker.monitor.find(transport or spoken, host, port)
+        if len(found) != 1:
+            leads = f"to several: {', '.join(map(str, found))}" if found else "to no server in any plan yet"
+            raise BadServer(f"{server!r} is a host name that leads {leads}; give the address of one")
+        return found[0]
 
     # --- accounts -----------------------------------------------------------------------------------------------------
 
@@ -282,17 +298,17 @@ class Failover:
         ``outboundProxies``, else its first proxy, else its registrar; a URI of that host may leave port and transport
         out). Dialogs stay where they are, and requests to other hosts go their way.
 
-        *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server`` or "address:port". Host names
-        stay what they are, for TLS too. In force when this returns; call :meth:`unpin` to end it. While *server* is
-        down the pin rests, and the account's plan decides. Where pjsip has a server affinity of its own (after 2.17),
-        that is used: ``pjsua_acc_set_affinity_addr()``.
+        *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server``, "address:port", "address", or
+        the host name of one in our plans. The account's own host name stays what it is, for TLS too. In force when this
+        returns; call :meth:`unpin` to end it. While *server* is down the pin rests, and the account's plan decides.
+        Where pjsip has a server affinity of its own (after 2.17), that is used: ``pjsua_acc_set_affinity_addr()``.
 
         Not while holding a lock that a pjsua2 callback takes. Raises :class:`pjfail.UnknownAccount`,
         :class:`pjfail.BadServer`, :class:`pjfail.AffinityDisabled`, :class:`pjfail.AffinityError`,
         :class:`pjfail.NotAttached`; the earlier pin is kept then.
         """
         settings = self._account(account)
-        chosen = server_for(settings, server)
+        chosen = server_for(settings, self._by_name(server, _spoken(settings)))
         if settings.id in self._worker.maintenance.follower:
             raise AffinityError(f"account {settings.id} follows its servers: unfollow() it before pinning it")
         self._require_no_route(settings)
@@ -384,7 +400,7 @@ class Failover:
                 f"pjsip's own server affinity is enabled on account {settings.id}: it keeps the account where it has "
                 "registered, whatever its Route says; use pin() or follow()"
             )
-        self._routes.via(settings, route_server(settings, server))
+        self._routes.via(settings, route_server(settings, self._by_name(server, _spoken(settings))))
 
     def _account(self, account: object) -> Account:
         self._require_attached()
@@ -448,7 +464,9 @@ class Failover:
         _require_timeout(timeout)
         if isinstance(server, str):
             target = Target.parse(uri)
-            server = Server.parse(server, "tls" if target.secure else target.transport or "udp")
+            spoken: Transport | None = "tls" if target.secure else target.transport
+            named = self._by_name(server, spoken)
+            server = named if isinstance(named, Server) else Server.parse(named, spoken or "udp")
         if server is not None:
             require_reachable(server)
         future = self._worker.requests.send(method, uri, server, headers, body)
@@ -466,6 +484,12 @@ class Failover:
     def round_trips(self) -> Mapping[Transport, RoundTrips]:
         """How long servers took to answer, by transport, since pjfail was loaded. Never blocks."""
         return counts.round_trips()
+
+
+def _spoken(account: Account) -> Transport | None:
+    """The transport that *account* speaks to its next hop, None where it may be any."""
+    next_hop = account.next_hop
+    return None if next_hop is None else "tls" if next_hop.secure else next_hop.transport
 
 
 def _require_timeout(timeout: float) -> None:

@@ -48,6 +48,12 @@ APP = """
             pass
         emit(**answer._asdict())
 
+    def raised(words):
+        try:
+            eval(words, names)
+        except pjfail.PjfailError as error:
+            emit(error=str(error))
+
     endpoint = Endpoint(transports=transports)
     table = pjfail.StaticLookup(table, ttl=1)
     dns = pjfail.DnsLookup([nameserver] if nameserver else ["127.0.93.54"])
@@ -280,22 +286,46 @@ def test_a_call_stays_with_the_server_that_has_answered_it(servers: tuple[Regist
 def test_a_followed_account_calls_where_it_is_registered_with_and_without_the_port(
     servers: tuple[Registrar, Registrar], name_server: DnsServer, registrar: str, callee: str
 ) -> None:
-    """The registrar's SRV records lead to both servers; the host's own address to none."""
-    first, second = servers
-    name_server.records(
-        [
-            *ZONE,
-            "_sip._udp.voip.test 60 SRV 0 0 5060 sip1.test.",
-            "_sip._udp.voip.test 60 SRV 1 0 5060 sip2.test.",
-            f"voip.test 60 A {SECOND if registrar else '127.0.93.9'}",
-        ]
-    )
+    """The registrar's own records lead to both servers, those of the other form of its URI to none."""
+    srv = [f"_sip._udp.voip.test 60 SRV 0 0 5060 {host}.test." for host in (("sip1", "sip2") if callee else ("gone",))]
+    a = [f"voip.test 60 A {address}" for address in (("127.0.93.9",) if callee else (FIRST, SECOND))]
+    name_server.records([*ZONE, *srv, *a, "gone.test 60 A 127.0.93.9"])
     with app_with({}, name_server) as app:
         assert register(app, f"sip:voip.test{registrar}")["code"] == 200
-        assert told(app, "failover.follow(alice, spread=0)", "moved")
-        here = second if registrar else first
-        assert told(app, f"sent(alice, 'MESSAGE', 'sip:bob@voip.test{callee}')", "code")["code"] == 200
-        assert here.wait_for("MESSAGE")
+        server = told(app, "failover.follow(alice, spread=0)", "moved")["server"]
+        here, there = servers if server == f"udp:{FIRST}:5060" else reversed(servers)
+        for _ in range(8):
+            assert told(app, f"sent(alice, 'MESSAGE', 'sip:bob@voip.test{callee}')", "code")["code"] == 200
+        assert len([each for each in here.requests if each.method == "MESSAGE"]) == 8
+        assert not there.requests
+
+
+def test_a_server_is_named_by_its_address_alone_or_by_its_host_name(
+    servers: tuple[Registrar, Registrar], name_server: DnsServer
+) -> None:
+    first, second = servers
+    with app_with({"voip.test": ["sip1.test", "sip2.test"], "two.test": [FIRST, SECOND]}, name_server) as app:
+        assert register(app, "sip:voip.test")["code"] == 200
+        for named, expected in ((f"{FIRST}", second), ("sip1.test", second), (f"{SECOND}:5060", first)):
+            app.tell(f"failover.mark_down('{named}')")
+            before = len(expected.requests)
+            assert told(app, "sent(alice, 'REGISTER')", "code")["code"] == 200
+            assert len(expected.requests) == before + 1
+            app.tell(f"failover.restore('{named}')")
+        for named, expected in (("sip2.test", second), (FIRST, first), (f"udp:{SECOND}", second)):
+            app.tell(f"failover.pin(alice, '{named}')")
+            before = len(expected.requests)
+            assert told(app, "sent(alice, 'REGISTER')", "code")["code"] == 200
+            assert len(expected.requests) == before + 1
+        app.tell("emit(answered=str(failover.request('OPTIONS', 'sip:voip.test', server='sip1.test').server))")
+        assert told(app, "", "answered")["answered"] == f"udp:{FIRST}:5060"
+        assert told(app, "sent(alice, 'OPTIONS', 'sip:two.test')", "code")["code"] == 200
+        for words, said in (
+            ("mark_down('sip9.test')", "is not in any plan yet"),
+            ("pin(alice, 'sip9.test')", "is a host name that leads to no server in any plan yet"),
+            ("pin(alice, 'two.test')", f"is a host name that leads to several: udp:{FIRST}:5060, udp:{SECOND}:5060"),
+        ):
+            assert said in told(app, f'raised("failover.{words}")', "error")["error"]
 
 
 def test_a_port_that_keeps_srv_records_from_being_asked_is_told_of_once(

@@ -104,7 +104,7 @@ def test_a_line_for_whoever_is_on_call_names_the_server_and_the_reason(caplog: p
 
 
 def test_a_server_in_no_plan_is_not_found_by_its_endpoint() -> None:
-    assert worker().monitor.servers_at("192.0.2.1:5060") == []
+    assert worker().monitor.find(None, "192.0.2.1", 5060) == []
 
 
 def test_a_worker_that_does_not_run_says_so() -> None:
