@@ -269,13 +269,11 @@ class Failover:
         if not isinstance(server, str):
             raise TypeError(f'{server!r} is not a valid server; give a Server or "address:port"')
         transport, host, port = parse_server(server)
-        if transport is not None and port and Target(host).is_numeric:
-            return [Server(host, port, transport)]
         found = self._worker.monitor.find(transport, host, port)
+        if not found and transport is not None and Target(host).is_numeric:
+            return [Server.parse(server)]
         if not found:
-            raise BadServer(
-                f'{server!r} is not in any plan yet; to name it before its first use, write "udp:address:port"'
-            )
+            raise BadServer(f'{server!r} is not in any plan yet; to name it before its first use, write "udp:address"')
         return found
 
     def _by_name(self, server: Server | str, spoken: Transport | None) -> Server | str:
