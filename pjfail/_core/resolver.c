@@ -187,7 +187,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     server_addresses planned;
     pf_address at;
     uint64_t hash;
-    int refresh, known, numeric, named;
+    int refresh, known, numeric, named = 0;
 
     request = resolver_request_of(pool, token, callback);
     numeric = resolver_is_numeric(info, &at);
@@ -220,7 +220,8 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
             return;
         }
     }
-    if (!known || (numeric && (named || !plans_answer_for(&at)))) {
+    /* Plans answer for addresses to requests alone: a response goes back to where its request came from. */
+    if (!known || (numeric && (!request || named || !plans_answer_for(&at)))) {
         if (known)
             queries_count_inline(0);
         host.pjsip_resolve(resolver.built_in, pool, info, token, callback);

@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 
 from .._validation import is_amount
 from ..errors import BadServer, LookupFailed, UnknownTarget
-from ..model import DEFAULT_PORT, TRANSPORTS, Candidate, Family, Server, Target, Transport, canonical_host, parse_server
+from ..model import (
+    DEFAULT_PORT,
+    FAMILIES,
+    TRANSPORTS,
+    Candidate,
+    Family,
+    Server,
+    Target,
+    Transport,
+    canonical_host,
+    parse_server,
+)
 from .dns import DnsLookup
 from .patience import settle
 from .protocol import Lookup, TellTable
@@ -82,7 +93,7 @@ class StaticLookup:
         self._names: Lookup | None = None
         self._system = SystemLookup()
         self._transports: Sequence[Transport] = TRANSPORTS
-        self._families: Sequence[Family] = ("ipv4", "ipv6")
+        self._families: Sequence[Family] = FAMILIES
         self._told: set[str] = set()  # the names that are not found, the servers whose transport the endpoint has not
 
     def update(self, table: Mapping[str, Iterable[Listed]]) -> None:
@@ -91,6 +102,7 @@ class StaticLookup:
         Raises :class:`pjfail.BadServer`; the old table then stays.
         """
         self._table = _read(table, self._ttl)
+        self._tell_of_transports()
         self._on_table(frozenset(self._table))
 
     async def lookup(self, target: Target) -> list[Candidate]:
@@ -138,7 +150,11 @@ class StaticLookup:
         Called by the worker.
         """
         self._transports = transports or TRANSPORTS
-        self._families = families or ("ipv4", "ipv6")
+        self._families = families or FAMILIES
+        self._tell_of_transports()
+
+    def _tell_of_transports(self) -> None:
+        """Tells of the servers whose transport the endpoint has not."""
         for (host, _), rows in list(self._table.items()):
             for row in rows:
                 if not self._can_use(row):

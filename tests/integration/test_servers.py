@@ -35,8 +35,8 @@ APP = """
         if isinstance(event, pjfail.events.AccountMoved):
             emit(moved=event.account, server=str(event.server))
 
-    def account(registrar, name="alice"):
-        made = Account(endpoint, retries=False)
+    def account(registrar, name="alice", **options):
+        made = Account(endpoint, retries=False, **options)
         made.open(f"sip:{name}@voip.test", registrar)
         return made
 
@@ -211,6 +211,16 @@ def test_a_numeric_registrar_in_the_table_has_its_plan(
         for method, uri in (("REGISTER", f"sip:{FIRST};"), ("OPTIONS", f"sip:bob@{FIRST}:5060;")):
             (heard,) = second.wait_for(method)
             assert heard.uri.startswith(uri)  # the Request-URI stays
+
+
+def test_a_numeric_proxy_in_the_table_has_its_plan(servers: tuple[Registrar, Registrar]) -> None:
+    first, second = servers
+    with app_with({FIRST: [FIRST, SECOND]}) as app:
+        app.tell(f"alice = account('sip:voip.test', proxies=['sip:{FIRST};lr;hide'])")
+        assert told(app, "sent(alice, 'REGISTER')", "code")["code"] == 200
+        first.fault = SILENT
+        assert told(app, "sent(alice, 'REGISTER')", "code")["code"] == 200
+        assert [each.uri for each in second.wait_for("REGISTER")] == ["sip:voip.test"]
 
 
 def test_a_numeric_registrar_that_an_account_is_followed_at_moves_it(servers: tuple[Registrar, Registrar]) -> None:

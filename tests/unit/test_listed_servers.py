@@ -228,6 +228,10 @@ def test_what_the_endpoint_cannot_use_is_not_found(caplog: pytest.LogCaptureFixt
     assert servers(table, Target("voip.example")) == ["tcp:192.0.2.2:5060"]
     (told,) = caplog.records
     assert told.getMessage().startswith("voip.example: tls:192.0.2.1 is not used: this endpoint has no tls transport; ")
+    table.update({"voip.example": ["tls:192.0.2.1", "udp:192.0.2.3", "192.0.2.2", "2001:db8::2"]})
+    assert (
+        caplog.records[1].getMessage().startswith("voip.example: udp:192.0.2.3 is not used: this endpoint has no udp")
+    )
     table.adapt(("tcp", "tls"), ("ipv4",))
     assert servers(table, Target("voip.example")) == ["tls:192.0.2.1:5061", "tcp:192.0.2.2:5060"]
 
