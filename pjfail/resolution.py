@@ -66,12 +66,15 @@ class Resolution:
 
     def follow(self, next_hops: frozenset[Target]) -> None:
         """Accounts are followed at *next_hops*: each is one with the same host, its usual port named or not."""
-        changed = self._next_hops ^ next_hops
-        if changed:
-            with self._numeric:
-                self._next_hops = next_hops
-                self._answer_for_numeric()
-            self._look_again({canonical_host(each.host) for each in changed})
+        if self._next_hops == next_hops:
+            return
+        before = {target: self._next_hop(target) for target, _ in self._targets}
+        with self._numeric:
+            self._next_hops = next_hops
+            self._answer_for_numeric()
+        for target, next_hop in before.items():
+            if self._next_hop(target) != next_hop:
+                self._look_up(target)
 
     def _on_table(self, listed: frozenset[tuple[str, int]]) -> None:
         """Any thread. The table has these hosts now, maybe with other servers."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rig.app import App, Line
+from rig.certificates import Authority
 from rig.dns_server import DnsServer
 
 from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, WELL, Fault, Registrar
@@ -211,6 +214,37 @@ def test_a_numeric_registrar_in_the_table_has_its_plan(
         for method, uri in (("REGISTER", f"sip:{FIRST};"), ("OPTIONS", f"sip:bob@{FIRST}:5060;")):
             (heard,) = second.wait_for(method)
             assert heard.uri.startswith(uri)  # the Request-URI stays
+
+
+def test_over_tls_a_numeric_registrar_shows_each_server_what_pjsip_shows(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    shown: list[tuple[str, str | None]] = []
+
+    def tls(address: str) -> ssl.SSLContext:
+        context = authority.issue(FIRST).context()
+        context.sni_callback = lambda _socket, name, _context: shown.append((address, name))
+        return context
+
+    with Registrar(FIRST, tls=tls(FIRST)) as first, Registrar(SECOND, tls=tls(SECOND)) as second:
+        with app_with({FIRST: [FIRST, SECOND]}, transports=("tls",)) as app:
+            assert register(app, f"sip:{FIRST};transport=tls")["code"] == 200
+            first.fault = UNAVAILABLE
+            assert told(app, "sent(alice, 'REGISTER')", "code")["code"] == 200
+            assert [each.transport for each in second.wait_for("REGISTER")] == ["tls"]
+    names = dict(shown)
+    assert names[FIRST] == names[SECOND]
+
+
+def test_an_ipv6_registrar_in_the_table_has_its_plan_however_it_is_written() -> None:
+    with Registrar("::1", 5060) as first, Registrar("::1", 5070) as second:
+        with app_with({"0:0::1": ["::1", "[::1]:5070"]}) as app:
+            app.tell("import pjsua2 as pj; bound = pj.TransportConfig(); bound.boundAddress = '::1'")
+            app.tell("endpoint.pj.transportCreate(pj.PJSIP_TRANSPORT_UDP6, bound); alice = account('')")
+            assert told(app, "sent(alice, 'OPTIONS', 'sip:[::1]')", "code")["code"] == 200
+            assert first.wait_for("OPTIONS")
+            first.fault = SILENT
+            assert told(app, "sent(alice, 'OPTIONS', 'sip:[0::0:1]:5060')", "code")["code"] == 200
+            assert second.wait_for("OPTIONS")
 
 
 def test_a_numeric_proxy_in_the_table_has_its_plan(servers: tuple[Registrar, Registrar]) -> None:
