@@ -74,7 +74,7 @@ class ChainLookup:
                 lookup.on_stale(tell)
 
     def on_table(self, tell: TellTable) -> None:
-        """Has *tell* called with the hosts in the tables of all lookups (:class:`HasTable`)."""
+        """Has *tell* called with the hosts in the tables of all lookups."""
         tables: dict[int, frozenset[tuple[str, int]]] = {}
 
         def tell_all(place: int, hosts: frozenset[tuple[str, int]]) -> None:
@@ -86,7 +86,7 @@ class ChainLookup:
                 lookup.on_table(partial(tell_all, place))
 
     async def prepare(self) -> None:
-        """Has those of the lookups that can tell at once what they will not find do so (:class:`Prepares`)."""
+        """Has those of the lookups that can tell at once what they will not find do so."""
         for lookup in self._lookups:
             if isinstance(lookup, Prepares):
                 await lookup.prepare()
