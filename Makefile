@@ -28,7 +28,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
-.PHONY: pjproject fuzz soak docs embed dist test-wheel test-hosts sanitize-hosts
+.PHONY: pjproject fuzz soak docs embed dist test-wheel test-hosts test-apps sanitize-hosts
 .PHONY: unit check format headers wrapper pjsua2 ready-pjsua2
 
 # One goal's prerequisites are made in parallel; several goals are made one after the other.
@@ -47,6 +47,7 @@ help:
 	@echo 'make test       lint and docs, then all tests'
 	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR; a table'
 	@echo 'make sanitize   the tests of the C core, with it and pjsip built with the sanitizers, half an hour'
+	@echo 'make test-apps  programs as people have them: every registrar, fault and transport, at two Kamailios'
 	@echo 'make sanitize-hosts  the programs of make test-hosts on such a core, in two hosts'
 	@echo 'make fuzz       50 000 damaged answers of name servers, 30 000 of SIP servers, some eight minutes'
 	@echo 'make soak       requests and calls for $(SOAK_SECONDS) s while servers die and return'
@@ -87,6 +88,10 @@ test: setup test-packages lint docs $(done)/test
 	@PYTEST_XDIST_AUTO_NUM_WORKERS=$$((3 * $(jobs))) PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest -n auto \
 		--dist loadfile --no-loadscope-reorder -k 'not test_hosts.py or wheel or polls' \
 		$(longest) tests/e2e tests/hosts tests/integration tests/unit
+
+# Programs as people have them, in all their combinations: what tests/e2e has a part of.
+test-apps: setup test-packages $(done)/test
+	@$(python) -m pytest -n auto --dist load tests/apps
 
 # Where a host is not there, the table says so.
 test-hosts: setup test-packages $(done)/test

@@ -85,10 +85,10 @@ def require_reachable(server: Server) -> None:
         raise BadServer(f"{server}: this endpoint has no {server.transport} transport over {version}; create one first")
 
 
-def _transport_in_plans(endpoint: str) -> Transport | None:
-    """The transport over which some plan has this ``address:port``."""
+def _transport_in_plans(text: str) -> Transport | None:
+    """The transport over which some plan has this server."""
     for transport in TRANSPORTS:
-        server = Server.parse(endpoint, transport)
+        server = Server.parse(text, transport)
         if counts.stats(server) is not None:
             return server.transport
     return None

@@ -15,7 +15,7 @@ class BadURI(PjfailError, ValueError):
 
 
 class BadServer(PjfailError, ValueError):
-    """A server that is no ``Server`` and no ``"address:port"`` with a numeric address."""
+    """What is not a valid server, or not a valid table of servers."""
 
 
 class HostError(PjfailError):

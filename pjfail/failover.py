@@ -25,8 +25,9 @@ from .bridge.counts import Counters, RoundTrips
 from .errors import DETACHED, AffinityError, BadServer, NotAttached
 from .events import Listener
 from .following import FollowedAccount
-from .lookup import DnsLookup, Lookup
-from .model import Health, Plan, Server, State, Target, Transport
+from .lookup import ChainLookup, DnsLookup, Lookup, StaticLookup
+from .lookup.static import Listed
+from .model import Health, Plan, Server, State, Target, Transport, parse_server
 from .order import Order
 from .policy import Policy
 from .probe import Probe
@@ -45,6 +46,7 @@ _latest: weakref.ref[Failover] | None = None
 
 
 def attach(
+    servers: StaticLookup | Mapping[str, Iterable[Listed]] | None = None,
     lookup: Lookup | None = None,
     policy: Policy | Order | None = None,
     probe: Probe | None = None,
@@ -55,15 +57,19 @@ def attach(
     """Makes the pjsip of this process ask pjfail where its requests go, and watch what becomes of them.
 
     Call it once, after ``libInit()`` (after ``libStart()`` is fine), from a Python thread. From then on the servers
-    of a SIP domain are found by *lookup* (default: :class:`pjfail.DnsLookup` with the system's name servers) and
-    ordered by *policy* (a :class:`pjfail.Policy`, or a plain function ``(candidates, health) -> candidates``).
+    of a SIP domain are those that *servers* lists, ``{"voip.example": ["192.0.2.1", "sip2.example.com:5080"]}``, in
+    this order (:class:`pjfail.StaticLookup` says what may stand there; give one to be able to ``update()`` it). The
+    servers of every other domain, and the addresses of listed names, are found by *lookup* (default:
+    :class:`pjfail.DnsLookup` with the system's name servers). All are ordered by *policy* (a :class:`pjfail.Policy`, or
+    a plain function ``(candidates, health) -> candidates``).
     *probe* says when servers are asked whether they are alive (default: :class:`pjfail.Probe`, as it is).
     *retry* says when a request under way fails over to the next server (default: :class:`pjfail.RetryPolicy`).
     *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
     loaded object that carries pjsip, where that cannot be found out.
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
-    and at interpreter exit. Raises :class:`pjfail.HostError`, and TypeError for an argument of another kind.
+    and at interpreter exit. Raises :class:`pjfail.HostError`, :class:`pjfail.BadServer` for what is wrong in *servers*,
+    and TypeError for an argument of another kind.
     """
     if policy is None:
         policy = Policy()
@@ -71,11 +77,15 @@ def attach(
         arguments = ("candidates", "health")
         require_function("policy", policy, arguments, "candidates", keywords=("request",), instead="a Policy, or ")
         policy = Policy(order=policy)
+    if servers is not None and not isinstance(servers, StaticLookup):
+        servers = StaticLookup(servers)
     if lookup is None:
         lookup = DnsLookup()
     advice = "an object with a method: async def lookup(self, target)"
     require("lookup", lookup, Lookup, advice)
     require_arguments("lookup", lookup.lookup, ("target",), advice)
+    if servers is not None:
+        lookup = ChainLookup(servers, lookup)
     probe = Probe() if probe is None else probe
     require("probe", probe, Probe, "a Probe")
     retry = RetryPolicy() if retry is None else retry
@@ -207,7 +217,8 @@ class Failover:
     def mark_down(self, server: Server | str, seconds: float | None = None) -> None:
         """Puts *server* behind the others for *seconds*, or until :meth:`restore`; answers do not lift it.
 
-        *server* is a ``Server``, "tls:address:port", or "address:port" for whatever transport it has in our plans.
+        *server* is a ``Server``, "tls:address:port", or one in our plans: "address:port", "address" or a host name, for
+        whatever transport and port it has there.
         In force when this returns. Raises :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for
         seconds that are none.
         """
@@ -257,13 +268,26 @@ class Failover:
             return [server]
         if not isinstance(server, str):
             raise TypeError(f'{server!r} is not a valid server; give a Server or "address:port"')
-        parsed = Server.parse(server)
-        if server.strip().lower().startswith(f"{parsed.transport}:"):
-            return [parsed]
-        found = self._worker.monitor.servers_at(parsed.endpoint)
+        transport, host, port = parse_server(server)
+        found = self._worker.monitor.find(transport, host, port)
+        if not found and transport is not None and Target(host).is_numeric:
+            return [Server.parse(server)]
         if not found:
-            raise BadServer(f'{server!r} is not in any plan yet; to name it before its first use, write "udp:{server}"')
+            raise BadServer(f'{server!r} is not in any plan yet; to name it before its first use, write "udp:address"')
         return found
+
+    def _by_name(self, server: Server | str, spoken: Transport | None) -> Server | str:
+        """*server*, but the server in our plans where it is a host name. Raises :class:`pjfail.BadServer`."""
+        if not isinstance(server, str):
+            return server
+        transport, host, port = parse_server(server)
+        if Target(host).is_numeric:
+            return server
+        found = self._worker.monitor.find(transport or spoken, host, port)
+        if len(found) != 1:
+            leads = f"to several: {', '.join(map(str, found))}" if found else "to no server in any plan yet"
+            raise BadServer(f"{server!r} is a host name that leads {leads}; give the address of one")
+        return found[0]
 
     # --- accounts -----------------------------------------------------------------------------------------------------
 
@@ -272,17 +296,17 @@ class Failover:
         ``outboundProxies``, else its first proxy, else its registrar; a URI of that host may leave port and transport
         out). Dialogs stay where they are, and requests to other hosts go their way.
 
-        *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server`` or "address:port". Host names
-        stay what they are, for TLS too. In force when this returns; call :meth:`unpin` to end it. While *server* is
-        down the pin rests, and the account's plan decides. Where pjsip has a server affinity of its own (after 2.17),
-        that is used: ``pjsua_acc_set_affinity_addr()``.
+        *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server``, "address:port", "address", or
+        the host name of one in our plans. The account's own host name stays what it is, for TLS too. In force when this
+        returns; call :meth:`unpin` to end it. While *server* is down the pin rests, and the account's plan decides.
+        Where pjsip has a server affinity of its own (after 2.17), that is used: ``pjsua_acc_set_affinity_addr()``.
 
         Not while holding a lock that a pjsua2 callback takes. Raises :class:`pjfail.UnknownAccount`,
         :class:`pjfail.BadServer`, :class:`pjfail.AffinityDisabled`, :class:`pjfail.AffinityError`,
         :class:`pjfail.NotAttached`; the earlier pin is kept then.
         """
         settings = self._account(account)
-        chosen = server_for(settings, server)
+        chosen = server_for(settings, self._by_name(server, _spoken(settings)))
         if settings.id in self._worker.maintenance.follower:
             raise AffinityError(f"account {settings.id} follows its servers: unfollow() it before pinning it")
         self._require_no_route(settings)
@@ -352,7 +376,7 @@ class Failover:
         """Ends what :meth:`follow` began, if it did: the account's plan decides again. Raises :class:`NotAttached`."""
         self._require_attached()
         number = account_id(account)
-        self._worker.call(lambda: self._worker.maintenance.follower.unfollow(number))
+        self._worker.call(lambda: self._worker.maintenance.unfollow(number))
 
     def route_via(self, account: object, server: Server | str | None) -> None:
         """Puts *server*'s address into *account*'s Route, in place of its first proxy: the classic way for UDP and TCP.
@@ -374,7 +398,7 @@ class Failover:
                 f"pjsip's own server affinity is enabled on account {settings.id}: it keeps the account where it has "
                 "registered, whatever its Route says; use pin() or follow()"
             )
-        self._routes.via(settings, route_server(settings, server))
+        self._routes.via(settings, route_server(settings, self._by_name(server, _spoken(settings))))
 
     def _account(self, account: object) -> Account:
         self._require_attached()
@@ -438,7 +462,9 @@ class Failover:
         _require_timeout(timeout)
         if isinstance(server, str):
             target = Target.parse(uri)
-            server = Server.parse(server, "tls" if target.secure else target.transport or "udp")
+            spoken: Transport | None = "tls" if target.secure else target.transport
+            named = self._by_name(server, spoken)
+            server = named if isinstance(named, Server) else Server.parse(named, spoken or "udp")
         if server is not None:
             require_reachable(server)
         future = self._worker.requests.send(method, uri, server, headers, body)
@@ -456,6 +482,12 @@ class Failover:
     def round_trips(self) -> Mapping[Transport, RoundTrips]:
         """How long servers took to answer, by transport, since pjfail was loaded. Never blocks."""
         return counts.round_trips()
+
+
+def _spoken(account: Account) -> Transport | None:
+    """The transport that *account* speaks to its next hop, None where it may be any."""
+    next_hop = account.next_hop
+    return None if next_hop is None else "tls" if next_hop.secure else next_hop.transport
 
 
 def _require_timeout(timeout: float) -> None:

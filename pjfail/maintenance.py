@@ -47,6 +47,7 @@ class Maintenance:
         self._probe = probe
         self._health = health
         self._targets = targets
+        self._resolution = resolution
         self._news = news
         self._monitor: Monitor | None = None
         self._in_use: dict[Server, Watched] = {}
@@ -64,7 +65,13 @@ class Maintenance:
     def follow(self, account: FollowedAccount) -> None:
         """Keeps an account on a working server from now on."""
         self.follower.follow(account, time.monotonic())
+        self._resolution.follow(self.follower.next_hops())
         self._maintain_now()
+
+    def unfollow(self, account: int) -> None:
+        """Ends what :meth:`follow` began, if it did."""
+        self.follower.unfollow(account)
+        self._resolution.follow(self.follower.next_hops())
 
     def maintain_soon(self) -> None:
         """Any thread. There is an account to look after."""
@@ -76,6 +83,7 @@ class Maintenance:
         with contextlib.suppress(NotAttached):
             self.pins.review(self._health_now())
             self.follower.review(time.monotonic())
+            self._resolution.follow(self.follower.next_hops())
 
     def _maintain_now(self) -> None:
         """Starts the rounds of :meth:`_maintain`, which go on for as long as there is anything to do."""

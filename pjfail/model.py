@@ -62,6 +62,60 @@ def _canonical_address(text: str) -> str:
     return f"{address}%{index}" if index else str(address)
 
 
+def _is_address(text: str) -> bool:
+    """Whether *text* is a numeric address, with or without a scope; it has no brackets."""
+    try:
+        _canonical_address(text)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def canonical_host(host: str) -> str:
+    """*host* in lower case, without a dot at its end; an address, with brackets or without, in its canonical form."""
+    bare = host.strip("[]").lower()
+    return _canonical_address(bare) if _is_address(bare) else bare.rstrip(".")
+
+
+def _is_name(text: str) -> bool:
+    """Whether *text* may be a host name; labels whose last is a number are a mistyped address (RFC 3696 section 2)."""
+    labels = text.removesuffix(".").split(".")
+    return all(re.fullmatch(r"\w(?:[\w-]{0,61}\w)?", label) for label in labels) and not labels[-1].isdigit()
+
+
+def parse_server(text: str) -> tuple[Transport | None, str, int]:
+    """The transport that *text* names, its host (a canonical address, or a name in lower case), and its port, else 0.
+
+    An IPv6 address may have brackets; it needs them where a port follows. Raises :class:`BadServer`.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f'{text!r} is not a valid server; give it as a string, "address:port"')
+    bare = text.strip()
+    if uri := re.fullmatch(r"<?sips?:(?:[^@]*@)?([^;?>]*).*", bare, re.IGNORECASE):
+        raise BadServer(f"{text!r} is a URI; write its host alone, {uri.group(1)!r}")
+    prefix, colon, rest = bare.partition(":")
+    transport = parse_transport(prefix) if colon else None
+    if transport is not None:
+        bare = rest
+    if _is_address(bare):
+        return transport, _canonical_address(bare), 0
+    match = re.fullmatch(r"(?:\[([^]]+)]|([^:\[\]]+))(?::(\d+))?", bare)
+    if match is None:
+        if re.fullmatch(r"[a-z]+", prefix, re.IGNORECASE) and transport is None:
+            raise BadServer(f"{text!r}: {prefix!r} is not a valid transport; use one of {', '.join(TRANSPORTS)}")
+        raise BadServer(f'{text!r} is not a valid server; write "address:port", an IPv6 address in brackets')
+    v6, host, digits = match.groups()
+    try:
+        port = 0 if digits is None else _parse_port(digits)
+    except ValueError as error:
+        raise BadServer(f"{text!r}: {error}") from None
+    if _is_address(v6 or host):
+        return transport, _canonical_address(v6 or host), port
+    if v6 or not _is_name(host):
+        raise BadServer(f"{text!r}: {v6 or host!r} is not a valid host name or numeric address")
+    return transport, canonical_host(host), port
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Server:
     """One SIP server as the transport sees it: a numeric address, a port, a transport."""
@@ -83,22 +137,16 @@ class Server:
 
     @classmethod
     def parse(cls, text: str, transport: Transport = "udp") -> Server:
-        """``"192.0.2.1:5060"``, ``"[2001:db8::1]:5061"`` or, with a transport, ``"tls:192.0.2.1:5061"``.
+        """``"192.0.2.1"``, ``"192.0.2.1:5060"``, ``"[2001:db8::1]:5061"`` or, with a transport, ``"tls:192.0.2.1"``.
 
-        *transport* is used where *text* names none. Raises :class:`BadServer`.
+        *transport* is used where *text* names none; where *text* names no port, the transport's own is: 5060, or 5061
+        for TLS. Raises :class:`BadServer`.
         """
-        if not isinstance(text, str):
-            raise TypeError(f'{text!r} is not a valid server; give it as a string, "address:port"')
-        match = re.fullmatch(r"(?:(\w+):)?(?:\[([^]]+)]|([^:\[\]]+)):(\d+)", text.strip())
-        if match is None:
-            raise BadServer(f'{text!r} is not a valid server; write "address:port", an IPv6 address in brackets')
-        prefix, v6, v4, port = match.groups()
-        if prefix is not None:
-            named = parse_transport(prefix)
-            if named is None:
-                raise BadServer(f"{text!r}: {prefix!r} is not a valid transport; use one of {', '.join(TRANSPORTS)}")
-            transport = named
-        return cls(v6 or v4, int(port), transport)
+        named, host, port = parse_server(text)
+        if not _is_address(host):
+            raise BadServer(f"{text!r} is a host name, and a server has a numeric address; write that")
+        transport = named or transport
+        return cls(host, port or DEFAULT_PORT[transport], transport)
 
     @property
     def endpoint(self) -> str:
@@ -179,6 +227,11 @@ class Target:
         except ValueError:
             return False
         return True
+
+    @property
+    def usual_port(self) -> int:
+        """The port that it means where it names none: 5060, or 5061 for TLS."""
+        return DEFAULT_PORT["tls" if self.secure else self.transport or "udp"]
 
     def allows(self, transport: Transport) -> bool:
         """Whether a request to it may go over *transport*: TLS alone where it is secure, else what the URI names."""

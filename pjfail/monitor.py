@@ -13,7 +13,7 @@ from types import MappingProxyType
 from . import events
 from .bridge import counts, plans
 from .health import HealthTable
-from .model import Health, Outcome, OutcomeKind, Server, State
+from .model import Health, Outcome, OutcomeKind, Server, State, Transport
 from .news import News
 from .planning import Complain
 from .policy import Policy, describe, judge
@@ -74,9 +74,9 @@ class Monitor:
         snapshot = unheard_of | dict(self._health.snapshot(time.monotonic()))
         return MappingProxyType({server: measured(server, health) for server, health in snapshot.items()})
 
-    def servers_at(self, endpoint: str) -> list[Server]:
-        """The servers in any plan whose ``address:port`` is *endpoint*."""
-        return sorted(server for server in self._targets.servers() if server.endpoint == endpoint)
+    def find(self, transport: Transport | None, host: str, port: int) -> list[Server]:
+        """Any thread. The servers in any plan at this address or of this name (:meth:`Targets.find`)."""
+        return self._targets.find(transport, host, port)
 
     # --- outcomes -----------------------------------------------------------------------------------------------------
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import replace
 
 from . import events
 from .bridge import core, plans
 from .errors import LookupFailed, UnknownTarget
 from .lookup import Adaptive, Lookup, ServesStale
+from .lookup.protocol import HasTable, Prepares
 from .lookup.rfc3263 import numeric_candidate
-from .model import Candidate, Family, Plan, Question, Request, Target, Transport
+from .model import DEFAULT_PORT, Candidate, Family, Plan, Question, Request, Target, Transport, canonical_host
 from .news import News
 from .targets import TargetEntry, Targets
 
@@ -22,6 +26,9 @@ log = logging.getLogger("pjfail")
 LOOKUP_TIMEOUT = 10.0
 # How often the plan of a target that only a followed account needs is looked up at the most (seconds).
 MIN_LOOKUP_INTERVAL = 5.0
+
+# Of the hosts whose URIs name a port so many are looked after: does the port keep SRV records from being used?
+MAX_PORTS_TOLD = 100
 
 
 class Resolution:
@@ -35,14 +42,65 @@ class Resolution:
         self._waiting: dict[Target, list[Question]] = {}
         self._not_before: dict[Target, float] = {}
         self._endpoint_has: tuple[Sequence[Transport], Sequence[Family]] = (), ()
+        self._preparing: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Of the hosts that are addresses, plans answer for those in a table and those that accounts are followed at.
+        self._numeric = threading.Lock()
+        self._ported: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._listed: frozenset[tuple[str, int]] = frozenset()
+        self._next_hops: frozenset[Target] = frozenset()
         if isinstance(lookup, ServesStale):
             lookup.on_stale(lambda target, reason: news.tell(events.LookupStale(target, reason)))
 
     def begin(self) -> None:
-        """Looks up again what was being looked up when the worker's last event loop crashed."""
+        """Prepares the lookup; looks up again what was being looked up when the worker's last event loop crashed."""
+        self._loop = asyncio.get_running_loop()
+        if isinstance(self._lookup, HasTable):
+            self._lookup.on_table(self._on_table)
+        if self._preparing is None:
+            self._preparing = asyncio.get_running_loop().create_task(self._prepare())
         unanswered = list(self._lookups)
         self._lookups.clear()
         for target in unanswered:
+            self._look_up(target)
+
+    def follow(self, next_hops: frozenset[Target]) -> None:
+        """Accounts are followed at *next_hops*: each is one with the same host, its usual port named or not."""
+        if self._next_hops == next_hops:
+            return
+        before = {target: self._next_hop(target) for target, _ in self._targets}
+        with self._numeric:
+            self._next_hops = next_hops
+            self._answer_for_numeric()
+        for target, next_hop in before.items():
+            if self._next_hop(target) != next_hop:
+                self._look_up(target)
+
+    def _on_table(self, listed: frozenset[tuple[str, int]]) -> None:
+        """Any thread. The table has these hosts now, maybe with other servers."""
+        with self._numeric:
+            hosts = {host for host, _ in self._listed | listed}
+            self._listed = listed
+            self._answer_for_numeric()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                self._loop.call_soon_threadsafe(self._look_again, hosts)
+
+    def _answer_for_numeric(self) -> None:
+        """Under the lock: no thread has an older set in force after a newer one."""
+        if not self._targets.ended:
+            followed = {(canonical_host(each.host), each.port) for each in self._next_hops}
+            usual = {0, *DEFAULT_PORT.values()}
+            plans.answer_for(
+                (host, each)
+                for host, port in self._listed | followed
+                if Target(host).is_numeric and "%" not in host
+                for each in (usual if port in usual else {port})
+            )
+
+    def _look_again(self, hosts: set[str]) -> None:
+        """Has the targets of these hosts looked up, whatever is known of them."""
+        for target in [target for target, _ in self._targets if canonical_host(target.host) in hosts]:
             self._look_up(target)
 
     def answer(self, question: Question) -> None:
@@ -114,6 +172,7 @@ class Resolution:
                 candidates = (numeric_candidate(target, "tls" if target.secure else target.transport or "udp"),)
             if not candidates:
                 raise LookupFailed(f"{target}: the lookup returned no candidates")
+            self._ask_for_srv(target, candidates)
             return self._learn(target, candidates)
         except TimeoutError:
             error = LookupFailed(f"{target}: the lookup did not end within {LOOKUP_TIMEOUT:g} s", temporary=True)
@@ -137,6 +196,42 @@ class Resolution:
         finally:
             self._news.deliver()
 
+    def _ask_for_srv(self, target: Target, found: Sequence[Candidate]) -> None:
+        """Has somebody look, once, what SRV records the port of *target* keeps from being used."""
+        listed = any(host == canonical_host(target.host) for host, _ in self._listed)
+        named = (target.host, target.port)
+        if not target.port or target.is_numeric or listed or self._next_hop(target) != target or named in self._ported:
+            return
+        if len(self._ported) < MAX_PORTS_TOLD:
+            self._ported[named] = asyncio.get_running_loop().create_task(self._tell_of_srv(target, found))
+
+    async def _tell_of_srv(self, target: Target, found: Sequence[Candidate]) -> None:
+        """Tells of the servers of *target*'s SRV records that are not *found* because it names a port."""
+        plain = replace(target, port=0)
+        try:
+            candidates = await self._lookup.lookup(plain)
+        except Exception:  # there are none, or nobody knows just now
+            return
+        known = {each.server for each in found}
+        unused = [str(each.server) for each in candidates if each.query.endswith(" SRV") and each.server not in known]
+        if unused:
+            log.warning(
+                "%s names a port, so its SRV records are not asked (RFC 3263 section 4.2); they lead to %s: "
+                "write %s or attach(servers={%r: [...]})",
+                target,
+                ", ".join(dict.fromkeys(unused)),
+                plain,
+                f"{target.host}:{target.port}",
+            )
+
+    async def _prepare(self) -> None:
+        try:
+            self._adapt()
+            if isinstance(self._lookup, Prepares):
+                await self._lookup.prepare()
+        except Exception:
+            log.exception("%s.prepare() failed", type(self._lookup).__name__)
+
     def _adapt(self) -> None:
         """Tells the lookup what the endpoint has: an application may create transports at any time."""
         if isinstance(self._lookup, Adaptive):
@@ -152,7 +247,7 @@ class Resolution:
         """
         name = f"{type(self._lookup).__name__}.lookup()"
         try:
-            answer = self._lookup.lookup(target)
+            answer = self._lookup.lookup(self._next_hop(target))
             if not isinstance(answer, Awaitable):
                 raise TypeError(f"{name} cannot be awaited; write it as async def lookup(self, target)")
             answered = await asyncio.wait_for(answer, LOOKUP_TIMEOUT)
@@ -171,6 +266,11 @@ class Resolution:
         finally:
             if self._targets.ended:
                 raise asyncio.CancelledError
+
+    def _next_hop(self, target: Target) -> Target:
+        """The next hop of followed accounts that *target* is but for naming the usual port, or not; else itself."""
+        other = replace(target, port=0 if target.port == target.usual_port else target.port or target.usual_port)
+        return other if other in self._next_hops and target not in self._next_hops else target
 
     def _learn(self, target: Target, candidates: tuple[Candidate, ...]) -> Plan:
         known = self._targets.learn(target, candidates)

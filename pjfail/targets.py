@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from . import events
 from .bridge import counts, plans
 from .health import HealthTable
-from .model import Candidate, Health, Plan, Request, Server, Target
+from .model import Candidate, Health, Plan, Request, Server, Target, Transport
 from .planning import Complain, make_plan, review_at
 from .policy import Policy
 
@@ -42,7 +42,7 @@ class TargetEntry:
 class Targets:
     """The targets that have been asked for, the longest unasked first.
 
-    The worker is the only writer; :meth:`servers` and :meth:`end` may be called from any thread. No plan comes into
+    The worker is the only writer; those that say so may be called from any thread. No plan comes into
     force once ``ended`` is true. *tell* is given each change of a plan, *gone* each server that no plan has any more,
     *complain* what the policy did wrong.
     """
@@ -78,6 +78,22 @@ class Targets:
     def servers(self) -> list[Server]:
         """The servers of all plans, those that the policy left out too."""
         return list(self._of)
+
+    def find(self, transport: Transport | None, host: str, port: int) -> list[Server]:
+        """The servers in any plan at this address, or found by this host name; port 0 and transport None: at any.
+
+        Any thread. Those of the plan that was made first come first, each once.
+        """
+        return list(
+            dict.fromkeys(
+                each.server
+                for known in list(self._known.values())
+                for each in known.candidates
+                if host in (each.server.address, each.name.lower())
+                and port in (0, each.server.port)
+                and transport in (None, each.server.transport)
+            )
+        )
 
     def host_of(self, server: Server) -> str | None:
         """A host name by which *server* was found, None where no plan has it."""

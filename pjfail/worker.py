@@ -181,8 +181,8 @@ class Worker:
         descriptor = os.dup(queue.event_fd())  # ours lives until we close it, whoever detaches
         try:
             loop.add_reader(descriptor, self._fetch)
-            self._ready.set()
             self.resolution.begin()
+            self._ready.set()
             self.monitor.begin(loop)
             self.maintenance.begin(loop, self.monitor)
             self._fetch()

@@ -39,6 +39,13 @@ static struct {
 
 static uint64_t affinity_aor_hash(const char *aor) { return hash_bytes(HASH_SEED, aor, strlen(aor)); }
 
+/* Returns whether the target names no port or the account's own, which may be the usual one where the account names none. */
+static int affinity_port_leads_to(const pf_target *target, const pf_target *next_hop)
+{
+    return !target->port || target->port == next_hop->port ||
+           (!next_hop->port && target->port == (target->secure || next_hop->secure ? 5061 : 5060));
+}
+
 /*
  * Returns whether a request for target goes to the account's next hop. A URI that names no port or transport (a
  * buddy's, the one that PUBLISH goes to) means those that the account speaks; and pjsip asks for the transport of an
@@ -46,7 +53,7 @@ static uint64_t affinity_aor_hash(const char *aor) { return hash_bytes(HASH_SEED
  */
 static int affinity_leads_to(const pf_target *target, const pf_target *next_hop, int transport)
 {
-    if (strcmp(target->host, next_hop->host) || (target->port && target->port != next_hop->port))
+    if (strcmp(target->host, next_hop->host) || !affinity_port_leads_to(target, next_hop))
         return 0;
     if (target->transport == PF_ANY)
         return !target->secure || next_hop->secure;

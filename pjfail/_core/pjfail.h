@@ -319,9 +319,14 @@ void pf_ask_each(int each); /* before pf_attach(): each request asks for itself 
 /* Answers the request that asked as id with a plan of its own. 0: nobody waits, or no memory. */
 int pf_answer(unsigned id, const pf_target *target, const pf_entry *entries, int count);
 /* Both end the waiting for the target, or that of the request that asked as id. */
-void pf_fail(const pf_target *target, unsigned id, int stale);      /* stale: an old plan may serve */
-void pf_pass(const pf_target *target, unsigned id);                 /* the system's resolver answers */
-void pf_forget(const pf_target *target);                            /* drops the plan */
+void pf_fail(const pf_target *target, unsigned id, int stale); /* stale: an old plan may serve */
+void pf_pass(const pf_target *target, unsigned id);            /* the system's resolver answers */
+void pf_forget(const pf_target *target);                       /* drops the plan */
+/*
+ * Plans answer for these hosts that are addresses, and for no others: those stay pjsip's own. A host has no transport, and port 0
+ * where none is named. Returns 0 when there was no memory for all.
+ */
+int pf_answer_for(const pf_address *hosts, int count);
 void pf_clear_suspect(const pf_address *server, unsigned sequence); /* Python has judged its outcomes up to sequence */
 void pf_suspect(const pf_address *server); /* first aid, until it answers or Python has judged what follows */
 int pf_read_stats(const pf_address *server, pf_stats *stats); /* 0: the server is in no plan */

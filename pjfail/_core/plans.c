@@ -6,6 +6,7 @@
 #include "lock.h"
 #include "servers.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,9 +30,17 @@ struct plan {
     char host[];
 };
 
-/* Guarded by servers.lock. */
+/* A host that is an address, and that plans answer for all the same. */
+struct numeric_host {
+    struct hash_link link;
+    pf_address at; /* without a transport; port 0: where none is named */
+};
+
+/* Guarded by servers.lock; numeric_count is read without it. */
 static struct {
     struct hash_table table;
+    struct hash_table numeric;
+    atomic_uint numeric_count;
     uint64_t random;
 } plans;
 
@@ -305,10 +314,58 @@ unsigned long long plans_count(void)
     return count;
 }
 
+/* --- hosts that are addresses ---------------------------------------------------------------------------------- */
+
+static struct numeric_host *plans_find_numeric_locked(const pf_address *at, uint64_t hash)
+{
+    struct hash_link *link;
+
+    for (link = hash_table_first(&plans.numeric, hash); link; link = hash_table_next(link)) {
+        struct numeric_host *numeric = entry_of(link, struct numeric_host, link);
+        if (address_equals(&numeric->at, at))
+            return numeric;
+    }
+    return NULL;
+}
+
+int plans_answer_for(const pf_address *at)
+{
+    if (!atomic_load_explicit(&plans.numeric_count, memory_order_acquire))
+        return 0;
+    HOLD_LOCK(&servers.lock);
+    return plans_find_numeric_locked(at, address_hash(at)) != NULL;
+}
+
+static void plans_drop_numeric(struct hash_link *link) { free(entry_of(link, struct numeric_host, link)); }
+
+int pf_answer_for(const pf_address *hosts, int count)
+{
+    HOLD_LOCK(&servers.lock);
+    int i, done = 1;
+
+    hash_table_clear(&plans.numeric, &plans_drop_numeric);
+    for (i = 0; i < count && done; i++) {
+        struct numeric_host *numeric = calloc(1, sizeof *numeric);
+
+        done = numeric != NULL;
+        if (!done)
+            break;
+        numeric->at = hosts[i];
+        numeric->link.hash = address_hash(&hosts[i]);
+        done = hash_table_put(&plans.numeric, &numeric->link);
+        if (!done)
+            free(numeric);
+    }
+    atomic_store(&plans.numeric_count, (unsigned)plans.numeric.count);
+    return done;
+}
+
 void plans_clear(void)
 {
     HOLD_LOCK(&servers.lock);
     hash_table_clear(&plans.table, &plans_drop_link_locked);
+    hash_table_clear(&plans.numeric, &plans_drop_numeric);
+    atomic_store(&plans.numeric_count, 0);
 }
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */

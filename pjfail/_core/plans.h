@@ -39,6 +39,9 @@ void plans_drop(struct plan *plan);
 /* Returns whether there is a plan, of whatever age. */
 int plans_have(const pf_target *target, uint64_t hash);
 
+/* Returns whether plans answer for the host at this address and port (0: none named), see pf_answer_for(). */
+int plans_answer_for(const pf_address *at);
+
 /* Returns how many plans are published. */
 unsigned long long plans_count(void);
 

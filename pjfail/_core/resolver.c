@@ -1,8 +1,8 @@
 /*
  * resolver.c: decides, on whatever thread sends a message, whether a query is answered on the spot or has to wait.
  *
- * resolver_resolve() is called by pjsip with the transaction's lock held. It never blocks: literal addresses are left to
- * pjsip's own code, a plan at hand is used, everything else waits in queries.c.
+ * resolver_resolve() is called by pjsip with the transaction's lock held. It never blocks: literal addresses that no plan
+ * answers for are left to pjsip's own code, a plan at hand is used, everything else waits in queries.c.
  */
 #include "resolver.h"
 
@@ -43,16 +43,20 @@ struct discovery {
 };
 static __thread struct discovery *resolver_discovery;
 
-static int resolver_is_numeric(const pj_str_t *host)
+/* Returns whether the host is an address, and fills that in, with the port, as plans_answer_for() takes it. */
+static int resolver_is_numeric(const pjsip_host_info *info, pf_address *at)
 {
-    unsigned char octets[16];
+    const pj_str_t *name = &info->addr.host;
     char text[INET6_ADDRSTRLEN + 1];
 
-    if (host->slen < 2 || host->slen >= (pj_ssize_t)sizeof text)
-        return host->slen < 1;
-    memcpy(text, host->ptr, (size_t)host->slen);
-    text[host->slen] = '\0';
-    return inet_pton(AF_INET, text, octets) == 1 || inet_pton(AF_INET6, text, octets) == 1;
+    memset(at, 0, sizeof *at);
+    if (name->slen < 2 || name->slen >= (pj_ssize_t)sizeof text)
+        return name->slen < 1;
+    memcpy(text, name->ptr, (size_t)name->slen);
+    text[name->slen] = '\0';
+    at->port = (unsigned short)info->addr.port;
+    at->family = inet_pton(AF_INET, text, at->ip) == 1 ? 4 : inet_pton(AF_INET6, text, at->ip) == 1 ? 6 : 0;
+    return at->family != 0;
 }
 
 /* The request that this query is about, or NULL: a response, a raw send, a query of the application's own. */
@@ -181,11 +185,12 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     pjsip_msg *request;
     const pf_address *only_server;
     server_addresses planned;
+    pf_address at;
     uint64_t hash;
-    int refresh, known, numeric;
+    int refresh, known, numeric, named = 0;
 
     request = resolver_request_of(pool, token, callback);
-    numeric = resolver_is_numeric(&info->addr.host);
+    numeric = resolver_is_numeric(info, &at);
     known = target_of_host_info(info, &target);
     only_server = request ? override_server(((pjsip_send_state *)token)->tdata) : NULL;
     if (only_server) {
@@ -204,8 +209,8 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
             resolver_unbind_from_closed(((pjsip_send_state *)token)->tdata);
         resolver_fill_request_info(request, token, &request_info);
         /* A dialog that nobody has noted has named its server itself where that is an address. */
-        if (!(numeric && request_info.in_dialog && !request_info.bound) &&
-            affinity_answer(&target, request, &request_info)) {
+        named = numeric && request_info.in_dialog && !request_info.bound;
+        if (!named && affinity_answer(&target, request, &request_info)) {
             queries_count_inline(1);
             resolver_write_one(&request_info.server, info, &planned);
             if (connections_bear(&planned.addresses) ||
@@ -215,7 +220,8 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
             return;
         }
     }
-    if (!known || numeric) {
+    /* Plans answer for addresses to requests alone: a response goes back to where its request came from. */
+    if (!known || (numeric && (!request || named || !plans_answer_for(&at)))) {
         if (known)
             queries_count_inline(0);
         host.pjsip_resolve(resolver.built_in, pool, info, token, callback);

@@ -81,6 +81,18 @@ def forget(target: Target) -> None:
     lib.pf_forget(c_target(target))
 
 
+def answer_for(hosts: Iterable[tuple[str, int]]) -> None:
+    """Has plans answer for these numeric hosts, each an address and a port (0: none named); all others are pjsip's."""
+    each = list(hosts)
+    addresses = ffi.new("pf_address[]", len(each))
+    for index, (address, port) in enumerate(each):
+        fill_address(addresses[index], Server(address, port or 1))
+        addresses[index].transport = 0
+        addresses[index].port = port
+    if not lib.pf_answer_for(addresses, len(each)):
+        raise MemoryError("no memory for the hosts that are addresses")
+
+
 def forgive(server: Server, sequence: int) -> None:
     """Ends the core's own suspicion of *server*: its outcomes up to *sequence* have been judged."""
     lib.pf_clear_suspect(c_address(server), sequence)

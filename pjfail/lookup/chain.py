@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from ..errors import LookupFailed, UnknownTarget
 from ..model import Candidate, Family, Target, Transport
-from .protocol import Adaptive, Lookup, ServesStale, TellStale
+from .protocol import Adaptive, HasTable, Lookup, NamesHosts, Prepares, ServesStale, TellStale, TellTable
 
 log = logging.getLogger("pjfail")
 
@@ -17,6 +18,8 @@ class ChainLookup:
 
     One that does not know the target (:class:`pjfail.UnknownTarget`), finds no candidate, fails for the time being, or
     raises what it should not, which is logged, passes it on to the next. One that says "there is none" ends the chain.
+
+    Servers that one of them knows by a host name (:class:`StaticLookup`) are found by those after it.
 
     The seconds that each takes add up, and the worker waits ten for all of them.
 
@@ -30,6 +33,9 @@ class ChainLookup:
             if not isinstance(lookup, Lookup):
                 raise TypeError(f"{lookup!r} is not a valid lookup; give an object with async def lookup(self, target)")
         self._lookups = lookups
+        for place, lookup in enumerate(lookups[:-1], 1):
+            if isinstance(lookup, NamesHosts):
+                lookup.resolve_names_by(ChainLookup(*lookups[place:]))
 
     async def lookup(self, target: Target) -> Sequence[Candidate]:
         """The candidates of the first lookup that has any. Runs in the loop of the caller.
@@ -66,3 +72,21 @@ class ChainLookup:
         for lookup in self._lookups:
             if isinstance(lookup, ServesStale):
                 lookup.on_stale(tell)
+
+    def on_table(self, tell: TellTable) -> None:
+        """Has *tell* called with the hosts in the tables of all lookups."""
+        tables: dict[int, frozenset[tuple[str, int]]] = {}
+
+        def tell_all(place: int, hosts: frozenset[tuple[str, int]]) -> None:
+            tables[place] = hosts
+            tell(frozenset().union(*tables.values()))
+
+        for place, lookup in enumerate(self._lookups):
+            if isinstance(lookup, HasTable):
+                lookup.on_table(partial(tell_all, place))
+
+    async def prepare(self) -> None:
+        """Has those of the lookups that can tell at once what they will not find do so."""
+        for lookup in self._lookups:
+            if isinstance(lookup, Prepares):
+                await lookup.prepare()

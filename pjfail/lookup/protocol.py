@@ -10,6 +10,9 @@ from ..model import Candidate, Family, Target, Transport
 TellStale = Callable[[Target, str], object]
 """Told a target whose candidates come from answers of before, and why no newer ones were to be had."""
 
+TellTable = Callable[[frozenset[tuple[str, int]]], object]
+"""Told the hosts that are in a table, each with its port, 0 for none."""
+
 
 @runtime_checkable
 class Lookup(Protocol):
@@ -42,4 +45,34 @@ class ServesStale(Protocol):
 
         Once a target and outage.
         """
+        ...
+
+
+@runtime_checkable
+class HasTable(Protocol):
+    """A lookup with a table of hosts, some of which may be addresses."""
+
+    def on_table(self, tell: TellTable) -> None:
+        """From now on *tell*, and nobody else, hears of what is in the table: at once, and after each change.
+
+        It may be called on any thread.
+        """
+        ...
+
+
+@runtime_checkable
+class NamesHosts(Protocol):
+    """A lookup that knows some servers by their host names alone."""
+
+    def resolve_names_by(self, lookup: Lookup) -> None:
+        """From now on *lookup* finds these. Called by the chain that both are in."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A lookup that can tell at once what it will not find."""
+
+    async def prepare(self) -> None:
+        """Logs that. Called once, on the worker, when pjfail has attached."""
         ...

@@ -167,7 +167,7 @@ def test_it_is_refused_where_it_would_contend_or_makes_no_sense(console: Console
     for server, error in {
         "[::1]:5060": "BadServer",
         "127.0.0.1:0": "BadServer",
-        "udp.test:5060": "BadServer",
+        "gone.test:5060": "BadServer",
         "tls:127.0.0.1:5061": "RouteRefused",
     }.items():
         assert console.error(f'failover.route_via(held, "{server}")') == error

@@ -79,7 +79,9 @@ def attaching(path: Path) -> None:
         pjfail.DnsLookup(["192.0.2.53"], transports=["udp", "tls"], families=["ipv4"], cache_file=path),
         pjfail.SystemLookup(ttl=60),
     )
+    pjfail.attach({"voip.example": ["192.0.2.1", ("tls:sip2.example.com", 10, 60)], "192.0.2.9": [Server("::1", 5060)]})
     failover = pjfail.attach(
+        servers=pjfail.StaticLookup({}),
         lookup=lookup,
         policy=pjfail.Policy(
             order=pjfail.Panic(pjfail.MaxExcluded(pjfail.PreferFastest(band=0.02))),
@@ -102,7 +104,7 @@ def attaching(path: Path) -> None:
     failover.detach()
     any_lookup: pjfail.Lookup = pjfail.PjsipDnsLookup(["192.0.2.53"], families=["ipv6"])
     listener: events.Listener = hear
-    pjfail.attach(any_lookup, listeners=(each for each in (listener, print)))
+    pjfail.attach(lookup=any_lookup, listeners=(each for each in (listener, print)))
     wants_to_know: tuple[Adaptive, ServesStale, pjfail.listeners.Attached]
     wants_to_know = pjfail.DnsLookup(), lookup, listeners.PrometheusListener()
     assert wants_to_know

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -23,6 +24,28 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(failover, "Failover", lambda *arguments: calls.append(arguments))
     return calls
+
+
+@pytest.mark.parametrize("servers", ["voip.example=192.0.2.1", ["192.0.2.1"]])
+def test_servers_that_are_not_a_table_are_a_type_error(servers: Any) -> None:
+    with pytest.raises(TypeError, match=r"table is .*; give a mapping of each host to its list of servers"):
+        pjfail.attach(servers=servers)
+
+
+def test_a_server_that_is_not_one_is_refused_by_the_name_of_its_host() -> None:
+    with pytest.raises(pjfail.BadServer, match=r"^voip\.example: 'sip:192\.0\.2\.1' is a URI; write its host alone"):
+        pjfail.attach({"voip.example": ["sip:192.0.2.1"]})
+
+
+def test_what_the_table_does_not_know_is_for_the_lookup(made: list[tuple[Any, ...]]) -> None:
+    table = pjfail.StaticLookup({"voip.example": ["192.0.2.1"]})
+    pjfail.attach(servers=table, lookup=LOOKUP)
+    chain = made[0][0]
+    for host, address in (("voip.example", "192.0.2.1"), ("example.com", "192.0.2.1")):
+        (candidate,) = asyncio.run(chain.lookup(pjfail.Target(host)))
+        assert candidate.server == pjfail.Server(address, 5060)
+    table.update({"voip.example": ["192.0.2.2"]})
+    assert asyncio.run(chain.lookup(pjfail.Target("voip.example")))[0].server.address == "192.0.2.2"
 
 
 @pytest.mark.parametrize("policy", [3, "round robin", ["192.0.2.1:5060"]])

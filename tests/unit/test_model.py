@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pjfail.errors import BadServer, BadURI
-from pjfail.model import TRANSPORTS, Candidate, Health, Plan, PlanEntry, Server, State, Target
+from pjfail.model import TRANSPORTS, Candidate, Health, Plan, PlanEntry, Server, State, Target, Transport
 
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 hosts = st.one_of(
@@ -94,10 +94,30 @@ def test_a_server_reads_back_what_it_prints(address: object, port: int, transpor
     assert Server.parse(server.endpoint, server.transport) == server
 
 
-@pytest.mark.parametrize("text", ["192.0.2.1", "example.com:5060", "sctp:192.0.2.1:5060", "192.0.2.1:0", "[::1]", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "192.0.2.300",
+        "example.com:5060",
+        "example.com",
+        "sctp:192.0.2.1:5060",
+        "192.0.2.1:0",
+        "[::g]",
+        "sip:192.0.2.1",
+        "",
+    ],
+)
 def test_what_is_no_server_is_refused(text: str) -> None:
     with pytest.raises(BadServer):
         Server.parse(text)
+
+
+@given(st.ip_addresses(), st.sampled_from(TRANSPORTS), st.sampled_from(["{}", " {} ", "[{}]"]))
+def test_a_server_without_a_port_has_its_transports(address: object, transport: Transport, form: str) -> None:
+    text = form.format(address) if ":" in str(address) else str(address)
+    port = 5061 if transport == "tls" else 5060
+    assert Server.parse(text, transport) == Server.parse(f"{transport}:{text.strip()}")
+    assert Server.parse(text, transport) == Server(str(address), port, transport)
 
 
 def test_a_plan_groups_its_places_by_tier() -> None:

@@ -101,7 +101,7 @@ def test_an_update_replaces_the_table() -> None:
 def test_a_wrong_update_leaves_the_old_table() -> None:
     lookup = StaticLookup({"example.com": ["192.0.2.1:5060"]})
     with pytest.raises(BadServer):
-        lookup.update({"example.com": ["192.0.2.2:5060", "nonsense"]})
+        lookup.update({"example.com": ["192.0.2.2:5060", "non sense"]})
     assert servers(lookup, Target("example.com")) == ["udp:192.0.2.1:5060"]
 
 
@@ -110,8 +110,12 @@ def test_a_wrong_update_leaves_the_old_table() -> None:
     [
         "192.0.2.1:5060",
         [],
-        ["edge.example:5060"],
-        ["192.0.2.1"],
+        ["192.0.2.1", "udp:192.0.2.1:5060"],
+        ["sip2.example", "SIP2.example.:5060"],
+        ["192.0.2.300"],
+        ["sip:192.0.2.1"],
+        ["sctp:192.0.2.1"],
+        ["edge.example:70000"],
         [("192.0.2.1:5060", -1, 0)],
         [("192.0.2.1:5060", 0, 65536)],
         [("192.0.2.1:5060", 1)],
@@ -124,9 +128,11 @@ def test_a_wrong_table_is_refused_by_the_name_of_its_host(listed: list[Listed]) 
         StaticLookup({"example.com": listed})
 
 
-@pytest.mark.parametrize("host", ["sip:example.com", "example.com:5060", "alice@example.com", "example.com;lr", "", 5])
+@pytest.mark.parametrize(
+    "host", ["sip:example.com", "tcp:example.com", "alice@example.com", "example.com;lr", "192.0.2", "", 5]
+)
 def test_a_key_that_no_target_has_is_refused(host: Any) -> None:
-    with pytest.raises(BadServer, match="is not a valid host; write that of the URI alone"):
+    with pytest.raises(BadServer, match=r"is not a valid host .*; write the host of the URI alone, or host:port"):
         StaticLookup({host: ["192.0.2.1:5060"]})
 
 

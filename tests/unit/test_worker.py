@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pjfail.bridge import plans
 from pjfail.errors import LookupFailed, NotAttached
 from pjfail.events import Event, Listener, ServerDown, ServerSuspected, ServerUp
 from pjfail.lookup import StaticLookup
@@ -17,7 +18,7 @@ from pjfail.model import Candidate, Health, Outcome, OutcomeKind, Server, State,
 from pjfail.news import MAX_POLICY_ERRORS, PolicyErrors
 from pjfail.policy import Policy
 from pjfail.probe import Probe
-from pjfail.resolution import allowed
+from pjfail.resolution import MAX_PORTS_TOLD, Resolution, allowed
 from pjfail.worker import MAX_CRASHES, Worker
 
 ONE, OTHER = Server("192.0.2.1", 5060), Server("192.0.2.2", 5060)
@@ -103,7 +104,7 @@ def test_a_line_for_whoever_is_on_call_names_the_server_and_the_reason(caplog: p
 
 
 def test_a_server_in_no_plan_is_not_found_by_its_endpoint() -> None:
-    assert worker().monitor.servers_at("192.0.2.1:5060") == []
+    assert worker().monitor.find(None, "192.0.2.1", 5060) == []
 
 
 def test_a_worker_that_does_not_run_says_so() -> None:
@@ -187,3 +188,32 @@ def test_a_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(LookupFailed, match=r"did not end within 0\.05 s") as caught:
         asyncio.run(one.resolution.plan(Target("example.com")))
     assert caught.value.temporary
+
+
+class SrvBeside:
+    """A lookup of hosts whose SRV records lead elsewhere than their addresses."""
+
+    async def lookup(self, target: Target) -> list[Candidate]:
+        return [
+            Candidate(ONE, "one.example") if target.port else Candidate(OTHER, "other.example", query="SRV ... SRV")
+        ]
+
+
+def test_of_so_many_hosts_is_it_told_that_a_port_keeps_their_srv_records_unused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    targets = [Target(f"sip{number}.example", 5060) for number in range(MAX_PORTS_TOLD + 5)]
+
+    async def use(resolution: Resolution) -> None:
+        for target in targets:
+            await resolution.plan(target)
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(use(Worker(SrvBeside(), Policy(), Probe(), (), lambda: True).resolution))
+    for target in targets:
+        plans.forget(target)
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(told) == MAX_PORTS_TOLD
+    assert told[0].startswith("sip:sip0.example:5060 names a port, so its SRV records are not asked")
+    assert told[0].endswith("write sip:sip0.example or attach(servers={'sip0.example:5060': [...]})")
