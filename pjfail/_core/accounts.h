@@ -12,5 +12,14 @@ int accounts_write_aor(const pjsip_uri *uri, char *aor, size_t size);
 /* Fills in account; a PF_ result. Any thread that pjsip knows. */
 int accounts_read(int id, pf_account *account);
 
+/*
+ * Keeps pjsua from looking up an account's domain by itself, until accounts_resume_lookups(). While attaching; nothing where it is
+ * not known how (doctor says so).
+ */
+void accounts_stop_lookups(void);
+
+/* Undoes accounts_stop_lookups(). While detaching, on any thread, or at the endpoint's end. */
+void accounts_resume_lookups(void);
+
 /* pjsua_acc_set_affinity_addr(), or with family 0 pjsua_acc_refresh_transport(). Takes pjsua's lock. */
 pj_status_t accounts_pin_natively(int id, const pf_address *server);

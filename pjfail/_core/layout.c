@@ -12,6 +12,8 @@
 
 #include "pjfail.h"
 
+#include <dlfcn.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -469,6 +471,61 @@ static void layout_find_config(struct layout *found)
     free(config);
 }
 
+/* Returns whether these are what a pjsua_config has room for, of which so many are set. */
+static int layout_strings_fit(const pj_str_t *strings, unsigned set, unsigned room)
+{
+    enum { LONGEST = 1024 };
+    unsigned i;
+
+    for (i = 0; i < room; i++)
+        if (strings[i].slen < 0 || strings[i].slen > LONGEST || !strings[i].ptr != !strings[i].slen ||
+            (i >= set && strings[i].ptr))
+            return 0;
+    return set <= room;
+}
+
+/*
+ * Returns whether this may be pjsua's configuration, whose beginning is the same in all versions. What is not it does not fit, but
+ * for a coincidence: it has the number of calls that pjsua tells, and at nine places nothing but small numbers, or zeros.
+ */
+__attribute__((no_sanitize("thread"))) static int layout_is_pjsua_config(const void *state, size_t at, unsigned calls)
+{
+    pjsua_config config;
+
+    if (LAYOUT_READ(unsigned, state, at + offsetof(pjsua_config, max_calls)) != calls)
+        return 0;
+    memcpy(&config, (const char *)state + at, offsetof(pjsua_config, stun_domain));
+    return config.thread_cnt <= PJ_ARRAY_SIZE(((struct pjsua_data *)0)->thread) &&
+           (config.force_lr == PJ_FALSE || config.force_lr == PJ_TRUE) &&
+           layout_strings_fit(config.nameserver, config.nameserver_count, PJ_ARRAY_SIZE(config.nameserver)) &&
+           layout_strings_fit(config.outbound_proxy, config.outbound_proxy_cnt, PJ_ARRAY_SIZE(config.outbound_proxy));
+}
+
+/*
+ * Looks through pjsua's state for its configuration, which stands behind the array of accounts: their size is each version's and
+ * each build's own. It leaves found->nameserver_count at 0 where there is no such place, or more than one.
+ */
+static void layout_find_pjsua_config(struct layout *found)
+{
+    const unsigned calls = host.pjsua_call_get_max_count();
+    const ElfW(Sym) * symbol;
+    unsigned places = 0;
+    size_t at, place = 0;
+    void *extra;
+    Dl_info info;
+
+    if (!pjsua_state_is_known() || !dladdr1(host.pjsua_var, &info, &extra, RTLD_DL_SYMENT) || !extra)
+        return;
+    symbol = extra;
+    for (at = sizeof(void *); at + offsetof(pjsua_config, stun_domain) <= symbol->st_size; at += sizeof(void *))
+        if (layout_is_pjsua_config(host.pjsua_var, at, calls)) {
+            place = at;
+            places++;
+        }
+    if (places == 1)
+        found->nameserver_count = (unsigned)(place + offsetof(pjsua_config, nameserver_count));
+}
+
 /* NULL, or the structure that does not lie as the row has it. */
 static const char *layout_look_at_host(pjsip_endpoint *endpt, pj_pool_t *pool, struct layout *found)
 {
@@ -516,6 +573,7 @@ const char *layout_find(pjsip_endpoint *endpt, const char *version)
         found.row.name = pf_layout_of(version);
         layout_find_config(&found);
         layout_find_keys(endpt, &found);
+        layout_find_pjsua_config(&found);
         if (memcmp(&layout, &found, sizeof layout)) /* threads of the last attachment may be at their end, reading it */
             layout = found;
     }
@@ -549,4 +607,5 @@ void pf_read_host_facts(pf_host_facts *facts)
     facts->proxies = (int)layout.proxies;
     facts->native_affinity = pf_has_native_affinity();
     facts->state_callback = layout.addresses && pjsua_state_is_known();
+    facts->own_lookups = layout.nameserver_count != 0;
 }

@@ -98,7 +98,8 @@ def test_the_keys_of_the_json_stay() -> None:
     assert list(told["python"]) == ["version", "executable", "platform"]
     assert list(told["module"]) == ["name", "file"]
     assert " ".join(told["pjsip"]) == (
-        "object linkage version layout addresses accounts native_affinity digests tls ipv6 dns_resolver build"
+        "object linkage version layout addresses accounts native_affinity own_lookups digests tls ipv6 dns_resolver "
+        "build"
     )
 
 
@@ -156,6 +157,14 @@ def test_a_pjsip_that_cannot_answer_a_challenge_works_with_a_note(tmp_path: Path
     _, out = doctor("--module", "telephony", folder=tmp_path)
     assert re.search(r"digests\W+none", out)
     assert "note: pjsip " in out
+
+
+def test_a_pjsip_that_cannot_be_kept_from_its_own_lookups_works_with_a_note(tmp_path: Path) -> None:
+    telephony.extension(tmp_path, "-DOTHER_CALLS")
+    status, told = report("telephony", tmp_path)
+    assert (status, told["verdict"], told["pjsip"]["own_lookups"]) == (WORKS, "works", False)
+    [note] = told["notes"]
+    assert "natConfig.contactUseSrcPort = 0" in note
 
 
 # --- those that do not ------------------------------------------------------------------------------------------------

@@ -134,6 +134,8 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
     """
 
     affinity = False
+    # Where the machine has another address than loopback, pjsua would register anew once it has seen both.
+    contact_rewrite = 0
 
     def __init__(
         self, endpoint: Endpoint, proxies: Sequence[str] = (), password: str | None = None, retries: bool = True
@@ -152,8 +154,7 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
         config.idUri = uri
         config.regConfig.registrarUri = registrar
         config.regConfig.registerOnAdd = False
-        # Where the machine has another address than loopback, pjsua would register anew once it has seen both.
-        config.natConfig.contactRewriteUse = 0
+        config.natConfig.contactRewriteUse = self.contact_rewrite
         if not self.retries:
             config.regConfig.retryIntervalSec = 0
         if self.password is not None:
