@@ -1,6 +1,7 @@
 """pjsua's own lookups of an account's domain, for the Contact of TCP and TLS: none while pjfail is attached.
 
-pjsua_acc_get_uac_addr() calls getaddrinfo on the thread that is there, under pjsua's lock, and connects to what it finds.
+pjsua_acc_get_uac_addr() calls getaddrinfo on the thread that is there, under pjsua's lock, and connects to what it
+finds.
 """
 
 from __future__ import annotations

@@ -47,10 +47,9 @@ class Pjsip:
     ``object`` is the file that carries it: with all of pjsip in it (``linkage`` "static"), over libraries of pjsip's
     ("shared"), or the very program that runs Python ("program"). ``layout`` is the row of pjfail's table that holds for
     it, ``addresses`` how many servers an answer to it may name, ``accounts`` whether they can be pinned and followed,
-    ``native_affinity`` whether it has server affinity of its own, ``own_lookups`` whether pjsua can be kept from looking an
-    account's domain up by itself, ``digests`` the algorithms in which it answers a
-    challenge, for a program that has done nothing for it. ``tls``, ``ipv6`` and ``dns_resolver`` were tried; ``build``
-    are settings of pjlib's.
+    ``native_affinity`` whether it has server affinity of its own, ``own_lookups`` whether pjsua can be kept from
+    looking an account's domain up by itself, ``digests`` the algorithms in which it answers a challenge, for a program
+    that has done nothing for it. ``tls``, ``ipv6`` and ``dns_resolver`` were tried; ``build`` are settings of pjlib's.
     """
 
     object: str
