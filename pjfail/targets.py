@@ -114,6 +114,13 @@ class Targets:
         self._changed(known.plan, plan)
         return plan
 
+    def outdate(self) -> None:
+        """Has each target looked up again at its next use; its plan serves meanwhile."""
+        now = time.monotonic()
+        for target, known in list(self._known.items()):
+            self._known[target] = replace(known, refresh_at=min(known.refresh_at, now))
+            self._publish(self._known[target])
+
     def replan_all(self, servers: Iterable[Server]) -> None:
         """Has plans with any of *servers*, whose health has changed, made anew; one that cannot be stays as it is."""
         for target in {target for server in servers for target in self._of.get(server, ())}:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..errors import LookupFailed, UnknownTarget
 from ..model import Candidate, Family, Target, Transport
-from .protocol import Adaptive, Lookup, ServesStale, TellStale
+from .protocol import Adaptive, Lookup, ReadsFiles, ServesStale, TellStale
 
 log = logging.getLogger("pjfail")
 
@@ -66,3 +66,8 @@ class ChainLookup:
         for lookup in self._lookups:
             if isinstance(lookup, ServesStale):
                 lookup.on_stale(tell)
+
+    def files_changed(self) -> bool:
+        """Whether one of the lookups says that a file of its own has changed (:class:`ReadsFiles`)."""
+        changed = [lookup.files_changed() for lookup in self._lookups if isinstance(lookup, ReadsFiles)]
+        return any(changed)  # of all that have been asked

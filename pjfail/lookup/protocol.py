@@ -43,3 +43,15 @@ class ServesStale(Protocol):
         Once a target and outage.
         """
         ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A lookup that reads files of this machine."""
+
+    def files_changed(self) -> bool:
+        """Whether one has changed since the last call; then all targets are looked up again.
+
+        Called on the worker, every two seconds.
+        """
+        ...
