@@ -214,10 +214,11 @@ class Worker:
         with contextlib.suppress(NotAttached):  # before the outcome of the same answer can move the account
             for registration in queue.registrations():
                 self.maintenance.follower.on_registration(registration, time.monotonic())
+        self.monitor.note_failovers(queue.failovers())
         self.monitor.judge(outcomes)
+        self.maintenance.follower.tell_moved()
         for answer in queue.answers():
             self.requests.deliver(answer)
-        self.monitor.note_failovers(queue.failovers())
         self.monitor.note_unwatched()
         for question in questions:
             self.resolution.answer(question)
