@@ -22,7 +22,8 @@ first       A    {FIRST}
 second      A    {SECOND}
 """
 
-# "register" has the account register and waits for the answer, "send" does not, "answer" waits, "down" waits until so many servers are down.
+# "register" has the account register and waits for the answer, "send" does not, "answer" waits; "down" waits until so
+# many servers are down.
 APP = """
     import logging
     import sys
