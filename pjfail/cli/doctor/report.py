@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from .registrar import Registrar
+
 
 class Verdict(StrEnum):
     """What pjfail does with the pjsip of this environment."""
@@ -69,7 +71,10 @@ class Pjsip:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it; ``notes`` are sentences on what could not be found out, and on what to beware of."""
+    """All of it; ``notes`` are sentences on what could not be found out, and on what to beware of.
+
+    ``registrar`` is what the URI leads to, if one was given.
+    """
 
     pjfail: Pjfail
     python: Python
@@ -78,6 +83,7 @@ class Report:
     verdict: Verdict | None = None
     reason: str = ""
     notes: tuple[str, ...] = ()
+    registrar: Registrar | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` prints: the attributes above, by their names."""
