@@ -434,23 +434,41 @@ static void layout_find_keys(pjsip_endpoint *endpt, struct layout *found)
         found->keys = LAYOUT_READ(unsigned, host.pjsip_endpt_get_ioqueue(endpt), found->ioqueue_count - next);
 }
 
+enum { LAYOUT_MARK = 0xA5, LAYOUT_MARKED = 65536 };
+
+/* Returns marked memory, the caller's to free: what pjsua writes its defaults over tells how large they are. NULL: there is none. */
+static unsigned char *layout_mark(void)
+{
+    unsigned char *memory = malloc(LAYOUT_MARKED);
+
+    return memory ? memset(memory, LAYOUT_MARK, LAYOUT_MARKED) : NULL;
+}
+
+/* Returns how many octets of marked memory have been written. */
+static unsigned layout_written(const unsigned char *memory)
+{
+    unsigned size = LAYOUT_MARKED;
+
+    while (size && memory[size - 1] == LAYOUT_MARK)
+        size--;
+    return size;
+}
+
 /*
  * Has pjsua write its defaults over marked memory. That tells how large the configuration is and, by the two values whose place
  * depends on it, for how many proxies. It leaves found->proxies at 0 where it does not fit.
  */
 static void layout_find_config(struct layout *found)
 {
-    enum { UNTOUCHED = 0xA5, ROOM = 65536, MOST_PROXIES = 64 };
+    enum { MOST_PROXIES = 64 };
     const struct layout_row *row = &found->row;
-    unsigned char *config = malloc(ROOM);
-    unsigned size = ROOM, proxies;
+    unsigned char *config = layout_mark();
+    unsigned size, proxies;
 
     if (!config)
         return;
-    memset(config, UNTOUCHED, ROOM);
     host.pjsua_acc_config_default((pjsua_acc_config *)(void *)config);
-    while (size && config[size - 1] == UNTOUCHED)
-        size--;
+    size = layout_written(config);
     for (proxies = 1; proxies <= MOST_PROXIES && size <= sizeof(account_config); proxies++) {
         const unsigned more = proxies - row->config_proxies; /* or fewer, modulo */
         const unsigned timeout = row->config_reg_timeout + more * (unsigned)sizeof(pj_str_t);
@@ -471,34 +489,29 @@ static void layout_find_config(struct layout *found)
     free(config);
 }
 
-/* Returns whether these are what a pjsua_config has room for, of which so many are set. */
-static int layout_strings_fit(const pj_str_t *strings, unsigned set, unsigned room)
-{
-    enum { LONGEST = 1024 };
-    unsigned i;
-
-    for (i = 0; i < room; i++)
-        if (strings[i].slen < 0 || strings[i].slen > LONGEST || !strings[i].ptr != !strings[i].slen ||
-            (i >= set && strings[i].ptr))
-            return 0;
-    return set <= room;
-}
-
 /*
- * Returns whether this may be pjsua's configuration, whose beginning is the same in all versions. What is not it does not fit, but
- * for a coincidence: it has the number of calls that pjsua tells, and at nine places nothing but small numbers, or zeros.
+ * Returns whether this may be pjsua's configuration, which has so many words: it begins as those of all versions do, and more than
+ * half of what pjsua sets to other than zero by default is there (in 2.15.1 and 2.17 nine and ten words, of which a program with
+ * settings of its own keeps seven and eight; nothing else in pjsua's state has more than one). Reads without pjsua's lock, which a
+ * SIP thread may hold for long; pjsua_init() alone writes the configuration.
  */
-__attribute__((no_sanitize("thread"))) static int layout_is_pjsua_config(const void *state, size_t at, unsigned calls)
+__attribute__((no_sanitize("thread"))) static int layout_is_pjsua_config(const unsigned *at, const unsigned *defaults,
+                                                                         size_t words, unsigned calls)
 {
-    pjsua_config config;
+    enum {
+        MAX_CALLS = offsetof(pjsua_config, max_calls) / sizeof(unsigned),
+        NAME_SERVERS = offsetof(pjsua_config, nameserver_count) / sizeof(unsigned),
+        BEHIND_NAME_SERVERS = offsetof(pjsua_config, force_lr) / sizeof(unsigned)
+    };
+    size_t set = 0, alike = 0, i;
 
-    if (LAYOUT_READ(unsigned, state, at + offsetof(pjsua_config, max_calls)) != calls)
+    if (at[MAX_CALLS] != calls || at[NAME_SERVERS] > PJ_ARRAY_SIZE(((pjsua_config *)0)->nameserver))
         return 0;
-    memcpy(&config, (const char *)state + at, offsetof(pjsua_config, stun_domain));
-    return config.thread_cnt <= PJ_ARRAY_SIZE(((struct pjsua_data *)0)->thread) &&
-           (config.force_lr == PJ_FALSE || config.force_lr == PJ_TRUE) &&
-           layout_strings_fit(config.nameserver, config.nameserver_count, PJ_ARRAY_SIZE(config.nameserver)) &&
-           layout_strings_fit(config.outbound_proxy, config.outbound_proxy_cnt, PJ_ARRAY_SIZE(config.outbound_proxy));
+    for (i = BEHIND_NAME_SERVERS; i < words; i++) {
+        set += defaults[i] != 0;
+        alike += defaults[i] && at[i] == defaults[i];
+    }
+    return 2 * alike > set;
 }
 
 /*
@@ -507,23 +520,28 @@ __attribute__((no_sanitize("thread"))) static int layout_is_pjsua_config(const v
  */
 static void layout_find_pjsua_config(struct layout *found)
 {
+    unsigned char *defaults = layout_mark();
     const unsigned calls = host.pjsua_call_get_max_count();
     const ElfW(Sym) * symbol;
+    size_t at, size, place = 0;
     unsigned places = 0;
-    size_t at, place = 0;
     void *extra;
     Dl_info info;
 
-    if (!pjsua_state_is_known() || !dladdr1(host.pjsua_var, &info, &extra, RTLD_DL_SYMENT) || !extra)
-        return;
-    symbol = extra;
-    for (at = sizeof(void *); at + offsetof(pjsua_config, stun_domain) <= symbol->st_size; at += sizeof(void *))
-        if (layout_is_pjsua_config(host.pjsua_var, at, calls)) {
-            place = at;
-            places++;
-        }
+    if (defaults && pjsua_state_is_known() && dladdr1(host.pjsua_var, &info, &extra, RTLD_DL_SYMENT) && extra) {
+        host.pjsua_config_default((pjsua_config *)(void *)defaults);
+        size = layout_written(defaults);
+        symbol = extra;
+        for (at = sizeof(void *); at + size <= symbol->st_size; at += sizeof(void *))
+            if (layout_is_pjsua_config(&LAYOUT_READ(unsigned, host.pjsua_var, at), (unsigned *)(void *)defaults,
+                                       size / sizeof(unsigned), calls)) {
+                place = at;
+                places++;
+            }
+    }
     if (places == 1)
         found->nameserver_count = (unsigned)(place + offsetof(pjsua_config, nameserver_count));
+    free(defaults);
 }
 
 /* NULL, or the structure that does not lie as the row has it. */

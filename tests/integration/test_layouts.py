@@ -192,6 +192,26 @@ def test_without_a_known_number_of_keys_all_else_works() -> None:
     assert (result["keys"], result["code"], result["accounts"]) == (0, 200, True)
 
 
+@pytest.mark.parametrize(("calls", "threads", "accounts"), [(1, 0, 3), (2, 1, 5), (4, 1, 0), (8, 2, 5), (3, 3, 8)])
+def test_pjsuas_configuration_is_found_whatever_it_is(calls: int, threads: int, accounts: int) -> None:
+    """Much else in pjsua's state is a small number with zeros behind it."""
+    [line] = run_app(
+        f"""
+        import pjfail
+        from pjfail.bridge.host import host_facts
+        from rig.prelude import Account, Endpoint, emit
+
+        with Endpoint(max_calls={calls}, threads={threads}, outbound_proxies=["sip:127.0.0.1;lr"]) as endpoint:
+            accounts = [Account(endpoint) for _ in range({accounts})]
+            for number, account in enumerate(accounts):
+                account.open(f"sip:{{number}}@sip.test", "sip:sip.test")
+            with pjfail.attach(lookup=pjfail.StaticLookup({{"sip.test": ["127.0.34.1:5060"]}})):
+                emit(found=host_facts().own_lookups)
+        """
+    ).lines
+    assert line["found"]
+
+
 def test_without_pjsuas_configuration_all_else_works() -> None:
     result = attach_as(own()["version"], OTHER_CALLS)
     assert (result["own_lookups"], result["code"], result["accounts"]) == (0, 200, True)

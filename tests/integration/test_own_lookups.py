@@ -184,6 +184,12 @@ def test_nobody_connects_to_the_address_of_the_domain(tmp_path: Path, authority:
         program.ask("detach")
         program.ask("create")
         web.wait()
+        program.ask("attach")
+        program.ask("answer")
+        heard = len(web.heard)
+        program.ask("create")
+        assert program.ask("answer")["code"] == 200
+        assert len(web.heard) == heard
 
 
 def test_a_program_with_name_servers_of_its_own_keeps_them(tmp_path: Path, authority: Authority) -> None:
