@@ -188,12 +188,13 @@ def _with_retry_after(followed: FollowedAccount, registration: Registration, now
 
 @dataclass(frozen=True, slots=True)
 class FollowerContext:
-    """What the follower asks the worker for; ``at`` is a function to call, and when."""
+    """What the follower asks the worker for; ``at`` is a function to call, and when; ``label`` names a server."""
 
     plan: Callable[[Target], Plan | None]
     health: Callable[[], Mapping[Server, Health]]
     tell: Callable[[events.Event], object]
     at: Callable[[float, Callable[[], None]], object]
+    label: Callable[[Server], str] = str
 
 
 class _Review:
@@ -223,6 +224,7 @@ class Follower:
         self._followed: dict[int, FollowedAccount] = {}
         self._turns: Iterator[int] = iter(())
         self._inquired: FollowedAccount | None = None
+        self._moved: list[tuple[events.AccountMoved, int]] = []
 
     def follow(self, followed: FollowedAccount, now: float) -> None:
         before = self._followed.get(followed.account)
@@ -281,12 +283,14 @@ class Follower:
         view = _Review(self._context)
         for followed in list(self._followed.values()):
             self._update(followed, view, now)
+        self.tell_moved()
 
     def _due(self, account: int, now: float) -> None:
         """Its time has come: between two reviews, so that accounts do not come in step with those."""
         followed = self._followed.get(account)
         if followed is not None:
             self._update(followed, _Review(self._context), now)
+            self.tell_moved()
 
     def _update(self, followed: FollowedAccount, view: _Review, now: float) -> None:
         plan, tiers = view.of(followed.next_hop)
@@ -335,7 +339,14 @@ class Follower:
         was = None if before is None else before.server
         if followed.server != was:
             moved = events.AccountMoved(followed.account, followed.aor, followed.server, was, followed.reason)
-            to = moved.server or "no server"
-            came = "" if was is None else f", after {was}"
-            log.info("account %d (%s) is on %s%s: %s", moved.account, moved.aor, to, came, moved.reason)
-            self._context.tell(moved)
+            self._moved.append((moved, logging.WARNING if followed.lost else logging.INFO))
+
+    def tell_moved(self) -> None:
+        """Logs and tells of the accounts that have moved; call it once what moved them has been told."""
+        moved, self._moved = self._moved, []
+        for event, level in moved:
+            label = self._context.label
+            to = "no server" if event.server is None else label(event.server)
+            came = "" if event.before is None else f", after {label(event.before)}"
+            log.log(level, "account %d (%s) is on %s%s: %s", event.account, event.aor, to, came, event.reason)
+            self._context.tell(event)

@@ -43,7 +43,8 @@ class Maintenance:
         random: Random,
     ) -> None:
         self.pins = Pins()
-        self.follower = Follower(FollowerContext(resolution.plan_of, self._health_now, news.tell, self._at), random)
+        context = FollowerContext(resolution.plan_of, self._health_now, news.tell, self._at, targets.label)
+        self.follower = Follower(context, random)
         self._probe = probe
         self._health = health
         self._targets = targets

@@ -274,6 +274,11 @@ class Candidate:
         if not is_amount(self.ttl, most=math.inf):
             raise ValueError(f"{self.ttl!r} is not a valid TTL; give seconds")
 
+    @property
+    def label(self) -> str:
+        """The server and its host name, where it has one: ``udp:192.0.2.1:5060 (sip1.example)``."""
+        return str(self.server) if Target(self.name).is_numeric else f"{self.server} ({self.name})"
+
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
@@ -304,7 +309,7 @@ class PlanEntry:
         return self.candidate.server
 
     def __str__(self) -> str:
-        return f"{_ordinal(self.tier + 1)}: {self.server} {self.reason}"
+        return f"{_ordinal(self.tier + 1)}: {self.candidate.label} {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

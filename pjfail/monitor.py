@@ -13,7 +13,7 @@ from types import MappingProxyType
 from . import events
 from .bridge import counts, plans
 from .health import HealthTable
-from .model import Health, Outcome, OutcomeKind, Server, State, Transport
+from .model import Health, Outcome, OutcomeKind, Server, State, Target, Transport
 from .news import News
 from .planning import Complain
 from .policy import Policy, describe, judge
@@ -26,6 +26,9 @@ log = logging.getLogger("pjfail")
 # How soon a server that is suspect or half-open is probed again, give or take a share (seconds).
 PROBE_AGAIN = 1.0
 PROBE_JITTER = 0.2
+
+# So many servers are named where none of a target answers.
+MAX_NAMED = 4
 
 
 class Monitor:
@@ -57,6 +60,8 @@ class Monitor:
         self._probe_due: set[Server] = set()
         self._suspected: set[Server] = set()  # of those that plans have
         self._hold_downs: dict[Server, asyncio.TimerHandle] = {}
+        self._down_since: dict[Server, float] = {}  # of those that plans have
+        self._unanswered: set[Target] = set()  # targets without a server that answers
         self._said_unwatched = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -93,7 +98,7 @@ class Monitor:
             self._suspect(outcome, after)
             if outcome.seen is OutcomeKind.CERTIFICATE:
                 reason = describe(outcome)
-                log.warning("%s %s", outcome.server, reason)
+                log.warning("%s %s", self._targets.label(outcome.server), reason)
                 self._news.tell(events.CertificateRejected(outcome.server, reason, outcome))
             if after.state is State.DOWN and before.state is not State.DOWN:
                 changed.add(outcome.server)
@@ -102,11 +107,11 @@ class Monitor:
                 self._watch(outcome.server, after)
             elif after.state is State.UP and before.state is not State.UP:
                 changed.add(outcome.server)
-                log.info("%s is up again: it %s", outcome.server, describe(outcome))
+                self._came_back(outcome.server, f"it {describe(outcome)}", now)
                 self._news.tell(events.ServerUp(outcome.server, after))
             elif after.state is not before.state:
                 changed.add(outcome.server)
-                log.info("%s is %s: %s", outcome.server, after.state.value, after.reason)
+                log.info("%s is %s: %s", self._targets.label(outcome.server), after.state.value, after.reason)
                 self._watch(outcome.server, after)
         self._health_changed(changed)
         for outcome in outcomes:
@@ -118,7 +123,8 @@ class Monitor:
             code = f" {event.code}" if event.code else ""
             log.info(
                 "%s failed over from %s to %s after %.3f s: %s%s",
-                event.method, event.left, event.taken, event.after, event.why.value, code,
+                event.method, self._targets.label(event.left), self._targets.label(event.taken), event.after,
+                event.why.value, code,
             )  # fmt: skip
             self._news.tell(event)
 
@@ -141,16 +147,17 @@ class Monitor:
             if after.state is State.DOWN:
                 self._went_down(server, after, None, now)
             elif after.state is State.UP and before.state is not State.UP:
-                log.info("%s is up again: %s", server, after.reason)
+                self._came_back(server, after.reason, now)
                 self._news.tell(events.ServerUp(server, after))
             else:
-                log.info("%s is %s: %s", server, after.state.value, after.reason)
+                log.info("%s is %s: %s", self._targets.label(server), after.state.value, after.reason)
         self._health_changed(set(servers))
         self._news.deliver()
 
     def forget(self, server: Server) -> None:
         """Called when no plan has *server* any more: what is held against it is kept all the same."""
         self._suspected.discard(server)
+        self._down_since.pop(server, None)
         if self._health.get(server, time.monotonic()).state is State.UP:
             self._health.drop(server)
 
@@ -183,14 +190,40 @@ class Monitor:
         if health.until is not None:
             tried = f"next tried in {health.until - now:.0f} s"
         failure = f" (failure {health.failures})" if health.failures else ""
-        log.info("%s is down, %s: %s%s", server, tried, health.reason, failure)
+        is_new = server not in self._down_since
+        if is_new and self._targets.host_of(server) is not None:
+            self._down_since[server] = now
+        level = logging.WARNING if is_new and outcome is not None else logging.INFO
+        still = "" if is_new else "still "
+        log.log(level, "%s is %sdown, %s: %s%s", self._targets.label(server), still, tried, health.reason, failure)
         self._watch(server, health)
         self._news.tell(events.ServerDown(server, health, outcome))
 
+    def _came_back(self, server: Server, reason: str, now: float) -> None:
+        since = self._down_since.pop(server, None)
+        out = "" if since is None else f" after {in_words(now - since)}"
+        log.info("%s is up again%s: %s", self._targets.label(server), out, reason)
+
     def _health_changed(self, servers: set[Server]) -> None:
         self._targets.replan_all(servers)
+        for target in self._targets.with_any(servers):
+            self._look_whether_any_answers(target)
         if servers:
             self._changed()
+
+    def _look_whether_any_answers(self, target: Target) -> None:
+        """Tells of *target*, once, that none of its servers answers; of one transport, where there are several."""
+        known, now = self._targets.get(target), time.monotonic()
+        healths = {} if known is None else {server: self._health.get(server, now) for server in known.servers}
+        if any(health.state not in (State.DOWN, State.HALF_OPEN) for health in healths.values()):
+            self._unanswered.discard(target)
+        elif target not in self._unanswered and any(health.failures for health in healths.values()):
+            self._unanswered = {each for each in self._unanswered if self._targets.get(each) is not None}
+            if not any(each.host == target.host for each in self._unanswered):
+                each = [f"{self._targets.label(server)}: {health.reason}" for server, health in healths.items()]
+                more = f", and {len(each) - MAX_NAMED} more" if len(each) > MAX_NAMED else ""
+                log.error("no server of %s answers (%s%s)", target, "; ".join(sorted(each)[:MAX_NAMED]), more)
+            self._unanswered.add(target)
 
     # --- hold-downs and probes ----------------------------------------------------------------------------------------
 
@@ -242,6 +275,12 @@ class Monitor:
 
     def _is_in_doubt(self, server: Server) -> bool:
         return _in_doubt(self._health.get(server, time.monotonic()))
+
+
+def in_words(seconds: float) -> str:
+    """``31 s``, ``12 min``, ``5 h``."""
+    size, unit = (1, "s") if seconds < 120 else (60, "min") if seconds < 7200 else (3600, "h")
+    return f"{seconds / size:.0f} {unit}"
 
 
 def _knows(health: Health, failure: Outcome) -> bool:

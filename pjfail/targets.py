@@ -99,6 +99,16 @@ class Targets:
         """A host name by which *server* was found, None where no plan has it."""
         return next((target.host for target in self._of.get(server, ())), None)
 
+    def label(self, server: Server) -> str:
+        """*server*, with its host name where a plan has one (:attr:`Candidate.label`)."""
+        known = (self._known[target].candidates for target in self._of.get(server, ()))
+        found = (candidate.label for candidates in known for candidate in candidates if candidate.server == server)
+        return next(found, str(server))
+
+    def with_any(self, servers: Iterable[Server]) -> set[Target]:
+        """The targets that have any of *servers*."""
+        return {target for server in servers for target in self._of.get(server, ())}
+
     def learn(self, target: Target, candidates: tuple[Candidate, ...]) -> TargetEntry:
         """Has a plan of *candidates*, newly looked up, in force."""
         now = time.monotonic()
@@ -130,9 +140,16 @@ class Targets:
         self._changed(known.plan, plan)
         return plan
 
+    def outdate(self) -> None:
+        """Has each target looked up again at its next use; its plan serves meanwhile."""
+        now = time.monotonic()
+        for target, known in list(self._known.items()):
+            self._known[target] = replace(known, refresh_at=min(known.refresh_at, now))
+            self._publish(self._known[target])
+
     def replan_all(self, servers: Iterable[Server]) -> None:
         """Has plans with any of *servers*, whose health has changed, made anew; one that cannot be stays as it is."""
-        for target in {target for server in servers for target in self._of.get(server, ())}:
+        for target in self.with_any(servers):
             try:
                 self.replan(target, self._known[target])
             except Exception:

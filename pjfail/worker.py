@@ -22,6 +22,7 @@ from .bridge import core, queue
 from .errors import DETACHED, LookupFailed, NotAttached
 from .health import HealthTable
 from .lookup import Lookup, pjsip_dns
+from .machine import MachineWatch
 from .maintenance import Maintenance
 from .model import Plan, Server, Target
 from .monitor import Monitor
@@ -79,6 +80,7 @@ class Worker:
             self.maintenance.review,
             random,
         )
+        self._machine = MachineWatch(lookup, self._targets.outdate)
         self._attachment = 0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -185,10 +187,12 @@ class Worker:
             self._ready.set()
             self.monitor.begin(loop)
             self.maintenance.begin(loop, self.monitor)
+            self._machine.begin(loop)
             self._fetch()
             if not self._stopping:
                 await self._end.wait()
         finally:
+            self._machine.end()
             loop.remove_reader(descriptor)
             os.close(descriptor)
 
@@ -210,10 +214,11 @@ class Worker:
         with contextlib.suppress(NotAttached):  # before the outcome of the same answer can move the account
             for registration in queue.registrations():
                 self.maintenance.follower.on_registration(registration, time.monotonic())
+        self.monitor.note_failovers(queue.failovers())
         self.monitor.judge(outcomes)
+        self.maintenance.follower.tell_moved()
         for answer in queue.answers():
             self.requests.deliver(answer)
-        self.monitor.note_failovers(queue.failovers())
         self.monitor.note_unwatched()
         for question in questions:
             self.resolution.answer(question)

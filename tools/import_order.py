@@ -23,7 +23,7 @@ LAYERS = (
     {"planning"},
     {"bridge"},
     {"lookup"},
-    {"affinity", "following", "host", "monitor", "news", "probe", "request", "resolution", "targets"},
+    {"affinity", "following", "host", "machine", "monitor", "news", "probe", "request", "resolution", "targets"},
     {"maintenance"},
     {"worker"},
     {"failover"},

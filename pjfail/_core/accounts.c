@@ -247,6 +247,34 @@ int pf_set_proxies(int id, const char *const *proxies, int count)
 
 int pf_account_is_valid(int id) { return host_enter() && host_leave(host.pjsua_acc_is_valid(id)); }
 
+/* --- pjsua's own lookups ----------------------------------------------------------------------------------------- */
+
+/* Whether pjsua has a name server of ours, so to speak. Guarded by attach.c's lock. */
+static int accounts_lookups_stopped;
+
+/*
+ * For the Contact of a TCP or TLS account pjsua looks its domain up with getaddrinfo, on the thread that happens to be there, under
+ * pjsua's lock (40 s where the name server is silent), and connects to what it finds (pjsua_acc_get_uac_addr(), pjsua_acc.c, since
+ * 2.1). With a name server set it leaves that, for its own lookups would be another's: so they are with us. Read nowhere else once
+ * pjsua is initialised; no lock, for a SIP thread may hold pjsua's for as long as such a lookup takes.
+ */
+void accounts_stop_lookups(void)
+{
+    unsigned *count = pjsua_nameserver_count();
+
+    if (count && !__atomic_load_n(count, __ATOMIC_RELAXED)) {
+        __atomic_store_n(count, 1, __ATOMIC_RELAXED);
+        accounts_lookups_stopped = 1;
+    }
+}
+
+void accounts_resume_lookups(void)
+{
+    if (accounts_lookups_stopped)
+        __atomic_store_n(pjsua_nameserver_count(), 0, __ATOMIC_RELAXED);
+    accounts_lookups_stopped = 0;
+}
+
 /* --- pjsip's own affinity, after 2.17 ---------------------------------------------------------------------------- */
 
 pj_status_t accounts_pin_natively(int id, const pf_address *server)

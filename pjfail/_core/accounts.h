@@ -13,6 +13,15 @@ int accounts_write_aor(const pjsip_uri *uri, char *aor, size_t size);
 int accounts_read(int id, pf_account *account);
 
 /*
+ * Keeps pjsua from looking up an account's domain by itself, until accounts_resume_lookups(). While attaching; nothing where it is
+ * not known how (doctor says so).
+ */
+void accounts_stop_lookups(void);
+
+/* Undoes accounts_stop_lookups(). While detaching, on any thread, or at the endpoint's end. */
+void accounts_resume_lookups(void);
+
+/*
  * Calls pjsua_acc_set_affinity_addr(), or with family 0 pjsua_acc_refresh_transport(). Returns their status. Any
  * thread that pjsip knows; takes pjsua's lock.
  */

@@ -1,5 +1,6 @@
 #include "attach.h"
 
+#include "accounts.h"
 #include "affinity.h"
 #include "clock.h"
 #include "connection_attempts.h"
@@ -185,6 +186,7 @@ static pj_status_t attach_wait_until_registered(void)
 static void attach_unplug_locked(void)
 {
     resolver_remove(host_endpoint());
+    accounts_resume_lookups();
     module_unchain_state_callback(host_endpoint());
     gate_close();
     atomic_store(&attach.attached, 0);
@@ -268,8 +270,10 @@ static int attach_plug_in_locked(pjsip_endpoint *endpt, double deadline)
     if (result != PF_OK) {
         attach_unplug_locked();
         attach_end_life(attach_take_queries());
+        return result;
     }
-    return result;
+    accounts_stop_lookups();
+    return PF_OK;
 }
 
 int pf_attach(double deadline, int *attachment)

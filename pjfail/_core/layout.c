@@ -12,6 +12,8 @@
 
 #include "pjfail.h"
 
+#include <dlfcn.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -432,23 +434,41 @@ static void layout_find_keys(pjsip_endpoint *endpt, struct layout *found)
         found->keys = LAYOUT_READ(unsigned, host.pjsip_endpt_get_ioqueue(endpt), found->ioqueue_count - next);
 }
 
+enum { LAYOUT_MARK = 0xA5, LAYOUT_MARKED = 65536 };
+
+/* Returns marked memory, the caller's to free: what pjsua writes its defaults over tells how large they are. NULL: there is none. */
+static unsigned char *layout_mark(void)
+{
+    unsigned char *memory = malloc(LAYOUT_MARKED);
+
+    return memory ? memset(memory, LAYOUT_MARK, LAYOUT_MARKED) : NULL;
+}
+
+/* Returns how many octets of marked memory have been written. */
+static unsigned layout_written(const unsigned char *memory)
+{
+    unsigned size = LAYOUT_MARKED;
+
+    while (size && memory[size - 1] == LAYOUT_MARK)
+        size--;
+    return size;
+}
+
 /*
  * Has pjsua write its defaults over marked memory. That tells how large the configuration is and, by the two values whose place
  * depends on it, for how many proxies. It leaves found->proxies at 0 where it does not fit.
  */
 static void layout_find_config(struct layout *found)
 {
-    enum { UNTOUCHED = 0xA5, ROOM = 65536, MOST_PROXIES = 64 };
+    enum { MOST_PROXIES = 64 };
     const struct layout_row *row = &found->row;
-    unsigned char *config = malloc(ROOM);
-    unsigned size = ROOM, proxies;
+    unsigned char *config = layout_mark();
+    unsigned size, proxies;
 
     if (!config)
         return;
-    memset(config, UNTOUCHED, ROOM);
     host.pjsua_acc_config_default((pjsua_acc_config *)(void *)config);
-    while (size && config[size - 1] == UNTOUCHED)
-        size--;
+    size = layout_written(config);
     for (proxies = 1; proxies <= MOST_PROXIES && size <= sizeof(account_config); proxies++) {
         const unsigned more = proxies - row->config_proxies; /* or fewer, modulo */
         const unsigned timeout = row->config_reg_timeout + more * (unsigned)sizeof(pj_str_t);
@@ -467,6 +487,61 @@ static void layout_find_config(struct layout *found)
         break;
     }
     free(config);
+}
+
+/*
+ * Returns whether this may be pjsua's configuration, which has so many words: it begins as those of all versions do, and more than
+ * half of what pjsua sets to other than zero by default is there (in 2.15.1 and 2.17 nine and ten words, of which a program with
+ * settings of its own keeps seven and eight; nothing else in pjsua's state has more than one). Reads without pjsua's lock, which a
+ * SIP thread may hold for long; pjsua_init() alone writes the configuration.
+ */
+__attribute__((no_sanitize("thread"))) static int layout_is_pjsua_config(const unsigned *at, const unsigned *defaults,
+                                                                         size_t words, unsigned calls)
+{
+    enum {
+        MAX_CALLS = offsetof(pjsua_config, max_calls) / sizeof(unsigned),
+        NAME_SERVERS = offsetof(pjsua_config, nameserver_count) / sizeof(unsigned),
+        BEHIND_NAME_SERVERS = offsetof(pjsua_config, force_lr) / sizeof(unsigned)
+    };
+    size_t set = 0, alike = 0, i;
+
+    if (at[MAX_CALLS] != calls || at[NAME_SERVERS] > PJ_ARRAY_SIZE(((pjsua_config *)0)->nameserver))
+        return 0;
+    for (i = BEHIND_NAME_SERVERS; i < words; i++) {
+        set += defaults[i] != 0;
+        alike += defaults[i] && at[i] == defaults[i];
+    }
+    return 2 * alike > set;
+}
+
+/*
+ * Looks through pjsua's state for its configuration, which stands behind the array of accounts: their size is each version's and
+ * each build's own. It leaves found->nameserver_count at 0 where there is no such place, or more than one.
+ */
+static void layout_find_pjsua_config(struct layout *found)
+{
+    unsigned char *defaults = layout_mark();
+    const unsigned calls = host.pjsua_call_get_max_count();
+    const ElfW(Sym) * symbol;
+    size_t at, size, place = 0;
+    unsigned places = 0;
+    void *extra;
+    Dl_info info;
+
+    if (defaults && pjsua_state_is_known() && dladdr1(host.pjsua_var, &info, &extra, RTLD_DL_SYMENT) && extra) {
+        host.pjsua_config_default((pjsua_config *)(void *)defaults);
+        size = layout_written(defaults);
+        symbol = extra;
+        for (at = sizeof(void *); at + size <= symbol->st_size; at += sizeof(void *))
+            if (layout_is_pjsua_config(&LAYOUT_READ(unsigned, host.pjsua_var, at), (unsigned *)(void *)defaults,
+                                       size / sizeof(unsigned), calls)) {
+                place = at;
+                places++;
+            }
+    }
+    if (places == 1)
+        found->nameserver_count = (unsigned)(place + offsetof(pjsua_config, nameserver_count));
+    free(defaults);
 }
 
 /* NULL, or the structure that does not lie as the row has it. */
@@ -516,6 +591,7 @@ const char *layout_find(pjsip_endpoint *endpt, const char *version)
         found.row.name = pf_layout_of(version);
         layout_find_config(&found);
         layout_find_keys(endpt, &found);
+        layout_find_pjsua_config(&found);
         if (memcmp(&layout, &found, sizeof layout)) /* threads of the last attachment may be at their end, reading it */
             layout = found;
     }
@@ -549,4 +625,5 @@ void pf_read_host_facts(pf_host_facts *facts)
     facts->proxies = (int)layout.proxies;
     facts->native_affinity = pf_has_native_affinity();
     facts->state_callback = layout.addresses && pjsua_state_is_known();
+    facts->own_lookups = layout.nameserver_count != 0;
 }

@@ -2,7 +2,8 @@
  * layout.h: the one place that reaches into structures whose layout differs between pjproject versions:
  * pjsip_server_addresses, pjsip_tx_data, pjsip_transport, pjsip_transaction, pjsip_rx_data, pjsua_acc_config, pjsua_acc_info.
  * What is the same in all of them is read as it was compiled here, the rest by the offsets of layout.c's table, which are checked
- * at attach against the live host. All other structures that pjfail touches are the same in every version that the table knows.
+ * at attach against the live host. All other structures that pjfail touches are the same in every version that the table knows;
+ * of pjsua_config that is the beginning, and its place in pjsua's state is looked for.
  */
 #pragma once
 
@@ -45,7 +46,8 @@ struct layout {
     unsigned proxies;      /* PJSUA_ACC_MAX_PROXIES; 0: pjsua_acc_config could not be made out */
     unsigned config_transport_id, config_server_affinity;
     unsigned keys; /* PJSIP_MAX_TRANSPORTS: how many keys the endpoint's ioqueue bears; 0: it could not be made out */
-    unsigned ioqueue_count; /* where an ioqueue has how many are in use */
+    unsigned ioqueue_count;    /* where an ioqueue has how many are in use */
+    unsigned nameserver_count; /* where pjsua's state has ua_cfg.nameserver_count; 0: it could not be made out */
 };
 
 extern struct layout layout;
@@ -353,6 +355,12 @@ static inline int pjsua_state_is_known(void)
 {
     return host.pjsua_var && LAYOUT_READ(pjsip_endpoint *, host.pjsua_var, offsetof(struct pjsua_data, endpt)) ==
                                  host.pjsua_get_pjsip_endpt();
+}
+
+/* Returns where pjsua keeps how many name servers it was given; NULL: not known. */
+static inline unsigned *pjsua_nameserver_count(void)
+{
+    return layout.nameserver_count ? &LAYOUT_AT(unsigned, host.pjsua_var, layout.nameserver_count) : NULL;
 }
 
 /* The lock of pjsua's that guards its accounts, recursive; NULL: not known. */

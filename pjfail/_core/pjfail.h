@@ -236,6 +236,7 @@ typedef struct pf_host_facts {
     int proxies;         /* PJSUA_ACC_MAX_PROXIES; 0: its pjsua_acc_config could not be made out */
     int native_affinity; /* it has server affinity of its own */
     int state_callback;  /* what pjsua found in the transport state callback's slot can be read */
+    int own_lookups;     /* pjsua's own lookups of a domain can be stopped */
 } pf_host_facts;
 
 /* loader.c: objects by the loader's own paths for them; NULL is the main program, which the loader calls "" */

@@ -19,7 +19,8 @@ class HostFacts:
     may have, about (PJSIP_MAX_PKT_LEN). ``accounts`` tells whether accounts can be read and changed, each with up to
     ``proxies`` (PJSUA_ACC_MAX_PROXIES); ``native_affinity`` whether pjsip has server affinity of its own;
     ``state_callback`` whether pjsua's own state can be read, as it takes to share the transport state callback with a
-    pjsua that creates a transport later.
+    pjsua that creates a transport later. ``own_lookups`` tells whether pjsua can be kept from looking up an account's
+    domain by itself.
     """
 
     version: str
@@ -30,6 +31,7 @@ class HostFacts:
     proxies: int
     native_affinity: bool
     state_callback: bool
+    own_lookups: bool
 
 
 def built_for() -> str:
@@ -72,4 +74,5 @@ def host_facts() -> HostFacts:
         proxies=int(c.proxies),
         native_affinity=bool(c.native_affinity),
         state_callback=bool(c.state_callback),
+        own_lookups=bool(c.own_lookups),
     )

@@ -17,7 +17,7 @@ from __future__ import annotations
 from .chain import ChainLookup
 from .dns import DnsLookup
 from .pjsip_dns import PjsipDnsLookup
-from .protocol import Adaptive, Lookup, ServesStale
+from .protocol import Adaptive, Lookup, ReadsFiles, ServesStale
 from .static import StaticLookup
 from .system import SystemLookup
 
@@ -27,6 +27,7 @@ __all__ = [
     "DnsLookup",
     "Lookup",
     "PjsipDnsLookup",
+    "ReadsFiles",
     "ServesStale",
     "StaticLookup",
     "SystemLookup",

@@ -87,6 +87,12 @@ class Cache:
             return replace(entry.outcome, ttl=STALE_TTL, stale=entry.trouble)
         return replace(entry.outcome, ttl=max(left, 0.0))
 
+    def outdate(self) -> None:
+        """Has each answer asked for again at its next use; it serves where there is none in time."""
+        now = self._clock()
+        for asked, entry in list(self._entries.items()):
+            self._put(asked, replace(entry, ask_at=now))
+
     def answers(self) -> dict[Asked, Answer]:
         """The answers that may still serve, each with the seconds left of its TTL, which are negative after it.
 

@@ -8,7 +8,17 @@ from functools import partial
 
 from ..errors import LookupFailed, UnknownTarget
 from ..model import Candidate, Family, Target, Transport
-from .protocol import Adaptive, HasTable, Lookup, NamesHosts, Prepares, ServesStale, TellStale, TellTable
+from .protocol import (
+    Adaptive,
+    HasTable,
+    Lookup,
+    NamesHosts,
+    Prepares,
+    ReadsFiles,
+    ServesStale,
+    TellStale,
+    TellTable,
+)
 
 log = logging.getLogger("pjfail")
 
@@ -90,3 +100,8 @@ class ChainLookup:
         for lookup in self._lookups:
             if isinstance(lookup, Prepares):
                 await lookup.prepare()
+
+    def files_changed(self) -> bool:
+        """Whether one of the lookups says that a file of its own has changed (:class:`ReadsFiles`)."""
+        changed = [lookup.files_changed() for lookup in self._lookups if isinstance(lookup, ReadsFiles)]
+        return any(changed)  # of all that have been asked

@@ -15,8 +15,9 @@ from ..errors import LookupFailed, UnknownTarget
 from ..model import FAMILIES, TRANSPORTS, Candidate, Family, Target, Transport
 from .cache import ROOM, Cache
 from .cachefile import CacheFile
+from .files import ResolvConf, version_of
 from .hosts import HostsFile
-from .nameservers import NameServer, NameServers, system_nameservers
+from .nameservers import NameServer, NameServers
 from .protocol import TellStale
 from .reachability import has_route
 from .resolver import Resolver
@@ -33,10 +34,12 @@ class DnsLookup:
     """Finds servers by RFC 3263: NAPTR, SRV, A and AAAA.
 
     *nameservers* are ``"192.0.2.53"``, ``"192.0.2.54:5353"``, ``"[2001:db8::53]:5353"``; None takes those of
-    ``/etc/resolv.conf``. *transports* and *families* are what may be used, in the order of preference; None takes what
-    the endpoint has once pjfail is attached, and all of them without an endpoint. *naptr* "on" asks for NAPTR records
-    where RFC 3263 does, "off" never, "always" also where the URI names a transport. *has_route* tells of a numeric
-    address whether packets can reach it; those that cannot stand behind, whatever their family (RFC 6724).
+    *resolv_conf*, which is read again when it changes; while it names none, a warning in the log says so, and each host
+    is an :class:`pjfail.UnknownTarget`, left to the system. *transports* and *families* are what may be used, in the
+    order of preference; None takes what the endpoint has once pjfail is attached, and all of them without an endpoint.
+    *naptr* "on" asks for NAPTR records where RFC 3263 does, "off" never, "always" also where the URI names a transport.
+    *has_route* tells of a numeric address whether packets can reach it; those that cannot stand behind, whatever their
+    family (RFC 6724).
 
     A lookup ends within *timeout* seconds. An answer of the DNS is kept for its TTL, at least *ttl_floor* and at most
     *ttl_ceiling* seconds of *clock*. While the name servers are silent or fail, the last good answer serves for
@@ -50,8 +53,8 @@ class DnsLookup:
     :class:`pjfail.UnknownTarget`. A name that goes through more than *cname_limit* CNAMEs (16 at most) is not followed.
     *trace* is told of each question to the name servers and of its answer.
 
-    Raises :class:`pjfail.BadServer` for a name server that is none, :class:`ValueError` for another argument, and
-    :class:`pjfail.LookupFailed` where the system names no name server. Reads the cache file.
+    Raises :class:`pjfail.BadServer` for a name server that is none, and :class:`ValueError` for another argument. Reads
+    the cache file.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class DnsLookup:
         cache_file: str | Path | None = None,
         cache_room: int = ROOM,
         hosts: str | Path | None = "/etc/hosts",
+        resolv_conf: str | Path = "/etc/resolv.conf",
         cname_limit: int = 16,
         trace: Trace | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -82,9 +86,12 @@ class DnsLookup:
             raise ValueError(f"max_stale is {max_stale!r}; give seconds, 0 for no answer beyond its TTL")
         if not is_amount(cache_room, least=LEAST_ROOM):
             raise ValueError(f"cache_room is {cache_room!r}; give octets, {LEAST_ROOM} (1 MB) or more")
-        servers = system_nameservers() if nameservers is None else NameServer.parse_all(nameservers)
-        if not servers:
+        given = None if nameservers is None else NameServer.parse_all(nameservers)
+        if given == []:
             raise ValueError("nameservers is empty; give at least one, or None for the system's")
+        self._resolv_conf = ResolvConf(Path(resolv_conf)) if given is None else None
+        if self._resolv_conf is not None:
+            self._resolv_conf.servers()  # what is wrong with the file is told now
         self._timeout = timeout
         self._transports = None if transports is None else tuple(transports)
         self._families = None if families is None else tuple(families)
@@ -92,6 +99,7 @@ class DnsLookup:
         self._file = None if cache_file is None else CacheFile(Path(cache_file))
         self._stale = StaleTargets()
         # A question ends a little before the lookup does, for its error tells more: who was asked what.
+        servers = (lambda: given or ()) if self._resolv_conf is None else self._resolv_conf.servers
         wire = NameServers(servers, timeout=0.9 * timeout, cname_limit=cname_limit, clock=clock)
         self._cache = Cache(
             wire if trace is None else TracedResolver(wire, trace),
@@ -107,6 +115,8 @@ class DnsLookup:
         )
         self._hosts = None if hosts is None else HostsFile(Path(hosts), self._cache)
         self._resolver: Resolver = self._hosts or self._cache
+        self._files = tuple(Path(path) for path in (hosts, resolv_conf if given is None else None) if path is not None)
+        self._versions = [version_of(path) for path in self._files]
 
     async def lookup(self, target: Target) -> list[Candidate]:
         """The candidates of *target*, at least one, by priority; weights are left to whoever uses them.
@@ -146,6 +156,14 @@ class DnsLookup:
             families=in_common(self._families, families or FAMILIES),
         )
 
+    def files_changed(self) -> bool:
+        """Whether the hosts file or resolv.conf has changed since the last call: all is asked anew then."""
+        versions = [version_of(path) for path in self._files]
+        changed, self._versions = versions != self._versions, versions
+        if changed:
+            self._cache.outdate()
+        return changed
+
     def on_stale(self, tell: TellStale) -> None:
         """Has *tell* called, in the loop, with each target that begins to be found by old answers, and the reason."""
         self._stale.on_stale(tell)
@@ -155,7 +173,12 @@ class DnsLookup:
             self._file.save_soon(self._cache.answers)
 
     def _system_may_know(self, host: str) -> bool:
-        """Whether this machine may give *host* a meaning besides the DNS: search domains, mDNS, the hosts file."""
+        """Whether this machine may give *host* a meaning besides the DNS: search domains, mDNS, the hosts file.
+
+        Whatever the host, where no name server is known.
+        """
+        if self._resolv_conf is not None and not self._resolv_conf.servers():
+            return True
         *others, last = host.removesuffix(".").split(".")
         if last == "local" or not (others or host.endswith(".")):
             return True

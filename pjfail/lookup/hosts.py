@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import dns.rdata
 from dns.name import Name
 from dns.rdata import Rdata
 
+from .files import Version, version_of
 from .resolver import Answer, Kind, Resolver
 
 TTL = 60.0  # of what stands in the file, which does not say
@@ -26,7 +26,7 @@ class HostsFile:
     def __init__(self, path: Path, resolver: Resolver) -> None:
         self._path = path
         self._resolver = resolver
-        self._read: tuple[int, int, int] | None = None
+        self._read: Version = None
         self._table: dict[str, list[str]] = {}
 
     async def resolve(self, name: Name, kind: Kind) -> Answer:
@@ -42,9 +42,8 @@ class HostsFile:
 
     def _addresses(self, name: Name) -> list[str] | None:
         try:
-            stat = os.stat(self._path)
-            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if version != self._read:
+            version = version_of(self._path)
+            if version is None or version != self._read:
                 self._table = parse(self._path.read_text("utf-8", "replace"))
                 self._read = version
         except OSError:

@@ -18,7 +18,6 @@ import dns.flags
 import dns.message
 import dns.rcode
 import dns.rdatatype
-import dns.resolver
 from dns.name import Name
 
 from ..errors import BadServer, LookupFailed
@@ -72,15 +71,6 @@ class NameServer:
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
-def system_nameservers() -> list[NameServer]:
-    """The name servers of ``/etc/resolv.conf``. Raises :class:`pjfail.LookupFailed` where it names none."""
-    try:
-        system = dns.resolver.Resolver()
-    except dns.resolver.NoResolverConfiguration as error:
-        raise LookupFailed(f"this system names no name server ({error}); give DnsLookup its nameservers") from None
-    return [NameServer.parse(str(address)) for address in system.nameservers]
-
-
 class _Reply(NamedTuple):
     """A name server's answer, and how many CNAMEs led there."""
 
@@ -91,20 +81,21 @@ class _Reply(NamedTuple):
 class NameServers:
     """A :class:`Resolver` that asks name servers, in their order, those that were silent of late last.
 
-    Who does not answer within a tenth of *timeout* gets company: the next one is asked too, and then all of them
-    again, while the first good answer wins. So a dead name server costs one short wait, and a slow one is still heard.
-    A question ends after *timeout* seconds. For one asyncio loop at a time.
+    *servers* gives those to ask, which may be others the next time; none are a temporary failure. Who does not answer
+    within a tenth of *timeout* gets company: the next one is asked too, and then all of them again, while the first
+    good answer wins. So a dead name server costs one short wait, and a slow one is still heard. A question ends after
+    *timeout* seconds. For one asyncio loop at a time.
     """
 
     def __init__(
         self,
-        servers: Sequence[NameServer],
+        servers: Callable[[], Sequence[NameServer]],
         *,
         timeout: float,
         cname_limit: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._servers = tuple(servers)
+        self._servers = servers
         self._timeout = timeout
         self._cname_limit = cname_limit
         self._clock = clock
@@ -149,6 +140,9 @@ class NameServers:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
         servers = self._in_order()
+        if not servers:
+            asked = f"{kind} {name.to_text(omit_final_dot=True)}"
+            raise LookupFailed(f"{asked} was not asked: there is no name server", temporary=True)
         trouble: dict[NameServer, str] = {}
         waiting: dict[asyncio.Task[_Reply | str], NameServer] = {}
         try:
@@ -182,7 +176,7 @@ class NameServers:
 
     def _in_order(self) -> list[NameServer]:
         now = self._clock()
-        return sorted(self._servers, key=lambda server: self._resting.get(server, now) > now)
+        return sorted(self._servers(), key=lambda server: self._resting.get(server, now) > now)
 
     def _schedule(
         self, servers: Sequence[NameServer], trouble: Mapping[NameServer, str]

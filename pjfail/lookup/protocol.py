@@ -76,3 +76,15 @@ class Prepares(Protocol):
     async def prepare(self) -> None:
         """Logs that. Called once, on the worker, when pjfail has attached."""
         ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A lookup that reads files of this machine."""
+
+    def files_changed(self) -> bool:
+        """Whether one has changed since the last call; then all targets are looked up again.
+
+        Called on the worker, every two seconds.
+        """
+        ...

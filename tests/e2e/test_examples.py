@@ -121,13 +121,13 @@ def contact(registrar: Registrar) -> str:
 
 def test_the_voice_bot_moves_and_its_call_stays(name_server: NameServer, first: Registrar, second: Registrar) -> None:
     with bot() as program:
-        program.wait_for(rf"bot@voip\.example.*is on udp:{FIRST}:5060:")
+        program.wait_for(rf"bot@voip\.example.*is on udp:{FIRST}:5060 ")
         with App(CALLER, contact(first)) as caller:
             assert caller.next()["code"] == 200
             assert caller.next()["loudest"] > 20, "the bot did not play"
             first.fault = SILENT
             second.wait_for("REGISTER", timeout=12)
-            program.wait_for(rf"bot@voip\.example.*is on udp:{SECOND}:5060, after udp:{FIRST}:5060")
+            program.wait_for(rf"bot@voip\.example.*is on udp:{SECOND}:5060 .*, after udp:{FIRST}:5060 ")
             caller.tell("hang up")
             assert caller.next()["code"] == 200
         assert interrupted(program) == 0
@@ -168,7 +168,7 @@ def test_the_dialer_calls_through_a_trunk_that_fails(first: Registrar) -> None:
         assert program.finish() == 0
         callee.finish()
         assert [line[:12] for line in program.seen("answered")] == ["200 answered", "201 answered"]
-        assert program.seen(f"INVITE failed over from udp:{FIRST}:5060 to udp:{SECOND}:5060")
+        assert program.seen(rf"INVITE failed over from udp:{FIRST}:5060 \(.*\) to udp:{SECOND}:5060 ")
     assert {request.uri for request in first.requests} == {"sip:200@trunk.example"}
 
 

@@ -17,7 +17,7 @@ from rig.network import alone
 from rig.pages import DOCS, README, ROOT, pages_with_code, program
 
 SNIPPETS = DOCS / "snippets"
-LOG = re.compile(r"^INFO:pjfail:.*", re.MULTILINE)
+LOG = re.compile(r"^(?:INFO|WARNING|ERROR):pjfail:.*", re.MULTILINE)
 ADDRESS = "127.0.92.1"
 REQUEST = (
     "{method} sip:{address} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{number};rport\r\nMax-Forwards: 70\r\n"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from textwrap import dedent
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 from rig import telephony
+from rig.dns_server import DnsServer
 
 import pjfail
 from pjfail.cli.doctor.process import examined
@@ -93,12 +95,13 @@ def test_the_pjsip_of_this_environment_works() -> None:
 
 def test_the_keys_of_the_json_stay() -> None:
     _, told = report()
-    assert list(told) == ["pjfail", "python", "module", "pjsip", "verdict", "reason", "notes"]
+    assert list(told) == ["pjfail", "python", "module", "pjsip", "verdict", "reason", "notes", "registrar"]
     assert list(told["pjfail"]) == ["version", "built_for", "layouts"]
     assert list(told["python"]) == ["version", "executable", "platform"]
     assert list(told["module"]) == ["name", "file"]
     assert " ".join(told["pjsip"]) == (
-        "object linkage version layout addresses accounts native_affinity digests tls ipv6 dns_resolver build"
+        "object linkage version layout addresses accounts native_affinity own_lookups digests tls ipv6 dns_resolver "
+        "build"
     )
 
 
@@ -156,6 +159,95 @@ def test_a_pjsip_that_cannot_answer_a_challenge_works_with_a_note(tmp_path: Path
     _, out = doctor("--module", "telephony", folder=tmp_path)
     assert re.search(r"digests\W+none", out)
     assert "note: pjsip " in out
+
+
+def test_a_pjsip_that_cannot_be_kept_from_its_own_lookups_works_with_a_note(tmp_path: Path) -> None:
+    telephony.extension(tmp_path, "-DOTHER_CALLS")
+    status, told = report("telephony", tmp_path)
+    assert (status, told["verdict"], told["pjsip"]["own_lookups"]) == (WORKS, "works", False)
+    [note] = told["notes"]
+    assert "natConfig.contactUseSrcPort = 0" in note
+
+
+# --- registrars -------------------------------------------------------------------------------------------------------
+
+ZONE = [
+    "_sip._udp.srv.test. 60 IN SRV 10 1 5060 a.srv.test.",
+    "_sip._udp.srv.test. 60 IN SRV 20 1 5070 b.srv.test.",
+    "srv.test. 60 IN A 192.0.2.9",
+    "a.srv.test. 60 IN A 192.0.2.1",
+    "b.srv.test. 60 IN A 192.0.2.2",
+    "_sip._udp.alone.test. 60 IN SRV 10 1 5060 a.srv.test.",
+    "_sip._tcp.alone.test. 60 IN SRV 10 1 5060 a.srv.test.",
+    "two.test. 60 IN A 192.0.2.3",
+    "two.test. 60 IN A 192.0.2.4",
+]
+
+
+@pytest.fixture(scope="module")
+def name_server() -> Iterator[DnsServer]:
+    with DnsServer(ZONE) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "servers", "advice"),
+    [
+        ("sip:192.0.2.7", "address", ["udp:192.0.2.7:5060"], ["one server: there is nothing", '"192.0.2.7": ["192.0']),
+        ("sip:192.0.2.7:5070;transport=tcp", "address", ["tcp:192.0.2.7:5070"], ["contactUseSrcPort = 0"]),
+        (
+            "sip:srv.test",
+            "SRV",
+            ["udp:192.0.2.1:5060 (a.srv.test)", "udp:192.0.2.2:5070 (b.srv.test)"],
+            ["2 servers: pjfail fails over among them"],
+        ),
+        (
+            "sip:srv.test:5060",
+            "host",
+            ["udp:192.0.2.9:5060 (srv.test)"],
+            ["one server", "the port keeps the SRV records of srv.test from being asked", "write sip:srv.test"],
+        ),
+        (
+            "sip:alone.test",
+            "SRV",
+            ["tcp:192.0.2.1:5060 (a.srv.test)", "udp:192.0.2.1:5060 (a.srv.test)"],
+            ["one server: there is nothing", 'attach(servers={"alone.test": ['],
+        ),
+        (
+            "sip:two.test:5060;transport=tcp",
+            "host",
+            ["tcp:192.0.2.3:5060 (two.test)", "tcp:192.0.2.4:5060 (two.test)"],
+            ["2 servers"],
+        ),
+        ("sip:gone.test", "nothing", [], ["gone.test has no SRV record and no address", "attach(servers="]),
+    ],
+)
+def test_what_pjfail_makes_of_a_registrar(
+    name_server: DnsServer, uri: str, kind: str, servers: list[str], advice: list[str]
+) -> None:
+    status, out = doctor("--json", "--uri", uri, "--nameserver", str(name_server))
+    told = json.loads(out)["registrar"]
+    assert (status, told["uri"], told["kind"]) == (WORKS, uri, kind)
+    assert sorted(told["servers"]) == servers
+    for words in advice:
+        assert words in " ".join(told["advice"])
+    if "port keeps" not in " ".join(advice):
+        assert "port keeps" not in " ".join(told["advice"])
+
+
+def test_a_registrar_is_shown_behind_the_verdict(name_server: DnsServer) -> None:
+    status, out = doctor("--uri", "sip:srv.test", "--nameserver", str(name_server))
+    assert status == WORKS
+    verdict, found = out.index("works: "), out.index("a domain with SRV records")
+    assert verdict < found < out.index("192.0.2.1:5060 (a.srv.test)") < out.index("192.0.2.2:5070 (b.srv.test)")
+    assert out.splitlines()[-1] == "2 servers: pjfail fails over among them"
+
+
+def test_what_is_no_uri_is_status_2() -> None:
+    with command("--uri", "srv.test") as process:
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (2, "")
+    assert "is not a valid SIP URI" in err
 
 
 # --- those that do not ------------------------------------------------------------------------------------------------

@@ -62,6 +62,9 @@ LONGER_PACKETS = """
 # As where an ioqueue of one's own cannot be made.
 NO_IOQUEUE = "int pj_ioqueue_create(void *pool, unsigned long keys, void **ioqueue) { return 70007; }"
 
+# As where pjsua's configuration is not to be found.
+OTHER_CALLS = "unsigned pjsua_call_get_max_count(void) { return 77777; }"
+
 
 def attach_as(version: str | None, source: str = "", *, traffic: bool = True) -> dict[str, Any]:
     """What comes of attaching to this pjsip as if it were of *version* (None: its own), *source* before its own.
@@ -98,7 +101,7 @@ def attach_as(version: str | None, source: str = "", *, traffic: bool = True) ->
                 else:
                     facts = ffi.new("pf_host_facts *")
                     lib.pf_read_host_facts(facts)
-                    figures = {"packet": facts.packet, "keys": facts.keys}
+                    figures = {"packet": facts.packet, "keys": facts.keys, "own_lookups": facts.own_lookups}
                     if sys.argv[2:]:
                         failover.detach()
                         emit(**figures)
@@ -187,6 +190,32 @@ def test_the_number_of_keys_is_the_hosts_own(tmp_path: Path) -> None:
 def test_without_a_known_number_of_keys_all_else_works() -> None:
     result = attach_as(own()["version"], NO_IOQUEUE)
     assert (result["keys"], result["code"], result["accounts"]) == (0, 200, True)
+
+
+@pytest.mark.parametrize(("calls", "threads", "accounts"), [(1, 0, 3), (2, 1, 5), (4, 1, 0), (8, 2, 5), (3, 3, 8)])
+def test_pjsuas_configuration_is_found_whatever_it_is(calls: int, threads: int, accounts: int) -> None:
+    """Much else in pjsua's state is a small number with zeros behind it."""
+    [line] = run_app(
+        f"""
+        import pjfail
+        from pjfail.bridge.host import host_facts
+        from rig.prelude import Account, Endpoint, emit
+
+        with Endpoint(max_calls={calls}, threads={threads}, outbound_proxies=["sip:127.0.0.1;lr"]) as endpoint:
+            accounts = [Account(endpoint) for _ in range({accounts})]
+            for number, account in enumerate(accounts):
+                account.open(f"sip:{{number}}@sip.test", "sip:sip.test")
+            with pjfail.attach(lookup=pjfail.StaticLookup({{"sip.test": ["127.0.34.1:5060"]}})):
+                emit(found=host_facts().own_lookups)
+        """
+    ).lines
+    assert line["found"]
+
+
+def test_without_pjsuas_configuration_all_else_works() -> None:
+    result = attach_as(own()["version"], OTHER_CALLS)
+    assert (result["own_lookups"], result["code"], result["accounts"]) == (0, 200, True)
+    assert own()["own_lookups"]
 
 
 def test_an_unknown_version_is_refused_with_the_facts() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from pathlib import Path
 
 from .daemon import find
 
@@ -32,6 +34,17 @@ def alone(*setup: str) -> list[str]:
         if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode == 0:
             return [*unshare, "sh", "-c", " && ".join(["ip link set lo up", *setup, 'exec "$@"']), "sh"]
     raise AssertionError("this machine allows no network namespace: root is needed, or user namespaces")
+
+
+@cache
+def mounted(*pairs: tuple[Path, str]) -> list[str]:
+    """What to put before a command that is to see, for each pair, the first file in place of the second."""
+    mounts = " && ".join(f"mount --bind {shlex.quote(str(own))} {shlex.quote(place)}" for own, place in pairs)
+    for unshare in _UNSHARE:
+        mount = [*unshare[:-1], "--mount"]
+        if subprocess.run([*mount, "true"], capture_output=True, check=False).returncode == 0:
+            return [*mount, "sh", "-c", f'{mounts} && exec "$@"', "sh"]
+    raise AssertionError("this machine allows no mount namespace: root is needed, or user namespaces")
 
 
 def vanish(address: str) -> None:

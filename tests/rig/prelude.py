@@ -49,7 +49,7 @@ class Answer(NamedTuple):
 
 
 class Endpoint:
-    """pjsua2 started with its stock settings on ephemeral ports of 127.0.0.1, without sound.
+    """pjsua2 started with its stock settings on ephemeral ports of *address*, without sound.
 
     `threads=0` is the host that polls: callbacks come from `libHandleEvents()` on the thread that waits. With `ca`
     (a PEM file) TLS servers must show a certificate that it signed. All requests of all accounts go through
@@ -70,6 +70,7 @@ class Endpoint:
         kind: type[pj.Endpoint] = pj.Endpoint,
         ending: int = pj.PJSUA_DESTROY_NO_NETWORK,
         digests: bool = True,
+        address: str = "127.0.0.1",
     ) -> None:
         self.threads = threads
         self._ending = ending
@@ -80,15 +81,15 @@ class Endpoint:
         config.uaConfig.mainThreadOnly = threads == 0
         config.uaConfig.maxCalls = max_calls
         config.medConfig.clockRate = config.medConfig.sndClockRate = 8000  # PCMU's; there may be no resampler
-        for address in [nameserver] if isinstance(nameserver, str) else nameserver or ():
-            config.uaConfig.nameserver.append(address)
+        for server in [nameserver] if isinstance(nameserver, str) else nameserver or ():
+            config.uaConfig.nameserver.append(server)
         for proxy in outbound_proxies:
             config.uaConfig.outboundProxies.append(proxy)
         config.logConfig.level = config.logConfig.consoleLevel = log_level
         self.pj.libInit(config)
         for name in transports:
             transport = pj.TransportConfig()
-            transport.boundAddress = "127.0.0.1"
+            transport.boundAddress = address
             if name == "tls" and ca is not None:
                 transport.tlsConfig.CaListFile = ca
                 transport.tlsConfig.verifyServer = True
@@ -134,6 +135,8 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
     """
 
     affinity = False
+    # Where the machine has another address than loopback, pjsua would register anew once it has seen both.
+    contact_rewrite = 0
 
     def __init__(
         self, endpoint: Endpoint, proxies: Sequence[str] = (), password: str | None = None, retries: bool = True
@@ -152,8 +155,7 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
         config.idUri = uri
         config.regConfig.registrarUri = registrar
         config.regConfig.registerOnAdd = False
-        # Where the machine has another address than loopback, pjsua would register anew once it has seen both.
-        config.natConfig.contactRewriteUse = 0
+        config.natConfig.contactRewriteUse = self.contact_rewrite
         if not self.retries:
             config.regConfig.retryIntervalSec = 0
         if self.password is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from pjfail.errors import BadServer, LookupFailed
 from pjfail.lookup import DnsLookup, Lookup
-from pjfail.lookup.nameservers import NameServer, system_nameservers
+from pjfail.lookup.nameservers import NameServer
 from pjfail.model import TRANSPORTS, Family, Target, Transport
 
 
@@ -64,27 +64,6 @@ def test_a_numeric_host_needs_no_name_server() -> None:
     [found] = asyncio.run(DnsLookup(["127.0.0.1:9"]).lookup(Target("192.0.2.1", secure=True)))
     assert str(found.server) == "tls:192.0.2.1:5061"
     assert found.ttl > 0
-
-
-def test_the_systems_name_servers_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dns.resolver
-
-    class System:
-        nameservers = ("192.0.2.1", "2001:db8::1")
-
-    monkeypatch.setattr(dns.resolver, "Resolver", System)
-    assert system_nameservers() == [NameServer("192.0.2.1"), NameServer("2001:db8::1")]
-
-
-def test_a_system_without_name_servers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dns.resolver
-
-    def nothing() -> None:
-        raise dns.resolver.NoResolverConfiguration("no nameservers")
-
-    monkeypatch.setattr(dns.resolver, "Resolver", nothing)
-    with pytest.raises(LookupFailed, match="give DnsLookup its nameservers"):
-        DnsLookup()
 
 
 ALL: list[Family] = ["ipv4", "ipv6"]

@@ -234,9 +234,9 @@ def test_with_the_wall_clock_at_hand_the_reason_says_when(monkeypatch: pytest.Mo
 def test_a_plan_in_words_says_who_is_first_second_and_third() -> None:
     plan, _ = planned(returning([[A], [B], [C]]), health={C.server: SILENT_TWICE})
     assert str(plan) == (
-        "first: tls:192.0.2.1:5061 up, priority 0, weight 60; "
-        "second: tls:192.0.2.2:5061 up, priority 0, weight 20; "
-        "third: tls:192.0.2.3:5061 down, next tried in 12 s, silent to REGISTER, failure 2"
+        "first: tls:192.0.2.1:5061 (sip1.example.com) up, priority 0, weight 60; "
+        "second: tls:192.0.2.2:5061 (sip2.example.com) up, priority 0, weight 20; "
+        "third: tls:192.0.2.3:5061 (sip3.example.com) down, next tried in 12 s, silent to REGISTER, failure 2"
     )
 
 

@@ -7,9 +7,11 @@ import json
 import pkgutil
 import platform
 import sys
+from dataclasses import replace
 from importlib import metadata
 
 from ..._tables import print_table
+from . import registrar
 from .examination import USUAL
 from .process import examined
 from .report import Pjfail, Python, Report, Verdict
@@ -26,6 +28,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         epilog="Exit status: 0 when pjfail works with it, 1 when not (the reason is printed), 3 without a pjsip.",
     )
     parser.add_argument("--module", metavar="NAME", help=f"the Python module that loads pjsip ({USUAL})")
+    parser.add_argument("--uri", metavar="URI", help="a registrar's URI: show what pjfail makes of it, too")
+    parser.add_argument(
+        "--nameserver",
+        action="append",
+        metavar="IP[:PORT]",
+        help="a name server to ask about the URI instead of the system's; you may give several",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -35,7 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     module = arguments.module
     if module is not None and not all(part.isidentifier() for part in module.split(".")):
         raise ValueError(f"--module {module}: write the module's name as in an import statement")
+    found = None if arguments.uri is None else registrar.examined(arguments.uri, arguments.nameserver)
     report = examined(Report(Pjfail(own_version()), _python()), module)
+    report = replace(report, registrar=found)
     verdict = report.verdict or Verdict.REFUSED
     if arguments.json:
         print(json.dumps(report.as_json(), indent=2))
@@ -63,6 +74,10 @@ def _print(report: Report) -> None:
     print(f"{report.verdict}: {report.reason}")
     if report.verdict is Verdict.NOTHING:
         print(_where_to_look())
+    if report.registrar is not None:
+        print_table("registrar", ("what", "found"), report.registrar.rows())
+        for sentence in report.registrar.advice:
+            print(sentence)
 
 
 def _where_to_look() -> str:

@@ -28,6 +28,12 @@ _DIGESTS_COME_LATER = (
 )
 _NO_DIGESTS = "pjsip answers no challenge with MD5, so accounts with a password stay at 401: its TLS library lacks MD5"
 
+_OWN_LOOKUPS = (
+    "pjsua cannot be kept from looking up the domain of a TCP or TLS account by itself: with silent name servers that "
+    "stops pjsip's threads for 40 s. Set natConfig.contactUseSrcPort = 0 in the account's configuration, or "
+    "uaConfig.nameserver"
+)
+
 
 class _Ended(Exception):
     """The verdict is known, and the reason, which the text is."""
@@ -138,7 +144,10 @@ class Examination:
             addresses=facts.addresses,
             accounts=facts.accounts,
             native_affinity=facts.native_affinity,
+            own_lookups=facts.own_lookups,
         )
+        if not facts.own_lookups:
+            self._note(_OWN_LOOKUPS)
         self._found("", verdict=Verdict.WORKS, reason="pjfail.attach() was tried on an endpoint, and detached")
 
     def _digests(self, endpoint: Endpoint) -> tuple[str, ...] | None:

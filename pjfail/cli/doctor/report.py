@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from .registrar import Registrar
+
 
 class Verdict(StrEnum):
     """What pjfail does with the pjsip of this environment."""
@@ -47,9 +49,9 @@ class Pjsip:
     ``object`` is the file that carries it: with all of pjsip in it (``linkage`` "static"), over libraries of pjsip's
     ("shared"), or the very program that runs Python ("program"). ``layout`` is the row of pjfail's table that holds for
     it, ``addresses`` how many servers an answer to it may name, ``accounts`` whether they can be pinned and followed,
-    ``native_affinity`` whether it has server affinity of its own, ``digests`` the algorithms in which it answers a
-    challenge, for a program that has done nothing for it. ``tls``, ``ipv6`` and ``dns_resolver`` were tried; ``build``
-    are settings of pjlib's.
+    ``native_affinity`` whether it has server affinity of its own, ``own_lookups`` whether pjsua can be kept from
+    looking an account's domain up by itself, ``digests`` the algorithms in which it answers a challenge, for a program
+    that has done nothing for it. ``tls``, ``ipv6`` and ``dns_resolver`` were tried; ``build`` are settings of pjlib's.
     """
 
     object: str
@@ -59,6 +61,7 @@ class Pjsip:
     addresses: int | None = None
     accounts: bool | None = None
     native_affinity: bool | None = None
+    own_lookups: bool | None = None
     digests: tuple[str, ...] | None = None
     tls: bool | None = None
     ipv6: bool | None = None
@@ -68,7 +71,10 @@ class Pjsip:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it; ``notes`` are sentences on what could not be found out, and on what to beware of."""
+    """All of it; ``notes`` are sentences on what could not be found out, and on what to beware of.
+
+    ``registrar`` is what the URI leads to, if one was given.
+    """
 
     pjfail: Pjfail
     python: Python
@@ -77,6 +83,7 @@ class Report:
     verdict: Verdict | None = None
     reason: str = ""
     notes: tuple[str, ...] = ()
+    registrar: Registrar | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` prints: the attributes above, by their names."""
@@ -113,6 +120,7 @@ def _rows_of(pjsip: Pjsip) -> list[tuple[str, str]]:
         ("servers at once", pjsip.addresses),
         ("accounts", _told(pjsip.accounts, "can be pinned and followed", "cannot be pinned or followed")),
         ("server affinity", _told(pjsip.native_affinity, "pjsip's own", "pjfail's")),
+        ("own lookups", _told(pjsip.own_lookups, "pjsua's are stopped", "pjsua's go on, see below")),
         ("digests", None if pjsip.digests is None else ", ".join(pjsip.digests) or "none, see below"),
         ("TLS", _told(pjsip.tls)),
         ("IPv6", _told(pjsip.ipv6)),
