@@ -20,6 +20,7 @@ MAX_ATTEMPTS = 8
 _MOST = 16  # methods, and codes, that the C core has room for
 _NEVER = ("ACK", "CANCEL")
 _CHALLENGES = (401, 407)
+_CLASSES = ("3xx", "4xx", "5xx", "6xx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,9 @@ class RetryPolicy:
     waits for its server. To name more methods: ``RetryPolicy(timeouts={**pjfail.retry.TIMEOUTS, "MESSAGE": 1.0})``.
     A server that was slow, not dead, then gets the same request as the next one does, so name methods that bear it.
 
-    ``codes``: final responses that mean "ask another server", as long as the server gave no provisional response
-    before. The application sees such a response only when no server is left.
+    ``codes``: final responses that mean "ask another server", unless the server has sent a 101 to 199 before: numbers,
+    and classes such as "5xx", which stand for all of theirs but 401 and 407. The application sees such a response only
+    when no server is left.
 
     ``connection_attempt_delay``: when the first server has no connection and has not answered lately, connections to
     several servers are tried side by side, each this long after the one before (RFC 8305). None: one after the other,
@@ -50,12 +52,13 @@ class RetryPolicy:
 
     ``enabled``: False leaves what is on the wire to pjsip; :meth:`off` gives such a value.
 
-    Never fail over: ACK, CANCEL, requests within a dialog, a challenge's answer, a request with a provisional response.
+    Never fail over: ACK, CANCEL, requests within a dialog, a request with a provisional response other than 100, an
+    INVITE that the caller has hung up. A challenge's answer goes to the challenger, and on when the challenger fails.
     Raises ValueError for what is not a valid time, code or share, and TypeError for what is not a mapping or sequence.
     """
 
     timeouts: Mapping[str, float] = field(default_factory=lambda: TIMEOUTS)
-    codes: tuple[int, ...] = (503,)
+    codes: tuple[int | str, ...] = (503,)
     connection_attempt_delay: float | None = 0.25
     hedge_budget: float = 0.1
     port_check: bool = True
@@ -66,7 +69,7 @@ class RetryPolicy:
         if not isinstance(self.timeouts, Mapping):
             raise TypeError(f"timeouts is {self.timeouts!r}; give a mapping of each method to its seconds")
         if not isinstance(self.codes, Sequence) or isinstance(self.codes, str):
-            raise TypeError(f"codes is {self.codes!r}; give a tuple of codes, such as (503,)")
+            raise TypeError(f'codes is {self.codes!r}; give a tuple of codes, such as (503, "5xx")')
         for method, seconds in self.timeouts.items():
             is_method = isinstance(method, str) and method.isascii() and method.isupper() and len(method) < 16
             if not is_method or method in _NEVER:
@@ -76,8 +79,11 @@ class RetryPolicy:
             if not is_amount(seconds, 0.05, 32):
                 raise ValueError(f"{seconds!r} is not a valid timeout of {method}; give seconds from 0.05 to 32")
         for code in self.codes:
-            if not (isinstance(code, int) and 300 <= code < 700) or code in _CHALLENGES:
-                raise ValueError(f"{code!r} is not a valid code to fail over at; give 300 to 699, but not 401 or 407")
+            if code in _CHALLENGES or not (code in _CLASSES or (isinstance(code, int) and 300 <= code < 700)):
+                raise ValueError(
+                    f"{code!r} is not a valid code to fail over at; give 300 to 699, but not 401 or 407, "
+                    'or a class such as "5xx"'
+                )
         if len(self.timeouts) > _MOST or len(self.codes) > _MOST:
             raise ValueError(f"timeouts or codes has more than {_MOST} entries; give at most {_MOST} of each")
         if self.connection_attempt_delay is not None and not is_amount(self.connection_attempt_delay, 0.05, 5):

@@ -109,7 +109,7 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_
     pthread_mutex_lock(&affinity.lock);
     pin = affinity_find_pin_locked(aor, target, info->bound ? info->server.transport : PF_ANY);
     if (pin && (!pin->is.idle || (info->bound && info->in_dialog))) {
-        alone = info->bound || !pin->is.followed;
+        alone = (info->bound && info->in_dialog) || !pin->is.followed;
         if (!info->bound) {
             info->server = pin->is.registrar.family && request->line.req.method.id == PJSIP_REGISTER_METHOD
                                ? pin->is.registrar
@@ -121,8 +121,7 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_
     return alone && info->server.family;
 }
 
-/* Where a request goes, as its account has it. */
-static int affinity_next_hop_of(pjsip_tx_data *tdata, pf_target *target)
+int affinity_next_hop(pjsip_tx_data *tdata, pf_target *target)
 {
     pjsip_msg *request = tdata_msg(tdata);
     pjsip_route_hdr *route = host.pjsip_msg_find_hdr(request, PJSIP_H_ROUTE, NULL);
@@ -143,7 +142,7 @@ int affinity_registers(pjsip_tx_data *request)
 
     if (!atomic_load_explicit(&affinity.count, memory_order_acquire) ||
         tdata_msg(request)->line.req.method.id != PJSIP_REGISTER_METHOD ||
-        !affinity_write_aor(tdata_msg(request), aor, sizeof aor) || !affinity_next_hop_of(request, &next_hop))
+        !affinity_write_aor(tdata_msg(request), aor, sizeof aor) || !affinity_next_hop(request, &next_hop))
         return -1;
     pthread_mutex_lock(&affinity.lock);
     pin = affinity_find_pin_locked(aor, &next_hop, PF_ANY);

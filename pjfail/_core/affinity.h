@@ -23,6 +23,9 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_
  * account its request was of, -1 where that was not followed. Any SIP thread.
  */
 int affinity_registers(pjsip_tx_data *request);
+
+/* Fills in where a request goes, as its account has it. Returns 0 where that is not a target. Any SIP thread. */
+int affinity_next_hop(pjsip_tx_data *tdata, pf_target *target);
 int affinity_registered(pjsip_msg *response, int account);
 
 /* Tells the worker of a REGISTER that message is, or answers; code 0: it has just been sent. Any SIP thread. */

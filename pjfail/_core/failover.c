@@ -15,6 +15,7 @@
 #include "port_check.h"
 #include "raw_send.h"
 #include "requests.h"
+#include "resolver.h"
 #include "send_guard.h"
 #include "servers.h"
 #include "text.h"
@@ -116,6 +117,21 @@ static void failover_decide_unlocked(struct request *request, const struct failo
     failover_decide_locked(request, event, now, decision);
 }
 
+/*
+ * Notes that the application has hung up on an INVITE that had no response: pjsip sends its CANCEL once there is one, and says
+ * nothing until then. Returns whether it has. No lock of ours held.
+ */
+static int failover_note_hang_up(struct request *request)
+{
+    const struct failover_event event = { .kind = FAILOVER_CANCELLED, .attempt = -1 };
+    struct decision decision;
+
+    if (!request->bytes || request->key.method_id != PJSIP_INVITE_METHOD || !transaction_is_hung_up(&request->key))
+        return 0;
+    failover_decide_unlocked(request, &event, clock_now(), &decision);
+    return 1;
+}
+
 /* --- a request is sent ------------------------------------------------------------------------------------------- */
 
 /* After how many seconds of silence the method's requests are tried at the next server; INFINITY: never. */
@@ -130,14 +146,13 @@ static double failover_timeout_of(const pj_str_t *method)
     return INFINITY;
 }
 
-/* Returns whether the request may go to any server but this one: not within a dialog, nor as a challenge's answer. */
+/* Returns whether the request may go to any server but this one: not within a dialog. */
 static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
 {
     pjsip_msg *msg = tdata_msg(tdata);
     pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     const pjsip_tpselector *selector = tdata_selector(tdata);
-    struct request_info info;
 
     if (!to || to->tag.slen || !call_id || override_is_for(tdata))
         return 0;
@@ -145,25 +160,48 @@ static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *ser
     if (server->transport != PF_UDP &&
         (selector->type == PJSIP_TPSELECTOR_TRANSPORT || selector->type == PJSIP_TPSELECTOR_LISTENER))
         return 0;
-    memset(&info, 0, sizeof info);
-    dialogs_find(&call_id->id, NULL, &info);
-    return !info.bound;
+    return 1;
 }
 
-/* The servers that pjsip was given for this request, over the same transport: Via and Contact stay true. */
-static unsigned failover_list_candidates(const pjsip_tx_data *tdata, const pf_address *server, pf_address *candidates,
-                                         unsigned *last_resorts)
+/* Returns whether the request answers a challenge of the server that it goes to. */
+static int failover_is_for_challenger(pjsip_tx_data *tdata)
 {
-    const pjsip_server_addresses *addresses = tdata_addresses(tdata);
-    unsigned total = addresses_count(addresses), current = tdata_current(tdata), count = 0, i;
+    const pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_CALL_ID, NULL);
+    struct request_info info = { 0 };
 
+    dialogs_find(&call_id->id, NULL, &info);
+    return info.bound;
+}
+
+/*
+ * The servers that pjsip was given for this request, over the same transport: Via and Contact stay true. A challenge's answer was
+ * given its challenger alone, and the others follow by the plan.
+ */
+static unsigned failover_list_candidates(pjsip_tx_data *tdata, const pf_address *server, int for_challenger,
+                                         pf_address *candidates, unsigned *last_resorts)
+{
+    server_addresses planned;
+    const pjsip_server_addresses *addresses = tdata_addresses(tdata);
+    unsigned total, current = tdata_current(tdata), count = 0, i;
+    size_t size;
+
+    tdata_bytes(tdata, &size);
+    if (for_challenger && resolver_answer_anew(tdata, &planned)) {
+        addresses = &planned.addresses;
+        current = 0;
+    }
+    total = addresses_count(addresses);
     *last_resorts = 0;
     for (i = 0; i < total && count < MAX_CANDIDATES; i++) {
         unsigned at = (current + i) % total;
         pf_address *each = &candidates[count];
 
-        if (address_of(each, addresses_address(addresses, at), addresses_type(addresses, at)) &&
-            each->transport == server->transport && each->family == server->family) {
+        if (!address_of(each, addresses_address(addresses, at), addresses_type(addresses, at)))
+            continue;
+        if (addresses == &planned.addresses && size >= PJSIP_UDP_SIZE_THRESHOLD && server->transport == PF_TCP &&
+            each->transport == PF_UDP)
+            each->transport = PF_TCP; /* as pjsip has it: the request has outgrown UDP by its credentials */
+        if (each->transport == server->transport && each->family == server->family) {
             if (addresses_priority(addresses, at) >= LAST_RESORT)
                 *last_resorts |= 1u << count;
             count++;
@@ -185,13 +223,14 @@ static const void *failover_store(char **place, const void *octets, size_t size,
 }
 
 /* Fills in when the server is late by its own measure, and when to look whether its port is closed. */
-static void failover_set_early_timers(struct request *request, const pf_address *server, double now)
+static void failover_set_early_timers(struct request *request, const pf_address *server, int for_challenger, double now)
 {
     struct failover_state *state = &request->state;
     double rto = servers_rto(server), late = fmax(rto, MIN_HEDGE_S);
 
-    /* An INVITE forks where it goes, so it waits for its time; the others may be hedged. */
-    if (isfinite(state->timeout) && !state->invite && hedging_is_on() && rto >= 0 && late < state->timeout)
+    /* An INVITE forks where it goes, and only the challenger knows the challenge, so they wait for their time; others may be hedged. */
+    if (isfinite(state->timeout) && !state->invite && !for_challenger && hedging_is_on() && rto >= 0 &&
+        late < state->timeout)
         state->hedge_at = now + late;
     if (servers_answered_within(server, RECENT_ANSWER_S))
         state->check_port_at = now + late;
@@ -207,7 +246,8 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
     const pj_str_t *name = tdata_dest_name(tdata);
     pf_address candidates[MAX_CANDIDATES];
     char *place;
-    unsigned last_resorts, count = failover_list_candidates(tdata, server, candidates, &last_resorts);
+    int for_challenger = failover_is_for_challenger(tdata);
+    unsigned last_resorts, count = failover_list_candidates(tdata, server, for_challenger, candidates, &last_resorts);
     struct request *request;
     const char *bytes;
     size_t size;
@@ -238,7 +278,7 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
         request->udp = tdata_transport(tdata);
         host.pjsip_transport_add_ref(request->udp);
     }
-    failover_set_early_timers(request, server, now);
+    failover_set_early_timers(request, server, for_challenger, now);
     return request;
 }
 
@@ -361,6 +401,8 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
         failover_fill_decision_locked(request, &decision);
     }
     pthread_mutex_unlock(&requests.lock);
+    if (copies && failover_note_hang_up(request))
+        copies = 0;
     if (request && !walked_on) {
         failover_schedule(decision.due);
         failover_send_copies(request, &decision, copies);
@@ -406,9 +448,9 @@ static unsigned failover_list_suspects_locked(const struct request *request)
 }
 
 /* The candidate to be tried next, marked as tried. Returns 0 when there is none. */
-static int failover_take_candidate_locked(struct request *request, pf_address *server)
+static int failover_take_candidate_locked(struct request *request, enum failover_reason reason, pf_address *server)
 {
-    int candidate = failover_next_candidate(&request->state, failover_list_suspects_locked(request));
+    int candidate = failover_next_candidate(&request->state, failover_list_suspects_locked(request), reason);
 
     if (candidate < 0)
         return 0;
@@ -457,7 +499,7 @@ static int failover_try_next_server(struct request *request, const struct decisi
         int taken, at;
 
         pthread_mutex_lock(&requests.lock);
-        taken = failover_take_candidate_locked(request, &server);
+        taken = failover_take_candidate_locked(request, actions->reason, &server);
         pthread_mutex_unlock(&requests.lock);
         if (!taken)
             return 0;
@@ -579,7 +621,7 @@ static int failover_retry(struct request *request, struct decision *decision, in
                                     .code = code,
                                     .reason = decision->actions.reason };
 
-    if (failover_try_next_server(request, decision, code))
+    if (!failover_note_hang_up(request) && failover_try_next_server(request, decision, code))
         return 1;
     failover_decide_unlocked(request, &event, clock_now(), decision);
     return 0;
@@ -600,7 +642,7 @@ static void failover_process(struct request *request, double now)
     event.may_hedge = hedging_is_affordable_locked();
     expired = failover_asks_if_alive(&request->state, now);
     pthread_mutex_unlock(&requests.lock);
-    if (trying && !transaction_is_unanswered(&request->key))
+    if (trying && !transaction_awaits_final(&request->key))
         event.kind = FAILOVER_GIVEN_UP;
     event.alive = expired && transaction_exists(&request->key);
     failover_decide_unlocked(request, &event, now, &decision);
@@ -675,12 +717,18 @@ void failover_tick(double now)
 
 /* --- a response comes --------------------------------------------------------------------------------------------- */
 
+static int failover_is_challenge(int code)
+{
+    return code == PJSIP_SC_UNAUTHORIZED || code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED;
+}
+
 static int failover_is_retriable(int code)
 {
     int i;
 
     for (i = 0; i < failover.policy.code_count; i++)
-        if (failover.policy.codes[i] == code)
+        if (failover.policy.codes[i] == code ||
+            (failover.policy.codes[i] == code / 100 && !failover_is_challenge(code)))
             return 1;
     return 0;
 }
@@ -698,6 +746,7 @@ static void failover_observe_locked(struct request *request, const struct failov
     const struct attempt_state *state = &request->state.attempts[event->attempt];
 
     observed->server = request->attempts[event->attempt].server;
+    observed->registrar = request->attempts[failover_credited_attempt(&request->state, event->attempt)].server;
     observed->heard = event->heard;
     observed->after_provisional = state->provisional;
     observed->settled = request->settled;

@@ -27,6 +27,10 @@ enum { SILENT_SENDS = 3 };
 /* If the last server is silent for this long, the application gets the held response. */
 #define HELD_RESPONSE_S 4.0
 
+/* T1 (RFC 3261 section 17.1.1.1): where pjsip repeats an INVITE no more, we do, after this and then twice as long each time. */
+#define T1_S 0.5
+enum { MAX_SENDS = 7 };
+
 /* A server that could not be connected to, or has lost its connection, is tried again after this, once no other is left. */
 #define UNREACHABLE_RETRY_S 1.0
 
@@ -46,6 +50,17 @@ static int decide_is_open(const struct attempt_state *attempt) { return !attempt
 static int decide_is_unanswered(const struct attempt_state *attempt)
 {
     return !attempt->ended && !attempt->provisional;
+}
+
+/* Returns whether a server has said that it works on the request: nobody else is then tried because of silence. */
+static int decide_is_worked_on(const struct failover_state *request)
+{
+    unsigned i;
+
+    for (i = 0; i < request->attempt_count; i++)
+        if (decide_is_open(&request->attempts[i]) && request->attempts[i].provisional)
+            return 1;
+    return 0;
 }
 
 static const struct attempt_state *decide_newest(const struct failover_state *request)
@@ -79,6 +94,7 @@ int failover_add_attempt(struct failover_state *request, int at, unsigned candid
     memset(attempt, 0, sizeof *attempt);
     attempt->candidates = candidates;
     attempt->suspected = attempt->began_suspect = suspect != 0;
+    attempt->hedge_of = request->hedge_of;
     attempt->first_sent = attempt->last_sent = now;
     attempt->sends = 1;
     return request->newest;
@@ -120,7 +136,7 @@ unsigned failover_resend(struct failover_state *request, int index, double now, 
 
     memset(actions, 0, sizeof *actions);
     decide_count_send(request, index, now, actions);
-    if (request->reliable || request->state == REQUEST_COMPLETED)
+    if (request->reliable || request->cancelled || request->state == REQUEST_COMPLETED)
         return 0;
     for (i = 0; i < request->attempt_count; i++)
         if ((int)i != index && decide_wants_copy(&request->attempts[i], now)) {
@@ -145,15 +161,17 @@ static unsigned decide_untried(const struct failover_state *request)
 {
     unsigned all = request->candidate_count >= MAX_CANDIDATES ? ~0u : (1u << request->candidate_count) - 1;
 
-    return request->attempt_count < request->max_attempts ? all & ~request->tried : 0;
+    return request->attempt_count < request->max_attempts && !request->cancelled ? all & ~request->tried : 0;
 }
 
 int failover_has_candidate(const struct failover_state *request) { return decide_untried(request) != 0; }
 
-int failover_next_candidate(const struct failover_state *request, unsigned suspects)
+int failover_next_candidate(const struct failover_state *request, unsigned suspects, enum failover_reason reason)
 {
     unsigned left = decide_untried(request), ranks[4], rank, i;
 
+    if (reason == RETRY_SLOW)
+        left &= ~request->last_resorts;
     ranks[0] = left & ~request->last_resorts & ~suspects;
     ranks[1] = left & ~request->last_resorts & suspects;
     ranks[2] = left & request->last_resorts & ~suspects;
@@ -182,7 +200,8 @@ void failover_note_deferred(struct failover_state *request, unsigned candidates,
 /* Returns whether to wait for a server that no connect was allowed to yet. */
 static int decide_should_wait(const struct failover_state *request)
 {
-    return request->state == REQUEST_TRYING && request->deferred && request->deferrals < MAX_DEFERRALS;
+    return request->state == REQUEST_TRYING && !request->cancelled && request->deferred &&
+           request->deferrals < MAX_DEFERRALS;
 }
 
 int failover_outlives_connection(const struct failover_state *request)
@@ -281,11 +300,27 @@ static void decide_hold(struct failover_state *request, struct failover_actions 
     actions->hold = request->holds = 1;
 }
 
+static void decide_retry(struct failover_state *request, enum failover_reason reason, int left,
+                         struct failover_actions *actions)
+{
+    actions->retry = 1;
+    actions->reason = reason;
+    actions->left = left;
+    request->hedge_of = (unsigned char)(reason == RETRY_SLOW ? 1 + left : 0);
+}
+
+int failover_credited_attempt(const struct failover_state *request, int attempt)
+{
+    int hedge_of = attempt >= 0 ? request->attempts[attempt].hedge_of : 0;
+
+    return hedge_of && decide_is_open(&request->attempts[hedge_of - 1]) ? hedge_of - 1 : attempt;
+}
+
 static void decide_final(struct failover_state *request, const struct failover_event *event, double now,
                          struct failover_actions *actions)
 {
     struct attempt_state *attempt = event->attempt >= 0 ? &request->attempts[event->attempt] : NULL;
-    int own_failure = event->retriable && !(attempt && attempt->provisional);
+    int own_failure = event->retriable && !(attempt && attempt->bound);
     unsigned open, ringing = 0, i;
 
     if (attempt)
@@ -295,9 +330,8 @@ static void decide_final(struct failover_state *request, const struct failover_e
         ringing += decide_is_open(&request->attempts[i]) && request->attempts[i].provisional;
     if (own_failure && request->state == REQUEST_TRYING && !open && failover_has_candidate(request)) {
         actions->acknowledge = request->invite;
-        actions->retry = actions->move_along = 1;
-        actions->reason = RETRY_CODE;
-        actions->left = event->attempt;
+        decide_retry(request, RETRY_CODE, event->attempt, actions);
+        actions->move_along = 1;
         decide_hold(request, actions);
     } else if ((own_failure && open) || (request->invite && event->code >= 300 && ringing)) {
         actions->acknowledge = request->invite;
@@ -334,12 +368,16 @@ static void decide_response(struct failover_state *request, const struct failove
             decide_hold(request, actions);
         }
     } else if (!final) {
-        if (attempt)
+        if (attempt) {
             attempt->provisional = 1;
+            attempt->bound |= event->code > 100;
+        }
         actions->cancel_others = request->cancelled && request->attempt_count > 1;
-        if (request->invite && request->state == REQUEST_TRYING)
+        if (request->invite && !request->answered)
             request->expires_at = now + RINGING_S;
-        request->state = REQUEST_PROCEEDING;
+        request->answered = 1;
+        if (event->code > 100)
+            request->state = REQUEST_PROCEEDING;
         decide_pass(request, event, actions);
     } else {
         decide_final(request, event, now, actions);
@@ -367,6 +405,28 @@ static double decide_silent_at(const struct failover_state *request, const struc
     return attempt->overtaken && attempt->sends > 1 ? attempt->first_sent + OVERTAKEN_SILENT_S : INFINITY;
 }
 
+/* Returns when we repeat an INVITE that pjsip repeats no more; INFINITY: never, or no more. */
+static double decide_repeat_at(const struct failover_state *request, const struct attempt_state *attempt)
+{
+    if (request->reliable || !request->invite || !request->answered || request->cancelled || attempt->refused ||
+        request->state == REQUEST_COMPLETED || attempt->sends >= MAX_SENDS)
+        return INFINITY;
+    return attempt->last_sent + T1_S * (double)(1u << (attempt->sends - 1));
+}
+
+/*
+ * Returns when the request ends with what is held, or without a response, because no server is left and the last one is silent;
+ * INFINITY: pjsip ends it, or a server works on it.
+ */
+static double decide_ends_at(const struct failover_state *request)
+{
+    if (request->state != REQUEST_TRYING || failover_has_candidate(request) || decide_is_worked_on(request))
+        return INFINITY;
+    if (request->holds)
+        return decide_newest(request)->first_sent + HELD_RESPONSE_S;
+    return request->invite && request->answered ? decide_newest(request)->first_sent + TIMER_F_S : INFINITY;
+}
+
 static void decide_attempt_timer(struct failover_state *request, unsigned index, double now,
                                  struct failover_actions *actions)
 {
@@ -382,6 +442,10 @@ static void decide_attempt_timer(struct failover_state *request, unsigned index,
         attempt->first_sent + CONNECTION_SILENT_S <= now + SLACK_S) {
         attempt->abandoned = 1;
         actions->abandon |= 1u << index;
+    }
+    if (decide_repeat_at(request, attempt) <= now + SLACK_S) {
+        decide_count_send(request, (int)index, now, actions);
+        actions->resend |= 1u << index;
     }
     if (attempt->first_sent + request->timeout > now + SLACK_S)
         return;
@@ -402,7 +466,7 @@ static void decide_deliver_or_end(struct failover_state *request, double now, st
         request->holds = 0;
         decide_complete(request, -1, now);
     } else {
-        actions->end_transaction = 1;
+        actions->end_transaction = actions->forget = 1;
     }
 }
 
@@ -417,13 +481,14 @@ static void decide_stranded(struct failover_state *request, double now, struct f
 
 int failover_asks_if_alive(const struct failover_state *request, double now)
 {
-    return request->attempt_count > 1 && request->state == REQUEST_PROCEEDING && request->expires_at <= now + SLACK_S;
+    return request->attempt_count > 1 && request->answered && request->state != REQUEST_COMPLETED &&
+           request->expires_at <= now + SLACK_S;
 }
 
 static void decide_timer(struct failover_state *request, const struct failover_event *event, double now,
                          struct failover_actions *actions)
 {
-    int trying = request->state == REQUEST_TRYING, lost, late, refused, slow;
+    int trying = request->state == REQUEST_TRYING, lost, late, refused, slow, waits;
     unsigned i;
 
     if (request->expires_at <= now + SLACK_S) {
@@ -433,8 +498,9 @@ static void decide_timer(struct failover_state *request, const struct failover_e
     }
     decide_release_candidates(request, now);
     lost = request->stranded && request->state != REQUEST_COMPLETED && !decide_count_open(request);
-    late = decide_newest(request)->first_sent + request->timeout <= now + SLACK_S;
-    refused = decide_newest(request)->refused;
+    waits = decide_is_worked_on(request);
+    late = !waits && decide_newest(request)->first_sent + request->timeout <= now + SLACK_S;
+    refused = !waits && decide_newest(request)->refused;
     if (trying && request->check_port_at <= now + SLACK_S) {
         request->check_port_at = INFINITY;
         actions->check_port = 1;
@@ -442,17 +508,19 @@ static void decide_timer(struct failover_state *request, const struct failover_e
     slow = request->hedge_at <= now + SLACK_S;
     if (slow) {
         request->hedge_at = INFINITY;
-        slow = event->may_hedge;
+        slow = event->may_hedge && !waits && failover_next_candidate(request, 0, RETRY_SLOW) >= 0;
     }
     for (i = 0; i < request->attempt_count; i++)
         decide_attempt_timer(request, i, now, actions);
     if (trying && (lost || refused || late || slow) && failover_has_candidate(request)) {
-        actions->retry = 1;
-        actions->reason = lost ? RETRY_LOST : refused ? RETRY_REFUSED : late ? RETRY_SILENT : RETRY_SLOW;
-        actions->left = request->newest;
+        decide_retry(request,
+                     lost      ? RETRY_LOST
+                     : refused ? RETRY_REFUSED
+                     : late    ? RETRY_SILENT
+                               : RETRY_SLOW,
+                     request->newest, actions);
         actions->move_along = lost;
-    } else if (trying && request->holds && !failover_has_candidate(request) &&
-               decide_newest(request)->first_sent + HELD_RESPONSE_S <= now + SLACK_S) {
+    } else if (decide_ends_at(request) <= now + SLACK_S) {
         decide_deliver_or_end(request, now, actions);
     } else if (lost) {
         decide_stranded(request, now, actions);
@@ -467,21 +535,20 @@ double failover_due(const struct failover_state *request)
 
     if (trying) {
         due = fmin(due, fmin(request->hedge_at, request->check_port_at));
-        if (failover_has_candidate(request))
+        due = fmin(due, decide_ends_at(request));
+        if (failover_has_candidate(request) && !decide_is_worked_on(request))
             due = fmin(due, decide_newest(request)->first_sent + request->timeout);
-        else if (request->unreachable && isfinite(request->timeout))
+        else if (!failover_has_candidate(request) && request->unreachable && isfinite(request->timeout))
             due = fmin(due, request->retry_unreachable_at);
         if (request->deferred)
             due = fmin(due, request->retry_deferred_at);
-        if (request->holds && !failover_has_candidate(request))
-            due = fmin(due, decide_newest(request)->first_sent + HELD_RESPONSE_S);
     }
     for (i = 0; i < request->attempt_count; i++) {
         const struct attempt_state *attempt = &request->attempts[i];
 
         if (!decide_is_unanswered(attempt))
             continue;
-        due = fmin(due, decide_silent_at(request, attempt));
+        due = fmin(due, fmin(decide_silent_at(request, attempt), decide_repeat_at(request, attempt)));
         if (!attempt->suspected)
             due = fmin(due, attempt->first_sent + request->timeout);
         else if (decide_wants_second_copy(request, attempt))

@@ -11,8 +11,8 @@
 enum { MAX_ATTEMPTS = 8, MAX_CANDIDATES = 32 };
 
 enum request_state {
-    REQUEST_TRYING, /* the application has seen no response: the request may go to the next server */
-    REQUEST_PROCEEDING, /* the application has seen a provisional response: the request stays with the servers that have it */
+    REQUEST_TRYING, /* the application has seen no response but a 100: the request may go to the next server */
+    REQUEST_PROCEEDING, /* the application has seen a 101-199: the request stays with the servers that have it (RFC 3261 section 16.7) */
     REQUEST_COMPLETED /* the application has its final response, or has given up: no further response reaches it */
 };
 
@@ -20,16 +20,19 @@ enum request_state {
 struct attempt_state {
     double first_sent, last_sent;
     unsigned sends;
-    unsigned candidates;         /* a bit for each candidate that is this server */
-    unsigned char provisional;   /* a provisional response has come, 100 included */
-    unsigned char ended;         /* a final response has come, or the connection has ended */
-    unsigned char guessed;       /* ended by a response from an unknown source, which may be another server's */
-    unsigned char suspected;     /* the server is suspect: from before, or because of this attempt */
+    unsigned candidates;       /* a bit for each candidate that is this server */
+    unsigned char provisional; /* a provisional response has come, 100 included: the server is not silent */
+    unsigned char bound;       /* a 101-199 has come: what follows may be another server's answer, further downstream */
+    unsigned char ended;       /* a final response has come, or the connection has ended */
+    unsigned char guessed;     /* ended by a response from an unknown source, which may be another server's */
+    unsigned char suspected;   /* the server is suspect: from before, or because of this attempt */
     unsigned char began_suspect; /* the server was suspect before this attempt */
     unsigned char silent;        /* the server's silence, or its connection's end, was reported */
     unsigned char overtaken;     /* another attempt had a final response first */
     unsigned char refused;       /* the server's port is closed */
     unsigned char abandoned;     /* the connection was closed to later requests */
+    unsigned char
+        hedge_of; /* 1 + the attempt whose lateness this one was sent for; 0: it was sent for a failure, or first */
 };
 
 struct failover_state {
@@ -44,7 +47,10 @@ struct failover_state {
     /* What changes. */
     struct attempt_state attempts[MAX_ATTEMPTS];
     unsigned attempt_count;
-    int newest; /* the attempt that began last */
+    int newest;             /* the attempt that began last */
+    unsigned char hedge_of; /* of the next attempt */
+    unsigned char
+        answered; /* the transaction has had a provisional response: pjsip repeats an INVITE no more, nor ends it */
     unsigned tried;
     unsigned unreachable; /* no connection: tried again from retry_unreachable_at, once no other is left */
     unsigned deferred;    /* no connect was allowed yet: tried again from retry_deferred_at */
@@ -53,7 +59,7 @@ struct failover_state {
     double hedge_at;      /* when the server is late by its own round trips; INFINITY: never, or no more */
     double check_port_at; /* INFINITY: never, or no more */
     double expires_at;    /* when the request is forgotten, or its transaction asked for */
-    int cancelled;        /* the application has cancelled the INVITE: no further server shall ring */
+    int cancelled;        /* the application has hung up on the INVITE: no further server shall ring */
     int stranded;         /* a connection has ended, and the transaction was kept from hearing of it */
     int winner;           /* the attempt whose final response was passed; -1: none, or it is unknown */
     int holds;            /* a final response is held */
@@ -65,8 +71,8 @@ enum failover_event_kind {
     FAILOVER_CONNECTION_ENDED, /* attempt; kept: the transaction does not hear of it */
     FAILOVER_PORT_CLOSED,      /* attempt */
     FAILOVER_NOBODY_LEFT,      /* the retry that was decided could reach no server; reason, attempt as then */
-    FAILOVER_CANCELLED,        /* the application cancels its INVITE; attempt: where pjsip's own CANCEL goes */
-    FAILOVER_GIVEN_UP,         /* the transaction is over */
+    FAILOVER_CANCELLED, /* the application hangs up on its INVITE; attempt: where pjsip's own CANCEL goes, -1: it sends none */
+    FAILOVER_GIVEN_UP, /* the transaction is over */
     FAILOVER_DETACH
 };
 
@@ -141,8 +147,12 @@ int failover_was_just_repeated(const struct failover_state *request, double now)
 int failover_has_candidate(const struct failover_state *request);
 
 /* Returns the candidate to be tried next, -1 if there is none: in the plan's order, first those that are not suspects (a bit each),
- * then the suspects, then those of last resort. */
-int failover_next_candidate(const struct failover_state *request, unsigned suspects);
+ * then the suspects, then those of last resort, which a hedge never goes to. */
+int failover_next_candidate(const struct failover_state *request, unsigned suspects, enum failover_reason reason);
+
+/* Returns the attempt at whose server the request counts as answered when that attempt is: a hedge does not replace the server that
+ * is only late. */
+int failover_credited_attempt(const struct failover_state *request, int attempt);
 
 /* Note that a server, whose candidates are those, could not be connected to; or that no connect to it was allowed yet. */
 void failover_note_unreachable(struct failover_state *request, unsigned candidates, double now);

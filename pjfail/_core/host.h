@@ -32,6 +32,7 @@
     X(pj_mutex_lock) X(pj_mutex_unlock) X(pj_pool_alloc)                                                                          \
     X(pj_grp_lock_acquire) X(pj_grp_lock_tryacquire) X(pj_grp_lock_release) X(pj_grp_lock_dec_ref)                 \
     X(pjsip_tsx_create_key) X(pjsip_tsx_create_uac) X(pjsip_tsx_layer_find_tsx2) X(pjsip_tsx_terminate)           \
+    X(pjsip_tsx_get_dlg) X(pjsip_dlg_get_inv_session)                                                             \
     X(pjsip_hdr_print_on)                                                                                         \
     X(pjsip_transport_add_ref) X(pjsip_transport_dec_ref) X(pjsip_transport_add_state_listener)                    \
     X(pjsip_transport_remove_state_listener)                                                                       \

@@ -165,12 +165,13 @@ static inline unsigned tdata_current(const pjsip_tx_data *tdata)
  * What is made of this message's addresses later (CANCEL, a challenge's answer) goes to that one and no other: pjsip puts TCP
  * copies of all of them in front when the message has grown too large for UDP.
  */
-static inline void tdata_keep_address(pjsip_tx_data *tdata, unsigned index)
+static inline void tdata_set_only_address(pjsip_tx_data *tdata, int type, const pj_sockaddr *address, int length)
 {
-    char *addresses = (char *)&tdata->dest_info.addr;
+    char *record = (char *)&tdata->dest_info.addr + addresses_record(0);
 
-    if (index)
-        memcpy(addresses + addresses_record(0), addresses + addresses_record(index), layout.row.record_size);
+    LAYOUT_AT(pjsip_transport_type_e, record, layout.row.record_type) = (pjsip_transport_type_e)type;
+    LAYOUT_AT(pj_sockaddr, record, layout.row.record_addr) = *address;
+    LAYOUT_AT(int, record, layout.row.record_addr_len) = length;
     tdata->dest_info.addr.count = 1;
     LAYOUT_AT(unsigned, tdata, layout.tdata_cur_addr) = 0;
 }
@@ -297,9 +298,15 @@ static inline int tsx_is_open(const pjsip_transaction *tsx)
            tsx_last_sent(tsx);
 }
 
-static inline int tsx_is_unanswered(const pjsip_transaction *tsx)
+static inline int tsx_awaits_final(const pjsip_transaction *tsx)
 {
-    return tsx_state(tsx) <= PJSIP_TSX_STATE_CALLING && tsx_last_sent(tsx);
+    return tsx_state(tsx) <= PJSIP_TSX_STATE_PROCEEDING && tsx_last_sent(tsx);
+}
+
+/* Whether the call of this session was hung up: pjsip sets that under the dialog's lock, and we only look. */
+__attribute__((no_sanitize("thread"))) static inline int session_is_hung_up(const pjsip_inv_session *session)
+{
+    return *(const volatile pj_bool_t *)&session->cancelling;
 }
 
 static inline pjsip_transport *tsx_transport(const pjsip_transaction *tsx)

@@ -66,7 +66,7 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
         int account = affinity_registered(msg, observed->account); /* it may be followed only since, or be no more */
 
         if (account >= 0)
-            affinity_tell(account, msg, &observed->server, code, observer_retry_after(msg), observed->removes);
+            affinity_tell(account, msg, &observed->registrar, code, observer_retry_after(msg), observed->removes);
     }
     copy_text(name, sizeof name, &method->name);
     if (code == PJSIP_SC_SERVICE_UNAVAILABLE) {

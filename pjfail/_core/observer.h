@@ -17,7 +17,9 @@ void observer_on_refusal(const pf_address *server);
 /* A response, as the table of requests knows it. */
 struct observed_response {
     pf_address server; /* of the attempt that it belongs to */
-    int heard;         /* it came from there; else nobody is credited */
+    pf_address
+        registrar; /* where its account lives, if this accepts a REGISTER: another server, where this one was hedged to */
+    int heard;     /* it came from there; else nobody is credited */
     int after_provisional;
     int settled; /* a 2xx came before: this one decides nothing about account and dialog */
     int account; /* the followed one whose REGISTER it answers, else -1 */

@@ -104,7 +104,7 @@ typedef struct pf_steering {
         double after; /* this long without an answer */
     } silence[16];    /* other methods do not go on for silence */
     int silences;
-    int codes[16]; /* final responses for which it goes on */
+    int codes[16]; /* final responses for which it goes on; 3 to 6: all of 300 to 399, ... */
     int code_count;
     double race_gap; /* between the connects of a race; negative: no races */
     double budget;   /* the share of requests that may go on sooner, by the server's own round trip */

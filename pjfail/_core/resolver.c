@@ -66,9 +66,16 @@ static pjsip_msg *resolver_request_of(pj_pool_t *pool, void *token, pjsip_resolv
     return tdata_pool(tdata) == pool && tdata_msg(tdata)->type == PJSIP_REQUEST_MSG ? tdata_msg(tdata) : NULL;
 }
 
-static void resolver_fill_request_info(pjsip_msg *request, void *token, struct request_info *request_info)
+static pjsip_tx_data *resolver_tdata_of(const pjsip_msg *request, void *token)
 {
-    const pjsip_tpselector *selector = request ? tdata_selector(((pjsip_send_state *)token)->tdata) : NULL;
+    return request ? ((pjsip_send_state *)token)->tdata : NULL;
+}
+
+/* tdata: the request's; NULL: it is none. */
+static void resolver_fill_request_info(pjsip_tx_data *tdata, struct request_info *request_info)
+{
+    const pjsip_tpselector *selector = tdata ? tdata_selector(tdata) : NULL;
+    pjsip_msg *request = tdata ? tdata_msg(tdata) : NULL;
     pjsip_cid_hdr *call_id = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_CALL_ID, NULL) : NULL;
     pjsip_to_hdr *to = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_TO, NULL) : NULL;
 
@@ -170,6 +177,25 @@ static void resolver_unbind_from_closed(pjsip_tx_data *tdata)
     }
 }
 
+int resolver_answer_anew(pjsip_tx_data *tdata, server_addresses *planned)
+{
+    struct request_info request_info;
+    pf_target target;
+    pf_query *query;
+    int refresh = 0;
+
+    if (!affinity_next_hop(tdata, &target))
+        return 0;
+    resolver_fill_request_info(tdata, &request_info);
+    if (affinity_answer(&target, tdata_msg(tdata), &request_info) ||
+        plans_answer(&target, target_hash(&target), &request_info, tdata_dest_name(tdata), 1, planned, &refresh) ==
+            PLAN_NONE)
+        return 0;
+    if (refresh && (query = resolver_make_query(&target, tdata_msg(tdata), 1)) != NULL)
+        event_queue_post_query(query);
+    return 1;
+}
+
 /* Inside the gate. */
 static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info, void *token,
                                     pjsip_resolver_callback *callback)
@@ -192,7 +218,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
         resolver_write_one(only_server, info, &planned);
         /* Its connection is but a moment old, and may have failed: not within the call. See connections_bear(). */
         if (only_server->transport != PF_UDP && known) {
-            resolver_fill_request_info(request, token, &request_info);
+            resolver_fill_request_info(resolver_tdata_of(request, token), &request_info);
             if (resolver_defer(&target, only_server, resolver_make_pending(pool, info, token, callback, &request_info)))
                 return;
         }
@@ -202,7 +228,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     if (known) {
         if (request && request->line.req.method.id == PJSIP_REGISTER_METHOD && pf_has_native_affinity())
             resolver_unbind_from_closed(((pjsip_send_state *)token)->tdata);
-        resolver_fill_request_info(request, token, &request_info);
+        resolver_fill_request_info(resolver_tdata_of(request, token), &request_info);
         /* A dialog that nobody has noted has named its server itself where that is an address. */
         if (!(numeric && request_info.in_dialog && !request_info.bound) &&
             affinity_answer(&target, request, &request_info)) {

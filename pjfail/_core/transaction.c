@@ -179,10 +179,20 @@ void transaction_receive(const struct transaction_key *key, pjsip_rx_data *respo
     transaction_drop(lock);
 }
 
-int transaction_is_unanswered(const struct transaction_key *key)
+int transaction_awaits_final(const struct transaction_key *key)
 {
     HOLD_TRANSACTION(transaction_find(key));
-    return tsx && tsx_is_unanswered(tsx);
+    return tsx && tsx_awaits_final(tsx);
+}
+
+/* The dialog has the transaction as its own, and so is there as long as that awaits a response; its session is of the same memory. */
+int transaction_is_hung_up(const struct transaction_key *key)
+{
+    HOLD_TRANSACTION(transaction_find(key));
+    pjsip_dialog *dialog = tsx && tsx_awaits_final(tsx) ? host.pjsip_tsx_get_dlg(tsx) : NULL;
+    const pjsip_inv_session *session = dialog ? host.pjsip_dlg_get_inv_session(dialog) : NULL;
+
+    return session && session_is_hung_up(session);
 }
 
 int transaction_exists(const struct transaction_key *key)
@@ -209,25 +219,14 @@ int transaction_is_kept(const struct transaction_key *key)
 int transaction_move(const struct transaction_key *key, const pf_address *server, pjsip_transport *transport)
 {
     HOLD_TRANSACTION(transaction_find(key));
-    const pjsip_server_addresses *addresses;
     pjsip_tx_data *sent;
     pj_sockaddr address;
     int length = address_to_sockaddr(server, &address);
-    unsigned i;
 
     if (!tsx || !tsx_is_open(tsx) || !tsx_transport(tsx))
         return 0;
     sent = tsx_last_sent(tsx);
-    addresses = tdata_addresses(sent);
-    for (i = 0; i < addresses_count(addresses); i++) {
-        pf_address each;
-
-        if (address_of(&each, addresses_address(addresses, i), addresses_type(addresses, i)) &&
-            address_equals(&each, server)) {
-            tdata_keep_address(sent, i);
-            break;
-        }
-    }
+    tdata_set_only_address(sent, address_pjsip_type(server), &address, length);
     tdata_set_destination(sent, &address, length);
     if (transport != tsx_transport(tsx))
         transaction_change_transport_locked(tsx, transport);

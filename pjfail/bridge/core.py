@@ -16,7 +16,7 @@ def _configure(retry: RetryPolicy) -> None:
         c.silence[index].after = seconds
     c.silences = len(retry.timeouts)
     for index, code in enumerate(retry.codes):
-        c.codes[index] = code
+        c.codes[index] = int(code[0]) if isinstance(code, str) else code
     c.code_count = len(retry.codes)
     c.race_gap = -1.0 if retry.connection_attempt_delay is None else retry.connection_attempt_delay
     c.budget = retry.hedge_budget

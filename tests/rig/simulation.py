@@ -56,7 +56,7 @@ class Scenario:
     max_attempts: int = 8
     hedge_after: float = math.inf
     may_hedge: bool = True
-    cancel_after: float = 60.0  # the application cancels an INVITE that rings
+    cancel_after: float = 60.0  # the application hangs up on an INVITE
     lateness: tuple[float, ...] = (0.0,)  # of the polling thread, one for each look, in turn
 
 
@@ -117,8 +117,9 @@ class Simulation:
     # The servers.
     served: list[Served] = field(default_factory=list)
     connects: dict[int, int] = field(default_factory=dict)
-    stayed: bool = False  # a provisional response was passed
-    cancelled: bool = False  # by the application
+    stayed: bool = False  # a response of 101 to 199 was passed
+    hung_up: bool = False  # by the application
+    cancelled: bool = False  # so that servers know
     looks: int = 0
 
     def __post_init__(self) -> None:
@@ -152,6 +153,8 @@ class Simulation:
         self.deliver(first)
         self.retransmit_in(T1)
         self.at(TIMER_F, self.timer_f)
+        if self.scenario.invite:
+            self.at(self.scenario.cancel_after, self.cancel)
         while self.events and self.events[0][0] < until:
             self.now, _, what = heapq.heappop(self.events)
             what()
@@ -188,6 +191,9 @@ class Simulation:
             index = self.attempt_at(self.transaction_at.server)
             copies = self.lib.failover_resend(self.request, index, self.now, actions)
             self.schedule()
+            if copies and self.scenario.invite and self.hung_up:  # failover_note_hang_up()
+                self.decide(self.decider.event("CANCELLED"))
+                copies = 0
             for copy in members(copies):
                 self.deliver(self.attempts[copy])
         self.deliver(self.transaction_at)
@@ -199,9 +205,10 @@ class Simulation:
         self.note(f"passed: {code} of server {served.server}")
         if code < 200:
             if self.is_open():
-                if self.scenario.invite and not self.stayed:
-                    self.at(self.now + self.scenario.cancel_after, self.cancel)
-                self.transaction, self.stayed = "proceeding", True
+                self.transaction = "proceeding"
+                self.stayed |= code > 100
+                if self.hung_up:
+                    self.cancel()
             return
         if self.is_open():
             self.finals.append(("response", served))
@@ -218,8 +225,9 @@ class Simulation:
             served.ended = first is not served or self.cancelled
 
     def cancel(self) -> None:
-        """The application cancels; failover.c's on_cancel()."""
-        if not self.is_open():
+        """The application hangs up: pjsip sends its CANCEL after the first response; failover.c's on_cancel()."""
+        self.hung_up = True
+        if self.transaction != "proceeding" or self.cancelled:
             return
         assert self.transaction_at
         at, self.cancelled = self.transaction_at, True
@@ -251,6 +259,8 @@ class Simulation:
         server = self.scenario.servers[served.server]
         if served.started or not connection.alive:
             return
+        if self.hung_up and connection is not self.transaction_at:
+            raise LawBroken(f"the request goes to server {served.server} after the application has hung up")
         served.started = True
         if server.port_closed and not self.scenario.reliable:
             self.at(self.now + 2 * LATENCY, lambda: self.port_closed(served.server))
@@ -378,7 +388,7 @@ class Simulation:
         request, lib = self.request, self.lib
         trying = request.state == lib.REQUEST_TRYING and (lib.failover_has_candidate(request) or request.stranded)
         alive = lib.failover_asks_if_alive(request, self.now) and self.transaction != "terminated"
-        kind = "GIVEN_UP" if trying and self.transaction != "calling" else "TIMER"
+        kind = "GIVEN_UP" if trying and not self.is_open() else "TIMER"
         event = self.decider.event(kind, may_hedge=self.scenario.may_hedge, alive=bool(alive))
         actions = self.decide(event)
         self.schedule()
@@ -407,8 +417,10 @@ class Simulation:
 
     def retry(self, actions: Any, code: int) -> tuple[bool, Any]:
         if self.stayed:
-            raise LawBroken("a request goes on after a provisional response")
-        if self.try_next_server(actions):
+            raise LawBroken("a request goes on after a response of 101 to 199")
+        if self.scenario.invite and self.hung_up:  # failover_note_hang_up()
+            self.decide(self.decider.event("CANCELLED"))
+        elif self.try_next_server(actions):
             return True, actions
         actions = self.decide(self.decider.event("NOBODY_LEFT", attempt=actions.left, code=code, reason=actions.reason))
         self.schedule()
@@ -417,8 +429,8 @@ class Simulation:
     def try_next_server(self, actions: Any) -> bool:
         while True:
             suspects = {i for i, server in enumerate(self.scenario.servers) if server.suspect}
-            server = self.lib.failover_next_candidate(self.request, bits(suspects))
-            self.expect_candidate(server, suspects)
+            server = self.lib.failover_next_candidate(self.request, bits(suspects), actions.reason)
+            self.expect_candidate(server, suspects, actions.reason)
             if server < 0:
                 return False
             self.request.tried |= 1 << server
@@ -441,11 +453,13 @@ class Simulation:
                 self.request.attempts[at].ended = 1
                 self.justly_ended.add(at)
 
-    def expect_candidate(self, taken: int, suspects: set[int]) -> None:
+    def expect_candidate(self, taken: int, suspects: set[int], reason: int) -> None:
         request, servers = self.request, self.scenario.servers
         left = [i for i in range(request.candidate_count) if not request.tried & 1 << i]
-        if request.attempt_count >= request.max_attempts:
+        if request.attempt_count >= request.max_attempts or request.cancelled:
             left = []
+        if reason == self.lib.RETRY_SLOW:
+            left = [i for i in left if not servers[i].last_resort]
         if taken != min(left, key=lambda i: (servers[i].last_resort, i in suspects, i), default=-1):
             raise LawBroken(f"candidate {taken} out of turn")
 

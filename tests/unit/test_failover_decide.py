@@ -40,8 +40,13 @@ def sent(at: float = 0.0, **fields: Any) -> Fields:
     return {"first_sent": at, "last_sent": at, **fields}
 
 
-def rings(at: float = 0.0, **fields: Any) -> Fields:
+def works(at: float = 0.0, **fields: Any) -> Fields:
+    """Its server has sent a 100."""
     return sent(at, provisional=1, **fields)
+
+
+def rings(at: float = 0.0, **fields: Any) -> Fields:
+    return works(at, bound=1, **fields)
 
 
 def ended(at: float = 0.0, **fields: Any) -> Fields:
@@ -78,7 +83,8 @@ def timer(**fields: Any) -> tuple[str, Fields]:
     return "TIMER", fields
 
 
-PROCEEDING: Fields = {"state": "REQUEST_PROCEEDING"}
+ANSWERED: Fields = {"answered": 1}
+PROCEEDING: Fields = {"state": "REQUEST_PROCEEDING", **ANSWERED}
 COMPLETED: Fields = {"state": "REQUEST_COMPLETED"}
 
 
@@ -150,15 +156,47 @@ RESPONSES = [
         response(180, 0),
         0.1,
         {"pass": 1},
-        {**PROCEEDING, "expires_at": 0.1 + 300, "0.provisional": 1},
+        {**PROCEEDING, "expires_at": 0.1 + 300, "0.provisional": 1, "0.bound": 1},
     ),
     Row(
-        "a provisional response to a REGISTER leaves its time as it is",
+        "a 100 is passed, and binds nobody",
+        invite(sent()),
+        response(100, 0),
+        0.1,
+        {"pass": 1},
+        {**ANSWERED, "expires_at": 0.1 + 300, "0.provisional": 1},
+    ),
+    Row(
+        "a 503 after a 100 is retried",
+        invite(works(), **ANSWERED),
+        response(503, 0),
+        0.2,
+        {"retry": "RETRY_CODE", "left": 0, "move_along": 1, "hold": 1, "acknowledge": 1},
+        {"0.ended": 1, "holds": 1},
+    ),
+    Row(
+        "not once the application has hung up",
+        invite(works(), **ANSWERED, cancelled=1),
+        response(503, 0),
+        0.2,
+        {"pass": 1, "cancel_except": 0, "forget": 1},
+        {**completed(0.2, 0), "0.ended": 1},
+    ),
+    Row(
+        "a 180 after the 100 binds",
+        invite(works(), **ANSWERED, expires_at=300.1),
+        response(180, 0),
+        0.2,
+        {"pass": 1},
+        {"state": "REQUEST_PROCEEDING", "0.bound": 1},
+    ),
+    Row(
+        "a 100 to a REGISTER leaves its time as it is",
         udp(sent()),
         response(100, 0),
         0.1,
         {"pass": 1},
-        {**PROCEEDING, "0.provisional": 1},
+        {**ANSWERED, "0.provisional": 1},
     ),
     Row(
         "the second server rings: the transaction moves, the silent first one is suspect",
@@ -166,7 +204,7 @@ RESPONSES = [
         response(180, 1),
         0.6,
         {"pass": 1, "move_to": 1, "suspect": {0}},
-        {**PROCEEDING, "expires_at": 0.6 + 300, "1.provisional": 1, "0.suspected": 1},
+        {**PROCEEDING, "expires_at": 0.6 + 300, "1.provisional": 1, "1.bound": 1, "0.suspected": 1},
     ),
     Row(
         "further provisional responses do not prolong an INVITE's time",
@@ -179,7 +217,7 @@ RESPONSES = [
     Row(
         "a provisional response of unknown origin is passed, and keeps the request where it is",
         udp(ended(), ended(0.5)),
-        guessed(100, -1),
+        guessed(183, -1),
         0.6,
         {"pass": 1},
         PROCEEDING,
@@ -430,7 +468,7 @@ RESPONSES = [
         response(180, 0),
         9.0,
         {"pass": 1, "move_to": 0, "cancel_others": 1},
-        {"0.provisional": 1},
+        {"0.provisional": 1, "0.bound": 1},
     ),
     Row(
         "an overtaken server that is suspect already is not told of again",
@@ -491,7 +529,96 @@ TIMES_OUT = [
         timer(may_hedge=1),
         0.2,
         {"retry": "RETRY_SLOW", "left": 0},
+        {"hedge_at": math.inf, "hedge_of": 1},
+    ),
+    Row(
+        "not at a server of last resort",
+        udp(sent(), hedge_at=0.2, last_resorts=0b10),
+        timer(may_hedge=1),
+        0.2,
+        {},
         {"hedge_at": math.inf},
+    ),
+    Row(
+        "nor once its server works on it",
+        udp(works(), **ANSWERED, hedge_at=0.2),
+        timer(may_hedge=1),
+        0.2,
+        {},
+        {"hedge_at": math.inf},
+    ),
+    Row(
+        "what follows a hedge is none",
+        udp(sent(suspected=1, sends=2), sent(0.2), candidates=3, hedge_of=1),
+        timer(),
+        0.7,
+        {"retry": "RETRY_SILENT", "left": 1, "suspect": {1}},
+        {"hedge_of": 0, "1.suspected": 1},
+    ),
+    Row("a 100 ends the wait for silence", invite(works(), **ANSWERED), timer(), 1.5, {}, {}),
+    Row(
+        "and that of the servers before",
+        invite(works(suspected=1), sent(1.0, suspected=1), candidates=3, **ANSWERED),
+        timer(),
+        2.5,
+        {"resend": {1}},
+        {"1.sends": 2, "1.last_sent": 2.5},
+    ),
+    Row(
+        "an INVITE that has moved on after a 100 is repeated by us: pjsip does not",
+        invite(ended(), sent(1.0), timeout=1.5, **ANSWERED, holds=1),
+        timer(),
+        1.5,
+        {"resend": {1}},
+        {"1.sends": 2, "1.last_sent": 1.5},
+    ),
+    Row(
+        "at twice the time each",
+        invite(ended(), sent(1.0, last_sent=1.5, sends=2), timeout=1.5, **ANSWERED, holds=1),
+        timer(),
+        2.4,
+        {},
+        {},
+    ),
+    Row(
+        "three are a silence, as ever",
+        invite(ended(), sent(1.0, last_sent=1.5, sends=2, suspected=1), timeout=1.5, **ANSWERED, holds=1),
+        timer(),
+        2.5,
+        {"resend": {1}, "silent": {1}},
+        {"1.sends": 3, "1.last_sent": 2.5, "1.silent": 1},
+    ),
+    Row(
+        "none follows a hang-up",
+        invite(ended(), sent(1.0), timeout=1.5, **ANSWERED, cancelled=1),
+        timer(),
+        1.5,
+        {},
+        {},
+    ),
+    Row(
+        "after a 100 pjsip ends no INVITE: we do, when nobody is left who works on it",
+        tcp(ended(), sent(1.0, suspected=1, silent=1, abandoned=1), invite=1, expires_at=300.0, **ANSWERED),
+        timer(),
+        34.0,
+        {"end_transaction": 1, "forget": 1},
+        {},
+    ),
+    Row(
+        "a lost connection after a 100 is left for the next server",
+        tcp(works(ended=1), stranded=1, invite=1, **ANSWERED),
+        timer(),
+        0.3,
+        {"retry": "RETRY_LOST", "left": 0, "move_along": 1},
+        {},
+    ),
+    Row(
+        "not after a hang-up: the transaction ends",
+        tcp(ended(), stranded=1, invite=1, cancelled=1, deferred=2, retry_deferred_at=0.4),
+        timer(),
+        0.3,
+        {"end_transaction": 1, "forget": 1},
+        {},
     ),
     Row(
         "not without a budget, and not later either",
@@ -906,6 +1033,11 @@ def test_each_behaviour_is_a_row_of_its_own() -> None:
         ("nobody is left, the server is still to be suspected", udp(sent(), candidates=1), 0.5),
         ("suspected already: a second datagram", udp(sent(suspected=1), candidates=1), 0.55),
         ("second datagrams for those that began late", udp(sent(suspected=1, sends=2), sent(2.0, suspected=1)), 2.55),
+        ("a 100 ends the wait for silence", invite(works(), **ANSWERED), 33.0),
+        ("what pjsip repeats no more",
+         invite(ended(), sent(1.0, suspected=1), **ANSWERED, timeout=3.0, holds=1), 1.5),
+        ("no more than seven times",
+         invite(ended(), sent(1.0, sends=7, suspected=1), **ANSWERED, expires_at=99.0), 34.0),
         ("an INVITE gets none", invite(sent(suspected=1), candidates=1), 33.0),
         ("the hedge", udp(sent(), hedge_at=0.2), 0.2),
         ("the port's check", udp(sent(), check_port_at=0.1), 0.1),
@@ -949,6 +1081,7 @@ def test_the_next_look_is_due(decider: Decider, behaviour: str, given: Fields, d
         ("an answer is no silence", udp(rings(last_sent=0.5, sends=2), **PROCEEDING), 1.5, set(), set()),
         ("over connections nothing is repeated", tcp(sent(-1.0), sent()), 0.5, set(), set()),
         ("nor after the end", udp(sent(-1.0), sent(), **COMPLETED), 0.5, set(), set()),
+        ("nor after a hang-up", invite(sent(-1.0), sent(), cancelled=1), 0.5, set(), set()),
     ],
 )  # fmt: skip
 def test_copies(decider: Decider, behaviour: str, given: Fields, at: float, copies: set[int], silent: set[int]) -> None:
@@ -972,6 +1105,7 @@ def test_copies(decider: Decider, behaviour: str, given: Fields, at: float, copi
         ("suspect last resorts last", udp(sent(), candidates=3, last_resorts=0b110), {1}, 2),
         ("but not never", udp(sent(), candidates=2, last_resorts=0b010), {1}, 1),
         ("nobody is left", udp(sent(), candidates=1), set(), -1),
+        ("or wanted", invite(sent(), cancelled=1), set(), -1),
         ("or no attempt", udp(sent(), candidates=2, max_attempts=1), set(), -1),
         ("all bits of a plan are candidates", udp(sent(), candidates=32, tried=2**31 - 1), set(), 31),
         ("who is watched goes nowhere", watched(sent()), set(), -1),
@@ -980,9 +1114,30 @@ def test_copies(decider: Decider, behaviour: str, given: Fields, at: float, copi
 def test_the_next_candidate(
     decider: Decider, behaviour: str, given: Fields, suspects: set[int], candidate: int
 ) -> None:
-    request = decider.request(**given)
-    assert decider.lib.failover_next_candidate(request, bits(suspects)) == candidate
-    assert decider.lib.failover_has_candidate(request) == (candidate >= 0)
+    request, lib = decider.request(**given), decider.lib
+    assert lib.failover_next_candidate(request, bits(suspects), lib.RETRY_SILENT) == candidate
+    assert lib.failover_has_candidate(request) == (candidate >= 0)
+
+
+def test_a_hedge_goes_to_no_last_resort(decider: Decider) -> None:
+    lib = decider.lib
+    request = decider.request(**udp(sent(), candidates=3, last_resorts=0b010))
+    assert lib.failover_next_candidate(request, 0b100, lib.RETRY_SLOW) == 2
+    request.tried |= 0b100
+    assert lib.failover_next_candidate(request, 0, lib.RETRY_SLOW) == -1
+
+
+@Table(
+    ("behaviour", "given", "attempt", "credited"),
+    [
+        ("a server stands for itself", udp(sent(), sent(0.5)), 1, 1),
+        ("a hedge stands for the server that is late", udp(sent(), sent(0.2, hedge_of=1)), 1, 0),
+        ("until that has failed", udp(ended(), sent(0.2, hedge_of=1)), 1, 1),
+        ("the late server stands for itself", udp(sent(), sent(0.2, hedge_of=1)), 0, 0),
+    ],
+)
+def test_who_has_an_account(decider: Decider, behaviour: str, given: Fields, attempt: int, credited: int) -> None:
+    assert decider.lib.failover_credited_attempt(decider.request(**given), attempt) == credited
 
 
 @Table(

@@ -49,6 +49,13 @@ def test_it_does_not_change_with_the_mapping_that_it_was_made_of() -> None:
         lambda: pjfail.RetryPolicy(codes=(200,)),
         lambda: pjfail.RetryPolicy(codes=(401,)),
         lambda: pjfail.RetryPolicy(codes=(700,)),
+        lambda: pjfail.RetryPolicy(codes=("2xx",)),
+        lambda: pjfail.RetryPolicy(codes=("5XX",)),
+        lambda: pjfail.RetryPolicy(codes=("503",)),
+        lambda: pjfail.RetryPolicy(codes=("",)),
+        lambda: pjfail.RetryPolicy(codes=(5,)),
+        lambda: pjfail.RetryPolicy(codes=(True,)),
+        lambda: pjfail.RetryPolicy(codes=(None,)),  # type: ignore[arg-type]
         lambda: pjfail.RetryPolicy(connection_attempt_delay=0.0),
         lambda: pjfail.RetryPolicy(hedge_budget=1.5),
         lambda: pjfail.RetryPolicy(hedge_budget=float("nan")),
