@@ -70,10 +70,10 @@ async def probe(requests: Requests, server: Server, host: str, timeout: float) -
     try:
         future = requests.send("OPTIONS", f"sip:{where}{parameter}", server)
         try:
-            response = await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+            response = await requests.response(future, timeout)
         finally:
             requests.forget(future)
-    except (TimeoutError, RequestTimeout):
+    except RequestTimeout:
         return seen(OutcomeKind.SILENT)
     except PjfailError:
         return None  # detached, no connection, or a host that makes no URI

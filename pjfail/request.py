@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import threading
@@ -136,6 +137,23 @@ class Requests:
             under_way = self._sent.pop(sent.number, None)
         if under_way is not None:
             requests.cancel(sent.number)
+
+    async def response(self, sent: Sent, timeout: float) -> Response:
+        """Worker. The response to *sent*, which has *timeout* seconds from when it was on the wire.
+
+        While pjsip's polling thread does not run, it neither sends nor reads anything, and no time passes: silence is
+        then not the server's. Raises RequestTimeout, and what the future does.
+        """
+        future = asyncio.wrap_future(sent)
+        left = timeout
+        while left > 0:
+            done, _ = await asyncio.wait([future], timeout=left)
+            left = max(sent.at, requests.polled_since()) + timeout - time.monotonic()
+            if done and left > 0 and isinstance(future.exception(), RequestTimeout):
+                raise RequestFailed(f"{sent.what}{_to(sent.server)}: pjsip's thread did not run meanwhile")
+            if done:
+                return future.result()
+        raise RequestTimeout(f"{sent.what}{_to(sent.server)}: no answer within {timeout:g} s")
 
     def deliver(self, answer: Answer) -> None:
         """Worker. The end of a request."""

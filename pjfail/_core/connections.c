@@ -549,13 +549,14 @@ struct late {
 };
 
 /* Those of which nothing more is to be awaited; their references are the caller's. all: whatever their state. */
-static int connections_take_late_locked(double now, struct late *late, int room, int all)
+static int connections_take_late_locked(double now, double polled_since, struct late *late, int room, int all)
 {
     struct connection *connection, *next;
     int count = 0;
 
     for (connection = connections.late; connection && count < room; connection = next) {
-        int expired = !connection->connected && !connection->ended && now - connection->since > CONNECT_TIMEOUT_S;
+        int expired = !connection->connected && !connection->ended &&
+                      now - fmax(connection->since, polled_since) > CONNECT_TIMEOUT_S;
 
         next = connection->late_next;
         if (!(connection->connected || connection->ended || expired || all))
@@ -583,14 +584,14 @@ static void connections_report_timeout(const pf_address *server)
     servers_record_failure(server, &outcome);
 }
 
-void connections_tick(double now)
+void connections_tick(double now, double polled_since)
 {
     enum { BATCH = 32 };
     struct late late[BATCH];
     int count, i;
 
     pthread_mutex_lock(&connections.lock);
-    count = connections_take_late_locked(now, late, BATCH, 0);
+    count = connections_take_late_locked(now, polled_since, late, BATCH, 0);
     pthread_mutex_unlock(&connections.lock);
     for (i = 0; i < count; i++) {
         if (late[i].expired) {
@@ -619,7 +620,7 @@ void connections_clear(void)
 
     do {
         pthread_mutex_lock(&connections.lock);
-        count = connections_take_late_locked(0, late, PJ_ARRAY_SIZE(late), 1);
+        count = connections_take_late_locked(0, 0, late, PJ_ARRAY_SIZE(late), 1);
         pthread_mutex_unlock(&connections.lock);
         for (i = 0; i < count; i++)
             host.pjsip_transport_dec_ref(late[i].transport);

@@ -72,7 +72,7 @@ int connections_is_new(const pjsip_transport *transport, double seconds);
 int connections_has(const pf_address *server);
 
 /* pjsip's polling thread, while any is late: those that are there by now, or never will be. */
-void connections_tick(double now);
+void connections_tick(double now, double polled_since);
 int connections_are_late(void);
 
 /* Detaching thread. */

@@ -39,6 +39,7 @@
 static struct {
     double due; /* the soonest that a tick was asked for */
     void (*wake_at)(double when);
+    double (*polled_since)(double now);
     atomic_int on;
     pf_steering policy;
 } failover;
@@ -374,7 +375,7 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
     pjsip_via_hdr *via;
     pf_address server;
     uint64_t hash;
-    double now;
+    double now, polled_since;
     int at, walked_on = 0;
 
     if (method->id == PJSIP_ACK_METHOD || !address_of(&server, tdata_destination(tdata), transport_type(transport)))
@@ -386,6 +387,7 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
         failover_on_cancel(via, &server);
     now = clock_now();
     hash = transaction_hash(&via->branch_param, &method->name);
+    polled_since = failover.polled_since(now);
     memset(&decision.actions, 0, sizeof decision.actions);
     pthread_mutex_lock(&requests.lock);
     request = request_find_locked(hash);
@@ -394,9 +396,11 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
         at = request_attempt_at_locked(request, &server, transport);
         /* A connect has failed and pjsip has walked on: the bytes are others now, and the time begins anew. */
         walked_on = at < 0 && request->state.attempt_count == 1 && !request->udp;
-        if (at >= 0)
-            copies = failover_resend(&request->state, at, now, &decision.actions);
-        else if (!walked_on)
+        if (at >= 0) {
+            copies = failover_resume(&request->state, polled_since, now) & ~(1u << at);
+            copies |= failover_resend(&request->state, at, now, &decision.actions);
+        }
+        if (at < 0 && !walked_on)
             request_add_attempt_locked(request, &server, transport, now);
         failover_fill_decision_locked(request, &decision);
     }
@@ -632,11 +636,14 @@ static void failover_process(struct request *request, double now)
 {
     struct failover_event event = { .kind = FAILOVER_TIMER, .attempt = -1 };
     struct decision decision;
+    double polled_since = failover.polled_since(now);
+    unsigned copies;
     int trying, expired;
 
     if (!failover_catch_up(request))
         return;
     pthread_mutex_lock(&requests.lock);
+    copies = failover_resume(&request->state, polled_since, now);
     trying = request->state.state == REQUEST_TRYING && !failover_was_just_repeated(&request->state, now) &&
              (failover_has_candidate(&request->state) || request->state.stranded);
     event.may_hedge = hedging_is_affordable_locked();
@@ -648,6 +655,8 @@ static void failover_process(struct request *request, double now)
     failover_decide_unlocked(request, &event, now, &decision);
     if (decision.actions.check_port)
         failover_check_port(&decision.attempts[0].server, request->udp, now);
+    if (copies && event.kind == FAILOVER_TIMER && !failover_note_hang_up(request))
+        decision.actions.resend |= copies;
     failover_act_on_servers(request, &decision, now);
     if (decision.actions.retry && failover_retry(request, &decision, 0))
         return;
@@ -753,7 +762,9 @@ static void failover_observe_locked(struct request *request, const struct failov
     observed->account = request->account;
     observed->removes = request->removes;
     /* Karn: after a retransmission nobody knows which copy was answered. An INVITE's final waits for a human. */
-    observed->rtt = event->heard && state->sends == 1 && !state->provisional ? clock_now() - state->first_sent : -1;
+    observed->rtt = event->heard && state->sends == 1 && !state->resumed && !state->provisional
+                        ? clock_now() - state->first_sent
+                        : -1;
     request->settled |= event->code >= 200 && event->code < 300;
 }
 
@@ -933,10 +944,11 @@ void failover_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
 
 /* --- opening and closing ------------------------------------------------------------------------------------------ */
 
-void failover_open(void (*wake_at)(double when))
+void failover_open(void (*wake_at)(double when), double (*polled_since)(double now))
 {
     pthread_mutex_lock(&requests.lock);
     failover.wake_at = wake_at;
+    failover.polled_since = polled_since;
     failover.policy = failover_wanted;
     hedging_open(failover_wanted.budget);
     failover.due = INFINITY;

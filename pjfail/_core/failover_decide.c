@@ -6,6 +6,9 @@
 /* What pjsip has repeated within this has not been given up by the application. */
 #define REPEATED_S 0.05
 
+/* A clock begins anew so often: a process that never keeps up still gets its requests on. */
+enum { MAX_RESUMES = 3 };
+
 /* For this long after sending a copy, do not repeat it when pjsip retransmits: both timers may fire together. */
 #define COPY_PAUSE_S 0.4
 
@@ -143,6 +146,27 @@ unsigned failover_resend(struct failover_state *request, int index, double now, 
             decide_count_send(request, (int)i, now, actions);
             copies |= 1u << i;
         }
+    return copies;
+}
+
+unsigned failover_resume(struct failover_state *request, double polled_since, double now)
+{
+    unsigned copies = 0, i;
+
+    for (i = 0; i < request->attempt_count; i++) {
+        struct attempt_state *attempt = &request->attempts[i];
+
+        if (!decide_is_unanswered(attempt) || attempt->silent || attempt->last_sent >= polled_since ||
+            attempt->resumed >= MAX_RESUMES)
+            continue;
+        attempt->first_sent = attempt->last_sent = now;
+        attempt->sends = 1;
+        attempt->resumed++;
+        request->hedge_at = INFINITY;
+        if (request->state == REQUEST_TRYING && request->candidate_count && !request->reliable && !request->cancelled &&
+            !attempt->refused)
+            copies |= 1u << i;
+    }
     return copies;
 }
 

@@ -31,6 +31,7 @@ struct attempt_state {
     unsigned char overtaken;     /* another attempt had a final response first */
     unsigned char refused;       /* the server's port is closed */
     unsigned char abandoned;     /* the connection was closed to later requests */
+    unsigned char resumed;       /* how often its clock began anew, which then says nothing of the round trip */
     unsigned char
         hedge_of; /* 1 + the attempt whose lateness this one was sent for; 0: it was sent for a failure, or first */
 };
@@ -126,6 +127,12 @@ int failover_add_attempt(struct failover_state *request, int at, unsigned candid
 
 /* Notes that pjsip sends the request to that attempt's server again. Returns the other attempts that get a copy, a bit each. */
 unsigned failover_resend(struct failover_state *request, int attempt, double now, struct failover_actions *actions);
+
+/*
+ * Has the clocks of unanswered attempts begin anew that were sent before the polling thread ran, which is since polled_since: what
+ * their servers answered has not been read. Returns those whose servers get another copy, a bit each.
+ */
+unsigned failover_resume(struct failover_state *request, double polled_since, double now);
 
 /* Decides what follows from the event: changes request, and overwrites actions. */
 void failover_decide(struct failover_state *request, const struct failover_event *event, double now,

@@ -290,6 +290,9 @@ int pf_account_job(int job, int account, const char *aor,
                    const pf_address *server); /* on pjsip's polling thread, soon */
 pf_registration *pf_next_registration(void);  /* NULL: none; free with pf_free() */
 
+/* poller.c: since when pjsip's polling thread has run, on CLOCK_MONOTONIC; now, while it does not. */
+double pf_polled_since(void);
+
 /* outgoing.c: server NULL: wherever the plan says. PF_OK: the end comes by the queue, with id. */
 int pf_request(unsigned id, const pf_address *server, const char *method, const char *uri, const char *from,
                const char *to, const char *const *names, const char *const *values, int headers,

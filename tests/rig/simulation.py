@@ -18,6 +18,7 @@ from .decision import Decider, bits, members
 
 SLACK = 0.005
 GRID = 0.01
+STALL = 0.3  # a look that is so late was late because nothing ran
 T1, T2, TIMER_F = 0.5, 4.0, 32.0
 LATENCY = 0.01
 RETRIABLE = (500, 503)
@@ -107,6 +108,7 @@ class Simulation:
     held: Served | None = None
     final_tag: Served | None = None
     due: float = math.inf
+    polled_since: float = -1.0
 
     # pjsip's transaction.
     transaction: str = "calling"
@@ -351,7 +353,7 @@ class Simulation:
         self.due = math.ceil(due / GRID) * GRID if due < math.inf else math.inf
         if self.known() and self.due < math.inf:
             late = self.scenario.lateness[self.looks % len(self.scenario.lateness)]
-            self.at(max(self.due + late, self.now), self.tick)
+            self.at(max(self.due + late, self.now), partial(self.tick, late > STALL))
 
     # --- failover.c -----------------------------------------------------------------------------------------------
 
@@ -374,8 +376,10 @@ class Simulation:
                 raise LawBroken(f"attempt {index} has ended for good by what another may have sent")
         return actions
 
-    def tick(self) -> None:
-        """failover_tick()"""
+    def tick(self, stalled: bool = False) -> None:
+        """failover_tick(); *stalled*: the polling thread did not run before."""
+        if stalled and self.known():
+            self.polled_since = self.now
         for _ in range(SAME_LOOK):
             if not self.known() or self.due > self.now + SLACK:
                 return
@@ -386,12 +390,15 @@ class Simulation:
 
     def look_at(self) -> None:
         request, lib = self.request, self.lib
+        resumed = self.resume()
         trying = request.state == lib.REQUEST_TRYING and (lib.failover_has_candidate(request) or request.stranded)
         alive = lib.failover_asks_if_alive(request, self.now) and self.transaction != "terminated"
         kind = "GIVEN_UP" if trying and not self.is_open() else "TIMER"
         event = self.decider.event(kind, may_hedge=self.scenario.may_hedge, alive=bool(alive))
         actions = self.decide(event)
         self.schedule()
+        if resumed & (members(actions.silent) | members(actions.suspect)):
+            raise LawBroken("a server is judged by a time in which nothing was read")
         self.act_on_servers(actions)
         if actions.retry:
             retried, actions = self.retry(actions, 0)
@@ -408,6 +415,16 @@ class Simulation:
             self.end_transaction("ended by us")
         if actions.forget:
             self.forget()
+
+    def resume(self) -> set[int]:
+        """failover_resume(), and the copies that follow; gives the attempts whose clock begins anew."""
+        before = [self.request.attempts[index].resumed for index in range(len(self.attempts))]
+        copies = self.lib.failover_resume(self.request, self.polled_since, self.now)
+        for copy in members(copies) if self.is_open() and not self.hung_up else ():
+            if self.scenario.reliable:
+                raise LawBroken("a copy goes over UDP alone")
+            self.deliver(self.attempts[copy])
+        return {index for index, count in enumerate(before) if self.request.attempts[index].resumed > count}
 
     def act_on_servers(self, actions: Any) -> None:
         for copy in members(actions.resend):

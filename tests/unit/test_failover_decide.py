@@ -1095,6 +1095,34 @@ def test_copies(decider: Decider, behaviour: str, given: Fields, at: float, copi
 
 
 @Table(
+    ("behaviour", "given", "copies", "begin_anew"),
+    [
+        ("what was sent before the thread ran is asked again", udp(sent(), sent(0.3), candidates=3), {0, 1}, {0, 1}),
+        ("not what was sent since", udp(sent(), sent(12.0), candidates=3), {0}, {0}),
+        ("nor who has answered", udp(works(), ended(), sent(0.3), candidates=4), {2}, {2}),
+        ("nor who was silent before", udp(sent(silent=1)), set(), set()),
+        ("over a connection nothing is sent twice", tcp(sent()), set(), {0}),
+        ("of a request that is over nothing is", udp(sent(), ended(0.5), **COMPLETED), set(), {0}),
+        ("nor of a call that was hung up", invite(sent(), cancelled=1), set(), {0}),
+        ("nor to a closed port", udp(sent(refused=1)), set(), {0}),
+        ("nor of what is only watched", watched(sent()), set(), {0}),
+        ("a third time is the last", udp(sent(resumed=2)), {0}, {0}),
+        ("so a process that never keeps up judges in the end", udp(sent(resumed=3)), set(), set()),
+    ],
+)
+def test_clocks_begin_anew_when_nothing_was_read(
+    decider: Decider, behaviour: str, given: Fields, copies: set[int], begin_anew: set[int]
+) -> None:
+    request = decider.request(**given, hedge_at=0.2)
+    before = decider.snapshot(request)
+    assert members(decider.lib.failover_resume(request, 12.0, 12.1)) == copies
+    changed = decider.difference(before, decider.snapshot(request))
+    assert {name for name in changed if name.endswith("first_sent")} == {f"{each}.first_sent" for each in begin_anew}
+    assert all(request.attempts[each].first_sent == 12.1 for each in begin_anew)
+    assert math.isinf(request.hedge_at) == bool(begin_anew)
+
+
+@Table(
     ("behaviour", "given", "suspects", "candidate"),
     [
         ("the first that was not tried", udp(sent(), candidates=3), set(), 1),
