@@ -26,11 +26,11 @@ from .errors import DETACHED, AffinityError, BadServer, NotAttached
 from .events import Listener
 from .following import FollowedAccount
 from .lookup import DnsLookup, Lookup
-from .model import Health, Plan, Server, State, Target, Transport
+from .model import Health, Plan, Response, Server, State, Target, Transport
 from .order import Order
 from .policy import Policy
 from .probe import Probe
-from .request import Headers, Response, timeout_error
+from .request import Headers, timeout_error
 from .retry import RetryPolicy
 from .worker import Worker
 
@@ -121,7 +121,7 @@ class Failover:
         self._once = threading.Lock()
         self._ended = False
         self._routes = Routes()
-        self._worker = Worker(lookup, policy, probe, listeners, self._end)
+        self._worker = Worker(lookup, policy, probe, listeners, self._end, decide=retry.decide)
         plans.ask_each(policy.per_request)
         self._attachment = core.attach(QUESTION_DEADLINE, retry)
         try:

@@ -12,13 +12,12 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 from .bridge import requests
 from .bridge.requests import Answer
 from .bridge.status import TIMED_OUT, UNRESOLVED, strerror
 from .errors import DETACHED, BadServer, BadURI, NoEndpoint, NotAttached, PjsipError, RequestFailed, RequestTimeout
-from .model import Server, Target
+from .model import Response, Server, Target
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -31,23 +30,8 @@ _OWN = frozenset({"via", "v", "cseq", "call-id", "i", "max-forwards", "content-l
 _NEED_A_DIALOG = frozenset({"INVITE", "ACK", "CANCEL", "BYE", "PRACK"})
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A server's final response. ``rtt`` is in seconds, from sending the request (connecting included)."""
-
-    code: int
-    reason: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-    server: Server
-    rtt: float
-
-    def header(self, name: str) -> str | None:
-        """The first value of the header called *name*, in any case; None when there is none."""
-        return next((value for header, value in self.headers if header.lower() == name.lower()), None)
-
-
-def _response(answer: Answer, server: Server, rtt: float) -> Response:
+def response_of(answer: Answer, server: Server, rtt: float) -> Response:
+    """The response that *answer* is."""
     lines = (line.partition(":") for line in answer.headers)
     headers = tuple((name.strip(), _FOLD.sub(" ", value.strip())) for name, _, value in lines)
     return Response(answer.code, answer.reason.strip(), headers, answer.body, server, rtt)
@@ -163,7 +147,7 @@ class Requests:
             return
         server = answer.server or sent.server
         if answer.code and server is not None:
-            sent.set_result(_response(answer, server, answer.at - sent.at))
+            sent.set_result(response_of(answer, server, answer.at - sent.at))
         elif answer.status == UNRESOLVED and sent.server is None:
             sent.set_exception(RequestFailed(f"{sent.what}: no server was found for it; pjfail's log says why"))
         elif answer.status == TIMED_OUT:

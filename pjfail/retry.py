@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ._validation import is_amount
+from .model import Response, SentRequest, Server
 
 TIMEOUTS: Mapping[str, float] = MappingProxyType(
     {"REGISTER": 0.5, "OPTIONS": 0.5, "SUBSCRIBE": 0.5, "PUBLISH": 0.5, "INVITE": 1.5}
@@ -16,6 +18,12 @@ server owes an INVITE its 100 within 0.2 s, and 1.5 s allow for two packets lost
 
 MAX_ATTEMPTS = 8
 """The most servers that one request is tried at; pjsip itself sends no more often within a transaction's 32 s."""
+
+RULING_TIME = 0.5
+"""How long a final response is held while the application decides about it, in seconds."""
+
+Decide = Callable[[SentRequest, Response, tuple[Server, ...]], bool]
+"""A function of the request, a final response and the servers left: whether the next one is tried."""
 
 _MOST = 16  # methods, and codes, that the C core has room for
 _NEVER = ("ACK", "CANCEL")
@@ -34,6 +42,12 @@ class RetryPolicy:
     ``codes``: final responses that mean "ask another server", unless the server has sent a 101 to 199 before: numbers,
     and classes such as "5xx", which stand for all of theirs but 401 and 407. The application sees such a response only
     when no server is left.
+
+    ``decide``: a plain function that is asked about each other final response from 300 on (but 401 and 407) while a
+    server is left: ``decide(request, response, remaining)`` gets a :class:`pjfail.SentRequest`, a
+    :class:`pjfail.Response` and the servers left, in their order. True: the next server is tried. False: the
+    application gets the response. It runs on pjfail's thread while the response is held, for 0.5 s at the most; then,
+    and when it raises or returns something else, the response is passed on.
 
     ``connection_attempt_delay``: when the first server has no connection and has not answered lately, connections to
     several servers are tried side by side, each this long after the one before (RFC 8305). None: one after the other,
@@ -59,6 +73,7 @@ class RetryPolicy:
 
     timeouts: Mapping[str, float] = field(default_factory=lambda: TIMEOUTS)
     codes: tuple[int | str, ...] = (503,)
+    decide: Decide | None = None
     connection_attempt_delay: float | None = 0.25
     hedge_budget: float = 0.1
     port_check: bool = True
@@ -86,6 +101,8 @@ class RetryPolicy:
                 )
         if len(self.timeouts) > _MOST or len(self.codes) > _MOST:
             raise ValueError(f"timeouts or codes has more than {_MOST} entries; give at most {_MOST} of each")
+        if self.decide is not None:
+            _require_decide(self.decide)
         if self.connection_attempt_delay is not None and not is_amount(self.connection_attempt_delay, 0.05, 5):
             raise ValueError(
                 f"connection_attempt_delay is {self.connection_attempt_delay!r}; give 0.05 to 5 s, or None"
@@ -101,3 +118,18 @@ class RetryPolicy:
     def off(cls) -> RetryPolicy:
         """No retries: what is on the wire is pjsip's own."""
         return cls(enabled=False)
+
+
+def _require_decide(decide: object) -> None:
+    """TypeError for what cannot be asked about a response."""
+    if not callable(decide):
+        raise TypeError(f"decide is {decide!r}; give a function (request, response, remaining) -> bool")
+    for function in (decide, getattr(decide, "__call__", None)):  # noqa: B004 - of an object it may be async
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(f"decide is {decide!r}, which is async or a generator; give a plain function")
+    try:
+        inspect.signature(decide).bind(None, None, None)
+    except TypeError as error:
+        raise TypeError(f"decide is {decide!r}; it must take (request, response, remaining): {error}") from None
+    except ValueError:
+        pass  # a built-in that does not tell

@@ -23,7 +23,7 @@ LAYERS = (
     {"planning"},
     {"bridge"},
     {"lookup"},
-    {"affinity", "following", "host", "monitor", "news", "probe", "request", "resolution", "targets"},
+    {"affinity", "following", "host", "monitor", "news", "probe", "request", "resolution", "rulings", "targets"},
     {"maintenance"},
     {"worker"},
     {"failover"},

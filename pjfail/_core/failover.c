@@ -10,6 +10,7 @@
 #include "held_response.h"
 #include "lock.h"
 #include "observer.h"
+#include "outgoing.h"
 #include "override.h"
 #include "plans.h"
 #include "port_check.h"
@@ -490,7 +491,7 @@ static int failover_connect(struct request *request, const pf_address *server, p
  * Sends the request to the next server that will have it; returns 0 when there is none. With along, the transaction moves there at
  * once. A SIP thread, no lock held.
  */
-static int failover_try_next_server(struct request *request, const struct decision *decision, int code)
+static int failover_try_next_server(struct request *request, const struct decision *decision)
 {
     const struct failover_actions *actions = &decision->actions;
     static const pf_address nobody;
@@ -524,7 +525,7 @@ static int failover_try_next_server(struct request *request, const struct decisi
         if (taken) {
             if (!servers_answered_within(&server, RECENT_ANSWER_S))
                 failover_check_port(&server, request->udp, now);
-            failover_post(request, left, &server, actions->reason, code);
+            failover_post(request, left, &server, actions->reason, actions->code);
             return 1;
         }
         pthread_mutex_lock(&requests.lock);
@@ -625,7 +626,7 @@ static int failover_retry(struct request *request, struct decision *decision, in
                                     .code = code,
                                     .reason = decision->actions.reason };
 
-    if (!failover_note_hang_up(request) && failover_try_next_server(request, decision, code))
+    if (!failover_note_hang_up(request) && failover_try_next_server(request, decision))
         return 1;
     failover_decide_unlocked(request, &event, clock_now(), decision);
     return 0;
@@ -779,6 +780,82 @@ static const pf_address *failover_sender_of(const struct decision *decision, int
     return attempt < 0 ? source : &decision->attempts[attempt].server;
 }
 
+/* Writes the servers that the request may still be tried at, as they would be taken. */
+static int failover_list_remaining_locked(const struct request *request, pf_address *remaining)
+{
+    struct failover_state state = request->state;
+    const unsigned suspects = failover_list_suspects_locked(request);
+    int count = 0, candidate;
+
+    while ((candidate = failover_next_candidate(&state, suspects, RETRY_CODE)) >= 0) {
+        remaining[count++] = request->candidates[candidate];
+        state.tried |= request_candidates_of(request, &request->candidates[candidate]);
+    }
+    return count;
+}
+
+/* Asks the application about a response that is held. Returns 0 where there is no room. No lock held. */
+static int failover_ask(struct request *request, const pjsip_rx_data *rdata, const struct failover_event *event,
+                        const struct decision *decision)
+{
+    static atomic_uint last;
+    const int size = outgoing_response_room(rdata);
+    pf_ruling *ruling = calloc(1, sizeof *ruling + (size_t)size + request->size);
+
+    if (!ruling)
+        return 0;
+    outgoing_write_response(rdata, ruling->text, size, &ruling->head, &ruling->body);
+    memcpy(ruling->text + ruling->head + ruling->body, request->bytes, request->size);
+    ruling->message = (int)request->size;
+    ruling->code = event->code;
+    ruling->request = request->link.hash;
+    ruling->number = atomic_fetch_add(&last, 1) + 1;
+    if (event->attempt >= 0) {
+        ruling->server = decision->attempts[event->attempt].server;
+        ruling->rtt = clock_now() - decision->attempts[event->attempt].first_sent;
+    }
+    pthread_mutex_lock(&requests.lock);
+    request->ruling = ruling->number;
+    ruling->remaining_count = failover_list_remaining_locked(request, ruling->remaining);
+    pthread_mutex_unlock(&requests.lock);
+    return event_queue_post(EVENT_RULING, ruling);
+}
+
+/* The application cannot be asked: the response is its answer. */
+static void failover_pass_on(struct request *request, const struct failover_event *asked, struct decision *decision)
+{
+    const struct failover_event event = { .kind = FAILOVER_NOBODY_LEFT,
+                                          .attempt = asked->attempt,
+                                          .heard = asked->heard,
+                                          .code = asked->code,
+                                          .reason = RETRY_CODE };
+
+    failover_decide_unlocked(request, &event, clock_now(), decision);
+}
+
+void pf_rule(unsigned long long hash, unsigned number, int retry)
+{
+    const struct failover_event event = { .kind = FAILOVER_RULED, .attempt = -1, .retriable = retry };
+    struct failover_actions actions;
+    struct request *request;
+    double due = INFINITY;
+
+    if (!host_enter())
+        return;
+    request = request_hold(hash);
+    if (request) {
+        pthread_mutex_lock(&requests.lock);
+        if (request->ruling == number) {
+            failover_decide(&request->state, &event, clock_now(), &actions);
+            due = request_schedule_locked(request);
+        }
+        pthread_mutex_unlock(&requests.lock);
+        failover_schedule(due);
+        request_release(request);
+    }
+    host_leave(0);
+}
+
 pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
 {
     const pjsip_via_hdr *via = RDATA_INFO(rdata)->via;
@@ -798,6 +875,7 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     if (!via || !cseq || !via->branch_param.slen)
         return PJ_FALSE;
     now = clock_now();
+    event.askable = failover.policy.decides && code >= 300 && !failover_is_challenge(code);
     if (!address_of(&source, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport)))
         memset(&source, 0, sizeof source);
     pthread_mutex_lock(&requests.lock);
@@ -828,8 +906,10 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         forking_hang_up(request, sender, over, rdata);
     if (decision.actions.retry)
         retried = failover_retry(request, &decision, code);
-    if (decision.actions.hold)
-        held_response_keep(request, rdata);
+    if (decision.actions.hold && !held_response_keep(request, rdata) && decision.actions.ask)
+        failover_pass_on(request, &event, &decision);
+    if (decision.actions.ask && !failover_ask(request, rdata, &event, &decision))
+        failover_pass_on(request, &event, &decision);
     /* Over the attempt's own connection: the response may have come by another. */
     if (decision.actions.move_to >= 0 && (request->udp || own))
         moved = transaction_move(&request->key, &decision.attempts[decision.actions.move_to].server,
@@ -995,7 +1075,7 @@ static void failover_give_back(struct request *request)
     struct decision decision;
 
     failover_decide_unlocked(request, &event, clock_now(), &decision);
-    if (!request->bytes)
+    if (!request->bytes || (decision.actions.deliver_held && held_response_deliver(request)))
         return;
     if (!request->udp && transaction_is_kept(&request->key) && !failover_move_back(request, &decision) &&
         !held_response_deliver(request))

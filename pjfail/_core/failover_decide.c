@@ -30,6 +30,9 @@ enum { SILENT_SENDS = 3 };
 /* If the last server is silent for this long, the application gets the held response. */
 #define HELD_RESPONSE_S 4.0
 
+/* The application has this long to decide. */
+#define RULING_S 0.5
+
 /* T1 (RFC 3261 section 17.1.1.1): where pjsip repeats an INVITE no more, we do, after this and then twice as long each time. */
 #define T1_S 0.5
 enum { MAX_SENDS = 7 };
@@ -231,7 +234,7 @@ static int decide_should_wait(const struct failover_state *request)
 int failover_outlives_connection(const struct failover_state *request)
 {
     return (request->state == REQUEST_TRYING && (failover_has_candidate(request) || request->deferred)) ||
-           request->attempt_count > 1;
+           request->attempt_count > 1 || request->ruling != RULING_NONE;
 }
 
 /* Lets the candidates whose time has come be tried again. */
@@ -255,6 +258,7 @@ static void decide_complete(struct failover_state *request, int winner, double n
 {
     request->state = REQUEST_COMPLETED;
     request->winner = winner;
+    request->ruling = RULING_NONE;
     request->expires_at = now + TIMER_F_S;
 }
 
@@ -319,9 +323,11 @@ static void decide_pass(struct failover_state *request, const struct failover_ev
     }
 }
 
-static void decide_hold(struct failover_state *request, struct failover_actions *actions)
+/* Holds the response, unless the application decides about another one. */
+static void decide_hold(struct failover_state *request, int attempt, struct failover_actions *actions)
 {
-    actions->hold = request->holds = 1;
+    if (request->ruling == RULING_NONE || request->asked_attempt == attempt)
+        actions->hold = request->holds = 1;
 }
 
 static void decide_retry(struct failover_state *request, enum failover_reason reason, int left,
@@ -331,6 +337,18 @@ static void decide_retry(struct failover_state *request, enum failover_reason re
     actions->reason = reason;
     actions->left = left;
     request->hedge_of = (unsigned char)(reason == RETRY_SLOW ? 1 + left : 0);
+}
+
+static void decide_ask(struct failover_state *request, const struct failover_event *event, double now,
+                       struct failover_actions *actions)
+{
+    request->ruling = RULING_AWAITED;
+    request->ruling_until = now + RULING_S;
+    request->asked_attempt = event->attempt;
+    request->asked_code = event->code;
+    actions->ask = 1;
+    actions->acknowledge = request->invite;
+    decide_hold(request, event->attempt, actions);
 }
 
 int failover_credited_attempt(const struct failover_state *request, int attempt)
@@ -344,6 +362,7 @@ static void decide_final(struct failover_state *request, const struct failover_e
                          struct failover_actions *actions)
 {
     struct attempt_state *attempt = event->attempt >= 0 ? &request->attempts[event->attempt] : NULL;
+    int free = request->state == REQUEST_TRYING && !(attempt && attempt->bound);
     int own_failure = event->retriable && !(attempt && attempt->bound);
     unsigned open, ringing = 0, i;
 
@@ -352,14 +371,18 @@ static void decide_final(struct failover_state *request, const struct failover_e
     open = decide_count_open(request);
     for (i = 0; i < request->attempt_count; i++)
         ringing += decide_is_open(&request->attempts[i]) && request->attempts[i].provisional;
-    if (own_failure && request->state == REQUEST_TRYING && !open && failover_has_candidate(request)) {
+    if (own_failure && request->ruling == RULING_NONE && free && !open && failover_has_candidate(request)) {
         actions->acknowledge = request->invite;
         decide_retry(request, RETRY_CODE, event->attempt, actions);
+        actions->code = event->code;
         actions->move_along = 1;
-        decide_hold(request, actions);
-    } else if ((own_failure && open) || (request->invite && event->code >= 300 && ringing)) {
+        decide_hold(request, event->attempt, actions);
+    } else if ((own_failure && (open || request->ruling != RULING_NONE)) ||
+               (request->invite && event->code >= 300 && ringing)) {
         actions->acknowledge = request->invite;
-        decide_hold(request, actions);
+        decide_hold(request, event->attempt, actions);
+    } else if (event->askable && request->ruling == RULING_NONE && free && failover_has_candidate(request)) {
+        decide_ask(request, event, now, actions);
     } else {
         decide_complete(request, event->attempt, now);
         decide_pass(request, event, actions);
@@ -389,7 +412,7 @@ static void decide_response(struct failover_state *request, const struct failove
         /* The server repeats a held response, or its connection ended before the response was read. */
         if (final) {
             actions->acknowledge = request->invite;
-            decide_hold(request, actions);
+            decide_hold(request, event->attempt, actions);
         }
     } else if (!final) {
         if (attempt) {
@@ -444,7 +467,8 @@ static double decide_repeat_at(const struct failover_state *request, const struc
  */
 static double decide_ends_at(const struct failover_state *request)
 {
-    if (request->state != REQUEST_TRYING || failover_has_candidate(request) || decide_is_worked_on(request))
+    if (request->state != REQUEST_TRYING || request->ruling != RULING_NONE || failover_has_candidate(request) ||
+        decide_is_worked_on(request))
         return INFINITY;
     if (request->holds)
         return decide_newest(request)->first_sent + HELD_RESPONSE_S;
@@ -494,6 +518,23 @@ static void decide_deliver_or_end(struct failover_state *request, double now, st
     }
 }
 
+/* Does what the application has decided, or what its time has: the response is passed on then. */
+static void decide_ruled(struct failover_state *request, double now, struct failover_actions *actions)
+{
+    int retry = request->ruling == RULING_RETRY;
+
+    request->ruling = RULING_NONE;
+    if (retry && decide_count_open(request))
+        return; /* the response is held, as any other that is not the last */
+    if (retry && failover_has_candidate(request)) {
+        decide_retry(request, RETRY_CODE, request->asked_attempt, actions);
+        actions->code = request->asked_code;
+        actions->move_along = 1;
+    } else {
+        decide_deliver_or_end(request, now, actions);
+    }
+}
+
 /* Ends the request if there is nothing to wait for: every connection has ended, and no candidate is left. */
 static void decide_stranded(struct failover_state *request, double now, struct failover_actions *actions)
 {
@@ -536,7 +577,10 @@ static void decide_timer(struct failover_state *request, const struct failover_e
     }
     for (i = 0; i < request->attempt_count; i++)
         decide_attempt_timer(request, i, now, actions);
-    if (trying && (lost || refused || late || slow) && failover_has_candidate(request)) {
+    if (request->ruling != RULING_NONE) {
+        if (request->ruling != RULING_AWAITED || request->ruling_until <= now + SLACK_S)
+            decide_ruled(request, now, actions);
+    } else if (trying && (lost || refused || late || slow) && failover_has_candidate(request)) {
         decide_retry(request,
                      lost      ? RETRY_LOST
                      : refused ? RETRY_REFUSED
@@ -560,7 +604,9 @@ double failover_due(const struct failover_state *request)
     if (trying) {
         due = fmin(due, fmin(request->hedge_at, request->check_port_at));
         due = fmin(due, decide_ends_at(request));
-        if (failover_has_candidate(request) && !decide_is_worked_on(request))
+        if (request->ruling != RULING_NONE)
+            due = fmin(due, request->ruling == RULING_AWAITED ? request->ruling_until : 0);
+        else if (failover_has_candidate(request) && !decide_is_worked_on(request))
             due = fmin(due, decide_newest(request)->first_sent + request->timeout);
         else if (!failover_has_candidate(request) && request->unreachable && isfinite(request->timeout))
             due = fmin(due, request->retry_unreachable_at);
@@ -606,7 +652,9 @@ static void decide_nobody_left(struct failover_state *request, const struct fail
 {
     if (request->state == REQUEST_COMPLETED)
         return; /* another thread has completed it meanwhile */
-    if (event->reason == RETRY_CODE) {
+    if (event->reason == RETRY_CODE && !event->code) {
+        decide_deliver_or_end(request, now, actions);
+    } else if (event->reason == RETRY_CODE) {
         request->holds = 0;
         decide_complete(request, event->attempt, now);
         decide_pass(request, event, actions);
@@ -629,6 +677,10 @@ void failover_decide(struct failover_state *request, const struct failover_event
             request->attempts[event->attempt].refused = request->attempts[event->attempt].suspected = 1;
         break;
     case FAILOVER_NOBODY_LEFT: decide_nobody_left(request, event, now, actions); break;
+    case FAILOVER_RULED:
+        if (request->ruling == RULING_AWAITED)
+            request->ruling = event->retriable ? RULING_RETRY : RULING_PASS;
+        break;
     case FAILOVER_CANCELLED:
         request->cancelled = 1;
         actions->cancel_others = request->attempt_count > 1;
@@ -637,12 +689,14 @@ void failover_decide(struct failover_state *request, const struct failover_event
     case FAILOVER_GIVEN_UP:
         /* The servers are still watched; their responses reach nobody. */
         request->state = REQUEST_COMPLETED;
+        request->ruling = RULING_NONE;
         request->winner = -1;
         decide_timer(request, event, now, actions);
         actions->forget |= decide_is_done(request);
         break;
     case FAILOVER_DETACH:
         actions->forget = 1;
+        actions->deliver_held = request->ruling != RULING_NONE;
         actions->cancel_others = request->invite && request->attempt_count > 1 && request->state != REQUEST_COMPLETED;
         break;
     }

@@ -16,6 +16,14 @@ enum request_state {
     REQUEST_COMPLETED /* the application has its final response, or has given up: no further response reaches it */
 };
 
+/* What the application says of a final response that is held. */
+enum failover_ruling {
+    RULING_NONE, /* it is not asked */
+    RULING_AWAITED,
+    RULING_PASS, /* the response is its answer, which is still to be delivered */
+    RULING_RETRY /* the next server is still to be tried */
+};
+
 /* One request at one server. */
 struct attempt_state {
     double first_sent, last_sent;
@@ -64,14 +72,19 @@ struct failover_state {
     int stranded;         /* a connection has ended, and the transaction was kept from hearing of it */
     int winner;           /* the attempt whose final response was passed; -1: none, or it is unknown */
     int holds;            /* a final response is held */
+    enum failover_ruling ruling;
+    double ruling_until; /* then the held response is passed on */
+    int asked_attempt, asked_code;
 };
 
 enum failover_event_kind {
-    FAILOVER_RESPONSE,         /* attempt, heard, code, retriable, same_dialog */
+    FAILOVER_RESPONSE,         /* attempt, heard, code, retriable, askable, same_dialog */
     FAILOVER_TIMER,            /* may_hedge, alive */
     FAILOVER_CONNECTION_ENDED, /* attempt; kept: the transaction does not hear of it */
     FAILOVER_PORT_CLOSED,      /* attempt */
-    FAILOVER_NOBODY_LEFT,      /* the retry that was decided could reach no server; reason, attempt as then */
+    FAILOVER_NOBODY_LEFT, /* the retry that was decided could reach no server, or the application could not be asked; reason,
+                                  attempt as then; code: of the response at hand, 0: it is held */
+    FAILOVER_RULED,       /* the application has decided; retriable */
     FAILOVER_CANCELLED, /* the application hangs up on its INVITE; attempt: where pjsip's own CANCEL goes, -1: it sends none */
     FAILOVER_GIVEN_UP, /* the transaction is over */
     FAILOVER_DETACH
@@ -86,6 +99,7 @@ struct failover_event {
     int heard;       /* the response came from the attempt's server; 0: the attempt is a guess */
     int code;        /* of the response */
     int retriable;   /* the policy tries the next server for this code */
+    int askable;     /* the application decides about this code */
     int same_dialog; /* the response repeats the one that the application has */
     int may_hedge;   /* the hedge budget has room */
     int alive;       /* the transaction still exists; read only where failover_asks_if_alive() says so */
@@ -105,6 +119,8 @@ struct failover_actions {
     int retry;               /* try the next candidate, for this reason, in place of attempt left */
     enum failover_reason reason;
     int left;            /* -1: unknown */
+    int code;            /* of the response that is left behind; 0: none */
+    int ask;             /* ask the application about the response, which is held meanwhile */
     int move_along;      /* move the transaction there at once: it can expect nothing where it is */
     int deliver_held;    /* give the held response to the transaction */
     int end_transaction; /* end the transaction, as the end of its transport would */

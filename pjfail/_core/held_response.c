@@ -14,15 +14,16 @@ static pjsip_rx_data *held_response_swap(struct request *request, pjsip_rx_data 
     return old;
 }
 
-void held_response_keep(struct request *request, pjsip_rx_data *rdata)
+int held_response_keep(struct request *request, pjsip_rx_data *rdata)
 {
     pjsip_rx_data *copy = NULL, *old;
 
     if (host.pjsip_rx_data_clone(rdata, 0, &copy) != PJ_SUCCESS)
-        return;
+        return 0;
     old = held_response_swap(request, copy);
     if (old)
         host.pjsip_rx_data_free_cloned(old);
+    return 1;
 }
 
 /* Moves the transaction to the server that gave the response, so that pjsip's ACK goes there. No lock held. */

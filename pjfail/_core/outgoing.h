@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include "layout.h"
+
 void outgoing_open(void (*wake)(void));
 
 /* Detaching thread. Nobody is told of the ends of those under way any more: pjsip ends them by itself. */
@@ -12,3 +14,9 @@ void outgoing_close(void);
 
 /* pjsip's polling thread. */
 void outgoing_run(void);
+
+/* Returns how many octets of room outgoing_write_response() wants. */
+int outgoing_response_room(const pjsip_rx_data *rdata);
+
+/* Writes the response's reason and headers, each with its zero, and then its body; tells how many octets each is. Any SIP thread. */
+void outgoing_write_response(const pjsip_rx_data *rdata, char *text, int size, int *head, int *body);

@@ -110,6 +110,7 @@ typedef struct pf_steering {
     double budget;   /* the share of requests that may go on sooner, by the server's own round trip */
     int port_check;  /* whether a UDP server's port is closed */
     int attempts;    /* at how many servers one request is tried, 1 to PF_MAX_ATTEMPTS; 0: that many */
+    int decides;     /* whether Python is asked about other final responses (pf_ruling) */
 } pf_steering;
 
 /* Why a request went on; the order is that of pjfail.events.Why. */
@@ -125,6 +126,22 @@ typedef struct pf_failover {
     char method[16];
     char call_id[128];
 } pf_failover;
+
+/* A final response that is held until pf_rule(), for half a second at the most. */
+typedef struct pf_ruling {
+    struct pf_ruling *next;
+    unsigned long long request; /* it and number are pf_rule()'s */
+    unsigned number;
+    pf_address server;        /* that sent the response */
+    pf_address remaining[32]; /* in the order in which they would be tried */
+    int remaining_count;
+    double rtt; /* seconds, from when the request was sent there first */
+    int code;
+    int head;    /* octets: the reason and each header, each with its zero */
+    int body;    /* octets that follow */
+    int message; /* octets of the request, as it was sent, that follow */
+    char text[];
+} pf_ruling;
 
 typedef struct pf_counters {
     unsigned long long resolved;    /* times pjsip asked */
@@ -270,8 +287,10 @@ void pf_read_counters(pf_counters *counters);
 void pf_read_round_trips(int transport, pf_round_trips *trips);
 
 /* failover.c */
-void pf_steer(const pf_steering *steering); /* before pf_attach() */
-unsigned long long pf_unwatched(void);      /* as in pf_counters, without a lock */
+void pf_steer(const pf_steering *steering);                           /* before pf_attach() */
+unsigned long long pf_unwatched(void);                                /* as in pf_counters, without a lock */
+pf_ruling *pf_next_ruling(void);                                      /* NULL: none; free with pf_free() */
+void pf_rule(unsigned long long request, unsigned number, int retry); /* 0: the response is passed on */
 
 /* transport.c: bit 2*t is set where the endpoint has transport t over IPv4, bit 2*t+1 over IPv6 */
 int pf_transports(unsigned *found);

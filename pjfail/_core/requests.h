@@ -37,6 +37,7 @@ struct request {
     struct attempt attempts[MAX_ATTEMPTS];
     pjsip_rx_data *held;              /* a copy of the response that is held */
     uint64_t final_tag;               /* a hash of the To tag of the final response that the application has */
+    unsigned ruling;                  /* the number of the last question to the application */
     int settled;                      /* a 2xx has come: further responses say nothing about account and dialog */
     const pjsip_transport *unsettled; /* ended while a thread held the transaction; compared, never followed */
     int account;                      /* the followed account whose REGISTER this is; -1: none */

@@ -22,6 +22,7 @@ def _configure(retry: RetryPolicy) -> None:
     c.budget = retry.hedge_budget
     c.port_check = retry.port_check
     c.attempts = retry.attempts
+    c.decides = retry.decide is not None
     lib.pf_steer(c)
 
 

@@ -77,6 +77,7 @@ class Decider:
             if name != "attempts":
                 values[name] = getattr(request, name)
         values["state"] = self.ffi.string(self.ffi.cast("enum request_state", request.state))
+        values["ruling"] = self.ffi.string(self.ffi.cast("enum failover_ruling", request.ruling))
         for index in range(request.attempt_count):
             for name, _ in self.ffi.typeof("struct attempt_state").fields:
                 values[f"{index}.{name}"] = getattr(request.attempts[index], name)

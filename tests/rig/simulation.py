@@ -58,6 +58,8 @@ class Scenario:
     hedge_after: float = math.inf
     may_hedge: bool = True
     cancel_after: float = 60.0  # the application hangs up on an INVITE
+    ruling: tuple[float, bool] | None = None  # how late the application decides about other codes, and how
+    room: bool = True  # to ask it
     lateness: tuple[float, ...] = (0.0,)  # of the polling thread, one for each look, in turn
 
 
@@ -123,6 +125,7 @@ class Simulation:
     hung_up: bool = False  # by the application
     cancelled: bool = False  # so that servers know
     looks: int = 0
+    asked: int = 0  # the number of the last question to the application
 
     def __post_init__(self) -> None:
         lib, scenario = self.decider.lib, self.scenario
@@ -505,7 +508,13 @@ class Simulation:
         same = self.request.state == self.lib.REQUEST_COMPLETED and code >= 200 and served is self.final_tag
         actions = self.decide(
             self.decider.event(
-                "RESPONSE", attempt=index, heard=heard, code=code, retriable=code in RETRIABLE, same_dialog=same
+                "RESPONSE",
+                attempt=index,
+                heard=heard,
+                code=code,
+                retriable=code in RETRIABLE,
+                askable=self.scenario.ruling is not None and code >= 300 and code not in (401, 407),
+                same_dialog=same,
             )
         )
         if passes(actions) and code >= 200:
@@ -523,6 +532,8 @@ class Simulation:
             retried, actions = self.retry(actions, code)
         if actions.hold:
             self.held = served
+        if actions.ask:
+            actions = self.ask(actions, index, heard, code)
         moved = False
         if actions.move_to >= 0 and self.request.candidate_count:
             connection = self.attempts[actions.move_to]
@@ -539,6 +550,25 @@ class Simulation:
         pjsips = len(self.attempts) == 1 or (passes(actions) and self.transaction == "terminated")
         if self.scenario.invite and code >= 200 and served.acks == acks and not pjsips and not self.is_hidden(served):
             raise LawBroken(f"the {code} of server {served.server} was not acknowledged")
+
+    def ask(self, actions: Any, index: int, heard: bool, code: int) -> Any:
+        """failover_ask(); without room failover_pass_on()"""
+        if self.stayed or not self.lib.failover_has_candidate(self.request):
+            raise LawBroken("the application is asked about what it cannot change")
+        if self.scenario.room:
+            assert self.scenario.ruling
+            late, retry = self.scenario.ruling
+            self.asked += 1
+            self.at(self.now + late, partial(self.rule, self.asked, retry))
+            return actions
+        left = self.decider.event("NOBODY_LEFT", attempt=index, heard=heard, code=code, reason="RETRY_CODE")
+        return self.decide(left)
+
+    def rule(self, number: int, retry: bool) -> None:
+        """pf_rule()"""
+        if self.known() and number == self.asked:
+            self.decide(self.decider.event("RULED", retriable=retry))
+            self.schedule()
 
     def attempt_lost(self, index: int, connection: Connection) -> None:
         """on_attempt_lost()"""

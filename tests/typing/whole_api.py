@@ -134,6 +134,8 @@ def not_attaching() -> None:
     Server("192.0.2.1", 5060, "sctp")  # type: ignore[arg-type]
     Server("192.0.2.1", 5060).port = 5061  # type: ignore[misc]
     pjfail.RetryPolicy(timeouts={"INVITE": "1.5"})  # type: ignore[dict-item]
+    pjfail.RetryPolicy(codes=("5xx", 480), decide=decides)
+    pjfail.RetryPolicy(decide=lambda _: True)  # type: ignore[arg-type, misc]
 
 
 # --- asking, saying ---------------------------------------------------------------------------------------------------
@@ -179,6 +181,12 @@ def accounts(failover: Failover, account: object, server: Server) -> None:
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def decides(request: pjfail.SentRequest, response: pjfail.Response, remaining: tuple[Server, ...]) -> bool:
+    assert_type((request.method, request.uri, request.body), tuple[str, str, bytes])
+    assert_type(request.header("Subject"), str | None)
+    return response.code == 480 and bool(remaining)
 
 
 def requesting(failover: Failover) -> None:

@@ -70,6 +70,11 @@ def watched(*attempts: Fields, **fields: Any) -> Fields:
     return udp(*attempts, candidates=0, **{"timeout": math.inf, **fields})
 
 
+def asked(at: float = 0.0, **fields: Any) -> Fields:
+    """What a request becomes whose response the application decides about since then."""
+    return {"ruling": "RULING_AWAITED", "ruling_until": at + 0.5, "asked_code": 404, "holds": 1, **fields}
+
+
 def response(code: int, attempt: int, **fields: Any) -> tuple[str, Fields]:
     return "RESPONSE", {"code": code, "attempt": attempt, "heard": 1, "retriable": code in RETRIABLE, **fields}
 
@@ -171,7 +176,7 @@ RESPONSES = [
         invite(works(), **ANSWERED),
         response(503, 0),
         0.2,
-        {"retry": "RETRY_CODE", "left": 0, "move_along": 1, "hold": 1, "acknowledge": 1},
+        {"retry": "RETRY_CODE", "left": 0, "code": 503, "move_along": 1, "hold": 1, "acknowledge": 1},
         {"0.ended": 1, "holds": 1},
     ),
     Row(
@@ -283,7 +288,7 @@ RESPONSES = [
         invite(ended(), ended(0.5), candidates=3),
         guessed(503, -1),
         0.7,
-        {"retry": "RETRY_CODE", "move_along": 1, "hold": 1, "acknowledge": 1},
+        {"retry": "RETRY_CODE", "code": 503, "move_along": 1, "hold": 1, "acknowledge": 1},
         {"holds": 1, "0.overtaken": 1, "1.overtaken": 1},
     ),
     Row(
@@ -363,7 +368,7 @@ RESPONSES = [
         udp(sent()),
         response(503, 0),
         0.1,
-        {"retry": "RETRY_CODE", "left": 0, "move_along": 1, "hold": 1},
+        {"retry": "RETRY_CODE", "left": 0, "code": 503, "move_along": 1, "hold": 1},
         {"0.ended": 1, "holds": 1},
     ),
     Row(
@@ -371,7 +376,7 @@ RESPONSES = [
         invite(sent()),
         response(503, 0),
         0.1,
-        {"retry": "RETRY_CODE", "left": 0, "move_along": 1, "hold": 1, "acknowledge": 1},
+        {"retry": "RETRY_CODE", "left": 0, "code": 503, "move_along": 1, "hold": 1, "acknowledge": 1},
         {"0.ended": 1, "holds": 1},
     ),
     Row(
@@ -1010,7 +1015,181 @@ OTHERS = [
         {"cancelled": 1},
     ),
 ]
-ROWS = RESPONSES + TIMES_OUT + OTHERS
+# The application decides about final responses that the policy does not name.
+RULED = [
+    Row(
+        "a 404 that the application decides about is held",
+        udp(sent()),
+        response(404, 0, askable=1),
+        0.1,
+        {"ask": 1, "hold": 1},
+        {"0.ended": 1, **asked(0.1)},
+    ),
+    Row(
+        "and acknowledged first, to an INVITE",
+        invite(works(), **ANSWERED),
+        response(404, 0, askable=1),
+        0.1,
+        {"ask": 1, "hold": 1, "acknowledge": 1},
+        {"0.ended": 1, **asked(0.1)},
+    ),
+    Row(
+        "what the policy names is not asked about",
+        udp(sent()),
+        response(503, 0, askable=1),
+        0.1,
+        {"retry": "RETRY_CODE", "left": 0, "code": 503, "move_along": 1, "hold": 1},
+        {"0.ended": 1, "holds": 1},
+    ),
+    Row(
+        "nor is what nobody is left for",
+        udp(sent(), candidates=1),
+        response(404, 0, askable=1),
+        0.1,
+        {"pass": 1, "forget": 1},
+        {**completed(0.1, 0), "0.ended": 1},
+    ),
+    Row(
+        "nor what comes after a 180",
+        invite(rings(), **PROCEEDING),
+        response(404, 0, askable=1),
+        0.1,
+        {"pass": 1, "cancel_except": 0, "forget": 1},
+        {**completed(0.1, 0), "0.ended": 1},
+    ),
+    Row(
+        "nor after a hang-up",
+        invite(sent(), cancelled=1),
+        response(404, 0, askable=1),
+        0.1,
+        {"pass": 1, "cancel_except": 0, "forget": 1},
+        {**completed(0.1, 0), "0.ended": 1},
+    ),
+    Row(
+        "a second one is not asked about meanwhile",
+        udp(ended(), sent(0.3), candidates=3, **asked()),
+        response(404, 1, askable=1),
+        0.4,
+        {"pass": 1, "move_to": 1, "forget": 1},
+        {**completed(0.4, 1), "1.ended": 1, "0.overtaken": 1, "ruling": "RULING_NONE"},
+    ),
+    Row(
+        "a 503 meanwhile is no reason to go on, nor held in its place",
+        invite(ended(), sent(0.3), candidates=3, **asked()),
+        response(503, 1),
+        0.4,
+        {"acknowledge": 1},
+        {"1.ended": 1, "0.overtaken": 1},
+    ),
+    Row(
+        "its repetition is held in its place",
+        udp(ended(), **asked()),
+        response(404, 0, askable=1),
+        0.4,
+        {"hold": 1},
+        {},
+    ),
+    Row(
+        "a 200 meanwhile ends the matter",
+        udp(ended(), sent(0.3), candidates=3, **asked()),
+        response(200, 1),
+        0.4,
+        {"pass": 1, "move_to": 1, "forget": 1},
+        {**completed(0.4, 1), "1.ended": 1, "0.overtaken": 1, "ruling": "RULING_NONE"},
+    ),
+    Row(
+        "the application says that it goes on",
+        udp(ended(), **asked()),
+        ("RULED", {"retriable": 1}),
+        0.2,
+        {},
+        {"ruling": "RULING_RETRY"},
+    ),
+    Row("or that this is its answer", udp(ended(), **asked()), ("RULED", {}), 0.2, {}, {"ruling": "RULING_PASS"}),
+    Row("too late it says nothing", udp(ended(), sent(0.5)), ("RULED", {"retriable": 1}), 0.7, {}, {}),
+    Row("nothing happens until then", udp(ended(), **asked(0.3)), timer(), 0.6, {}, {}),
+    Row(
+        "it goes on",
+        udp(ended(), **asked(0.1, ruling="RULING_RETRY")),
+        timer(),
+        0.2,
+        {"retry": "RETRY_CODE", "left": 0, "code": 404, "move_along": 1},
+        {"ruling": "RULING_NONE"},
+    ),
+    Row(
+        "but waits for the others that have it",
+        udp(ended(), sent(0.1), candidates=3, **asked(0.1, ruling="RULING_RETRY")),
+        timer(),
+        0.2,
+        {},
+        {"ruling": "RULING_NONE"},
+    ),
+    Row(
+        "with nobody left meanwhile it is the answer",
+        invite(ended(), cancelled=1, **asked(0.1, ruling="RULING_RETRY")),
+        timer(),
+        0.2,
+        {"deliver_held": 1},
+        {**completed(0.2), "ruling": "RULING_NONE", "holds": 0},
+    ),
+    Row(
+        "it is the answer",
+        udp(ended(), **asked(0.1, ruling="RULING_PASS")),
+        timer(),
+        0.2,
+        {"deliver_held": 1},
+        {**completed(0.2), "ruling": "RULING_NONE", "holds": 0},
+    ),
+    Row(
+        "as it is when the application says nothing",
+        udp(ended(), **asked(0.1)),
+        timer(),
+        0.6,
+        {"deliver_held": 1},
+        {**completed(0.6), "ruling": "RULING_NONE", "holds": 0},
+    ),
+    Row(
+        "a lost connection changes nothing about it",
+        tcp(ended(), stranded=1, **asked(0.1)),
+        timer(),
+        0.2,
+        {},
+        {},
+    ),
+    Row(
+        "without room to ask the response is passed at once",
+        udp(ended(), **asked(0.1)),
+        ("NOBODY_LEFT", {"attempt": 0, "code": 404, "reason": "RETRY_CODE"}),
+        0.1,
+        {"pass": 1},
+        {**completed(0.1, 0), "ruling": "RULING_NONE", "holds": 0},
+    ),
+    Row(
+        "nobody could be reached after it had said to go on: what is held is the answer",
+        udp(ended(), candidates=3, holds=1),
+        ("NOBODY_LEFT", {"attempt": 0, "reason": "RETRY_CODE"}),
+        0.2,
+        {"deliver_held": 1},
+        {**completed(0.2), "holds": 0},
+    ),
+    Row(
+        "detach: what is held is the answer",
+        udp(ended(), **asked(0.1)),
+        ("DETACH", {}),
+        0.2,
+        {"deliver_held": 1, "forget": 1},
+        {},
+    ),
+    Row(
+        "a request that is given up asks no more",
+        udp(ended(), **asked(0.1)),
+        ("GIVEN_UP", {}),
+        0.2,
+        {"forget": 1},
+        {**COMPLETED, "ruling": "RULING_NONE"},
+    ),
+]
+ROWS = RESPONSES + TIMES_OUT + OTHERS + RULED
 
 
 @Table("row", ROWS, ids=lambda row: row.behaviour)
@@ -1049,6 +1228,8 @@ def test_each_behaviour_is_a_row_of_its_own() -> None:
         ("without a timeout never",
          udp(sent(), tried=3, unreachable=2, retry_unreachable_at=0.8, timeout=math.inf), 33.0),
         ("the deferred", tcp(sent(), tried=3, deferred=2, retry_deferred_at=0.1), 0.1),
+        ("the application's time to decide", udp(ended(), **asked(0.1)), 0.6),
+        ("what it has decided", udp(ended(), **asked(0.1, ruling="RULING_RETRY")), 0.0),
         ("the held response", udp(ended(), sent(0.1, suspected=1, sends=2), holds=1), 4.1),
         ("not while a server is left", udp(ended(), ended(0.1), candidates=3, holds=1, timeout=6.0), 6.1),
         ("a connection's silence", tcp(sent(suspected=1), candidates=1), 5.0),
@@ -1177,6 +1358,7 @@ def test_who_has_an_account(decider: Decider, behaviour: str, given: Fields, att
         ("another has ended, and its response may be held", tcp(sent(), ended(), holds=1), True),
         ("there is none", tcp(sent(), candidates=1), False),
         ("the request stays", tcp(rings(), **PROCEEDING), False),
+        ("its response is held until the application decides", tcp(ended(), cancelled=1, **asked()), True),
     ],
 )
 def test_what_outlives_its_connection(decider: Decider, behaviour: str, given: Fields, outlives: bool) -> None:
@@ -1310,6 +1492,8 @@ SCENARIOS = st.builds(
     hedge_after=st.sampled_from((math.inf, 0.105, 0.3)),
     may_hedge=st.booleans(),
     cancel_after=st.sampled_from((60.0, 3.0, 0.7)),
+    ruling=st.sampled_from((None, None, (0.02, True), (0.02, False), (0.3, True), (2.0, True))),
+    room=st.sampled_from((True, True, True, False)),
     lateness=st.lists(st.sampled_from((0.0, -0.004, 0.003, 0.03, 1.0, 40.0)), min_size=1, max_size=4).map(tuple),
 )
 

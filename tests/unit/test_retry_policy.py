@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,41 @@ def test_it_does_not_change_with_the_mapping_that_it_was_made_of() -> None:
 def test_what_is_no_time_code_or_share_is_refused(make: Callable[[], pjfail.RetryPolicy]) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         make()
+
+
+class AsyncDecide:
+    async def __call__(self, *_: object) -> bool:
+        return True
+
+
+async def decide_async(*_: object) -> bool:
+    return True
+
+
+def decide_in_steps(*_: object) -> Iterator[bool]:
+    yield True
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        "yes",
+        1,
+        lambda: True,
+        lambda _: True,
+        AsyncDecide(),
+        decide_async,
+        decide_in_steps,
+    ],
+)
+def test_what_cannot_be_asked_about_a_response_is_refused(decide: Any) -> None:
+    with pytest.raises(TypeError, match="decide is"):
+        pjfail.RetryPolicy(decide=decide)
+
+
+@pytest.mark.parametrize("decide", [lambda *_: True, lambda _1, _2, _3, _4=0: True, max])
+def test_any_plain_function_of_three_can_be_asked(decide: Any) -> None:
+    assert pjfail.RetryPolicy(decide=decide).decide is decide
 
 
 def test_something_else_than_a_retry_policy_is_refused() -> None:
