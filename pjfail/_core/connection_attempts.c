@@ -203,7 +203,8 @@ static void race_unlist_locked(struct race *race)
 static void race_connect(struct race *race, struct connection_attempt *attempt, double now)
 {
     pjsip_transport *transport = NULL;
-    pj_status_t status = connections_connect(&attempt->server, race->query->name, &transport);
+    const pjsip_tpselector *selector = tdata_selector(((pjsip_send_state *)race->query->token)->tdata);
+    pj_status_t status = connections_connect(&attempt->server, race->query->name, selector, &transport);
     HOLD_LOCK(&races.lock);
 
     race->next_start = now + races.delay;

@@ -440,13 +440,15 @@ static int connections_should_not_connect(const pf_address *server)
     return should_not;
 }
 
-pj_status_t connections_connect(const pf_address *server, const char *host_name, pjsip_transport **connection)
+pj_status_t connections_connect(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                                pjsip_transport **connection)
 {
     return connections_should_not_connect(server) ? PJ_ETOOMANYCONN
-                                                  : connections_acquire(server, host_name, connection);
+                                                  : connections_acquire(server, host_name, selector, connection);
 }
 
-pj_status_t connections_acquire(const pf_address *server, const char *host_name, pjsip_transport **transport)
+pj_status_t connections_acquire(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                                pjsip_transport **transport)
 {
     pj_status_t status;
     int none = 0;
@@ -459,7 +461,7 @@ pj_status_t connections_acquire(const pf_address *server, const char *host_name,
     if (none)
         return PJ_ETOOMANYCONN;
     answering++;
-    status = raw_send_connect(server, host_name, transport);
+    status = raw_send_connect(server, host_name, selector, transport);
     answering--;
     if (status == PJ_SUCCESS && server->transport != PF_UDP)
         connections_carry(*transport);

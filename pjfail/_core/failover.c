@@ -141,9 +141,8 @@ static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *ser
 
     if (!to || to->tag.slen || !call_id || override_is_for(tdata))
         return 0;
-    /* The application's own choice of a connection leaves no choice of servers; its choice of a UDP socket does. */
-    if (server->transport != PF_UDP &&
-        (selector->type == PJSIP_TPSELECTOR_TRANSPORT || selector->type == PJSIP_TPSELECTOR_LISTENER))
+    /* The application's own choice of a connection leaves no choice of servers; its choice of a UDP socket or a listener does. */
+    if (server->transport != PF_UDP && selector->type == PJSIP_TPSELECTOR_TRANSPORT)
         return 0;
     memset(&info, 0, sizeof info);
     dialogs_find(&call_id->id, NULL, &info);
@@ -229,6 +228,7 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
     request->key.branch = failover_store(&place, via->branch_param.ptr, request->key.branch_size, 0);
     request->bytes = failover_store(&place, bytes, size, 0);
     request->size = size;
+    request->selector = *tdata_selector(tdata);
     request->state.candidate_count = count;
     request->state.last_resorts = last_resorts;
     request->state.timeout = failover_timeout_of(&method->name);
@@ -428,7 +428,7 @@ static int failover_connect(struct request *request, const pf_address *server, p
     *connection = NULL;
     if (request->udp)
         return 1;
-    status = connections_connect(server, request->name, connection);
+    status = connections_connect(server, request->name, &request->selector, connection);
     if (status == PJ_SUCCESS)
         return 1;
     pthread_mutex_lock(&requests.lock);

@@ -18,7 +18,7 @@ pj_status_t forking_send(const struct request *request, const pf_address *server
     }
     if (over)
         return raw_send_over(over, bytes, size);
-    status = raw_send_connect(server, request->name, &connection);
+    status = raw_send_connect(server, request->name, &request->selector, &connection);
     if (status == PJ_SUCCESS) {
         status = raw_send_over(connection, bytes, size);
         host.pjsip_transport_dec_ref(connection);

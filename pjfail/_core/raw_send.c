@@ -15,7 +15,8 @@ void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const cha
                   (const struct sockaddr *)&address, (socklen_t)length);
 }
 
-pj_status_t raw_send_connect(const pf_address *server, const char *host_name, pjsip_transport **connection)
+pj_status_t raw_send_connect(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                             pjsip_transport **connection)
 {
     pj_str_t name = { (char *)host_name, (pj_ssize_t)strlen(host_name) };
     pj_sockaddr address;
@@ -25,7 +26,7 @@ pj_status_t raw_send_connect(const pf_address *server, const char *host_name, pj
     memset(&dummy_tdata, 0, sizeof dummy_tdata);
     dummy_tdata_set_name(&dummy_tdata, &name);
     return host.pjsip_endpt_acquire_transport2(host_endpoint(), (pjsip_transport_type_e)address_pjsip_type(server),
-                                               &address, length, NULL, &dummy_tdata.tdata, connection);
+                                               &address, length, selector, &dummy_tdata.tdata, connection);
 }
 
 static void raw_send_on_sent(void *token, pjsip_tx_data *tdata, pj_ssize_t sent)

@@ -11,9 +11,10 @@ void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const cha
 
 /*
  * The connection to server for what names host, opened where there is none; the caller drops its reference. It may be
- * connecting still. A SIP thread that holds no lock of ours.
+ * connecting still. selector: from which listener (NULL: any). A SIP thread that holds no lock of ours.
  */
-pj_status_t raw_send_connect(const pf_address *server, const char *host_name, pjsip_transport **connection);
+pj_status_t raw_send_connect(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                             pjsip_transport **connection);
 
 /* Sends over that connection, once it is there. A SIP thread that holds no lock of ours. */
 pj_status_t raw_send_over(pjsip_transport *connection, const char *bytes, size_t size);

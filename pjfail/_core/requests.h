@@ -44,6 +44,7 @@ struct request {
     /* ------------------------------------------- */
     struct transaction_key key; /* its branch, and all that follows, only of a request that may go to another server */
     pjsip_transport *udp;       /* referenced; NULL: over connections */
+    pjsip_tpselector selector;  /* from which listener connections are made, if the application has chosen one */
     const pf_address *candidates; /* in room, as all that follows */
     const char *call_id, *name;   /* name: the host name that TLS checks */
     const char *bytes;

@@ -74,9 +74,8 @@ static void resolver_fill_request_info(pjsip_msg *request, void *token, struct r
 
     memset(request_info, 0, sizeof *request_info);
     request_info->sends = request != NULL;
-    request_info->free_to_race = selector && selector->type != PJSIP_TPSELECTOR_TRANSPORT &&
-                                 selector->type != PJSIP_TPSELECTOR_LISTENER &&
-                                 request->line.req.method.id != PJSIP_ACK_METHOD;
+    request_info->free_to_race =
+        selector && selector->type != PJSIP_TPSELECTOR_TRANSPORT && request->line.req.method.id != PJSIP_ACK_METHOD;
     request_info->in_dialog = to && to->tag.slen;
     if (call_id)
         dialogs_find(&call_id->id, to ? &to->tag : NULL, request_info);

@@ -1,0 +1,161 @@
+"""A request finds its server whatever it needs for that: a connection of its own listener, TCP for its size, another family."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rig.app import App
+from rig.certificates import Authority
+from rig.network import unanswered_connects
+
+from pjfail.testing import RESETTING, SILENT, UNAVAILABLE, Fault, Registrar
+from pjfail.testing.sip import Request
+
+FIRST, SECOND = "127.0.93.1", "127.0.93.2"
+
+# Sends each method that it is told to, and prints the answer; an INVITE's call goes on until "hang up".
+APP = """
+    import json
+    import sys
+    import pjfail
+    import pjsua2 as pj
+    from rig.prelude import LARGE, Account, Call, Endpoint, emit, heard
+
+    options = json.loads(sys.argv[1])
+    uri = "sip:bob@sip.test" + options["parameters"]
+    headers = LARGE if options["large"] else {}
+    calls = []
+    with Endpoint(transports=options["transports"], ca=options["authority"]) as endpoint:
+        lookup = pjfail.StaticLookup({"sip.test": options["servers"]})
+        failover = pjfail.attach(lookup=lookup, retry=pjfail.RetryPolicy(**options["retry"]))
+        account = Account(endpoint, password="secret", bound=options["bound"], ipv6_use=options["ipv6_use"])
+        account.open("sip:alice@sip.test", "sip:sip.test" + options["parameters"])
+        while word := heard():
+            if word == "servers":
+                emit(**{str(server): health.state.value for server, health in failover.servers().items()})
+            elif word == "REGISTER":
+                emit(**account.reregister()._asdict())
+            elif word == "call":
+                calls.append(account.call(uri, **headers))
+            elif word == "INVITE":
+                calls.append(account.call(uri, **headers))
+                emit(**account.answer()._asdict())
+            elif word == "hang up":
+                calls[-1].hangup(pj.CallOpParam())
+                emit(**account.answer()._asdict())
+            else:
+                emit(**account.request(word, uri, **headers)._asdict())
+        calls.clear()
+"""
+
+
+@contextmanager
+def app(
+    *servers: str,
+    transports: tuple[str, ...] = ("udp", "tcp"),
+    parameters: str = "",
+    authority: str | None = None,
+    bound: str | None = None,
+    ipv6_use: int | None = None,
+    large: bool = False,
+    **retry: Any,
+) -> Iterator[App]:
+    options = {
+        "servers": servers, "transports": transports, "parameters": parameters, "authority": authority, "bound": bound,
+        "ipv6_use": ipv6_use, "large": large, "retry": retry,
+    }  # fmt: skip
+    with App(APP, json.dumps(options)) as running:
+        yield running
+
+
+@pytest.fixture
+def first() -> Iterator[Registrar]:
+    with Registrar(FIRST) as registrar:
+        yield registrar
+
+
+@pytest.fixture
+def second() -> Iterator[Registrar]:
+    with Registrar(SECOND) as registrar:
+        yield registrar
+
+
+def everywhere(*transports: str) -> list[str]:
+    """Both servers over the first transport, then over the next, and so on."""
+    return [
+        f"{transport}:{address}:{5061 if transport == 'tls' else 5060}"
+        for transport in transports
+        for address in (FIRST, SECOND)
+    ]
+
+
+def seen(registrar: Registrar) -> list[str]:
+    return [f"{request.method}/{request.transport}" for request in registrar.requests]
+
+
+def via_of(request: Request) -> str:
+    """The topmost Via without what a response adds to it."""
+    return request.header("via").replace(";rport", "")
+
+
+# --- accounts bound to a listener --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def certified(authority: Authority, address: str) -> Iterator[Registrar]:
+    with Registrar(address, tls=authority.issue("sip.test").context()) as registrar:
+        yield registrar
+
+
+@pytest.mark.parametrize("method", ["REGISTER", "INVITE"])
+@pytest.mark.parametrize("fault", [SILENT, UNAVAILABLE, RESETTING], ids=["silent", "503", "resets"])
+def test_an_account_bound_to_a_tcp_listener_fails_over(
+    first: Registrar, second: Registrar, fault: Fault, method: str
+) -> None:
+    first.fault = fault
+    with app(f"{FIRST}:5060", f"{SECOND}:5060", parameters=";transport=tcp", bound="tcp") as running:
+        answer = running.ask(method)
+        assert answer["code"] == 200, answer
+        assert answer["seconds"] < 2.5
+        assert seen(first)[0] == f"{method}/tcp"
+        if method == "INVITE":
+            second.wait_for("ACK")
+            assert running.ask("hang up")["code"] == 200
+            second.wait_for("BYE")
+        assert {request.transport for request in second.requests} == {"tcp"}
+
+
+def test_an_account_bound_to_a_listener_does_not_wait_for_a_connect(second: Registrar) -> None:
+    with (
+        unanswered_connects(FIRST, 5060),
+        app(f"{FIRST}:5060", f"{SECOND}:5060", parameters=";transport=tcp", bound="tcp") as running,
+    ):
+        answer = running.ask("REGISTER")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 1.0
+
+
+@pytest.mark.parametrize("fault", [SILENT, UNAVAILABLE], ids=["silent", "503"])
+def test_an_account_bound_to_a_tls_listener_fails_over_within_tls(tmp_path: Path, fault: Fault) -> None:
+    authority = Authority(tmp_path)
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(certified(authority, address)) for address in (FIRST, SECOND))
+        first.fault = fault
+        running = stack.enter_context(
+            app(
+                *everywhere("tls", "tcp", "udp"),
+                transports=("udp", "tcp", "tls"),
+                parameters=";transport=tls",
+                authority=str(authority.path),
+                bound="tls",
+            )
+        )
+        answer = running.ask("REGISTER")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5061")
+        assert answer["seconds"] < 1.5
+        assert {request.transport for server in (first, second) for request in server.requests} == {"tls"}
