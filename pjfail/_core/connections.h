@@ -49,10 +49,10 @@ pj_status_t connections_acquire(const pf_address *server, const char *host_name,
                                 pjsip_transport **transport);
 
 /*
- * Somebody has waited for that connection long enough: its server is suspect until it is there, and it is closed when it never
- * is. Takes over the reference to transport.
+ * Somebody has waited for that connection long enough: its server is suspect (where suspect is set) until it is there, and it is closed
+ * when it never is. Takes over the reference to transport.
  */
-void connections_watch_late(pjsip_transport *transport, const pf_address *server);
+void connections_watch_late(pjsip_transport *transport, const pf_address *server, int suspect);
 
 /* Returns whether that connection is there still, or in the making. */
 int connections_knows(const pjsip_transport *transport);

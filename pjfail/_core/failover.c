@@ -281,8 +281,11 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
         connections_carry(transport);
     if (check)
         failover_check_port(server, transport, now);
-    if (account >= 0)
-        affinity_tell(account, msg, server, 0, -1, removes);
+    if (account >= 0) {
+        const pf_address original = servers_original(server);
+
+        affinity_tell(account, msg, &original, 0, -1, removes);
+    }
 }
 
 /* Tells of silent servers. No lock held. */
@@ -384,8 +387,8 @@ static void failover_post(const struct request *request, const pf_address *left,
     atomic_fetch_add(reason == RETRY_SLOW ? &failover_counted.hedged : &failover_counted.retried, 1);
     if (!note)
         return;
-    note->left = *left;
-    note->taken = *taken;
+    note->left = servers_original(left);
+    note->taken = servers_original(taken);
     note->why = (int)reason;
     note->code = code;
     note->after = clock_now() - request->state.began;

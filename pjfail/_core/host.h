@@ -24,7 +24,7 @@
     X(pjsip_endpt_set_ext_resolver) X(pjsip_endpt_set_resolver) X(pjsip_endpt_get_resolver)                       \
     X(pjsip_endpt_resolve) X(pjsip_resolver_create) X(pjsip_resolver_destroy) X(pjsip_resolve)                    \
     X(pjsip_endpt_create_request) X(pjsip_endpt_send_request_stateless) X(pjsip_get_options_method)               \
-    X(pjsip_tx_data_set_transport) X(pjsip_tx_data_add_ref) X(pjsip_tx_data_dec_ref) X(pjsip_msg_find_hdr)         \
+    X(pjsip_tx_data_set_transport) X(pjsip_tx_data_encode) X(pjsip_tx_data_add_ref) X(pjsip_tx_data_dec_ref) X(pjsip_msg_find_hdr)         \
     X(pjsip_endpt_create_resolver) X(pj_dns_resolver_set_ns) X(pj_dns_resolver_start_query)                       \
     X(pj_dns_resolver_destroy)                                                                                    \
     X(pjsip_endpt_send_request)                                                                                   \
@@ -49,8 +49,9 @@ struct host_functions {
     /* Only after pjproject 2.17; NULL before. */
     pj_status_t (*pjsua_acc_set_affinity_addr)(pjsua_acc_id, const pj_sockaddr *);
     pj_status_t (*pjsua_acc_refresh_transport)(pjsua_acc_id);
-    /* pjsua's own state, which few builds hide. */
+    /* pjsua's own state, and pjsip's settings, which few builds hide. */
     void *pjsua_var;
+    const pjsip_cfg_t *pjsip_sip_cfg_var;
 };
 
 extern struct host_functions host;

@@ -103,6 +103,22 @@ static inline void addresses_set(server_addresses *addresses, unsigned index, co
     LAYOUT_AT(int, record, layout.row.record_addr_len) = length;
 }
 
+/*
+ * Makes the first record one that pjsip cannot send to and walks on from. Of a large request whose first server speaks UDP, pjsip tries
+ * TCP copies before (sip_util.c, stateless_send_resolver_callback()); it does not where something else is the first.
+ */
+static inline void addresses_keep_udp(server_addresses *addresses)
+{
+    char *first = (char *)addresses + addresses_record(0);
+    unsigned count = addresses->addresses.count;
+
+    if (count == addresses_limit())
+        count--;
+    memmove(first + layout.row.record_size, first, count * layout.row.record_size);
+    LAYOUT_AT(pjsip_transport_type_e, first, layout.row.record_type) = PJSIP_TRANSPORT_UNSPECIFIED;
+    addresses->addresses.count = count + 1;
+}
+
 static inline int addresses_type(const pjsip_server_addresses *addresses, unsigned index)
 {
     return (int)LAYOUT_READ(pjsip_transport_type_e, addresses, addresses_record(index) + layout.row.record_type);
@@ -163,16 +179,17 @@ static inline unsigned tdata_current(const pjsip_tx_data *tdata)
 
 /*
  * What is made of this message's addresses later (CANCEL, a challenge's answer) goes to that one and no other: pjsip puts TCP
- * copies of all of them in front when the message has grown too large for UDP.
+ * copies of all of them in front when the message has grown too large for UDP, but where addresses_keep_udp() has been called.
  */
 static inline void tdata_keep_address(pjsip_tx_data *tdata, unsigned index)
 {
     char *addresses = (char *)&tdata->dest_info.addr;
+    unsigned place = addresses_type(&tdata->dest_info.addr, 0) == PJSIP_TRANSPORT_UNSPECIFIED;
 
-    if (index)
-        memcpy(addresses + addresses_record(0), addresses + addresses_record(index), layout.row.record_size);
-    tdata->dest_info.addr.count = 1;
-    LAYOUT_AT(unsigned, tdata, layout.tdata_cur_addr) = 0;
+    if (index != place)
+        memcpy(addresses + addresses_record(place), addresses + addresses_record(index), layout.row.record_size);
+    tdata->dest_info.addr.count = place + 1;
+    LAYOUT_AT(unsigned, tdata, layout.tdata_cur_addr) = place;
 }
 
 static inline const char *tdata_bytes(const pjsip_tx_data *tdata, size_t *size)

@@ -66,7 +66,28 @@ static pjsip_msg *resolver_request_of(pj_pool_t *pool, void *token, pjsip_resolv
     return tdata_pool(tdata) == pool && tdata_msg(tdata)->type == PJSIP_REQUEST_MSG ? tdata_msg(tdata) : NULL;
 }
 
-static void resolver_fill_request_info(pjsip_msg *request, void *token, struct request_info *request_info)
+/*
+ * Returns whether pjsip sends the request over TCP where its servers are there for UDP (RFC 3261 section 18.1.1). That encodes it, which
+ * pjsip does next where the first server speaks UDP. The thread that sends it.
+ */
+static int resolver_is_large(const pf_target *target, pjsip_tx_data *tdata)
+{
+    const pjsip_tpselector_type selector = tdata_selector(tdata)->type;
+    size_t size;
+
+    if (target->transport > PF_UDP || target->secure || selector == PJSIP_TPSELECTOR_TRANSPORT ||
+        selector == PJSIP_TPSELECTOR_LISTENER)
+        return 0;
+    if (host.pjsip_sip_cfg_var && host.pjsip_sip_cfg_var->endpt.disable_tcp_switch)
+        return 0;
+    if (host.pjsip_tx_data_encode(tdata) != PJ_SUCCESS)
+        return 0;
+    tdata_bytes(tdata, &size);
+    return size >= PJSIP_UDP_SIZE_THRESHOLD;
+}
+
+static void resolver_fill_request_info(const pf_target *target, pjsip_msg *request, void *token,
+                                       struct request_info *request_info)
 {
     const pjsip_tpselector *selector = request ? tdata_selector(((pjsip_send_state *)token)->tdata) : NULL;
     pjsip_cid_hdr *call_id = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_CALL_ID, NULL) : NULL;
@@ -77,6 +98,7 @@ static void resolver_fill_request_info(pjsip_msg *request, void *token, struct r
     request_info->free_to_race =
         selector && selector->type != PJSIP_TPSELECTOR_TRANSPORT && request->line.req.method.id != PJSIP_ACK_METHOD;
     request_info->in_dialog = to && to->tag.slen;
+    request_info->large = request && resolver_is_large(target, ((pjsip_send_state *)token)->tdata);
     if (call_id)
         dialogs_find(&call_id->id, to ? &to->tag : NULL, request_info);
 }
@@ -191,7 +213,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
         resolver_write_one(only_server, info, &planned);
         /* Its connection is but a moment old, and may have failed: not within the call. See connections_bear(). */
         if (only_server->transport != PF_UDP && known) {
-            resolver_fill_request_info(request, token, &request_info);
+            resolver_fill_request_info(&target, request, token, &request_info);
             if (resolver_defer(&target, only_server, resolver_make_pending(pool, info, token, callback, &request_info)))
                 return;
         }
@@ -201,13 +223,13 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     if (known) {
         if (request && request->line.req.method.id == PJSIP_REGISTER_METHOD && pf_has_native_affinity())
             resolver_unbind_from_closed(((pjsip_send_state *)token)->tdata);
-        resolver_fill_request_info(request, token, &request_info);
+        resolver_fill_request_info(&target, request, token, &request_info);
         /* A dialog that nobody has noted has named its server itself where that is an address. */
         if (!(numeric && request_info.in_dialog && !request_info.bound) &&
             affinity_answer(&target, request, &request_info)) {
             queries_count_inline(1);
             resolver_write_one(&request_info.server, info, &planned);
-            if (connections_bear(&planned.addresses) ||
+            if ((!request_info.large && connections_bear(&planned.addresses)) ||
                 !resolver_defer(&target, &request_info.server,
                                 resolver_make_pending(pool, info, token, callback, &request_info)))
                 connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);

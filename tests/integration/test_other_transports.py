@@ -1,8 +1,9 @@
-"""A request finds its server whatever it needs for that: a connection of its own listener, TCP for its size, another family."""
+"""A request finds its server by a connection of its own listener, by TCP for its size, or over another family."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -103,7 +104,7 @@ def via_of(request: Request) -> str:
     return request.header("via").replace(";rport", "")
 
 
-# --- accounts bound to a listener --------------------------------------------------------------------------------------
+# --- accounts bound to a listener ------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -159,3 +160,98 @@ def test_an_account_bound_to_a_tls_listener_fails_over_within_tls(tmp_path: Path
         assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5061")
         assert answer["seconds"] < 1.5
         assert {request.transport for server in (first, second) for request in server.requests} == {"tls"}
+
+
+# --- requests too large for UDP --------------------------------------------------------------------------------------
+
+
+def until_down(running: App, server: str) -> None:
+    until = time.monotonic() + 8
+    while running.ask("servers").get(server) != "down":
+        assert time.monotonic() < until, "it is held against nobody"
+        time.sleep(0.1)
+
+
+@contextmanager
+def dead_host(address: str) -> Iterator[Registrar]:
+    """Nothing answers there, over UDP or TCP, and no ICMP tells."""
+    with Registrar(address, transports=("udp",)) as registrar, unanswered_connects(address, 5060):
+        registrar.fault = SILENT
+        yield registrar
+
+
+@pytest.mark.parametrize(("method", "within"), [("OPTIONS", 1.0), ("INVITE", 2.0)])
+def test_a_large_request_does_not_wait_for_a_dead_host(method: str, within: float) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(dead_host(FIRST))
+        # pjsua answers no challenge to an OPTIONS
+        second = stack.enter_context(Registrar(SECOND, realm="sip.test" if method == "INVITE" else None))
+        running = stack.enter_context(app(f"{FIRST}:5060", f"{SECOND}:5060", large=True))
+        answer = running.ask(method)
+        assert answer["code"] == 200
+        assert answer["seconds"] < within
+        assert seen(second)[0] == f"{method}/tcp"
+        if method == "INVITE":
+            second.wait_for("ACK", 2)  # of the 401, and of the 200
+            assert running.ask("hang up")["code"] == 200
+        following = running.ask(method)
+        assert following["code"] == 200
+        assert following["seconds"] < 0.3
+        until_down(running, f"udp:{FIRST}:5060")
+
+
+@pytest.mark.parametrize("fault", [SILENT, UNAVAILABLE, RESETTING], ids=["silent", "503", "resets"])
+@pytest.mark.parametrize("method", ["OPTIONS", "INVITE"])
+def test_a_large_request_that_fails_over_tcp_fails_the_server(
+    first: Registrar, second: Registrar, method: str, fault: Fault
+) -> None:
+    first.fault = fault
+    with app(f"{FIRST}:5060", f"{SECOND}:5060", large=True) as running:
+        answer = running.ask(method)
+        assert answer["code"] == 200
+        assert answer["seconds"] < 2.5
+        assert seen(first)[0] == f"{method}/tcp"
+        assert f"{method}/udp" not in seen(first), "the same server was asked twice"
+        assert seen(second)[0] == f"{method}/tcp"
+        if method == "INVITE":
+            second.wait_for("ACK")
+            assert running.ask("hang up")["code"] == 200
+        following = running.ask(method)
+        assert (following["code"], following["seconds"] < 0.3) == (200, True)
+        until_down(running, f"udp:{FIRST}:5060")
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "INVITE"])
+def test_a_large_request_goes_over_udp_where_tcp_is_refused(method: str) -> None:
+    with Registrar(FIRST, transports=("udp",)) as first, app(f"{FIRST}:5060", large=True) as running:
+        for _ in range(2):
+            answer = running.ask(method)
+            assert answer["code"] == 200
+            assert answer["seconds"] < 0.5
+            if method == "INVITE":
+                assert running.ask("hang up")["code"] == 200
+        assert set(running.ask("servers").values()) == {"up"}
+        assert {request.transport for request in first.requests} == {"udp"}
+
+
+def test_a_large_request_goes_over_udp_where_tcp_does_not_connect() -> None:
+    """A firewall drops its SYN: its server is none the worse for it."""
+    with Registrar(FIRST, transports=("udp",), realm="sip.test") as first, unanswered_connects(FIRST, 5060):
+        with app(f"{FIRST}:5060", large=True) as running:
+            answer = running.ask("INVITE")
+            assert answer["code"] == 200
+            assert 0.9 < answer["seconds"] < 2.0
+            first.wait_for("ACK", 2)
+            assert running.ask("hang up")["code"] == 200
+            assert running.ask("servers") == {f"udp:{FIRST}:5060": "up"}
+
+
+def test_a_server_that_takes_no_tcp_but_well_is_probed_and_stays_up(second: Registrar) -> None:
+    with Registrar(FIRST, transports=("udp",)) as first, unanswered_connects(FIRST, 5060):
+        with app(f"{FIRST}:5060", f"{SECOND}:5060", large=True) as running:
+            assert running.ask("MESSAGE")["server"] == f"{SECOND}:5060"
+            first.wait_for("OPTIONS")
+            until = time.monotonic() + 5
+            while running.ask("servers")[f"udp:{FIRST}:5060"] != "up":
+                assert time.monotonic() < until
+                time.sleep(0.1)
