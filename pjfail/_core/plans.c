@@ -259,6 +259,24 @@ static void plans_append_large(const struct plan_entry **order, unsigned count, 
             plans_append(addresses, order[i], &order[i]->server->address, name, TOO_LARGE);
 }
 
+/*
+ * Leaves out the servers of the family that pjsip is going to put first which are suspect or of last resort, while any that is
+ * neither is left.
+ */
+static unsigned plans_drop_preferred_locked(const struct plan_entry **order, unsigned count, int prefers, double now)
+{
+    unsigned well = 0, left = 0, i;
+
+    for (i = 0; i < count; i++)
+        well += plans_rank_of_locked(order[i], now) == 0;
+    if (!well)
+        return count;
+    for (i = 0; i < count; i++)
+        if (order[i]->server->address.family != prefers || plans_rank_of_locked(order[i], now) == 0)
+            order[left++] = order[i];
+    return left;
+}
+
 /* This use's order of the plan, as pjsip wants it. */
 static void plans_write_locked(const struct plan *plan, const struct request_info *info, double now,
                                const pj_str_t *name, server_addresses *addresses)
@@ -269,6 +287,8 @@ static void plans_write_locked(const struct plan *plan, const struct request_inf
     if (!plans.random)
         plans_seed_random();
     count = plans_order_locked(plan, info, now, &plans.random, order);
+    if (info && info->prefers && !info->bound)
+        count = plans_drop_preferred_locked(order, count, info->prefers, now);
     /* A large UDP request has its list doubled with TCP copies: leave room, or the tail is cut. */
     if (order[0]->server->address.transport == PF_UDP)
         limit /= 2;

@@ -86,6 +86,18 @@ static int resolver_is_large(const pf_target *target, pjsip_tx_data *tdata)
     return size >= PJSIP_UDP_SIZE_THRESHOLD;
 }
 
+/* Returns the family that pjsip puts first for the account (ipv6Use), whatever our order is; 0: none. */
+static int resolver_preference_of(const pjsip_tpselector *selector)
+{
+    if (selector->type != PJSIP_TPSELECTOR_IP_VER)
+        return 0;
+    switch (selector->u.ip_ver) {
+    case PJSIP_TPSELECTOR_PREFER_IPV4: return 4;
+    case PJSIP_TPSELECTOR_PREFER_IPV6: return 6;
+    default: return 0;
+    }
+}
+
 static void resolver_fill_request_info(const pf_target *target, pjsip_msg *request, void *token,
                                        struct request_info *request_info)
 {
@@ -97,6 +109,7 @@ static void resolver_fill_request_info(const pf_target *target, pjsip_msg *reque
     request_info->sends = request != NULL;
     request_info->free_to_race =
         selector && selector->type != PJSIP_TPSELECTOR_TRANSPORT && request->line.req.method.id != PJSIP_ACK_METHOD;
+    request_info->prefers = selector ? resolver_preference_of(selector) : 0;
     request_info->in_dialog = to && to->tag.slen;
     request_info->large = request && resolver_is_large(target, ((pjsip_send_state *)token)->tdata);
     if (call_id)

@@ -39,6 +39,9 @@ APP = """
         while word := heard():
             if word == "servers":
                 emit(**{str(server): health.state.value for server, health in failover.servers().items()})
+            elif word.startswith("mark down "):
+                failover.mark_down(word.removeprefix("mark down "), 60)
+                emit()
             elif word == "REGISTER":
                 emit(**account.reregister()._asdict())
             elif word == "call":
@@ -255,3 +258,43 @@ def test_a_server_that_takes_no_tcp_but_well_is_probed_and_stays_up(second: Regi
             while running.ask("servers")[f"udp:{FIRST}:5060"] != "up":
                 assert time.monotonic() < until
                 time.sleep(0.1)
+
+
+# --- accounts that prefer one address family -------------------------------------------------------------------------
+
+# pjsua_ipv6_use
+PREFER_IPV4, PREFER_IPV6 = 2, 3
+
+
+@pytest.mark.parametrize(
+    ("ipv6_use", "preferred", "other"),
+    [
+        (PREFER_IPV6, "udp:[::1]:5060", f"udp:{SECOND}:5060"),
+        (PREFER_IPV4, f"udp:{SECOND}:5060", "udp:[::1]:5060"),
+    ],
+    ids=["IPv6", "IPv4"],
+)
+def test_a_preferred_family_that_is_dead_is_not_asked_first(
+    second: Registrar, ipv6_use: int, preferred: str, other: str
+) -> None:
+    with Registrar("::1") as sixth:
+        dead, alive = (sixth, second) if ipv6_use == PREFER_IPV6 else (second, sixth)
+        dead.fault = SILENT
+        with app(preferred, other, transports=("udp", "udp6"), ipv6_use=ipv6_use) as running:
+            running.ask(f"mark down {preferred}")
+            for method in ("REGISTER", "SUBSCRIBE"):
+                answer = running.ask(method)
+                assert answer["code"] == 200
+                assert answer["seconds"] < 0.4
+            assert seen(alive) == ["REGISTER/udp", "SUBSCRIBE/udp"]
+
+
+def test_with_all_servers_down_the_preferred_family_is_asked(second: Registrar) -> None:
+    with Registrar("::1") as sixth:
+        servers = "udp:[::1]:5060", f"udp:{SECOND}:5060"
+        with app(*servers, transports=("udp", "udp6"), ipv6_use=PREFER_IPV6) as running:
+            for server in servers:
+                running.ask(f"mark down {server}")
+            assert running.ask("REGISTER")["code"] == 200
+            assert seen(sixth) == ["REGISTER/udp"]
+            assert seen(second) == []
