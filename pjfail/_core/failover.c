@@ -13,7 +13,6 @@
 #include "override.h"
 #include "plans.h"
 #include "port_check.h"
-#include "raw_send.h"
 #include "requests.h"
 #include "send_guard.h"
 #include "servers.h"
@@ -149,25 +148,56 @@ static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *ser
     return !info.bound;
 }
 
-/* The servers that pjsip was given for this request, over the same transport: Via and Contact stay true. */
+/*
+ * Returns whether a request that went to the one server may go to the other: none leaves TLS, nor the transport, listener or address
+ * family that the application has chosen.
+ */
+static int failover_may_cross(const pjsip_tpselector *selector, const pf_address *from, const pf_address *to)
+{
+    if (from->transport == PF_TLS && to->transport != PF_TLS)
+        return 0;
+    switch (selector->type) {
+    case PJSIP_TPSELECTOR_TRANSPORT:
+    case PJSIP_TPSELECTOR_LISTENER: return to->transport == from->transport && to->family == from->family;
+    case PJSIP_TPSELECTOR_IP_VER:
+        return to->family == from->family || (selector->u.ip_ver != PJSIP_TPSELECTOR_USE_IPV4_ONLY &&
+                                              selector->u.ip_ver != PJSIP_TPSELECTOR_USE_IPV6_ONLY);
+    default: return 1;
+    }
+}
+
+/*
+ * The servers that pjsip was given for this request, in the plan's order from the current one on: within a tier first those of the same
+ * transport and family.
+ */
 static unsigned failover_list_candidates(const pjsip_tx_data *tdata, const pf_address *server, pf_address *candidates,
                                          unsigned *last_resorts)
 {
     const pjsip_server_addresses *addresses = tdata_addresses(tdata);
-    unsigned total = addresses_count(addresses), current = tdata_current(tdata), count = 0, i;
+    unsigned total = addresses_count(addresses), current = tdata_current(tdata), count = 0, i, to;
+    uint64_t places[MAX_CANDIDATES]; /* what they are sorted by */
 
     *last_resorts = 0;
     for (i = 0; i < total && count < MAX_CANDIDATES; i++) {
-        unsigned at = (current + i) % total;
-        pf_address *each = &candidates[count];
+        const unsigned at = (current + i) % total;
+        uint64_t place;
+        pf_address each;
 
-        if (address_of(each, addresses_address(addresses, at), addresses_type(addresses, at)) &&
-            each->transport == server->transport && each->family == server->family) {
-            if (addresses_priority(addresses, at) >= LAST_RESORT)
-                *last_resorts |= 1u << count;
-            count++;
+        if (!address_of(&each, addresses_address(addresses, at), addresses_type(addresses, at)) ||
+            !failover_may_cross(tdata_selector(tdata), server, &each))
+            continue;
+        place = (uint64_t)(at < current) << 40 | (uint64_t)addresses_priority(addresses, at) << 1 |
+                (each.transport != server->transport || each.family != server->family);
+        for (to = count++; to && places[to - 1] > place; to--) {
+            places[to] = places[to - 1];
+            candidates[to] = candidates[to - 1];
         }
+        places[to] = place;
+        candidates[to] = each;
     }
+    for (i = 0; i < count; i++)
+        if ((places[i] >> 1 & 0xffffffff) >= LAST_RESORT)
+            *last_resorts |= 1u << i;
     return count;
 }
 
@@ -234,10 +264,6 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
     request->state.timeout = failover_timeout_of(&method->name);
     if (failover.policy.attempts)
         request->state.max_attempts = (unsigned)failover.policy.attempts;
-    if (server->transport == PF_UDP) {
-        request->udp = tdata_transport(tdata);
-        host.pjsip_transport_add_ref(request->udp);
-    }
     failover_set_early_timers(request, server, now);
     return request;
 }
@@ -303,9 +329,14 @@ static void failover_send_copies(const struct request *request, const struct dec
 {
     unsigned i;
 
-    for (i = 0; i < MAX_ATTEMPTS; i++)
-        if (attempts & 1u << i)
-            raw_send_datagram(request->udp, &decision->attempts[i].server, request->bytes, request->size);
+    for (i = 0; i < MAX_ATTEMPTS; i++) {
+        pjsip_transport *udp = attempts & 1u << i ? request_hold_connection(request, (int)i) : NULL;
+
+        if (udp) {
+            forking_send(request, &decision->attempts[i].server, udp);
+            host.pjsip_transport_dec_ref(udp);
+        }
+    }
 }
 
 /* A CANCEL of the application's: the other servers where its INVITE rings get theirs. */
@@ -356,7 +387,7 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
         request->refs++;
         at = request_attempt_at_locked(request, &server, transport);
         /* A connect has failed and pjsip has walked on: the bytes are others now, and the time begins anew. */
-        walked_on = at < 0 && request->state.attempt_count == 1 && !request->udp;
+        walked_on = at < 0 && request->state.attempt_count == 1 && request->state.attempts[0].reliable;
         if (at >= 0)
             copies = failover_resend(&request->state, at, now, &decision.actions);
         else if (!walked_on)
@@ -408,6 +439,17 @@ static unsigned failover_list_suspects_locked(const struct request *request)
     return suspects;
 }
 
+/* Schedules the request's next look anew. No lock held. */
+static void failover_reschedule(struct request *request)
+{
+    double due;
+
+    pthread_mutex_lock(&requests.lock);
+    due = request_schedule_locked(request);
+    pthread_mutex_unlock(&requests.lock);
+    failover_schedule(due);
+}
+
 /* The candidate to be tried next, marked as tried. Returns 0 when there is none. */
 static int failover_take_candidate_locked(struct request *request, pf_address *server)
 {
@@ -420,18 +462,17 @@ static int failover_take_candidate_locked(struct request *request, pf_address *s
     return 1;
 }
 
-/*
- * A connection to that server, referenced; NULL over UDP. Returns 0 when there is none, which is noted. No lock held.
- */
-static int failover_connect(struct request *request, const pf_address *server, pjsip_transport **connection)
+/* The transport to that server, referenced. Returns 0 when there is none, which is noted. No lock held. */
+static int failover_connect(struct request *request, const pf_address *server, pjsip_transport **transport)
 {
     unsigned candidates = request_candidates_of(request, server);
-    pj_status_t status;
+    pj_status_t status = PJ_SUCCESS;
 
-    *connection = NULL;
-    if (request->udp)
-        return 1;
-    status = connections_connect(server, request->name, &request->selector, connection);
+    *transport = server->transport == PF_UDP ? request_hold_transport(request, server) : NULL;
+    if (!*transport)
+        status = server->transport == PF_UDP
+                     ? connections_acquire(server, request->name, &request->selector, transport)
+                     : connections_connect(server, request->name, &request->selector, transport);
     if (status == PJ_SUCCESS)
         return 1;
     pthread_mutex_lock(&requests.lock);
@@ -454,7 +495,7 @@ static int failover_try_next_server(struct request *request, const struct decisi
     const pf_address *left = actions->left >= 0 ? &decision->attempts[actions->left].server : &nobody;
 
     for (;;) {
-        pjsip_transport *connection;
+        pjsip_transport *transport;
         pf_address server;
         double now, due;
         int taken, at;
@@ -464,23 +505,22 @@ static int failover_try_next_server(struct request *request, const struct decisi
         pthread_mutex_unlock(&requests.lock);
         if (!taken)
             return 0;
-        if (!failover_connect(request, &server, &connection))
+        if (!failover_connect(request, &server, &transport))
             continue;
         /* It is in the table before it is on the wire: its response may be quick. */
         now = clock_now();
         pthread_mutex_lock(&requests.lock);
-        at = request_add_attempt_locked(request, &server, connection ? connection : request->udp, now);
+        at = request_add_attempt_locked(request, &server, transport, now);
         due = request_schedule_locked(request);
         pthread_mutex_unlock(&requests.lock);
         failover_schedule(due);
-        if (actions->move_along && at >= 0)
-            transaction_move(&request->key, &server, connection ? connection : request->udp);
-        taken = at >= 0 && forking_send(request, &server, connection, request->bytes, request->size) == PJ_SUCCESS;
-        if (connection)
-            host.pjsip_transport_dec_ref(connection);
+        if (actions->move_along && at >= 0 && request_move_transaction(request, &server, transport))
+            failover_reschedule(request);
+        taken = at >= 0 && forking_send(request, &server, transport) == PJ_SUCCESS;
+        if (taken && !servers_answered_within(&server, RECENT_ANSWER_S))
+            failover_check_port(&server, transport, now);
+        host.pjsip_transport_dec_ref(transport);
         if (taken) {
-            if (!servers_answered_within(&server, RECENT_ANSWER_S))
-                failover_check_port(&server, request->udp, now);
             failover_post(request, left, &server, actions->reason, code);
             return 1;
         }
@@ -593,6 +633,7 @@ static void failover_process(struct request *request, double now)
 {
     struct failover_event event = { .kind = FAILOVER_TIMER, .attempt = -1 };
     struct decision decision;
+    pjsip_transport *udp;
     int trying, expired;
 
     if (!failover_catch_up(request))
@@ -607,8 +648,10 @@ static void failover_process(struct request *request, double now)
         event.kind = FAILOVER_GIVEN_UP;
     event.alive = expired && transaction_exists(&request->key);
     failover_decide_unlocked(request, &event, now, &decision);
-    if (decision.actions.check_port)
-        failover_check_port(&decision.attempts[0].server, request->udp, now);
+    if (decision.actions.check_port && (udp = request_hold_connection(request, 0)) != NULL) {
+        failover_check_port(&decision.attempts[0].server, udp, now);
+        host.pjsip_transport_dec_ref(udp);
+    }
     failover_act_on_servers(request, &decision, now);
     if (decision.actions.retry && failover_retry(request, &decision, 0))
         return;
@@ -756,6 +799,11 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         if (decision.actions.pass && code >= 200)
             request->final_tag = tag_hash;
         own = request_hold_connection_locked(request, event.attempt);
+        if (own && code >= 200) { /* over TCP or UDP, it is the same server that has said so */
+            const pf_address original = servers_original(&request->attempts[event.attempt].server);
+
+            request->state.tried |= request_candidates_of(request, &original);
+        }
     }
     pthread_mutex_unlock(&requests.lock);
     if (!request)
@@ -774,9 +822,8 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     if (decision.actions.hold)
         held_response_keep(request, rdata);
     /* Over the attempt's own connection: the response may have come by another. */
-    if (decision.actions.move_to >= 0 && (request->udp || own))
-        moved = transaction_move(&request->key, &decision.attempts[decision.actions.move_to].server,
-                                 request->udp ? request->udp : own);
+    if (decision.actions.move_to >= 0 && own)
+        moved = request_move_transaction(request, &decision.attempts[decision.actions.move_to].server, own);
     /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
     if (decision.actions.acknowledge_unmoved && !moved)
         forking_acknowledge(request, sender, over, rdata);
@@ -903,7 +950,7 @@ void failover_open(void (*wake_at)(double when))
 }
 
 /* Moves a transaction that listens to no connection any more to an attempt whose connection is there. Returns 0 when none is. */
-static int failover_move_back(const struct request *request, const struct decision *decision)
+static int failover_move_back(struct request *request, const struct decision *decision)
 {
     int moved = 0, i;
 
@@ -911,7 +958,7 @@ static int failover_move_back(const struct request *request, const struct decisi
         pjsip_transport *connection = request_hold_connection(request, i);
 
         if (connection) {
-            moved = transaction_move(&request->key, &decision->attempts[i].server, connection);
+            moved = request_move_transaction(request, &decision->attempts[i].server, connection);
             host.pjsip_transport_dec_ref(connection);
         }
     }
@@ -939,7 +986,7 @@ static void failover_give_back(struct request *request)
     failover_decide_unlocked(request, &event, clock_now(), &decision);
     if (!request->bytes)
         return;
-    if (!request->udp && transaction_is_kept(&request->key) && !failover_move_back(request, &decision) &&
+    if (transaction_is_kept(&request->key) && !failover_move_back(request, &decision) &&
         !held_response_deliver(request))
         transaction_end(&request->key);
     if (decision.actions.cancel_others)

@@ -34,6 +34,10 @@ enum { SILENT_SENDS = 3 };
 #define DEFERRED_RETRY_S 0.1
 enum { MAX_DEFERRALS = 10 };
 
+/* How often a request is repeated over UDP, where pjsip's transaction does not (RFC 3261, 17.1.1.2 and 17.1.2.2). */
+#define T1_S 0.5
+#define T2_S 4.0
+
 /* Timer F (RFC 3261, 17.1.2.2) and a little more; after how long the transaction of an INVITE that rings is asked for. */
 #define TIMER_F_S 33.0
 #define RINGING_S 300.0
@@ -79,6 +83,7 @@ int failover_add_attempt(struct failover_state *request, int at, unsigned candid
     memset(attempt, 0, sizeof *attempt);
     attempt->candidates = candidates;
     attempt->suspected = attempt->began_suspect = suspect != 0;
+    attempt->reliable = request->reliable;
     attempt->first_sent = attempt->last_sent = now;
     attempt->sends = 1;
     return request->newest;
@@ -98,7 +103,7 @@ static void decide_count_send(struct failover_state *request, int index, double 
 /* A server gets a copy of each of pjsip's retransmissions; one that was suspect before, at twice the time that the last had taken. */
 static int decide_wants_copy(const struct attempt_state *attempt, double now)
 {
-    if (!decide_is_unanswered(attempt))
+    if (!decide_is_unanswered(attempt) || attempt->reliable)
         return 0;
     if (attempt->began_suspect)
         return attempt->last_sent + SUSPECT_COPY_PAUSE_S < now &&
@@ -145,7 +150,7 @@ static unsigned decide_untried(const struct failover_state *request)
 {
     unsigned all = request->candidate_count >= MAX_CANDIDATES ? ~0u : (1u << request->candidate_count) - 1;
 
-    return request->attempt_count < request->max_attempts ? all & ~request->tried : 0;
+    return request->attempt_count < request->max_attempts ? all & ~request->tried & ~request->barred : 0;
 }
 
 int failover_has_candidate(const struct failover_state *request) { return decide_untried(request) != 0; }
@@ -226,11 +231,17 @@ static void decide_end_attempt(struct attempt_state *attempt, int heard)
 static void decide_late(struct failover_state *request, const struct failover_event *event,
                         struct failover_actions *actions)
 {
+    /* The transaction has ended with its first copy, and acknowledges no second one. */
+    const int repeated = request->invite && event->code >= 300 && request->reliable && event->attempt >= 0 &&
+                         !request->attempts[event->attempt].reliable && request->attempts[event->attempt].ended;
+
     if (event->attempt >= 0 && event->code < 200)
         request->attempts[event->attempt].provisional = 1;
     else if (event->attempt >= 0)
         decide_end_attempt(&request->attempts[event->attempt], event->heard);
-    if (event->same_dialog || (event->attempt >= 0 && event->attempt == request->winner)) {
+    if (repeated) {
+        actions->acknowledge = 1;
+    } else if (event->same_dialog || (event->attempt >= 0 && event->attempt == request->winner)) {
         actions->pass = 1;
     } else if (request->invite && event->code >= 300) {
         actions->acknowledge = 1;
@@ -353,16 +364,27 @@ static void decide_response(struct failover_state *request, const struct failove
 /* Returns whether the server may have lost the only datagram that was sent to it. */
 static int decide_wants_second_copy(const struct failover_state *request, const struct attempt_state *attempt)
 {
-    return !request->reliable && !request->invite && attempt->suspected && !attempt->began_suspect &&
-           !attempt->refused && attempt->sends == 1;
+    return !request->reliable && !attempt->reliable && !request->invite && attempt->suspected &&
+           !attempt->began_suspect && !attempt->refused && attempt->sends == 1;
+}
+
+/* Returns when an attempt over UDP is repeated because pjsip's transaction repeats nothing; INFINITY: never. */
+static double decide_repeat_at(const struct failover_state *request, const struct attempt_state *attempt)
+{
+    double interval = T1_S * (double)(1u << (attempt->sends < 10 ? attempt->sends - 1 : 9));
+
+    if (!request->reliable || attempt->reliable || attempt->ended || request->state == REQUEST_COMPLETED ||
+        (request->invite && attempt->provisional))
+        return INFINITY;
+    return attempt->last_sent + (request->invite ? interval : attempt->provisional ? T2_S : fmin(interval, T2_S));
 }
 
 /* Returns when an unanswered attempt counts as silent because of time alone; INFINITY: never. */
-static double decide_silent_at(const struct failover_state *request, const struct attempt_state *attempt)
+static double decide_silent_at(const struct attempt_state *attempt)
 {
     if (attempt->silent)
         return INFINITY;
-    if (request->reliable)
+    if (attempt->reliable)
         return attempt->first_sent + CONNECTION_SILENT_S;
     return attempt->overtaken && attempt->sends > 1 ? attempt->first_sent + OVERTAKEN_SILENT_S : INFINITY;
 }
@@ -372,13 +394,17 @@ static void decide_attempt_timer(struct failover_state *request, unsigned index,
 {
     struct attempt_state *attempt = &request->attempts[index];
 
+    if (decide_repeat_at(request, attempt) <= now + SLACK_S) {
+        decide_count_send(request, (int)index, now, actions);
+        actions->resend |= 1u << index;
+    }
     if (!decide_is_unanswered(attempt))
         return;
-    if (decide_silent_at(request, attempt) <= now + SLACK_S) {
+    if (decide_silent_at(attempt) <= now + SLACK_S) {
         attempt->silent = 1;
         actions->silent |= 1u << index;
     }
-    if (request->candidate_count && request->reliable && !attempt->abandoned &&
+    if (request->candidate_count && attempt->reliable && !attempt->abandoned &&
         attempt->first_sent + CONNECTION_SILENT_S <= now + SLACK_S) {
         attempt->abandoned = 1;
         actions->abandon |= 1u << index;
@@ -479,14 +505,15 @@ double failover_due(const struct failover_state *request)
     for (i = 0; i < request->attempt_count; i++) {
         const struct attempt_state *attempt = &request->attempts[i];
 
+        due = fmin(due, decide_repeat_at(request, attempt));
         if (!decide_is_unanswered(attempt))
             continue;
-        due = fmin(due, decide_silent_at(request, attempt));
+        due = fmin(due, decide_silent_at(attempt));
         if (!attempt->suspected)
             due = fmin(due, attempt->first_sent + request->timeout);
         else if (decide_wants_second_copy(request, attempt))
             due = fmin(due, attempt->first_sent + request->timeout + SECOND_COPY_S);
-        if (request->candidate_count && request->reliable && !attempt->abandoned)
+        if (request->candidate_count && attempt->reliable && !attempt->abandoned)
             due = fmin(due, attempt->first_sent + CONNECTION_SILENT_S);
     }
     return due;

@@ -30,12 +30,13 @@ struct attempt_state {
     unsigned char overtaken;     /* another attempt had a final response first */
     unsigned char refused;       /* the server's port is closed */
     unsigned char abandoned;     /* the connection was closed to later requests */
+    unsigned char reliable;      /* over a connection */
 };
 
 struct failover_state {
     enum request_state state;
     /* What never changes. */
-    unsigned char invite, reliable; /* reliable: over connections */
+    unsigned char invite;
     double began;
     double timeout; /* seconds without a response after which the next server is tried; INFINITY: never */
     unsigned max_attempts;
@@ -43,6 +44,8 @@ struct failover_state {
     unsigned last_resorts;    /* candidates, a bit each; so are tried, unreachable and deferred */
     /* What changes. */
     struct attempt_state attempts[MAX_ATTEMPTS];
+    unsigned char reliable; /* pjsip's transaction repeats nothing, and takes responses not to be repeated */
+    unsigned barred;        /* candidates that the request may not go to any more, a bit each */
     unsigned attempt_count;
     int newest; /* the attempt that began last */
     unsigned tried;

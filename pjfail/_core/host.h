@@ -29,7 +29,7 @@
     X(pj_dns_resolver_destroy)                                                                                    \
     X(pjsip_endpt_send_request)                                                                                   \
     X(pjsip_method_init_np) X(pjsip_msg_body_create) X(pjsip_parse_hdr) X(pjsip_parse_uri) X(pjsip_get_dest_info) \
-    X(pj_mutex_lock) X(pj_mutex_unlock) X(pj_pool_alloc)                                                                          \
+    X(pj_mutex_lock) X(pj_mutex_unlock) X(pj_pool_alloc) X(pjsip_endpt_get_timer_heap) X(pj_timer_heap_cancel_if_active)                                                                          \
     X(pj_grp_lock_acquire) X(pj_grp_lock_tryacquire) X(pj_grp_lock_release) X(pj_grp_lock_dec_ref)                 \
     X(pjsip_tsx_create_key) X(pjsip_tsx_create_uac) X(pjsip_tsx_layer_find_tsx2) X(pjsip_tsx_terminate)           \
     X(pjsip_hdr_print_on)                                                                                         \
@@ -55,6 +55,12 @@ struct host_functions {
 };
 
 extern struct host_functions host;
+
+/* Returns whether a Via over connections gets an "alias", and one over UDP none (RFC 5923). */
+static inline int host_writes_via_alias(void)
+{
+    return host.pjsip_sip_cfg_var ? host.pjsip_sip_cfg_var->endpt.req_has_via_alias : PJSIP_REQ_HAS_VIA_ALIAS;
+}
 
 /* Makes the calling thread one that pjlib knows; every pj function wants that. */
 void host_register_thread(void);

@@ -18,8 +18,9 @@
     FIELD(addresses_entry) FIELD(record_size) FIELD(record_type) FIELD(record_priority) FIELD(record_weight)      \
     FIELD(record_addr) FIELD(record_addr_len)                                                                     \
     FIELD(transport_dir) FIELD(transport_tpmgr)                                                                   \
-    FIELD(tsx_branch) FIELD(tsx_state) FIELD(tsx_transport) FIELD(tsx_addr) FIELD(tsx_addr_len)                   \
-    FIELD(tsx_transport_err) FIELD(tsx_tp_st_key) FIELD(tsx_last_tx)                                              \
+    FIELD(tsx_branch) FIELD(tsx_state) FIELD(tsx_transport) FIELD(tsx_is_reliable) FIELD(tsx_addr)                \
+    FIELD(tsx_addr_len) FIELD(tsx_transport_err) FIELD(tsx_tp_st_key) FIELD(tsx_last_tx)                          \
+    FIELD(tsx_retransmit_timer)                                                                                   \
     FIELD(config_proxy_cnt) FIELD(config_proxy) FIELD(config_proxies) FIELD(config_reg_timeout)                   \
     FIELD(config_credential) FIELD(config_transport_id) FIELD(config_server_affinity)
 /* clang-format on */
@@ -258,6 +259,16 @@ static inline void tdata_own_via(pjsip_tx_data *tdata)
         copied->ptr = own;
 }
 
+/* What the message's Via says, for who makes another of it (CANCEL), once it names another transport. */
+static inline void tdata_set_via(pjsip_tx_data *tdata, const pjsip_host_port *sent_by, const pjsip_transport *transport)
+{
+    enum { AFTER_MODULES = offsetof(pjsip_tx_data, via_addr) - offsetof(pjsip_tx_data, tp_sel) };
+    enum { TO_TRANSPORT = offsetof(pjsip_tx_data, via_tp) - offsetof(pjsip_tx_data, via_addr) };
+
+    LAYOUT_AT(pjsip_host_port, tdata, layout.tdata_selector + AFTER_MODULES) = *sent_by;
+    LAYOUT_AT(const void *, tdata, layout.tdata_selector + AFTER_MODULES + TO_TRANSPORT) = transport;
+}
+
 /* What follows the packet in a received message, which is as large as the host has it: where it came from, and what it says. */
 #define RDATA_SOURCE(rdata) (&rdata_shifted(rdata)->pkt_info.src_addr)
 #define RDATA_INFO(rdata) (&rdata_shifted(rdata)->msg_info)
@@ -271,7 +282,20 @@ static inline const pjsip_rx_data *rdata_shifted(const pjsip_rx_data *rdata)
 
 static inline int transport_type(const pjsip_transport *transport) { return transport->key.type; }
 
+static inline int transport_is_udp(const pjsip_transport *transport)
+{
+    return (transport_type(transport) & ~PJSIP_TRANSPORT_IPV6) == PJSIP_TRANSPORT_UDP;
+}
+
 static inline const pj_sockaddr *transport_peer(const pjsip_transport *transport) { return &transport->key.rem_addr; }
+
+/* What a Via names it by: the same distance from the direction in every version. */
+static inline const pjsip_host_port *transport_local_name(const pjsip_transport *transport)
+{
+    enum { NAME_TO_DIR = offsetof(pjsip_transport, dir) - offsetof(pjsip_transport, local_name) };
+
+    return &LAYOUT_READ(pjsip_host_port, transport, layout.row.transport_dir - NAME_TO_DIR);
+}
 
 static inline int transport_is_closing(const pjsip_transport *transport) { return transport->is_shutdown; }
 
@@ -338,6 +362,17 @@ static inline void tsx_set_transport(pjsip_transaction *tsx, pjsip_transport *tr
 static inline const pj_sockaddr *tsx_address(const pjsip_transaction *tsx)
 {
     return &LAYOUT_READ(pj_sockaddr, tsx, layout.row.tsx_addr);
+}
+
+/* From now on pjsip repeats nothing of it, and takes its responses not to be repeated. */
+static inline void tsx_set_reliable(pjsip_transaction *tsx)
+{
+    LAYOUT_AT(pj_bool_t, tsx, layout.row.tsx_is_reliable) = PJ_TRUE;
+}
+
+static inline pj_timer_entry *tsx_retransmit_timer(pjsip_transaction *tsx)
+{
+    return &LAYOUT_AT(pj_timer_entry, tsx, layout.row.tsx_retransmit_timer);
 }
 
 static inline void tsx_set_address(pjsip_transaction *tsx, const pj_sockaddr *address, int length)

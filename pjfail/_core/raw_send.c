@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const char *bytes, size_t size)
+static void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const char *bytes, size_t size)
 {
     pj_sockaddr address;
     int length = address_to_sockaddr(server, &address);
@@ -37,17 +37,21 @@ static void raw_send_on_sent(void *token, pjsip_tx_data *tdata, pj_ssize_t sent)
     (void)sent;
 }
 
-pj_status_t raw_send_over(pjsip_transport *connection, const char *bytes, size_t size)
+pj_status_t raw_send_over(pjsip_transport *transport, const pf_address *server, const char *bytes, size_t size)
 {
-    const pj_sockaddr *peer = transport_peer(connection);
+    const pj_sockaddr *peer = transport_peer(transport);
     pjsip_tpselector selector;
     pj_status_t status;
 
+    if (transport_is_udp(transport)) {
+        raw_send_datagram(transport, server, bytes, size);
+        return PJ_SUCCESS;
+    }
     memset(&selector, 0, sizeof selector);
     selector.type = PJSIP_TPSELECTOR_TRANSPORT;
-    selector.u.transport = connection;
+    selector.u.transport = transport;
     status = host.pjsip_endpt_send_raw(
-        host_endpoint(), (pjsip_transport_type_e)transport_type(connection), &selector, bytes, size, peer,
+        host_endpoint(), (pjsip_transport_type_e)transport_type(transport), &selector, bytes, size, peer,
         peer->addr.sa_family == AF_INET ? (int)sizeof peer->ipv4 : (int)sizeof peer->ipv6, NULL, &raw_send_on_sent);
     return status == PJ_EPENDING ? PJ_SUCCESS : status;
 }

@@ -42,7 +42,10 @@ void transaction_wait_until_sent(pj_str_t branch, const pjsip_method *method, do
 /* Returns whether it waits for an answer, without any so far. */
 int transaction_is_unanswered(const struct transaction_key *key);
 
-/* From now on it is server's, over that transport. Returns 0 when it cannot be moved. */
+/*
+ * From now on it is server's, over that transport. One of another kind, or family, has the request's Via name it, and pjsip repeats
+ * nothing any more, on no transport. Returns 0 when it cannot be moved.
+ */
 int transaction_move(const struct transaction_key *key, const pf_address *server, pjsip_transport *transport);
 
 /* Returns whether it waits for a response on no connection any more, for it was kept from hearing of that one's end. */

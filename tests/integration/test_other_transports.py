@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from rig.app import App
 from rig.certificates import Authority
 from rig.network import unanswered_connects
 
-from pjfail.testing import RESETTING, SILENT, UNAVAILABLE, Fault, Registrar
+from pjfail.testing import RESETTING, SILENT, UNAVAILABLE, WELL, Fault, Registrar
 from pjfail.testing.sip import Request
 
 FIRST, SECOND = "127.0.93.1", "127.0.93.2"
@@ -34,7 +35,8 @@ APP = """
     with Endpoint(transports=options["transports"], ca=options["authority"]) as endpoint:
         lookup = pjfail.StaticLookup({"sip.test": options["servers"]})
         failover = pjfail.attach(lookup=lookup, retry=pjfail.RetryPolicy(**options["retry"]))
-        account = Account(endpoint, password="secret", bound=options["bound"], ipv6_use=options["ipv6_use"])
+        chosen = {name: options[name] for name in ("bound", "ipv6_use")}
+        account = Account(endpoint, password="secret", retries=False, **chosen)
         account.open("sip:alice@sip.test", "sip:sip.test" + options["parameters"])
         while word := heard():
             if word == "servers":
@@ -298,3 +300,141 @@ def test_with_all_servers_down_the_preferred_family_is_asked(second: Registrar) 
             assert running.ask("REGISTER")["code"] == 200
             assert seen(sixth) == ["REGISTER/udp"]
             assert seen(second) == []
+
+
+# --- another transport, another family -------------------------------------------------------------------------------
+
+
+# Where a request goes, one line each: the server that fails, over what, the other one, and the Via that it is shown.
+CROSSINGS = {
+    "UDP to TCP": (FIRST, "udp", SECOND, "tcp", r"SIP/2\.0/TCP 127\.0\.0\.1:\d+;branch=z9hG4bK\S+;alias"),
+    "TCP to UDP": (FIRST, "tcp", SECOND, "udp", r"SIP/2\.0/UDP 127\.0\.0\.1:\d+;branch=z9hG4bK[^;]+"),
+    "IPv6 to IPv4": ("::1", "udp", SECOND, "udp", r"SIP/2\.0/UDP 127\.0\.0\.1:\d+;branch=z9hG4bK[^;]+"),
+    "IPv4 to IPv6": (FIRST, "udp", "::1", "udp", r"SIP/2\.0/UDP \[::1\]:\d+;branch=z9hG4bK[^;]+"),
+    "IPv6 to IPv4, TCP": ("::1", "tcp", SECOND, "tcp", r"SIP/2\.0/TCP 127\.0\.0\.1:\d+;branch=z9hG4bK\S+;alias"),
+    "UDP to TCP over IPv6": (FIRST, "udp", "::1", "tcp", r"SIP/2\.0/TCP \[::1\]:\d+;branch=z9hG4bK\S+;alias"),
+}
+
+
+def named(transport: str, address: str) -> str:
+    return f"{transport}:[{address}]:5060" if ":" in address else f"{transport}:{address}:5060"
+
+
+@contextmanager
+def crossing(name: str, fault: Fault, realm: str | None = None) -> Iterator[tuple[Registrar, Registrar, App, str]]:
+    """The first server, which fails, the second one, a program, and the Via that the second shall see."""
+    one, one_transport, other, other_transport, via = CROSSINGS[name]
+    with (
+        Registrar(one, transports=(one_transport,)) as first,
+        Registrar(other, transports=(other_transport,), realm=realm) as second,
+        app(
+            named(one_transport, one),
+            named(other_transport, other),
+            transports=("udp", "tcp", "udp6", "tcp6"),
+        ) as running,
+    ):
+        first.fault = fault
+        yield first, second, running, via
+
+
+@pytest.mark.parametrize("fault", [SILENT, UNAVAILABLE], ids=["silent", "503"])
+@pytest.mark.parametrize("name", CROSSINGS)
+def test_a_request_goes_on_over_whatever_is_left(name: str, fault: Fault) -> None:
+    with crossing(name, fault, realm="sip.test") as (first, second, running, via):
+        answer = running.ask("REGISTER")
+        assert answer["code"] == 200, answer
+        assert answer["seconds"] < 1.0
+        challenged, authorized = second.requests
+        assert challenged.branch == first.requests[0].branch, "not the same transaction"
+        assert re.fullmatch(via, via_of(challenged)), via_of(challenged)
+        assert re.fullmatch(via, via_of(authorized)), via_of(authorized)
+        assert challenged.header("contact") == first.requests[0].header("contact")
+        following = running.ask("REGISTER")
+        assert (following["code"], following["seconds"] < 0.2) == (200, True)
+
+
+@pytest.mark.parametrize("fault", [SILENT, UNAVAILABLE], ids=["silent", "503"])
+@pytest.mark.parametrize("name", CROSSINGS)
+def test_a_call_goes_on_over_whatever_is_left(name: str, fault: Fault) -> None:
+    with crossing(name, fault) as (first, second, running, via):
+        second.realm = "sip.test"
+        answer = running.ask("INVITE")
+        assert answer["code"] == 200, answer
+        assert answer["seconds"] < 2.5
+        acks = second.wait_for("ACK", 2)
+        invites = [request for request in second.requests if request.method == "INVITE"]
+        assert [bool(invite.header("authorization")) for invite in invites] == [False, True], "it was sent twice"
+        assert acks[0].header("via") == invites[0].header("via"), "the ACK to the 401 belongs to no INVITE"
+        for request in (*invites, *acks):
+            assert re.fullmatch(via, via_of(request)), via_of(request)
+        if fault is UNAVAILABLE:
+            first.wait_for("ACK")
+        if second.address != "::1":  # the program's media are over IPv4
+            assert running.ask("hang up")["code"] == 200
+            second.wait_for("BYE")
+
+
+@pytest.mark.parametrize("name", CROSSINGS)
+def test_a_call_that_went_on_is_cancelled_where_it_rings(name: str) -> None:
+    with crossing(name, SILENT) as (_, second, running, via):
+        second.fault = Fault(provisional=(180,), delay=20)
+        running.tell("call")
+        [invite] = second.wait_for("INVITE")
+        time.sleep(0.2)  # for the 180
+        assert running.ask("hang up")["code"] == 487
+        [cancel] = second.wait_for("CANCEL")
+        assert cancel.header("via") == invite.header("via")
+        assert re.fullmatch(via, via_of(cancel)), via_of(cancel)
+        [ack] = second.wait_for("ACK")
+        assert ack.header("via") == invite.header("via")
+
+
+def test_a_request_that_went_on_over_tcp_is_not_repeated_there() -> None:
+    with crossing("UDP to TCP", UNAVAILABLE) as (_, second, running, _via):
+        second.fault = Fault(delay=2.5)
+        assert running.ask("REGISTER")["code"] == 200
+        assert seen(second) == ["REGISTER/tcp"]
+
+
+@pytest.mark.parametrize("fault", [SILENT, UNAVAILABLE], ids=["silent", "503"])
+@pytest.mark.parametrize("method", ["REGISTER", "INVITE"])
+def test_a_request_that_went_on_over_udp_is_repeated(method: str, fault: Fault) -> None:
+    with crossing("TCP to UDP", fault) as (_, second, running, via):
+        second.fault = SILENT
+        running.tell(method)
+        requests = second.wait_for(method, 3)
+        second.fault = WELL
+        assert running.next()["code"] == 200
+        assert requests[2].at - requests[0].at == pytest.approx(1.5, abs=0.5)
+        assert {request.header("via") for request in requests} == {requests[0].header("via")}
+        assert re.fullmatch(via, via_of(requests[0])), via_of(requests[0])
+
+
+def test_a_late_failure_over_udp_is_acknowledged_each_time() -> None:
+    """Its transaction was one over TCP, and is over with its first copy; who else acknowledges the next?."""
+    with crossing("TCP to UDP", UNAVAILABLE) as (_, second, running, _via):
+        second.fault = Fault(provisional=(486,), delay=0.5, code=486)  # a 486, and another
+        assert running.ask("INVITE")["code"] == 486
+        first_ack, second_ack = second.wait_for("ACK", 2)
+        assert first_ack.header("via") == second_ack.header("via")
+
+
+@pytest.mark.parametrize("fault", [SILENT, UNAVAILABLE, RESETTING], ids=["silent", "503", "resets"])
+@pytest.mark.parametrize("method", ["REGISTER", "INVITE"])
+def test_no_request_leaves_tls(tmp_path: Path, method: str, fault: Fault) -> None:
+    authority = Authority(tmp_path)
+    with certified(authority, FIRST) as first, Registrar(SECOND) as second:
+        first.fault = fault
+        with app(
+            f"tls:{FIRST}:5061",
+            f"tcp:{FIRST}:5060",
+            f"udp:{FIRST}:5060",
+            *(f"{transport}:{SECOND}:5060" for transport in ("udp", "tcp")),
+            transports=("udp", "tcp", "tls"),
+            authority=str(authority.path),
+        ) as running:
+            running.tell(method)
+            first.wait_for(method)
+            time.sleep(4)
+            assert {request.transport for request in first.requests if request.method == method} == {"tls"}
+            assert method not in [request.method for request in second.requests]
