@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* So many of a plan's servers run. */
 enum { MAX_ATTEMPTS_OF_RACE = 8 };
@@ -173,6 +174,14 @@ static const struct connection_attempt *race_attempt_at(const struct race *race,
     return NULL;
 }
 
+/* Returns whether pjsip would try that server before the winner, for the account prefers its address family. */
+static int race_is_preferred_to(const struct race *race, unsigned place, const struct connection_attempt *winner)
+{
+    const int family = addresses_address(&race->planned.addresses, place)->addr.sa_family == AF_INET ? 4 : 6;
+
+    return winner && family != winner->server.family && family == race->query->request_info.prefers;
+}
+
 /* Answers and frees the race, which is in no list any more. No lock held. */
 static void race_finish(struct race *race, const struct connection_attempt *winner)
 {
@@ -186,7 +195,8 @@ static void race_finish(struct race *race, const struct connection_attempt *winn
         for (i = 0; i < total; i++) {
             const struct connection_attempt *attempt = race_attempt_at(race, i);
 
-            if ((!attempt || attempt != winner) && failed == (attempt && attempt->state == FAILED))
+            if ((!attempt || attempt != winner) && failed == (attempt && attempt->state == FAILED) &&
+                !race_is_preferred_to(race, i, winner))
                 race_copy_place(&given, &count, race, i);
         }
     addresses_set_count(&given, count);

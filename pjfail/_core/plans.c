@@ -260,21 +260,29 @@ static void plans_append_large(const struct plan_entry **order, unsigned count, 
 }
 
 /*
- * Leaves out the servers of the family that pjsip is going to put first which are suspect or of last resort, while any that is
- * neither is left.
+ * Puts the servers of the family first that the account prefers, for pjsip is going to. Of these it leaves out all, unless one is as
+ * good as the first of the plan; else those that are suspect or of last resort. With all servers bad none is left out.
  */
-static unsigned plans_drop_preferred_locked(const struct plan_entry **order, unsigned count, int prefers, double now)
+static unsigned plans_prefer_family_locked(const struct plan_entry **order, unsigned count,
+                                           const struct request_info *info, double now)
 {
-    unsigned well = 0, left = 0, i;
+    const int own = (info->bound || info->follows) && address_equals(&order[0]->server->address, &info->server);
+    int leads = order[0]->server->address.family == info->prefers;
+    const struct plan_entry *others[PF_MAX_ENTRIES];
+    unsigned left = 0, other = 0, i;
 
-    for (i = 0; i < count; i++)
-        well += plans_rank_of_locked(order[i], now) == 0;
-    if (!well)
+    if (!own && plans_rank_of_locked(order[0], now) > 0)
         return count;
+    for (i = 1; i < count && !own && !leads; i++)
+        leads = order[i]->server->address.family == info->prefers && order[i]->tier == order[0]->tier &&
+                plans_rank_of_locked(order[i], now) == 0;
     for (i = 0; i < count; i++)
-        if (order[i]->server->address.family != prefers || plans_rank_of_locked(order[i], now) == 0)
+        if (order[i]->server->address.family != info->prefers)
+            others[other++] = order[i];
+        else if (leads && (!i || plans_rank_of_locked(order[i], now) == 0))
             order[left++] = order[i];
-    return left;
+    memcpy(order + left, others, other * sizeof *others);
+    return left + other;
 }
 
 /* This use's order of the plan, as pjsip wants it. */
@@ -287,8 +295,8 @@ static void plans_write_locked(const struct plan *plan, const struct request_inf
     if (!plans.random)
         plans_seed_random();
     count = plans_order_locked(plan, info, now, &plans.random, order);
-    if (info && info->prefers && !info->bound)
-        count = plans_drop_preferred_locked(order, count, info->prefers, now);
+    if (info && info->prefers)
+        count = plans_prefer_family_locked(order, count, info, now);
     /* A large UDP request has its list doubled with TCP copies: leave room, or the tail is cut. */
     if (order[0]->server->address.transport == PF_UDP)
         limit /= 2;

@@ -282,13 +282,25 @@ def test_a_preferred_family_that_is_dead_is_not_asked_first(
     with Registrar("::1") as sixth:
         dead, alive = (sixth, second) if ipv6_use == PREFER_IPV6 else (second, sixth)
         dead.fault = SILENT
-        with app(preferred, other, transports=("udp", "udp6"), ipv6_use=ipv6_use) as running:
+        # nor over TCP, which the plan has behind the other family
+        servers = preferred, other, preferred.replace("udp", "tcp")
+        with app(*servers, transports=("udp", "udp6", "tcp", "tcp6"), ipv6_use=ipv6_use) as running:
             running.ask(f"mark down {preferred}")
             for method in ("REGISTER", "SUBSCRIBE"):
                 answer = running.ask(method)
                 assert answer["code"] == 200
                 assert answer["seconds"] < 0.4
             assert seen(alive) == ["REGISTER/udp", "SUBSCRIBE/udp"]
+
+
+def test_a_preferred_family_that_does_not_connect_is_left_out(second: Registrar) -> None:
+    """pjsip would put it in front of the one that has won the race, and wait for it."""
+    with unanswered_connects("::1", 5060):
+        servers = "tcp:[::1]:5060", f"tcp:{SECOND}:5060"
+        with app(*servers, transports=("tcp", "tcp6"), parameters=";transport=tcp", ipv6_use=PREFER_IPV6) as running:
+            answer = running.ask("REGISTER")
+            assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+            assert answer["seconds"] < 0.45
 
 
 def test_with_all_servers_down_the_preferred_family_is_asked(second: Registrar) -> None:
