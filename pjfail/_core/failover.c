@@ -792,6 +792,8 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         request->refs++;
         event.attempt = request_attempt_of_response_locked(request, &source, &event.heard);
         event.same_dialog = request->state.state == REQUEST_COMPLETED && code >= 200 && tag_hash == request->final_tag;
+        /* A server that has the request by another way, too, refuses the second copy (RFC 3261, 8.2.2.2): that is no answer yet. */
+        event.retriable |= code == PJSIP_SC_LOOP_DETECTED && request->state.attempt_count > 1;
         observe = event.attempt >= 0 && failover_expects_response(&request->state.attempts[event.attempt], event.heard);
         if (observe)
             failover_observe_locked(request, &event, &observed);

@@ -401,6 +401,16 @@ def test_a_call_that_went_on_is_cancelled_where_it_rings(name: str) -> None:
         assert ack.header("via") == invite.header("via")
 
 
+def test_a_server_that_has_the_call_by_another_way_has_not_refused_it() -> None:
+    """A slow server gets the INVITE over TCP, too, and says 482 to that, as RFC 3261 section 8.2.2.2 has it."""
+    with Registrar(FIRST, transports=("udp",)) as slow, Registrar(FIRST, transports=("tcp",)) as merging:
+        slow.fault = Fault(latency=2.5)
+        merging.fault = Fault(code=482)
+        with app(f"udp:{FIRST}:5060", f"tcp:{FIRST}:5060") as running:
+            assert running.ask("INVITE")["code"] == 200
+            assert seen(merging)[:2] == ["INVITE/tcp", "ACK/tcp"]
+
+
 def test_a_request_that_went_on_over_tcp_is_not_repeated_there() -> None:
     with crossing("UDP to TCP", UNAVAILABLE) as (_, second, running, _via):
         second.fault = Fault(delay=2.5)
