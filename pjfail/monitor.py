@@ -16,7 +16,7 @@ from .health import HealthTable
 from .model import Health, Outcome, OutcomeKind, Server, State
 from .news import News
 from .planning import Complain
-from .policy import Policy, describe, judge
+from .policy import Policy, describe, judge, suspected
 from .probe import Probe, Prober, Watched
 from .request import Requests
 from .targets import Targets, measured
@@ -121,6 +121,8 @@ class Monitor:
                 event.method, event.left, event.taken, event.after, event.why.value, code,
             )  # fmt: skip
             self._news.tell(event)
+            if event.why is events.Reason.RACE and event.left.transport == "udp":
+                self._doubt(event.left)
 
     def note_unwatched(self) -> None:
         """Logs, once, that more requests are under way than the core can watch."""
@@ -147,6 +149,16 @@ class Monitor:
                 log.info("%s is %s: %s", server, after.state.value, after.reason)
         self._health_changed(set(servers))
         self._news.deliver()
+
+    def _doubt(self, server: Server) -> None:
+        """Has *server* probed over UDP, because no TCP connection to it came about, as a large request needs one."""
+        health = self._health.get(server, time.monotonic())
+        if health.state is State.UP:
+            health = suspected(health, time.monotonic(), "accepted no TCP connection for a large request")
+            self._health.put(server, health)
+            log.info("%s is %s: %s", server, health.state.value, health.reason)
+            self._watch(server, health)
+            self._health_changed({server})
 
     def forget(self, server: Server) -> None:
         """Called when no plan has *server* any more: what is held against it is kept all the same."""

@@ -131,7 +131,7 @@ def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: 
             return _answered(noted, outcome, policy, now, random)
         return noted
     if verdict is State.SUSPECT and health.state in (State.UP, State.SUSPECT):
-        return _suspected(_noted(health, outcome, policy), outcome)
+        return suspected(_noted(health, outcome, policy), outcome.at, describe(outcome))
     return _taken_down(health, outcome, policy, now, random)
 
 
@@ -225,14 +225,15 @@ def _own_of_method(health: Health, outcome: Outcome) -> Health | None:
     return health.methods.get(outcome.method) if alone else None
 
 
-def _suspected(health: Health, outcome: Outcome) -> Health:
+def suspected(health: Health, at: float, reason: str) -> Health:
+    """The health of a server that is suspect, from the time *at* on, for *reason*."""
     if health.state is State.SUSPECT:
-        return replace(health, reason=describe(outcome))
+        return replace(health, reason=reason)
     return replace(
         health,
         state=State.SUSPECT,
-        since=outcome.at,
-        reason=describe(outcome),
+        since=at,
+        reason=reason,
         generation=health.generation + 1,
         returning=False,
         returns_at=None,

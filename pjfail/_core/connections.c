@@ -343,9 +343,9 @@ static int connections_is_borne_locked(const pjsip_server_addresses *addresses, 
 {
     pf_address server;
 
-    return address_of(&server, addresses_address(addresses, index), addresses_type(addresses, index)) &&
-           (server.transport == PF_UDP || connections_has_locked(&server, 0) ||
-            connections_may_connect_locked(&server, 0));
+    return !address_of(&server, addresses_address(addresses, index), addresses_type(addresses, index)) ||
+           server.transport == PF_UDP || connections_has_locked(&server, 0) ||
+           connections_may_connect_locked(&server, 0);
 }
 
 /* Returns whether a connect to the server would fail at once, most likely. */
@@ -440,13 +440,15 @@ static int connections_should_not_connect(const pf_address *server)
     return should_not;
 }
 
-pj_status_t connections_connect(const pf_address *server, const char *host_name, pjsip_transport **connection)
+pj_status_t connections_connect(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                                pjsip_transport **connection)
 {
     return connections_should_not_connect(server) ? PJ_ETOOMANYCONN
-                                                  : connections_acquire(server, host_name, connection);
+                                                  : connections_acquire(server, host_name, selector, connection);
 }
 
-pj_status_t connections_acquire(const pf_address *server, const char *host_name, pjsip_transport **transport)
+pj_status_t connections_acquire(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                                pjsip_transport **transport)
 {
     pj_status_t status;
     int none = 0;
@@ -459,14 +461,14 @@ pj_status_t connections_acquire(const pf_address *server, const char *host_name,
     if (none)
         return PJ_ETOOMANYCONN;
     answering++;
-    status = raw_send_connect(server, host_name, transport);
+    status = raw_send_connect(server, host_name, selector, transport);
     answering--;
     if (status == PJ_SUCCESS && server->transport != PF_UDP)
         connections_carry(*transport);
     return status;
 }
 
-void connections_watch_late(pjsip_transport *transport, const pf_address *server)
+void connections_watch_late(pjsip_transport *transport, const pf_address *server, int suspect)
 {
     struct connection *connection;
     int taken;
@@ -477,7 +479,8 @@ void connections_watch_late(pjsip_transport *transport, const pf_address *server
     if (taken)
         connections_set_late_locked(connection, transport);
     pthread_mutex_unlock(&connections.lock);
-    servers_suspect(server);
+    if (suspect)
+        servers_suspect(server);
     if (!taken)
         host.pjsip_transport_dec_ref(transport);
 }

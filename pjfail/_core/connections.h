@@ -38,19 +38,21 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
  * raw_send_connect(), with what becomes of the connection watched. PJ_ETOOMANYCONN: the server has none, and has just refused one,
  * too many were begun lately, or pjsip may run short of keys.
  */
-pj_status_t connections_connect(const pf_address *server, const char *host_name, pjsip_transport **connection);
+pj_status_t connections_connect(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                                pjsip_transport **connection);
 
 /*
  * As that, for whom it is this server or none, whatever is known of it, as long as pjsip bears it; UDP too. A SIP thread that holds
  * no lock of ours.
  */
-pj_status_t connections_acquire(const pf_address *server, const char *host_name, pjsip_transport **transport);
+pj_status_t connections_acquire(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                                pjsip_transport **transport);
 
 /*
- * Somebody has waited for that connection long enough: its server is suspect until it is there, and it is closed when it never
- * is. Takes over the reference to transport.
+ * Somebody has waited for that connection long enough: its server is suspect (where suspect is set) until it is there, and it is closed
+ * when it never is. Takes over the reference to transport.
  */
-void connections_watch_late(pjsip_transport *transport, const pf_address *server);
+void connections_watch_late(pjsip_transport *transport, const pf_address *server, int suspect);
 
 /* Returns whether that connection is there still, or in the making. */
 int connections_knows(const pjsip_transport *transport);

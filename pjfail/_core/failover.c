@@ -14,7 +14,6 @@
 #include "override.h"
 #include "plans.h"
 #include "port_check.h"
-#include "raw_send.h"
 #include "requests.h"
 #include "resolver.h"
 #include "send_guard.h"
@@ -158,9 +157,8 @@ static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *ser
 
     if (!to || to->tag.slen || !call_id || override_is_for(tdata))
         return 0;
-    /* The application's own choice of a connection leaves no choice of servers; its choice of a UDP socket does. */
-    if (server->transport != PF_UDP &&
-        (selector->type == PJSIP_TPSELECTOR_TRANSPORT || selector->type == PJSIP_TPSELECTOR_LISTENER))
+    /* The application's own choice of a connection leaves no choice of servers; its choice of a UDP socket or a listener does. */
+    if (server->transport != PF_UDP && selector->type == PJSIP_TPSELECTOR_TRANSPORT)
         return 0;
     return 1;
 }
@@ -176,18 +174,35 @@ static int failover_is_for_challenger(pjsip_tx_data *tdata)
 }
 
 /*
- * The servers that pjsip was given for this request, over the same transport: Via and Contact stay true. A challenge's answer was
- * given its challenger alone, and the others follow by the plan.
+ * Returns whether a request that went to the one server may go to the other: none leaves TLS, nor the transport, listener or address
+ * family that the application has chosen.
+ */
+static int failover_may_cross(const pjsip_tpselector *selector, const pf_address *from, const pf_address *to)
+{
+    if (from->transport == PF_TLS && to->transport != PF_TLS)
+        return 0;
+    switch (selector->type) {
+    case PJSIP_TPSELECTOR_TRANSPORT:
+    case PJSIP_TPSELECTOR_LISTENER: return to->transport == from->transport && to->family == from->family;
+    case PJSIP_TPSELECTOR_IP_VER:
+        return to->family == from->family || (selector->u.ip_ver != PJSIP_TPSELECTOR_USE_IPV4_ONLY &&
+                                              selector->u.ip_ver != PJSIP_TPSELECTOR_USE_IPV6_ONLY);
+    default: return 1;
+    }
+}
+
+/*
+ * The servers that pjsip was given for this request, in the plan's order from the current one on: within a tier first those of the same
+ * transport and family. A challenge's answer was given its challenger alone, and the others follow by the plan.
  */
 static unsigned failover_list_candidates(pjsip_tx_data *tdata, const pf_address *server, int for_challenger,
                                          pf_address *candidates, unsigned *last_resorts)
 {
     server_addresses planned;
     const pjsip_server_addresses *addresses = tdata_addresses(tdata);
-    unsigned total, current = tdata_current(tdata), count = 0, i;
-    size_t size;
+    unsigned total, current = tdata_current(tdata), count = 0, i, to;
+    uint64_t places[MAX_CANDIDATES]; /* what they are sorted by */
 
-    tdata_bytes(tdata, &size);
     if (for_challenger && resolver_answer_anew(tdata, &planned)) {
         addresses = &planned.addresses;
         current = 0;
@@ -195,20 +210,25 @@ static unsigned failover_list_candidates(pjsip_tx_data *tdata, const pf_address 
     total = addresses_count(addresses);
     *last_resorts = 0;
     for (i = 0; i < total && count < MAX_CANDIDATES; i++) {
-        unsigned at = (current + i) % total;
-        pf_address *each = &candidates[count];
+        const unsigned at = (current + i) % total;
+        uint64_t place;
+        pf_address each;
 
-        if (!address_of(each, addresses_address(addresses, at), addresses_type(addresses, at)))
+        if (!address_of(&each, addresses_address(addresses, at), addresses_type(addresses, at)) ||
+            !failover_may_cross(tdata_selector(tdata), server, &each))
             continue;
-        if (addresses == &planned.addresses && size >= PJSIP_UDP_SIZE_THRESHOLD && server->transport == PF_TCP &&
-            each->transport == PF_UDP)
-            each->transport = PF_TCP; /* as pjsip has it: the request has outgrown UDP by its credentials */
-        if (each->transport == server->transport && each->family == server->family) {
-            if (addresses_priority(addresses, at) >= LAST_RESORT)
-                *last_resorts |= 1u << count;
-            count++;
+        place = (uint64_t)(at < current) << 40 | (uint64_t)addresses_priority(addresses, at) << 1 |
+                (each.transport != server->transport || each.family != server->family);
+        for (to = count++; to && places[to - 1] > place; to--) {
+            places[to] = places[to - 1];
+            candidates[to] = candidates[to - 1];
         }
+        places[to] = place;
+        candidates[to] = each;
     }
+    for (i = 0; i < count; i++)
+        if ((places[i] >> 1 & 0xffffffff) >= LAST_RESORT)
+            *last_resorts |= 1u << i;
     return count;
 }
 
@@ -271,15 +291,12 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
     request->key.branch = failover_store(&place, via->branch_param.ptr, request->key.branch_size, 0);
     request->bytes = failover_store(&place, bytes, size, 0);
     request->size = size;
+    request->selector = *tdata_selector(tdata);
     request->state.candidate_count = count;
     request->state.last_resorts = last_resorts;
     request->state.timeout = failover_timeout_of(&method->name);
     if (failover.policy.attempts)
         request->state.max_attempts = (unsigned)failover.policy.attempts;
-    if (server->transport == PF_UDP) {
-        request->udp = tdata_transport(tdata);
-        host.pjsip_transport_add_ref(request->udp);
-    }
     failover_set_early_timers(request, server, for_challenger, now);
     return request;
 }
@@ -323,8 +340,11 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
         connections_carry(transport);
     if (check)
         failover_check_port(server, transport, now);
-    if (account >= 0)
-        affinity_tell(account, msg, server, 0, -1, removes);
+    if (account >= 0) {
+        const pf_address original = servers_original(server);
+
+        affinity_tell(account, msg, &original, 0, -1, removes);
+    }
 }
 
 /* Tells of silent servers. No lock held. */
@@ -342,9 +362,14 @@ static void failover_send_copies(const struct request *request, const struct dec
 {
     unsigned i;
 
-    for (i = 0; i < MAX_ATTEMPTS; i++)
-        if (attempts & 1u << i)
-            raw_send_datagram(request->udp, &decision->attempts[i].server, request->bytes, request->size);
+    for (i = 0; i < MAX_ATTEMPTS; i++) {
+        pjsip_transport *udp = attempts & 1u << i ? request_hold_connection(request, (int)i) : NULL;
+
+        if (udp) {
+            forking_send(request, &decision->attempts[i].server, udp);
+            host.pjsip_transport_dec_ref(udp);
+        }
+    }
 }
 
 /* A CANCEL of the application's: the other servers where its INVITE rings get theirs. */
@@ -396,7 +421,7 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
         request->refs++;
         at = request_attempt_at_locked(request, &server, transport);
         /* A connect has failed and pjsip has walked on: the bytes are others now, and the time begins anew. */
-        walked_on = at < 0 && request->state.attempt_count == 1 && !request->udp;
+        walked_on = at < 0 && request->state.attempt_count == 1 && request->state.attempts[0].reliable;
         if (at >= 0) {
             copies = failover_resume(&request->state, polled_since, now) & ~(1u << at);
             copies |= failover_resend(&request->state, at, now, &decision.actions);
@@ -431,8 +456,8 @@ static void failover_post(const struct request *request, const pf_address *left,
     atomic_fetch_add(reason == RETRY_SLOW ? &failover_counted.hedged : &failover_counted.retried, 1);
     if (!note)
         return;
-    note->left = *left;
-    note->taken = *taken;
+    note->left = servers_original(left);
+    note->taken = servers_original(taken);
     note->why = (int)reason;
     note->code = code;
     note->after = clock_now() - request->state.began;
@@ -452,6 +477,17 @@ static unsigned failover_list_suspects_locked(const struct request *request)
     return suspects;
 }
 
+/* Schedules the request's next look anew. No lock held. */
+static void failover_reschedule(struct request *request)
+{
+    double due;
+
+    pthread_mutex_lock(&requests.lock);
+    due = request_schedule_locked(request);
+    pthread_mutex_unlock(&requests.lock);
+    failover_schedule(due);
+}
+
 /* The candidate to be tried next, marked as tried. Returns 0 when there is none. */
 static int failover_take_candidate_locked(struct request *request, enum failover_reason reason, pf_address *server)
 {
@@ -464,18 +500,17 @@ static int failover_take_candidate_locked(struct request *request, enum failover
     return 1;
 }
 
-/*
- * A connection to that server, referenced; NULL over UDP. Returns 0 when there is none, which is noted. No lock held.
- */
-static int failover_connect(struct request *request, const pf_address *server, pjsip_transport **connection)
+/* The transport to that server, referenced. Returns 0 when there is none, which is noted. No lock held. */
+static int failover_connect(struct request *request, const pf_address *server, pjsip_transport **transport)
 {
     unsigned candidates = request_candidates_of(request, server);
-    pj_status_t status;
+    pj_status_t status = PJ_SUCCESS;
 
-    *connection = NULL;
-    if (request->udp)
-        return 1;
-    status = connections_connect(server, request->name, connection);
+    *transport = server->transport == PF_UDP ? request_hold_transport(request, server) : NULL;
+    if (!*transport)
+        status = server->transport == PF_UDP
+                     ? connections_acquire(server, request->name, &request->selector, transport)
+                     : connections_connect(server, request->name, &request->selector, transport);
     if (status == PJ_SUCCESS)
         return 1;
     pthread_mutex_lock(&requests.lock);
@@ -498,7 +533,7 @@ static int failover_try_next_server(struct request *request, const struct decisi
     const pf_address *left = actions->left >= 0 ? &decision->attempts[actions->left].server : &nobody;
 
     for (;;) {
-        pjsip_transport *connection;
+        pjsip_transport *transport;
         pf_address server;
         double now, due;
         int taken, at;
@@ -508,23 +543,22 @@ static int failover_try_next_server(struct request *request, const struct decisi
         pthread_mutex_unlock(&requests.lock);
         if (!taken)
             return 0;
-        if (!failover_connect(request, &server, &connection))
+        if (!failover_connect(request, &server, &transport))
             continue;
         /* It is in the table before it is on the wire: its response may be quick. */
         now = clock_now();
         pthread_mutex_lock(&requests.lock);
-        at = request_add_attempt_locked(request, &server, connection ? connection : request->udp, now);
+        at = request_add_attempt_locked(request, &server, transport, now);
         due = request_schedule_locked(request);
         pthread_mutex_unlock(&requests.lock);
         failover_schedule(due);
-        if (actions->move_along && at >= 0)
-            transaction_move(&request->key, &server, connection ? connection : request->udp);
-        taken = at >= 0 && forking_send(request, &server, connection, request->bytes, request->size) == PJ_SUCCESS;
-        if (connection)
-            host.pjsip_transport_dec_ref(connection);
+        if (actions->move_along && at >= 0 && request_move_transaction(request, &server, transport))
+            failover_reschedule(request);
+        taken = at >= 0 && forking_send(request, &server, transport) == PJ_SUCCESS;
+        if (taken && !servers_answered_within(&server, RECENT_ANSWER_S))
+            failover_check_port(&server, transport, now);
+        host.pjsip_transport_dec_ref(transport);
         if (taken) {
-            if (!servers_answered_within(&server, RECENT_ANSWER_S))
-                failover_check_port(&server, request->udp, now);
             failover_post(request, left, &server, actions->reason, actions->code);
             return 1;
         }
@@ -639,6 +673,7 @@ static void failover_process(struct request *request, double now)
     struct decision decision;
     double polled_since = failover.polled_since(now);
     unsigned copies;
+    pjsip_transport *udp;
     int trying, expired;
 
     if (!failover_catch_up(request))
@@ -654,8 +689,10 @@ static void failover_process(struct request *request, double now)
         event.kind = FAILOVER_GIVEN_UP;
     event.alive = expired && transaction_exists(&request->key);
     failover_decide_unlocked(request, &event, now, &decision);
-    if (decision.actions.check_port)
-        failover_check_port(&decision.attempts[0].server, request->udp, now);
+    if (decision.actions.check_port && (udp = request_hold_connection(request, 0)) != NULL) {
+        failover_check_port(&decision.attempts[0].server, udp, now);
+        host.pjsip_transport_dec_ref(udp);
+    }
     if (copies && event.kind == FAILOVER_TIMER && !failover_note_hang_up(request))
         decision.actions.resend |= copies;
     failover_act_on_servers(request, &decision, now);
@@ -884,6 +921,8 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         request->refs++;
         event.attempt = request_attempt_of_response_locked(request, &source, &event.heard);
         event.same_dialog = request->state.state == REQUEST_COMPLETED && code >= 200 && tag_hash == request->final_tag;
+        /* A server that has the request by another way, too, refuses the second copy (RFC 3261, 8.2.2.2): that is no answer yet. */
+        event.retriable |= code == PJSIP_SC_LOOP_DETECTED && request->state.attempt_count > 1;
         observe = event.attempt >= 0 && failover_expects_response(&request->state.attempts[event.attempt], event.heard);
         if (observe)
             failover_observe_locked(request, &event, &observed);
@@ -891,6 +930,11 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         if (decision.actions.pass && code >= 200)
             request->final_tag = tag_hash;
         own = request_hold_connection_locked(request, event.attempt);
+        if (own && code >= 200) { /* over TCP or UDP, it is the same server that has said so */
+            const pf_address original = servers_original(&request->attempts[event.attempt].server);
+
+            request->state.tried |= request_candidates_of(request, &original);
+        }
     }
     pthread_mutex_unlock(&requests.lock);
     if (!request)
@@ -911,9 +955,8 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     if (decision.actions.ask && !failover_ask(request, rdata, &event, &decision))
         failover_pass_on(request, &event, &decision);
     /* Over the attempt's own connection: the response may have come by another. */
-    if (decision.actions.move_to >= 0 && (request->udp || own))
-        moved = transaction_move(&request->key, &decision.attempts[decision.actions.move_to].server,
-                                 request->udp ? request->udp : own);
+    if (decision.actions.move_to >= 0 && own)
+        moved = request_move_transaction(request, &decision.attempts[decision.actions.move_to].server, own);
     /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
     if (decision.actions.acknowledge_unmoved && !moved)
         forking_acknowledge(request, sender, over, rdata);
@@ -1041,7 +1084,7 @@ void failover_open(void (*wake_at)(double when), double (*polled_since)(double n
 }
 
 /* Moves a transaction that listens to no connection any more to an attempt whose connection is there. Returns 0 when none is. */
-static int failover_move_back(const struct request *request, const struct decision *decision)
+static int failover_move_back(struct request *request, const struct decision *decision)
 {
     int moved = 0, i;
 
@@ -1049,7 +1092,7 @@ static int failover_move_back(const struct request *request, const struct decisi
         pjsip_transport *connection = request_hold_connection(request, i);
 
         if (connection) {
-            moved = transaction_move(&request->key, &decision->attempts[i].server, connection);
+            moved = request_move_transaction(request, &decision->attempts[i].server, connection);
             host.pjsip_transport_dec_ref(connection);
         }
     }
@@ -1077,7 +1120,7 @@ static void failover_give_back(struct request *request)
     failover_decide_unlocked(request, &event, clock_now(), &decision);
     if (!request->bytes || (decision.actions.deliver_held && held_response_deliver(request)))
         return;
-    if (!request->udp && transaction_is_kept(&request->key) && !failover_move_back(request, &decision) &&
+    if (transaction_is_kept(&request->key) && !failover_move_back(request, &decision) &&
         !held_response_deliver(request))
         transaction_end(&request->key);
     if (decision.actions.cancel_others)

@@ -33,16 +33,17 @@ enum { SILENT_SENDS = 3 };
 /* The application has this long to decide. */
 #define RULING_S 0.5
 
-/* T1 (RFC 3261 section 17.1.1.1): where pjsip repeats an INVITE no more, we do, after this and then twice as long each time. */
-#define T1_S 0.5
-enum { MAX_SENDS = 7 };
-
 /* A server that could not be connected to, or has lost its connection, is tried again after this, once no other is left. */
 #define UNREACHABLE_RETRY_S 1.0
 
 /* A server that no connect was allowed to yet is tried again after this; a request without any connection waits this often. */
 #define DEFERRED_RETRY_S 0.1
 enum { MAX_DEFERRALS = 10 };
+
+/* How often a request is repeated over UDP, where pjsip's transaction does not (RFC 3261, 17.1.1.2 and 17.1.2.2). */
+#define T1_S 0.5
+#define T2_S 4.0
+enum { MAX_SENDS = 7 }; /* of an INVITE */
 
 /* Timer F (RFC 3261, 17.1.2.2) and a little more; after how long the transaction of an INVITE that rings is asked for. */
 #define TIMER_F_S 33.0
@@ -101,6 +102,7 @@ int failover_add_attempt(struct failover_state *request, int at, unsigned candid
     attempt->candidates = candidates;
     attempt->suspected = attempt->began_suspect = suspect != 0;
     attempt->hedge_of = request->hedge_of;
+    attempt->reliable = request->reliable;
     attempt->first_sent = attempt->last_sent = now;
     attempt->sends = 1;
     return request->newest;
@@ -120,7 +122,7 @@ static void decide_count_send(struct failover_state *request, int index, double 
 /* A server gets a copy of each of pjsip's retransmissions; one that was suspect before, at twice the time that the last had taken. */
 static int decide_wants_copy(const struct attempt_state *attempt, double now)
 {
-    if (!decide_is_unanswered(attempt))
+    if (!decide_is_unanswered(attempt) || attempt->reliable)
         return 0;
     if (attempt->began_suspect)
         return attempt->last_sent + SUSPECT_COPY_PAUSE_S < now &&
@@ -188,7 +190,9 @@ static unsigned decide_untried(const struct failover_state *request)
 {
     unsigned all = request->candidate_count >= MAX_CANDIDATES ? ~0u : (1u << request->candidate_count) - 1;
 
-    return request->attempt_count < request->max_attempts && !request->cancelled ? all & ~request->tried : 0;
+    return request->attempt_count < request->max_attempts && !request->cancelled
+               ? all & ~request->tried & ~request->barred
+               : 0;
 }
 
 int failover_has_candidate(const struct failover_state *request) { return decide_untried(request) != 0; }
@@ -273,11 +277,17 @@ static void decide_end_attempt(struct attempt_state *attempt, int heard)
 static void decide_late(struct failover_state *request, const struct failover_event *event,
                         struct failover_actions *actions)
 {
+    /* The transaction has ended with its first copy, and acknowledges no second one. */
+    const int repeated = request->invite && event->code >= 300 && request->reliable && event->attempt >= 0 &&
+                         !request->attempts[event->attempt].reliable && request->attempts[event->attempt].ended;
+
     if (event->attempt >= 0 && event->code < 200)
         request->attempts[event->attempt].provisional = 1;
     else if (event->attempt >= 0)
         decide_end_attempt(&request->attempts[event->attempt], event->heard);
-    if (event->same_dialog || (event->attempt >= 0 && event->attempt == request->winner)) {
+    if (repeated) {
+        actions->acknowledge = 1;
+    } else if (event->same_dialog || (event->attempt >= 0 && event->attempt == request->winner)) {
         actions->pass = 1;
     } else if (request->invite && event->code >= 300) {
         actions->acknowledge = 1;
@@ -438,27 +448,31 @@ static void decide_response(struct failover_state *request, const struct failove
 /* Returns whether the server may have lost the only datagram that was sent to it. */
 static int decide_wants_second_copy(const struct failover_state *request, const struct attempt_state *attempt)
 {
-    return !request->reliable && !request->invite && attempt->suspected && !attempt->began_suspect &&
-           !attempt->refused && attempt->sends == 1;
+    return !request->reliable && !attempt->reliable && !request->invite && attempt->suspected &&
+           !attempt->began_suspect && !attempt->refused && attempt->sends == 1;
+}
+
+/* Returns when an attempt over UDP is repeated by us because pjsip's transaction repeats nothing, or no more; INFINITY: never. */
+static double decide_repeat_at(const struct failover_state *request, const struct attempt_state *attempt)
+{
+    const int stopped = request->reliable || (request->invite && request->answered);
+    double interval = T1_S * (double)(1u << (attempt->sends < 10 ? attempt->sends - 1 : 9));
+
+    if (!stopped || attempt->reliable || attempt->ended || attempt->refused || request->cancelled ||
+        request->state == REQUEST_COMPLETED ||
+        (request->invite && (attempt->provisional || attempt->sends >= MAX_SENDS)))
+        return INFINITY;
+    return attempt->last_sent + (request->invite ? interval : attempt->provisional ? T2_S : fmin(interval, T2_S));
 }
 
 /* Returns when an unanswered attempt counts as silent because of time alone; INFINITY: never. */
-static double decide_silent_at(const struct failover_state *request, const struct attempt_state *attempt)
+static double decide_silent_at(const struct attempt_state *attempt)
 {
     if (attempt->silent)
         return INFINITY;
-    if (request->reliable)
+    if (attempt->reliable)
         return attempt->first_sent + CONNECTION_SILENT_S;
     return attempt->overtaken && attempt->sends > 1 ? attempt->first_sent + OVERTAKEN_SILENT_S : INFINITY;
-}
-
-/* Returns when we repeat an INVITE that pjsip repeats no more; INFINITY: never, or no more. */
-static double decide_repeat_at(const struct failover_state *request, const struct attempt_state *attempt)
-{
-    if (request->reliable || !request->invite || !request->answered || request->cancelled || attempt->refused ||
-        request->state == REQUEST_COMPLETED || attempt->sends >= MAX_SENDS)
-        return INFINITY;
-    return attempt->last_sent + T1_S * (double)(1u << (attempt->sends - 1));
 }
 
 /*
@@ -480,20 +494,20 @@ static void decide_attempt_timer(struct failover_state *request, unsigned index,
 {
     struct attempt_state *attempt = &request->attempts[index];
 
-    if (!decide_is_unanswered(attempt))
-        return;
-    if (decide_silent_at(request, attempt) <= now + SLACK_S) {
-        attempt->silent = 1;
-        actions->silent |= 1u << index;
-    }
-    if (request->candidate_count && request->reliable && !attempt->abandoned &&
-        attempt->first_sent + CONNECTION_SILENT_S <= now + SLACK_S) {
-        attempt->abandoned = 1;
-        actions->abandon |= 1u << index;
-    }
     if (decide_repeat_at(request, attempt) <= now + SLACK_S) {
         decide_count_send(request, (int)index, now, actions);
         actions->resend |= 1u << index;
+    }
+    if (!decide_is_unanswered(attempt))
+        return;
+    if (decide_silent_at(attempt) <= now + SLACK_S) {
+        attempt->silent = 1;
+        actions->silent |= 1u << index;
+    }
+    if (request->candidate_count && attempt->reliable && !attempt->abandoned &&
+        attempt->first_sent + CONNECTION_SILENT_S <= now + SLACK_S) {
+        attempt->abandoned = 1;
+        actions->abandon |= 1u << index;
     }
     if (attempt->first_sent + request->timeout > now + SLACK_S)
         return;
@@ -616,14 +630,15 @@ double failover_due(const struct failover_state *request)
     for (i = 0; i < request->attempt_count; i++) {
         const struct attempt_state *attempt = &request->attempts[i];
 
+        due = fmin(due, decide_repeat_at(request, attempt));
         if (!decide_is_unanswered(attempt))
             continue;
-        due = fmin(due, fmin(decide_silent_at(request, attempt), decide_repeat_at(request, attempt)));
+        due = fmin(due, decide_silent_at(attempt));
         if (!attempt->suspected)
             due = fmin(due, attempt->first_sent + request->timeout);
         else if (decide_wants_second_copy(request, attempt))
             due = fmin(due, attempt->first_sent + request->timeout + SECOND_COPY_S);
-        if (request->candidate_count && request->reliable && !attempt->abandoned)
+        if (request->candidate_count && attempt->reliable && !attempt->abandoned)
             due = fmin(due, attempt->first_sent + CONNECTION_SILENT_S);
     }
     return due;

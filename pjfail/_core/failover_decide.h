@@ -42,12 +42,13 @@ struct attempt_state {
     unsigned char resumed;       /* how often its clock began anew, which then says nothing of the round trip */
     unsigned char
         hedge_of; /* 1 + the attempt whose lateness this one was sent for; 0: it was sent for a failure, or first */
+    unsigned char reliable; /* over a connection */
 };
 
 struct failover_state {
     enum request_state state;
     /* What never changes. */
-    unsigned char invite, reliable; /* reliable: over connections */
+    unsigned char invite;
     double began;
     double timeout; /* seconds without a response after which the next server is tried; INFINITY: never */
     unsigned max_attempts;
@@ -55,6 +56,8 @@ struct failover_state {
     unsigned last_resorts;    /* candidates, a bit each; so are tried, unreachable and deferred */
     /* What changes. */
     struct attempt_state attempts[MAX_ATTEMPTS];
+    unsigned char reliable; /* pjsip's transaction repeats nothing, and takes responses not to be repeated */
+    unsigned barred;        /* candidates that the request may not go to any more, a bit each */
     unsigned attempt_count;
     int newest;             /* the attempt that began last */
     unsigned char hedge_of; /* of the next attempt */

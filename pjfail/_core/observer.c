@@ -65,8 +65,11 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
     if (code >= 200 && !observed->settled && method->id == PJSIP_REGISTER_METHOD) {
         int account = affinity_registered(msg, observed->account); /* it may be followed only since, or be no more */
 
-        if (account >= 0)
-            affinity_tell(account, msg, &observed->registrar, code, observer_retry_after(msg), observed->removes);
+        if (account >= 0) {
+            const pf_address original = servers_original(&observed->registrar);
+
+            affinity_tell(account, msg, &original, code, observer_retry_after(msg), observed->removes);
+        }
     }
     copy_text(name, sizeof name, &method->name);
     if (code == PJSIP_SC_SERVICE_UNAVAILABLE) {

@@ -286,7 +286,7 @@ static pj_status_t outgoing_select_transport(pjsip_tx_data *tdata, const pf_addr
     if (next_hop.addr.host.slen >= (pj_ssize_t)sizeof name)
         return PJ_ENAMETOOLONG;
     copy_text(name, sizeof name, &next_hop.addr.host); /* what TLS shows and checks */
-    status = connections_acquire(server, name, &transport);
+    status = connections_acquire(server, name, NULL, &transport);
     if (status != PJ_SUCCESS)
         return status;
     memset(&selector, 0, sizeof selector);

@@ -6,6 +6,13 @@
 #include "layout.h"
 
 /*
+ * The request in bytes as pjsip would write it for that transport, into text, which has room for SIP_WRITE_VIA_ROOM octets more; its
+ * length. Its topmost Via names the transport, and keeps its branch.
+ */
+enum { SIP_WRITE_VIA_ROOM = 300 };
+size_t sip_write_for_transport(char *text, const pjsip_transport *transport, const char *bytes, size_t size);
+
+/*
  * An ACK (with the To of what it acknowledges) or a CANCEL for the INVITE in bytes, into text; its length, 0 when there is no
  * room. RFC 3261 sections 9.1 and 17.1.1.3.
  */

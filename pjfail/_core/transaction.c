@@ -108,13 +108,73 @@ static void transaction_unlisten_locked(pjsip_transaction *tsx)
     *key = NULL;
 }
 
+/* Adds the "alias" of a Via over connections, or takes it out; as stateless_send_transport_cb() has it. */
+static void transaction_set_alias(pjsip_via_hdr *via, pj_pool_t *pool, int wanted)
+{
+    static const pj_str_t name = { "alias", 5 };
+    pjsip_param *param = via->other_param.next;
+
+    while (param != &via->other_param &&
+           (param->name.slen != name.slen || memcmp(param->name.ptr, name.ptr, (size_t)name.slen) != 0))
+        param = param->next;
+    if (wanted && param == &via->other_param && (param = host.pj_pool_alloc(pool, sizeof *param)) != NULL) {
+        memset(param, 0, sizeof *param);
+        param->name = name;
+        param->prev = via->other_param.prev;
+        param->next = &via->other_param;
+        param->prev->next = param->next->prev = param;
+    } else if (!wanted && param != &via->other_param) {
+        param->prev->next = param->next;
+        param->next->prev = param->prev;
+    }
+}
+
+/*
+ * Has the message's Via name that transport, as pjsip would write it: its ACK and CANCEL are made of it. The text that was sent stays as
+ * it is.
+ */
+static void transaction_write_via_locked(pjsip_transaction *tsx, const pjsip_transport *transport)
+{
+    pjsip_tx_data *sent = tsx_last_sent(tsx);
+    pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(sent), PJSIP_H_VIA, NULL);
+    pjsip_host_port sent_by = *transport_local_name(transport);
+    char *copy = via ? host.pj_pool_alloc(tdata_pool(sent), (pj_size_t)sent_by.host.slen + 1) : NULL;
+
+    if (!copy)
+        return;
+    memcpy(copy, sent_by.host.ptr, (size_t)sent_by.host.slen);
+    sent_by.host.ptr = copy;
+    via->transport = address_via_name(transport_type(transport));
+    via->sent_by = sent_by;
+    if (host_writes_via_alias())
+        transaction_set_alias(via, tdata_pool(sent), !transport_is_udp(transport));
+    tdata_set_via(sent, &sent_by, transport);
+}
+
+/*
+ * From now on pjsip repeats nothing: it would send the text that was sent before, whose Via names another transport. The caller repeats
+ * what has to be.
+ */
+static void transaction_stop_repeating_locked(pjsip_transaction *tsx)
+{
+    pj_timer_heap_t *heap = host.pjsip_endpt_get_timer_heap(host_endpoint());
+
+    tsx_set_reliable(tsx);
+    host.pj_timer_heap_cancel_if_active(heap, tsx_retransmit_timer(tsx), 0);
+}
+
 /* What it sends from now on goes over that transport, whose end it hears of; as tsx_update_transport() has it. */
 static void transaction_change_transport_locked(pjsip_transaction *tsx, pjsip_transport *transport)
 {
     pjsip_transport *old = tsx_transport(tsx);
 
     transaction_unlisten_locked(tsx);
-    tdata_own_via(tsx_last_sent(tsx));
+    if (transport_type(transport) == transport_type(old)) {
+        tdata_own_via(tsx_last_sent(tsx));
+    } else {
+        transaction_write_via_locked(tsx, transport);
+        transaction_stop_repeating_locked(tsx);
+    }
     tdata_set_transport(tsx_last_sent(tsx), transport);
     host.pjsip_transport_add_ref(transport);
     tsx_set_transport(tsx, transport);

@@ -45,7 +45,10 @@ int transaction_awaits_final(const struct transaction_key *key);
 /* Returns whether it is an INVITE's whose call was hung up: pjsip sends no CANCEL before the first response. */
 int transaction_is_hung_up(const struct transaction_key *key);
 
-/* From now on it is server's, over that transport. Returns 0 when it cannot be moved. */
+/*
+ * From now on it is server's, over that transport. One of another kind, or family, has the request's Via name it, and pjsip repeats
+ * nothing any more, on no transport. Returns 0 when it cannot be moved.
+ */
 int transaction_move(const struct transaction_key *key, const pf_address *server, pjsip_transport *transport);
 
 /* Returns whether it waits for a response on no connection any more, for it was kept from hearing of that one's end. */

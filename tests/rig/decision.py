@@ -30,7 +30,8 @@ class Decider:
         self.lib.failover_start(request, 0.0)
         request.attempt_count, request.newest = len(attempts), max(len(attempts) - 1, 0)
         for index, attempt in enumerate(attempts):
-            self._fill(request.attempts[index], {"sends": 1, "candidates": 1 << index, **attempt})
+            alike = {"sends": 1, "candidates": 1 << index, "reliable": fields.get("reliable", 0)}
+            self._fill(request.attempts[index], {**alike, **attempt})
             request.tried |= 1 << index
         self._fill(request, fields)
         return request
