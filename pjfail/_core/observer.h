@@ -27,5 +27,8 @@ struct observed_response {
 
 void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *observed);
 
+/* A response of ours is on its way: the dialog that it makes belongs to the server that its request came from. */
+void observer_on_tx_response(pjsip_tx_data *response);
+
 /* Returns whether the request takes a binding away (RFC 3261, 10.2.2). */
 int observer_removes_binding(pjsip_msg *msg);
