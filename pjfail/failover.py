@@ -326,7 +326,8 @@ class Failover:
         has said nothing for some seconds. ``events.AccountMoved`` tells of each move.
 
         Call it before or after the account has registered; one that unregisters is left alone until it registers again.
-        Called again, it changes the times. Retry-After of a REGISTER is honoured; a 4xx or 6xx moves nothing.
+        Called again, it changes the times. Retry-After of a REGISTER is honoured. A server that fails two registrations
+        in a row is left by this account alone, other than with 401, 403, 404, 407, 423 or a 6xx, which move nothing.
         Raises as :meth:`pin` does, and ValueError for times that are none.
         """
         if failback is not None and not is_amount(failback):

@@ -250,6 +250,47 @@ def test_an_account_whose_first_register_fails_goes_on(servers: list[Registrar])
         assert second.wait_for("REGISTER")[0].at - first.requests[0].at < 0.8
 
 
+FAILS_THE_ACCOUNT = [
+    pytest.param(Fault(code=408), id="408"),
+    pytest.param(Fault(code=480), id="480"),
+    pytest.param(Fault(code=500), id="500"),
+    pytest.param(Fault(code=503, provisional=(100,)), id="503-after-100"),
+]
+
+
+@pytest.mark.parametrize("fault", FAILS_THE_ACCOUNT)
+def test_a_registrar_that_fails_the_account_twice_is_left_by_that_account_alone(
+    servers: list[Registrar], fault: Fault
+) -> None:
+    first, second, _ = servers
+    with app_on(1, 2) as app:
+        follows(app, options="failback=1, spread=0.2", retries=False)
+        first.fault = fault
+        told(app, "ask(alice, 'REGISTER')", method="REGISTER", code=fault.code)
+        assert not second.requests
+        told(app, "ask(alice, 'REGISTER')", method="REGISTER", code=fault.code)
+        move = told(app, "", moved=0)
+        assert (move["server"], move["before"]) == (SECOND, FIRST)
+        assert f"failed two registrations of it in a row, with {fault.code}" in move["reason"]
+        second.wait_for("REGISTER")
+        told(app, "ask(alice, 'MESSAGE')", method="MESSAGE", server=f"{SECOND}:5060")
+        assert asked(app, "[each.state.value for each in failover.servers().values()]") == ["up", "up"]
+        told(app, "bob = account('bob'); ask(bob, 'MESSAGE')", method="MESSAGE", server=f"{FIRST}:5060")
+        first.fault = WELL
+        assert told(app, "", timeout=20, moved=0)["server"] == FIRST
+
+
+def test_an_account_that_its_first_registrar_never_takes_goes_on(servers: list[Registrar]) -> None:
+    first, second, _ = servers
+    first.fault = Fault(code=480)
+    with app_on(1, 2) as app:
+        app.tell("alice = account('alice', retries=False); failover.follow(alice, spread=0.2)")
+        for _ in range(2):
+            told(app, "ask(alice, 'REGISTER')", method="REGISTER", code=480)
+        assert told(app, "", moved=0)["server"] == SECOND
+        second.wait_for("REGISTER")
+
+
 def test_the_only_server_is_asked_again_when_it_said(servers: list[Registrar]) -> None:
     first = servers[0]
     with app_on(1) as app:
