@@ -6,7 +6,7 @@ What should become of an account is a pure function, :func:`decide`; :class:`Fol
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -317,6 +317,10 @@ class Follower:
     def servers(self) -> Mapping[Server, str]:
         """The servers that accounts live on, each with a host name that its accounts know it by."""
         return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}
+
+    def aor_of(self, targets: Container[Target]) -> str:
+        """The address of record of an account with one of *targets* as its next hop; empty where none has."""
+        return next((each.aor for each in self._followed.values() if each.next_hop in targets), "")
 
     def on_registration(self, registration: Registration, now: float) -> None:
         inquired, followed = self._inquired, self._followed.get(registration.account)

@@ -20,7 +20,7 @@ struct observed_response {
     int heard;         /* it came from there; else nobody is credited */
     int after_provisional;
     int settled; /* a 2xx came before: this one decides nothing about account and dialog */
-    int account; /* the followed one whose REGISTER it answers, else -1 */
+    int account; /* the followed one whose REGISTER it answers, else negative */
     int removes; /* a binding */
     double rtt;  /* seconds; negative: must not be measured */
 };

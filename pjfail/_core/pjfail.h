@@ -89,6 +89,7 @@ typedef struct pf_stats {
     double last_answer; /* negative: never */
     double rtt;         /* smoothed, seconds; negative: unknown */
     double rtt_deviation;
+    double answered_options, answered_other; /* when it last did, other than with 408; negative: never */
     unsigned answers, silences, refusals, unavailable;
     int suspect; /* put last by the core itself */
 } pf_stats;
