@@ -87,6 +87,12 @@ class Cache:
             return replace(entry.outcome, ttl=STALE_TTL, stale=entry.trouble)
         return replace(entry.outcome, ttl=max(left, 0.0))
 
+    def ask_anew(self) -> None:
+        """Has all that is remembered asked for again at its next use; where that fails, it serves as before."""
+        now = self._clock()
+        for asked, entry in self._entries.items():
+            self._put(asked, replace(entry, ask_at=now))
+
     def answers(self) -> dict[Asked, Answer]:
         """The answers that may still serve, each with the seconds left of its TTL, which are negative after it.
 

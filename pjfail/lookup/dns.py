@@ -160,6 +160,10 @@ class DnsLookup:
             families=in_common(self._families, families or FAMILIES),
         )
 
+    def ask_anew(self) -> None:
+        """Has each answer that is kept asked for again at its next use; until there is a newer one, it serves."""
+        self._cache.ask_anew()
+
     def on_stale(self, tell: TellStale) -> None:
         """Has *tell* called, in the loop, with each target that begins to be found by old answers, and the reason."""
         self._stale.on_stale(tell)
