@@ -109,7 +109,7 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_
     pthread_mutex_lock(&affinity.lock);
     pin = affinity_find_pin_locked(aor, target, info->bound ? info->server.transport : PF_ANY);
     if (pin && (!pin->is.idle || (info->bound && info->in_dialog))) {
-        alone = info->bound || !pin->is.followed;
+        alone = (info->bound && !info->may_move) || !pin->is.followed;
         if (!info->bound) {
             info->server = pin->is.registrar.family && request->line.req.method.id == PJSIP_REGISTER_METHOD
                                ? pin->is.registrar

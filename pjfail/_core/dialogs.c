@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /*
  * Dialogs have a room of their own, which nothing else takes from: enough for as many calls and subscriptions as one endpoint can
@@ -51,6 +52,12 @@ static struct {
     } lists[STATES];
     unsigned long long forgotten;
 } dialogs = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* Written while nothing runs. */
+static struct {
+    char names[PF_MAX_CLUSTERS][PF_MAX_HOST];
+    int count;
+} clusters;
 
 static uint64_t dialogs_hash(const pj_str_t *call_id, const pj_str_t *remote_tag)
 {
@@ -352,6 +359,23 @@ void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct re
     }
     if (dialog)
         info->server = dialog->server;
+}
+
+void dialogs_set_clusters(const char (*names)[PF_MAX_HOST], int count)
+{
+    memcpy(clusters.names, names, (size_t)count * sizeof *names);
+    clusters.count = count;
+}
+
+int dialogs_may_move_within(const pj_str_t *name)
+{
+    int i;
+
+    for (i = 0; i < clusters.count; i++)
+        if (strlen(clusters.names[i]) == (size_t)name->slen &&
+            !strncasecmp(clusters.names[i], name->ptr, (size_t)name->slen))
+            return 1;
+    return 0;
 }
 
 void dialogs_count(pf_counters *counters)

@@ -36,5 +36,11 @@ void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag);
 /* Fills in info from what is known of a request's Call-ID and To tag; remote_tag is NULL or empty where it has none. */
 void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info);
 
+/* Sets the names of the clusters whose servers take over each other's dialogs. Nothing else runs here meanwhile. */
+void dialogs_set_clusters(const char (*names)[PF_MAX_HOST], int count);
+
+/* Returns whether a request within a dialog whose next hop is that host may go to any server of it. */
+int dialogs_may_move_within(const pj_str_t *name);
+
 void dialogs_count(pf_counters *counters);
 void dialogs_clear(void);

@@ -97,6 +97,9 @@ typedef struct pf_stats {
 /* A request is tried at so many servers at the most; pjsip itself sends no more often in the time that it gives one. */
 enum { PF_MAX_ATTEMPTS = 8 };
 
+/* So many clusters may be named whose servers take over each other's dialogs. */
+enum { PF_MAX_CLUSTERS = 16 };
+
 /* When a request under way goes on to another server; in force from the next pf_attach() on. */
 typedef struct pf_steering {
     int on; /* 0: never, whatever the rest says */
@@ -111,6 +114,8 @@ typedef struct pf_steering {
     double budget;   /* the share of requests that may go on sooner, by the server's own round trip */
     int port_check;  /* whether a UDP server's port is closed */
     int attempts;    /* at how many servers one request is tried, 1 to PF_MAX_ATTEMPTS; 0: that many */
+    char clusters[PF_MAX_CLUSTERS][PF_MAX_HOST]; /* names in lower case: their servers take over dialogs */
+    int cluster_count;
 } pf_steering;
 
 /* Why a request went on; the order is that of pjfail.events.Why. */

@@ -66,7 +66,8 @@ static pjsip_msg *resolver_request_of(pj_pool_t *pool, void *token, pjsip_resolv
     return tdata_pool(tdata) == pool && tdata_msg(tdata)->type == PJSIP_REQUEST_MSG ? tdata_msg(tdata) : NULL;
 }
 
-static void resolver_fill_request_info(pjsip_msg *request, void *token, struct request_info *request_info)
+static void resolver_fill_request_info(pjsip_msg *request, void *token, const pj_str_t *name,
+                                       struct request_info *request_info)
 {
     const pjsip_tpselector *selector = request ? tdata_selector(((pjsip_send_state *)token)->tdata) : NULL;
     pjsip_cid_hdr *call_id = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_CALL_ID, NULL) : NULL;
@@ -80,6 +81,7 @@ static void resolver_fill_request_info(pjsip_msg *request, void *token, struct r
     request_info->in_dialog = to && to->tag.slen;
     if (call_id)
         dialogs_find(&call_id->id, to ? &to->tag : NULL, request_info);
+    request_info->may_move = request_info->in_dialog && dialogs_may_move_within(name);
 }
 
 static pf_query *resolver_make_query(const pf_target *target, pjsip_msg *request, int refresh)
@@ -192,7 +194,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
         resolver_write_one(only_server, info, &planned);
         /* Its connection is but a moment old, and may have failed: not within the call. See connections_bear(). */
         if (only_server->transport != PF_UDP && known) {
-            resolver_fill_request_info(request, token, &request_info);
+            resolver_fill_request_info(request, token, &info->addr.host, &request_info);
             if (resolver_defer(&target, only_server, resolver_make_pending(pool, info, token, callback, &request_info)))
                 return;
         }
@@ -202,7 +204,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     if (known) {
         if (request && request->line.req.method.id == PJSIP_REGISTER_METHOD && pf_has_native_affinity())
             resolver_unbind_from_closed(((pjsip_send_state *)token)->tdata);
-        resolver_fill_request_info(request, token, &request_info);
+        resolver_fill_request_info(request, token, &info->addr.host, &request_info);
         /* A dialog that nobody has noted has named its server itself where that is an address. */
         if (!(numeric && request_info.in_dialog && !request_info.bound) &&
             affinity_answer(&target, request, &request_info)) {

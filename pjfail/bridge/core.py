@@ -22,6 +22,9 @@ def _configure(retry: RetryPolicy) -> None:
     c.budget = retry.hedge_budget
     c.port_check = retry.port_check
     c.attempts = retry.attempts
+    for index, name in enumerate(retry.dialogs):
+        c.clusters[index] = name.encode("ascii")
+    c.cluster_count = len(retry.dialogs)
     lib.pf_steer(c)
 
 

@@ -14,7 +14,7 @@ METHODS = {"INVITE": 0, "CANCEL": 1, "ACK": 2, "BYE": 3, "REGISTER": 4, "OPTIONS
 DECLARATIONS = """
     typedef struct { char *ptr; long slen; } pj_str_t;
     typedef struct { int id; pj_str_t name; } pjsip_method;
-    struct request_info { pf_address server; int in_dialog, bound, follows, sends, free_to_race; };
+    struct request_info { pf_address server; int in_dialog, bound, may_move, follows, sends, free_to_race; };
     void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method,
                                int code, int expires, const pf_address *server);
     void dialogs_update_called(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method,
