@@ -77,6 +77,10 @@ class Maintenance:
             self.pins.review(self._health_now())
             self.follower.review(time.monotonic())
 
+    def aor_for(self, server: Server) -> str:
+        """The address of record of a followed account that *server* may serve; empty where there is none."""
+        return self.follower.aor_of(self._targets.of(server))
+
     def _maintain_now(self) -> None:
         """Starts the rounds of :meth:`_maintain`, which go on for as long as there is anything to do."""
         if not self._running and self._loop is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -26,6 +27,11 @@ Decide = Callable[[SentRequest, Response, tuple[Server, ...]], bool]
 """A function of the request, a final response and the servers left: whether the next one is tried."""
 
 _MOST = 16  # methods, and codes, that the C core has room for
+_LONGEST_NAME = 256
+# The last label has a letter: an address has no siblings.
+_HOST_NAME = re.compile(
+    r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*(?=[a-z0-9-]*[a-z])[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", re.I
+)
 _NEVER = ("ACK", "CANCEL")
 _CHALLENGES = (401, 407)
 _CLASSES = ("3xx", "4xx", "5xx", "6xx")
@@ -64,6 +70,11 @@ class RetryPolicy:
     servers the owner of a zone can have one request sent to, and retransmitted. With 1 the request stays with its first
     server, unless pjsip itself cannot send there.
 
+    ``dialogs``: names of clusters whose servers know each other's dialogs, or route by name alone and keep none. A
+    request within a dialog (BYE, re-INVITE, UPDATE, NOTIFY) whose next hop is one of these names, by Record-Route or
+    Contact, goes to a sibling when its own server is down or fails (RFC 3263 section 4.3). BYE, UPDATE and NOTIFY wait
+    0.5 s where ``timeouts`` does not name them. Without it a dialog stays with its server.
+
     ``enabled``: False leaves what is on the wire to pjsip; :meth:`off` gives such a value.
 
     Never fail over: ACK, CANCEL, requests within a dialog, a request with a provisional response other than 100, an
@@ -78,6 +89,7 @@ class RetryPolicy:
     hedge_budget: float = 0.1
     port_check: bool = True
     attempts: int = MAX_ATTEMPTS
+    dialogs: Collection[str] = ()
     enabled: bool = True
 
     def __post_init__(self) -> None:
@@ -112,6 +124,14 @@ class RetryPolicy:
         whole = isinstance(self.attempts, int) and not isinstance(self.attempts, bool)
         if not (whole and 1 <= self.attempts <= MAX_ATTEMPTS):
             raise ValueError(f"attempts is {self.attempts!r}; give a whole number from 1 to {MAX_ATTEMPTS}")
+        if not isinstance(self.dialogs, Collection) or isinstance(self.dialogs, str | bytes):
+            raise TypeError(f'dialogs is {self.dialogs!r}; give a set of host names, such as {{"voip.example"}}')
+        for name in self.dialogs:
+            if not (isinstance(name, str) and len(name) < _LONGEST_NAME and _HOST_NAME.fullmatch(name)):
+                raise ValueError(f'{name!r} is not a valid host name in dialogs; write a name alone: "voip.example"')
+        if len(self.dialogs) > _MOST:
+            raise ValueError(f"dialogs has more than {_MOST} names; give at most {_MOST}")
+        object.__setattr__(self, "dialogs", frozenset(name.lower() for name in self.dialogs))
         object.__setattr__(self, "timeouts", MappingProxyType(dict(self.timeouts)))
 
     @classmethod

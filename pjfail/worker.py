@@ -81,6 +81,7 @@ class Worker:
             self._news,
             complain,
             self.maintenance.review,
+            self.maintenance.aor_for,
             random,
         )
         self._attachment = 0

@@ -18,9 +18,12 @@ void affinity_close(void);
  */
 int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_info *info);
 
+/* No followed account; and none because the REGISTER has no Contact: it asks for bindings, and changes none (RFC 3261 10.2.3). */
+enum { AFFINITY_NO_ACCOUNT = -1, AFFINITY_QUERY = -2 };
+
 /*
- * The followed account that a REGISTER is of, or its response; else -1. A request says where its next hop is, a response which
- * account its request was of, -1 where that was not followed. Any SIP thread.
+ * The followed account that a REGISTER is of, or its response; else a negative number. A request says where its next hop is, a
+ * response what this returned of its request, for its account may be followed only since. Any SIP thread.
  */
 int affinity_registers(pjsip_tx_data *request);
 

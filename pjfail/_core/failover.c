@@ -32,6 +32,9 @@
 /* This long after a connection's end pjsip has ended the transaction because of it, if it does. */
 #define TSX_END_S 0.02
 
+/* How long a BYE, an UPDATE or a NOTIFY of a dialog that may move waits where the policy does not say: UDP's first retransmission. */
+#define DIALOG_TIMEOUT_S 0.5
+
 /* Timers that are due within this are looked at together. */
 #define SLACK_S 0.005
 
@@ -135,19 +138,26 @@ static int failover_note_hang_up(struct request *request)
 
 /* --- a request is sent ------------------------------------------------------------------------------------------- */
 
-/* After how many seconds of silence the method's requests are tried at the next server; INFINITY: never. */
-static double failover_timeout_of(const pj_str_t *method)
+/*
+ * After how many seconds of silence the method's requests are tried at the next server; INFINITY: never. Within a dialog its
+ * CSeq tells the other side a request that it has had already.
+ */
+static double failover_timeout_of(const pj_str_t *method, int in_dialog)
 {
+    static const char *const repeatable[] = { "BYE", "UPDATE", "NOTIFY" };
     int i;
 
     for (i = 0; i < failover.policy.silences; i++)
         if (strlen(failover.policy.silence[i].method) == (size_t)method->slen &&
             !memcmp(failover.policy.silence[i].method, method->ptr, (size_t)method->slen))
             return failover.policy.silence[i].after;
+    for (i = 0; in_dialog && i < (int)PJ_ARRAY_SIZE(repeatable); i++)
+        if (strlen(repeatable[i]) == (size_t)method->slen && !memcmp(repeatable[i], method->ptr, (size_t)method->slen))
+            return DIALOG_TIMEOUT_S;
     return INFINITY;
 }
 
-/* Returns whether the request may go to any server but this one: not within a dialog. */
+/* Returns whether the request may go to any server but this one: not within a dialog, unless its cluster takes that over. */
 static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
 {
     pjsip_msg *msg = tdata_msg(tdata);
@@ -155,7 +165,7 @@ static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *ser
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     const pjsip_tpselector *selector = tdata_selector(tdata);
 
-    if (!to || to->tag.slen || !call_id || override_is_for(tdata))
+    if (!to || (to->tag.slen && !dialogs_may_move_within(tdata_dest_name(tdata))) || !call_id || override_is_for(tdata))
         return 0;
     /* The application's own choice of a connection leaves no choice of servers; its choice of a UDP socket or a listener does. */
     if (server->transport != PF_UDP && selector->type == PJSIP_TPSELECTOR_TRANSPORT)
@@ -265,6 +275,7 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
     pjsip_msg *msg = tdata_msg(tdata);
     const pjsip_method *method = &msg->line.req.method;
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
+    const pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
     const pj_str_t *name = tdata_dest_name(tdata);
     pf_address candidates[MAX_CANDIDATES];
     char *place;
@@ -294,7 +305,7 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
     request->selector = *tdata_selector(tdata);
     request->state.candidate_count = count;
     request->state.last_resorts = last_resorts;
-    request->state.timeout = failover_timeout_of(&method->name);
+    request->state.timeout = failover_timeout_of(&method->name, to && to->tag.slen);
     if (failover.policy.attempts)
         request->state.max_attempts = (unsigned)failover.policy.attempts;
     failover_set_early_timers(request, server, for_challenger, now);
@@ -1073,6 +1084,7 @@ void failover_open(void (*wake_at)(double when), double (*polled_since)(double n
     failover.wake_at = wake_at;
     failover.polled_since = polled_since;
     failover.policy = failover_wanted;
+    dialogs_set_clusters(failover_wanted.clusters, failover_wanted.on ? failover_wanted.cluster_count : 0);
     hedging_open(failover_wanted.budget);
     failover.due = INFINITY;
     atomic_store(&requests.unwatched, 0);

@@ -211,7 +211,7 @@ static inline void dummy_tdata_set_name(dummy_tdata *dummy_tdata, const pj_str_t
     dummy_tdata->tdata.dest_info.name = *name;
 }
 
-/* Where the message is being sent right now: valid in on_tx_request(). */
+/* Where the message is being sent right now: valid in on_tx_request() and on_tx_response(). */
 static inline pjsip_transport *tdata_transport(const pjsip_tx_data *tdata)
 {
     return LAYOUT_READ(pjsip_transport *, tdata, layout.tdata_transport);

@@ -89,12 +89,16 @@ typedef struct pf_stats {
     double last_answer; /* negative: never */
     double rtt;         /* smoothed, seconds; negative: unknown */
     double rtt_deviation;
+    double answered_options, answered_other; /* when it last did, other than with 408; negative: never */
     unsigned answers, silences, refusals, unavailable;
     int suspect; /* put last by the core itself */
 } pf_stats;
 
 /* A request is tried at so many servers at the most; pjsip itself sends no more often in the time that it gives one. */
 enum { PF_MAX_ATTEMPTS = 8 };
+
+/* So many clusters may be named whose servers take over each other's dialogs. */
+enum { PF_MAX_CLUSTERS = 16 };
 
 /* When a request under way goes on to another server; in force from the next pf_attach() on. */
 typedef struct pf_steering {
@@ -111,6 +115,8 @@ typedef struct pf_steering {
     int port_check;  /* whether a UDP server's port is closed */
     int attempts;    /* at how many servers one request is tried, 1 to PF_MAX_ATTEMPTS; 0: that many */
     int decides;     /* whether Python is asked about other final responses (pf_ruling) */
+    char clusters[PF_MAX_CLUSTERS][PF_MAX_HOST]; /* names in lower case: their servers take over dialogs */
+    int cluster_count;
 } pf_steering;
 
 /* Why a request went on; the order is that of pjfail.events.Why. */

@@ -187,6 +187,14 @@ static int plans_rank_of_locked(const struct plan_entry *plan_entry, double now)
     return 2 * plan_entry->last_resort + (plan_entry->server->suspect_until > now);
 }
 
+/* Returns whether that entry comes first as the request's own; a dialog that may move leaves a server that has failed. */
+static int plans_is_first_locked(const struct plan_entry *own, const struct request_info *info, double now)
+{
+    if (info->bound)
+        return !info->may_move || !plans_rank_of_locked(own, now);
+    return info->follows && own->server->suspect_until <= now;
+}
+
 /* The order of this use, whom the core suspects behind those that are well; the plan stays a permutation. */
 static unsigned plans_order_locked(const struct plan *plan, const struct request_info *info, double now,
                                    uint64_t *random, const struct plan_entry **order)
@@ -196,10 +204,9 @@ static unsigned plans_order_locked(const struct plan *plan, const struct request
     unsigned count = plans_draw_entries_locked(plan, own, random, drawn), written = 0, i;
     int rank;
 
-    if (own && (info->bound || (info->follows && own->suspect_until <= now)))
-        for (i = 0; i < count; i++)
-            if (drawn[i]->server == own)
-                order[written++] = drawn[i];
+    for (i = 0; own && i < count; i++)
+        if (drawn[i]->server == own && plans_is_first_locked(drawn[i], info, now))
+            order[written++] = drawn[i];
     if (!written)
         own = NULL;
     for (rank = 0; rank < RANKS; rank++)

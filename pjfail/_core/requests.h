@@ -41,8 +41,8 @@ struct request {
     unsigned ruling;                  /* the number of the last question to the application */
     int settled;                      /* a 2xx has come: further responses say nothing about account and dialog */
     const pjsip_transport *unsettled; /* ended while a thread held the transaction; compared, never followed */
-    int account;                      /* the followed account whose REGISTER this is; -1: none */
-    int removes;                      /* the REGISTER removes a binding (RFC 3261, 10.2.2) */
+    int account; /* the followed account whose REGISTER this is; negative: as affinity_registers() has it */
+    int removes; /* the REGISTER removes a binding (RFC 3261, 10.2.2) */
     /* ------------------------------------------- */
     struct transaction_key key; /* its branch, and all that follows, only of a request that may go to another server */
     pjsip_tpselector selector;  /* from which listener connections are made, if the application has chosen one */

@@ -104,7 +104,8 @@ static pjsip_tx_data *resolver_tdata_of(const pjsip_msg *request, void *token)
 }
 
 /* tdata: the request's; NULL: it is none. */
-static void resolver_fill_request_info(const pf_target *target, pjsip_tx_data *tdata, struct request_info *request_info)
+static void resolver_fill_request_info(const pf_target *target, pjsip_tx_data *tdata, const pj_str_t *name,
+                                       struct request_info *request_info)
 {
     const pjsip_tpselector *selector = tdata ? tdata_selector(tdata) : NULL;
     pjsip_msg *request = tdata ? tdata_msg(tdata) : NULL;
@@ -120,6 +121,7 @@ static void resolver_fill_request_info(const pf_target *target, pjsip_tx_data *t
     request_info->large = tdata && resolver_is_large(target, tdata);
     if (call_id)
         dialogs_find(&call_id->id, to ? &to->tag : NULL, request_info);
+    request_info->may_move = request_info->in_dialog && dialogs_may_move_within(name);
 }
 
 static pf_query *resolver_make_query(const pf_target *target, pjsip_msg *request, int refresh)
@@ -219,7 +221,7 @@ int resolver_answer_anew(pjsip_tx_data *tdata, server_addresses *planned)
 
     if (!affinity_next_hop(tdata, &target))
         return 0;
-    resolver_fill_request_info(&target, tdata, &request_info);
+    resolver_fill_request_info(&target, tdata, tdata_dest_name(tdata), &request_info);
     if (affinity_answer(&target, tdata_msg(tdata), &request_info) ||
         plans_answer(&target, target_hash(&target), &request_info, tdata_dest_name(tdata), 1, planned, &refresh) ==
             PLAN_NONE)
@@ -251,7 +253,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
         resolver_write_one(only_server, info, &planned);
         /* Its connection is but a moment old, and may have failed: not within the call. See connections_bear(). */
         if (only_server->transport != PF_UDP && known) {
-            resolver_fill_request_info(&target, resolver_tdata_of(request, token), &request_info);
+            resolver_fill_request_info(&target, resolver_tdata_of(request, token), &info->addr.host, &request_info);
             if (resolver_defer(&target, only_server, resolver_make_pending(pool, info, token, callback, &request_info)))
                 return;
         }
@@ -261,7 +263,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     if (known) {
         if (request && request->line.req.method.id == PJSIP_REGISTER_METHOD && pf_has_native_affinity())
             resolver_unbind_from_closed(((pjsip_send_state *)token)->tdata);
-        resolver_fill_request_info(&target, resolver_tdata_of(request, token), &request_info);
+        resolver_fill_request_info(&target, resolver_tdata_of(request, token), &info->addr.host, &request_info);
         /* A dialog that nobody has noted has named its server itself where that is an address. */
         if (!(numeric && request_info.in_dialog && !request_info.bound) &&
             affinity_answer(&target, request, &request_info)) {

@@ -53,6 +53,7 @@ struct server *servers_hold_locked(const pf_address *address)
         server->address = *address;
         server->link.hash = address_hash(address);
         server->last_answer = server->connection_failed = server->rtt = -1;
+        server->answered_options = server->answered_other = -1;
         server->report_answer = 1;
         if (!hash_table_put(&servers.table, &server->link)) {
             free(server);
@@ -165,6 +166,8 @@ void servers_record_answer(const pf_address *address, const char *method, int co
             servers_measure_locked(server, rtt, now);
         server->answers++;
         server->last_answer = now;
+        if (code != PJSIP_SC_REQUEST_TIMEOUT)
+            *(strcmp(method, "OPTIONS") ? &server->answered_other : &server->answered_options) = now;
         server->suspect_until = 0;
         news = error || server->report_answer || failed_before;
         outcome.code = code;
@@ -312,6 +315,8 @@ int pf_read_stats(const pf_address *address, pf_stats *stats)
     if (server) {
         stats->server = *address;
         stats->last_answer = server->last_answer;
+        stats->answered_options = server->answered_options;
+        stats->answered_other = server->answered_other;
         stats->rtt = server->rtt;
         stats->rtt_deviation = server->rttvar;
         stats->answers = server->answers;

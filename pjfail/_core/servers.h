@@ -17,6 +17,8 @@ struct server {
     unsigned sequence; /* of its bad outcomes */
     double suspect_until;
     double last_answer;
+    double answered_options,
+        answered_other;       /* an OPTIONS, another request: when last, other than with 408; negative: never */
     double connection_failed; /* or could not be made, when last; negative: never */
     float rtt, rttvar;
     unsigned answers, silences, refusals, unavailable;

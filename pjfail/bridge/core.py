@@ -23,6 +23,9 @@ def _configure(retry: RetryPolicy) -> None:
     c.port_check = retry.port_check
     c.attempts = retry.attempts
     c.decides = retry.decide is not None
+    for index, name in enumerate(retry.dialogs):
+        c.clusters[index] = name.encode("ascii")
+    c.cluster_count = len(retry.dialogs)
     lib.pf_steer(c)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..errors import LookupFailed, UnknownTarget
 from ..model import Candidate, Family, Target, Transport
-from .protocol import Adaptive, Lookup, ServesStale, TellStale
+from .protocol import Adaptive, Caching, Lookup, ServesStale, TellStale
 
 log = logging.getLogger("pjfail")
 
@@ -60,6 +60,12 @@ class ChainLookup:
         for lookup in self._lookups:
             if isinstance(lookup, Adaptive):
                 lookup.adapt(transports, families)
+
+    def ask_anew(self) -> None:
+        """Has those of the lookups that remember answers ask anew (:class:`Caching`)."""
+        for lookup in self._lookups:
+            if isinstance(lookup, Caching):
+                lookup.ask_anew()
 
     def on_stale(self, tell: TellStale) -> None:
         """Has those of the lookups that serve old answers say so to *tell* (:class:`ServesStale`)."""

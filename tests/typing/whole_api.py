@@ -14,7 +14,7 @@ from typing import assert_never, assert_type
 import pjfail
 import pjfail.retry
 from pjfail import Candidate, Failover, Health, Server, Target, events, listeners
-from pjfail.lookup import Adaptive, ServesStale
+from pjfail.lookup import Adaptive, Caching, ServesStale
 
 assert_type(pjfail.__version__, str)
 pjfail.atach()  # type: ignore[attr-defined]
@@ -103,8 +103,8 @@ def attaching(path: Path) -> None:
     any_lookup: pjfail.Lookup = pjfail.PjsipDnsLookup(["192.0.2.53"], families=["ipv6"])
     listener: events.Listener = hear
     pjfail.attach(any_lookup, listeners=(each for each in (listener, print)))
-    wants_to_know: tuple[Adaptive, ServesStale, pjfail.listeners.Attached]
-    wants_to_know = pjfail.DnsLookup(), lookup, listeners.PrometheusListener()
+    wants_to_know: tuple[Adaptive, Caching, ServesStale, pjfail.listeners.Attached]
+    wants_to_know = pjfail.DnsLookup(), lookup, lookup, listeners.PrometheusListener()
     assert wants_to_know
 
 
@@ -163,6 +163,7 @@ def saying(failover: Failover, server: Server) -> None:
     failover.mark_down(server, seconds=600)
     failover.mark_down("tls:192.0.2.1:5061")
     failover.drain(server)
+    failover.refresh("sip:voip.example")
     failover.restore("192.0.2.1:5060")
     failover.restore(("192.0.2.1", 5060))  # type: ignore[arg-type]
 

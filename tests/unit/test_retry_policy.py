@@ -106,6 +106,30 @@ def test_any_plain_function_of_three_can_be_asked(decide: Any) -> None:
     assert pjfail.RetryPolicy(decide=decide).decide is decide
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "sip:voip.example", "voip.example:5060", "192.0.2.1", "[2001:db8::1]", "2001:db8::1", "*.example", "a..b",
+     "-a.example", "voip.example ", "a" * 256, "v\u00f6ip.example", 5, None],
+)  # fmt: skip
+def test_a_cluster_that_is_no_host_name_is_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match="not a valid host name in dialogs"):
+        pjfail.RetryPolicy(dialogs={"voip.example", name})
+
+
+@pytest.mark.parametrize("dialogs", ["voip.example", b"voip.example", 5, None])
+def test_clusters_that_are_no_set_of_names_are_refused(dialogs: Any) -> None:
+    with pytest.raises(TypeError, match="give a set of host names"):
+        pjfail.RetryPolicy(dialogs=dialogs)
+
+
+def test_clusters_are_kept_in_lower_case_and_no_more_than_there_is_room_for() -> None:
+    names = [f"Sip-{number}.VoIP.example" for number in range(16)]
+    assert pjfail.RetryPolicy(dialogs=names).dialogs == {name.lower() for name in names}
+    assert pjfail.RetryPolicy(dialogs={"pbx", "_sip.example", "xn--vip-sna.example"}).dialogs
+    with pytest.raises(ValueError, match="more than 16"):
+        pjfail.RetryPolicy(dialogs=[*names, "one.more"])
+
+
 def test_something_else_than_a_retry_policy_is_refused() -> None:
     with pytest.raises(TypeError, match="RetryPolicy"):
         pjfail.attach(retry="off")  # type: ignore[arg-type]
