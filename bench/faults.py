@@ -34,18 +34,19 @@ def measure() -> Matrix:
 def aim(cell: Cell, order: Order) -> float:
     if order == "next":
         return AT_ONCE
-    return AIM_INVITE if cell.method == "INVITE" else AIM
+    return AIM_INVITE if "INVITE" in cell.method else AIM
 
 
 def show(matrix: Matrix) -> None:
     for order in ORDERS:
-        methods = "".join(f"{method:>10s}" for method in METHODS)
-        print(f"\n{order + ' request, seconds':37s}{'stock pjsip':>34s}{'pjfail':>50s}")
+        methods = "".join(f"{method:>15s}" for method in METHODS)
+        print(f"\n{order + ' request, seconds':37s}{'stock pjsip':>60s}{'pjfail':>105s}")
         print(f"{'the first server':37s}{methods}{methods}")
         rows = dict.fromkeys((cell.failure, cell.transport) for cell in matrix)
         for failure, transport in rows:
-            row = [matrix[Cell(failure, transport, method, stack)][order] for stack in STACKS for method in METHODS]
-            print(f"{f'{failure}, {transport}':37s}{''.join(f'{_words(outcome):>10s}' for outcome in row)}")
+            row = [matrix.get(Cell(failure, transport, method, stack)) for stack in STACKS for method in METHODS]
+            words = (_words(outcomes[order]) if outcomes else "" for outcomes in row)
+            print(f"{f'{failure}, {transport}':37s}{''.join(f'{each:>15s}' for each in words)}")
     print()
     for stack in STACKS:
         print(_summary(matrix, stack))

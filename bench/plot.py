@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from rig.faults import METHODS, Cell, Order, Outcome, Outcomes, Stack
 
-COLOURS = dict(zip(METHODS, ("#3f8cff", "#14a38b", "#d99000", "#a56be0", "#e8558a"), strict=True))
+COLOURS = dict(zip(METHODS, ("#3f8cff", "#14a38b", "#d99000", "#a56be0", "#e8558a", "#8a3a5c", "#1f4e9c"), strict=True))
 PANELS: tuple[tuple[Order, Stack], ...] = (
     ("first", "stock"),
     ("first", "pjfail"),
@@ -105,12 +105,13 @@ def _legend() -> Iterator[str]:
         yield f'<rect x="{x}" y="50" width="11" height="11" rx="2" fill="{colour}"/>'
         yield f'<text x="{x + 16}" y="60">{method}</text>'
         x += 34 + 8.2 * len(method)
+    yield f'<g transform="translate({-x:.0f} 17)">'  # a second line
     yield f'<circle class="faint" cx="{x + 20}" cy="55.5" r="3.5"/><text x="{x + 30}" y="60">succeeded</text>'
     cross = f"M{x + 111} 52l7 7m0 -7l-7 7"
     yield f'<path class="cross" d="{cross}"/><text x="{x + 124}" y="60">failed</text>'
     yield f'<rect class="aim" x="{x + 180}" y="49" width="24" height="13"/>'
     yield f'<rect class="aim" x="{x + 180}" y="49" width="14" height="13"/>'
-    yield f'<text x="{x + 210}" y="60">aim: 0.6 s (INVITE 2 s), the next request at once</text>'
+    yield f'<text x="{x + 210}" y="60">aim: 0.6 s (INVITE 2 s), the next request at once</text></g>'
 
 
 def _x(seconds: float) -> float:

@@ -48,6 +48,8 @@ from .model import (
     Plan,
     PlanEntry,
     Request,
+    Response,
+    SentRequest,
     Server,
     State,
     Target,
@@ -59,7 +61,6 @@ from .retry import RetryPolicy
 if TYPE_CHECKING:
     from .failover import Failover, attach, attached
     from .probe import Probe
-    from .request import Response
 
     __version__: str
 
@@ -103,6 +104,7 @@ __all__ = [
     "Response",
     "RetryPolicy",
     "RouteRefused",
+    "SentRequest",
     "Server",
     "State",
     "StaticLookup",
@@ -136,10 +138,6 @@ if not TYPE_CHECKING:  # type checkers shall know of no other names than these
             from .probe import Probe
 
             return Probe
-        if name == "Response":
-            from .request import Response
-
-            return Response
         if name == "__version__":  # the git tag's, which is in what pip has installed
             from importlib.metadata import version
 

@@ -27,11 +27,11 @@ from .events import Listener
 from .following import FollowedAccount
 from .lookup import ChainLookup, DnsLookup, Lookup, StaticLookup
 from .lookup.static import Listed
-from .model import Health, Plan, Server, State, Target, Transport, parse_server
+from .model import Health, Plan, Response, Server, State, Target, Transport, parse_server
 from .order import Order
 from .policy import Policy
 from .probe import Probe
-from .request import Headers, Response, timeout_error
+from .request import Headers, timeout_error
 from .retry import RetryPolicy
 from .worker import Worker
 
@@ -131,7 +131,7 @@ class Failover:
         self._once = threading.Lock()
         self._ended = False
         self._routes = Routes()
-        self._worker = Worker(lookup, policy, probe, listeners, self._end)
+        self._worker = Worker(lookup, policy, probe, listeners, self._end, decide=retry.decide)
         plans.ask_each(policy.per_request)
         self._attachment = core.attach(QUESTION_DEADLINE, retry)
         try:
@@ -201,10 +201,19 @@ class Failover:
         """
         self._require_attached()
         _require_timeout(timeout)
-        target = Target.parse(uri)
-        if target.secure and target.transport is None:
-            target = replace(target, transport="tls")  # as pjsip asks for a sips URI
-        return self._worker.resolve(target, timeout)
+        return self._worker.resolve(_target_of(uri), timeout)
+
+    def refresh(self, uri: str | None = None) -> None:
+        """Has the servers of *uri*, or of all known targets, looked up again: not from what a lookup remembers.
+
+        Meanwhile, and where that fails, requests go by the plans in force. Returns once the lookups are under way;
+        ``events.PlanChanged`` tells what they have changed. All that a lookup remembers is asked for again when it is
+        needed next, if it has a method ``ask_anew()``, as :class:`pjfail.DnsLookup` has (:class:`pjfail.PjsipDnsLookup`
+        cannot empty pjsip's cache). Raises :class:`pjfail.BadURI`, :class:`pjfail.NotAttached`.
+        """
+        self._require_attached()
+        target = None if uri is None else _target_of(uri)
+        self._worker.call(lambda: self._worker.resolution.refresh(target))
 
     def servers(self) -> Mapping[Server, Health]:
         """What is known of each server at this moment: of all that are in a plan, and of others that did badly.
@@ -350,7 +359,8 @@ class Failover:
         has said nothing for some seconds. ``events.AccountMoved`` tells of each move.
 
         Call it before or after the account has registered; one that unregisters is left alone until it registers again.
-        Called again, it changes the times. Retry-After of a REGISTER is honoured; a 4xx or 6xx moves nothing.
+        Called again, it changes the times. Retry-After of a REGISTER is honoured. A server that fails two registrations
+        in a row is left by this account alone, other than with 401, 403, 404, 407, 423 or a 6xx, which move nothing.
         Raises as :meth:`pin` does, and ValueError for times that are none.
         """
         if failback is not None and not is_amount(failback):
@@ -488,6 +498,14 @@ def _spoken(account: Account) -> Transport | None:
     """The transport that *account* speaks to its next hop, None where it may be any."""
     next_hop = account.next_hop
     return None if next_hop is None else "tls" if next_hop.secure else next_hop.transport
+
+
+def _target_of(uri: str) -> Target:
+    """What pjsip asks for, for requests to *uri*. Raises :class:`pjfail.BadURI`."""
+    target = Target.parse(uri)
+    if target.secure and target.transport is None:
+        return replace(target, transport="tls")  # as for a sips URI
+    return target
 
 
 def _require_timeout(timeout: float) -> None:

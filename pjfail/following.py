@@ -6,11 +6,12 @@ What should become of an account is a pure function, :func:`decide`; :class:`Fol
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from random import Random
+from typing import NamedTuple
 
 from . import events
 from .bridge import accounts, pins, plans
@@ -28,10 +29,26 @@ RETRY_AFTER_FLOOR = 1.0
 RETRY_AFTER_CEILING = 300.0
 # A better server that would not have an account is left alone for so long, however short its failback (seconds).
 MIN_REFUSED_HOLD = 10.0
+# Of the final responses to a REGISTER some tell nothing of the server: that it wants credentials, or a longer interval,
+# which pjsip then gives it; and those about the account itself.
+CHALLENGES = frozenset({401, 407})
+INTERVAL_TOO_BRIEF = 423
+OF_THE_ACCOUNT = frozenset({403, 404, *range(600, 700)})
+# How long an account without failback leaves a server alone that failed it twice in a row (seconds).
+REFUSAL_HOLD = 60.0
+MAX_REFUSALS = 16  # that an account keeps; of more servers than these the one that failed it longest ago goes
 # How much later than asked an account moves back at the most, so that a fleet does not come at once (a share).
 FAILBACK_SPREAD = 0.5
 # At each review one account in so many is asked after: has the application deleted it?
 INQUIRY_SHARE = 4
+
+
+class Refusal(NamedTuple):
+    """A server that failed two registrations of an account in a row, and when that is forgotten."""
+
+    server: Server
+    until: float
+    code: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +58,8 @@ class FollowedAccount:
     ``server`` has its requests, None while its plan decides; its REGISTERs go to ``trying``, if any, which takes the
     others over once it has answered. ``lost``: it wants a server, and none was well so far. ``register_at`` is when the
     next REGISTER of ours is due, ``return_at`` when the account goes back to a better server; ``reason`` tells of the
-    last move.
+    last move. ``failed_at`` is the server of its last registration if that failed, and ``refused`` has those that
+    failed it twice in a row: whatever they are to others, it goes to the others first.
     """
 
     account: int
@@ -55,6 +73,12 @@ class FollowedAccount:
     register_at: float | None = None
     return_at: float | None = None
     reason: str = ""
+    failed_at: Server | None = None
+    refused: tuple[Refusal, ...] = ()
+
+    def refusals(self, now: float) -> Mapping[Server, Refusal]:
+        """Those in force at *now*."""
+        return {refusal.server: refusal for refusal in self.refused if refusal.until > now}
 
     @property
     def pin(self) -> Pin:
@@ -71,10 +95,13 @@ def decide(
 ) -> FollowedAccount:
     """What becomes of an account, given its target's plan and a draw (*order*) of it. Pure.
 
-    A server that is not usable is left at once, for the first usable one in *order*, with a REGISTER within ``spread``
-    seconds. One in a better tier, well for ``failback`` seconds, is registered with first.
+    A server that is not usable, or that failed two registrations in a row while there is another, is left at once, for
+    the first usable one in *order*, with a REGISTER within ``spread`` seconds. One in a better tier, well for
+    ``failback`` seconds, is registered with first.
     """
+    refusals = followed.refusals(now)
     usable = [server for server in order if health.get(server, Health()).usable]
+    usable.sort(key=lambda server: refusals[server].until if server in refusals else 0.0)
     soon = now + random.uniform(0, followed.spread)
     if followed.trying is not None and followed.trying not in usable:
         due = soon if usable else followed.register_at
@@ -87,13 +114,17 @@ def decide(
             return replace(followed, server=usable[0], register_at=soon)
         return replace(followed, lost=True)
     if followed.server is None:
-        if usable and followed.lost and followed.trying is None:
-            reason = f"{usable[0]} is healthy"
+        refused = bool(usable and refusals) and usable[0] not in refusals
+        if usable and followed.trying is None and (followed.lost or refused):
+            reason = _describe(followed.refused[-1]) if refused else f"{usable[0]} is healthy"
             return replace(followed, server=usable[0], lost=False, register_at=soon, reason=reason)
         return followed
+    if followed.server in refusals and usable and usable[0] != followed.server:
+        reason = _describe(refusals[followed.server])
+        return replace(followed, server=usable[0], trying=None, register_at=soon, return_at=None, reason=reason)
     if followed.failback is None or plan is None or followed.trying is not None:
         return followed
-    better = _better(plan, followed.server, usable)
+    better = _better(plan, followed.server, [server for server in usable if server not in refusals])
     if better is None:
         overdue = followed.return_at is not None and followed.return_at <= now
         return replace(followed, return_at=None) if overdue else followed
@@ -116,15 +147,24 @@ def _better(plan: Plan, server: Server, usable: Sequence[Server]) -> Server | No
     return next((other for other in usable if tiers.get(other, own) < own), None)
 
 
+def _describe(refusal: Refusal) -> str:
+    return f"{refusal.server} has failed two registrations of it in a row, with {refusal.code}"
+
+
 def settled(
     followed: FollowedAccount, tiers: Mapping[Server, int], health: Mapping[Server, Health], now: float
 ) -> bool:
     """Whether :func:`decide` has nothing to say, told from the tiers of the plan's usable servers. Pure, and quick."""
+    refusals = followed.refusals(now) if followed.refused else {}
     if followed.server is None:
-        return followed.trying is None and not (followed.lost and tiers)
+        return followed.trying is None and not ((followed.lost or refusals) and tiers)
     own = tiers.get(followed.server)
     if followed.trying is not None or own is None:  # it is down, or in no plan any more
         return False
+    if refusals:
+        if followed.server in refusals:
+            return False
+        tiers = {server: tier for server, tier in tiers.items() if server not in refusals}
     if followed.failback is None:
         return True
     at = followed.return_at
@@ -143,11 +183,11 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
         # It was registered before it was followed: where, only another REGISTER tells.
         unknown = followed.server is None and followed.trying is None and not followed.lost
         return replace(followed, register_at=now) if registration.registered and unknown else followed
-    if code in (401, 407):
+    if code in CHALLENGES:
         return followed
     if registration.removed:  # from when it is sent, whatever is answered: it is not ours to register again
-        reason = "it unregisters"
-        return replace(followed, server=None, trying=None, lost=False, register_at=None, return_at=None, reason=reason)
+        given = followed.account, followed.aor, followed.next_hop, followed.failback, followed.spread
+        return FollowedAccount(*given, reason="it unregisters")
     if code == 0:  # where its first one goes
         return replace(followed, trying=server) if followed.server is None else followed
     if 200 <= code < 300:
@@ -157,16 +197,39 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
         reason = followed.reason if moving else f"it registered with {server}"
         return_at = followed.return_at if server == followed.server else None
         return replace(
-            followed, server=server, trying=None, lost=False, register_at=None, return_at=return_at, reason=reason
+            followed,
+            server=server,
+            trying=None,
+            lost=False,
+            register_at=None,
+            return_at=return_at,
+            reason=reason,
+            failed_at=None,
+            refused=tuple(refusal for refusal in followed.refused if refusal.server != server),
         )
     if server == followed.trying and followed.server is not None:
         # It will not have us: back to where we are, and not again at once.
         later = None if followed.failback is None else now + max(followed.failback, MIN_REFUSED_HOLD)
         return replace(followed, trying=None, register_at=now, return_at=later)
+    followed = _failed(followed, server, code, now)
     if followed.server is None:
         lost = followed.lost or code == 503
         return _with_retry_after(replace(followed, trying=None, lost=lost), registration, now)
     return _with_retry_after(followed, registration, now) if server == followed.server else followed
+
+
+def _failed(followed: FollowedAccount, server: Server, code: int, now: float) -> FollowedAccount:
+    """After a registration that *server*, where the account is, has failed: the second in a row is a refusal."""
+    if code == INTERVAL_TOO_BRIEF or followed.server not in (None, server):
+        return followed
+    if code in OF_THE_ACCOUNT:
+        return replace(followed, failed_at=None)
+    if followed.failed_at != server:
+        return replace(followed, failed_at=server)
+    hold = REFUSAL_HOLD if followed.failback is None else max(followed.failback, MIN_REFUSED_HOLD)
+    others = [refusal for refusal in followed.refused if refusal.server != server and refusal.until > now]
+    refused = (*others[-MAX_REFUSALS + 1 :], Refusal(server, now + hold, code))
+    return replace(followed, failed_at=None, refused=refused)
 
 
 def _unsent(followed: FollowedAccount, status: int, now: float) -> FollowedAccount:
@@ -260,6 +323,10 @@ class Follower:
     def servers(self) -> Mapping[Server, str]:
         """The servers that accounts live on, each with a host name that its accounts know it by."""
         return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}
+
+    def aor_of(self, targets: Container[Target]) -> str:
+        """The address of record of an account with one of *targets* as its next hop; empty where none has."""
+        return next((each.aor for each in self._followed.values() if each.next_hop in targets), "")
 
     def on_registration(self, registration: Registration, now: float) -> None:
         inquired, followed = self._inquired, self._followed.get(registration.account)

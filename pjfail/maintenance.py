@@ -86,6 +86,10 @@ class Maintenance:
             self.follower.review(time.monotonic())
             self._resolution.follow(self.follower.next_hops())
 
+    def aor_for(self, server: Server) -> str:
+        """The address of record of a followed account that *server* may serve; empty where there is none."""
+        return self.follower.aor_of(self._targets.of(server))
+
     def _maintain_now(self) -> None:
         """Starts the rounds of :meth:`_maintain`, which go on for as long as there is anything to do."""
         if not self._running and self._loop is not None:

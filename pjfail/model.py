@@ -527,3 +527,41 @@ class Question:
     from_uri: str = ""
     call_id: str = ""
     to_tag: str = ""
+
+
+Headers = tuple[tuple[str, str], ...]
+"""The headers of a message: names and values, in their order."""
+
+
+def _header(headers: Headers, name: str) -> str | None:
+    return next((value for header, value in headers if header.lower() == name.lower()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """A request under way, as it was sent first."""
+
+    method: str
+    uri: str
+    headers: Headers
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The first value of the header called *name*, in any case; None when there is none."""
+        return _header(self.headers, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A server's final response. ``rtt`` is in seconds, from sending the request (connecting included)."""
+
+    code: int
+    reason: str
+    headers: Headers
+    body: bytes
+    server: Server
+    rtt: float
+
+    def header(self, name: str) -> str | None:
+        """The first value of the header called *name*, in any case; None when there is none."""
+        return _header(self.headers, name)

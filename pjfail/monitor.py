@@ -16,8 +16,8 @@ from .health import HealthTable
 from .model import Health, Outcome, OutcomeKind, Server, State, Target, Transport
 from .news import News
 from .planning import Complain
-from .policy import Policy, describe, judge
-from .probe import Probe, Prober, Watched
+from .policy import Policy, describe, judge, left_to_traffic, suspected
+from .probe import PROBE, IgnoredOptions, OptionsVerdict, Probe, Prober, Watched
 from .request import Requests
 from .targets import Targets, measured
 
@@ -26,6 +26,8 @@ log = logging.getLogger("pjfail")
 # How soon a server that is suspect or half-open is probed again, give or take a share (seconds).
 PROBE_AGAIN = 1.0
 PROBE_JITTER = 0.2
+# A half-open server that has answered requests, but never an OPTIONS, is left to its traffic after so many hold-downs.
+TRAFFIC_AFTER = 3
 
 # So many servers are named where none of a target answers.
 MAX_NAMED = 4
@@ -34,7 +36,8 @@ MAX_NAMED = 4
 class Monitor:
     """Judges outcomes by the policy, and probes servers in doubt. Worker only, but for :meth:`health`.
 
-    *changed* is called after the health of servers has changed, once the new plans are in force.
+    *changed* is called after the health of servers has changed, once the new plans are in force. *aor_for* tells of
+    an account that a server may serve, so that it can be asked by that.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Monitor:
         news: News,
         complain: Complain,
         changed: Callable[[], object],
+        aor_for: Callable[[Server], str],
         random: Random,
     ) -> None:
         self._policy = policy
@@ -55,9 +59,11 @@ class Monitor:
         self._news = news
         self._complain = complain
         self._changed = changed
+        self._aor_for = aor_for
         self._random = random
         self._prober = Prober(probe, requests, self._probed, random)
         self._probe_due: set[Server] = set()
+        self._options = IgnoredOptions()
         self._suspected: set[Server] = set()  # of those that plans have
         self._hold_downs: dict[Server, asyncio.TimerHandle] = {}
         self._down_since: dict[Server, float] = {}  # of those that plans have
@@ -93,6 +99,8 @@ class Monitor:
         for outcome in map(self._as_probed, outcomes):
             now = time.monotonic()
             before = self._health.get(outcome.server, now)
+            if self._is_options_alone(outcome, before):
+                continue
             after = self._judged(before, outcome, now)
             self._health.put(outcome.server, after)
             self._suspect(outcome, after)
@@ -109,6 +117,7 @@ class Monitor:
                 changed.add(outcome.server)
                 self._came_back(outcome.server, f"it {describe(outcome)}", now)
                 self._news.tell(events.ServerUp(outcome.server, after))
+                self._ask_whether_it_ignores_options(outcome.server)
             elif after.state is not before.state:
                 changed.add(outcome.server)
                 log.info("%s is %s: %s", self._targets.label(outcome.server), after.state.value, after.reason)
@@ -127,6 +136,8 @@ class Monitor:
                 event.why.value, code,
             )  # fmt: skip
             self._news.tell(event)
+            if event.why is events.Reason.RACE and event.left.transport == "udp":
+                self._doubt(event.left)
 
     def note_unwatched(self) -> None:
         """Logs, once, that more requests are under way than the core can watch."""
@@ -144,6 +155,7 @@ class Monitor:
             before = self._health.get(server, now)
             after = change(before, now)
             self._health.put(server, after)
+            self._options.forget(server)
             if after.state is State.DOWN:
                 self._went_down(server, after, None, now)
             elif after.state is State.UP and before.state is not State.UP:
@@ -154,10 +166,21 @@ class Monitor:
         self._health_changed(set(servers))
         self._news.deliver()
 
+    def _doubt(self, server: Server) -> None:
+        """Has *server* probed over UDP, because no TCP connection to it came about, as a large request needs one."""
+        health = self._health.get(server, time.monotonic())
+        if health.state is State.UP:
+            health = suspected(health, time.monotonic(), "accepted no TCP connection for a large request")
+            self._health.put(server, health)
+            log.info("%s is %s: %s", server, health.state.value, health.reason)
+            self._watch(server, health)
+            self._health_changed({server})
+
     def forget(self, server: Server) -> None:
         """Called when no plan has *server* any more: what is held against it is kept all the same."""
         self._suspected.discard(server)
         self._down_since.pop(server, None)
+        self._options.forget(server)
         if self._health.get(server, time.monotonic()).state is State.UP:
             self._health.drop(server)
 
@@ -174,9 +197,61 @@ class Monitor:
             self._news.tell(events.ServerSuspected(server, health, outcome))
 
     def _as_probed(self, outcome: Outcome) -> Outcome:
-        """*outcome*, marked as a probe's if it is one: the core cannot tell a probe from another OPTIONS."""
-        probed = outcome.method == "OPTIONS" and self._prober.is_asking(outcome.server)
+        """*outcome*, marked as a probe's if it is one: the core cannot tell a probe from another request."""
+        probed = self._prober.is_asking(outcome.server, outcome.method)
         return replace(outcome, probe=True) if probed and outcome.seen is not OutcomeKind.ANSWERED else outcome
+
+    def _is_options_alone(self, outcome: Outcome, health: Health) -> bool:
+        """Whether *outcome* is an OPTIONS without an answer that tells nothing of the server, which answers others.
+
+        A server of which that is not proven yet, or that is in doubt, is asked by an account's REGISTER. Where no
+        account is at hand it fails by its OPTIONS a few times in a row, and then is left to its traffic.
+        """
+        server = outcome.server
+        if outcome.seen is not OutcomeKind.SILENT or outcome.method not in ("OPTIONS", f"OPTIONS{PROBE}"):
+            return False
+        stats = counts.stats(server)
+        if stats is None:  # no plan has it
+            return False
+        began = outcome.at if outcome.began is None else outcome.began
+        verdict = self._options.note(server, began, stats.answered_options, stats.answered_other)
+        if verdict is OptionsVerdict.FOUND_OUT:
+            log.warning("%s ignores OPTIONS, and answers other requests: it is sent none any more", server)
+        if verdict is OptionsVerdict.FAILED or not (health.usable or _in_doubt(health)):
+            return False
+        proven = server in self._options
+        if (_in_doubt(health) or not proven) and self._ask_by_account(server):
+            return True
+        if not proven and health.failures < TRAFFIC_AFTER:
+            return False
+        self._leave_to_traffic(server)
+        return True
+
+    def _ask_whether_it_ignores_options(self, server: Server) -> None:
+        """Asks a server that has left an OPTIONS unanswered while it is known to be there: then silence tells."""
+        host = self._targets.host_of(server)
+        if host is not None and self._options.is_suspect(server):
+            self._prober.start(server, host)
+
+    def _ask_by_account(self, server: Server) -> bool:
+        """Sends one probe that is a REGISTER, and changes no binding; False where no account is known."""
+        host, aor = self._targets.host_of(server), self._aor_for(server)
+        if host is None or not aor:
+            return False
+        self._prober.start(server, host, aor)
+        return True
+
+    def _leave_to_traffic(self, server: Server) -> None:
+        """Ends the doubt about *server*, which no probe can end."""
+        now = time.monotonic()
+        health = self._health.get(server, now)
+        if _in_doubt(health):
+            after = left_to_traffic(health, self._policy, now, self._random)
+            self._health.put(server, after)
+            log.info("%s is up again: %s", server, after.reason)
+            self._news.tell(events.ServerUp(server, after))
+            self._health_changed({server})
+            self._news.deliver()
 
     def _judged(self, before: Health, outcome: Outcome, now: float) -> Health:
         try:
@@ -229,7 +304,8 @@ class Monitor:
 
     def probe_quiet(self, servers: Mapping[Server, Watched]) -> None:
         """Probes those of *servers* that have said nothing for a while; call it often."""
-        self._prober.watch(servers, _last_answer, time.monotonic())
+        asked = {server: watched for server, watched in servers.items() if server not in self._options}
+        self._prober.watch(asked, _last_answer, time.monotonic())
 
     def _watch(self, server: Server, health: Health) -> None:
         """Has *server* probed: now when it is suspect or half-open, else when its hold-down ends."""
@@ -254,6 +330,10 @@ class Monitor:
     def _probe(self, server: Server) -> None:
         """Sends one probe, if *server* is in doubt and in use."""
         self._probe_due.discard(server)
+        if server in self._options:
+            if self._is_in_doubt(server) and not self._ask_by_account(server):
+                self._leave_to_traffic(server)
+            return
         host = self._targets.host_of(server)
         if host is not None and not self._targets.ended and self._is_in_doubt(server):
             self._prober.start(server, host)

@@ -131,7 +131,7 @@ def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: 
             return _answered(noted, outcome, policy, now, random)
         return noted
     if verdict is State.SUSPECT and health.state in (State.UP, State.SUSPECT):
-        return _suspected(_noted(health, outcome, policy), outcome)
+        return suspected(_noted(health, outcome, policy), outcome.at, describe(outcome))
     return _taken_down(health, outcome, policy, now, random)
 
 
@@ -161,6 +161,8 @@ def _noted(health: Health, outcome: Outcome, policy: Policy) -> Health:
 
 def _answered(health: Health, outcome: Outcome, policy: Policy, now: float, random: Random) -> Health:
     """After an answer that has been noted."""
+    if health.state is State.UP and health.failures:  # left to its traffic, it has shown that it is there
+        health = replace(health, failures=0, hold=0.0, reason="")
     on_hold = health.state is State.DOWN and health.held and _holds(health, now)
     if on_hold or health.state in (State.UP, State.DRAINING):
         return _heard_of(health, outcome.method)
@@ -219,20 +221,40 @@ def _without(methods: Mapping[str, Health], method: str) -> Mapping[str, Health]
     return MappingProxyType({name: own for name, own in methods.items() if name != method})
 
 
+def left_to_traffic(health: Health, policy: Policy, now: float, random: Random) -> Health:
+    """Up again without an answer, for requests to find out whether it is: of a server that answers no probe. Pure.
+
+    Its failures are forgotten once it answers; until then the next one holds it down for longer.
+    """
+    returns_at = now + policy.failback * random.uniform(1, 1 + FAILBACK_SPREAD)
+    return replace(
+        health,
+        state=State.UP,
+        since=now,
+        until=None,
+        held=False,
+        reason="it ignores OPTIONS, so its traffic is to tell",
+        generation=health.generation + 1,
+        returning=returns_at > now,
+        returns_at=returns_at,
+    )
+
+
 def _own_of_method(health: Health, outcome: Outcome) -> Health | None:
     """The health that a failure of one method alone bears on, None where it is the server's."""
     alone = health.usable and not outcome.probe and outcome.seen in (OutcomeKind.SILENT, OutcomeKind.UNAVAILABLE)
     return health.methods.get(outcome.method) if alone else None
 
 
-def _suspected(health: Health, outcome: Outcome) -> Health:
+def suspected(health: Health, at: float, reason: str) -> Health:
+    """The health of a server that is suspect, from the time *at* on, for *reason*."""
     if health.state is State.SUSPECT:
-        return replace(health, reason=describe(outcome))
+        return replace(health, reason=reason)
     return replace(
         health,
         state=State.SUSPECT,
-        since=outcome.at,
-        reason=describe(outcome),
+        since=at,
+        reason=reason,
         generation=health.generation + 1,
         returning=False,
         returns_at=None,

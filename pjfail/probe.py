@@ -7,6 +7,7 @@ A probe is one request to exactly one server; an answer is an outcome like any o
 from __future__ import annotations
 
 import asyncio
+import enum
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from .errors import PjfailError, RequestTimeout
 from .model import Outcome, OutcomeKind, Server
 from .request import Requests
 
-METHOD = "OPTIONS (probe)"
+PROBE = " (probe)"  # what follows the method in an outcome of a probe
+# So long after another answer an OPTIONS without one is not the work of a server that has died since (seconds).
+NEARBY = 10.0
 # Answers that are no sign of life, or less than that (RFC 3261 section 21).
 REQUEST_TIMEOUT = 408
 TOLD_BY_THE_CORE = frozenset({500, 502, 503, 504})
@@ -30,8 +33,9 @@ class Probe:
     ``interval``: a server in use that has said nothing for so long is asked; None: it is not. ``accounts``: the same
     for one that a followed or pinned account lives on. Both give or take the share ``jitter``. A target that no request
     went to for ``idle`` seconds is idle, and its servers are left alone. ``timeout``: how long a server has to answer;
-    the default allows three sends over UDP, so that one lost packet takes no server down. Raises
-    ValueError for what is not a valid time.
+    the default allows three sends over UDP, so that one lost packet takes no server down. A server that ignores OPTIONS
+    and answers other requests is not taken down for that, and not asked by OPTIONS any more; a log line says so once.
+    Raises ValueError for what is not a valid time.
     """
 
     interval: float | None = None
@@ -54,36 +58,90 @@ class Watched:
     interval: float
 
 
-async def probe(requests: Requests, server: Server, host: str, timeout: float) -> Outcome | None:
+class OptionsVerdict(enum.Enum):
+    """What an OPTIONS that a server left unanswered, or answered with 408, tells of it."""
+
+    FAILED = enum.auto()  # as any other request that fails
+    UNPROVEN = enum.auto()  # it has answered other requests, and no OPTIONS ever: another request must tell
+    FOUND_OUT = enum.auto()  # it ignores OPTIONS, as is known from now on
+    IGNORED = enum.auto()  # as is known
+
+
+class IgnoredOptions:
+    """Finds out which servers ignore OPTIONS, or answer it with 408, and answer other requests meanwhile.
+
+    Such a server has left an OPTIONS unanswered, has answered another request since, and leaves another OPTIONS
+    unanswered within ``NEARBY`` seconds; or it answers the other request while the OPTIONS waits. Pure, but for what it
+    keeps: no more servers than it is told of and not told to forget.
+    """
+
+    def __init__(self) -> None:
+        self._ignoring: set[Server] = set()
+        self._unanswered: dict[Server, float] = {}
+
+    def __contains__(self, server: Server) -> bool:
+        return server in self._ignoring
+
+    def note(self, server: Server, began: float, options: float | None, other: float | None) -> OptionsVerdict:
+        """After an OPTIONS sent at *began* that has failed.
+
+        *options* and *other* tell when the server last answered an OPTIONS, and another request.
+        """
+        if server in self._ignoring:
+            return OptionsVerdict.IGNORED
+        first = self._unanswered.get(server)
+        if first is None or (options is not None and options > first):
+            self._unanswered[server] = first = began
+        if other is not None and other > first and began - other < NEARBY:
+            self._ignoring.add(server)
+            return OptionsVerdict.FOUND_OUT
+        if options is not None or other is None:
+            return OptionsVerdict.FAILED
+        return OptionsVerdict.UNPROVEN
+
+    def is_suspect(self, server: Server) -> bool:
+        """Whether *server* has left an OPTIONS unanswered, and is not known to ignore them."""
+        return server in self._unanswered and server not in self._ignoring
+
+    def forget(self, server: Server) -> None:
+        self._ignoring.discard(server)
+        self._unanswered.pop(server, None)
+
+
+async def probe(requests: Requests, server: Server, host: str, timeout: float, aor: str = "") -> Outcome | None:
     """Asks *server* with an OPTIONS for *host*: what was seen of it.
+
+    With *aor* that is a REGISTER which asks for the bindings of that account, and changes none (RFC 3261 10.2.3); that
+    it may have no credentials is an answer, too.
 
     None for what the C core tells by itself, failed connections too, and where nothing could be asked.
     """
     parameter = "" if server.transport == "udp" else f";transport={server.transport}"
     where = f"[{host}]" if ":" in host else host
+    method, headers = ("REGISTER", [(name, f"<sip:{aor}>") for name in ("From", "To")]) if aor else ("OPTIONS", [])
     began = time.monotonic()
 
     def seen(what: OutcomeKind, code: int = 0) -> Outcome:
         since = None if what is OutcomeKind.ANSWERED else began
-        return Outcome(server, what, time.monotonic(), method=METHOD, code=code, began=since, probe=True)
+        return Outcome(server, what, time.monotonic(), method=method + PROBE, code=code, began=since, probe=True)
 
     try:
-        future = requests.send("OPTIONS", f"sip:{where}{parameter}", server)
+        future = requests.send(method, f"sip:{where}{parameter}", server, headers)
         try:
-            response = await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+            response = await requests.response(future, timeout)
         finally:
             requests.forget(future)
-    except (TimeoutError, RequestTimeout):
+    except RequestTimeout:
         return seen(OutcomeKind.SILENT)
-    except PjfailError:
-        return None  # detached, no connection, or a host that makes no URI
+    except (PjfailError, UnicodeError):
+        return None  # detached, no connection, or a host or an account that makes no URI
     if response.code in TOLD_BY_THE_CORE:
         return None
     return seen(OutcomeKind.SILENT if response.code == REQUEST_TIMEOUT else OutcomeKind.ANSWERED, response.code)
 
 
 class Prober:
-    """Sends probes, one at a time to a server; *done* is told the server, and what was seen of it if anything."""
+    """Sends probes, one of each method at a time to a server; *done* is told the server, and what was seen of it."""
 
     def __init__(
         self,
@@ -96,27 +154,28 @@ class Prober:
         self._requests = requests
         self._done = done
         self._random = random
-        self._under_way: dict[Server, asyncio.Task[None]] = {}
+        self._under_way: dict[tuple[Server, str], asyncio.Task[None]] = {}
         self._next: dict[Server, float] = {}
 
     def forget(self) -> None:
         """The loop that the probes ran in is gone."""
         self._under_way.clear()
 
-    def start(self, server: Server, host: str) -> None:
-        """Asks *server*, known as *host*, unless it is being asked."""
-        if server not in self._under_way:
-            task = asyncio.get_running_loop().create_task(self._ask(server, host))
-            self._under_way[server] = task
+    def start(self, server: Server, host: str, aor: str = "") -> None:
+        """Asks *server*, known as *host*, as :func:`probe` does, unless it is being asked so."""
+        key = server, "REGISTER" if aor else "OPTIONS"
+        if key not in self._under_way:
+            self._under_way[key] = asyncio.get_running_loop().create_task(self._ask(key, host, aor))
 
-    def is_asking(self, server: Server) -> bool:
-        return server in self._under_way
+    def is_asking(self, server: Server, method: str) -> bool:
+        return (server, method) in self._under_way
 
-    async def _ask(self, server: Server, host: str) -> None:
+    async def _ask(self, key: tuple[Server, str], host: str, aor: str) -> None:
+        server, _ = key
         try:
-            outcome = await probe(self._requests, server, host, self.settings.timeout)
+            outcome = await probe(self._requests, server, host, self.settings.timeout, aor)
         finally:
-            self._under_way.pop(server, None)
+            self._under_way.pop(key, None)
         self._done(server, outcome)
 
     def watch(

@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 from .bridge import requests
 from .bridge.requests import Answer
 from .bridge.status import TIMED_OUT, UNRESOLVED, strerror
 from .errors import DETACHED, BadServer, BadURI, NoEndpoint, NotAttached, PjsipError, RequestFailed, RequestTimeout
-from .model import Server, Target
+from .model import Response, Server, Target
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -30,23 +30,8 @@ _OWN = frozenset({"via", "v", "cseq", "call-id", "i", "max-forwards", "content-l
 _NEED_A_DIALOG = frozenset({"INVITE", "ACK", "CANCEL", "BYE", "PRACK"})
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A server's final response. ``rtt`` is in seconds, from sending the request (connecting included)."""
-
-    code: int
-    reason: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-    server: Server
-    rtt: float
-
-    def header(self, name: str) -> str | None:
-        """The first value of the header called *name*, in any case; None when there is none."""
-        return next((value for header, value in self.headers if header.lower() == name.lower()), None)
-
-
-def _response(answer: Answer, server: Server, rtt: float) -> Response:
+def response_of(answer: Answer, server: Server, rtt: float) -> Response:
+    """The response that *answer* is."""
     lines = (line.partition(":") for line in answer.headers)
     headers = tuple((name.strip(), _FOLD.sub(" ", value.strip())) for name, _, value in lines)
     return Response(answer.code, answer.reason.strip(), headers, answer.body, server, rtt)
@@ -137,6 +122,23 @@ class Requests:
         if under_way is not None:
             requests.cancel(sent.number)
 
+    async def response(self, sent: Sent, timeout: float) -> Response:
+        """Worker. The response to *sent*, which has *timeout* seconds from when it was on the wire.
+
+        While pjsip's polling thread does not run, it neither sends nor reads anything, and no time passes: silence is
+        then not the server's. Raises RequestTimeout, and what the future does.
+        """
+        future = asyncio.wrap_future(sent)
+        left = timeout
+        while left > 0:
+            done, _ = await asyncio.wait([future], timeout=left)
+            left = max(sent.at, requests.polled_since()) + timeout - time.monotonic()
+            if done and left > 0 and isinstance(future.exception(), RequestTimeout):
+                raise RequestFailed(f"{sent.what}{_to(sent.server)}: pjsip's thread did not run meanwhile")
+            if done:
+                return future.result()
+        raise RequestTimeout(f"{sent.what}{_to(sent.server)}: no answer within {timeout:g} s")
+
     def deliver(self, answer: Answer) -> None:
         """Worker. The end of a request."""
         with self._lock:
@@ -145,7 +147,7 @@ class Requests:
             return
         server = answer.server or sent.server
         if answer.code and server is not None:
-            sent.set_result(_response(answer, server, answer.at - sent.at))
+            sent.set_result(response_of(answer, server, answer.at - sent.at))
         elif answer.status == UNRESOLVED and sent.server is None:
             sent.set_exception(RequestFailed(f"{sent.what}: no server was found for it; pjfail's log says why"))
         elif answer.status == TIMED_OUT:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from . import events
 from .bridge import core, plans
 from .errors import LookupFailed, UnknownTarget
-from .lookup import Adaptive, Lookup, ServesStale
+from .lookup import Adaptive, Caching, Lookup, ServesStale
 from .lookup.protocol import HasTable, Prepares
 from .lookup.rfc3263 import numeric_candidate
 from .model import DEFAULT_PORT, Candidate, Family, Plan, Question, Request, Target, Transport, canonical_host
@@ -125,6 +125,16 @@ class Resolution:
         if known is not None and known.valid_until > time.monotonic():
             return self._targets.replan(target, known)
         return await asyncio.shield(self._look_up(target))
+
+    def refresh(self, target: Target | None) -> None:
+        """Looks *target* up again, or all that are known, with nothing from a cache; the plans in force serve on."""
+        if isinstance(self._lookup, Caching):
+            try:
+                self._lookup.ask_anew()
+            except Exception:
+                log.exception("%s.ask_anew() failed", type(self._lookup).__name__)
+        for each in [known for known, _ in self._targets] if target is None else [target]:
+            self._look_up(each)
 
     def plan_of(self, target: Target) -> Plan | None:
         """The plan in force for *target*; has it looked up, for the next time, where there is none or it is old.

@@ -95,6 +95,10 @@ class Targets:
             )
         )
 
+    def of(self, server: Server) -> frozenset[Target]:
+        """The targets that *server* was found for."""
+        return frozenset(self._of.get(server, ()))
+
     def host_of(self, server: Server) -> str | None:
         """A host name by which *server* was found, None where no plan has it."""
         return next((target.host for target in self._of.get(server, ())), None)

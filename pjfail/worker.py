@@ -31,6 +31,8 @@ from .policy import Policy
 from .probe import Probe
 from .request import Requests
 from .resolution import Resolution
+from .retry import Decide
+from .rulings import Rulings
 from .targets import Targets
 
 log = logging.getLogger("pjfail")
@@ -59,8 +61,10 @@ class Worker:
         listeners: Sequence[events.Listener],
         detached: Callable[[], bool],
         random: Random | None = None,
+        decide: Decide | None = None,
     ) -> None:
         random = random or Random()
+        self._rulings = Rulings(decide)
         complain = PolicyErrors()
         self._detached = detached
         self._news = News(listeners)
@@ -78,6 +82,7 @@ class Worker:
             self._news,
             complain,
             self.maintenance.review,
+            self.maintenance.aor_for,
             random,
         )
         self._machine = MachineWatch(lookup, self._targets.outdate)
@@ -208,6 +213,8 @@ class Worker:
                 self._end.set()
             return
         questions = list(queue.questions())
+        for ruling in queue.rulings():  # responses are held for them
+            self._rulings.rule(ruling)
         for dns_answer in queue.dns_answers():
             pjsip_dns.deliver(dns_answer)
         outcomes = queue.outcomes()

@@ -54,6 +54,15 @@ int address_pjsip_type(const pf_address *address)
     return types[address->transport & 3] | (address->family == 6 ? PJSIP_TRANSPORT_IPV6 : 0);
 }
 
+pj_str_t address_via_name(int pjsip_type)
+{
+    switch (pjsip_type & ~PJSIP_TRANSPORT_IPV6) {
+    case PJSIP_TRANSPORT_TCP: return (pj_str_t){ "TCP", 3 };
+    case PJSIP_TRANSPORT_TLS: return (pj_str_t){ "TLS", 3 };
+    default: return (pj_str_t){ "UDP", 3 };
+    }
+}
+
 uint64_t address_hash(const pf_address *address) { return hash_bytes(HASH_SEED, address, sizeof *address); }
 
 int target_of_host_info(const pjsip_host_info *info, pf_target *target)

@@ -19,6 +19,9 @@ int address_to_sockaddr(const pf_address *address, pj_sockaddr *sockaddr);
 /* Returns the pjsip_transport_type_e. */
 int address_pjsip_type(const pf_address *address);
 
+/* Returns what a Via calls that pjsip_transport_type_e: "UDP", "TCP" or "TLS", whatever the family. It lives for ever. */
+pj_str_t address_via_name(int pjsip_type);
+
 uint64_t address_hash(const pf_address *address);
 
 static inline int address_equals(const pf_address *one, const pf_address *other)

@@ -118,7 +118,7 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_
     pthread_mutex_lock(&affinity.lock);
     pin = affinity_find_pin_locked(aor, target, info->bound ? info->server.transport : PF_ANY);
     if (pin && (!pin->is.idle || (info->bound && info->in_dialog))) {
-        alone = info->bound || !pin->is.followed;
+        alone = (info->bound && info->in_dialog && !info->may_move) || !pin->is.followed;
         if (!info->bound) {
             info->server = pin->is.registrar.family && request->line.req.method.id == PJSIP_REGISTER_METHOD
                                ? pin->is.registrar
@@ -130,11 +130,7 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_
     return alone && info->server.family;
 }
 
-/*
- * Fills in the target that a request goes to, as its account has it. Returns 0 when that is not a SIP URI. SIP
- * threads.
- */
-static int affinity_next_hop_of(pjsip_tx_data *tdata, pf_target *target)
+int affinity_next_hop(pjsip_tx_data *tdata, pf_target *target)
 {
     pjsip_msg *request = tdata_msg(tdata);
     pjsip_route_hdr *route = host.pjsip_msg_find_hdr(request, PJSIP_H_ROUTE, NULL);
@@ -151,12 +147,15 @@ int affinity_registers(pjsip_tx_data *request)
     char aor[PF_MAX_URI];
     struct pin *pin;
     pf_target next_hop;
-    int account = -1;
+    int account = AFFINITY_NO_ACCOUNT;
 
+    if (tdata_msg(request)->line.req.method.id != PJSIP_REGISTER_METHOD)
+        return AFFINITY_NO_ACCOUNT;
+    if (!host.pjsip_msg_find_hdr(tdata_msg(request), PJSIP_H_CONTACT, NULL))
+        return AFFINITY_QUERY;
     if (!atomic_load_explicit(&affinity.count, memory_order_acquire) ||
-        tdata_msg(request)->line.req.method.id != PJSIP_REGISTER_METHOD ||
-        !affinity_write_aor(tdata_msg(request), aor, sizeof aor) || !affinity_next_hop_of(request, &next_hop))
-        return -1;
+        !affinity_write_aor(tdata_msg(request), aor, sizeof aor) || !affinity_next_hop(request, &next_hop))
+        return AFFINITY_NO_ACCOUNT;
     pthread_mutex_lock(&affinity.lock);
     pin = affinity_find_pin_locked(aor, &next_hop, PF_ANY);
     if (pin && pin->is.followed)
@@ -169,10 +168,11 @@ int affinity_registered(pjsip_msg *response, int account)
 {
     char aor[PF_MAX_URI];
     struct hash_link *link;
-    int found = -1;
+    int found = AFFINITY_NO_ACCOUNT;
 
-    if (!atomic_load_explicit(&affinity.count, memory_order_acquire) || !affinity_write_aor(response, aor, sizeof aor))
-        return -1;
+    if (account == AFFINITY_QUERY || !atomic_load_explicit(&affinity.count, memory_order_acquire) ||
+        !affinity_write_aor(response, aor, sizeof aor))
+        return AFFINITY_NO_ACCOUNT;
     pthread_mutex_lock(&affinity.lock);
     for (link = hash_table_first(&affinity.pins, affinity_aor_hash(aor)); link; link = hash_table_next(link)) {
         const pf_pin *pin = &entry_of(link, struct pin, link)->is;

@@ -22,13 +22,17 @@ void affinity_close(void);
  */
 int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_info *info);
 
-/* Returns the followed account that a REGISTER is of, by its next hop; -1: none. Any SIP thread. */
-int affinity_registers(pjsip_tx_data *request);
+/* No followed account; and none because the REGISTER has no Contact: it asks for bindings, and changes none (RFC 3261 10.2.3). */
+enum { AFFINITY_NO_ACCOUNT = -1, AFFINITY_QUERY = -2 };
 
 /*
- * Returns the followed account that a response to REGISTER is of; account is what affinity_registers() said of its
- * request. -1: none. Any SIP thread.
+ * The followed account that a REGISTER is of, or its response; else a negative number. A request says where its next hop is, a
+ * response what this returned of its request, for its account may be followed only since. Any SIP thread.
  */
+int affinity_registers(pjsip_tx_data *request);
+
+/* Fills in where a request goes, as its account has it. Returns 0 where that is not a target. Any SIP thread. */
+int affinity_next_hop(pjsip_tx_data *tdata, pf_target *target);
 int affinity_registered(pjsip_msg *response, int account);
 
 /* Tells the worker of a REGISTER that message is, or answers; code 0: it has just been sent. Any SIP thread. */

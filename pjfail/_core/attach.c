@@ -60,7 +60,7 @@ static void attach_on_wake(double now)
     affinity_run();
     outgoing_run();
     queries_tick(now);
-    connections_tick(now);
+    connections_tick(now, poller_polled_since(now));
     failover_tick(now);
     connection_attempts_tick(now);
 }
@@ -245,7 +245,7 @@ static int attach_plug_in_locked(pjsip_endpoint *endpt, double deadline)
     plans_clear(); /* of what a late publish of the last attachment may have left */
     queries_open(deadline, &poller_wake);
     affinity_open(&poller_wake);
-    failover_open(&poller_wake_at);
+    failover_open(&poller_wake_at, &poller_polled_since);
     connection_attempts_open(deadline, failover_connection_attempt_delay(), &poller_wake_at);
     outgoing_open(&poller_wake);
     if (!attach_start_life_locked()) {

@@ -13,9 +13,13 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* So many of a plan's servers run. */
 enum { MAX_ATTEMPTS_OF_RACE = 8 };
+
+/* UDP is the server's last word on a request that TCP was wanted for: it waits so long for the connections before it. */
+#define DATAGRAM_DELAY_S 1.0
 
 /* A race that began late, because the plan was long in coming, has this time all the same. */
 #define MIN_RACE_S 1.0
@@ -55,11 +59,19 @@ static atomic_ullong races_counted;
 
 /* --- asking ------------------------------------------------------------------------------------------------------ */
 
+static int race_is_same_server(const pf_address *one, const pf_address *other)
+{
+    const pf_address originals[2] = { servers_original(one), servers_original(other) };
+
+    return address_equals(&originals[0], &originals[1]);
+}
+
 /*
- * Lists the servers to race, at most room: those of the first one's transport, so that nothing is lost in security or
- * in size for a little speed. Returns how many; 0 over UDP.
+ * The servers that run: with TLS first, those with TLS alone; with TCP first, UDP too, which needs no connection. Of a bound request,
+ * its own server alone.
  */
-static unsigned race_list_attempts(const server_addresses *planned, struct connection_attempt *attempts, unsigned room)
+static unsigned race_list_attempts(const server_addresses *planned, const struct request_info *info,
+                                   struct connection_attempt *attempts, unsigned room)
 {
     unsigned count = 0, i;
 
@@ -71,7 +83,10 @@ static unsigned race_list_attempts(const server_addresses *planned, struct conne
             continue;
         if (!i && attempt->server.transport == PF_UDP)
             return 0;
-        if (attempt->server.transport != attempts[0].server.transport)
+        if (attempt->server.transport != attempts[0].server.transport &&
+            (attempts[0].server.transport == PF_TLS || attempt->server.transport == PF_TLS))
+            continue;
+        if (info->bound && !race_is_same_server(&attempt->server, &info->server))
             continue;
         attempt->place = i;
         attempt->state = WAITING;
@@ -85,8 +100,9 @@ int connection_attempts_are_useful(const server_addresses *planned, const struct
 {
     struct connection_attempt attempts[2];
 
-    return info->free_to_race && !info->bound && races.delay > 0 && race_list_attempts(planned, attempts, 2) == 2 &&
-           !servers_answered_within(&attempts[0].server, RECENT_ANSWER_S) && !connections_has(&attempts[0].server);
+    return info->free_to_race && races.delay > 0 && race_list_attempts(planned, info, attempts, 2) == 2 &&
+           !connections_has(&attempts[0].server) &&
+           (servers_is_copy(&attempts[0].server) || !servers_answered_within(&attempts[0].server, RECENT_ANSWER_S));
 }
 
 int connection_attempts_start(struct pending_query *query, const server_addresses *planned)
@@ -99,7 +115,7 @@ int connection_attempts_start(struct pending_query *query, const server_addresse
         return 0;
     race->query = query;
     memcpy(&race->planned, planned, sizeof race->planned);
-    race->count = race_list_attempts(planned, race->attempts, MAX_ATTEMPTS_OF_RACE);
+    race->count = race_list_attempts(planned, &query->request_info, race->attempts, MAX_ATTEMPTS_OF_RACE);
     race->began = race->next_start = now;
     pthread_mutex_lock(&races.lock);
     if (races.open) {
@@ -130,8 +146,8 @@ static void race_report(const struct race *race, const struct connection_attempt
 
     if (!failover)
         return;
-    failover->left = race->attempts[0].server;
-    failover->taken = winner->server;
+    failover->left = servers_original(&race->attempts[0].server);
+    failover->taken = servers_original(&winner->server);
     failover->why = PF_WHY_RACE;
     failover->after = clock_now() - race->began;
     copy_text(failover->method, sizeof failover->method, method);
@@ -158,6 +174,14 @@ static const struct connection_attempt *race_attempt_at(const struct race *race,
     return NULL;
 }
 
+/* Returns whether pjsip would try that server before the winner, for the account prefers its address family. */
+static int race_is_preferred_to(const struct race *race, unsigned place, const struct connection_attempt *winner)
+{
+    const int family = addresses_address(&race->planned.addresses, place)->addr.sa_family == AF_INET ? 4 : 6;
+
+    return winner && family != winner->server.family && family == race->query->request_info.prefers;
+}
+
 /* Answers and frees the race, which is in no list any more. No lock held. */
 static void race_finish(struct race *race, const struct connection_attempt *winner)
 {
@@ -171,16 +195,21 @@ static void race_finish(struct race *race, const struct connection_attempt *winn
         for (i = 0; i < total; i++) {
             const struct connection_attempt *attempt = race_attempt_at(race, i);
 
-            if ((!attempt || attempt != winner) && failed == (attempt && attempt->state == FAILED))
+            if ((!attempt || attempt != winner) && failed == (attempt && attempt->state == FAILED) &&
+                !race_is_preferred_to(race, i, winner))
                 race_copy_place(&given, &count, race, i);
         }
     addresses_set_count(&given, count);
+    if (race->query->request_info.large &&
+        (addresses_type(&given.addresses, 0) & ~PJSIP_TRANSPORT_IPV6) == PJSIP_TRANSPORT_UDP)
+        addresses_keep_udp(&given);
     for (i = 0; i < race->count; i++)
         if (race->attempts[i].state == CONNECTING) {
-            connections_watch_late(race->attempts[i].transport, &race->attempts[i].server);
+            connections_watch_late(race->attempts[i].transport, &race->attempts[i].server,
+                                   !(winner && race_is_same_server(&race->attempts[i].server, &winner->server)));
             race->attempts[i].transport = NULL;
         }
-    if (winner && winner != race->attempts)
+    if (winner && !race_is_same_server(&race->attempts[0].server, &winner->server))
         race_report(race, winner);
     send_guard_answer(race->query, PJ_SUCCESS, &given.addresses);
     for (i = 0; i < race->count; i++)
@@ -200,18 +229,29 @@ static void race_unlist_locked(struct race *race)
     races.count--;
 }
 
-/*
- * Begins one connect. pjsip tells of one that fails at once within the call, to
- * connection_attempts_on_transport_state(). Polling thread, no lock held.
- */
+/* Returns after how long the next attempt starts. */
+static double race_delay_after(const struct race *race, const struct connection_attempt *attempt)
+{
+    const struct connection_attempt *next = attempt + 1;
+
+    return next < race->attempts + race->count && next->server.transport == PF_UDP ? fmax(races.delay, DATAGRAM_DELAY_S)
+                                                                                   : races.delay;
+}
+
+/* No lock held: pjsip tells of a connect that fails at once within the call, to connection_attempts_on_transport_state(). */
 static void race_connect(struct race *race, struct connection_attempt *attempt, double now)
 {
     pjsip_transport *transport = NULL;
-    pj_status_t status = connections_connect(&attempt->server, race->query->name, &transport);
+    const pjsip_tpselector *selector = tdata_selector(((pjsip_send_state *)race->query->token)->tdata);
+    const int datagram = attempt->server.transport == PF_UDP;
+    pj_status_t status =
+        datagram ? PJ_SUCCESS : connections_connect(&attempt->server, race->query->name, selector, &transport);
     HOLD_LOCK(&races.lock);
 
-    race->next_start = now + races.delay;
-    if (status != PJ_SUCCESS) {
+    race->next_start = now + race_delay_after(race, attempt);
+    if (datagram) {
+        attempt->state = CONNECTED;
+    } else if (status != PJ_SUCCESS) {
         attempt->state = FAILED;
     } else {
         attempt->transport = transport;

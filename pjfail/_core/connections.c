@@ -343,9 +343,9 @@ static int connections_is_borne_locked(const pjsip_server_addresses *addresses, 
 {
     pf_address server;
 
-    return address_of(&server, addresses_address(addresses, index), addresses_type(addresses, index)) &&
-           (server.transport == PF_UDP || connections_has_locked(&server, 0) ||
-            connections_may_connect_locked(&server, 0));
+    return !address_of(&server, addresses_address(addresses, index), addresses_type(addresses, index)) ||
+           server.transport == PF_UDP || connections_has_locked(&server, 0) ||
+           connections_may_connect_locked(&server, 0);
 }
 
 /* Returns whether a connect to the server would fail at once, most likely. */
@@ -438,12 +438,15 @@ static int connections_begin_connect(const pf_address *server)
     return 1;
 }
 
-pj_status_t connections_connect(const pf_address *server, const char *host_name, pjsip_transport **connection)
+pj_status_t connections_connect(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                                pjsip_transport **connection)
 {
-    return connections_begin_connect(server) ? connections_acquire(server, host_name, connection) : PJ_ETOOMANYCONN;
+    return connections_begin_connect(server) ? connections_acquire(server, host_name, selector, connection)
+                                             : PJ_ETOOMANYCONN;
 }
 
-pj_status_t connections_acquire(const pf_address *server, const char *host_name, pjsip_transport **transport)
+pj_status_t connections_acquire(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                                pjsip_transport **transport)
 {
     pj_status_t status;
     int none = 0;
@@ -456,14 +459,14 @@ pj_status_t connections_acquire(const pf_address *server, const char *host_name,
     if (none)
         return PJ_ETOOMANYCONN;
     answering++;
-    status = raw_send_connect(server, host_name, transport);
+    status = raw_send_connect(server, host_name, selector, transport);
     answering--;
     if (status == PJ_SUCCESS && server->transport != PF_UDP)
         connections_carry(*transport);
     return status;
 }
 
-void connections_watch_late(pjsip_transport *transport, const pf_address *server)
+void connections_watch_late(pjsip_transport *transport, const pf_address *server, int suspect)
 {
     struct connection *connection;
     int taken;
@@ -474,7 +477,8 @@ void connections_watch_late(pjsip_transport *transport, const pf_address *server
     if (taken)
         connections_set_late_locked(connection, transport);
     pthread_mutex_unlock(&connections.lock);
-    servers_suspect(server);
+    if (suspect)
+        servers_suspect(server);
     if (!taken)
         host.pjsip_transport_dec_ref(transport);
 }
@@ -543,17 +547,15 @@ struct late {
     int expired;
 };
 
-/*
- * Takes out of the list of the late those of which nothing more is to be awaited; all: whatever their state. Returns
- * how many; their references are the caller's.
- */
-static int connections_take_late_locked(double now, struct late *late, int room, int all)
+/* Those of which nothing more is to be awaited; their references are the caller's. all: whatever their state. */
+static int connections_take_late_locked(double now, double polled_since, struct late *late, int room, int all)
 {
     struct connection *connection, *next;
     int count = 0;
 
     for (connection = connections.late; connection && count < room; connection = next) {
-        int expired = !connection->connected && !connection->ended && now - connection->since > CONNECT_TIMEOUT_S;
+        int expired = !connection->connected && !connection->ended &&
+                      now - fmax(connection->since, polled_since) > CONNECT_TIMEOUT_S;
 
         next = connection->late_next;
         if (!(connection->connected || connection->ended || expired || all))
@@ -581,14 +583,14 @@ static void connections_report_timeout(const pf_address *server)
     servers_record_failure(server, &outcome);
 }
 
-void connections_tick(double now)
+void connections_tick(double now, double polled_since)
 {
     enum { BATCH = 32 };
     struct late late[BATCH];
     int count, i;
 
     pthread_mutex_lock(&connections.lock);
-    count = connections_take_late_locked(now, late, BATCH, 0);
+    count = connections_take_late_locked(now, polled_since, late, BATCH, 0);
     pthread_mutex_unlock(&connections.lock);
     for (i = 0; i < count; i++) {
         if (late[i].expired) {
@@ -617,7 +619,7 @@ void connections_clear(void)
 
     do {
         pthread_mutex_lock(&connections.lock);
-        count = connections_take_late_locked(0, late, PJ_ARRAY_SIZE(late), 1);
+        count = connections_take_late_locked(0, 0, late, PJ_ARRAY_SIZE(late), 1);
         pthread_mutex_unlock(&connections.lock);
         for (i = 0; i < count; i++)
             host.pjsip_transport_dec_ref(late[i].transport);

@@ -42,21 +42,22 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
  * the server has none, and has just refused one, too many were begun lately, or pjsip may run short of keys. A SIP
  * thread that holds no lock of ours.
  */
-pj_status_t connections_connect(const pf_address *server, const char *host_name, pjsip_transport **connection);
+pj_status_t connections_connect(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                                pjsip_transport **connection);
 
 /*
  * Finds or begins a connection as connections_connect() does, for a caller that accepts only this server: ignores
  * recent failures and the number of connects, but not a shortage of keys. Over UDP finds the transport. A SIP thread
  * that holds no lock of ours.
  */
-pj_status_t connections_acquire(const pf_address *server, const char *host_name, pjsip_transport **transport);
+pj_status_t connections_acquire(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                                pjsip_transport **transport);
 
 /*
- * Watches a connection that a request has waited for long enough: its server is suspect until the connection is up,
- * and the connection is closed when it does not come up in time. Takes over the reference to transport. A SIP thread
- * that holds no lock of ours.
+ * Somebody has waited for that connection long enough: its server is suspect (where suspect is set) until it is there, and it is closed
+ * when it never is. Takes over the reference to transport.
  */
-void connections_watch_late(pjsip_transport *transport, const pf_address *server);
+void connections_watch_late(pjsip_transport *transport, const pf_address *server, int suspect);
 
 /* Returns whether that connection is there still, or in the making. SIP threads. */
 int connections_knows(const pjsip_transport *transport);
@@ -77,13 +78,8 @@ int connections_is_new(const pjsip_transport *transport, double seconds);
 /* Returns whether any connection to the server is known to be up. SIP threads. */
 int connections_has(const pf_address *server);
 
-/*
- * Ends the watch over late connections that are up by now, or have taken too long. pjsip's polling thread, no lock
- * held.
- */
-void connections_tick(double now);
-
-/* Returns whether any connection is late. Any thread, no lock. */
+/* pjsip's polling thread, while any is late: those that are there by now, or never will be. */
+void connections_tick(double now, double polled_since);
 int connections_are_late(void);
 
 /* Drops all records of connections. Nobody is inside the gate, no lock held. */

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /*
  * Dialogs have a room of their own, which nothing else takes from: enough for as many calls and subscriptions as one endpoint can
@@ -51,6 +52,12 @@ static struct {
     } lists[STATES];
     unsigned long long forgotten;
 } dialogs = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* Written while nothing runs. */
+static struct {
+    char names[PF_MAX_CLUSTERS][PF_MAX_HOST];
+    int count;
+} clusters;
 
 static uint64_t dialogs_hash(const pj_str_t *call_id, const pj_str_t *remote_tag)
 {
@@ -235,30 +242,54 @@ static void dialogs_bind_locked(uint64_t hash, enum dialog_use use, int code, co
     }
 }
 
+/* What a response says of the dialog with that hash; ours: it is one of our own. Such a one moves no dialog to another server. */
+static void dialogs_note_locked(uint64_t hash, enum dialog_use use, int code, int expires, const pf_address *server,
+                                int ours, double now)
+{
+    struct dialog *dialog = dialogs_lookup_locked(hash);
+    const enum dialog_state before = dialog ? dialog->state : NONE;
+    const enum dialog_state state = dialogs_next_state(before, use, code, expires);
+
+    if (state == NONE)
+        return;
+    dialog = dialogs_put_locked(dialog, hash, state);
+    if (!dialog)
+        return;
+    if (!ours || before == NONE)
+        dialog->server = *server;
+    dialog->until = now + dialogs_lifetime(state, expires);
+}
+
 void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
                     int expires, const pf_address *server)
 {
     HOLD_LOCK(&dialogs.lock);
     const enum dialog_use use = dialogs_use_of(method);
-    const uint64_t hash = dialogs_hash(call_id, remote_tag);
     const double now = clock_now();
-    struct dialog *dialog = NULL;
-    enum dialog_state state = NONE;
 
     dialogs_expire_locked(now);
-    if (remote_tag->slen && code > 100) {
-        dialog = dialogs_lookup_locked(hash);
-        state = dialogs_next_state(dialog ? dialog->state : NONE, use, code, expires);
-    }
-    if (state != NONE) {
-        dialog = dialogs_put_locked(dialog, hash, state);
-        if (dialog) {
-            dialog->server = *server;
-            dialog->until = now + dialogs_lifetime(state, expires);
-        }
-    }
+    if (remote_tag->slen && code > 100)
+        dialogs_note_locked(dialogs_hash(call_id, remote_tag), use, code, expires, server, 0, now);
     /* A challenge within a dialog that is none of these binds by its Call-ID, too. */
     dialogs_bind_locked(dialogs_hash(call_id, NULL), use, code, server, now);
+}
+
+void dialogs_update_called(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
+                           int expires, const pf_address *server)
+{
+    HOLD_LOCK(&dialogs.lock);
+    const double now = clock_now();
+
+    dialogs_expire_locked(now);
+    dialogs_note_locked(dialogs_hash(call_id, remote_tag), dialogs_use_of(method), code, expires, server, 1, now);
+}
+
+/* The seconds in a message's Expires header; negative: there is none. */
+static int dialogs_expires_of(const pjsip_msg *msg)
+{
+    const pjsip_expires_hdr *expires = host.pjsip_msg_find_hdr(msg, PJSIP_H_EXPIRES, NULL);
+
+    return expires ? (int)expires->ivalue : -1;
 }
 
 void dialogs_on_response(pjsip_rx_data *response, const pf_address *server)
@@ -266,11 +297,28 @@ void dialogs_on_response(pjsip_rx_data *response, const pf_address *server)
     const pjsip_cid_hdr *call_id = RDATA_INFO(response)->cid;
     const pjsip_to_hdr *to = RDATA_INFO(response)->to;
     pjsip_msg *msg = RDATA_INFO(response)->msg;
-    const pjsip_expires_hdr *expires = host.pjsip_msg_find_hdr(msg, PJSIP_H_EXPIRES, NULL);
 
     if (call_id && to)
         dialogs_update(&call_id->id, &to->tag, &RDATA_INFO(response)->cseq->method, msg->line.status.code,
-                       expires ? (int)expires->ivalue : -1, server);
+                       dialogs_expires_of(msg), server);
+}
+
+int dialogs_concern(const pjsip_msg *response)
+{
+    const pjsip_cseq_hdr *cseq = host.pjsip_msg_find_hdr(response, PJSIP_H_CSEQ, NULL);
+
+    return response->line.status.code > 100 && cseq && dialogs_use_of(&cseq->method) != NO_USE;
+}
+
+void dialogs_on_own_response(const pjsip_msg *response, const pf_address *server)
+{
+    const pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(response, PJSIP_H_CALL_ID, NULL);
+    const pjsip_cseq_hdr *cseq = host.pjsip_msg_find_hdr(response, PJSIP_H_CSEQ, NULL);
+    const pjsip_from_hdr *from = host.pjsip_msg_find_hdr(response, PJSIP_H_FROM, NULL);
+
+    if (call_id && from && from->tag.slen)
+        dialogs_update_called(&call_id->id, &from->tag, &cseq->method, response->line.status.code,
+                              dialogs_expires_of(response), server);
 }
 
 void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag)
@@ -311,6 +359,23 @@ void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct re
     }
     if (dialog)
         info->server = dialog->server;
+}
+
+void dialogs_set_clusters(const char (*names)[PF_MAX_HOST], int count)
+{
+    memcpy(clusters.names, names, (size_t)count * sizeof *names);
+    clusters.count = count;
+}
+
+int dialogs_may_move_within(const pj_str_t *name)
+{
+    int i;
+
+    for (i = 0; i < clusters.count; i++)
+        if (strlen(clusters.names[i]) == (size_t)name->slen &&
+            !strncasecmp(clusters.names[i], name->ptr, (size_t)name->slen))
+            return 1;
+    return 0;
 }
 
 void dialogs_count(pf_counters *counters)

@@ -20,6 +20,16 @@ void dialogs_on_response(pjsip_rx_data *response, const pf_address *server);
 void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
                     int expires, const pf_address *server);
 
+/* Returns whether that response of ours, to a request that has come in, may tell anything of a dialog. */
+int dialogs_concern(const pjsip_msg *response);
+
+/* Notes that this response of ours, which concerns dialogs, goes to server: that is where a new dialog belongs. */
+void dialogs_on_own_response(const pjsip_msg *response, const pf_address *server);
+
+/* As dialogs_on_own_response(), of what the response says; remote_tag: of its From. */
+void dialogs_update_called(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
+                           int expires, const pf_address *server);
+
 /* Notes that a BYE goes out, or has come in: its dialog ends, whether or not its answer is seen. */
 void dialogs_on_bye(const pjsip_msg *bye, int incoming);
 
@@ -28,6 +38,12 @@ void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag);
 
 /* Fills in info from what is known of a request's Call-ID and To tag; remote_tag is NULL or empty where it has none. */
 void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info);
+
+/* Sets the names of the clusters whose servers take over each other's dialogs. Nothing else runs here meanwhile. */
+void dialogs_set_clusters(const char (*names)[PF_MAX_HOST], int count);
+
+/* Returns whether a request within a dialog whose next hop is that host may go to any server of it. */
+int dialogs_may_move_within(const pj_str_t *name);
 
 /* Counts the dialogs that live, and those that had to go. Any thread. */
 void dialogs_count(pf_counters *counters);

@@ -14,6 +14,9 @@
 /* How many of each kind wait for the worker, where nobody else bounds them. */
 enum { MAX_EVENTS = 4096 };
 
+/* How many held responses the worker is asked about at once; each has a copy of its message. */
+enum { MAX_RULINGS = 256 };
+
 /* The worker is woken for news once in this time at the most. */
 #define NEWS_PAUSE_S 0.05
 
@@ -258,14 +261,15 @@ static pf_registration *event_queue_put_latest_locked(pf_registration *registrat
  * Responses and DNS answers have no bound of their own: Python has asked for each of them, and whoever did waits for it. Of
  * registrations the latest of each account stays in any case, so that whoever follows it learns how it is.
  */
-void event_queue_post(enum event_kind kind, void *event)
+int event_queue_post(enum event_kind kind, void *event)
 {
     struct events *events = &event_queue.events[kind];
-    int bounded = kind == EVENT_FAILOVER || kind == EVENT_REGISTRATION;
+    int bounded = kind == EVENT_FAILOVER || kind == EVENT_REGISTRATION || kind == EVENT_RULING, taken = 0;
+    const unsigned most = kind == EVENT_RULING ? MAX_RULINGS : MAX_EVENTS;
 
     pthread_mutex_lock(&event_queue.lock);
     if (event_queue.fd >= 0) {
-        if (bounded && (events->count >= MAX_EVENTS || (kind == EVENT_REGISTRATION && event_queue.latest_first))) {
+        if (bounded && (events->count >= most || (kind == EVENT_REGISTRATION && event_queue.latest_first))) {
             if (kind == EVENT_REGISTRATION)
                 event = event_queue_put_latest_locked(event);
             event_queue.dropped += event != NULL;
@@ -277,6 +281,7 @@ void event_queue_post(enum event_kind kind, void *event)
             events->end = &((struct event *)event)->next;
             events->count++;
             event = NULL;
+            taken = 1;
         }
         if (kind == EVENT_FAILOVER)
             event_queue_signal_news_locked();
@@ -285,6 +290,7 @@ void event_queue_post(enum event_kind kind, void *event)
     }
     pthread_mutex_unlock(&event_queue.lock);
     free(event);
+    return taken;
 }
 
 void event_queue_post_outcome(const pf_outcome *outcome)
@@ -348,6 +354,8 @@ pf_registration *pf_next_registration(void)
     }
     return registration;
 }
+
+pf_ruling *pf_next_ruling(void) { return event_queue_next(EVENT_RULING); }
 
 pf_response *pf_next_response(void) { return event_queue_next(EVENT_RESPONSE); }
 

@@ -3,7 +3,7 @@
  *
  * Any thread may put; only the worker takes. One mutex, held for a few instructions and never together with another.
  *
- * While the worker does not fetch, 4096 of a kind are kept, and what is dropped is counted. Never dropped are a query that
+ * While the worker does not fetch, 4096 of a kind are kept (256 held responses that it is asked about), and what is dropped is counted. Never dropped are a query that
  * somebody waits for, an answer that Python asked for, and the latest registration of an account.
  */
 #pragma once
@@ -20,10 +20,10 @@ void event_queue_close(void);
 void event_queue_post_query(pf_query *query);
 
 /* What is told one by one. An event is a block of malloc()'s that begins with the pointer to the next one. */
-enum event_kind { EVENT_DNS_ANSWER, EVENT_FAILOVER, EVENT_REGISTRATION, EVENT_RESPONSE, EVENT_KINDS };
+enum event_kind { EVENT_DNS_ANSWER, EVENT_FAILOVER, EVENT_REGISTRATION, EVENT_RESPONSE, EVENT_RULING, EVENT_KINDS };
 
-/* Takes ownership of event. */
-void event_queue_post(enum event_kind kind, void *event);
+/* Takes ownership of event. Returns 0 where there is no room for it. */
+int event_queue_post(enum event_kind kind, void *event);
 
 /* Copies outcome. */
 void event_queue_post_outcome(const pf_outcome *outcome);

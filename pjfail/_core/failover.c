@@ -10,11 +10,12 @@
 #include "held_response.h"
 #include "lock.h"
 #include "observer.h"
+#include "outgoing.h"
 #include "override.h"
 #include "plans.h"
 #include "port_check.h"
-#include "raw_send.h"
 #include "requests.h"
+#include "resolver.h"
 #include "send_guard.h"
 #include "servers.h"
 #include "text.h"
@@ -31,6 +32,9 @@
 /* This long after a connection's end pjsip has ended the transaction because of it, if it does. */
 #define TSX_END_S 0.02
 
+/* How long a BYE, an UPDATE or a NOTIFY of a dialog that may move waits where the policy does not say: UDP's first retransmission. */
+#define DIALOG_TIMEOUT_S 0.5
+
 /* Timers that are due within this are looked at together. */
 #define SLACK_S 0.005
 
@@ -38,6 +42,7 @@
 static struct {
     double due; /* the soonest that a tick was asked for */
     void (*wake_at)(double when);
+    double (*polled_since)(double now);
     atomic_int on;
     pf_steering policy;
 } failover;
@@ -116,59 +121,124 @@ static void failover_decide_unlocked(struct request *request, const struct failo
     failover_decide_locked(request, event, now, decision);
 }
 
+/*
+ * Notes that the application has hung up on an INVITE that had no response: pjsip sends its CANCEL once there is one, and says
+ * nothing until then. Returns whether it has. No lock of ours held.
+ */
+static int failover_note_hang_up(struct request *request)
+{
+    const struct failover_event event = { .kind = FAILOVER_CANCELLED, .attempt = -1 };
+    struct decision decision;
+
+    if (!request->bytes || request->key.method_id != PJSIP_INVITE_METHOD || !transaction_is_hung_up(&request->key))
+        return 0;
+    failover_decide_unlocked(request, &event, clock_now(), &decision);
+    return 1;
+}
+
 /* --- a request is sent ------------------------------------------------------------------------------------------- */
 
-/* After how many seconds of silence the method's requests are tried at the next server; INFINITY: never. */
-static double failover_timeout_of(const pj_str_t *method)
+/*
+ * After how many seconds of silence the method's requests are tried at the next server; INFINITY: never. Within a dialog its
+ * CSeq tells the other side a request that it has had already.
+ */
+static double failover_timeout_of(const pj_str_t *method, int in_dialog)
 {
+    static const char *const repeatable[] = { "BYE", "UPDATE", "NOTIFY" };
     int i;
 
     for (i = 0; i < failover.policy.silences; i++)
         if (strlen(failover.policy.silence[i].method) == (size_t)method->slen &&
             !memcmp(failover.policy.silence[i].method, method->ptr, (size_t)method->slen))
             return failover.policy.silence[i].after;
+    for (i = 0; in_dialog && i < (int)PJ_ARRAY_SIZE(repeatable); i++)
+        if (strlen(repeatable[i]) == (size_t)method->slen && !memcmp(repeatable[i], method->ptr, (size_t)method->slen))
+            return DIALOG_TIMEOUT_S;
     return INFINITY;
 }
 
-/* Returns whether the request may go to any server but this one: not within a dialog, nor as a challenge's answer. */
+/* Returns whether the request may go to any server but this one: not within a dialog, unless its cluster takes that over. */
 static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
 {
     pjsip_msg *msg = tdata_msg(tdata);
     pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     const pjsip_tpselector *selector = tdata_selector(tdata);
-    struct request_info info;
 
-    if (!to || to->tag.slen || !call_id || override_is_for(tdata))
+    if (!to || (to->tag.slen && !dialogs_may_move_within(tdata_dest_name(tdata))) || !call_id || override_is_for(tdata))
         return 0;
-    /* The application's own choice of a connection leaves no choice of servers; its choice of a UDP socket does. */
-    if (server->transport != PF_UDP &&
-        (selector->type == PJSIP_TPSELECTOR_TRANSPORT || selector->type == PJSIP_TPSELECTOR_LISTENER))
+    /* The application's own choice of a connection leaves no choice of servers; its choice of a UDP socket or a listener does. */
+    if (server->transport != PF_UDP && selector->type == PJSIP_TPSELECTOR_TRANSPORT)
         return 0;
-    memset(&info, 0, sizeof info);
-    dialogs_find(&call_id->id, NULL, &info);
-    return !info.bound;
+    return 1;
 }
 
-/* The servers that pjsip was given for this request, over the same transport: Via and Contact stay true. */
-static unsigned failover_list_candidates(const pjsip_tx_data *tdata, const pf_address *server, pf_address *candidates,
-                                         unsigned *last_resorts)
+/* Returns whether the request answers a challenge of the server that it goes to. */
+static int failover_is_for_challenger(pjsip_tx_data *tdata)
 {
-    const pjsip_server_addresses *addresses = tdata_addresses(tdata);
-    unsigned total = addresses_count(addresses), current = tdata_current(tdata), count = 0, i;
+    const pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_CALL_ID, NULL);
+    struct request_info info = { 0 };
 
+    dialogs_find(&call_id->id, NULL, &info);
+    return info.bound;
+}
+
+/*
+ * Returns whether a request that went to the one server may go to the other: none leaves TLS, nor the transport, listener or address
+ * family that the application has chosen.
+ */
+static int failover_may_cross(const pjsip_tpselector *selector, const pf_address *from, const pf_address *to)
+{
+    if (from->transport == PF_TLS && to->transport != PF_TLS)
+        return 0;
+    switch (selector->type) {
+    case PJSIP_TPSELECTOR_TRANSPORT:
+    case PJSIP_TPSELECTOR_LISTENER: return to->transport == from->transport && to->family == from->family;
+    case PJSIP_TPSELECTOR_IP_VER:
+        return to->family == from->family || (selector->u.ip_ver != PJSIP_TPSELECTOR_USE_IPV4_ONLY &&
+                                              selector->u.ip_ver != PJSIP_TPSELECTOR_USE_IPV6_ONLY);
+    default: return 1;
+    }
+}
+
+/*
+ * The servers that pjsip was given for this request, in the plan's order from the current one on: within a tier first those of the same
+ * transport and family. A challenge's answer was given its challenger alone, and the others follow by the plan.
+ */
+static unsigned failover_list_candidates(pjsip_tx_data *tdata, const pf_address *server, int for_challenger,
+                                         pf_address *candidates, unsigned *last_resorts)
+{
+    server_addresses planned;
+    const pjsip_server_addresses *addresses = tdata_addresses(tdata);
+    unsigned total, current = tdata_current(tdata), count = 0, i, to;
+    uint64_t places[MAX_CANDIDATES]; /* what they are sorted by */
+
+    if (for_challenger && resolver_answer_anew(tdata, &planned)) {
+        addresses = &planned.addresses;
+        current = 0;
+    }
+    total = addresses_count(addresses);
     *last_resorts = 0;
     for (i = 0; i < total && count < MAX_CANDIDATES; i++) {
-        unsigned at = (current + i) % total;
-        pf_address *each = &candidates[count];
+        const unsigned at = (current + i) % total;
+        uint64_t place;
+        pf_address each;
 
-        if (address_of(each, addresses_address(addresses, at), addresses_type(addresses, at)) &&
-            each->transport == server->transport && each->family == server->family) {
-            if (addresses_priority(addresses, at) >= LAST_RESORT)
-                *last_resorts |= 1u << count;
-            count++;
+        if (!address_of(&each, addresses_address(addresses, at), addresses_type(addresses, at)) ||
+            !failover_may_cross(tdata_selector(tdata), server, &each))
+            continue;
+        place = (uint64_t)(at < current) << 40 | (uint64_t)addresses_priority(addresses, at) << 1 |
+                (each.transport != server->transport || each.family != server->family);
+        for (to = count++; to && places[to - 1] > place; to--) {
+            places[to] = places[to - 1];
+            candidates[to] = candidates[to - 1];
         }
+        places[to] = place;
+        candidates[to] = each;
     }
+    for (i = 0; i < count; i++)
+        if ((places[i] >> 1 & 0xffffffff) >= LAST_RESORT)
+            *last_resorts |= 1u << i;
     return count;
 }
 
@@ -185,13 +255,14 @@ static const void *failover_store(char **place, const void *octets, size_t size,
 }
 
 /* Fills in when the server is late by its own measure, and when to look whether its port is closed. */
-static void failover_set_early_timers(struct request *request, const pf_address *server, double now)
+static void failover_set_early_timers(struct request *request, const pf_address *server, int for_challenger, double now)
 {
     struct failover_state *state = &request->state;
     double rto = servers_rto(server), late = fmax(rto, MIN_HEDGE_S);
 
-    /* An INVITE forks where it goes, so it waits for its time; the others may be hedged. */
-    if (isfinite(state->timeout) && !state->invite && hedging_is_on() && rto >= 0 && late < state->timeout)
+    /* An INVITE forks where it goes, and only the challenger knows the challenge, so they wait for their time; others may be hedged. */
+    if (isfinite(state->timeout) && !state->invite && !for_challenger && hedging_is_on() && rto >= 0 &&
+        late < state->timeout)
         state->hedge_at = now + late;
     if (servers_answered_within(server, RECENT_ANSWER_S))
         state->check_port_at = now + late;
@@ -204,10 +275,12 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
     pjsip_msg *msg = tdata_msg(tdata);
     const pjsip_method *method = &msg->line.req.method;
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
+    const pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
     const pj_str_t *name = tdata_dest_name(tdata);
     pf_address candidates[MAX_CANDIDATES];
     char *place;
-    unsigned last_resorts, count = failover_list_candidates(tdata, server, candidates, &last_resorts);
+    int for_challenger = failover_is_for_challenger(tdata);
+    unsigned last_resorts, count = failover_list_candidates(tdata, server, for_challenger, candidates, &last_resorts);
     struct request *request;
     const char *bytes;
     size_t size;
@@ -229,16 +302,13 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
     request->key.branch = failover_store(&place, via->branch_param.ptr, request->key.branch_size, 0);
     request->bytes = failover_store(&place, bytes, size, 0);
     request->size = size;
+    request->selector = *tdata_selector(tdata);
     request->state.candidate_count = count;
     request->state.last_resorts = last_resorts;
-    request->state.timeout = failover_timeout_of(&method->name);
+    request->state.timeout = failover_timeout_of(&method->name, to && to->tag.slen);
     if (failover.policy.attempts)
         request->state.max_attempts = (unsigned)failover.policy.attempts;
-    if (server->transport == PF_UDP) {
-        request->udp = tdata_transport(tdata);
-        host.pjsip_transport_add_ref(request->udp);
-    }
-    failover_set_early_timers(request, server, now);
+    failover_set_early_timers(request, server, for_challenger, now);
     return request;
 }
 
@@ -281,8 +351,11 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
         connections_carry(transport);
     if (check)
         failover_check_port(server, transport, now);
-    if (account >= 0)
-        affinity_tell(account, msg, server, 0, -1, removes);
+    if (account >= 0) {
+        const pf_address original = servers_original(server);
+
+        affinity_tell(account, msg, &original, 0, -1, removes);
+    }
 }
 
 /* Tells of silent servers. No lock held. */
@@ -300,9 +373,14 @@ static void failover_send_copies(const struct request *request, const struct dec
 {
     unsigned i;
 
-    for (i = 0; i < MAX_ATTEMPTS; i++)
-        if (attempts & 1u << i)
-            raw_send_datagram(request->udp, &decision->attempts[i].server, request->bytes, request->size);
+    for (i = 0; i < MAX_ATTEMPTS; i++) {
+        pjsip_transport *udp = attempts & 1u << i ? request_hold_connection(request, (int)i) : NULL;
+
+        if (udp) {
+            forking_send(request, &decision->attempts[i].server, udp);
+            host.pjsip_transport_dec_ref(udp);
+        }
+    }
 }
 
 /* A CANCEL of the application's: the other servers where its INVITE rings get theirs. */
@@ -334,7 +412,7 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
     pjsip_via_hdr *via;
     pf_address server;
     uint64_t hash;
-    double now;
+    double now, polled_since;
     int at, walked_on = 0;
 
     if (method->id == PJSIP_ACK_METHOD || !address_of(&server, tdata_destination(tdata), transport_type(transport)))
@@ -346,6 +424,7 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
         failover_on_cancel(via, &server);
     now = clock_now();
     hash = transaction_hash(&via->branch_param, &method->name);
+    polled_since = failover.polled_since(now);
     memset(&decision.actions, 0, sizeof decision.actions);
     pthread_mutex_lock(&requests.lock);
     request = request_find_locked(hash);
@@ -353,14 +432,18 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
         request->refs++;
         at = request_attempt_at_locked(request, &server, transport);
         /* A connect has failed and pjsip has walked on: the bytes are others now, and the time begins anew. */
-        walked_on = at < 0 && request->state.attempt_count == 1 && !request->udp;
-        if (at >= 0)
-            copies = failover_resend(&request->state, at, now, &decision.actions);
-        else if (!walked_on)
+        walked_on = at < 0 && request->state.attempt_count == 1 && request->state.attempts[0].reliable;
+        if (at >= 0) {
+            copies = failover_resume(&request->state, polled_since, now) & ~(1u << at);
+            copies |= failover_resend(&request->state, at, now, &decision.actions);
+        }
+        if (at < 0 && !walked_on)
             request_add_attempt_locked(request, &server, transport, now);
         failover_fill_decision_locked(request, &decision);
     }
     pthread_mutex_unlock(&requests.lock);
+    if (copies && failover_note_hang_up(request))
+        copies = 0;
     if (request && !walked_on) {
         failover_schedule(decision.due);
         failover_send_copies(request, &decision, copies);
@@ -384,8 +467,8 @@ static void failover_post(const struct request *request, const pf_address *left,
     atomic_fetch_add(reason == RETRY_SLOW ? &failover_counted.hedged : &failover_counted.retried, 1);
     if (!note)
         return;
-    note->left = *left;
-    note->taken = *taken;
+    note->left = servers_original(left);
+    note->taken = servers_original(taken);
     note->why = (int)reason;
     note->code = code;
     note->after = clock_now() - request->state.began;
@@ -405,10 +488,21 @@ static unsigned failover_list_suspects_locked(const struct request *request)
     return suspects;
 }
 
-/* The candidate to be tried next, marked as tried. Returns 0 when there is none. */
-static int failover_take_candidate_locked(struct request *request, pf_address *server)
+/* Schedules the request's next look anew. No lock held. */
+static void failover_reschedule(struct request *request)
 {
-    int candidate = failover_next_candidate(&request->state, failover_list_suspects_locked(request));
+    double due;
+
+    pthread_mutex_lock(&requests.lock);
+    due = request_schedule_locked(request);
+    pthread_mutex_unlock(&requests.lock);
+    failover_schedule(due);
+}
+
+/* The candidate to be tried next, marked as tried. Returns 0 when there is none. */
+static int failover_take_candidate_locked(struct request *request, enum failover_reason reason, pf_address *server)
+{
+    int candidate = failover_next_candidate(&request->state, failover_list_suspects_locked(request), reason);
 
     if (candidate < 0)
         return 0;
@@ -417,18 +511,17 @@ static int failover_take_candidate_locked(struct request *request, pf_address *s
     return 1;
 }
 
-/*
- * A connection to that server, referenced; NULL over UDP. Returns 0 when there is none, which is noted. No lock held.
- */
-static int failover_connect(struct request *request, const pf_address *server, pjsip_transport **connection)
+/* The transport to that server, referenced. Returns 0 when there is none, which is noted. No lock held. */
+static int failover_connect(struct request *request, const pf_address *server, pjsip_transport **transport)
 {
     unsigned candidates = request_candidates_of(request, server);
-    pj_status_t status;
+    pj_status_t status = PJ_SUCCESS;
 
-    *connection = NULL;
-    if (request->udp)
-        return 1;
-    status = connections_connect(server, request->name, connection);
+    *transport = server->transport == PF_UDP ? request_hold_transport(request, server) : NULL;
+    if (!*transport)
+        status = server->transport == PF_UDP
+                     ? connections_acquire(server, request->name, &request->selector, transport)
+                     : connections_connect(server, request->name, &request->selector, transport);
     if (status == PJ_SUCCESS)
         return 1;
     pthread_mutex_lock(&requests.lock);
@@ -444,41 +537,40 @@ static int failover_connect(struct request *request, const pf_address *server, p
  * Sends the request to the next server that will have it; returns 0 when there is none. With along, the transaction moves there at
  * once. A SIP thread, no lock held.
  */
-static int failover_try_next_server(struct request *request, const struct decision *decision, int code)
+static int failover_try_next_server(struct request *request, const struct decision *decision)
 {
     const struct failover_actions *actions = &decision->actions;
     static const pf_address nobody;
     const pf_address *left = actions->left >= 0 ? &decision->attempts[actions->left].server : &nobody;
 
     for (;;) {
-        pjsip_transport *connection;
+        pjsip_transport *transport;
         pf_address server;
         double now, due;
         int taken, at;
 
         pthread_mutex_lock(&requests.lock);
-        taken = failover_take_candidate_locked(request, &server);
+        taken = failover_take_candidate_locked(request, actions->reason, &server);
         pthread_mutex_unlock(&requests.lock);
         if (!taken)
             return 0;
-        if (!failover_connect(request, &server, &connection))
+        if (!failover_connect(request, &server, &transport))
             continue;
         /* It is in the table before it is on the wire: its response may be quick. */
         now = clock_now();
         pthread_mutex_lock(&requests.lock);
-        at = request_add_attempt_locked(request, &server, connection ? connection : request->udp, now);
+        at = request_add_attempt_locked(request, &server, transport, now);
         due = request_schedule_locked(request);
         pthread_mutex_unlock(&requests.lock);
         failover_schedule(due);
-        if (actions->move_along && at >= 0)
-            transaction_move(&request->key, &server, connection ? connection : request->udp);
-        taken = at >= 0 && forking_send(request, &server, connection, request->bytes, request->size) == PJ_SUCCESS;
-        if (connection)
-            host.pjsip_transport_dec_ref(connection);
+        if (actions->move_along && at >= 0 && request_move_transaction(request, &server, transport))
+            failover_reschedule(request);
+        taken = at >= 0 && forking_send(request, &server, transport) == PJ_SUCCESS;
+        if (taken && !servers_answered_within(&server, RECENT_ANSWER_S))
+            failover_check_port(&server, transport, now);
+        host.pjsip_transport_dec_ref(transport);
         if (taken) {
-            if (!servers_answered_within(&server, RECENT_ANSWER_S))
-                failover_check_port(&server, request->udp, now);
-            failover_post(request, left, &server, actions->reason, code);
+            failover_post(request, left, &server, actions->reason, actions->code);
             return 1;
         }
         pthread_mutex_lock(&requests.lock);
@@ -579,7 +671,7 @@ static int failover_retry(struct request *request, struct decision *decision, in
                                     .code = code,
                                     .reason = decision->actions.reason };
 
-    if (failover_try_next_server(request, decision, code))
+    if (!failover_note_hang_up(request) && failover_try_next_server(request, decision))
         return 1;
     failover_decide_unlocked(request, &event, clock_now(), decision);
     return 0;
@@ -590,22 +682,30 @@ static void failover_process(struct request *request, double now)
 {
     struct failover_event event = { .kind = FAILOVER_TIMER, .attempt = -1 };
     struct decision decision;
+    double polled_since = failover.polled_since(now);
+    unsigned copies;
+    pjsip_transport *udp;
     int trying, expired;
 
     if (!failover_catch_up(request))
         return;
     pthread_mutex_lock(&requests.lock);
+    copies = failover_resume(&request->state, polled_since, now);
     trying = request->state.state == REQUEST_TRYING && !failover_was_just_repeated(&request->state, now) &&
              (failover_has_candidate(&request->state) || request->state.stranded);
     event.may_hedge = hedging_is_affordable_locked();
     expired = failover_asks_if_alive(&request->state, now);
     pthread_mutex_unlock(&requests.lock);
-    if (trying && !transaction_is_unanswered(&request->key))
+    if (trying && !transaction_awaits_final(&request->key))
         event.kind = FAILOVER_GIVEN_UP;
     event.alive = expired && transaction_exists(&request->key);
     failover_decide_unlocked(request, &event, now, &decision);
-    if (decision.actions.check_port)
-        failover_check_port(&decision.attempts[0].server, request->udp, now);
+    if (decision.actions.check_port && (udp = request_hold_connection(request, 0)) != NULL) {
+        failover_check_port(&decision.attempts[0].server, udp, now);
+        host.pjsip_transport_dec_ref(udp);
+    }
+    if (copies && event.kind == FAILOVER_TIMER && !failover_note_hang_up(request))
+        decision.actions.resend |= copies;
     failover_act_on_servers(request, &decision, now);
     if (decision.actions.retry && failover_retry(request, &decision, 0))
         return;
@@ -675,12 +775,18 @@ void failover_tick(double now)
 
 /* --- a response comes --------------------------------------------------------------------------------------------- */
 
+static int failover_is_challenge(int code)
+{
+    return code == PJSIP_SC_UNAUTHORIZED || code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED;
+}
+
 static int failover_is_retriable(int code)
 {
     int i;
 
     for (i = 0; i < failover.policy.code_count; i++)
-        if (failover.policy.codes[i] == code)
+        if (failover.policy.codes[i] == code ||
+            (failover.policy.codes[i] == code / 100 && !failover_is_challenge(code)))
             return 1;
     return 0;
 }
@@ -698,13 +804,16 @@ static void failover_observe_locked(struct request *request, const struct failov
     const struct attempt_state *state = &request->state.attempts[event->attempt];
 
     observed->server = request->attempts[event->attempt].server;
+    observed->registrar = request->attempts[failover_credited_attempt(&request->state, event->attempt)].server;
     observed->heard = event->heard;
     observed->after_provisional = state->provisional;
     observed->settled = request->settled;
     observed->account = request->account;
     observed->removes = request->removes;
     /* Karn: after a retransmission nobody knows which copy was answered. An INVITE's final waits for a human. */
-    observed->rtt = event->heard && state->sends == 1 && !state->provisional ? clock_now() - state->first_sent : -1;
+    observed->rtt = event->heard && state->sends == 1 && !state->resumed && !state->provisional
+                        ? clock_now() - state->first_sent
+                        : -1;
     request->settled |= event->code >= 200 && event->code < 300;
 }
 
@@ -717,6 +826,82 @@ static const pf_address *failover_sender_of(const struct decision *decision, int
 {
     *over = attempt < 0 ? rdata->tp_info.transport : own;
     return attempt < 0 ? source : &decision->attempts[attempt].server;
+}
+
+/* Writes the servers that the request may still be tried at, as they would be taken. */
+static int failover_list_remaining_locked(const struct request *request, pf_address *remaining)
+{
+    struct failover_state state = request->state;
+    const unsigned suspects = failover_list_suspects_locked(request);
+    int count = 0, candidate;
+
+    while ((candidate = failover_next_candidate(&state, suspects, RETRY_CODE)) >= 0) {
+        remaining[count++] = request->candidates[candidate];
+        state.tried |= request_candidates_of(request, &request->candidates[candidate]);
+    }
+    return count;
+}
+
+/* Asks the application about a response that is held. Returns 0 where there is no room. No lock held. */
+static int failover_ask(struct request *request, const pjsip_rx_data *rdata, const struct failover_event *event,
+                        const struct decision *decision)
+{
+    static atomic_uint last;
+    const int size = outgoing_response_room(rdata);
+    pf_ruling *ruling = calloc(1, sizeof *ruling + (size_t)size + request->size);
+
+    if (!ruling)
+        return 0;
+    outgoing_write_response(rdata, ruling->text, size, &ruling->head, &ruling->body);
+    memcpy(ruling->text + ruling->head + ruling->body, request->bytes, request->size);
+    ruling->message = (int)request->size;
+    ruling->code = event->code;
+    ruling->request = request->link.hash;
+    ruling->number = atomic_fetch_add(&last, 1) + 1;
+    if (event->attempt >= 0) {
+        ruling->server = decision->attempts[event->attempt].server;
+        ruling->rtt = clock_now() - decision->attempts[event->attempt].first_sent;
+    }
+    pthread_mutex_lock(&requests.lock);
+    request->ruling = ruling->number;
+    ruling->remaining_count = failover_list_remaining_locked(request, ruling->remaining);
+    pthread_mutex_unlock(&requests.lock);
+    return event_queue_post(EVENT_RULING, ruling);
+}
+
+/* The application cannot be asked: the response is its answer. */
+static void failover_pass_on(struct request *request, const struct failover_event *asked, struct decision *decision)
+{
+    const struct failover_event event = { .kind = FAILOVER_NOBODY_LEFT,
+                                          .attempt = asked->attempt,
+                                          .heard = asked->heard,
+                                          .code = asked->code,
+                                          .reason = RETRY_CODE };
+
+    failover_decide_unlocked(request, &event, clock_now(), decision);
+}
+
+void pf_rule(unsigned long long hash, unsigned number, int retry)
+{
+    const struct failover_event event = { .kind = FAILOVER_RULED, .attempt = -1, .retriable = retry };
+    struct failover_actions actions;
+    struct request *request;
+    double due = INFINITY;
+
+    if (!host_enter())
+        return;
+    request = request_hold(hash);
+    if (request) {
+        pthread_mutex_lock(&requests.lock);
+        if (request->ruling == number) {
+            failover_decide(&request->state, &event, clock_now(), &actions);
+            due = request_schedule_locked(request);
+        }
+        pthread_mutex_unlock(&requests.lock);
+        failover_schedule(due);
+        request_release(request);
+    }
+    host_leave(0);
 }
 
 pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
@@ -738,6 +923,7 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     if (!via || !cseq || !via->branch_param.slen)
         return PJ_FALSE;
     now = clock_now();
+    event.askable = failover.policy.decides && code >= 300 && !failover_is_challenge(code);
     if (!address_of(&source, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport)))
         memset(&source, 0, sizeof source);
     pthread_mutex_lock(&requests.lock);
@@ -746,6 +932,8 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         request->refs++;
         event.attempt = request_attempt_of_response_locked(request, &source, &event.heard);
         event.same_dialog = request->state.state == REQUEST_COMPLETED && code >= 200 && tag_hash == request->final_tag;
+        /* A server that has the request by another way, too, refuses the second copy (RFC 3261, 8.2.2.2): that is no answer yet. */
+        event.retriable |= code == PJSIP_SC_LOOP_DETECTED && request->state.attempt_count > 1;
         observe = event.attempt >= 0 && failover_expects_response(&request->state.attempts[event.attempt], event.heard);
         if (observe)
             failover_observe_locked(request, &event, &observed);
@@ -753,6 +941,11 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         if (decision.actions.pass && code >= 200)
             request->final_tag = tag_hash;
         own = request_hold_connection_locked(request, event.attempt);
+        if (own && code >= 200) { /* over TCP or UDP, it is the same server that has said so */
+            const pf_address original = servers_original(&request->attempts[event.attempt].server);
+
+            request->state.tried |= request_candidates_of(request, &original);
+        }
     }
     pthread_mutex_unlock(&requests.lock);
     if (!request)
@@ -768,12 +961,13 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         forking_hang_up(request, sender, over, rdata);
     if (decision.actions.retry)
         retried = failover_retry(request, &decision, code);
-    if (decision.actions.hold)
-        held_response_keep(request, rdata);
+    if (decision.actions.hold && !held_response_keep(request, rdata) && decision.actions.ask)
+        failover_pass_on(request, &event, &decision);
+    if (decision.actions.ask && !failover_ask(request, rdata, &event, &decision))
+        failover_pass_on(request, &event, &decision);
     /* Over the attempt's own connection: the response may have come by another. */
-    if (decision.actions.move_to >= 0 && (request->udp || own))
-        moved = transaction_move(&request->key, &decision.attempts[decision.actions.move_to].server,
-                                 request->udp ? request->udp : own);
+    if (decision.actions.move_to >= 0 && own)
+        moved = request_move_transaction(request, &decision.attempts[decision.actions.move_to].server, own);
     /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
     if (decision.actions.acknowledge_unmoved && !moved)
         forking_acknowledge(request, sender, over, rdata);
@@ -884,11 +1078,13 @@ void failover_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
 
 /* --- opening and closing ------------------------------------------------------------------------------------------ */
 
-void failover_open(void (*wake_at)(double when))
+void failover_open(void (*wake_at)(double when), double (*polled_since)(double now))
 {
     pthread_mutex_lock(&requests.lock);
     failover.wake_at = wake_at;
+    failover.polled_since = polled_since;
     failover.policy = failover_wanted;
+    dialogs_set_clusters(failover_wanted.clusters, failover_wanted.on ? failover_wanted.cluster_count : 0);
     hedging_open(failover_wanted.budget);
     failover.due = INFINITY;
     atomic_store(&requests.unwatched, 0);
@@ -900,7 +1096,7 @@ void failover_open(void (*wake_at)(double when))
 }
 
 /* Moves a transaction that listens to no connection any more to an attempt whose connection is there. Returns 0 when none is. */
-static int failover_move_back(const struct request *request, const struct decision *decision)
+static int failover_move_back(struct request *request, const struct decision *decision)
 {
     int moved = 0, i;
 
@@ -908,7 +1104,7 @@ static int failover_move_back(const struct request *request, const struct decisi
         pjsip_transport *connection = request_hold_connection(request, i);
 
         if (connection) {
-            moved = transaction_move(&request->key, &decision->attempts[i].server, connection);
+            moved = request_move_transaction(request, &decision->attempts[i].server, connection);
             host.pjsip_transport_dec_ref(connection);
         }
     }
@@ -934,9 +1130,9 @@ static void failover_give_back(struct request *request)
     struct decision decision;
 
     failover_decide_unlocked(request, &event, clock_now(), &decision);
-    if (!request->bytes)
+    if (!request->bytes || (decision.actions.deliver_held && held_response_deliver(request)))
         return;
-    if (!request->udp && transaction_is_kept(&request->key) && !failover_move_back(request, &decision) &&
+    if (transaction_is_kept(&request->key) && !failover_move_back(request, &decision) &&
         !held_response_deliver(request))
         transaction_end(&request->key);
     if (decision.actions.cancel_others)

@@ -14,8 +14,11 @@
 #include "layout.h"
 #include "pjfail.h"
 
-/* Attaching thread. wake_at: has the polling thread call failover_tick() at that time. */
-void failover_open(void (*wake_at)(double when));
+/*
+ * Attaching thread. wake_at: has the polling thread call failover_tick() at that time. polled_since: tells since when that thread has
+ * run.
+ */
+void failover_open(void (*wake_at)(double when), double (*polled_since)(double now));
 
 /* Whoever detaches, when no SIP thread is inside us any more; no lock of ours or of pjsip's held: transactions' are taken. */
 void failover_close(void);

@@ -6,6 +6,9 @@
 /* What pjsip has repeated within this has not been given up by the application. */
 #define REPEATED_S 0.05
 
+/* A clock begins anew so often: a process that never keeps up still gets its requests on. */
+enum { MAX_RESUMES = 3 };
+
 /* For this long after sending a copy, do not repeat it when pjsip retransmits: both timers may fire together. */
 #define COPY_PAUSE_S 0.4
 
@@ -27,12 +30,20 @@ enum { SILENT_SENDS = 3 };
 /* If the last server is silent for this long, the application gets the held response. */
 #define HELD_RESPONSE_S 4.0
 
+/* The application has this long to decide. */
+#define RULING_S 0.5
+
 /* A server that could not be connected to, or has lost its connection, is tried again after this, once no other is left. */
 #define UNREACHABLE_RETRY_S 1.0
 
 /* A server that no connect was allowed to yet is tried again after this; a request without any connection waits this often. */
 #define DEFERRED_RETRY_S 0.1
 enum { MAX_DEFERRALS = 10 };
+
+/* How often a request is repeated over UDP, where pjsip's transaction does not (RFC 3261, 17.1.1.2 and 17.1.2.2). */
+#define T1_S 0.5
+#define T2_S 4.0
+enum { MAX_SENDS = 7 }; /* of an INVITE */
 
 /* Timer F (RFC 3261, 17.1.2.2) and a little more; after how long the transaction of an INVITE that rings is asked for. */
 #define TIMER_F_S 33.0
@@ -46,6 +57,17 @@ static int decide_is_open(const struct attempt_state *attempt) { return !attempt
 static int decide_is_unanswered(const struct attempt_state *attempt)
 {
     return !attempt->ended && !attempt->provisional;
+}
+
+/* Returns whether a server has said that it works on the request: nobody else is then tried because of silence. */
+static int decide_is_worked_on(const struct failover_state *request)
+{
+    unsigned i;
+
+    for (i = 0; i < request->attempt_count; i++)
+        if (decide_is_open(&request->attempts[i]) && request->attempts[i].provisional)
+            return 1;
+    return 0;
 }
 
 static const struct attempt_state *decide_newest(const struct failover_state *request)
@@ -79,6 +101,8 @@ int failover_add_attempt(struct failover_state *request, int at, unsigned candid
     memset(attempt, 0, sizeof *attempt);
     attempt->candidates = candidates;
     attempt->suspected = attempt->began_suspect = suspect != 0;
+    attempt->hedge_of = request->hedge_of;
+    attempt->reliable = request->reliable;
     attempt->first_sent = attempt->last_sent = now;
     attempt->sends = 1;
     return request->newest;
@@ -98,7 +122,7 @@ static void decide_count_send(struct failover_state *request, int index, double 
 /* A server gets a copy of each of pjsip's retransmissions; one that was suspect before, at twice the time that the last had taken. */
 static int decide_wants_copy(const struct attempt_state *attempt, double now)
 {
-    if (!decide_is_unanswered(attempt))
+    if (!decide_is_unanswered(attempt) || attempt->reliable)
         return 0;
     if (attempt->began_suspect)
         return attempt->last_sent + SUSPECT_COPY_PAUSE_S < now &&
@@ -120,13 +144,34 @@ unsigned failover_resend(struct failover_state *request, int index, double now, 
 
     memset(actions, 0, sizeof *actions);
     decide_count_send(request, index, now, actions);
-    if (request->reliable || request->state == REQUEST_COMPLETED)
+    if (request->reliable || request->cancelled || request->state == REQUEST_COMPLETED)
         return 0;
     for (i = 0; i < request->attempt_count; i++)
         if ((int)i != index && decide_wants_copy(&request->attempts[i], now)) {
             decide_count_send(request, (int)i, now, actions);
             copies |= 1u << i;
         }
+    return copies;
+}
+
+unsigned failover_resume(struct failover_state *request, double polled_since, double now)
+{
+    unsigned copies = 0, i;
+
+    for (i = 0; i < request->attempt_count; i++) {
+        struct attempt_state *attempt = &request->attempts[i];
+
+        if (!decide_is_unanswered(attempt) || attempt->silent || attempt->last_sent >= polled_since ||
+            attempt->resumed >= MAX_RESUMES)
+            continue;
+        attempt->first_sent = attempt->last_sent = now;
+        attempt->sends = 1;
+        attempt->resumed++;
+        request->hedge_at = INFINITY;
+        if (request->state == REQUEST_TRYING && request->candidate_count && !request->reliable && !request->cancelled &&
+            !attempt->refused)
+            copies |= 1u << i;
+    }
     return copies;
 }
 
@@ -145,15 +190,19 @@ static unsigned decide_untried(const struct failover_state *request)
 {
     unsigned all = request->candidate_count >= MAX_CANDIDATES ? ~0u : (1u << request->candidate_count) - 1;
 
-    return request->attempt_count < request->max_attempts ? all & ~request->tried : 0;
+    return request->attempt_count < request->max_attempts && !request->cancelled
+               ? all & ~request->tried & ~request->barred
+               : 0;
 }
 
 int failover_has_candidate(const struct failover_state *request) { return decide_untried(request) != 0; }
 
-int failover_next_candidate(const struct failover_state *request, unsigned suspects)
+int failover_next_candidate(const struct failover_state *request, unsigned suspects, enum failover_reason reason)
 {
     unsigned left = decide_untried(request), ranks[4], rank, i;
 
+    if (reason == RETRY_SLOW)
+        left &= ~request->last_resorts;
     ranks[0] = left & ~request->last_resorts & ~suspects;
     ranks[1] = left & ~request->last_resorts & suspects;
     ranks[2] = left & request->last_resorts & ~suspects;
@@ -182,13 +231,14 @@ void failover_note_deferred(struct failover_state *request, unsigned candidates,
 /* Returns whether to wait for a server that no connect was allowed to yet. */
 static int decide_should_wait(const struct failover_state *request)
 {
-    return request->state == REQUEST_TRYING && request->deferred && request->deferrals < MAX_DEFERRALS;
+    return request->state == REQUEST_TRYING && !request->cancelled && request->deferred &&
+           request->deferrals < MAX_DEFERRALS;
 }
 
 int failover_outlives_connection(const struct failover_state *request)
 {
     return (request->state == REQUEST_TRYING && (failover_has_candidate(request) || request->deferred)) ||
-           request->attempt_count > 1;
+           request->attempt_count > 1 || request->ruling != RULING_NONE;
 }
 
 /* Lets the candidates whose time has come be tried again. */
@@ -212,6 +262,7 @@ static void decide_complete(struct failover_state *request, int winner, double n
 {
     request->state = REQUEST_COMPLETED;
     request->winner = winner;
+    request->ruling = RULING_NONE;
     request->expires_at = now + TIMER_F_S;
 }
 
@@ -226,11 +277,17 @@ static void decide_end_attempt(struct attempt_state *attempt, int heard)
 static void decide_late(struct failover_state *request, const struct failover_event *event,
                         struct failover_actions *actions)
 {
+    /* The transaction has ended with its first copy, and acknowledges no second one. */
+    const int repeated = request->invite && event->code >= 300 && request->reliable && event->attempt >= 0 &&
+                         !request->attempts[event->attempt].reliable && request->attempts[event->attempt].ended;
+
     if (event->attempt >= 0 && event->code < 200)
         request->attempts[event->attempt].provisional = 1;
     else if (event->attempt >= 0)
         decide_end_attempt(&request->attempts[event->attempt], event->heard);
-    if (event->same_dialog || (event->attempt >= 0 && event->attempt == request->winner)) {
+    if (repeated) {
+        actions->acknowledge = 1;
+    } else if (event->same_dialog || (event->attempt >= 0 && event->attempt == request->winner)) {
         actions->pass = 1;
     } else if (request->invite && event->code >= 300) {
         actions->acknowledge = 1;
@@ -276,16 +333,47 @@ static void decide_pass(struct failover_state *request, const struct failover_ev
     }
 }
 
-static void decide_hold(struct failover_state *request, struct failover_actions *actions)
+/* Holds the response, unless the application decides about another one. */
+static void decide_hold(struct failover_state *request, int attempt, struct failover_actions *actions)
 {
-    actions->hold = request->holds = 1;
+    if (request->ruling == RULING_NONE || request->asked_attempt == attempt)
+        actions->hold = request->holds = 1;
+}
+
+static void decide_retry(struct failover_state *request, enum failover_reason reason, int left,
+                         struct failover_actions *actions)
+{
+    actions->retry = 1;
+    actions->reason = reason;
+    actions->left = left;
+    request->hedge_of = (unsigned char)(reason == RETRY_SLOW ? 1 + left : 0);
+}
+
+static void decide_ask(struct failover_state *request, const struct failover_event *event, double now,
+                       struct failover_actions *actions)
+{
+    request->ruling = RULING_AWAITED;
+    request->ruling_until = now + RULING_S;
+    request->asked_attempt = event->attempt;
+    request->asked_code = event->code;
+    actions->ask = 1;
+    actions->acknowledge = request->invite;
+    decide_hold(request, event->attempt, actions);
+}
+
+int failover_credited_attempt(const struct failover_state *request, int attempt)
+{
+    int hedge_of = attempt >= 0 ? request->attempts[attempt].hedge_of : 0;
+
+    return hedge_of && decide_is_open(&request->attempts[hedge_of - 1]) ? hedge_of - 1 : attempt;
 }
 
 static void decide_final(struct failover_state *request, const struct failover_event *event, double now,
                          struct failover_actions *actions)
 {
     struct attempt_state *attempt = event->attempt >= 0 ? &request->attempts[event->attempt] : NULL;
-    int own_failure = event->retriable && !(attempt && attempt->provisional);
+    int free = request->state == REQUEST_TRYING && !(attempt && attempt->bound);
+    int own_failure = event->retriable && !(attempt && attempt->bound);
     unsigned open, ringing = 0, i;
 
     if (attempt)
@@ -293,15 +381,18 @@ static void decide_final(struct failover_state *request, const struct failover_e
     open = decide_count_open(request);
     for (i = 0; i < request->attempt_count; i++)
         ringing += decide_is_open(&request->attempts[i]) && request->attempts[i].provisional;
-    if (own_failure && request->state == REQUEST_TRYING && !open && failover_has_candidate(request)) {
+    if (own_failure && request->ruling == RULING_NONE && free && !open && failover_has_candidate(request)) {
         actions->acknowledge = request->invite;
-        actions->retry = actions->move_along = 1;
-        actions->reason = RETRY_CODE;
-        actions->left = event->attempt;
-        decide_hold(request, actions);
-    } else if ((own_failure && open) || (request->invite && event->code >= 300 && ringing)) {
+        decide_retry(request, RETRY_CODE, event->attempt, actions);
+        actions->code = event->code;
+        actions->move_along = 1;
+        decide_hold(request, event->attempt, actions);
+    } else if ((own_failure && (open || request->ruling != RULING_NONE)) ||
+               (request->invite && event->code >= 300 && ringing)) {
         actions->acknowledge = request->invite;
-        decide_hold(request, actions);
+        decide_hold(request, event->attempt, actions);
+    } else if (event->askable && request->ruling == RULING_NONE && free && failover_has_candidate(request)) {
+        decide_ask(request, event, now, actions);
     } else {
         decide_complete(request, event->attempt, now);
         decide_pass(request, event, actions);
@@ -331,15 +422,19 @@ static void decide_response(struct failover_state *request, const struct failove
         /* The server repeats a held response, or its connection ended before the response was read. */
         if (final) {
             actions->acknowledge = request->invite;
-            decide_hold(request, actions);
+            decide_hold(request, event->attempt, actions);
         }
     } else if (!final) {
-        if (attempt)
+        if (attempt) {
             attempt->provisional = 1;
+            attempt->bound |= event->code > 100;
+        }
         actions->cancel_others = request->cancelled && request->attempt_count > 1;
-        if (request->invite && request->state == REQUEST_TRYING)
+        if (request->invite && !request->answered)
             request->expires_at = now + RINGING_S;
-        request->state = REQUEST_PROCEEDING;
+        request->answered = 1;
+        if (event->code > 100)
+            request->state = REQUEST_PROCEEDING;
         decide_pass(request, event, actions);
     } else {
         decide_final(request, event, now, actions);
@@ -353,18 +448,45 @@ static void decide_response(struct failover_state *request, const struct failove
 /* Returns whether the server may have lost the only datagram that was sent to it. */
 static int decide_wants_second_copy(const struct failover_state *request, const struct attempt_state *attempt)
 {
-    return !request->reliable && !request->invite && attempt->suspected && !attempt->began_suspect &&
-           !attempt->refused && attempt->sends == 1;
+    return !request->reliable && !attempt->reliable && !request->invite && attempt->suspected &&
+           !attempt->began_suspect && !attempt->refused && attempt->sends == 1;
+}
+
+/* Returns when an attempt over UDP is repeated by us because pjsip's transaction repeats nothing, or no more; INFINITY: never. */
+static double decide_repeat_at(const struct failover_state *request, const struct attempt_state *attempt)
+{
+    const int stopped = request->reliable || (request->invite && request->answered);
+    double interval = T1_S * (double)(1u << (attempt->sends < 10 ? attempt->sends - 1 : 9));
+
+    if (!stopped || attempt->reliable || attempt->ended || attempt->refused || request->cancelled ||
+        request->state == REQUEST_COMPLETED ||
+        (request->invite && (attempt->provisional || attempt->sends >= MAX_SENDS)))
+        return INFINITY;
+    return attempt->last_sent + (request->invite ? interval : attempt->provisional ? T2_S : fmin(interval, T2_S));
 }
 
 /* Returns when an unanswered attempt counts as silent because of time alone; INFINITY: never. */
-static double decide_silent_at(const struct failover_state *request, const struct attempt_state *attempt)
+static double decide_silent_at(const struct attempt_state *attempt)
 {
     if (attempt->silent)
         return INFINITY;
-    if (request->reliable)
+    if (attempt->reliable)
         return attempt->first_sent + CONNECTION_SILENT_S;
     return attempt->overtaken && attempt->sends > 1 ? attempt->first_sent + OVERTAKEN_SILENT_S : INFINITY;
+}
+
+/*
+ * Returns when the request ends with what is held, or without a response, because no server is left and the last one is silent;
+ * INFINITY: pjsip ends it, or a server works on it.
+ */
+static double decide_ends_at(const struct failover_state *request)
+{
+    if (request->state != REQUEST_TRYING || request->ruling != RULING_NONE || failover_has_candidate(request) ||
+        decide_is_worked_on(request))
+        return INFINITY;
+    if (request->holds)
+        return decide_newest(request)->first_sent + HELD_RESPONSE_S;
+    return request->invite && request->answered ? decide_newest(request)->first_sent + TIMER_F_S : INFINITY;
 }
 
 static void decide_attempt_timer(struct failover_state *request, unsigned index, double now,
@@ -372,13 +494,17 @@ static void decide_attempt_timer(struct failover_state *request, unsigned index,
 {
     struct attempt_state *attempt = &request->attempts[index];
 
+    if (decide_repeat_at(request, attempt) <= now + SLACK_S) {
+        decide_count_send(request, (int)index, now, actions);
+        actions->resend |= 1u << index;
+    }
     if (!decide_is_unanswered(attempt))
         return;
-    if (decide_silent_at(request, attempt) <= now + SLACK_S) {
+    if (decide_silent_at(attempt) <= now + SLACK_S) {
         attempt->silent = 1;
         actions->silent |= 1u << index;
     }
-    if (request->candidate_count && request->reliable && !attempt->abandoned &&
+    if (request->candidate_count && attempt->reliable && !attempt->abandoned &&
         attempt->first_sent + CONNECTION_SILENT_S <= now + SLACK_S) {
         attempt->abandoned = 1;
         actions->abandon |= 1u << index;
@@ -402,7 +528,24 @@ static void decide_deliver_or_end(struct failover_state *request, double now, st
         request->holds = 0;
         decide_complete(request, -1, now);
     } else {
-        actions->end_transaction = 1;
+        actions->end_transaction = actions->forget = 1;
+    }
+}
+
+/* Does what the application has decided, or what its time has: the response is passed on then. */
+static void decide_ruled(struct failover_state *request, double now, struct failover_actions *actions)
+{
+    int retry = request->ruling == RULING_RETRY;
+
+    request->ruling = RULING_NONE;
+    if (retry && decide_count_open(request))
+        return; /* the response is held, as any other that is not the last */
+    if (retry && failover_has_candidate(request)) {
+        decide_retry(request, RETRY_CODE, request->asked_attempt, actions);
+        actions->code = request->asked_code;
+        actions->move_along = 1;
+    } else {
+        decide_deliver_or_end(request, now, actions);
     }
 }
 
@@ -417,13 +560,14 @@ static void decide_stranded(struct failover_state *request, double now, struct f
 
 int failover_asks_if_alive(const struct failover_state *request, double now)
 {
-    return request->attempt_count > 1 && request->state == REQUEST_PROCEEDING && request->expires_at <= now + SLACK_S;
+    return request->attempt_count > 1 && request->answered && request->state != REQUEST_COMPLETED &&
+           request->expires_at <= now + SLACK_S;
 }
 
 static void decide_timer(struct failover_state *request, const struct failover_event *event, double now,
                          struct failover_actions *actions)
 {
-    int trying = request->state == REQUEST_TRYING, lost, late, refused, slow;
+    int trying = request->state == REQUEST_TRYING, lost, late, refused, slow, waits;
     unsigned i;
 
     if (request->expires_at <= now + SLACK_S) {
@@ -433,8 +577,9 @@ static void decide_timer(struct failover_state *request, const struct failover_e
     }
     decide_release_candidates(request, now);
     lost = request->stranded && request->state != REQUEST_COMPLETED && !decide_count_open(request);
-    late = decide_newest(request)->first_sent + request->timeout <= now + SLACK_S;
-    refused = decide_newest(request)->refused;
+    waits = decide_is_worked_on(request);
+    late = !waits && decide_newest(request)->first_sent + request->timeout <= now + SLACK_S;
+    refused = !waits && decide_newest(request)->refused;
     if (trying && request->check_port_at <= now + SLACK_S) {
         request->check_port_at = INFINITY;
         actions->check_port = 1;
@@ -442,17 +587,22 @@ static void decide_timer(struct failover_state *request, const struct failover_e
     slow = request->hedge_at <= now + SLACK_S;
     if (slow) {
         request->hedge_at = INFINITY;
-        slow = event->may_hedge;
+        slow = event->may_hedge && !waits && failover_next_candidate(request, 0, RETRY_SLOW) >= 0;
     }
     for (i = 0; i < request->attempt_count; i++)
         decide_attempt_timer(request, i, now, actions);
-    if (trying && (lost || refused || late || slow) && failover_has_candidate(request)) {
-        actions->retry = 1;
-        actions->reason = lost ? RETRY_LOST : refused ? RETRY_REFUSED : late ? RETRY_SILENT : RETRY_SLOW;
-        actions->left = request->newest;
+    if (request->ruling != RULING_NONE) {
+        if (request->ruling != RULING_AWAITED || request->ruling_until <= now + SLACK_S)
+            decide_ruled(request, now, actions);
+    } else if (trying && (lost || refused || late || slow) && failover_has_candidate(request)) {
+        decide_retry(request,
+                     lost      ? RETRY_LOST
+                     : refused ? RETRY_REFUSED
+                     : late    ? RETRY_SILENT
+                               : RETRY_SLOW,
+                     request->newest, actions);
         actions->move_along = lost;
-    } else if (trying && request->holds && !failover_has_candidate(request) &&
-               decide_newest(request)->first_sent + HELD_RESPONSE_S <= now + SLACK_S) {
+    } else if (decide_ends_at(request) <= now + SLACK_S) {
         decide_deliver_or_end(request, now, actions);
     } else if (lost) {
         decide_stranded(request, now, actions);
@@ -467,26 +617,28 @@ double failover_due(const struct failover_state *request)
 
     if (trying) {
         due = fmin(due, fmin(request->hedge_at, request->check_port_at));
-        if (failover_has_candidate(request))
+        due = fmin(due, decide_ends_at(request));
+        if (request->ruling != RULING_NONE)
+            due = fmin(due, request->ruling == RULING_AWAITED ? request->ruling_until : 0);
+        else if (failover_has_candidate(request) && !decide_is_worked_on(request))
             due = fmin(due, decide_newest(request)->first_sent + request->timeout);
-        else if (request->unreachable && isfinite(request->timeout))
+        else if (!failover_has_candidate(request) && request->unreachable && isfinite(request->timeout))
             due = fmin(due, request->retry_unreachable_at);
         if (request->deferred)
             due = fmin(due, request->retry_deferred_at);
-        if (request->holds && !failover_has_candidate(request))
-            due = fmin(due, decide_newest(request)->first_sent + HELD_RESPONSE_S);
     }
     for (i = 0; i < request->attempt_count; i++) {
         const struct attempt_state *attempt = &request->attempts[i];
 
+        due = fmin(due, decide_repeat_at(request, attempt));
         if (!decide_is_unanswered(attempt))
             continue;
-        due = fmin(due, decide_silent_at(request, attempt));
+        due = fmin(due, decide_silent_at(attempt));
         if (!attempt->suspected)
             due = fmin(due, attempt->first_sent + request->timeout);
         else if (decide_wants_second_copy(request, attempt))
             due = fmin(due, attempt->first_sent + request->timeout + SECOND_COPY_S);
-        if (request->candidate_count && request->reliable && !attempt->abandoned)
+        if (request->candidate_count && attempt->reliable && !attempt->abandoned)
             due = fmin(due, attempt->first_sent + CONNECTION_SILENT_S);
     }
     return due;
@@ -515,7 +667,9 @@ static void decide_nobody_left(struct failover_state *request, const struct fail
 {
     if (request->state == REQUEST_COMPLETED)
         return; /* another thread has completed it meanwhile */
-    if (event->reason == RETRY_CODE) {
+    if (event->reason == RETRY_CODE && !event->code) {
+        decide_deliver_or_end(request, now, actions);
+    } else if (event->reason == RETRY_CODE) {
         request->holds = 0;
         decide_complete(request, event->attempt, now);
         decide_pass(request, event, actions);
@@ -538,6 +692,10 @@ void failover_decide(struct failover_state *request, const struct failover_event
             request->attempts[event->attempt].refused = request->attempts[event->attempt].suspected = 1;
         break;
     case FAILOVER_NOBODY_LEFT: decide_nobody_left(request, event, now, actions); break;
+    case FAILOVER_RULED:
+        if (request->ruling == RULING_AWAITED)
+            request->ruling = event->retriable ? RULING_RETRY : RULING_PASS;
+        break;
     case FAILOVER_CANCELLED:
         request->cancelled = 1;
         actions->cancel_others = request->attempt_count > 1;
@@ -546,12 +704,14 @@ void failover_decide(struct failover_state *request, const struct failover_event
     case FAILOVER_GIVEN_UP:
         /* The servers are still watched; their responses reach nobody. */
         request->state = REQUEST_COMPLETED;
+        request->ruling = RULING_NONE;
         request->winner = -1;
         decide_timer(request, event, now, actions);
         actions->forget |= decide_is_done(request);
         break;
     case FAILOVER_DETACH:
         actions->forget = 1;
+        actions->deliver_held = request->ruling != RULING_NONE;
         actions->cancel_others = request->invite && request->attempt_count > 1 && request->state != REQUEST_COMPLETED;
         break;
     }

@@ -11,31 +11,44 @@
 enum { MAX_ATTEMPTS = 8, MAX_CANDIDATES = 32 };
 
 enum request_state {
-    REQUEST_TRYING, /* the application has seen no response: the request may go to the next server */
-    REQUEST_PROCEEDING, /* the application has seen a provisional response: the request stays with the servers that have it */
+    REQUEST_TRYING, /* the application has seen no response but a 100: the request may go to the next server */
+    REQUEST_PROCEEDING, /* the application has seen a 101-199: the request stays with the servers that have it (RFC 3261 section 16.7) */
     REQUEST_COMPLETED /* the application has its final response, or has given up: no further response reaches it */
+};
+
+/* What the application says of a final response that is held. */
+enum failover_ruling {
+    RULING_NONE, /* it is not asked */
+    RULING_AWAITED,
+    RULING_PASS, /* the response is its answer, which is still to be delivered */
+    RULING_RETRY /* the next server is still to be tried */
 };
 
 /* One request at one server. */
 struct attempt_state {
     double first_sent, last_sent;
     unsigned sends;
-    unsigned candidates;         /* a bit for each candidate that is this server */
-    unsigned char provisional;   /* a provisional response has come, 100 included */
-    unsigned char ended;         /* a final response has come, or the connection has ended */
-    unsigned char guessed;       /* ended by a response from an unknown source, which may be another server's */
-    unsigned char suspected;     /* the server is suspect: from before, or because of this attempt */
+    unsigned candidates;       /* a bit for each candidate that is this server */
+    unsigned char provisional; /* a provisional response has come, 100 included: the server is not silent */
+    unsigned char bound;       /* a 101-199 has come: what follows may be another server's answer, further downstream */
+    unsigned char ended;       /* a final response has come, or the connection has ended */
+    unsigned char guessed;     /* ended by a response from an unknown source, which may be another server's */
+    unsigned char suspected;   /* the server is suspect: from before, or because of this attempt */
     unsigned char began_suspect; /* the server was suspect before this attempt */
     unsigned char silent;        /* the server's silence, or its connection's end, was reported */
     unsigned char overtaken;     /* another attempt had a final response first */
     unsigned char refused;       /* the server's port is closed */
     unsigned char abandoned;     /* the connection was closed to later requests */
+    unsigned char resumed;       /* how often its clock began anew, which then says nothing of the round trip */
+    unsigned char
+        hedge_of; /* 1 + the attempt whose lateness this one was sent for; 0: it was sent for a failure, or first */
+    unsigned char reliable; /* over a connection */
 };
 
 struct failover_state {
     enum request_state state;
     /* What never changes. */
-    unsigned char invite, reliable; /* reliable: over connections */
+    unsigned char invite;
     double began;
     double timeout; /* seconds without a response after which the next server is tried; INFINITY: never */
     unsigned max_attempts;
@@ -43,8 +56,13 @@ struct failover_state {
     unsigned last_resorts;    /* candidates, a bit each; so are tried, unreachable and deferred */
     /* What changes. */
     struct attempt_state attempts[MAX_ATTEMPTS];
+    unsigned char reliable; /* pjsip's transaction repeats nothing, and takes responses not to be repeated */
+    unsigned barred;        /* candidates that the request may not go to any more, a bit each */
     unsigned attempt_count;
-    int newest; /* the attempt that began last */
+    int newest;             /* the attempt that began last */
+    unsigned char hedge_of; /* of the next attempt */
+    unsigned char
+        answered; /* the transaction has had a provisional response: pjsip repeats an INVITE no more, nor ends it */
     unsigned tried;
     unsigned unreachable; /* no connection: tried again from retry_unreachable_at, once no other is left */
     unsigned deferred;    /* no connect was allowed yet: tried again from retry_deferred_at */
@@ -53,20 +71,25 @@ struct failover_state {
     double hedge_at;      /* when the server is late by its own round trips; INFINITY: never, or no more */
     double check_port_at; /* INFINITY: never, or no more */
     double expires_at;    /* when the request is forgotten, or its transaction asked for */
-    int cancelled;        /* the application has cancelled the INVITE: no further server shall ring */
+    int cancelled;        /* the application has hung up on the INVITE: no further server shall ring */
     int stranded;         /* a connection has ended, and the transaction was kept from hearing of it */
     int winner;           /* the attempt whose final response was passed; -1: none, or it is unknown */
     int holds;            /* a final response is held */
+    enum failover_ruling ruling;
+    double ruling_until; /* then the held response is passed on */
+    int asked_attempt, asked_code;
 };
 
 enum failover_event_kind {
-    FAILOVER_RESPONSE,         /* attempt, heard, code, retriable, same_dialog */
+    FAILOVER_RESPONSE,         /* attempt, heard, code, retriable, askable, same_dialog */
     FAILOVER_TIMER,            /* may_hedge, alive */
     FAILOVER_CONNECTION_ENDED, /* attempt; kept: the transaction does not hear of it */
     FAILOVER_PORT_CLOSED,      /* attempt */
-    FAILOVER_NOBODY_LEFT,      /* the retry that was decided could reach no server; reason, attempt as then */
-    FAILOVER_CANCELLED,        /* the application cancels its INVITE; attempt: where pjsip's own CANCEL goes */
-    FAILOVER_GIVEN_UP,         /* the transaction is over */
+    FAILOVER_NOBODY_LEFT, /* the retry that was decided could reach no server, or the application could not be asked; reason,
+                                  attempt as then; code: of the response at hand, 0: it is held */
+    FAILOVER_RULED,       /* the application has decided; retriable */
+    FAILOVER_CANCELLED, /* the application hangs up on its INVITE; attempt: where pjsip's own CANCEL goes, -1: it sends none */
+    FAILOVER_GIVEN_UP, /* the transaction is over */
     FAILOVER_DETACH
 };
 
@@ -79,6 +102,7 @@ struct failover_event {
     int heard;       /* the response came from the attempt's server; 0: the attempt is a guess */
     int code;        /* of the response */
     int retriable;   /* the policy tries the next server for this code */
+    int askable;     /* the application decides about this code */
     int same_dialog; /* the response repeats the one that the application has */
     int may_hedge;   /* the hedge budget has room */
     int alive;       /* the transaction still exists; read only where failover_asks_if_alive() says so */
@@ -98,6 +122,8 @@ struct failover_actions {
     int retry;               /* try the next candidate, for this reason, in place of attempt left */
     enum failover_reason reason;
     int left;            /* -1: unknown */
+    int code;            /* of the response that is left behind; 0: none */
+    int ask;             /* ask the application about the response, which is held meanwhile */
     int move_along;      /* move the transaction there at once: it can expect nothing where it is */
     int deliver_held;    /* give the held response to the transaction */
     int end_transaction; /* end the transaction, as the end of its transport would */
@@ -121,6 +147,12 @@ int failover_add_attempt(struct failover_state *request, int at, unsigned candid
 /* Notes that pjsip sends the request to that attempt's server again. Returns the other attempts that get a copy, a bit each. */
 unsigned failover_resend(struct failover_state *request, int attempt, double now, struct failover_actions *actions);
 
+/*
+ * Has the clocks of unanswered attempts begin anew that were sent before the polling thread ran, which is since polled_since: what
+ * their servers answered has not been read. Returns those whose servers get another copy, a bit each.
+ */
+unsigned failover_resume(struct failover_state *request, double polled_since, double now);
+
 /* Decides what follows from the event: changes request, and overwrites actions. */
 void failover_decide(struct failover_state *request, const struct failover_event *event, double now,
                      struct failover_actions *actions);
@@ -141,8 +173,12 @@ int failover_was_just_repeated(const struct failover_state *request, double now)
 int failover_has_candidate(const struct failover_state *request);
 
 /* Returns the candidate to be tried next, -1 if there is none: in the plan's order, first those that are not suspects (a bit each),
- * then the suspects, then those of last resort. */
-int failover_next_candidate(const struct failover_state *request, unsigned suspects);
+ * then the suspects, then those of last resort, which a hedge never goes to. */
+int failover_next_candidate(const struct failover_state *request, unsigned suspects, enum failover_reason reason);
+
+/* Returns the attempt at whose server the request counts as answered when that attempt is: a hedge does not replace the server that
+ * is only late. */
+int failover_credited_attempt(const struct failover_state *request, int attempt);
 
 /* Note that a server, whose candidates are those, could not be connected to; or that no connect to it was allowed yet. */
 void failover_note_unreachable(struct failover_state *request, unsigned candidates, double now);

@@ -7,9 +7,8 @@
 
 #include "requests.h"
 
-/* Sends octets to one of the request's servers: over UDP, over that connection, or over one to the server. */
-pj_status_t forking_send(const struct request *request, const pf_address *server, pjsip_transport *over,
-                         const char *bytes, size_t size);
+/* Sends the request to one of its servers over that transport, which its Via then names. */
+pj_status_t forking_send(const struct request *request, const pf_address *server, pjsip_transport *over);
 
 /* Cancels the INVITE at every server where it rings, but for one (an attempt; -1: none). */
 void forking_cancel_others(struct request *request, int except);

@@ -14,19 +14,20 @@ static pjsip_rx_data *held_response_swap(struct request *request, pjsip_rx_data 
     return old;
 }
 
-void held_response_keep(struct request *request, pjsip_rx_data *rdata)
+int held_response_keep(struct request *request, pjsip_rx_data *rdata)
 {
     pjsip_rx_data *copy = NULL, *old;
 
     if (host.pjsip_rx_data_clone(rdata, 0, &copy) != PJ_SUCCESS)
-        return;
+        return 0;
     old = held_response_swap(request, copy);
     if (old)
         host.pjsip_rx_data_free_cloned(old);
+    return 1;
 }
 
 /* Moves the transaction to the server that gave the response, so that pjsip's ACK goes there. No lock held. */
-static void held_response_move(const struct request *request, const pjsip_rx_data *rdata)
+static void held_response_move(struct request *request, const pjsip_rx_data *rdata)
 {
     pjsip_transport *connection;
     pf_address source;
@@ -38,10 +39,10 @@ static void held_response_move(const struct request *request, const pjsip_rx_dat
     attempt = request_attempt_at_locked(request, &source, NULL);
     connection = request_hold_connection_locked(request, attempt);
     pthread_mutex_unlock(&requests.lock);
-    if (attempt >= 0 && (request->udp || connection))
-        transaction_move(&request->key, &source, request->udp ? request->udp : connection);
-    if (connection)
+    if (connection) {
+        request_move_transaction(request, &source, connection);
         host.pjsip_transport_dec_ref(connection);
+    }
 }
 
 int held_response_deliver(struct request *request)

@@ -7,8 +7,8 @@
 
 #include "requests.h"
 
-/* Holds a copy of the response, in place of the last one. */
-void held_response_keep(struct request *request, pjsip_rx_data *rdata);
+/* Holds a copy of the response, in place of the last one. Returns 0 when there is no memory. */
+int held_response_keep(struct request *request, pjsip_rx_data *rdata);
 
 /* Gives the response that is held to the transaction. Returns 0 when none is. */
 int held_response_deliver(struct request *request);

@@ -69,7 +69,7 @@ int pf_host_open(const char *object)
         HOST_FUNCTIONS(X)
 #undef X
 #define X(name) { #name, offsetof(struct host_functions, name), 1 },
-            X(pjsua_acc_set_affinity_addr) X(pjsua_acc_refresh_transport) X(pjsua_var)
+            X(pjsua_acc_set_affinity_addr) X(pjsua_acc_refresh_transport) X(pjsua_var) X(pjsip_sip_cfg_var)
 #undef X
     };
     struct host_functions found;

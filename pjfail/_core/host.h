@@ -24,14 +24,15 @@
     X(pjsip_endpt_set_ext_resolver) X(pjsip_endpt_set_resolver) X(pjsip_endpt_get_resolver)                       \
     X(pjsip_endpt_resolve) X(pjsip_resolver_create) X(pjsip_resolver_destroy) X(pjsip_resolve)                    \
     X(pjsip_endpt_create_request) X(pjsip_endpt_send_request_stateless) X(pjsip_get_options_method)               \
-    X(pjsip_tx_data_set_transport) X(pjsip_tx_data_add_ref) X(pjsip_tx_data_dec_ref) X(pjsip_msg_find_hdr)         \
+    X(pjsip_tx_data_set_transport) X(pjsip_tx_data_encode) X(pjsip_tx_data_add_ref) X(pjsip_tx_data_dec_ref) X(pjsip_msg_find_hdr)         \
     X(pjsip_endpt_create_resolver) X(pj_dns_resolver_set_ns) X(pj_dns_resolver_start_query)                       \
     X(pj_dns_resolver_destroy)                                                                                    \
     X(pjsip_endpt_send_request)                                                                                   \
     X(pjsip_method_init_np) X(pjsip_msg_body_create) X(pjsip_parse_hdr) X(pjsip_parse_uri) X(pjsip_get_dest_info) \
-    X(pj_mutex_lock) X(pj_mutex_unlock) X(pj_pool_alloc)                                                                          \
+    X(pj_mutex_lock) X(pj_mutex_unlock) X(pj_pool_alloc) X(pjsip_endpt_get_timer_heap) X(pj_timer_heap_cancel_if_active)                                                                          \
     X(pj_grp_lock_acquire) X(pj_grp_lock_tryacquire) X(pj_grp_lock_release) X(pj_grp_lock_dec_ref)                 \
     X(pjsip_tsx_create_key) X(pjsip_tsx_create_uac) X(pjsip_tsx_layer_find_tsx2) X(pjsip_tsx_terminate)           \
+    X(pjsip_tsx_get_dlg) X(pjsip_dlg_get_inv_session)                                                             \
     X(pjsip_hdr_print_on)                                                                                         \
     X(pjsip_transport_add_ref) X(pjsip_transport_dec_ref) X(pjsip_transport_add_state_listener)                    \
     X(pjsip_transport_remove_state_listener)                                                                       \
@@ -49,11 +50,18 @@ struct host_functions {
     /* Only after pjproject 2.17; NULL before. */
     pj_status_t (*pjsua_acc_set_affinity_addr)(pjsua_acc_id, const pj_sockaddr *);
     pj_status_t (*pjsua_acc_refresh_transport)(pjsua_acc_id);
-    /* pjsua's own state, which few builds hide. */
+    /* pjsua's own state, and pjsip's settings, which few builds hide. */
     void *pjsua_var;
+    const pjsip_cfg_t *pjsip_sip_cfg_var;
 };
 
 extern struct host_functions host;
+
+/* Returns whether a Via over connections gets an "alias", and one over UDP none (RFC 5923). */
+static inline int host_writes_via_alias(void)
+{
+    return host.pjsip_sip_cfg_var ? host.pjsip_sip_cfg_var->endpt.req_has_via_alias : PJSIP_REQ_HAS_VIA_ALIAS;
+}
 
 /* Makes the calling thread one that pjlib knows; every pj function wants that. */
 void host_register_thread(void);

@@ -38,11 +38,13 @@ struct layout layout;
 
 /* pjsip_transaction */
 #define TRANSACTION_2_14(FIELD)                                                                                   \
-    FIELD(tsx_branch, 160) FIELD(tsx_state, 200) FIELD(tsx_transport, 224) FIELD(tsx_addr, 236)                   \
-    FIELD(tsx_addr_len, 264) FIELD(tsx_transport_err, 348) FIELD(tsx_tp_st_key, 376) FIELD(tsx_last_tx, 384)
+    FIELD(tsx_branch, 160) FIELD(tsx_state, 200) FIELD(tsx_transport, 224) FIELD(tsx_is_reliable, 232)            \
+    FIELD(tsx_addr, 236) FIELD(tsx_addr_len, 264) FIELD(tsx_transport_err, 348) FIELD(tsx_tp_st_key, 376)         \
+    FIELD(tsx_last_tx, 384) FIELD(tsx_retransmit_timer, 400)
 #define TRANSACTION_2_17(FIELD)                                                                                   \
-    FIELD(tsx_branch, 168) FIELD(tsx_state, 208) FIELD(tsx_transport, 232) FIELD(tsx_addr, 244)                   \
-    FIELD(tsx_addr_len, 272) FIELD(tsx_transport_err, 356) FIELD(tsx_tp_st_key, 384) FIELD(tsx_last_tx, 392)
+    FIELD(tsx_branch, 168) FIELD(tsx_state, 208) FIELD(tsx_transport, 232) FIELD(tsx_is_reliable, 240)            \
+    FIELD(tsx_addr, 244) FIELD(tsx_addr_len, 272) FIELD(tsx_transport_err, 356) FIELD(tsx_tp_st_key, 384)         \
+    FIELD(tsx_last_tx, 392) FIELD(tsx_retransmit_timer, 408)
 
 /* pjsua_acc_config, with the size of a pjsip_cred_info in it */
 #define CONFIG_2_14(FIELD)                                                                                        \
@@ -87,11 +89,13 @@ struct layout layout;
     FIELD(tsx_branch, offsetof(pjsip_transaction, branch))                                                        \
     FIELD(tsx_state, offsetof(pjsip_transaction, state))                                                          \
     FIELD(tsx_transport, offsetof(pjsip_transaction, transport))                                                  \
+    FIELD(tsx_is_reliable, offsetof(pjsip_transaction, is_reliable))                                              \
     FIELD(tsx_addr, offsetof(pjsip_transaction, addr))                                                            \
     FIELD(tsx_addr_len, offsetof(pjsip_transaction, addr_len))                                                    \
     FIELD(tsx_transport_err, offsetof(pjsip_transaction, transport_err))                                          \
     FIELD(tsx_tp_st_key, offsetof(pjsip_transaction, tp_st_key))                                                  \
     FIELD(tsx_last_tx, offsetof(pjsip_transaction, last_tx))                                                      \
+    FIELD(tsx_retransmit_timer, offsetof(pjsip_transaction, retransmit_timer))                                    \
     FIELD(config_proxy_cnt, offsetof(pjsua_acc_config, proxy_cnt))                                                \
     FIELD(config_proxy, offsetof(pjsua_acc_config, proxy))                                                        \
     FIELD(config_proxies, PJSUA_ACC_MAX_PROXIES)                                                                  \
@@ -293,7 +297,9 @@ static int layout_transaction_fits(pjsip_tx_data *tdata, const struct layout_row
            LAYOUT_READ(pj_str_t, tsx, row->tsx_branch).ptr == via->branch_param.ptr &&
            LAYOUT_READ(pjsip_tx_data *, tsx, row->tsx_last_tx) == tdata &&
            !LAYOUT_READ(void *, tsx, row->tsx_tp_st_key) && !LAYOUT_READ(void *, tsx, row->tsx_transport) &&
-           LAYOUT_READ(pjsip_tsx_state_e, tsx, row->tsx_state) == PJSIP_TSX_STATE_NULL;
+           LAYOUT_READ(pjsip_tsx_state_e, tsx, row->tsx_state) == PJSIP_TSX_STATE_NULL &&
+           !LAYOUT_READ(pj_bool_t, tsx, row->tsx_is_reliable) &&
+           LAYOUT_READ(void *, tsx, row->tsx_retransmit_timer + offsetof(pj_timer_entry, user_data)) == tsx;
     host.pjsip_tsx_terminate(tsx, PJSIP_SC_INTERNAL_SERVER_ERROR);
     return fits;
 }

@@ -19,8 +19,9 @@
     FIELD(addresses_entry) FIELD(record_size) FIELD(record_type) FIELD(record_priority) FIELD(record_weight)      \
     FIELD(record_addr) FIELD(record_addr_len)                                                                     \
     FIELD(transport_dir) FIELD(transport_tpmgr)                                                                   \
-    FIELD(tsx_branch) FIELD(tsx_state) FIELD(tsx_transport) FIELD(tsx_addr) FIELD(tsx_addr_len)                   \
-    FIELD(tsx_transport_err) FIELD(tsx_tp_st_key) FIELD(tsx_last_tx)                                              \
+    FIELD(tsx_branch) FIELD(tsx_state) FIELD(tsx_transport) FIELD(tsx_is_reliable) FIELD(tsx_addr)                \
+    FIELD(tsx_addr_len) FIELD(tsx_transport_err) FIELD(tsx_tp_st_key) FIELD(tsx_last_tx)                          \
+    FIELD(tsx_retransmit_timer)                                                                                   \
     FIELD(config_proxy_cnt) FIELD(config_proxy) FIELD(config_proxies) FIELD(config_reg_timeout)                   \
     FIELD(config_credential) FIELD(config_transport_id) FIELD(config_server_affinity)
 /* clang-format on */
@@ -105,6 +106,22 @@ static inline void addresses_set(server_addresses *addresses, unsigned index, co
     LAYOUT_AT(int, record, layout.row.record_addr_len) = length;
 }
 
+/*
+ * Makes the first record one that pjsip cannot send to and walks on from. Of a large request whose first server speaks UDP, pjsip tries
+ * TCP copies before (sip_util.c, stateless_send_resolver_callback()); it does not where something else is the first.
+ */
+static inline void addresses_keep_udp(server_addresses *addresses)
+{
+    char *first = (char *)addresses + addresses_record(0);
+    unsigned count = addresses->addresses.count;
+
+    if (count == addresses_limit())
+        count--;
+    memmove(first + layout.row.record_size, first, count * layout.row.record_size);
+    LAYOUT_AT(pjsip_transport_type_e, first, layout.row.record_type) = PJSIP_TRANSPORT_UNSPECIFIED;
+    addresses->addresses.count = count + 1;
+}
+
 static inline int addresses_type(const pjsip_server_addresses *addresses, unsigned index)
 {
     return (int)LAYOUT_READ(pjsip_transport_type_e, addresses, addresses_record(index) + layout.row.record_type);
@@ -165,16 +182,18 @@ static inline unsigned tdata_current(const pjsip_tx_data *tdata)
 
 /*
  * What is made of this message's addresses later (CANCEL, a challenge's answer) goes to that one and no other: pjsip puts TCP
- * copies of all of them in front when the message has grown too large for UDP.
+ * copies of all of them in front when the message has grown too large for UDP, but where addresses_keep_udp() has been called.
  */
-static inline void tdata_keep_address(pjsip_tx_data *tdata, unsigned index)
+static inline void tdata_set_only_address(pjsip_tx_data *tdata, int type, const pj_sockaddr *address, int length)
 {
-    char *addresses = (char *)&tdata->dest_info.addr;
+    unsigned place = addresses_type(&tdata->dest_info.addr, 0) == PJSIP_TRANSPORT_UNSPECIFIED;
+    char *record = (char *)&tdata->dest_info.addr + addresses_record(place);
 
-    if (index)
-        memcpy(addresses + addresses_record(0), addresses + addresses_record(index), layout.row.record_size);
-    tdata->dest_info.addr.count = 1;
-    LAYOUT_AT(unsigned, tdata, layout.tdata_cur_addr) = 0;
+    LAYOUT_AT(pjsip_transport_type_e, record, layout.row.record_type) = (pjsip_transport_type_e)type;
+    LAYOUT_AT(pj_sockaddr, record, layout.row.record_addr) = *address;
+    LAYOUT_AT(int, record, layout.row.record_addr_len) = length;
+    tdata->dest_info.addr.count = place + 1;
+    LAYOUT_AT(unsigned, tdata, layout.tdata_cur_addr) = place;
 }
 
 static inline const char *tdata_bytes(const pjsip_tx_data *tdata, size_t *size)
@@ -194,7 +213,7 @@ static inline void dummy_tdata_set_name(dummy_tdata *dummy_tdata, const pj_str_t
     dummy_tdata->tdata.dest_info.name = *name;
 }
 
-/* Where the message is being sent right now: valid in on_tx_request(). */
+/* Where the message is being sent right now: valid in on_tx_request() and on_tx_response(). */
 static inline pjsip_transport *tdata_transport(const pjsip_tx_data *tdata)
 {
     return LAYOUT_READ(pjsip_transport *, tdata, layout.tdata_transport);
@@ -243,6 +262,16 @@ static inline void tdata_own_via(pjsip_tx_data *tdata)
         copied->ptr = own;
 }
 
+/* What the message's Via says, for who makes another of it (CANCEL), once it names another transport. */
+static inline void tdata_set_via(pjsip_tx_data *tdata, const pjsip_host_port *sent_by, const pjsip_transport *transport)
+{
+    enum { AFTER_MODULES = offsetof(pjsip_tx_data, via_addr) - offsetof(pjsip_tx_data, tp_sel) };
+    enum { TO_TRANSPORT = offsetof(pjsip_tx_data, via_tp) - offsetof(pjsip_tx_data, via_addr) };
+
+    LAYOUT_AT(pjsip_host_port, tdata, layout.tdata_selector + AFTER_MODULES) = *sent_by;
+    LAYOUT_AT(const void *, tdata, layout.tdata_selector + AFTER_MODULES + TO_TRANSPORT) = transport;
+}
+
 /* What follows the packet in a received message, which is as large as the host has it: where it came from, and what it says. */
 #define RDATA_SOURCE(rdata) (&rdata_shifted(rdata)->pkt_info.src_addr)
 #define RDATA_INFO(rdata) (&rdata_shifted(rdata)->msg_info)
@@ -256,7 +285,20 @@ static inline const pjsip_rx_data *rdata_shifted(const pjsip_rx_data *rdata)
 
 static inline int transport_type(const pjsip_transport *transport) { return transport->key.type; }
 
+static inline int transport_is_udp(const pjsip_transport *transport)
+{
+    return (transport_type(transport) & ~PJSIP_TRANSPORT_IPV6) == PJSIP_TRANSPORT_UDP;
+}
+
 static inline const pj_sockaddr *transport_peer(const pjsip_transport *transport) { return &transport->key.rem_addr; }
+
+/* What a Via names it by: the same distance from the direction in every version. */
+static inline const pjsip_host_port *transport_local_name(const pjsip_transport *transport)
+{
+    enum { NAME_TO_DIR = offsetof(pjsip_transport, dir) - offsetof(pjsip_transport, local_name) };
+
+    return &LAYOUT_READ(pjsip_host_port, transport, layout.row.transport_dir - NAME_TO_DIR);
+}
 
 static inline int transport_is_closing(const pjsip_transport *transport) { return transport->is_shutdown; }
 
@@ -299,9 +341,15 @@ static inline int tsx_is_open(const pjsip_transaction *tsx)
            tsx_last_sent(tsx);
 }
 
-static inline int tsx_is_unanswered(const pjsip_transaction *tsx)
+static inline int tsx_awaits_final(const pjsip_transaction *tsx)
 {
-    return tsx_state(tsx) <= PJSIP_TSX_STATE_CALLING && tsx_last_sent(tsx);
+    return tsx_state(tsx) <= PJSIP_TSX_STATE_PROCEEDING && tsx_last_sent(tsx);
+}
+
+/* Whether the call of this session was hung up: pjsip sets that under the dialog's lock, and we only look. */
+__attribute__((no_sanitize("thread"))) static inline int session_is_hung_up(const pjsip_inv_session *session)
+{
+    return *(const volatile pj_bool_t *)&session->cancelling;
 }
 
 static inline pjsip_transport *tsx_transport(const pjsip_transaction *tsx)
@@ -323,6 +371,17 @@ static inline void tsx_set_transport(pjsip_transaction *tsx, pjsip_transport *tr
 static inline const pj_sockaddr *tsx_address(const pjsip_transaction *tsx)
 {
     return &LAYOUT_READ(pj_sockaddr, tsx, layout.row.tsx_addr);
+}
+
+/* From now on pjsip repeats nothing of it, and takes its responses not to be repeated. */
+static inline void tsx_set_reliable(pjsip_transaction *tsx)
+{
+    LAYOUT_AT(pj_bool_t, tsx, layout.row.tsx_is_reliable) = PJ_TRUE;
+}
+
+static inline pj_timer_entry *tsx_retransmit_timer(pjsip_transaction *tsx)
+{
+    return &LAYOUT_AT(pj_timer_entry, tsx, layout.row.tsx_retransmit_timer);
 }
 
 static inline void tsx_set_address(pjsip_transaction *tsx, const pj_sockaddr *address, int length)

@@ -6,6 +6,7 @@
 #include "failover.h"
 #include "gate.h"
 #include "layout.h"
+#include "observer.h"
 #include "send_guard.h"
 
 #include <errno.h>
@@ -54,6 +55,15 @@ static pj_bool_t module_on_rx_request(pjsip_rx_data *rdata)
     return PJ_FALSE;
 }
 
+static pj_status_t module_on_tx_response(pjsip_tx_data *tdata)
+{
+    if (gate_enter()) {
+        observer_on_tx_response(tdata);
+        gate_leave();
+    }
+    return PJ_SUCCESS;
+}
+
 /*
  * A module stays registered until its endpoint ends, and passes everything through while we are detached. Unregistering it would
  * link it to itself (pj_list_erase()), and a thread that has just left our callback spins for ever in
@@ -73,7 +83,7 @@ ON_STOP(3)
 /* clang-format off */
 #define MODULE(index) { NULL, { NULL, NULL, { "mod-pjfail", 10 }, -1, PJSIP_MOD_PRIORITY_TRANSPORT_LAYER - 1,             \
                                 NULL, NULL, &module_on_stop_##index, NULL, &module_on_rx_request,                   \
-                                &module_on_rx_response, &module_on_tx_request, NULL, NULL } }
+                                &module_on_rx_response, &module_on_tx_request, &module_on_tx_response, NULL } }
 /* clang-format on */
 
 /* Guarded by the lock of attach.c. A module's id is -1 while it is not registered with endpt: pjsip sets that at the endpoint's end. */

@@ -1,5 +1,6 @@
 #include "observer.h"
 
+#include "address.h"
 #include "affinity.h"
 #include "connections.h"
 #include "dialogs.h"
@@ -65,8 +66,11 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
     if (code >= 200 && !observed->settled && method->id == PJSIP_REGISTER_METHOD) {
         int account = affinity_registered(msg, observed->account); /* it may be followed only since, or be no more */
 
-        if (account >= 0)
-            affinity_tell(account, msg, &observed->server, code, observer_retry_after(msg), observed->removes);
+        if (account >= 0) {
+            const pf_address original = servers_original(&observed->registrar);
+
+            affinity_tell(account, msg, &original, code, observer_retry_after(msg), observed->removes);
+        }
     }
     copy_text(name, sizeof name, &method->name);
     if (code == PJSIP_SC_SERVICE_UNAVAILABLE) {
@@ -85,4 +89,31 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
                               !observed->after_provisional && observer_is_server_error(code), observed->rtt);
     if (!observed->settled)
         dialogs_on_response(rdata, &observed->server);
+}
+
+/*
+ * The server that a request came from, of whose Via the response has a copy. Over a connection that the server made, the request
+ * came from a port of the moment, and the server listens at the one that its Via names (RFC 3261 section 18.1.1).
+ * Returns 0 where no plan has that server.
+ */
+static int observer_server_of_request(pjsip_tx_data *response, pf_address *server)
+{
+    const pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(response), PJSIP_H_VIA, NULL);
+
+    if (!via || !address_of(server, tdata_destination(response), transport_type(tdata_transport(response))))
+        return 0;
+    if (servers_know(server))
+        return 1;
+    server->port = (unsigned short)via->sent_by.port;
+    if (!server->port)
+        server->port = server->transport == PF_TLS ? 5061 : 5060;
+    return servers_know(server);
+}
+
+void observer_on_tx_response(pjsip_tx_data *response)
+{
+    pf_address server;
+
+    if (dialogs_concern(tdata_msg(response)) && observer_server_of_request(response, &server))
+        dialogs_on_own_response(tdata_msg(response), &server);
 }

@@ -17,15 +17,20 @@ void observer_on_refusal(const pf_address *server);
 /* A response, as the table of requests knows it. */
 struct observed_response {
     pf_address server; /* of the attempt that it belongs to */
-    int heard;         /* it came from there; else nobody is credited */
+    pf_address
+        registrar; /* where its account lives, if this accepts a REGISTER: another server, where this one was hedged to */
+    int heard;     /* it came from there; else nobody is credited */
     int after_provisional;
     int settled; /* a 2xx came before: this one decides nothing about account and dialog */
-    int account; /* the followed one whose REGISTER it answers, else -1 */
+    int account; /* the followed one whose REGISTER it answers, else negative */
     int removes; /* a binding */
     double rtt;  /* seconds; negative: must not be measured */
 };
 
 void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *observed);
+
+/* A response of ours is on its way: the dialog that it makes belongs to the server that its request came from. */
+void observer_on_tx_response(pjsip_tx_data *response);
 
 /* Returns whether the request takes a binding away (RFC 3261, 10.2.2). */
 int observer_removes_binding(pjsip_msg *msg);

@@ -148,21 +148,32 @@ static int outgoing_write_body(const pjsip_rx_data *rdata, char *text, int size)
     return written < 0 ? 0 : length && length->len < written ? length->len : written;
 }
 
-/* Returns the response as Python gets it; NULL: no memory. */
-static pf_response *outgoing_make_response(const pjsip_rx_data *rdata)
+int outgoing_response_room(const pjsip_rx_data *rdata)
 {
     const pjsip_msg *msg = RDATA_INFO(rdata)->msg;
     const pjsip_hdr *header;
-    pf_response *response;
     int size = 3 * RDATA_INFO(rdata)->len + 1000; /* printing escapes an octet as three */
 
     for (header = msg->hdr.next; header != &msg->hdr; header = header->next)
         size += 64; /* and writes a compact name in full */
-    response = calloc(1, sizeof *response + (size_t)size);
+    return size;
+}
+
+void outgoing_write_response(const pjsip_rx_data *rdata, char *text, int size, int *head, int *body)
+{
+    *head = outgoing_write_head(RDATA_INFO(rdata)->msg, text, size);
+    *body = outgoing_write_body(rdata, text + *head, size - *head);
+}
+
+/* NULL: no memory. */
+static pf_response *outgoing_make_response(const pjsip_rx_data *rdata)
+{
+    int size = outgoing_response_room(rdata);
+    pf_response *response = calloc(1, sizeof *response + (size_t)size);
+
     if (response) {
-        response->code = msg->line.status.code;
-        response->head = outgoing_write_head(msg, response->message, size);
-        response->body = outgoing_write_body(rdata, response->message + response->head, size - response->head);
+        response->code = RDATA_INFO(rdata)->msg->line.status.code;
+        outgoing_write_response(rdata, response->message, size, &response->head, &response->body);
         address_of(&response->server, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport));
     }
     return response;
@@ -278,7 +289,7 @@ static pj_status_t outgoing_select_transport(pjsip_tx_data *tdata, const pf_addr
     if (next_hop.addr.host.slen >= (pj_ssize_t)sizeof name)
         return PJ_ENAMETOOLONG;
     copy_text(name, sizeof name, &next_hop.addr.host); /* what TLS shows and checks */
-    status = connections_acquire(server, name, &transport);
+    status = connections_acquire(server, name, NULL, &transport);
     if (status != PJ_SUCCESS)
         return status;
     memset(&selector, 0, sizeof selector);

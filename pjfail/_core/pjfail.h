@@ -89,12 +89,16 @@ typedef struct pf_stats {
     double last_answer; /* negative: never */
     double rtt;         /* smoothed, seconds; negative: unknown */
     double rtt_deviation;
+    double answered_options, answered_other; /* when it last did, other than with 408; negative: never */
     unsigned answers, silences, refusals, unavailable;
     int suspect; /* put last by the core itself */
 } pf_stats;
 
 /* A request is tried at so many servers at the most; pjsip itself sends no more often in the time that it gives one. */
 enum { PF_MAX_ATTEMPTS = 8 };
+
+/* So many clusters may be named whose servers take over each other's dialogs. */
+enum { PF_MAX_CLUSTERS = 16 };
 
 /* When a request under way goes on to another server; in force from the next pf_attach() on. */
 typedef struct pf_steering {
@@ -104,12 +108,15 @@ typedef struct pf_steering {
         double after; /* this long without an answer */
     } silence[16];    /* other methods do not go on for silence */
     int silences;
-    int codes[16]; /* final responses for which it goes on */
+    int codes[16]; /* final responses for which it goes on; 3 to 6: all of 300 to 399, ... */
     int code_count;
     double race_gap; /* between the connects of a race; negative: no races */
     double budget;   /* the share of requests that may go on sooner, by the server's own round trip */
     int port_check;  /* whether a UDP server's port is closed */
     int attempts;    /* at how many servers one request is tried, 1 to PF_MAX_ATTEMPTS; 0: that many */
+    int decides;     /* whether Python is asked about other final responses (pf_ruling) */
+    char clusters[PF_MAX_CLUSTERS][PF_MAX_HOST]; /* names in lower case: their servers take over dialogs */
+    int cluster_count;
 } pf_steering;
 
 /* Why a request went on; the order is that of pjfail.events.Why. */
@@ -125,6 +132,22 @@ typedef struct pf_failover {
     char method[16];
     char call_id[128];
 } pf_failover;
+
+/* A final response that is held until pf_rule(), for half a second at the most. */
+typedef struct pf_ruling {
+    struct pf_ruling *next;
+    unsigned long long request; /* it and number are pf_rule()'s */
+    unsigned number;
+    pf_address server;        /* that sent the response */
+    pf_address remaining[32]; /* in the order in which they would be tried */
+    int remaining_count;
+    double rtt; /* seconds, from when the request was sent there first */
+    int code;
+    int head;    /* octets: the reason and each header, each with its zero */
+    int body;    /* octets that follow */
+    int message; /* octets of the request, as it was sent, that follow */
+    char text[];
+} pf_ruling;
 
 typedef struct pf_counters {
     unsigned long long resolved;    /* times pjsip asked */
@@ -273,8 +296,10 @@ void pf_read_counters(pf_counters *counters);
 void pf_read_round_trips(int transport, pf_round_trips *trips);
 
 /* failover.c */
-void pf_steer(const pf_steering *steering); /* before pf_attach() */
-unsigned long long pf_unwatched(void);      /* as in pf_counters, without a lock */
+void pf_steer(const pf_steering *steering);                           /* before pf_attach() */
+unsigned long long pf_unwatched(void);                                /* as in pf_counters, without a lock */
+pf_ruling *pf_next_ruling(void);                                      /* NULL: none; free with pf_free() */
+void pf_rule(unsigned long long request, unsigned number, int retry); /* 0: the response is passed on */
 
 /* transport.c: bit 2*t is set where the endpoint has transport t over IPv4, bit 2*t+1 over IPv6 */
 int pf_transports(unsigned *found);
@@ -292,6 +317,9 @@ void pf_drop_pin(const char *aor, int account);
 int pf_account_job(int job, int account, const char *aor,
                    const pf_address *server); /* on pjsip's polling thread, soon */
 pf_registration *pf_next_registration(void);  /* NULL: none; free with pf_free() */
+
+/* poller.c: since when pjsip's polling thread has run, on CLOCK_MONOTONIC; now, while it does not. */
+double pf_polled_since(void);
 
 /* outgoing.c: server NULL: wherever the plan says. PF_OK: the end comes by the queue, with id. */
 int pf_request(unsigned id, const pf_address *server, const char *method, const char *uri, const char *from,

@@ -196,10 +196,15 @@ static int plans_rank_of_locked(const struct plan_entry *plan_entry, double now)
     return 2 * plan_entry->last_resort + (plan_entry->server->suspect_until > now);
 }
 
-/*
- * Orders the plan's servers for this use, those that the core suspects behind the others; the plan stays a
- * permutation. Returns how many.
- */
+/* Returns whether that entry comes first as the request's own; a dialog that may move leaves a server that has failed. */
+static int plans_is_first_locked(const struct plan_entry *own, const struct request_info *info, double now)
+{
+    if (info->bound)
+        return !info->may_move || !plans_rank_of_locked(own, now);
+    return info->follows && own->server->suspect_until <= now;
+}
+
+/* The order of this use, whom the core suspects behind those that are well; the plan stays a permutation. */
 static unsigned plans_order_locked(const struct plan *plan, const struct request_info *info, double now,
                                    uint64_t *random, const struct plan_entry **order)
 {
@@ -208,10 +213,9 @@ static unsigned plans_order_locked(const struct plan *plan, const struct request
     unsigned count = plans_draw_entries_locked(plan, own, random, drawn), written = 0, i;
     int rank;
 
-    if (own && (info->bound || (info->follows && own->suspect_until <= now)))
-        for (i = 0; i < count; i++)
-            if (drawn[i]->server == own)
-                order[written++] = drawn[i];
+    for (i = 0; own && i < count; i++)
+        if (drawn[i]->server == own && plans_is_first_locked(drawn[i], info, now))
+            order[written++] = drawn[i];
     if (!written)
         own = NULL;
     for (rank = 0; rank < RANKS; rank++)
@@ -221,7 +225,83 @@ static unsigned plans_order_locked(const struct plan *plan, const struct request
     return written;
 }
 
-/* Writes this use's order of the plan to addresses, as pjsip wants it. */
+/* Returns whether the server is among these. */
+static int plans_has_address(const struct plan_entry **order, unsigned count, const pf_address *address)
+{
+    unsigned i;
+
+    for (i = 0; i < count; i++)
+        if (address_equals(&order[i]->server->address, address))
+            return 1;
+    return 0;
+}
+
+/* Appends the server, unless there is no room. extra: to its priority. */
+static void plans_append(server_addresses *addresses, const struct plan_entry *plan_entry, const pf_address *address,
+                         const pj_str_t *name, unsigned extra)
+{
+    unsigned at = addresses_count(&addresses->addresses);
+    pj_sockaddr sockaddr;
+    int length = address_to_sockaddr(address, &sockaddr);
+
+    if (at >= addresses_limit())
+        return;
+    addresses_set(addresses, at, name, address_pjsip_type(address), &sockaddr, length,
+                  plan_entry->tier + (plan_entry->last_resort ? LAST_RESORT : 0) + extra, plan_entry->weight);
+    addresses_set_count(addresses, at + 1);
+}
+
+/*
+ * Appends TCP copies of the UDP servers, as pjsip would once it has the answer (stateless_send_resolver_callback()), in an order
+ * that connections can be tried in, and the UDP servers behind them. A TCP server of the plan is there already.
+ */
+static void plans_append_large(const struct plan_entry **order, unsigned count, const pj_str_t *name,
+                               server_addresses *addresses)
+{
+    unsigned i;
+
+    for (i = 0; i < count; i++) {
+        pf_address address = order[i]->server->address;
+
+        if (address.transport == PF_UDP) {
+            address.transport = PF_TCP;
+            if (plans_has_address(order, count, &address))
+                continue;
+        }
+        plans_append(addresses, order[i], &address, name, 0);
+    }
+    for (i = 0; i < count; i++)
+        if (order[i]->server->address.transport == PF_UDP)
+            plans_append(addresses, order[i], &order[i]->server->address, name, TOO_LARGE);
+}
+
+/*
+ * Puts the servers of the family first that the account prefers, for pjsip is going to. Of these it leaves out all, unless one is as
+ * good as the first of the plan; else those that are suspect or of last resort. With all servers bad none is left out.
+ */
+static unsigned plans_prefer_family_locked(const struct plan_entry **order, unsigned count,
+                                           const struct request_info *info, double now)
+{
+    const int own = (info->bound || info->follows) && address_equals(&order[0]->server->address, &info->server);
+    int leads = order[0]->server->address.family == info->prefers;
+    const struct plan_entry *others[PF_MAX_ENTRIES];
+    unsigned left = 0, other = 0, i;
+
+    if (!own && plans_rank_of_locked(order[0], now) > 0)
+        return count;
+    for (i = 1; i < count && !own && !leads; i++)
+        leads = order[i]->server->address.family == info->prefers && order[i]->tier == order[0]->tier &&
+                plans_rank_of_locked(order[i], now) == 0;
+    for (i = 0; i < count; i++)
+        if (order[i]->server->address.family != info->prefers)
+            others[other++] = order[i];
+        else if (leads && (!i || plans_rank_of_locked(order[i], now) == 0))
+            order[left++] = order[i];
+    memcpy(order + left, others, other * sizeof *others);
+    return left + other;
+}
+
+/* This use's order of the plan, as pjsip wants it. */
 static void plans_write_locked(const struct plan *plan, const struct request_info *info, double now,
                                const pj_str_t *name, server_addresses *addresses)
 {
@@ -231,20 +311,19 @@ static void plans_write_locked(const struct plan *plan, const struct request_inf
     if (!plans.random)
         plans_seed_random();
     count = plans_order_locked(plan, info, now, &plans.random, order);
+    if (info && info->prefers)
+        count = plans_prefer_family_locked(order, count, info, now);
     /* A large UDP request has its list doubled with TCP copies: leave room, or the tail is cut. */
     if (order[0]->server->address.transport == PF_UDP)
         limit /= 2;
     if (count > limit)
         count = limit;
-    for (i = 0; i < count; i++) {
-        const pf_address *address = &order[i]->server->address;
-        pj_sockaddr sockaddr;
-        int length = address_to_sockaddr(address, &sockaddr);
-
-        addresses_set(addresses, i, name, address_pjsip_type(address), &sockaddr, length,
-                      order[i]->tier + (order[i]->last_resort ? LAST_RESORT : 0), order[i]->weight);
-    }
-    addresses_set_count(addresses, count);
+    addresses_set_count(addresses, 0);
+    if (info && info->large && order[0]->server->address.transport == PF_UDP)
+        plans_append_large(order, count, name, addresses);
+    else
+        for (i = 0; i < count; i++)
+            plans_append(addresses, order[i], &order[i]->server->address, name, 0);
 }
 
 enum plan_found plans_answer(const pf_target *target, uint64_t hash, const struct request_info *info,

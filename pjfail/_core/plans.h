@@ -13,6 +13,9 @@
 /* What an answer adds to the priorities of a plan's last resorts (pf_entry), above any tier. */
 enum { LAST_RESORT = 0x10000 };
 
+/* What it adds to those of UDP servers, for a request that is too large for UDP: TCP copies of them come before. */
+enum { TOO_LARGE = 0x8000 };
+
 enum plan_found { PLAN_NONE, PLAN_STALE, PLAN_FRESH };
 
 /*

@@ -14,6 +14,9 @@
 /* How often deadlines and silence are looked at, while there is any. */
 #define TICK_S 0.1
 
+/* A wake-up that is this late tells that the polling thread did not run: it was busy elsewhere, or the whole process was stopped. */
+#define STALL_S 0.3
+
 /* How long an attach waits for a free key of pjsip's ioqueue. */
 #define KEY_TIMEOUT_S 1.0
 
@@ -31,7 +34,10 @@ static struct {
     double key_gone[MAX_KEYS]; /* when the last keys were let go, a ring */
     unsigned keys_gone;
     pthread_mutex_t wake_lock;
-    int wake_socket;           /* guarded by wake_lock */
+    int wake_socket;           /* guarded by wake_lock, as what follows */
+    double woken_at;           /* since when a wake-up is on its way; 0: none is */
+    double beat_at;            /* when the attachment's own thread ran last */
+    double polled_since;       /* since when the polling thread has run */
     pthread_mutex_t tick_lock; /* guards what follows */
     int ticking;
     int timer;      /* a timerfd, set to the sooner of the next two */
@@ -48,8 +54,49 @@ static struct {
 void poller_wake(void)
 {
     pthread_mutex_lock(&poller.wake_lock);
-    if (poller.wake_socket >= 0) /* one that is full will wake it as well */
+    if (poller.wake_socket >= 0) { /* one that is full will wake it as well */
+        if (!poller.woken_at)
+            poller.woken_at = clock_now();
         (void)!send(poller.wake_socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    pthread_mutex_unlock(&poller.wake_lock);
+}
+
+/* Notes where the time between is one in which the polling thread did not run. Under wake_lock. */
+static void poller_note_stall_locked(double now)
+{
+    if ((poller.woken_at && now - poller.woken_at > STALL_S) || now - poller.beat_at > TICK_S + STALL_S)
+        poller.polled_since = now;
+}
+
+double poller_polled_since(double now)
+{
+    double since;
+
+    pthread_mutex_lock(&poller.wake_lock);
+    poller_note_stall_locked(now);
+    since = poller.polled_since;
+    pthread_mutex_unlock(&poller.wake_lock);
+    return since;
+}
+
+double pf_polled_since(void) { return gate_is_forked_child() ? 0 : poller_polled_since(clock_now()); }
+
+/* Notes that the polling thread runs. */
+static void poller_note_woken(double now)
+{
+    pthread_mutex_lock(&poller.wake_lock);
+    poller_note_stall_locked(now);
+    poller.woken_at = 0;
+    pthread_mutex_unlock(&poller.wake_lock);
+}
+
+/* Notes that the attachment's own thread runs: where that does not, the whole process was stopped. */
+static void poller_note_beat(double now)
+{
+    pthread_mutex_lock(&poller.wake_lock);
+    poller_note_stall_locked(now);
+    poller.beat_at = now;
     pthread_mutex_unlock(&poller.wake_lock);
 }
 
@@ -57,9 +104,11 @@ void poller_wake(void)
 static void poller_on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_ssize_t received)
 {
     pj_ssize_t size = sizeof poller.received;
+    double now = clock_now();
 
     if (gate_is_forked_child())
         return;
+    poller_note_woken(now);
     /*
      * Threads that poll side by side are told of one wake-up together; who finds nothing more must listen again too. So must
      * who is woken for nothing before the attach is complete, by a descriptor number that was another's a moment ago.
@@ -68,7 +117,7 @@ static void poller_on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operatio
     host.pj_ioqueue_recv(key, operation, poller.received, &size, PJ_IOQUEUE_ALWAYS_ASYNC);
     if (!gate_enter())
         return;
-    poller.on_wake(clock_now());
+    poller.on_wake(now);
     gate_leave();
 }
 
@@ -129,6 +178,8 @@ int poller_open(void (*on_wake)(double now))
     }
     pthread_mutex_lock(&poller.wake_lock);
     poller.wake_socket = pair[1];
+    poller.woken_at = poller.polled_since = 0;
+    poller.beat_at = clock_now();
     pthread_mutex_unlock(&poller.wake_lock);
     poller.on_wake = on_wake;
     pthread_mutex_lock(&poller.tick_lock);
@@ -162,6 +213,7 @@ static int poller_tick(int (*on_tick)(void))
     HOLD_LOCK(&poller.tick_lock);
     double now = clock_now();
 
+    poller_note_beat(now);
     if (!poller.ticking)
         return 0;
     if (on_tick() || now >= poller.due)

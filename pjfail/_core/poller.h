@@ -15,6 +15,12 @@ int poller_open(void (*on_wake)(double now));
 /* Wakes the polling thread. Any thread, whatever it holds; any time. */
 void poller_wake(void);
 
+/*
+ * Returns since when the polling thread has run: now, while it does not. A server's silence before that proves nothing, for nobody has
+ * read what came. Any thread, whatever it holds.
+ */
+double poller_polled_since(double now);
+
 /* Has the polling thread woken at that time, too. Any thread that holds no lock of ours. */
 void poller_wake_at(double when);
 

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const char *bytes, size_t size)
+static void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const char *bytes, size_t size)
 {
     pj_sockaddr address;
     int length = address_to_sockaddr(server, &address);
@@ -15,7 +15,8 @@ void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const cha
                   (const struct sockaddr *)&address, (socklen_t)length);
 }
 
-pj_status_t raw_send_connect(const pf_address *server, const char *host_name, pjsip_transport **connection)
+pj_status_t raw_send_connect(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                             pjsip_transport **connection)
 {
     pj_str_t name = { (char *)host_name, (pj_ssize_t)strlen(host_name) };
     pj_sockaddr address;
@@ -25,7 +26,7 @@ pj_status_t raw_send_connect(const pf_address *server, const char *host_name, pj
     memset(&dummy_tdata, 0, sizeof dummy_tdata);
     dummy_tdata_set_name(&dummy_tdata, &name);
     return host.pjsip_endpt_acquire_transport2(host_endpoint(), (pjsip_transport_type_e)address_pjsip_type(server),
-                                               &address, length, NULL, &dummy_tdata.tdata, connection);
+                                               &address, length, selector, &dummy_tdata.tdata, connection);
 }
 
 /* Does nothing: a connection that fails tells so itself. pjsip (2.17, sip_util.c:1589) calls it without a look whether it is there. */
@@ -36,17 +37,21 @@ static void raw_send_on_sent(void *token, pjsip_tx_data *tdata, pj_ssize_t sent)
     (void)sent;
 }
 
-pj_status_t raw_send_over(pjsip_transport *connection, const char *bytes, size_t size)
+pj_status_t raw_send_over(pjsip_transport *transport, const pf_address *server, const char *bytes, size_t size)
 {
-    const pj_sockaddr *peer = transport_peer(connection);
+    const pj_sockaddr *peer = transport_peer(transport);
     pjsip_tpselector selector;
     pj_status_t status;
 
+    if (transport_is_udp(transport)) {
+        raw_send_datagram(transport, server, bytes, size);
+        return PJ_SUCCESS;
+    }
     memset(&selector, 0, sizeof selector);
     selector.type = PJSIP_TPSELECTOR_TRANSPORT;
-    selector.u.transport = connection;
+    selector.u.transport = transport;
     status = host.pjsip_endpt_send_raw(
-        host_endpoint(), (pjsip_transport_type_e)transport_type(connection), &selector, bytes, size, peer,
+        host_endpoint(), (pjsip_transport_type_e)transport_type(transport), &selector, bytes, size, peer,
         peer->addr.sa_family == AF_INET ? (int)sizeof peer->ipv4 : (int)sizeof peer->ipv6, NULL, &raw_send_on_sent);
     return status == PJ_EPENDING ? PJ_SUCCESS : status;
 }

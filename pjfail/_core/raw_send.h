@@ -6,14 +6,15 @@
 #include "layout.h"
 #include "pjfail.h"
 
-/* Copies of one message over the same UDP socket. Any thread, whatever it holds: it never waits. */
-void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const char *bytes, size_t size);
+/*
+ * The connection to server for what names host, opened where there is none; the caller drops its reference. It may be
+ * connecting still. selector: from which listener (NULL: any). A SIP thread that holds no lock of ours.
+ */
+pj_status_t raw_send_connect(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
+                             pjsip_transport **connection);
 
 /*
- * Finds the connection to server for what names host, or opens one where there is none, which may be connecting
- * still. The caller drops its reference. A SIP thread that holds no lock of ours.
+ * Sends to the server over that transport: at once over UDP, or over its connection, once that is there. A SIP thread that holds no lock
+ * of ours.
  */
-pj_status_t raw_send_connect(const pf_address *server, const char *host_name, pjsip_transport **connection);
-
-/* Sends over that connection, once it is there. A SIP thread that holds no lock of ours. */
-pj_status_t raw_send_over(pjsip_transport *connection, const char *bytes, size_t size);
+pj_status_t raw_send_over(pjsip_transport *transport, const pf_address *server, const char *bytes, size_t size);

@@ -1,5 +1,6 @@
 #include "requests.h"
 
+#include "address.h"
 #include "lock.h"
 #include "servers.h"
 
@@ -70,8 +71,6 @@ void request_release(struct request *request)
     for (i = 0; i < MAX_ATTEMPTS; i++)
         if (request->attempts[i].connection)
             host.pjsip_transport_dec_ref(request->attempts[i].connection);
-    if (request->udp)
-        host.pjsip_transport_dec_ref(request->udp);
     if (request->held)
         host.pjsip_rx_data_free_cloned(request->held);
     free(request);
@@ -256,6 +255,17 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
     return -1;
 }
 
+/* The candidates that do not speak TLS, a bit each. */
+static unsigned request_list_plain(const struct request *request)
+{
+    unsigned bits = 0, i;
+
+    for (i = 0; i < request->state.candidate_count; i++)
+        if (request->candidates[i].transport != PF_TLS)
+            bits |= 1u << i;
+    return bits;
+}
+
 int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport,
                                double now)
 {
@@ -270,8 +280,11 @@ int request_add_attempt_locked(struct request *request, const pf_address *server
     attempt->request = request;
     attempt->server = *server;
     attempt->transport = transport;
+    request->state.attempts[index].reliable = server->transport != PF_UDP;
+    if (server->transport == PF_TLS)
+        request->state.barred = request_list_plain(request); /* none leaves TLS */
     /* pjsip_transport_add_ref() takes no lock where there is a reference already. */
-    if (request->bytes && !request->udp && !attempt->connection) {
+    if (request->bytes && !attempt->connection) {
         host.pjsip_transport_add_ref(transport);
         attempt->connection = transport;
     }
@@ -302,6 +315,33 @@ pjsip_transport *request_hold_connection(const struct request *request, int atte
 {
     HOLD_LOCK(&requests.lock);
     return request_hold_connection_locked(request, attempt);
+}
+
+pjsip_transport *request_hold_transport(const struct request *request, const pf_address *server)
+{
+    HOLD_LOCK(&requests.lock);
+    pjsip_transport *transport = NULL;
+    unsigned i;
+
+    for (i = 0; i < request->state.attempt_count && !transport; i++) {
+        const struct attempt *attempt = &request->attempts[i];
+
+        if (!memcmp(&attempt->server, server, sizeof *server) ||
+            (server->transport == PF_UDP && attempt->server.transport == PF_UDP &&
+             attempt->server.family == server->family))
+            transport = request_hold_connection_locked(request, (int)i);
+    }
+    return transport;
+}
+
+int request_move_transaction(struct request *request, const pf_address *server, pjsip_transport *transport)
+{
+    if (!transaction_move(&request->key, server, transport))
+        return 0;
+    pthread_mutex_lock(&requests.lock);
+    request->state.reliable |= address_pjsip_type(server) != address_pjsip_type(&request->attempts[0].server);
+    pthread_mutex_unlock(&requests.lock);
+    return 1;
 }
 
 int request_attempt_of_response_locked(const struct request *request, const pf_address *source, int *heard)

@@ -24,8 +24,9 @@ struct attempt {
     struct attempt_list *list;
     pf_address server;
     const pjsip_transport *transport; /* compared, never followed */
-    pjsip_transport *connection; /* the same, referenced until it ends; NULL: over UDP, or the request is only watched;
-                                           another: of an earlier attempt here, kept until that ends or the request is freed */
+    pjsip_transport
+        *connection; /* the same, referenced until it ends; NULL: the request is only watched; another: of an
+                                    earlier attempt here, kept until that ends or the request is freed */
 };
 
 struct request {
@@ -37,13 +38,14 @@ struct request {
     struct attempt attempts[MAX_ATTEMPTS];
     pjsip_rx_data *held;              /* a copy of the response that is held */
     uint64_t final_tag;               /* a hash of the To tag of the final response that the application has */
+    unsigned ruling;                  /* the number of the last question to the application */
     int settled;                      /* a 2xx has come: further responses say nothing about account and dialog */
     const pjsip_transport *unsettled; /* ended while a thread held the transaction; compared, never followed */
-    int account;                      /* the followed account whose REGISTER this is; -1: none */
-    int removes;                      /* the REGISTER removes a binding (RFC 3261, 10.2.2) */
+    int account; /* the followed account whose REGISTER this is; negative: as affinity_registers() has it */
+    int removes; /* the REGISTER removes a binding (RFC 3261, 10.2.2) */
     /* ------------------------------------------- */
     struct transaction_key key; /* its branch, and all that follows, only of a request that may go to another server */
-    pjsip_transport *udp;       /* referenced; NULL: over connections */
+    pjsip_tpselector selector;  /* from which listener connections are made, if the application has chosen one */
     const pf_address *candidates; /* in room, as all that follows */
     const char *call_id, *name;   /* name: the host name that TLS checks */
     const char *bytes;
@@ -106,6 +108,17 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
  */
 int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport,
                                double now);
+
+/*
+ * Returns the transport, referenced, that the request goes to the server over: that of its attempt there, or over UDP that of any
+ * attempt of the family. NULL: there is none yet.
+ */
+pjsip_transport *request_hold_transport(const struct request *request, const pf_address *server);
+
+/*
+ * Moves the transaction to the server, over that transport. Returns 0 when it cannot be moved. A SIP thread that holds no lock of ours.
+ */
+int request_move_transaction(struct request *request, const pf_address *server, pjsip_transport *transport);
 
 /* Takes the attempt's reference to its connection, which the caller drops without the lock; NULL: there is none any more. */
 pjsip_transport *request_take_connection_locked(struct attempt *attempt);

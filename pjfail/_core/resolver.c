@@ -70,20 +70,62 @@ static pjsip_msg *resolver_request_of(pj_pool_t *pool, void *token, pjsip_resolv
     return tdata_pool(tdata) == pool && tdata_msg(tdata)->type == PJSIP_REQUEST_MSG ? tdata_msg(tdata) : NULL;
 }
 
-static void resolver_fill_request_info(pjsip_msg *request, void *token, struct request_info *request_info)
+/*
+ * Returns whether pjsip sends the request over TCP where its servers are there for UDP (RFC 3261 section 18.1.1). That encodes it, which
+ * pjsip does next where the first server speaks UDP. The thread that sends it.
+ */
+static int resolver_is_large(const pf_target *target, pjsip_tx_data *tdata)
 {
-    const pjsip_tpselector *selector = request ? tdata_selector(((pjsip_send_state *)token)->tdata) : NULL;
+    const pjsip_tpselector_type selector = tdata_selector(tdata)->type;
+    size_t size;
+
+    if (target->transport > PF_UDP || target->secure || selector == PJSIP_TPSELECTOR_TRANSPORT ||
+        selector == PJSIP_TPSELECTOR_LISTENER)
+        return 0;
+    if (host.pjsip_sip_cfg_var && host.pjsip_sip_cfg_var->endpt.disable_tcp_switch)
+        return 0;
+    if (host.pjsip_tx_data_encode(tdata) != PJ_SUCCESS)
+        return 0;
+    tdata_bytes(tdata, &size);
+    return size >= PJSIP_UDP_SIZE_THRESHOLD;
+}
+
+/* Returns the family that pjsip puts first for the account (ipv6Use), whatever our order is; 0: none. */
+static int resolver_preference_of(const pjsip_tpselector *selector)
+{
+    if (selector->type != PJSIP_TPSELECTOR_IP_VER)
+        return 0;
+    switch (selector->u.ip_ver) {
+    case PJSIP_TPSELECTOR_PREFER_IPV4: return 4;
+    case PJSIP_TPSELECTOR_PREFER_IPV6: return 6;
+    default: return 0;
+    }
+}
+
+static pjsip_tx_data *resolver_tdata_of(const pjsip_msg *request, void *token)
+{
+    return request ? ((pjsip_send_state *)token)->tdata : NULL;
+}
+
+/* tdata: the request's; NULL: it is none. */
+static void resolver_fill_request_info(const pf_target *target, pjsip_tx_data *tdata, const pj_str_t *name,
+                                       struct request_info *request_info)
+{
+    const pjsip_tpselector *selector = tdata ? tdata_selector(tdata) : NULL;
+    pjsip_msg *request = tdata ? tdata_msg(tdata) : NULL;
     pjsip_cid_hdr *call_id = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_CALL_ID, NULL) : NULL;
     pjsip_to_hdr *to = request ? host.pjsip_msg_find_hdr(request, PJSIP_H_TO, NULL) : NULL;
 
     memset(request_info, 0, sizeof *request_info);
     request_info->sends = request != NULL;
-    request_info->free_to_race = selector && selector->type != PJSIP_TPSELECTOR_TRANSPORT &&
-                                 selector->type != PJSIP_TPSELECTOR_LISTENER &&
-                                 request->line.req.method.id != PJSIP_ACK_METHOD;
+    request_info->free_to_race =
+        selector && selector->type != PJSIP_TPSELECTOR_TRANSPORT && request->line.req.method.id != PJSIP_ACK_METHOD;
+    request_info->prefers = selector ? resolver_preference_of(selector) : 0;
     request_info->in_dialog = to && to->tag.slen;
+    request_info->large = tdata && resolver_is_large(target, tdata);
     if (call_id)
         dialogs_find(&call_id->id, to ? &to->tag : NULL, request_info);
+    request_info->may_move = request_info->in_dialog && dialogs_may_move_within(name);
 }
 
 static pf_query *resolver_make_query(const pf_target *target, pjsip_msg *request, int refresh)
@@ -174,6 +216,25 @@ static void resolver_unbind_from_closed(pjsip_tx_data *tdata)
     }
 }
 
+int resolver_answer_anew(pjsip_tx_data *tdata, server_addresses *planned)
+{
+    struct request_info request_info;
+    pf_target target;
+    pf_query *query;
+    int refresh = 0;
+
+    if (!affinity_next_hop(tdata, &target))
+        return 0;
+    resolver_fill_request_info(&target, tdata, tdata_dest_name(tdata), &request_info);
+    if (affinity_answer(&target, tdata_msg(tdata), &request_info) ||
+        plans_answer(&target, target_hash(&target), &request_info, tdata_dest_name(tdata), 1, planned, &refresh) ==
+            PLAN_NONE)
+        return 0;
+    if (refresh && (query = resolver_make_query(&target, tdata_msg(tdata), 1)) != NULL)
+        event_queue_post_query(query);
+    return 1;
+}
+
 /* Inside the gate. */
 static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info, void *token,
                                     pjsip_resolver_callback *callback)
@@ -197,7 +258,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
         resolver_write_one(only_server, info, &planned);
         /* Its connection is but a moment old, and may have failed: not within the call. See connections_bear(). */
         if (only_server->transport != PF_UDP && known) {
-            resolver_fill_request_info(request, token, &request_info);
+            resolver_fill_request_info(&target, resolver_tdata_of(request, token), &info->addr.host, &request_info);
             if (resolver_defer(&target, only_server, resolver_make_pending(pool, info, token, callback, &request_info)))
                 return;
         }
@@ -207,13 +268,13 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     if (known) {
         if (request && request->line.req.method.id == PJSIP_REGISTER_METHOD && pf_has_native_affinity())
             resolver_unbind_from_closed(((pjsip_send_state *)token)->tdata);
-        resolver_fill_request_info(request, token, &request_info);
+        resolver_fill_request_info(&target, resolver_tdata_of(request, token), &info->addr.host, &request_info);
         /* A dialog that nobody has noted has named its server itself where that is an address. */
         named = numeric && request_info.in_dialog && !request_info.bound;
         if (!named && affinity_answer(&target, request, &request_info)) {
             queries_count_inline(1);
             resolver_write_one(&request_info.server, info, &planned);
-            if (connections_bear(&planned.addresses) ||
+            if ((!request_info.large && connections_bear(&planned.addresses)) ||
                 !resolver_defer(&target, &request_info.server,
                                 resolver_make_pending(pool, info, token, callback, &request_info)))
                 connections_answer(callback, PJ_SUCCESS, token, &planned.addresses);

@@ -19,7 +19,7 @@ struct servers servers = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- the table, under servers.lock ------------------------------------------------------------------------------- */
 
-struct server *servers_find_locked(const pf_address *address)
+static struct server *servers_find_exact_locked(const pf_address *address)
 {
     struct hash_link *link;
 
@@ -31,9 +31,20 @@ struct server *servers_find_locked(const pf_address *address)
     return NULL;
 }
 
+struct server *servers_find_locked(const pf_address *address)
+{
+    struct server *server = servers_find_exact_locked(address);
+    pf_address original = *address;
+
+    if (server || address->transport != PF_TCP)
+        return server;
+    original.transport = PF_UDP;
+    return servers_find_exact_locked(&original);
+}
+
 struct server *servers_hold_locked(const pf_address *address)
 {
-    struct server *server = servers_find_locked(address);
+    struct server *server = servers_find_exact_locked(address);
 
     if (!server) {
         server = calloc(1, sizeof *server);
@@ -42,6 +53,7 @@ struct server *servers_hold_locked(const pf_address *address)
         server->address = *address;
         server->link.hash = address_hash(address);
         server->last_answer = server->connection_failed = server->rtt = -1;
+        server->answered_options = server->answered_other = -1;
         server->report_answer = 1;
         if (!hash_table_put(&servers.table, &server->link)) {
             free(server);
@@ -77,16 +89,29 @@ int servers_hold(const pf_address *address)
 void servers_release(const pf_address *address)
 {
     HOLD_LOCK(&servers.lock);
-    struct server *server = servers_find_locked(address);
+    struct server *server = servers_find_exact_locked(address);
 
     if (server)
         servers_release_locked(server);
 }
 
-/*
- * Updates the round trip by RFC 6298 section 2, with its alpha and beta; begins anew where nothing was measured for
- * long.
- */
+int servers_is_copy(const pf_address *address)
+{
+    HOLD_LOCK(&servers.lock);
+    const struct server *server = servers_find_locked(address);
+
+    return server && server->address.transport != address->transport;
+}
+
+pf_address servers_original(const pf_address *address)
+{
+    HOLD_LOCK(&servers.lock);
+    const struct server *server = servers_find_locked(address);
+
+    return server ? server->address : *address;
+}
+
+/* RFC 6298 section 2, with its alpha and beta; what has not been measured for long is measured anew. */
 static void servers_measure_locked(struct server *server, double rtt, double now)
 {
     if (server->rtt < 0 || now - server->last_answer > RTT_FORGET_S) {
@@ -135,6 +160,8 @@ void servers_record_answer(const pf_address *address, const char *method, int co
             servers_measure_locked(server, rtt, now);
         server->answers++;
         server->last_answer = now;
+        if (code != PJSIP_SC_REQUEST_TIMEOUT)
+            *(strcmp(method, "OPTIONS") ? &server->answered_other : &server->answered_options) = now;
         server->suspect_until = 0;
         news = error || server->report_answer || failed_before;
         outcome.code = code;
@@ -167,6 +194,7 @@ void servers_record_answer(const pf_address *address, const char *method, int co
 void servers_record_failure(const pf_address *address, pf_outcome *outcome)
 {
     struct server *server;
+    int copy;
 
     outcome->server = *address;
     outcome->at = clock_now();
@@ -174,11 +202,14 @@ void servers_record_failure(const pf_address *address, pf_outcome *outcome)
         outcome->began = outcome->at;
     pthread_mutex_lock(&servers.lock);
     server = servers_find_locked(address);
+    copy = server && server->address.transport != address->transport;
+    if (copy && outcome->seen == PF_REFUSED)
+        server = NULL; /* that it takes no TCP says nothing of its UDP */
     if (server) {
         /* A certificate, or a 503 from further downstream, tells nothing of the server itself. */
         if (outcome->seen != PF_CERTIFICATE && !outcome->after_provisional)
             server->suspect_until = outcome->at + LOCAL_SUSPICION_S;
-        if (outcome->seen == PF_REFUSED || outcome->seen == PF_DISCONNECTED)
+        if ((outcome->seen == PF_REFUSED || outcome->seen == PF_DISCONNECTED) && !copy)
             server->connection_failed = outcome->at;
         servers_fill_failure_locked(server, outcome);
         switch (outcome->seen) {
@@ -278,6 +309,8 @@ int pf_read_stats(const pf_address *address, pf_stats *stats)
     if (server) {
         stats->server = *address;
         stats->last_answer = server->last_answer;
+        stats->answered_options = server->answered_options;
+        stats->answered_other = server->answered_other;
         stats->rtt = server->rtt;
         stats->rtt_deviation = server->rttvar;
         stats->answers = server->answers;

@@ -17,6 +17,8 @@ struct server {
     unsigned sequence; /* of its bad outcomes */
     double suspect_until;
     double last_answer;
+    double answered_options,
+        answered_other;       /* an OPTIONS, another request: when last, other than with 408; negative: never */
     double connection_failed; /* or could not be made, when last; negative: never */
     float rtt, rttvar;
     unsigned answers, silences, refusals, unavailable;
@@ -32,7 +34,10 @@ extern struct servers {
 
 /* --- under servers.lock ------------------------------------------------------------------------------------------ */
 
-/* Returns the server, NULL when it is in no plan. */
+/*
+ * Returns the server, NULL when it is in no plan. A request that is too large for UDP goes over TCP (RFC 3261 section 18.1.1): a TCP
+ * address that is in no plan is a copy of the UDP server there, and what is seen of the one is seen of the other.
+ */
 struct server *servers_find_locked(const pf_address *address);
 
 /* Returns the server, made where there was none, with one more reference; NULL: no memory. */
@@ -46,10 +51,13 @@ void servers_release_locked(struct server *server);
 /* Returns whether the server is in any plan: what happens elsewhere is none of our business. */
 int servers_know(const pf_address *server);
 
-/*
- * Keeps the server watched, though it be in no plan, until servers_release(). Returns 0 without memory. Does nothing
- * for family 0.
- */
+/* Returns whether that TCP address is a copy of a UDP server. */
+int servers_is_copy(const pf_address *server);
+
+/* Returns the server as plans have it: the UDP server where this is its copy. */
+pf_address servers_original(const pf_address *server);
+
+/* Has the server watched though it be in no plan, until released. 0: no memory. Family 0: nothing to do. */
 int servers_hold(const pf_address *server);
 
 /* Ends what servers_hold() began. */
@@ -87,7 +95,7 @@ void servers_record_answer(const pf_address *server, const char *method, int cod
 
 /*
  * Fills in outcome's server, time (and when it began, where that is 0) and sequence, marks the server suspect where that is
- * due, and tells the worker.
+ * due, and tells the worker. Nothing of this for a copy that could not be connected to.
  */
 void servers_record_failure(const pf_address *server, pf_outcome *outcome);
 

@@ -1,5 +1,7 @@
 #include "sip_write.h"
 
+#include "address.h"
+
 #include <linux/random.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -129,23 +131,62 @@ size_t sip_write_request(char *text, size_t room, const char *method, const char
     return sip_write_finish(&writing);
 }
 
-/* Writes a Via with the sent-by part of the topmost one, the transport before it, and a branch of its own. */
+/* Returns the topmost Via, and where it ends; NULL: there is none. */
+static const char *sip_write_find_via(const char *bytes, const char *end, const char **next)
+{
+    const char *line;
+
+    for (line = sip_write_end_of_line(bytes, end); line && (*next = sip_write_end_of_line(line, end)) != NULL;
+         line = *next)
+        if (sip_write_is_header(line, *next, "Via", 'v'))
+            return line;
+    return NULL;
+}
+
+size_t sip_write_for_transport(char *text, const pjsip_transport *transport, const char *bytes, size_t size)
+{
+    static const char alias[] = ";alias";
+    struct writing writing = { text, size + SIP_WRITE_VIA_ROOM, 0, 0 };
+    const pjsip_host_port *name = transport_local_name(transport);
+    const int is_v6 = memchr(name->host.ptr, ':', (size_t)name->host.slen) != NULL;
+    const pj_str_t over = address_via_name(transport_type(transport));
+    const char *next, *via = sip_write_find_via(bytes, bytes + size, &next), *parameters, *end;
+
+    parameters = via ? memchr(via, ';', (size_t)(next - via)) : NULL;
+    if (!parameters)
+        return 0;
+    sip_write_put(&writing, bytes, (size_t)(via - bytes));
+    sip_write_put_text(&writing, "Via: SIP/2.0/%.*s %s%.*s%s", (int)over.slen, over.ptr, is_v6 ? "[" : "",
+                       (int)name->host.slen, name->host.ptr, is_v6 ? "]" : "");
+    if (name->port)
+        sip_write_put_text(&writing, ":%d", name->port);
+    for (end = next; end > parameters && (end[-1] == '\r' || end[-1] == '\n'); end--)
+        ;
+    if (host_writes_via_alias() && end - parameters >= (int)sizeof alias - 1 &&
+        !memcmp(end - (sizeof alias - 1), alias, sizeof alias - 1))
+        end -= sizeof alias - 1;
+    sip_write_put(&writing, parameters, (size_t)(end - parameters));
+    if (host_writes_via_alias() && !transport_is_udp(transport))
+        sip_write_put_text(&writing, "%s", alias);
+    sip_write_put_text(&writing, "\r\n");
+    sip_write_put(&writing, next, (size_t)(bytes + size - next));
+    return writing.full ? 0 : writing.length;
+}
+
+/* The sent-by part of the topmost Via, with the transport before it: what stands in front of the parameters. */
 static void sip_write_put_via(struct writing *writing, const char *bytes, const char *end)
 {
-    const char *line, *next;
+    const char *next, *via = sip_write_find_via(bytes, end, &next), *parameters;
     unsigned long long branch = 0;
 
-    for (line = sip_write_end_of_line(bytes, end); line && (next = sip_write_end_of_line(line, end)) != NULL;
-         line = next)
-        if (sip_write_is_header(line, next, "Via", 'v')) {
-            const char *parameters = memchr(line, ';', (size_t)(next - line));
-
-            sip_write_put(writing, line, (size_t)((parameters ? parameters : next - 2) - line));
-            (void)!syscall(SYS_getrandom, &branch, sizeof branch, GRND_NONBLOCK); /* glibc 2.17 has no getrandom() */
-            sip_write_put_text(writing, ";rport;branch=z9hG4bKPjf%llx\r\n", branch);
-            return;
-        }
-    writing->full = 1;
+    if (!via) {
+        writing->full = 1;
+        return;
+    }
+    parameters = memchr(via, ';', (size_t)(next - via));
+    sip_write_put(writing, via, (size_t)((parameters ? parameters : next - 2) - via));
+    (void)!syscall(SYS_getrandom, &branch, sizeof branch, GRND_NONBLOCK); /* glibc 2.17 has no getrandom() */
+    sip_write_put_text(writing, ";rport;branch=z9hG4bKPjf%llx\r\n", branch);
 }
 
 size_t sip_write_in_dialog(char *text, size_t room, const char *method, const pjsip_rx_data *response,

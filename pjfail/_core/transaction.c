@@ -108,13 +108,73 @@ static void transaction_unlisten_locked(pjsip_transaction *tsx)
     *key = NULL;
 }
 
+/* Adds the "alias" of a Via over connections, or takes it out; as stateless_send_transport_cb() has it. */
+static void transaction_set_alias(pjsip_via_hdr *via, pj_pool_t *pool, int wanted)
+{
+    static const pj_str_t name = { "alias", 5 };
+    pjsip_param *param = via->other_param.next;
+
+    while (param != &via->other_param &&
+           (param->name.slen != name.slen || memcmp(param->name.ptr, name.ptr, (size_t)name.slen) != 0))
+        param = param->next;
+    if (wanted && param == &via->other_param && (param = host.pj_pool_alloc(pool, sizeof *param)) != NULL) {
+        memset(param, 0, sizeof *param);
+        param->name = name;
+        param->prev = via->other_param.prev;
+        param->next = &via->other_param;
+        param->prev->next = param->next->prev = param;
+    } else if (!wanted && param != &via->other_param) {
+        param->prev->next = param->next;
+        param->next->prev = param->prev;
+    }
+}
+
+/*
+ * Has the message's Via name that transport, as pjsip would write it: its ACK and CANCEL are made of it. The text that was sent stays as
+ * it is.
+ */
+static void transaction_write_via_locked(pjsip_transaction *tsx, const pjsip_transport *transport)
+{
+    pjsip_tx_data *sent = tsx_last_sent(tsx);
+    pjsip_via_hdr *via = host.pjsip_msg_find_hdr(tdata_msg(sent), PJSIP_H_VIA, NULL);
+    pjsip_host_port sent_by = *transport_local_name(transport);
+    char *copy = via ? host.pj_pool_alloc(tdata_pool(sent), (pj_size_t)sent_by.host.slen + 1) : NULL;
+
+    if (!copy)
+        return;
+    memcpy(copy, sent_by.host.ptr, (size_t)sent_by.host.slen);
+    sent_by.host.ptr = copy;
+    via->transport = address_via_name(transport_type(transport));
+    via->sent_by = sent_by;
+    if (host_writes_via_alias())
+        transaction_set_alias(via, tdata_pool(sent), !transport_is_udp(transport));
+    tdata_set_via(sent, &sent_by, transport);
+}
+
+/*
+ * From now on pjsip repeats nothing: it would send the text that was sent before, whose Via names another transport. The caller repeats
+ * what has to be.
+ */
+static void transaction_stop_repeating_locked(pjsip_transaction *tsx)
+{
+    pj_timer_heap_t *heap = host.pjsip_endpt_get_timer_heap(host_endpoint());
+
+    tsx_set_reliable(tsx);
+    host.pj_timer_heap_cancel_if_active(heap, tsx_retransmit_timer(tsx), 0);
+}
+
 /* What it sends from now on goes over that transport, whose end it hears of; as tsx_update_transport() has it. */
 static void transaction_change_transport_locked(pjsip_transaction *tsx, pjsip_transport *transport)
 {
     pjsip_transport *old = tsx_transport(tsx);
 
     transaction_unlisten_locked(tsx);
-    tdata_own_via(tsx_last_sent(tsx));
+    if (transport_type(transport) == transport_type(old)) {
+        tdata_own_via(tsx_last_sent(tsx));
+    } else {
+        transaction_write_via_locked(tsx, transport);
+        transaction_stop_repeating_locked(tsx);
+    }
     tdata_set_transport(tsx_last_sent(tsx), transport);
     host.pjsip_transport_add_ref(transport);
     tsx_set_transport(tsx, transport);
@@ -179,10 +239,20 @@ void transaction_receive(const struct transaction_key *key, pjsip_rx_data *respo
     transaction_drop(lock);
 }
 
-int transaction_is_unanswered(const struct transaction_key *key)
+int transaction_awaits_final(const struct transaction_key *key)
 {
     HOLD_TRANSACTION(transaction_find(key));
-    return tsx && tsx_is_unanswered(tsx);
+    return tsx && tsx_awaits_final(tsx);
+}
+
+/* The dialog has the transaction as its own, and so is there as long as that awaits a response; its session is of the same memory. */
+int transaction_is_hung_up(const struct transaction_key *key)
+{
+    HOLD_TRANSACTION(transaction_find(key));
+    pjsip_dialog *dialog = tsx && tsx_awaits_final(tsx) ? host.pjsip_tsx_get_dlg(tsx) : NULL;
+    const pjsip_inv_session *session = dialog ? host.pjsip_dlg_get_inv_session(dialog) : NULL;
+
+    return session && session_is_hung_up(session);
 }
 
 int transaction_exists(const struct transaction_key *key)
@@ -209,25 +279,14 @@ int transaction_is_kept(const struct transaction_key *key)
 int transaction_move(const struct transaction_key *key, const pf_address *server, pjsip_transport *transport)
 {
     HOLD_TRANSACTION(transaction_find(key));
-    const pjsip_server_addresses *addresses;
     pjsip_tx_data *sent;
     pj_sockaddr address;
     int length = address_to_sockaddr(server, &address);
-    unsigned i;
 
     if (!tsx || !tsx_is_open(tsx) || !tsx_transport(tsx))
         return 0;
     sent = tsx_last_sent(tsx);
-    addresses = tdata_addresses(sent);
-    for (i = 0; i < addresses_count(addresses); i++) {
-        pf_address each;
-
-        if (address_of(&each, addresses_address(addresses, i), addresses_type(addresses, i)) &&
-            address_equals(&each, server)) {
-            tdata_keep_address(sent, i);
-            break;
-        }
-    }
+    tdata_set_only_address(sent, address_pjsip_type(server), &address, length);
     tdata_set_destination(sent, &address, length);
     if (transport != tsx_transport(tsx))
         transaction_change_transport_locked(tsx, transport);

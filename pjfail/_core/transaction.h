@@ -39,10 +39,16 @@ void transaction_wait_until_sent(pj_str_t branch, const pjsip_method *method, do
 
 /* --- SIP threads that hold no lock of ours; the transaction's is taken -------------------------------------------- */
 
-/* Returns whether it waits for an answer, without any so far. */
-int transaction_is_unanswered(const struct transaction_key *key);
+/* Returns whether it is there and has no final response. */
+int transaction_awaits_final(const struct transaction_key *key);
 
-/* From now on it is server's, over that transport. Returns 0 when it cannot be moved. */
+/* Returns whether it is an INVITE's whose call was hung up: pjsip sends no CANCEL before the first response. */
+int transaction_is_hung_up(const struct transaction_key *key);
+
+/*
+ * From now on it is server's, over that transport. One of another kind, or family, has the request's Via name it, and pjsip repeats
+ * nothing any more, on no transport. Returns 0 when it cannot be moved.
+ */
 int transaction_move(const struct transaction_key *key, const pf_address *server, pjsip_transport *transport);
 
 /* Returns whether it waits for a response on no connection any more, for it was kept from hearing of that one's end. */

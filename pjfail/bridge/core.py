@@ -16,12 +16,16 @@ def _configure(retry: RetryPolicy) -> None:
         c.silence[index].after = seconds
     c.silences = len(retry.timeouts)
     for index, code in enumerate(retry.codes):
-        c.codes[index] = code
+        c.codes[index] = int(code[0]) if isinstance(code, str) else code
     c.code_count = len(retry.codes)
     c.race_gap = -1.0 if retry.connection_attempt_delay is None else retry.connection_attempt_delay
     c.budget = retry.hedge_budget
     c.port_check = retry.port_check
     c.attempts = retry.attempts
+    c.decides = retry.decide is not None
+    for index, name in enumerate(retry.dialogs):
+        c.clusters[index] = name.encode("ascii")
+    c.cluster_count = len(retry.dialogs)
     lib.pf_steer(c)
 
 

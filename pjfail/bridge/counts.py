@@ -65,9 +65,14 @@ class RoundTrips:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What the C core has counted of one server; ``last_answer`` and ``rtt`` are None before the first answer."""
+    """What the C core has counted of one server; what is a time, and ``rtt``, is None before the first answer.
+
+    ``answered_options`` and ``answered_other`` tell when it last answered an OPTIONS and another request, but with 408.
+    """
 
     last_answer: float | None
+    answered_options: float | None
+    answered_other: float | None
     rtt: float | None
     rtt_deviation: float
     answers: int
@@ -105,6 +110,8 @@ def stats(server: Server) -> Stats | None:
         return None
     return Stats(
         last_answer=known(c.last_answer),
+        answered_options=known(c.answered_options),
+        answered_other=known(c.answered_other),
         rtt=known(c.rtt),
         rtt_deviation=c.rtt_deviation,
         answers=c.answers,

@@ -12,6 +12,7 @@ from ..model import CertificateProblem, Outcome, OutcomeKind, Question
 from .dns import DnsAnswer, DnsRecord
 from .pins import Registration
 from .requests import Answer
+from .rulings import Ruling
 from .status import strerror
 from .values import known, own_text_of, server_of, server_or_none, target_of, text_of
 
@@ -64,6 +65,11 @@ def registrations() -> Iterator[Registration]:
 def answers() -> Iterator[Answer]:
     """Takes the ends of requests that have come."""
     return _taken(lib.pf_next_response, _answer)
+
+
+def rulings() -> Iterator[Ruling]:
+    """Takes the responses that are held until :func:`pjfail.bridge.rulings.rule`."""
+    return _taken(lib.pf_next_ruling, _ruling)
 
 
 def dns_answers() -> Iterator[DnsAnswer]:
@@ -143,8 +149,7 @@ def _registration(c: Any) -> Registration:
 
 
 def _answer(c: Any) -> Answer:
-    message = bytes(ffi.buffer(c.message, c.head + c.body))
-    reason, *headers = message[: c.head].decode("utf-8", "replace").split("\0")[:-1] or [""]
+    reason, headers, body = _message(bytes(ffi.buffer(c.message, c.head + c.body)), c.head)
     return Answer(
         number=int(c.id),
         status=int(c.status),
@@ -152,8 +157,27 @@ def _answer(c: Any) -> Answer:
         server=server_or_none(c.server),
         code=int(c.code),
         reason=reason,
-        headers=tuple(headers),
-        body=message[c.head :],
+        headers=headers,
+        body=body,
+    )
+
+
+def _message(text: bytes, head: int) -> tuple[str, tuple[str, ...], bytes]:
+    """Reason, headers and body of a response; *head*: how many octets the first two are, each with its zero."""
+    reason, *headers = text[:head].decode("utf-8", "replace").split("\0")[:-1] or [""]
+    return reason, tuple(headers), text[head:]
+
+
+def _ruling(c: Any) -> Ruling:
+    text = bytes(ffi.buffer(c.text, c.head + c.body + c.message))
+    reason, headers, body = _message(text[: c.head + c.body], c.head)
+    return Ruling(
+        request=int(c.request),
+        number=int(c.number),
+        message=text[c.head + c.body :],
+        response=Answer(0, 0, 0.0, server_or_none(c.server), int(c.code), reason, headers, body),
+        rtt=float(c.rtt),
+        remaining=tuple(server_of(c.remaining[index]) for index in range(c.remaining_count)),
     )
 
 

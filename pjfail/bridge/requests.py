@@ -66,3 +66,8 @@ def send(
 def cancel(number: int) -> None:
     """Ends request *number* soon, unless it has ended: pjsip sends it no more. Any thread; never waits."""
     lib.pf_cancel_request(number)
+
+
+def polled_since() -> float:
+    """Since when pjsip's polling thread has run (``time.monotonic()``); now, while it does not."""
+    return float(lib.pf_polled_since())

@@ -17,12 +17,13 @@ from __future__ import annotations
 from .chain import ChainLookup
 from .dns import DnsLookup
 from .pjsip_dns import PjsipDnsLookup
-from .protocol import Adaptive, Lookup, ReadsFiles, ServesStale
+from .protocol import Adaptive, Caching, Lookup, ReadsFiles, ServesStale
 from .static import StaticLookup
 from .system import SystemLookup
 
 __all__ = [
     "Adaptive",
+    "Caching",
     "ChainLookup",
     "DnsLookup",
     "Lookup",

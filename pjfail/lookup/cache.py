@@ -81,14 +81,14 @@ class Cache:
         if entry is None or entry.ask_at <= self._clock():
             entry = await self._newer(asked, entry)
         if isinstance(entry.outcome, LookupFailed):
-            raise LookupFailed(str(entry.outcome), temporary=entry.outcome.temporary)
+            raise _bare(entry.outcome)
         left = entry.expires - self._clock()
         if entry.trouble and left <= 0:
             return replace(entry.outcome, ttl=STALE_TTL, stale=entry.trouble)
         return replace(entry.outcome, ttl=max(left, 0.0))
 
-    def outdate(self) -> None:
-        """Has each answer asked for again at its next use; it serves where there is none in time."""
+    def ask_anew(self) -> None:
+        """Has all that is remembered asked for again at its next use; where that fails, it serves as before."""
         now = self._clock()
         for asked, entry in list(self._entries.items()):
             self._put(asked, replace(entry, ask_at=now))
@@ -151,5 +151,9 @@ class Cache:
         if entry is not None and failure.temporary and self._serves(entry, now):
             until = entry.expires + self._max_stale
             return replace(entry, ask_at=min(now + RETRY, until), trouble=str(failure))
-        bare = LookupFailed(str(failure), temporary=failure.temporary)  # its traceback would keep all its frames
-        return _Entry(bare, now + self._floor, now + self._floor)
+        return _Entry(_bare(failure), now + self._floor, now + self._floor)
+
+
+def _bare(failure: LookupFailed) -> LookupFailed:
+    """*failure* without its traceback, which would keep all its frames."""
+    return type(failure)(str(failure), temporary=failure.temporary)

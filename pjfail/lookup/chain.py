@@ -10,6 +10,7 @@ from ..errors import LookupFailed, UnknownTarget
 from ..model import Candidate, Family, Target, Transport
 from .protocol import (
     Adaptive,
+    Caching,
     HasTable,
     Lookup,
     NamesHosts,
@@ -76,6 +77,12 @@ class ChainLookup:
         for lookup in self._lookups:
             if isinstance(lookup, Adaptive):
                 lookup.adapt(transports, families)
+
+    def ask_anew(self) -> None:
+        """Has those of the lookups that remember answers ask anew (:class:`Caching`)."""
+        for lookup in self._lookups:
+            if isinstance(lookup, Caching):
+                lookup.ask_anew()
 
     def on_stale(self, tell: TellStale) -> None:
         """Has those of the lookups that serve old answers say so to *tell* (:class:`ServesStale`)."""

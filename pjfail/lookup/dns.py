@@ -22,10 +22,13 @@ from .protocol import TellStale
 from .reachability import has_route
 from .resolver import Resolver
 from .rfc3263 import Client, NothingThere, UseOfNaptr, locate, name_of
-from .stale import StaleRecorder, StaleTargets
+from .stale import StaleRecorder, StaleTargets, TargetsInTrouble
 from .trace import Trace, TracedResolver
 
 T = TypeVar("T")
+
+# While the name servers are silent to a target's SRV questions, each lookup waits for them this share of the time.
+SILENT_SHARE = 1 / 8
 
 LEAST_ROOM = 1 << 20  # octets; with less, an answer of some kB would be a large one
 
@@ -44,8 +47,10 @@ class DnsLookup:
     A lookup ends within *timeout* seconds. An answer of the DNS is kept for its TTL, at least *ttl_floor* and at most
     *ttl_ceiling* seconds of *clock*. While the name servers are silent or fail, the last good answer serves for
     *max_stale* seconds beyond its TTL (RFC 8767; 0 for not at all): its candidates have a TTL of 30 s, and a log line
-    says so once. With *cache_file* the answers are kept in that file too, and found again after a restart. All answers
-    together take *cache_room* octets of memory at the most; then those that were asked for longest ago go.
+    says so once. Where they answer, but are silent to questions for NAPTR and SRV records, as some routers are, the
+    addresses of the host serve, for 30 s at a time; a log line says that once, too. With *cache_file* the answers are
+    kept in that file too, and found again after a restart. All answers together take *cache_room* octets of memory at
+    the most; then those that were asked for longest ago go.
 
     Hosts that stand in the file *hosts* have their addresses from there (None: no such file). An international name is
     asked for as IDNA 2008 writes it. Search domains and multicast DNS are left to the system: a host of one label (with
@@ -98,6 +103,10 @@ class DnsLookup:
         self._client = Client(self._transports or TRANSPORTS, self._families or FAMILIES, naptr, timeout / 3, has_route)
         self._file = None if cache_file is None else CacheFile(Path(cache_file))
         self._stale = StaleTargets()
+        self._silent = TargetsInTrouble(
+            "%s is found by the addresses of its host, because the name servers are silent to other questions: %s",
+            "%s: the name servers answer the questions for its SRV records again",
+        )
         # A question ends a little before the lookup does, for its error tells more: who was asked what.
         servers = (lambda: given or ()) if self._resolv_conf is None else self._resolv_conf.servers
         wire = NameServers(servers, timeout=0.9 * timeout, cname_limit=cname_limit, clock=clock)
@@ -127,9 +136,13 @@ class DnsLookup:
         more.
         """
         recorder = StaleRecorder(self._resolver)
+        client = self._client
+        if target in self._silent:
+            client = replace(client, patience=SILENT_SHARE * client.patience)
+        silent: list[str] = []
         try:
             async with asyncio.timeout(self._timeout):
-                found = await locate(target, recorder, self._client)
+                found = await locate(target, recorder, client, silent.append)
         except TimeoutError:
             failure = LookupFailed(
                 f"{target}: the name servers did not give all answers within {self._timeout:g} s", temporary=True
@@ -138,6 +151,7 @@ class DnsLookup:
             failure = error
         else:
             self._stale.found(target, recorder.stale)
+            self._silent.note(target, "".join(silent))
             return found
         temporary = failure.temporary or bool(recorder.stale)  # an old "there is none" is not the last word
         if (temporary or isinstance(failure, NothingThere)) and self._system_may_know(target.host):
@@ -161,8 +175,12 @@ class DnsLookup:
         versions = [version_of(path) for path in self._files]
         changed, self._versions = versions != self._versions, versions
         if changed:
-            self._cache.outdate()
+            self._cache.ask_anew()
         return changed
+
+    def ask_anew(self) -> None:
+        """Has each answer that is kept asked for again at its next use; until there is a newer one, it serves."""
+        self._cache.ask_anew()
 
     def on_stale(self, tell: TellStale) -> None:
         """Has *tell* called, in the loop, with each target that begins to be found by old answers, and the reason."""

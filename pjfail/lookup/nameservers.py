@@ -21,7 +21,7 @@ import dns.rdatatype
 from dns.name import Name
 
 from ..errors import BadServer, LookupFailed
-from .resolver import Answer, Kind
+from .resolver import Answer, Kind, Silence
 
 EDNS_PAYLOAD = 1232  # bytes; what passes without fragments (DNS flag day 2020)
 REST = 30.0  # seconds for which a silent name server is asked after the others
@@ -105,8 +105,8 @@ class NameServers:
     async def resolve(self, name: Name, kind: Kind) -> Answer:
         """The records of *kind* at *name*; also where a server gives a CNAME alone and the rest must be asked for.
 
-        Raises :class:`pjfail.LookupFailed`: temporary when no name server has a usable answer, and for good when the
-        CNAMEs are more than the limit or go in a circle.
+        Raises :class:`pjfail.LookupFailed`: temporary when no name server has a usable answer (:class:`Silence` when
+        all of them are silent), and for good when the CNAMEs are more than the limit or go in a circle.
         """
         asked, links, ttl = name, 0, float("inf")
         while True:
@@ -164,8 +164,10 @@ class NameServers:
         finally:
             for task in waiting:
                 task.cancel()
-        said = ", ".join(f"{server} {trouble.get(server, SILENT)}" for server in servers)
-        raise LookupFailed(f"no answer to {kind} {name.to_text(omit_final_dot=True)}: {said}", temporary=True)
+        words = {server: trouble.get(server, SILENT) for server in servers}
+        said = ", ".join(f"{server} {each}" for server, each in words.items())
+        failure = Silence if set(words.values()) == {SILENT} else LookupFailed
+        raise failure(f"no answer to {kind} {name.to_text(omit_final_dot=True)}: {said}", temporary=True)
 
     def _turn(self) -> asyncio.Semaphore:
         """What limits the sockets open at once, made anew for each loop."""

@@ -88,3 +88,15 @@ class ReadsFiles(Protocol):
         Called on the worker, every two seconds.
         """
         ...
+
+
+@runtime_checkable
+class Caching(Protocol):
+    """A lookup that remembers answers."""
+
+    def ask_anew(self) -> None:
+        """From now on asks for each answer that it remembers when that is needed next; until then the old one serves.
+
+        Called on the worker, by :meth:`pjfail.Failover.refresh`.
+        """
+        ...

@@ -8,7 +8,13 @@ from typing import Literal, NamedTuple, Protocol
 from dns.name import Name
 from dns.rdata import Rdata
 
+from ..errors import LookupFailed
+
 Kind = Literal["NAPTR", "SRV", "A", "AAAA"]
+
+
+class Silence(LookupFailed):
+    """No name server has said anything to a question."""
 
 
 class Asked(NamedTuple):
@@ -44,6 +50,7 @@ class Resolver(Protocol):
     async def resolve(self, name: Name, kind: Kind) -> Answer:
         """The records of *kind* at *name*, CNAMEs followed.
 
-        Raises :class:`pjfail.LookupFailed`, temporary where no name server gave an answer.
+        Raises :class:`pjfail.LookupFailed`, temporary where no name server gave an answer, and :class:`Silence` where
+        none said anything.
         """
         ...

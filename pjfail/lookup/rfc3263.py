@@ -6,10 +6,11 @@ Everything that is asked goes through a :class:`Resolver`; nothing here knows of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import dns.exception
 import dns.name
@@ -22,7 +23,7 @@ from dns.rdtypes.IN.SRV import SRV
 from ..errors import LookupFailed
 from ..model import DEFAULT_PORT, TRANSPORTS, Candidate, Family, Server, Target, Transport
 from .patience import settle
-from .resolver import Answer, Kind, Resolver
+from .resolver import Answer, Kind, Resolver, Silence
 
 UseOfNaptr = Literal["on", "off", "always"]
 
@@ -34,6 +35,7 @@ MAX_SRV_RECORDS = 256  # of one answer; more would be a query storm, and pjsip t
 MAX_SRV_HOSTS = 256  # whose addresses are asked for, in one lookup
 MAX_SERVICES = 8  # that NAPTR records may lead to
 MAX_CANDIDATES = 256  # of one service, and addresses of one host; a plan has no more places
+SILENCE_TTL = 30.0  # of the host's addresses where they serve because the name servers are silent to SRV questions
 NUMERIC_TTL = 86400.0  # an address in the URI does not change; a day is as good as for ever
 
 
@@ -42,7 +44,9 @@ class Client:
     """What the client is able to do. ``transports`` and ``families`` stand in its order of preference.
 
     ``naptr`` "on" asks for NAPTR records where RFC 3263 does, "always" also where the URI names a transport.
-    ``patience`` is how many seconds optional or further answers may take once there is enough to go on.
+    ``patience`` is how many seconds optional or further answers may take once there is enough to go on; after as many
+    without any answer to the questions for SRV records the host's addresses are asked for, too. A lookup takes three
+    times as long at the most.
     ``has_route`` tells of a numeric address whether packets can reach it.
     """
 
@@ -72,13 +76,16 @@ class Address(NamedTuple):
     ttl: float
 
 
-async def locate(target: Target, resolver: Resolver, client: Client) -> list[Candidate]:
+async def locate(
+    target: Target, resolver: Resolver, client: Client, on_silence: Callable[[str], object] = lambda _: None
+) -> list[Candidate]:
     """The candidates of *target*, at least one, by ascending priority, each server once: in its first place.
 
     The addresses of one SRV record are adjacent. Where several sets of SRV records serve (one a transport, or several
     NAPTR records of one order) each set follows the one before it as a whole, its priorities raised above that one's:
-    RFC 3263 does not merge them. Raises :class:`pjfail.LookupFailed`, temporary where a name service failed, and
-    :class:`NothingThere`.
+    RFC 3263 does not merge them. Where the name servers are silent to the questions for SRV records, and to those
+    alone, the addresses of the host serve for ``SILENCE_TTL`` seconds, and *on_silence* is told the questions. Raises
+    :class:`pjfail.LookupFailed`, temporary where a name service failed, and :class:`NothingThere`.
     """
     if not (client.transports and client.families):
         raise LookupFailed(f"{target}: the lookup may use no transport, or no kind of address, that the endpoint has")
@@ -99,11 +106,20 @@ async def locate(target: Target, resolver: Resolver, client: Client) -> list[Can
             fallback = services[0].transport
     if not services:
         services = [Service(_under(SERVICE_LABELS[each], host), each, NUMERIC_TTL) for each in transports]
-    found = await _by_services(target, services, resolver, client)
     asked = {service.transport for service in services}
     over = "" if asked.issuperset(TRANSPORTS) else f" over {' or '.join(each for each in TRANSPORTS if each in asked)}"
     sought = f"SRV record{over} and no address"
-    return _once(found) or await _by_host(target, host, fallback, resolver, client, sought)
+    questions = [resolver.resolve(service.name, "SRV") for service in services]
+    answers = asyncio.get_running_loop().create_task(settle(questions, client.patience))
+    try:
+        by_host = partial(_by_host, target, host, fallback, resolver, client, sought)
+        if found := await _unless_answered(answers, by_host, client.patience):
+            on_silence(", ".join(f"SRV {_text(service.name)}" for service in services))
+            return [replace(candidate, ttl=min(candidate.ttl, SILENCE_TTL)) for candidate in found]
+        found = await _by_services(target, services, await answers, resolver, client)
+    finally:
+        answers.cancel()
+    return _once(found) or await by_host()
 
 
 def numeric_candidate(target: Target, transport: Transport) -> Candidate:
@@ -187,11 +203,46 @@ def _service_field(record: NAPTR) -> str:
     return record.service.decode("ascii", "replace").upper()
 
 
-async def _by_services(
-    target: Target, services: Sequence[Service], resolver: Resolver, client: Client
+async def _unless_answered(
+    answers: asyncio.Task[list[Answer | LookupFailed]],
+    by_host: Callable[[], Coroutine[Any, Any, list[Candidate]]],
+    patience: float,
 ) -> list[Candidate]:
-    """The candidates behind the SRV records of *services* (section 4.2); none only where there are no such records."""
-    answers = await settle([resolver.resolve(service.name, "SRV") for service in services], client.patience)
+    """What *by_host* finds while no name server says anything that *answers* waits for; nothing where one does.
+
+    By_host begins after *patience* seconds of silence, and has nine tenths of that time.
+    """
+    await asyncio.wait({answers}, timeout=patience)
+    if not _is_silent(answers):
+        return []
+    host = asyncio.get_running_loop().create_task(settle([by_host()], patience))
+    try:
+        await asyncio.wait({answers, host}, timeout=0.9 * patience)
+        [found] = host.result() if host.done() and _is_silent(answers) else [[]]
+    finally:
+        host.cancel()
+    return [] if isinstance(found, LookupFailed) else found
+
+
+def _is_silent(answers: asyncio.Task[list[Answer | LookupFailed]]) -> bool:
+    """Whether there is no answer so far, or in the end one that tells of silence alone."""
+    if not answers.done():
+        return True
+    said = [answer for answer in answers.result() if answer]  # an answer without records is false
+    return bool(said) and all(isinstance(answer, Silence) for answer in said)
+
+
+async def _by_services(
+    target: Target,
+    services: Sequence[Service],
+    answers: Sequence[Answer | LookupFailed],
+    resolver: Resolver,
+    client: Client,
+) -> list[Candidate]:
+    """The candidates behind *answers* to the questions for the SRV records of *services* (section 4.2).
+
+    None only where there are no such records.
+    """
     failures = [answer for answer in answers if isinstance(answer, LookupFailed)]
     sets = [
         (service, min(service.ttl, answer.ttl), _usable_records(answer))

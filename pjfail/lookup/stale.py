@@ -1,4 +1,4 @@
-"""Lookups that live on old answers (RFC 8767): noticed for each lookup, said once a target and outage."""
+"""Troubles that a lookup gets over, said once a target and outage; above all old answers (RFC 8767)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,41 @@ class StaleRecorder:
         return answer
 
 
+class TargetsInTrouble:
+    """The targets that have some trouble: its begin and its end are logged once. For one asyncio loop at a time.
+
+    *begins* and *ends* are the log's words, with a place for the target, and in *begins* one for the reason.
+    """
+
+    def __init__(self, begins: str, ends: str) -> None:
+        self._begins = begins
+        self._ends = ends
+        self._targets: dict[Target, None] = {}
+
+    def __contains__(self, target: Target) -> bool:
+        return target in self._targets
+
+    def note(self, target: Target, reason: str) -> bool:
+        """Whether the trouble of *target* begins, for *reason*; it ends with an empty one."""
+        begins = bool(reason) and target not in self._targets
+        if begins:
+            self._targets[target] = None
+            if len(self._targets) > MAX_TARGETS:
+                del self._targets[next(iter(self._targets))]
+            log.warning(self._begins, target, reason)
+        elif not reason and target in self._targets:
+            del self._targets[target]
+            log.info(self._ends, target)
+        return begins
+
+
 class StaleTargets:
     """The targets that live on old answers. For one asyncio loop at a time."""
 
     def __init__(self) -> None:
-        self._targets: dict[Target, None] = {}
+        self._targets = TargetsInTrouble(
+            "%s is found by old answers, because there are no new ones: %s", "%s is found by new answers again"
+        )
         self._tell: TellStale = lambda _target, _reason: None
 
     def on_stale(self, tell: TellStale) -> None:
@@ -43,13 +73,6 @@ class StaleTargets:
 
     def found(self, target: Target, stale: list[Answer]) -> None:
         """Candidates of *target* were found, with *stale* among the answers that led there."""
-        reasons = [answer.stale for answer in stale if answer]  # one without records gave no candidate
-        if reasons and target not in self._targets:
-            self._targets[target] = None
-            if len(self._targets) > MAX_TARGETS:
-                del self._targets[next(iter(self._targets))]
-            log.warning("%s is found by old answers, because there are no new ones: %s", target, reasons[0])
-            self._tell(target, reasons[0])
-        elif not reasons and target in self._targets:
-            del self._targets[target]
-            log.info("%s is found by new answers again", target)
+        reason = next((answer.stale for answer in stale if answer), "")  # one without records gave no candidate
+        if self._targets.note(target, reason):
+            self._tell(target, reason)

@@ -27,6 +27,8 @@ EXCUSED = {
         ("RST after the request", "tcp"),
         ("dies before it answers", "udp"),
         ("dies before it answers", "tcp"),
+        ("UDP to TCP", "udp"),
+        ("IPv6 to IPv4", "udp"),
     )
 }
 # Where the first server may be the one that answers, how much later, and why.
@@ -55,7 +57,7 @@ def test_the_request_that_meets_the_failure(cell: Cell, matrix: dict[Cell, Outco
         return
     assert outcome.code == 200, outcome
     assert outcome.server in answered_by(cell), outcome
-    assert outcome.seconds < within(cell, INVITE_WITHIN if cell.method == "INVITE" else WITHIN), outcome
+    assert outcome.seconds < within(cell, INVITE_WITHIN if "INVITE" in cell.method else WITHIN), outcome
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from rig.resolve_cases import CASES, OURS, ZONES, check
 
 from pjfail.errors import LookupFailed
 from pjfail.lookup import DnsLookup
-from pjfail.lookup.rfc3263 import MAX_CANDIDATES
+from pjfail.lookup.rfc3263 import MAX_CANDIDATES, SILENCE_TTL
 from pjfail.model import Candidate, Target
 
 
@@ -148,12 +149,44 @@ def test_a_name_server_with_a_fault_is_a_failure_for_the_time_being(server: DnsS
     assert failure.temporary
 
 
-@pytest.mark.parametrize("fault", ["servfail", "refused", "silent", "garbage", "wrong id"])
+@pytest.mark.parametrize("fault", ["servfail", "refused"])
 def test_a_failing_srv_question_never_falls_back_to_the_host(server: DnsServer, fault: str) -> None:
     server.fault(fault, "SRV")
     with seconds(at_most=2.0):
         assert refused(lookup_of(server, timeout=0.4), "sip:example.com").temporary
     assert "example.com" not in server.asked("A")
+
+
+@pytest.mark.parametrize("kinds", [("SRV",), ("NAPTR", "SRV")])
+@pytest.mark.parametrize("fault", ["silent", "garbage", "wrong id"])
+def test_a_name_server_silent_to_all_but_addresses_leads_to_the_host(
+    server: DnsServer, fault: str, kinds: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pjfail")
+    server.fault(fault, *kinds)
+    lookup = lookup_of(server, timeout=3.0)
+    with seconds(at_most=2.95):
+        found = look_up(lookup, "sip:example.com")
+    assert servers(found) == ["udp:192.0.2.9:5060"]
+    assert [each.ttl for each in found] == [SILENCE_TTL]
+    with seconds(at_most=1.0):  # by now it is known
+        assert servers(look_up(lookup, "sip:example.com")) == ["udp:192.0.2.9:5060"]
+    [said] = caplog.messages
+    assert "SRV _sip._udp.example.com" in said
+    server.mend()
+    time.sleep(1.1)  # a failure is kept for a second
+    assert servers(look_up(lookup, "sip:example.com"))[:1] == ["udp:192.0.2.1:5060"]
+    assert "answer" in caplog.messages[-1]
+
+
+def test_silence_leads_no_secure_uri_out_of_tls(server: DnsServer) -> None:
+    server.fault("silent", "NAPTR", "SRV")
+    assert servers(look_up(lookup_of(server), "sips:example.com")) == ["tls:192.0.2.9:5061"]
+
+
+def test_slow_srv_answers_are_waited_for(server: DnsServer) -> None:
+    server.delay(1.3, "SRV")
+    assert servers(look_up(lookup_of(server), "sip:example.com"))[:1] == ["udp:192.0.2.1:5060"]
 
 
 @pytest.mark.parametrize("kinds", [("AAAA",), ("NAPTR",), ("NAPTR", "AAAA")])

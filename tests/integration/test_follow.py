@@ -70,6 +70,16 @@ def servers() -> Iterator[list[Registrar]]:
         registrar.stop()
 
 
+def dropping_app(*priorities: int) -> App:
+    """As :func:`app_on`, where accounts' servers are probed every half a second, and down for one second."""
+    probing = (
+        "retry=pjfail.RetryPolicy(hedge_budget=0), probe=pjfail.Probe(accounts=0.5), "
+        "policy=pjfail.Policy(backoff=lambda failures, random: 1.0)"
+    )
+    code = APP.replace("retry=pjfail.RetryPolicy.off()", probing)
+    return App(code, "udp", *(f"{address}/{number}" for address, number in zip(ADDRESSES, priorities, strict=False)))
+
+
 def app_on(*priorities: int, transport: str = "udp", retry: bool = False) -> App:
     """A program that knows as many servers, with these priorities; what pjfail does with a single request is off."""
     code = APP.replace("pjfail.RetryPolicy.off()", "pjfail.RetryPolicy()") if retry else APP
@@ -208,6 +218,48 @@ def test_a_401_is_answered_to_the_server_that_challenged() -> None:
         assert all(second.nonce in each.raw for each in second.requests if "nonce" in each.raw)
 
 
+DROPS_OPTIONS = [
+    pytest.param(Fault(answers=False, methods=("OPTIONS",)), id="dropped"),
+    pytest.param(Fault(code=408, methods=("OPTIONS",)), id="408"),
+]
+
+
+@pytest.mark.parametrize("fault", DROPS_OPTIONS)
+def test_servers_that_ignore_options_and_answer_all_else_keep_their_accounts(
+    servers: list[Registrar], fault: Fault
+) -> None:
+    first, second, _ = servers
+    first.fault = second.fault = fault
+    with dropping_app(1, 2) as app:
+        follows(app, retries=False)
+        registered = len(of(first, "REGISTER"))
+        eventually(lambda: "ignores OPTIONS" in app.stderr, 15)
+        probed = len([each for each in first.requests if each.method == "OPTIONS"])
+        time.sleep(2)
+        assert len([each for each in first.requests if each.method == "OPTIONS"]) == probed
+        assert app.stderr.count("ignores OPTIONS") == 1
+        assert len(of(first, "REGISTER")) <= registered + 1
+        assert not second.requests
+        assert pinned(app) == FIRST
+        assert asked(app, "[each.state.value for each in failover.servers().values()]") == ["up", "up"]
+
+
+@pytest.mark.parametrize("fault", DROPS_OPTIONS)
+def test_an_account_leaves_a_server_that_ignores_options_by_its_traffic_and_goes_back_to_it(
+    servers: list[Registrar], fault: Fault
+) -> None:
+    first, second, _ = servers
+    first.fault = second.fault = fault
+    with dropping_app(1, 2) as app:
+        follows(app, options="failback=1, spread=0", retries=False)
+        eventually(lambda: "ignores OPTIONS" in app.stderr, 15)
+        first.fault = SILENT
+        told(app, "ask(alice, 'REGISTER')", method="REGISTER", server=f"{SECOND}:5060")
+        eventually(lambda: pinned(app) == SECOND)
+        first.fault = fault
+        eventually(lambda: pinned(app) == FIRST, 15)
+
+
 def test_an_account_with_octets_in_its_name_that_are_no_text_is_followed(servers: list[Registrar]) -> None:
     with app_on(1, 2) as app:
         app.tell("alice = account('al%ffice'); failover.follow(alice); emit(code=alice.reregister().code)")
@@ -246,7 +298,7 @@ def test_the_next_server_has_the_account_and_its_register_at_once(
         assert second.wait_for("REGISTER", timeout=2)[0].at < at + 0.8
         told(app, "ask(alice, 'OPTIONS')", method="OPTIONS", server=f"{SECOND}:5060")
         assert pinned(app) == SECOND
-        assert not [each for each in of(first, "REGISTER") if each.at > at]
+        assert not [each for each in of(first, "REGISTER") if each.at > at and each.header("contact")]  # but probes
 
 
 def test_an_account_whose_first_register_fails_goes_on(servers: list[Registrar]) -> None:
@@ -256,6 +308,47 @@ def test_an_account_whose_first_register_fails_goes_on(servers: list[Registrar])
         app.tell("alice = account('alice'); failover.follow(alice, spread=0.2); alice.send_register()")
         assert told(app, "", moved=0)["server"] == SECOND
         assert second.wait_for("REGISTER")[0].at - first.requests[0].at < 0.8
+
+
+FAILS_THE_ACCOUNT = [
+    pytest.param(Fault(code=408), id="408"),
+    pytest.param(Fault(code=480), id="480"),
+    pytest.param(Fault(code=500), id="500"),
+    pytest.param(Fault(code=503, provisional=(100,)), id="503-after-100"),
+]
+
+
+@pytest.mark.parametrize("fault", FAILS_THE_ACCOUNT)
+def test_a_registrar_that_fails_the_account_twice_is_left_by_that_account_alone(
+    servers: list[Registrar], fault: Fault
+) -> None:
+    first, second, _ = servers
+    with app_on(1, 2) as app:
+        follows(app, options="failback=1, spread=0.2", retries=False)
+        first.fault = fault
+        told(app, "ask(alice, 'REGISTER')", method="REGISTER", code=fault.code)
+        assert not second.requests
+        told(app, "ask(alice, 'REGISTER')", method="REGISTER", code=fault.code)
+        move = told(app, "", moved=0)
+        assert (move["server"], move["before"]) == (SECOND, FIRST)
+        assert f"failed two registrations of it in a row, with {fault.code}" in move["reason"]
+        second.wait_for("REGISTER")
+        told(app, "ask(alice, 'MESSAGE')", method="MESSAGE", server=f"{SECOND}:5060")
+        assert asked(app, "[each.state.value for each in failover.servers().values()]") == ["up", "up"]
+        told(app, "bob = account('bob'); ask(bob, 'MESSAGE')", method="MESSAGE", server=f"{FIRST}:5060")
+        first.fault = WELL
+        assert told(app, "", timeout=20, moved=0)["server"] == FIRST
+
+
+def test_an_account_that_its_first_registrar_never_takes_goes_on(servers: list[Registrar]) -> None:
+    first, second, _ = servers
+    first.fault = Fault(code=480)
+    with app_on(1, 2) as app:
+        app.tell("alice = account('alice', retries=False); failover.follow(alice, spread=0.2)")
+        for _ in range(2):
+            told(app, "ask(alice, 'REGISTER')", method="REGISTER", code=480)
+        assert told(app, "", moved=0)["server"] == SECOND
+        second.wait_for("REGISTER")
 
 
 def test_the_only_server_is_asked_again_when_it_said(servers: list[Registrar]) -> None:

@@ -8,9 +8,10 @@ import pytest
 from rig.app import App
 
 from pjfail.probe import Probe
-from pjfail.testing import SILENT, Registrar
+from pjfail.testing import SILENT, Fault, Registrar
 
 FIRST, SECOND = "127.0.37.1", "127.0.37.2"
+DROPS_OPTIONS = Fault(answers=False, methods=("OPTIONS",))
 
 APP = """
     import sys
@@ -71,6 +72,43 @@ def test_nobody_is_asked_unless_it_is_wanted() -> None:
         assert not probes(first)
         assert not second.requests
     assert Probe().interval is None  # nor later
+
+
+COMES_BACK = """
+    import sys
+    import pjfail
+    from rig.prelude import Account, Endpoint, emit, heard
+
+    def told(event):
+        if isinstance(event, (pjfail.events.ServerDown, pjfail.events.ServerUp)):
+            emit(server=str(event.server), state=event.health.state.value, reason=event.health.reason)
+
+    with Endpoint() as endpoint:
+        table = {"sip.test": [(f"{address}:5060", 10 * number, 0) for number, address in enumerate(sys.argv[1:], 1)]}
+        policy = pjfail.Policy(backoff=lambda failures, random: 0.3)
+        pjfail.attach(
+            lookup=pjfail.StaticLookup(table), policy=policy, probe=pjfail.Probe(timeout=0.6), listeners=[told]
+        )
+        account = Account(endpoint)
+        account.open("sip:alice@sip.test")
+        while heard():
+            emit(**account.request("REGISTER", "sip:sip.test")._asdict())
+"""
+
+
+def test_a_server_that_never_answered_an_options_comes_back_by_its_traffic() -> None:
+    with Registrar(FIRST) as first, Registrar(SECOND), App(COMES_BACK, FIRST, SECOND) as app:
+        assert app.ask("send")["server"] == f"{FIRST}:5060"
+        first.fault = SILENT
+        assert app.ask("send", 10)["server"] == f"{SECOND}:5060"
+        assert app.next(10)["reason"] == "silent to REGISTER"
+        first.fault = DROPS_OPTIONS
+        while (change := app.next(20))["state"] == "down":
+            assert change["reason"].startswith("silent to OPTIONS")
+        assert "OPTIONS" in change["reason"]
+        assert app.ask("send")["server"] == f"{FIRST}:5060"
+        probed = probes(first)
+        assert 3 <= probed <= 20
 
 
 def test_a_probe_is_not_repeated_once_its_time_is_over() -> None:

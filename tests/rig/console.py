@@ -51,7 +51,8 @@ _PROGRAM = """
             pass
 
     with Endpoint(threads=settings["threads"], transports=settings["transports"], ca=settings["ca"]) as endpoint:
-        failover = pjfail.attach(lookup=Table(), policy=pjfail.Policy(backoff=lambda failures, random: 1.0))
+        failover = pjfail.attach(lookup=Table(), policy=pjfail.Policy(backoff=lambda failures, random: 1.0),
+                                 retry=pjfail.RetryPolicy(dialogs=settings["dialogs"]))
         names = dict(globals())
         while line := heard():
             source = json.loads(line)
@@ -80,6 +81,7 @@ class Console:
         threads: int = 1,
         transports: Sequence[str] = ("udp", "tcp"),
         ca: str | None = None,
+        dialogs: Sequence[str] = (),
     ) -> None:
         settings = {
             "servers": list(servers),
@@ -87,6 +89,7 @@ class Console:
             "threads": threads,
             "transports": list(transports),
             "ca": ca,
+            "dialogs": list(dialogs),
         }
         self._app = App(_PROGRAM, json.dumps(settings))
 

@@ -30,7 +30,8 @@ class Decider:
         self.lib.failover_start(request, 0.0)
         request.attempt_count, request.newest = len(attempts), max(len(attempts) - 1, 0)
         for index, attempt in enumerate(attempts):
-            self._fill(request.attempts[index], {"sends": 1, "candidates": 1 << index, **attempt})
+            alike = {"sends": 1, "candidates": 1 << index, "reliable": fields.get("reliable", 0)}
+            self._fill(request.attempts[index], {**alike, **attempt})
             request.tried |= 1 << index
         self._fill(request, fields)
         return request
@@ -77,6 +78,7 @@ class Decider:
             if name != "attempts":
                 values[name] = getattr(request, name)
         values["state"] = self.ffi.string(self.ffi.cast("enum request_state", request.state))
+        values["ruling"] = self.ffi.string(self.ffi.cast("enum failover_ruling", request.ruling))
         for index in range(request.attempt_count):
             for name, _ in self.ffi.typeof("struct attempt_state").fields:
                 values[f"{index}.{name}"] = getattr(request.attempts[index], name)

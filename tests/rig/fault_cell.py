@@ -17,30 +17,38 @@ import pjsua2 as pj
 import pjfail
 from pjfail.testing import Registrar
 from rig.dns_server import DnsServer
-from rig.faults import DOMAIN, FAILURES, Failure
+from rig.faults import DOMAIN, FAILURES, SECOND, Failure
 from rig.network import vanish
-from rig.prelude import Account, Answer, Call, Endpoint, emit
+from rig.prelude import LARGE, Account, Answer, Call, Endpoint, emit
 
-FIRST, SECOND, NAME_SERVER = "127.0.80.1", "127.0.80.2", "127.0.80.53"
-ZONE = [
-    *(
-        f"{service}.{DOMAIN} 3600 SRV {priority} 0 {port} {server}.{DOMAIN}."
-        for service, port in (("_sip._udp", 5060), ("_sip._tcp", 5060), ("_sips._tcp", 5061))
-        for priority, server in ((10, "first"), (20, "second"))
-    ),
-    f"first.{DOMAIN} 3600 A {FIRST}",
-    f"second.{DOMAIN} 3600 A {SECOND}",
-]
+NAME_SERVER = "127.0.80.53"
+SERVICES = {"udp": ("_sip._udp", 5060), "tcp": ("_sip._tcp", 5060), "tls": ("_sips._tcp", 5061)}
 GIVEN_UP = 33.0  # pjsip ends every transaction after 32 s
 LINGER = 0.7  # in which an answer too many would come
+
+
+def zone(failure: Failure) -> list[str]:
+    """Both servers on all transports, or each on its own one."""
+    own = None if failure.other is None else {"first": failure.transports[0], "second": failure.other}
+    return [
+        *(
+            f"{service}.{DOMAIN} 3600 SRV {priority} 0 {port} {server}.{DOMAIN}."
+            for transport, (service, port) in SERVICES.items()
+            for priority, server in ((10, "first"), (20, "second"))
+            if own is None or own[server] == transport
+        ),
+        f"first.{DOMAIN} 3600 {'AAAA' if ':' in failure.address else 'A'} {failure.address}",
+        f"second.{DOMAIN} 3600 A {SECOND}",
+    ]
 
 
 class Client(Account):
     """Sends requests of one method, and keeps what it is told of these alone."""
 
-    def __init__(self, endpoint: Endpoint, method: str, uri: str) -> None:
-        super().__init__(endpoint, retries=False)
-        self.method = method
+    def __init__(self, endpoint: Endpoint, method: str, uri: str, bound: str | None) -> None:
+        super().__init__(endpoint, retries=False, bound=bound)
+        self.method = method.rsplit(maxsplit=1)[-1]
+        self.headers = LARGE if method.startswith("large") else {}
         self.uri = uri
         self.told = 0
         self._calls: list[Call] = []
@@ -55,7 +63,7 @@ class Client(Account):
         if self.method == "REGISTER":
             self.send_register()
         elif self.method == "INVITE":
-            self._calls.append(self.call(self.uri))
+            self._calls.append(self.call(self.uri, **self.headers))
         elif self.method == "SUBSCRIBE":
             self.send(self.method, self.uri, Event="presence", Expires="600")
         else:
@@ -78,13 +86,13 @@ class Servers:
             return stack.enter_context(Registrar(address, 5060, tls=context))
 
         self._failure = failure
-        self._named = {"first": server(FIRST, failure.name), "second": server(SECOND, DOMAIN)}
+        self._named = {"first": server(failure.address, failure.name), "second": server(SECOND, DOMAIN)}
 
     def fail(self) -> None:
         """From now on the first one does."""
         self._named["first"].fault = self._failure.fault
         if self._failure.vanishes:
-            vanish(FIRST)
+            vanish(self._failure.address)
 
     def who_answered(self, method: str, code: int, since: float, until: float) -> str:
         """Who sent such an answer in that time, the later one where both did; "" where nobody did."""
@@ -99,15 +107,19 @@ class Servers:
 
 def main(kind: str, transport: str, method: str, stack: str, certificates: str) -> None:
     failure = FAILURES[kind]
-    uri = f"sip:{DOMAIN};transport={transport}"
+    uri = f"sip:{DOMAIN}" if failure.other else f"sip:{DOMAIN};transport={transport}"
+    # A request that is too large for UDP needs TCP, too, and another server what that one speaks.
+    transports = {transport: 1, failure.other or transport: 1, "tcp" if method.startswith("large") else transport: 1}
+    if ":" in failure.address:
+        transports |= {f"{each}6": 1 for each in transports}
     with ExitStack() as running:
-        running.enter_context(DnsServer(ZONE, NAME_SERVER, 53))
+        running.enter_context(DnsServer(zone(failure), NAME_SERVER, 53))
         servers = Servers(running, failure, Path(certificates))
         authority = str(Path(certificates, "authority.pem"))
-        endpoint = running.enter_context(Endpoint(nameserver=NAME_SERVER, transports=(transport,), ca=authority))
+        endpoint = running.enter_context(Endpoint(nameserver=NAME_SERVER, transports=tuple(transports), ca=authority))
         if stack == "pjfail":
             pjfail.attach(lookup=pjfail.DnsLookup([NAME_SERVER]))
-        client = Client(endpoint, method, uri)
+        client = Client(endpoint, method, uri, transport if method.startswith("bound") else None)
         emit(up=True)
         if failure.connected:
             another = Account(endpoint)
@@ -118,7 +130,7 @@ def main(kind: str, transport: str, method: str, stack: str, certificates: str) 
             told, sent_at = client.told, time.monotonic()
             client.send_one()
             answer = endpoint.wait(client.answers, GIVEN_UP) or Answer(method, 0, "", GIVEN_UP, "", 0)
-            server = servers.who_answered(method, answer.code, sent_at, time.monotonic())
+            server = servers.who_answered(client.method, answer.code, sent_at, time.monotonic())
             if request == "next":
                 endpoint.run(LINGER + failure.fault.delay)
             emit(request=request, seconds=answer.seconds, code=answer.code, server=server, answers=client.told - told)

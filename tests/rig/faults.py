@@ -24,7 +24,8 @@ from .network import BECOME, alone
 
 DOMAIN = "fault.test"
 ANOTHER_DOMAIN = "another.test"
-METHODS = ("REGISTER", "OPTIONS", "MESSAGE", "SUBSCRIBE", "INVITE")
+METHODS = ("REGISTER", "OPTIONS", "MESSAGE", "SUBSCRIBE", "INVITE", "large INVITE", "bound REGISTER")
+FIRST, SECOND = "127.0.80.1", "127.0.80.2"
 
 Stack = Literal["stock", "pjfail"]
 Order = Literal["first", "next"]
@@ -37,7 +38,8 @@ class Failure:
     """How the first server fails, over which transports.
 
     ``fault`` is its own; ``vanishes``: the network drops its packets; ``connected``: but only once a request has gone
-    well, so that a connection is open; ``name``: whom its certificate is for.
+    well, so that a connection is open; ``name``: whom its certificate is for; ``address``: where it listens; ``other``:
+    the transport that the second server speaks, if it is another one.
     """
 
     transports: tuple[Transport, ...]
@@ -45,6 +47,8 @@ class Failure:
     vanishes: bool = False
     connected: bool = False
     name: str = DOMAIN
+    address: str = FIRST
+    other: Transport | None = None
 
 
 FAILURES = {
@@ -59,12 +63,17 @@ FAILURES = {
     "503": Failure(("udp", "tcp"), UNAVAILABLE),
     "503, Retry-After": Failure(("udp", "tcp"), Fault(code=503, retry_after=30)),
     "slow, 3 s": Failure(("udp", "tcp"), Fault(delay=3.0)),
+    "UDP to TCP": Failure(("udp",), SILENT, other="tcp"),
+    "IPv6 to IPv4": Failure(("udp",), SILENT, address="::1"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A program that sends the same request twice, the second time as soon as the first has ended."""
+    """A program that sends the same request twice, the second time as soon as the first has ended.
+
+    ``method``: "large", it is too large for UDP; "bound", the account is bound to its transport (transportId).
+    """
 
     failure: str
     transport: Transport
@@ -73,6 +82,12 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.failure}, {self.transport}, {self.method}, {self.stack}"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a cell: UDP has what is too large for it, TCP and TLS have listeners."""
+        needed = {"large": self.transport == "udp", "bound": self.transport != "udp"}
+        return needed.get(self.method.split()[0], True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +113,14 @@ Outcomes = dict[Order, Outcome]
 
 
 def cells(stacks: Iterable[Stack]) -> list[Cell]:
-    return [
+    every = (
         Cell(name, transport, method, stack)
         for stack in stacks
         for name, failure in FAILURES.items()
         for transport in failure.transports
         for method in METHODS
-    ]
+    )
+    return [cell for cell in every if cell.exists]
 
 
 def run(cells: Sequence[Cell], at_once: int = 64) -> dict[Cell, Outcomes]:

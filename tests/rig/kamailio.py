@@ -95,12 +95,15 @@ class DebianKamailio(_Controlled):
 
 
 class Kamailio(_Controlled):
-    """A registrar at *address*; its certificate is for the address and *names*, signed by *authority* or its own."""
+    """A registrar at *address*; its certificate is for the address and *names*, signed by *authority* or its own.
+
+    As one of a *cluster* it has itself found in dialogs by that name.
+    """
 
     SILENT = 1
     SLOW = 2
 
-    def __init__(self, address: str, *names: str, authority: Authority | None = None) -> None:
+    def __init__(self, address: str, *names: str, authority: Authority | None = None, cluster: str = "") -> None:
         super().__init__("kamailio")
         self.address = address
         self.authority = authority or Authority(self.run)
@@ -110,6 +113,9 @@ class Kamailio(_Controlled):
         text = _CONFIGURATION.read_text()
         for word, value in (("SELF", address), ("RUN", self.run), ("MODULES", modules)):
             text = text.replace(word, str(value))
+        if cluster:
+            text = text.replace("record_route();", f'record_route_preset("{cluster}");')
+            text = text.replace("enable_tls=yes", f'enable_tls=yes\nalias="{cluster}"')
         (self.run / "kamailio.cfg").write_text(text)
 
     def __enter__(self) -> Kamailio:

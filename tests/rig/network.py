@@ -59,11 +59,12 @@ def vanish(address: str) -> None:
 def unanswered_connects(address: str, port: int) -> Iterator[None]:
     """A listener whose backlog is full: Linux drops further SYNs."""
     with ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listening = stack.enter_context(socket.socket(family))
         listening.bind((address, port))
         listening.listen(0)
         for _ in range(4):
-            filling = stack.enter_context(socket.socket())
+            filling = stack.enter_context(socket.socket(family))
             filling.setblocking(False)
             filling.connect_ex((address, port))
         yield

@@ -12,7 +12,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -22,7 +22,12 @@ _out = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 _out_lock = threading.Lock()
 
-_TRANSPORTS = {"udp": pj.PJSIP_TRANSPORT_UDP, "tcp": pj.PJSIP_TRANSPORT_TCP, "tls": pj.PJSIP_TRANSPORT_TLS}
+_TRANSPORTS = {
+    "udp": pj.PJSIP_TRANSPORT_UDP, "tcp": pj.PJSIP_TRANSPORT_TCP, "tls": pj.PJSIP_TRANSPORT_TLS,
+    "udp6": pj.PJSIP_TRANSPORT_UDP6, "tcp6": pj.PJSIP_TRANSPORT_TCP6, "tls6": pj.PJSIP_TRANSPORT_TLS6,
+}  # fmt: skip
+LARGE = {"X-Large": "x" * 1300}
+"""A header that makes a request too large for UDP (RFC 3261 section 18.1.1)."""
 
 
 def emit(**fields: Any) -> None:
@@ -49,7 +54,9 @@ class Answer(NamedTuple):
 
 
 class Endpoint:
-    """pjsua2 started with its stock settings on ephemeral ports of *address*, without sound.
+    """pjsua2 started with its stock settings on ephemeral ports of *address* (and ::1), without sound.
+
+    `listeners` has pjsua's number of each transport.
 
     `threads=0` is the host that polls: callbacks come from `libHandleEvents()` on the thread that waits. With `ca`
     (a PEM file) TLS servers must show a certificate that it signed. All requests of all accounts go through
@@ -87,13 +94,14 @@ class Endpoint:
             config.uaConfig.outboundProxies.append(proxy)
         config.logConfig.level = config.logConfig.consoleLevel = log_level
         self.pj.libInit(config)
+        self.listeners: dict[str, int] = {}
         for name in transports:
             transport = pj.TransportConfig()
-            transport.boundAddress = address
-            if name == "tls" and ca is not None:
+            transport.boundAddress = "::1" if name.endswith("6") else address
+            if name.startswith("tls") and ca is not None:
                 transport.tlsConfig.CaListFile = ca
                 transport.tlsConfig.verifyServer = True
-            self.pj.transportCreate(_TRANSPORTS[name], transport)
+            self.listeners[name] = self.pj.transportCreate(_TRANSPORTS[name], transport)
         self.pj.libStart()
         if digests:
             self.pj.utilSslGetAvailableCiphers()
@@ -127,11 +135,19 @@ class Endpoint:
         return None
 
 
+def _add(headers: Mapping[str, str], options: pj.SipTxOption) -> None:
+    for name, value in headers.items():
+        header = pj.SipHeader()
+        header.hName, header.hValue = name, value
+        options.headers.append(header)
+
+
 class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
     """An account whose answers to REGISTER and to other requests are kept in `answers`, in order of arrival.
 
-    Without *retries* pjsua does not repeat a failed registration by itself. With `affinity` it has pjsip's own server
-    affinity enabled, where there is such a thing.
+    Without *retries* pjsua does not repeat a failed registration by itself. *bound*: to which of the endpoint's
+    transports it is bound (transportId); *ipv6_use*: a number of pjsua_ipv6_use. With `affinity` it has pjsip's own
+    server affinity enabled, where there is such a thing.
     """
 
     affinity = False
@@ -139,9 +155,17 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
     contact_rewrite = 0
 
     def __init__(
-        self, endpoint: Endpoint, proxies: Sequence[str] = (), password: str | None = None, retries: bool = True
+        self,
+        endpoint: Endpoint,
+        proxies: Sequence[str] = (),
+        password: str | None = None,
+        retries: bool = True,
+        bound: str | None = None,
+        ipv6_use: int | None = None,
     ) -> None:
         super().__init__()
+        self.bound = bound
+        self.ipv6_use = ipv6_use
         self.password = password
         self.retries = retries
         self.endpoint = endpoint
@@ -162,6 +186,10 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
             config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", "alice", 0, self.password))
         if self.affinity and hasattr(config.sipConfig, "serverAffinity"):
             config.sipConfig.serverAffinity = pj.PJSUA_SERVER_AFFINITY_ENABLED
+        if self.bound is not None:
+            config.sipConfig.transportId = self.endpoint.listeners[self.bound]
+        if self.ipv6_use is not None:
+            config.sipConfig.ipv6Use = self.ipv6_use
         for proxy in self.proxies:
             config.sipConfig.proxies.append(proxy)
         self.create(config)
@@ -185,22 +213,21 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
         parameters = pj.SendRequestParam()
         parameters.method = method
         parameters.txOption.targetUri = uri
-        for name, value in headers.items():
-            header = pj.SipHeader()
-            header.hName, header.hValue = name, value
-            parameters.txOption.headers.append(header)
+        _add(headers, parameters.txOption)
         self._sent[method] = time.monotonic()
         self.sendRequest(parameters)
 
-    def request(self, method: str, uri: str, timeout: float = 60) -> Answer:
-        self.send(method, uri)
+    def request(self, method: str, uri: str, timeout: float = 60, **headers: str) -> Answer:
+        self.send(method, uri, **headers)
         return self.answer(timeout)
 
-    def call(self, uri: str) -> Call:
+    def call(self, uri: str, **headers: str) -> Call:
         """Calls and does not wait."""
         call = Call(self)
+        parameters = pj.CallOpParam(True)
+        _add(headers, parameters.txOption)
         self._sent["INVITE"] = time.monotonic()
-        call.makeCall(uri, pj.CallOpParam(True))
+        call.makeCall(uri, parameters)
         return call
 
     def options(self, uri: str, timeout: float = 60) -> Answer:

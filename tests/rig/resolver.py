@@ -11,19 +11,21 @@ import dns.zone
 from dns.name import Name
 
 from pjfail.errors import LookupFailed
-from pjfail.lookup.resolver import Answer, Kind
+from pjfail.lookup.resolver import Answer, Kind, Silence
 
 
 class TableResolver:
     """Answers from *records* (lines of zone text) at once, and never for what stands in ``silent``.
 
-    Questions in ``failing`` fail for the time being. Both hold pairs of a name without its final dot and a kind.
+    Questions in ``failing`` fail for the time being, those in ``given_up`` after a silence. All hold pairs of a name
+    without its final dot and a kind.
     """
 
     def __init__(self, records: Iterable[str] = (), *, negative_ttl: float = 60.0) -> None:
         self.records(records)
         self.failing: set[tuple[str, Kind]] = set()
         self.silent: set[tuple[str, Kind]] = set()
+        self.given_up: set[tuple[str, Kind]] = set()
         self.asked: list[tuple[str, Kind]] = []
         self._negative_ttl = negative_ttl
 
@@ -35,6 +37,8 @@ class TableResolver:
         self.asked.append(question)
         if question in self.silent:
             await asyncio.Event().wait()
+        if question in self.given_up:
+            raise Silence(f"{kind} {name}: silence", temporary=True)
         if question in self.failing:
             raise LookupFailed(f"{kind} {name}: SERVFAIL", temporary=True)
         link = self._zone.get_rdataset(name, "CNAME")

@@ -18,6 +18,7 @@ from .decision import Decider, bits, members
 
 SLACK = 0.005
 GRID = 0.01
+STALL = 0.3  # a look that is so late was late because nothing ran
 T1, T2, TIMER_F = 0.5, 4.0, 32.0
 LATENCY = 0.01
 RETRIABLE = (500, 503)
@@ -56,7 +57,9 @@ class Scenario:
     max_attempts: int = 8
     hedge_after: float = math.inf
     may_hedge: bool = True
-    cancel_after: float = 60.0  # the application cancels an INVITE that rings
+    cancel_after: float = 60.0  # the application hangs up on an INVITE
+    ruling: tuple[float, bool] | None = None  # how late the application decides about other codes, and how
+    room: bool = True  # to ask it
     lateness: tuple[float, ...] = (0.0,)  # of the polling thread, one for each look, in turn
 
 
@@ -107,6 +110,7 @@ class Simulation:
     held: Served | None = None
     final_tag: Served | None = None
     due: float = math.inf
+    polled_since: float = -1.0
 
     # pjsip's transaction.
     transaction: str = "calling"
@@ -117,9 +121,11 @@ class Simulation:
     # The servers.
     served: list[Served] = field(default_factory=list)
     connects: dict[int, int] = field(default_factory=dict)
-    stayed: bool = False  # a provisional response was passed
-    cancelled: bool = False  # by the application
+    stayed: bool = False  # a response of 101 to 199 was passed
+    hung_up: bool = False  # by the application
+    cancelled: bool = False  # so that servers know
     looks: int = 0
+    asked: int = 0  # the number of the last question to the application
 
     def __post_init__(self) -> None:
         lib, scenario = self.decider.lib, self.scenario
@@ -152,6 +158,8 @@ class Simulation:
         self.deliver(first)
         self.retransmit_in(T1)
         self.at(TIMER_F, self.timer_f)
+        if self.scenario.invite:
+            self.at(self.scenario.cancel_after, self.cancel)
         while self.events and self.events[0][0] < until:
             self.now, _, what = heapq.heappop(self.events)
             what()
@@ -188,6 +196,9 @@ class Simulation:
             index = self.attempt_at(self.transaction_at.server)
             copies = self.lib.failover_resend(self.request, index, self.now, actions)
             self.schedule()
+            if copies and self.scenario.invite and self.hung_up:  # failover_note_hang_up()
+                self.decide(self.decider.event("CANCELLED"))
+                copies = 0
             for copy in members(copies):
                 self.deliver(self.attempts[copy])
         self.deliver(self.transaction_at)
@@ -199,9 +210,10 @@ class Simulation:
         self.note(f"passed: {code} of server {served.server}")
         if code < 200:
             if self.is_open():
-                if self.scenario.invite and not self.stayed:
-                    self.at(self.now + self.scenario.cancel_after, self.cancel)
-                self.transaction, self.stayed = "proceeding", True
+                self.transaction = "proceeding"
+                self.stayed |= code > 100
+                if self.hung_up:
+                    self.cancel()
             return
         if self.is_open():
             self.finals.append(("response", served))
@@ -218,8 +230,9 @@ class Simulation:
             served.ended = first is not served or self.cancelled
 
     def cancel(self) -> None:
-        """The application cancels; failover.c's on_cancel()."""
-        if not self.is_open():
+        """The application hangs up: pjsip sends its CANCEL after the first response; failover.c's on_cancel()."""
+        self.hung_up = True
+        if self.transaction != "proceeding" or self.cancelled:
             return
         assert self.transaction_at
         at, self.cancelled = self.transaction_at, True
@@ -251,6 +264,8 @@ class Simulation:
         server = self.scenario.servers[served.server]
         if served.started or not connection.alive:
             return
+        if self.hung_up and connection is not self.transaction_at:
+            raise LawBroken(f"the request goes to server {served.server} after the application has hung up")
         served.started = True
         if server.port_closed and not self.scenario.reliable:
             self.at(self.now + 2 * LATENCY, lambda: self.port_closed(served.server))
@@ -341,7 +356,7 @@ class Simulation:
         self.due = math.ceil(due / GRID) * GRID if due < math.inf else math.inf
         if self.known() and self.due < math.inf:
             late = self.scenario.lateness[self.looks % len(self.scenario.lateness)]
-            self.at(max(self.due + late, self.now), self.tick)
+            self.at(max(self.due + late, self.now), partial(self.tick, late > STALL))
 
     # --- failover.c -----------------------------------------------------------------------------------------------
 
@@ -364,8 +379,10 @@ class Simulation:
                 raise LawBroken(f"attempt {index} has ended for good by what another may have sent")
         return actions
 
-    def tick(self) -> None:
-        """failover_tick()"""
+    def tick(self, stalled: bool = False) -> None:
+        """failover_tick(); *stalled*: the polling thread did not run before."""
+        if stalled and self.known():
+            self.polled_since = self.now
         for _ in range(SAME_LOOK):
             if not self.known() or self.due > self.now + SLACK:
                 return
@@ -376,12 +393,15 @@ class Simulation:
 
     def look_at(self) -> None:
         request, lib = self.request, self.lib
+        resumed = self.resume()
         trying = request.state == lib.REQUEST_TRYING and (lib.failover_has_candidate(request) or request.stranded)
         alive = lib.failover_asks_if_alive(request, self.now) and self.transaction != "terminated"
-        kind = "GIVEN_UP" if trying and self.transaction != "calling" else "TIMER"
+        kind = "GIVEN_UP" if trying and not self.is_open() else "TIMER"
         event = self.decider.event(kind, may_hedge=self.scenario.may_hedge, alive=bool(alive))
         actions = self.decide(event)
         self.schedule()
+        if resumed & (members(actions.silent) | members(actions.suspect)):
+            raise LawBroken("a server is judged by a time in which nothing was read")
         self.act_on_servers(actions)
         if actions.retry:
             retried, actions = self.retry(actions, 0)
@@ -399,6 +419,16 @@ class Simulation:
         if actions.forget:
             self.forget()
 
+    def resume(self) -> set[int]:
+        """failover_resume(), and the copies that follow; gives the attempts whose clock begins anew."""
+        before = [self.request.attempts[index].resumed for index in range(len(self.attempts))]
+        copies = self.lib.failover_resume(self.request, self.polled_since, self.now)
+        for copy in members(copies) if self.is_open() and not self.hung_up else ():
+            if self.scenario.reliable:
+                raise LawBroken("a copy goes over UDP alone")
+            self.deliver(self.attempts[copy])
+        return {index for index, count in enumerate(before) if self.request.attempts[index].resumed > count}
+
     def act_on_servers(self, actions: Any) -> None:
         for copy in members(actions.resend):
             if self.scenario.reliable:
@@ -407,8 +437,10 @@ class Simulation:
 
     def retry(self, actions: Any, code: int) -> tuple[bool, Any]:
         if self.stayed:
-            raise LawBroken("a request goes on after a provisional response")
-        if self.try_next_server(actions):
+            raise LawBroken("a request goes on after a response of 101 to 199")
+        if self.scenario.invite and self.hung_up:  # failover_note_hang_up()
+            self.decide(self.decider.event("CANCELLED"))
+        elif self.try_next_server(actions):
             return True, actions
         actions = self.decide(self.decider.event("NOBODY_LEFT", attempt=actions.left, code=code, reason=actions.reason))
         self.schedule()
@@ -417,8 +449,8 @@ class Simulation:
     def try_next_server(self, actions: Any) -> bool:
         while True:
             suspects = {i for i, server in enumerate(self.scenario.servers) if server.suspect}
-            server = self.lib.failover_next_candidate(self.request, bits(suspects))
-            self.expect_candidate(server, suspects)
+            server = self.lib.failover_next_candidate(self.request, bits(suspects), actions.reason)
+            self.expect_candidate(server, suspects, actions.reason)
             if server < 0:
                 return False
             self.request.tried |= 1 << server
@@ -441,11 +473,13 @@ class Simulation:
                 self.request.attempts[at].ended = 1
                 self.justly_ended.add(at)
 
-    def expect_candidate(self, taken: int, suspects: set[int]) -> None:
+    def expect_candidate(self, taken: int, suspects: set[int], reason: int) -> None:
         request, servers = self.request, self.scenario.servers
         left = [i for i in range(request.candidate_count) if not request.tried & 1 << i]
-        if request.attempt_count >= request.max_attempts:
+        if request.attempt_count >= request.max_attempts or request.cancelled:
             left = []
+        if reason == self.lib.RETRY_SLOW:
+            left = [i for i in left if not servers[i].last_resort]
         if taken != min(left, key=lambda i: (servers[i].last_resort, i in suspects, i), default=-1):
             raise LawBroken(f"candidate {taken} out of turn")
 
@@ -474,7 +508,13 @@ class Simulation:
         same = self.request.state == self.lib.REQUEST_COMPLETED and code >= 200 and served is self.final_tag
         actions = self.decide(
             self.decider.event(
-                "RESPONSE", attempt=index, heard=heard, code=code, retriable=code in RETRIABLE, same_dialog=same
+                "RESPONSE",
+                attempt=index,
+                heard=heard,
+                code=code,
+                retriable=code in RETRIABLE,
+                askable=self.scenario.ruling is not None and code >= 300 and code not in (401, 407),
+                same_dialog=same,
             )
         )
         if passes(actions) and code >= 200:
@@ -492,6 +532,8 @@ class Simulation:
             retried, actions = self.retry(actions, code)
         if actions.hold:
             self.held = served
+        if actions.ask:
+            actions = self.ask(actions, index, heard, code)
         moved = False
         if actions.move_to >= 0 and self.request.candidate_count:
             connection = self.attempts[actions.move_to]
@@ -508,6 +550,25 @@ class Simulation:
         pjsips = len(self.attempts) == 1 or (passes(actions) and self.transaction == "terminated")
         if self.scenario.invite and code >= 200 and served.acks == acks and not pjsips and not self.is_hidden(served):
             raise LawBroken(f"the {code} of server {served.server} was not acknowledged")
+
+    def ask(self, actions: Any, index: int, heard: bool, code: int) -> Any:
+        """failover_ask(); without room failover_pass_on()"""
+        if self.stayed or not self.lib.failover_has_candidate(self.request):
+            raise LawBroken("the application is asked about what it cannot change")
+        if self.scenario.room:
+            assert self.scenario.ruling
+            late, retry = self.scenario.ruling
+            self.asked += 1
+            self.at(self.now + late, partial(self.rule, self.asked, retry))
+            return actions
+        left = self.decider.event("NOBODY_LEFT", attempt=index, heard=heard, code=code, reason="RETRY_CODE")
+        return self.decide(left)
+
+    def rule(self, number: int, retry: bool) -> None:
+        """pf_rule()"""
+        if self.known() and number == self.asked:
+            self.decide(self.decider.event("RULED", retriable=retry))
+            self.schedule()
 
     def attempt_lost(self, index: int, connection: Connection) -> None:
         """on_attempt_lost()"""

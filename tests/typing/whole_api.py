@@ -14,7 +14,7 @@ from typing import assert_never, assert_type
 import pjfail
 import pjfail.retry
 from pjfail import Candidate, Failover, Health, Server, Target, events, listeners
-from pjfail.lookup import Adaptive, ReadsFiles, ServesStale
+from pjfail.lookup import Adaptive, Caching, ReadsFiles, ServesStale
 
 assert_type(pjfail.__version__, str)
 pjfail.atach()  # type: ignore[attr-defined]
@@ -105,8 +105,8 @@ def attaching(path: Path) -> None:
     any_lookup: pjfail.Lookup = pjfail.PjsipDnsLookup(["192.0.2.53"], families=["ipv6"])
     listener: events.Listener = hear
     pjfail.attach(lookup=any_lookup, listeners=(each for each in (listener, print)))
-    wants_to_know: tuple[Adaptive, ReadsFiles, ServesStale, pjfail.listeners.Attached]
-    wants_to_know = pjfail.DnsLookup(), lookup, lookup, listeners.PrometheusListener()
+    wants_to_know: tuple[Adaptive, Caching, ReadsFiles, ServesStale, pjfail.listeners.Attached]
+    wants_to_know = pjfail.DnsLookup(), lookup, lookup, lookup, listeners.PrometheusListener()
     assert wants_to_know
 
 
@@ -136,6 +136,8 @@ def not_attaching() -> None:
     Server("192.0.2.1", 5060, "sctp")  # type: ignore[arg-type]
     Server("192.0.2.1", 5060).port = 5061  # type: ignore[misc]
     pjfail.RetryPolicy(timeouts={"INVITE": "1.5"})  # type: ignore[dict-item]
+    pjfail.RetryPolicy(codes=("5xx", 480), decide=decides)
+    pjfail.RetryPolicy(decide=lambda _: True)  # type: ignore[arg-type, misc]
 
 
 # --- asking, saying ---------------------------------------------------------------------------------------------------
@@ -163,6 +165,7 @@ def saying(failover: Failover, server: Server) -> None:
     failover.mark_down(server, seconds=600)
     failover.mark_down("tls:192.0.2.1:5061")
     failover.drain(server)
+    failover.refresh("sip:voip.example")
     failover.restore("192.0.2.1:5060")
     failover.restore(("192.0.2.1", 5060))  # type: ignore[arg-type]
 
@@ -181,6 +184,12 @@ def accounts(failover: Failover, account: object, server: Server) -> None:
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def decides(request: pjfail.SentRequest, response: pjfail.Response, remaining: tuple[Server, ...]) -> bool:
+    assert_type((request.method, request.uri, request.body), tuple[str, str, bytes])
+    assert_type(request.header("Subject"), str | None)
+    return response.code == 480 and bool(remaining)
 
 
 def requesting(failover: Failover) -> None:

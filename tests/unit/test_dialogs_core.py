@@ -14,8 +14,10 @@ METHODS = {"INVITE": 0, "CANCEL": 1, "ACK": 2, "BYE": 3, "REGISTER": 4, "OPTIONS
 DECLARATIONS = """
     typedef struct { char *ptr; long slen; } pj_str_t;
     typedef struct { int id; pj_str_t name; } pjsip_method;
-    struct request_info { pf_address server; int in_dialog, bound, follows, sends, free_to_race; };
+    struct request_info { pf_address server; int in_dialog, bound, may_move, follows, sends, free_to_race; };
     void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method,
+                               int code, int expires, const pf_address *server);
+    void dialogs_update_called(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method,
                                int code, int expires, const pf_address *server);
     void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag);
     void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *asker);
@@ -43,6 +45,12 @@ class Dialogs:
         address = self.ffi.new("pf_address *", {"family": 4, "transport": 1, "port": server})
         whose, remote = self.text(call_id), self.text(tag)
         self.lib.dialogs_update(whose[0], remote[0], self.methods[method][0], code, expires, address)
+
+    def called(self, method: str, code: int, call_id: str, tag: str = "t", server: int = 1, expires: int = -1) -> None:
+        """A request of the other side came from *server*, and we answered it."""
+        address = self.ffi.new("pf_address *", {"family": 4, "transport": 1, "port": server})
+        whose, remote = self.text(call_id), self.text(tag)
+        self.lib.dialogs_update_called(whose[0], remote[0], self.methods[method][0], code, expires, address)
 
     def bye(self, call_id: str, tag: str = "t") -> None:
         whose, remote = self.text(call_id), self.text(tag)
@@ -149,6 +157,38 @@ def test_what_makes_and_ends_a_dialog(dialogs: Dialogs, responses: list[tuple[st
     for method, code in responses:
         dialogs.note(method, code, "call")
     assert dialogs.counts == (int(lives), 0)
+
+
+@pytest.mark.parametrize(
+    ("answers", "lives"),
+    [
+        ([("INVITE", 180)], True),
+        ([("INVITE", 180), ("INVITE", 486)], False),
+        ([("INVITE", 180), ("INVITE", 200), ("BYE", 200)], False),
+        ([("SUBSCRIBE", 200)], True),
+        ([("MESSAGE", 200)], False),
+        ([("INVITE", 404)], False),
+    ],
+)
+def test_what_we_answer_makes_and_ends_a_dialog(dialogs: Dialogs, answers: list[tuple[str, int]], lives: bool) -> None:
+    for method, code in answers:
+        dialogs.called(method, code, "came in", server=2)
+    assert dialogs.counts == (int(lives), 0)
+    assert not lives or dialogs.find("came in", "t") == (2, True)
+
+
+def test_a_request_of_the_other_side_moves_no_dialog(dialogs: Dialogs) -> None:
+    dialogs.note("INVITE", 200, "ours", server=1)
+    dialogs.called("INVITE", 200, "theirs", server=1)
+    for call in ("ours", "theirs"):
+        dialogs.called("INVITE", 200, call, server=2)
+        assert dialogs.find(call, "t") == (1, True)
+
+
+def test_what_we_answer_leaves_a_challenge_bound(dialogs: Dialogs) -> None:
+    dialogs.note("BYE", 407, "call", server=3)
+    dialogs.called("UPDATE", 200, "call", tag="other", server=2)
+    assert dialogs.find("call") == (3, True)
 
 
 def test_a_subscription_ends_when_it_is_given_up(dialogs: Dialogs) -> None:

@@ -40,8 +40,13 @@ def sent(at: float = 0.0, **fields: Any) -> Fields:
     return {"first_sent": at, "last_sent": at, **fields}
 
 
-def rings(at: float = 0.0, **fields: Any) -> Fields:
+def works(at: float = 0.0, **fields: Any) -> Fields:
+    """Its server has sent a 100."""
     return sent(at, provisional=1, **fields)
+
+
+def rings(at: float = 0.0, **fields: Any) -> Fields:
+    return works(at, bound=1, **fields)
 
 
 def ended(at: float = 0.0, **fields: Any) -> Fields:
@@ -65,6 +70,11 @@ def watched(*attempts: Fields, **fields: Any) -> Fields:
     return udp(*attempts, candidates=0, **{"timeout": math.inf, **fields})
 
 
+def asked(at: float = 0.0, **fields: Any) -> Fields:
+    """What a request becomes whose response the application decides about since then."""
+    return {"ruling": "RULING_AWAITED", "ruling_until": at + 0.5, "asked_code": 404, "holds": 1, **fields}
+
+
 def response(code: int, attempt: int, **fields: Any) -> tuple[str, Fields]:
     return "RESPONSE", {"code": code, "attempt": attempt, "heard": 1, "retriable": code in RETRIABLE, **fields}
 
@@ -78,7 +88,8 @@ def timer(**fields: Any) -> tuple[str, Fields]:
     return "TIMER", fields
 
 
-PROCEEDING: Fields = {"state": "REQUEST_PROCEEDING"}
+ANSWERED: Fields = {"answered": 1}
+PROCEEDING: Fields = {"state": "REQUEST_PROCEEDING", **ANSWERED}
 COMPLETED: Fields = {"state": "REQUEST_COMPLETED"}
 
 
@@ -150,15 +161,47 @@ RESPONSES = [
         response(180, 0),
         0.1,
         {"pass": 1},
-        {**PROCEEDING, "expires_at": 0.1 + 300, "0.provisional": 1},
+        {**PROCEEDING, "expires_at": 0.1 + 300, "0.provisional": 1, "0.bound": 1},
     ),
     Row(
-        "a provisional response to a REGISTER leaves its time as it is",
+        "a 100 is passed, and binds nobody",
+        invite(sent()),
+        response(100, 0),
+        0.1,
+        {"pass": 1},
+        {**ANSWERED, "expires_at": 0.1 + 300, "0.provisional": 1},
+    ),
+    Row(
+        "a 503 after a 100 is retried",
+        invite(works(), **ANSWERED),
+        response(503, 0),
+        0.2,
+        {"retry": "RETRY_CODE", "left": 0, "code": 503, "move_along": 1, "hold": 1, "acknowledge": 1},
+        {"0.ended": 1, "holds": 1},
+    ),
+    Row(
+        "not once the application has hung up",
+        invite(works(), **ANSWERED, cancelled=1),
+        response(503, 0),
+        0.2,
+        {"pass": 1, "cancel_except": 0, "forget": 1},
+        {**completed(0.2, 0), "0.ended": 1},
+    ),
+    Row(
+        "a 180 after the 100 binds",
+        invite(works(), **ANSWERED, expires_at=300.1),
+        response(180, 0),
+        0.2,
+        {"pass": 1},
+        {"state": "REQUEST_PROCEEDING", "0.bound": 1},
+    ),
+    Row(
+        "a 100 to a REGISTER leaves its time as it is",
         udp(sent()),
         response(100, 0),
         0.1,
         {"pass": 1},
-        {**PROCEEDING, "0.provisional": 1},
+        {**ANSWERED, "0.provisional": 1},
     ),
     Row(
         "the second server rings: the transaction moves, the silent first one is suspect",
@@ -166,7 +209,7 @@ RESPONSES = [
         response(180, 1),
         0.6,
         {"pass": 1, "move_to": 1, "suspect": {0}},
-        {**PROCEEDING, "expires_at": 0.6 + 300, "1.provisional": 1, "0.suspected": 1},
+        {**PROCEEDING, "expires_at": 0.6 + 300, "1.provisional": 1, "1.bound": 1, "0.suspected": 1},
     ),
     Row(
         "further provisional responses do not prolong an INVITE's time",
@@ -179,7 +222,7 @@ RESPONSES = [
     Row(
         "a provisional response of unknown origin is passed, and keeps the request where it is",
         udp(ended(), ended(0.5)),
-        guessed(100, -1),
+        guessed(183, -1),
         0.6,
         {"pass": 1},
         PROCEEDING,
@@ -245,7 +288,7 @@ RESPONSES = [
         invite(ended(), ended(0.5), candidates=3),
         guessed(503, -1),
         0.7,
-        {"retry": "RETRY_CODE", "move_along": 1, "hold": 1, "acknowledge": 1},
+        {"retry": "RETRY_CODE", "code": 503, "move_along": 1, "hold": 1, "acknowledge": 1},
         {"holds": 1, "0.overtaken": 1, "1.overtaken": 1},
     ),
     Row(
@@ -305,6 +348,14 @@ RESPONSES = [
         {"1.overtaken": 1},
     ),
     Row(
+        "but not of a failure over UDP to what was a transaction over TCP: pjsip's is over",
+        invite(ended(), ended(2.0, reliable=0), **COMPLETED, winner=1, reliable=1),
+        response(486, 1),
+        3.0,
+        {"acknowledge": 1},
+        {"0.overtaken": 1},
+    ),
+    Row(
         "so are those of the same dialog by another server",
         invite(ended(), sent(2.0), **COMPLETED, winner=0),
         response(200, 1, same_dialog=1),
@@ -325,7 +376,7 @@ RESPONSES = [
         udp(sent()),
         response(503, 0),
         0.1,
-        {"retry": "RETRY_CODE", "left": 0, "move_along": 1, "hold": 1},
+        {"retry": "RETRY_CODE", "left": 0, "code": 503, "move_along": 1, "hold": 1},
         {"0.ended": 1, "holds": 1},
     ),
     Row(
@@ -333,7 +384,7 @@ RESPONSES = [
         invite(sent()),
         response(503, 0),
         0.1,
-        {"retry": "RETRY_CODE", "left": 0, "move_along": 1, "hold": 1, "acknowledge": 1},
+        {"retry": "RETRY_CODE", "left": 0, "code": 503, "move_along": 1, "hold": 1, "acknowledge": 1},
         {"0.ended": 1, "holds": 1},
     ),
     Row(
@@ -430,7 +481,7 @@ RESPONSES = [
         response(180, 0),
         9.0,
         {"pass": 1, "move_to": 0, "cancel_others": 1},
-        {"0.provisional": 1},
+        {"0.provisional": 1, "0.bound": 1},
     ),
     Row(
         "an overtaken server that is suspect already is not told of again",
@@ -491,7 +542,96 @@ TIMES_OUT = [
         timer(may_hedge=1),
         0.2,
         {"retry": "RETRY_SLOW", "left": 0},
+        {"hedge_at": math.inf, "hedge_of": 1},
+    ),
+    Row(
+        "not at a server of last resort",
+        udp(sent(), hedge_at=0.2, last_resorts=0b10),
+        timer(may_hedge=1),
+        0.2,
+        {},
         {"hedge_at": math.inf},
+    ),
+    Row(
+        "nor once its server works on it",
+        udp(works(), **ANSWERED, hedge_at=0.2),
+        timer(may_hedge=1),
+        0.2,
+        {},
+        {"hedge_at": math.inf},
+    ),
+    Row(
+        "what follows a hedge is none",
+        udp(sent(suspected=1, sends=2), sent(0.2), candidates=3, hedge_of=1),
+        timer(),
+        0.7,
+        {"retry": "RETRY_SILENT", "left": 1, "suspect": {1}},
+        {"hedge_of": 0, "1.suspected": 1},
+    ),
+    Row("a 100 ends the wait for silence", invite(works(), **ANSWERED), timer(), 1.5, {}, {}),
+    Row(
+        "and that of the servers before",
+        invite(works(suspected=1), sent(1.0, suspected=1), candidates=3, **ANSWERED),
+        timer(),
+        2.5,
+        {"resend": {1}},
+        {"1.sends": 2, "1.last_sent": 2.5},
+    ),
+    Row(
+        "an INVITE that has moved on after a 100 is repeated by us: pjsip does not",
+        invite(ended(), sent(1.0), timeout=1.5, **ANSWERED, holds=1),
+        timer(),
+        1.5,
+        {"resend": {1}},
+        {"1.sends": 2, "1.last_sent": 1.5},
+    ),
+    Row(
+        "at twice the time each",
+        invite(ended(), sent(1.0, last_sent=1.5, sends=2), timeout=1.5, **ANSWERED, holds=1),
+        timer(),
+        2.4,
+        {},
+        {},
+    ),
+    Row(
+        "three are a silence, as ever",
+        invite(ended(), sent(1.0, last_sent=1.5, sends=2, suspected=1), timeout=1.5, **ANSWERED, holds=1),
+        timer(),
+        2.5,
+        {"resend": {1}, "silent": {1}},
+        {"1.sends": 3, "1.last_sent": 2.5, "1.silent": 1},
+    ),
+    Row(
+        "none follows a hang-up",
+        invite(ended(), sent(1.0), timeout=1.5, **ANSWERED, cancelled=1),
+        timer(),
+        1.5,
+        {},
+        {},
+    ),
+    Row(
+        "after a 100 pjsip ends no INVITE: we do, when nobody is left who works on it",
+        tcp(ended(), sent(1.0, suspected=1, silent=1, abandoned=1), invite=1, expires_at=300.0, **ANSWERED),
+        timer(),
+        34.0,
+        {"end_transaction": 1, "forget": 1},
+        {},
+    ),
+    Row(
+        "a lost connection after a 100 is left for the next server",
+        tcp(works(ended=1), stranded=1, invite=1, **ANSWERED),
+        timer(),
+        0.3,
+        {"retry": "RETRY_LOST", "left": 0, "move_along": 1},
+        {},
+    ),
+    Row(
+        "not after a hang-up: the transaction ends",
+        tcp(ended(), stranded=1, invite=1, cancelled=1, deferred=2, retry_deferred_at=0.4),
+        timer(),
+        0.3,
+        {"end_transaction": 1, "forget": 1},
+        {},
     ),
     Row(
         "not without a budget, and not later either",
@@ -552,6 +692,30 @@ TIMES_OUT = [
         1.5,
         {},
         {},
+    ),
+    Row(
+        "what went on over UDP is repeated: pjsip does not, in a transaction over TCP",
+        tcp(ended(), sent(1.0, reliable=0), tried=3, timeout=5.0),
+        timer(),
+        1.5,
+        {"resend": {1}},
+        {"1.sends": 2, "1.last_sent": 1.5},
+    ),
+    Row(
+        "three times unanswered it counts as silent, as pjsip's own would",
+        tcp(ended(), sent(1.0, last_sent=1.5, sends=2, reliable=0), tried=3, timeout=5.0),
+        timer(),
+        2.5,
+        {"resend": {1}, "silent": {1}},
+        {"1.sends": 3, "1.last_sent": 2.5, "1.silent": 1},
+    ),
+    Row(
+        "a candidate that is barred is not tried: none leaves TLS",
+        tcp(sent(), candidates=2, barred=2),
+        timer(),
+        0.5,
+        {"suspect": {0}},
+        {"0.suspected": 1},
     ),
     Row(
         "a connection that is silent for five seconds is told of, and abandoned",
@@ -883,7 +1047,181 @@ OTHERS = [
         {"cancelled": 1},
     ),
 ]
-ROWS = RESPONSES + TIMES_OUT + OTHERS
+# The application decides about final responses that the policy does not name.
+RULED = [
+    Row(
+        "a 404 that the application decides about is held",
+        udp(sent()),
+        response(404, 0, askable=1),
+        0.1,
+        {"ask": 1, "hold": 1},
+        {"0.ended": 1, **asked(0.1)},
+    ),
+    Row(
+        "and acknowledged first, to an INVITE",
+        invite(works(), **ANSWERED),
+        response(404, 0, askable=1),
+        0.1,
+        {"ask": 1, "hold": 1, "acknowledge": 1},
+        {"0.ended": 1, **asked(0.1)},
+    ),
+    Row(
+        "what the policy names is not asked about",
+        udp(sent()),
+        response(503, 0, askable=1),
+        0.1,
+        {"retry": "RETRY_CODE", "left": 0, "code": 503, "move_along": 1, "hold": 1},
+        {"0.ended": 1, "holds": 1},
+    ),
+    Row(
+        "nor is what nobody is left for",
+        udp(sent(), candidates=1),
+        response(404, 0, askable=1),
+        0.1,
+        {"pass": 1, "forget": 1},
+        {**completed(0.1, 0), "0.ended": 1},
+    ),
+    Row(
+        "nor what comes after a 180",
+        invite(rings(), **PROCEEDING),
+        response(404, 0, askable=1),
+        0.1,
+        {"pass": 1, "cancel_except": 0, "forget": 1},
+        {**completed(0.1, 0), "0.ended": 1},
+    ),
+    Row(
+        "nor after a hang-up",
+        invite(sent(), cancelled=1),
+        response(404, 0, askable=1),
+        0.1,
+        {"pass": 1, "cancel_except": 0, "forget": 1},
+        {**completed(0.1, 0), "0.ended": 1},
+    ),
+    Row(
+        "a second one is not asked about meanwhile",
+        udp(ended(), sent(0.3), candidates=3, **asked()),
+        response(404, 1, askable=1),
+        0.4,
+        {"pass": 1, "move_to": 1, "forget": 1},
+        {**completed(0.4, 1), "1.ended": 1, "0.overtaken": 1, "ruling": "RULING_NONE"},
+    ),
+    Row(
+        "a 503 meanwhile is no reason to go on, nor held in its place",
+        invite(ended(), sent(0.3), candidates=3, **asked()),
+        response(503, 1),
+        0.4,
+        {"acknowledge": 1},
+        {"1.ended": 1, "0.overtaken": 1},
+    ),
+    Row(
+        "its repetition is held in its place",
+        udp(ended(), **asked()),
+        response(404, 0, askable=1),
+        0.4,
+        {"hold": 1},
+        {},
+    ),
+    Row(
+        "a 200 meanwhile ends the matter",
+        udp(ended(), sent(0.3), candidates=3, **asked()),
+        response(200, 1),
+        0.4,
+        {"pass": 1, "move_to": 1, "forget": 1},
+        {**completed(0.4, 1), "1.ended": 1, "0.overtaken": 1, "ruling": "RULING_NONE"},
+    ),
+    Row(
+        "the application says that it goes on",
+        udp(ended(), **asked()),
+        ("RULED", {"retriable": 1}),
+        0.2,
+        {},
+        {"ruling": "RULING_RETRY"},
+    ),
+    Row("or that this is its answer", udp(ended(), **asked()), ("RULED", {}), 0.2, {}, {"ruling": "RULING_PASS"}),
+    Row("too late it says nothing", udp(ended(), sent(0.5)), ("RULED", {"retriable": 1}), 0.7, {}, {}),
+    Row("nothing happens until then", udp(ended(), **asked(0.3)), timer(), 0.6, {}, {}),
+    Row(
+        "it goes on",
+        udp(ended(), **asked(0.1, ruling="RULING_RETRY")),
+        timer(),
+        0.2,
+        {"retry": "RETRY_CODE", "left": 0, "code": 404, "move_along": 1},
+        {"ruling": "RULING_NONE"},
+    ),
+    Row(
+        "but waits for the others that have it",
+        udp(ended(), sent(0.1), candidates=3, **asked(0.1, ruling="RULING_RETRY")),
+        timer(),
+        0.2,
+        {},
+        {"ruling": "RULING_NONE"},
+    ),
+    Row(
+        "with nobody left meanwhile it is the answer",
+        invite(ended(), cancelled=1, **asked(0.1, ruling="RULING_RETRY")),
+        timer(),
+        0.2,
+        {"deliver_held": 1},
+        {**completed(0.2), "ruling": "RULING_NONE", "holds": 0},
+    ),
+    Row(
+        "it is the answer",
+        udp(ended(), **asked(0.1, ruling="RULING_PASS")),
+        timer(),
+        0.2,
+        {"deliver_held": 1},
+        {**completed(0.2), "ruling": "RULING_NONE", "holds": 0},
+    ),
+    Row(
+        "as it is when the application says nothing",
+        udp(ended(), **asked(0.1)),
+        timer(),
+        0.6,
+        {"deliver_held": 1},
+        {**completed(0.6), "ruling": "RULING_NONE", "holds": 0},
+    ),
+    Row(
+        "a lost connection changes nothing about it",
+        tcp(ended(), stranded=1, **asked(0.1)),
+        timer(),
+        0.2,
+        {},
+        {},
+    ),
+    Row(
+        "without room to ask the response is passed at once",
+        udp(ended(), **asked(0.1)),
+        ("NOBODY_LEFT", {"attempt": 0, "code": 404, "reason": "RETRY_CODE"}),
+        0.1,
+        {"pass": 1},
+        {**completed(0.1, 0), "ruling": "RULING_NONE", "holds": 0},
+    ),
+    Row(
+        "nobody could be reached after it had said to go on: what is held is the answer",
+        udp(ended(), candidates=3, holds=1),
+        ("NOBODY_LEFT", {"attempt": 0, "reason": "RETRY_CODE"}),
+        0.2,
+        {"deliver_held": 1},
+        {**completed(0.2), "holds": 0},
+    ),
+    Row(
+        "detach: what is held is the answer",
+        udp(ended(), **asked(0.1)),
+        ("DETACH", {}),
+        0.2,
+        {"deliver_held": 1, "forget": 1},
+        {},
+    ),
+    Row(
+        "a request that is given up asks no more",
+        udp(ended(), **asked(0.1)),
+        ("GIVEN_UP", {}),
+        0.2,
+        {"forget": 1},
+        {**COMPLETED, "ruling": "RULING_NONE"},
+    ),
+]
+ROWS = RESPONSES + TIMES_OUT + OTHERS + RULED
 
 
 @Table("row", ROWS, ids=lambda row: row.behaviour)
@@ -906,6 +1244,11 @@ def test_each_behaviour_is_a_row_of_its_own() -> None:
         ("nobody is left, the server is still to be suspected", udp(sent(), candidates=1), 0.5),
         ("suspected already: a second datagram", udp(sent(suspected=1), candidates=1), 0.55),
         ("second datagrams for those that began late", udp(sent(suspected=1, sends=2), sent(2.0, suspected=1)), 2.55),
+        ("a 100 ends the wait for silence", invite(works(), **ANSWERED), 33.0),
+        ("what pjsip repeats no more",
+         invite(ended(), sent(1.0, suspected=1), **ANSWERED, timeout=3.0, holds=1), 1.5),
+        ("no more than seven times",
+         invite(ended(), sent(1.0, sends=7, suspected=1), **ANSWERED, expires_at=99.0), 34.0),
         ("an INVITE gets none", invite(sent(suspected=1), candidates=1), 33.0),
         ("the hedge", udp(sent(), hedge_at=0.2), 0.2),
         ("the port's check", udp(sent(), check_port_at=0.1), 0.1),
@@ -917,11 +1260,18 @@ def test_each_behaviour_is_a_row_of_its_own() -> None:
         ("without a timeout never",
          udp(sent(), tried=3, unreachable=2, retry_unreachable_at=0.8, timeout=math.inf), 33.0),
         ("the deferred", tcp(sent(), tried=3, deferred=2, retry_deferred_at=0.1), 0.1),
+        ("the application's time to decide", udp(ended(), **asked(0.1)), 0.6),
+        ("what it has decided", udp(ended(), **asked(0.1, ruling="RULING_RETRY")), 0.0),
         ("the held response", udp(ended(), sent(0.1, suspected=1, sends=2), holds=1), 4.1),
         ("not while a server is left", udp(ended(), ended(0.1), candidates=3, holds=1, timeout=6.0), 6.1),
         ("a connection's silence", tcp(sent(suspected=1), candidates=1), 5.0),
         ("an abandoned one's is over", tcp(sent(suspected=1, silent=1, abandoned=1), candidates=1), 33.0),
         ("a connection that is only watched", watched(sent(), reliable=1), 5.0),
+        ("a repetition over UDP", tcp(ended(), sent(1.0, sends=3, last_sent=2.5, reliable=0, silent=1), tried=3), 1.5),
+        ("of an INVITE, always later", tcp(ended(), sent(1.0, sends=6, last_sent=9.0, reliable=0, silent=1,
+                                                         suspected=1), tried=3, invite=1), 25.0),
+        ("of others, after four seconds", tcp(ended(), sent(1.0, sends=6, last_sent=9.0, reliable=0, silent=1,
+                                                            suspected=1), tried=3), 13.0),
         ("is told of once", watched(sent(silent=1), reliable=1), 33.0),
         ("an overtaken server's silence", udp(sent(suspected=1, sends=2, overtaken=1), ended(), **COMPLETED), 1.5),
         ("over UDP nothing else tells it", watched(sent()), 33.0),
@@ -949,6 +1299,7 @@ def test_the_next_look_is_due(decider: Decider, behaviour: str, given: Fields, d
         ("an answer is no silence", udp(rings(last_sent=0.5, sends=2), **PROCEEDING), 1.5, set(), set()),
         ("over connections nothing is repeated", tcp(sent(-1.0), sent()), 0.5, set(), set()),
         ("nor after the end", udp(sent(-1.0), sent(), **COMPLETED), 0.5, set(), set()),
+        ("nor after a hang-up", invite(sent(-1.0), sent(), cancelled=1), 0.5, set(), set()),
     ],
 )  # fmt: skip
 def test_copies(decider: Decider, behaviour: str, given: Fields, at: float, copies: set[int], silent: set[int]) -> None:
@@ -962,6 +1313,34 @@ def test_copies(decider: Decider, behaviour: str, given: Fields, at: float, copi
 
 
 @Table(
+    ("behaviour", "given", "copies", "begin_anew"),
+    [
+        ("what was sent before the thread ran is asked again", udp(sent(), sent(0.3), candidates=3), {0, 1}, {0, 1}),
+        ("not what was sent since", udp(sent(), sent(12.0), candidates=3), {0}, {0}),
+        ("nor who has answered", udp(works(), ended(), sent(0.3), candidates=4), {2}, {2}),
+        ("nor who was silent before", udp(sent(silent=1)), set(), set()),
+        ("over a connection nothing is sent twice", tcp(sent()), set(), {0}),
+        ("of a request that is over nothing is", udp(sent(), ended(0.5), **COMPLETED), set(), {0}),
+        ("nor of a call that was hung up", invite(sent(), cancelled=1), set(), {0}),
+        ("nor to a closed port", udp(sent(refused=1)), set(), {0}),
+        ("nor of what is only watched", watched(sent()), set(), {0}),
+        ("a third time is the last", udp(sent(resumed=2)), {0}, {0}),
+        ("so a process that never keeps up judges in the end", udp(sent(resumed=3)), set(), set()),
+    ],
+)
+def test_clocks_begin_anew_when_nothing_was_read(
+    decider: Decider, behaviour: str, given: Fields, copies: set[int], begin_anew: set[int]
+) -> None:
+    request = decider.request(**given, hedge_at=0.2)
+    before = decider.snapshot(request)
+    assert members(decider.lib.failover_resume(request, 12.0, 12.1)) == copies
+    changed = decider.difference(before, decider.snapshot(request))
+    assert {name for name in changed if name.endswith("first_sent")} == {f"{each}.first_sent" for each in begin_anew}
+    assert all(request.attempts[each].first_sent == 12.1 for each in begin_anew)
+    assert math.isinf(request.hedge_at) == bool(begin_anew)
+
+
+@Table(
     ("behaviour", "given", "suspects", "candidate"),
     [
         ("the first that was not tried", udp(sent(), candidates=3), set(), 1),
@@ -972,6 +1351,7 @@ def test_copies(decider: Decider, behaviour: str, given: Fields, at: float, copi
         ("suspect last resorts last", udp(sent(), candidates=3, last_resorts=0b110), {1}, 2),
         ("but not never", udp(sent(), candidates=2, last_resorts=0b010), {1}, 1),
         ("nobody is left", udp(sent(), candidates=1), set(), -1),
+        ("or wanted", invite(sent(), cancelled=1), set(), -1),
         ("or no attempt", udp(sent(), candidates=2, max_attempts=1), set(), -1),
         ("all bits of a plan are candidates", udp(sent(), candidates=32, tried=2**31 - 1), set(), 31),
         ("who is watched goes nowhere", watched(sent()), set(), -1),
@@ -980,9 +1360,30 @@ def test_copies(decider: Decider, behaviour: str, given: Fields, at: float, copi
 def test_the_next_candidate(
     decider: Decider, behaviour: str, given: Fields, suspects: set[int], candidate: int
 ) -> None:
-    request = decider.request(**given)
-    assert decider.lib.failover_next_candidate(request, bits(suspects)) == candidate
-    assert decider.lib.failover_has_candidate(request) == (candidate >= 0)
+    request, lib = decider.request(**given), decider.lib
+    assert lib.failover_next_candidate(request, bits(suspects), lib.RETRY_SILENT) == candidate
+    assert lib.failover_has_candidate(request) == (candidate >= 0)
+
+
+def test_a_hedge_goes_to_no_last_resort(decider: Decider) -> None:
+    lib = decider.lib
+    request = decider.request(**udp(sent(), candidates=3, last_resorts=0b010))
+    assert lib.failover_next_candidate(request, 0b100, lib.RETRY_SLOW) == 2
+    request.tried |= 0b100
+    assert lib.failover_next_candidate(request, 0, lib.RETRY_SLOW) == -1
+
+
+@Table(
+    ("behaviour", "given", "attempt", "credited"),
+    [
+        ("a server stands for itself", udp(sent(), sent(0.5)), 1, 1),
+        ("a hedge stands for the server that is late", udp(sent(), sent(0.2, hedge_of=1)), 1, 0),
+        ("until that has failed", udp(ended(), sent(0.2, hedge_of=1)), 1, 1),
+        ("the late server stands for itself", udp(sent(), sent(0.2, hedge_of=1)), 0, 0),
+    ],
+)
+def test_who_has_an_account(decider: Decider, behaviour: str, given: Fields, attempt: int, credited: int) -> None:
+    assert decider.lib.failover_credited_attempt(decider.request(**given), attempt) == credited
 
 
 @Table(
@@ -994,6 +1395,7 @@ def test_the_next_candidate(
         ("another has ended, and its response may be held", tcp(sent(), ended(), holds=1), True),
         ("there is none", tcp(sent(), candidates=1), False),
         ("the request stays", tcp(rings(), **PROCEEDING), False),
+        ("its response is held until the application decides", tcp(ended(), cancelled=1, **asked()), True),
     ],
 )
 def test_what_outlives_its_connection(decider: Decider, behaviour: str, given: Fields, outlives: bool) -> None:
@@ -1127,6 +1529,8 @@ SCENARIOS = st.builds(
     hedge_after=st.sampled_from((math.inf, 0.105, 0.3)),
     may_hedge=st.booleans(),
     cancel_after=st.sampled_from((60.0, 3.0, 0.7)),
+    ruling=st.sampled_from((None, None, (0.02, True), (0.02, False), (0.3, True), (2.0, True))),
+    room=st.sampled_from((True, True, True, False)),
     lateness=st.lists(st.sampled_from((0.0, -0.004, 0.003, 0.03, 1.0, 40.0)), min_size=1, max_size=4).map(tuple),
 )
 

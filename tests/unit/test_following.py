@@ -14,12 +14,15 @@ from pjfail.bridge.pins import Registration
 from pjfail.bridge.status import INVALID_OPERATION, REGISTERING
 from pjfail.following import (
     FAILBACK_SPREAD,
+    MAX_REFUSALS,
     MIN_REFUSED_HOLD,
+    REFUSAL_HOLD,
     RETRY_AFTER_CEILING,
     RETRY_AFTER_FLOOR,
     RETRY_UNSENT,
     RETRY_WHEN_BUSY,
     FollowedAccount,
+    Refusal,
     decide,
     registered,
     settled,
@@ -48,8 +51,11 @@ states = st.builds(
 healths = st.fixed_dictionaries(dict.fromkeys(SERVERS, states))
 priorities = st.lists(st.integers(1, 3), min_size=3, max_size=3)
 times = st.none() | st.floats(NOW - 100, NOW + 100)
+refusals = st.lists(
+    st.builds(Refusal, st.sampled_from(SERVERS), st.floats(NOW - 60, NOW + 60), st.just(480)), max_size=3
+)
 followings = st.builds(
-    lambda server, trying, lost, register_at, return_at, failback: FollowedAccount(
+    lambda server, trying, lost, register_at, return_at, failback, failed_at, refused: FollowedAccount(
         3,
         "alice@example.com",
         TARGET,
@@ -60,6 +66,8 @@ followings = st.builds(
         lost and server is None,
         register_at,
         return_at,
+        failed_at=failed_at,
+        refused=tuple({refusal.server: refusal for refusal in refused}.values()),
     ),
     st.none() | st.sampled_from(SERVERS),
     st.none() | st.sampled_from(SERVERS),
@@ -67,6 +75,8 @@ followings = st.builds(
     times,
     times,
     st.none() | st.sampled_from([0.0, 1.0, FAILBACK]),
+    st.none() | st.sampled_from(SERVERS),
+    refusals,
 )
 codes = st.sampled_from([0, 200, 202, 302, 401, 403, 404, 407, 408, 423, 500, 503, 603])
 
@@ -365,6 +375,92 @@ def test_no_other_answer_moves_an_account(code: int, following: FollowedAccount,
     assert after.server == following.server
     if code in (401, 407):
         assert after == following
+
+
+# --- a server that fails the account ----------------------------------------------------------------------------------
+
+HEALTHY = dict.fromkeys(SERVERS, WELL)
+
+
+def failed(following: FollowedAccount, *answers: tuple[Server, int], now: float = NOW) -> FollowedAccount:
+    """After registrations that ended so."""
+    for server, code in answers:
+        following = registered(registered(following, register(server, 0), now), register(server, code), now)
+    return following
+
+
+@pytest.mark.parametrize("code", [302, 400, 408, 480, 500, 503])
+@pytest.mark.parametrize("server", [FIRST, None])
+def test_two_failed_registrations_in_a_row_move_the_account_on(server: Server | None, code: int) -> None:
+    once = failed(following_on(server), (FIRST, code))
+    assert decided(once, HEALTHY).server in (server, FIRST)
+    twice = failed(once, (FIRST, 401), (FIRST, code))
+    moved = decided(twice, HEALTHY)
+    assert moved.server == SECOND
+    assert moved.register_at is not None
+    assert NOW <= moved.register_at <= NOW + SPREAD
+    assert str(FIRST) in moved.reason
+    assert str(code) in moved.reason
+    assert failed(once, (FIRST, 200), (FIRST, code)).refused == ()
+    assert failed(once, (FIRST, 403), (FIRST, code)).refused == ()
+    assert failed(once, (FIRST, 423), (FIRST, code)).refused
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 407, 423, 603])
+def test_what_is_the_accounts_own_trouble_moves_nothing(code: int) -> None:
+    for server in (FIRST, None):
+        after = failed(following_on(server), *[(FIRST, code)] * 5)
+        assert after.refused == ()
+        assert decided(after, HEALTHY).server == server
+
+
+def test_failures_elsewhere_are_not_held_against_the_server() -> None:
+    assert failed(following_on(FIRST), *[(SECOND, 500)] * 3) == following_on(FIRST)
+    assert failed(following_on(None), (FIRST, 500), (SECOND, 500), (FIRST, 500)).refused == ()
+
+
+@given(st.sampled_from([0.0, 20.0, 60.0]), st.integers())
+def test_a_server_that_failed_the_account_is_gone_back_to_after_failback(failback: float, seed: int) -> None:
+    moved = decided(failed(following_on(FIRST, failback), (FIRST, 480), (FIRST, 480)), HEALTHY)
+    moved = failed(moved, (SECOND, 200))
+    at = went_back_at(moved, HEALTHY, seed, NOW + 150)
+    hold = max(failback, MIN_REFUSED_HOLD)
+    assert at is not None
+    assert NOW + hold <= at <= NOW + hold + failback * FAILBACK_SPREAD + 0.5
+
+
+def test_without_failback_a_server_that_failed_the_account_is_taken_again_when_there_is_need() -> None:
+    moved = failed(decided(failed(following_on(FIRST, None), (FIRST, 480), (FIRST, 480)), HEALTHY), (SECOND, 200))
+    down = {FIRST: WELL, SECOND: DOWN, THIRD: WELL}
+    assert decided(moved, down).server == THIRD
+    assert decided(moved, down, now=NOW + REFUSAL_HOLD + 1).server == FIRST
+    assert decided(moved, {FIRST: WELL, SECOND: DOWN, THIRD: DOWN}).server == FIRST
+
+
+def test_where_all_fail_the_account_it_goes_round_and_asks_no_faster() -> None:
+    following, at = following_on(FIRST), []
+    for number in range(12):
+        at.append(following.server)
+        assert following.server is not None
+        following = decided(failed(following, (following.server, 480), now=NOW + number), HEALTHY, now=NOW + number)
+        assert decided(following, HEALTHY, now=NOW + number) == following
+    assert at == [FIRST, FIRST, SECOND, SECOND, THIRD, THIRD] * 2
+
+
+def test_the_only_server_is_kept_whatever_it_says() -> None:
+    only = {FIRST: WELL, SECOND: DOWN, THIRD: DOWN}
+    for server in (FIRST, None):
+        after = failed(following_on(server), *[(FIRST, 480)] * 5)
+        assert decided(after, only) == after
+
+
+def test_no_more_than_so_many_servers_are_kept_for_having_failed() -> None:
+    following = following_on(None)
+    for number in range(MAX_REFUSALS + 5):
+        server = Server(f"192.0.2.{number + 10}", 5060)
+        following = failed(following, (server, 500), (server, 500), now=NOW + number / 100)
+    assert len(following.refused) == MAX_REFUSALS
+    assert following.refused[-1].server == server
 
 
 @given(st.floats(0, 10_000))

@@ -370,7 +370,7 @@ def test_a_server_in_no_plan_has_no_stats() -> None:
 
 def test_a_server_that_was_never_used_has_empty_stats() -> None:
     [server] = publish([candidate(1)])
-    assert counts.stats(server) == Stats(None, None, 0.0, 0, 0, 0, 0, suspect=False)
+    assert counts.stats(server) == Stats(None, None, None, None, 0.0, 0, 0, 0, 0, suspect=False)
 
 
 def test_a_draw_while_plans_change_sees_one_plan_whole() -> None:

@@ -11,12 +11,12 @@ import pytest
 from rig.core import library
 
 ROOM = 4096
-FAILOVER, REGISTRATION, DNS_ANSWER, RESPONSE = 1, 2, 0, 3
+FAILOVER, REGISTRATION, DNS_ANSWER, RESPONSE, RULING = 1, 2, 0, 3, 4
 DECLARATIONS = """
     int event_queue_open(void);
     void event_queue_close(void);
     void event_queue_post_query(pf_query *question);
-    void event_queue_post(int kind, void *note);
+    int event_queue_post(int kind, void *note);
     unsigned long long event_queue_dropped(void);
     void *calloc(size_t count, size_t size);
 """
@@ -96,6 +96,14 @@ def test_failovers_are_bounded(queue: Queue) -> None:
         queue.lib.event_queue_post(FAILOVER, failover)
     assert queue.dropped == ROOM
     assert [each.code for each in queue.taken(queue.lib.pf_next_failover)] == list(range(ROOM))
+
+
+def test_so_many_held_responses_wait_for_the_application_and_the_next_is_passed_on(queue: Queue) -> None:
+    for number in range(300):
+        ruling = queue.new("pf_ruling")
+        ruling.number = number
+        assert queue.lib.event_queue_post(RULING, ruling) == (number < 256)
+    assert [each.number for each in queue.taken(queue.lib.pf_next_ruling)] == list(range(256))
 
 
 def test_the_latest_of_each_account_is_never_dropped(queue: Queue) -> None:

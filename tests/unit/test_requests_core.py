@@ -9,6 +9,7 @@ import pytest
 from rig.core import program
 
 SOURCE = """
+#include "address.c"
 #include "failover_decide.c"
 #include "heap.c"
 #include "requests.c"
@@ -23,6 +24,11 @@ static const pf_address second = { .family = 4, .transport = PF_UDP, .port = 506
 static const pf_address elsewhere = { .family = 4, .transport = PF_UDP, .port = 9999 };
 
 int servers_is_suspect(const pf_address *server) { return server->port == 9; }
+
+int transaction_move(const struct transaction_key *key, const pf_address *server, pjsip_transport *transport)
+{
+    return key && server && transport;
+}
 
 static struct request *make(unsigned number)
 {

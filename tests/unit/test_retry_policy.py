@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,13 @@ def test_it_does_not_change_with_the_mapping_that_it_was_made_of() -> None:
         lambda: pjfail.RetryPolicy(codes=(200,)),
         lambda: pjfail.RetryPolicy(codes=(401,)),
         lambda: pjfail.RetryPolicy(codes=(700,)),
+        lambda: pjfail.RetryPolicy(codes=("2xx",)),
+        lambda: pjfail.RetryPolicy(codes=("5XX",)),
+        lambda: pjfail.RetryPolicy(codes=("503",)),
+        lambda: pjfail.RetryPolicy(codes=("",)),
+        lambda: pjfail.RetryPolicy(codes=(5,)),
+        lambda: pjfail.RetryPolicy(codes=(True,)),
+        lambda: pjfail.RetryPolicy(codes=(None,)),  # type: ignore[arg-type]
         lambda: pjfail.RetryPolicy(connection_attempt_delay=0.0),
         lambda: pjfail.RetryPolicy(hedge_budget=1.5),
         lambda: pjfail.RetryPolicy(hedge_budget=float("nan")),
@@ -61,6 +69,65 @@ def test_it_does_not_change_with_the_mapping_that_it_was_made_of() -> None:
 def test_what_is_no_time_code_or_share_is_refused(make: Callable[[], pjfail.RetryPolicy]) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         make()
+
+
+class AsyncDecide:
+    async def __call__(self, *_: object) -> bool:
+        return True
+
+
+async def decide_async(*_: object) -> bool:
+    return True
+
+
+def decide_in_steps(*_: object) -> Iterator[bool]:
+    yield True
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        "yes",
+        1,
+        lambda: True,
+        lambda _: True,
+        AsyncDecide(),
+        decide_async,
+        decide_in_steps,
+    ],
+)
+def test_what_cannot_be_asked_about_a_response_is_refused(decide: Any) -> None:
+    with pytest.raises(TypeError, match="decide is"):
+        pjfail.RetryPolicy(decide=decide)
+
+
+@pytest.mark.parametrize("decide", [lambda *_: True, lambda _1, _2, _3, _4=0: True, max])
+def test_any_plain_function_of_three_can_be_asked(decide: Any) -> None:
+    assert pjfail.RetryPolicy(decide=decide).decide is decide
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "sip:voip.example", "voip.example:5060", "192.0.2.1", "[2001:db8::1]", "2001:db8::1", "*.example", "a..b",
+     "-a.example", "voip.example ", "a" * 256, "v\u00f6ip.example", 5, None],
+)  # fmt: skip
+def test_a_cluster_that_is_no_host_name_is_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match="not a valid host name in dialogs"):
+        pjfail.RetryPolicy(dialogs={"voip.example", name})
+
+
+@pytest.mark.parametrize("dialogs", ["voip.example", b"voip.example", 5, None])
+def test_clusters_that_are_no_set_of_names_are_refused(dialogs: Any) -> None:
+    with pytest.raises(TypeError, match="give a set of host names"):
+        pjfail.RetryPolicy(dialogs=dialogs)
+
+
+def test_clusters_are_kept_in_lower_case_and_no_more_than_there_is_room_for() -> None:
+    names = [f"Sip-{number}.VoIP.example" for number in range(16)]
+    assert pjfail.RetryPolicy(dialogs=names).dialogs == {name.lower() for name in names}
+    assert pjfail.RetryPolicy(dialogs={"pbx", "_sip.example", "xn--vip-sna.example"}).dialogs
+    with pytest.raises(ValueError, match="more than 16"):
+        pjfail.RetryPolicy(dialogs=[*names, "one.more"])
 
 
 def test_something_else_than_a_retry_policy_is_refused() -> None:

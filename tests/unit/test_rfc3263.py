@@ -17,6 +17,7 @@ from pjfail.lookup.rfc3263 import (
     MAX_SERVICES,
     MAX_SRV_HOSTS,
     MAX_SRV_RECORDS,
+    SILENCE_TTL,
     Client,
     Family,
     UseOfNaptr,
@@ -161,6 +162,43 @@ def test_a_failing_srv_question_is_no_reason_for_the_host(uri: str) -> None:
     resolver.failing = {("_sip._udp.example.com", "SRV"), ("_sip._tcp.example.com", "SRV")}
     assert refused(uri, resolver).temporary
     assert ("example.com", "A") not in resolver.asked
+
+
+@pytest.mark.parametrize("trouble", ["silent", "given_up"])
+@pytest.mark.parametrize(("uri", "server"), [
+    ("sip:example.com", "udp:192.0.2.9:5060"),
+    ("sip:example.com;transport=tcp", "tcp:192.0.2.9:5060"),
+    ("sips:example.com", "tls:192.0.2.9:5061"),
+])  # fmt: skip
+def test_where_srv_questions_meet_silence_the_host_serves_for_a_while(trouble: str, uri: str, server: str) -> None:
+    resolver = TableResolver(TWO_TRANSPORTS)
+    services = ("_sip._udp", "_sip._tcp", "_sips._tcp")
+    setattr(resolver, trouble, {("example.com", "NAPTR"), *((f"{each}.example.com", "SRV") for each in services)})
+    told: list[str] = []
+    found = asyncio.run(asyncio.wait_for(locate(Target.parse(uri), resolver, client(), told.append), 5))
+    assert servers(found) == [server]
+    assert [each.ttl for each in found] == [SILENCE_TTL]
+    assert len(told) == 1
+
+
+def test_silence_beside_a_failure_is_no_reason_for_the_host() -> None:
+    resolver = TableResolver(TWO_TRANSPORTS)
+    resolver.failing = {("_sip._udp.example.com", "SRV")}
+    resolver.given_up = {("_sip._tcp.example.com", "SRV"), ("_sips._tcp.example.com", "SRV")}
+    assert refused("sip:example.com", resolver).temporary
+
+
+def test_silence_to_the_addresses_of_srv_records_is_no_reason_for_the_host() -> None:
+    resolver = TableResolver(TWO_TRANSPORTS)
+    resolver.given_up = {(f"{host}.example.com", kind) for host in ("u", "t") for kind in ("A", "AAAA")}  # type: ignore[misc]
+    assert refused("sip:example.com", resolver).temporary
+    assert ("example.com", "A") not in resolver.asked
+
+
+def test_silence_about_a_host_without_addresses_is_a_failure_for_the_time_being() -> None:
+    resolver = TableResolver()
+    resolver.given_up = {("_sip._udp.example.com", "SRV")}
+    assert refused("sip:example.com;transport=udp", resolver).temporary
 
 
 def test_srv_records_of_another_transport_serve_while_one_fails() -> None:

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ..._tables import print_table
 from ...errors import WHERE_PJSUA2_IS_FROM, NoPjsip, PjfailError, RequestTimeout
 from ...lookup import DnsLookup
-from ...model import TRANSPORTS, Candidate, Plan, Server, Target, Transport, parse_transport
+from ...model import TRANSPORTS, Candidate, Plan, Response, Server, Target, Transport, parse_transport
 
 if TYPE_CHECKING:
     from ...failover import Failover
-    from ...request import Response
     from .endpoint import Endpoint
 
 COLUMNS = ("server", "name", "priority", "weight", "answer", "round trip", "certificate")
