@@ -31,6 +31,7 @@ class _Lib:
     PF_MAX_URI: int
     PF_MAX_PROXIES: int
     PF_MAX_ATTEMPTS: int
+    PF_MAX_CLUSTERS: int
     PF_ANSWERED: int
     PF_SILENT: int
     PF_REFUSED: int

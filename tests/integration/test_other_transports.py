@@ -342,7 +342,7 @@ def crossing(name: str, fault: Fault, realm: str | None = None) -> Iterator[tupl
         app(
             named(one_transport, one),
             named(other_transport, other),
-            transports=("udp", "tcp", "udp6", "tcp6"),
+            transports=("udp", "tcp", "udp6", "tcp6") if "::1" in (one, other) else ("udp", "tcp"),
         ) as running,
     ):
         first.fault = fault

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from random import Random
 from typing import Any
 
-from pjfail.model import Outcome, OutcomeKind, Server
+from pjfail.errors import RequestTimeout
+from pjfail.model import Outcome, OutcomeKind, Response, Server
 from pjfail.probe import Probe, Prober
 
 FIRST, SECOND = Server("192.0.2.1", 5060), Server("192.0.2.2", 5060)
@@ -19,9 +20,13 @@ class Unanswered:
     def __init__(self) -> None:
         self.sent: list[Server] = []
 
-    def send(self, _method: str, _uri: str, server: Server) -> Future[Any]:
+    def send(self, _method: str, _uri: str, server: Server, _headers: object) -> Future[Any]:
         self.sent.append(server)
         return Future()
+
+    async def response(self, _sent: Future[Any], timeout: float) -> Response:
+        await asyncio.sleep(timeout)
+        raise RequestTimeout("no response")
 
     def forget(self, _future: Future[Any]) -> None:
         pass
