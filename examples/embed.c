@@ -64,19 +64,19 @@ static int publish(const char *domain, const pf_address *servers, int count)
 
 static int attach(void)
 {
-    static const pf_steering steering = {
-        .on = 1,
-        .silence = { { "REGISTER", 0.5 }, { "OPTIONS", 0.5 }, { "INVITE", 1.5 } },
-        .silences = 3,
+    static const pf_retry_policy policy = {
+        .enabled = 1,
+        .timeouts = { { "REGISTER", 0.5 }, { "OPTIONS", 0.5 }, { "INVITE", 1.5 } },
+        .timeout_count = 3,
         .codes = { 503 },
         .code_count = 1,
-        .race_gap = 0.25,
-        .budget = 0.1,
+        .connection_attempt_delay = 0.25,
+        .hedge_budget = 0.1,
         .port_check = 1,
     };
     int attachment; /* for pf_detach(); here the end of pjsua does it */
 
-    pf_steer(&steering);
+    pf_set_retry_policy(&policy);
     return pf_host_open(NULL) == PF_OK && pf_host_check() == PF_OK && pf_attach(3.5, &attachment) == PF_OK;
 }
 

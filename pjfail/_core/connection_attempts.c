@@ -129,7 +129,7 @@ static void race_report(const struct race *race, const struct connection_attempt
         return;
     failover->left = race->attempts[0].server;
     failover->taken = winner->server;
-    failover->why = PF_WHY_RACE;
+    failover->why = PF_REASON_RACE;
     failover->after = clock_now() - race->began;
     copy_text(failover->method, sizeof failover->method, method);
     if (call_id)

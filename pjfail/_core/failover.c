@@ -39,16 +39,16 @@ static struct {
     double due; /* the soonest that a tick was asked for */
     void (*wake_at)(double when);
     atomic_int on;
-    pf_steering policy;
+    pf_retry_policy policy;
 } failover;
 
 static struct {
     atomic_ullong retried, hedged, suppressed;
 } failover_counted;
 
-static pf_steering failover_wanted;
+static pf_retry_policy failover_wanted;
 
-void pf_steer(const pf_steering *steering) { failover_wanted = *steering; }
+void pf_set_retry_policy(const pf_retry_policy *policy) { failover_wanted = *policy; }
 
 /* Has the polling thread tick at that time, too. No lock held. */
 static void failover_schedule(double when)
@@ -123,10 +123,10 @@ static double failover_timeout_of(const pj_str_t *method)
 {
     int i;
 
-    for (i = 0; i < failover.policy.silences; i++)
-        if (strlen(failover.policy.silence[i].method) == (size_t)method->slen &&
-            !memcmp(failover.policy.silence[i].method, method->ptr, (size_t)method->slen))
-            return failover.policy.silence[i].after;
+    for (i = 0; i < failover.policy.timeout_count; i++)
+        if (strlen(failover.policy.timeouts[i].method) == (size_t)method->slen &&
+            !memcmp(failover.policy.timeouts[i].method, method->ptr, (size_t)method->slen))
+            return failover.policy.timeouts[i].seconds;
     return INFINITY;
 }
 
@@ -889,14 +889,14 @@ void failover_open(void (*wake_at)(double when))
     pthread_mutex_lock(&requests.lock);
     failover.wake_at = wake_at;
     failover.policy = failover_wanted;
-    hedging_open(failover_wanted.budget);
+    hedging_open(failover_wanted.hedge_budget);
     failover.due = INFINITY;
     atomic_store(&requests.unwatched, 0);
     pthread_mutex_unlock(&requests.lock);
     atomic_store(&failover_counted.retried, 0);
     atomic_store(&failover_counted.hedged, 0);
     atomic_store(&failover_counted.suppressed, 0);
-    atomic_store(&failover.on, failover_wanted.on);
+    atomic_store(&failover.on, failover_wanted.enabled);
 }
 
 /* Moves a transaction that listens to no connection any more to an attempt whose connection is there. Returns 0 when none is. */
@@ -960,7 +960,10 @@ void failover_close(void)
     } while (request);
 }
 
-double failover_connection_attempt_delay(void) { return failover_wanted.on ? failover_wanted.race_gap : -1; }
+double failover_connection_attempt_delay(void)
+{
+    return failover_wanted.enabled ? failover_wanted.connection_attempt_delay : -1;
+}
 
 unsigned long long failover_outstanding(void)
 {
@@ -970,9 +973,9 @@ unsigned long long failover_outstanding(void)
 
 void failover_count(pf_counters *counters)
 {
-    counters->steered = atomic_load(&failover_counted.retried);
+    counters->retried = atomic_load(&failover_counted.retried);
     counters->hedged = atomic_load(&failover_counted.hedged);
-    counters->swallowed = atomic_load(&failover_counted.suppressed);
+    counters->suppressed = atomic_load(&failover_counted.suppressed);
     counters->outstanding = failover_outstanding();
     counters->unwatched = pf_unwatched();
 }

@@ -4,7 +4,7 @@
  * All of these functions are called from Python threads with the GIL released; none of them calls back into
  * Python. Times are CLOCK_MONOTONIC seconds (Python's time.monotonic()), durations are seconds.
  *
- * A C program may compile the core into itself and call the same functions from threads of its own: pf_steer(), then
+ * A C program may compile the core into itself and call the same functions from threads of its own: pf_set_retry_policy(), then
  * pf_host_open(), pf_host_check() and pf_attach(), then pf_publish() (examples/embed.c).
  */
 #pragma once
@@ -96,32 +96,32 @@ typedef struct pf_stats {
 /* A request is tried at so many servers at the most; pjsip itself sends no more often in the time that it gives one. */
 enum { PF_MAX_ATTEMPTS = 8 };
 
-/* When a request under way goes on to another server; in force from the next pf_attach() on. */
-typedef struct pf_steering {
-    int on; /* 0: never, whatever the rest says */
+/* When a request under way fails over to the plan's next server; in force from the next pf_attach() on. */
+typedef struct pf_retry_policy {
+    int enabled; /* 0: never, whatever the other fields say */
     struct {
         char method[16];
-        double after; /* this long without an answer */
-    } silence[16];    /* other methods do not go on for silence */
-    int silences;
-    int codes[16]; /* final responses for which it goes on */
+        double seconds; /* without any response */
+    } timeouts[16];     /* a method that is not named never fails over because of a timeout */
+    int timeout_count;
+    int codes[16]; /* final responses that make a request fail over */
     int code_count;
-    double race_gap; /* between the connects of a race; negative: no races */
-    double budget;   /* the share of requests that may go on sooner, by the server's own round trip */
-    int port_check;  /* whether a UDP server's port is closed */
-    int attempts;    /* at how many servers one request is tried, 1 to PF_MAX_ATTEMPTS; 0: that many */
-} pf_steering;
+    double connection_attempt_delay; /* seconds between connection attempts side by side (RFC 8305); negative: none */
+    double hedge_budget;             /* the share of requests, 0 to 1, that may fail over before their timeout */
+    int port_check;                  /* 1: test whether a UDP server's port is closed */
+    int attempts; /* the most servers that one request is tried at, 1 to PF_MAX_ATTEMPTS; 0: PF_MAX_ATTEMPTS */
+} pf_retry_policy;
 
-/* Why a request went on; the order is that of pjfail.events.Why. */
-enum { PF_WHY_SILENT = 0, PF_WHY_SLOW, PF_WHY_CODE, PF_WHY_LOST, PF_WHY_RACE, PF_WHY_REFUSED };
+/* Why a request failed over; the order is that of pjfail.events.Reason. */
+enum { PF_REASON_SILENT = 0, PF_REASON_SLOW, PF_REASON_CODE, PF_REASON_LOST, PF_REASON_RACE, PF_REASON_REFUSED };
 
-/* A request went on to another server. */
+/* A request failed over to another server. */
 typedef struct pf_failover {
     struct pf_failover *next;
     pf_address left, taken;
-    int why;
-    int code;     /* PF_WHY_CODE */
-    double after; /* seconds since it was sent first, or asked for */
+    int why;      /* PF_REASON_ */
+    int code;     /* of the response, with PF_REASON_CODE; else 0 */
+    double after; /* seconds since the request was first sent, or since pjsip asked for a server */
     char method[16];
     char call_id[128];
 } pf_failover;
@@ -135,12 +135,13 @@ typedef struct pf_counters {
     unsigned long long from_system; /* waited in vain, answered by the system's resolver */
     unsigned long long failed;      /* ended with an error status */
     unsigned long long dropped;     /* outcomes, failovers, registrations, queries that Python did not fetch in time */
-    unsigned long long steered;     /* times a request went on: silence, a lost connection, a code */
-    unsigned long long hedged;      /* times it went on sooner, by the server's round trip */
-    unsigned long long swallowed;   /* final responses that the application did not see */
-    unsigned long long raced;       /* queries for which connections were raced */
-    unsigned long long unwatched;   /* requests that were sent while too many were under way to be watched */
-    unsigned long long forgotten;   /* dialogs that had to go for newer ones */
+    unsigned long long retried;     /* times a request failed over: its timeout, a lost connection, a code */
+    unsigned long long
+        hedged; /* besides: times a request failed over before its timeout, by the server's round trips */
+    unsigned long long suppressed; /* final responses that the application did not see */
+    unsigned long long raced;      /* queries for which connections were raced */
+    unsigned long long unwatched;  /* requests that were sent while too many were under way to be watched */
+    unsigned long long forgotten;  /* dialogs that had to go for newer ones */
     unsigned long long plans, servers, waiting, outstanding, dialogs; /* now */
 } pf_counters;
 
@@ -270,8 +271,8 @@ void pf_read_counters(pf_counters *counters);
 void pf_read_round_trips(int transport, pf_round_trips *trips);
 
 /* failover.c */
-void pf_steer(const pf_steering *steering); /* before pf_attach() */
-unsigned long long pf_unwatched(void);      /* as in pf_counters, without a lock */
+void pf_set_retry_policy(const pf_retry_policy *policy); /* before pf_attach() */
+unsigned long long pf_unwatched(void);                   /* as in pf_counters, without a lock */
 
 /* transport.c: bit 2*t is set where the endpoint has transport t over IPv4, bit 2*t+1 over IPv6 */
 int pf_transports(unsigned *found);

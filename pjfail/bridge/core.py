@@ -9,20 +9,20 @@ from .status import check
 
 
 def _configure(retry: RetryPolicy) -> None:
-    c = ffi.new("pf_steering *")
-    c.on = retry.enabled
+    c = ffi.new("pf_retry_policy *")
+    c.enabled = retry.enabled
     for index, (method, seconds) in enumerate(retry.timeouts.items()):
-        c.silence[index].method = method.encode("ascii")
-        c.silence[index].after = seconds
-    c.silences = len(retry.timeouts)
+        c.timeouts[index].method = method.encode("ascii")
+        c.timeouts[index].seconds = seconds
+    c.timeout_count = len(retry.timeouts)
     for index, code in enumerate(retry.codes):
         c.codes[index] = code
     c.code_count = len(retry.codes)
-    c.race_gap = -1.0 if retry.connection_attempt_delay is None else retry.connection_attempt_delay
-    c.budget = retry.hedge_budget
+    c.connection_attempt_delay = -1.0 if retry.connection_attempt_delay is None else retry.connection_attempt_delay
+    c.hedge_budget = retry.hedge_budget
     c.port_check = retry.port_check
     c.attempts = retry.attempts
-    lib.pf_steer(c)
+    lib.pf_set_retry_policy(c)
 
 
 def attach(deadline: float, retry: RetryPolicy) -> int:

@@ -18,8 +18,8 @@ class Counters:
     answered at once, and ``questions`` had to wait for Python. Of those that waited, ``from_stale`` were answered by an
     old plan, ``from_system`` by the system's resolver, ``failed`` with an error. ``dropped``: outcomes,
     failovers, registrations and refreshes of plans that Python came too late for. ``retried``: times a request under
-    way failed over to another server; ``hedged``: times it did so before its timeout, because the answer was later than
-    the server's round trips; ``suppressed``: final responses that the application did not see; ``raced``: questions for
+    way failed over to another server because of its timeout, a response or a lost connection; ``hedged``: times, not
+    counted in ``retried``, it did so before its timeout, because the answer was later than the server's round trips; ``suppressed``: final responses that the application did not see; ``raced``: questions for
     which connections were raced; ``unwatched``: requests sent while 65 536 were under way, neither watched nor tried at
     another server; ``forgotten``: dialogs that had to go for newer ones. Now: ``plans`` in force, ``servers`` in them,
     questions ``waiting``, requests ``outstanding`` without a final answer, ``dialogs`` that live.
@@ -44,10 +44,6 @@ class Counters:
     waiting: int
     outstanding: int
     dialogs: int
-
-
-# The counters that are called otherwise in C.
-_IN_C = {"retried": "steered", "suppressed": "swallowed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +81,7 @@ def unwatched() -> int:
 def counters() -> Counters:
     c = ffi.new("pf_counters *")
     lib.pf_read_counters(c)
-    return Counters(*(int(getattr(c, _IN_C.get(name, name))) for name in Counters.__dataclass_fields__))
+    return Counters(*(int(getattr(c, name)) for name in Counters.__dataclass_fields__))
 
 
 def round_trips() -> Mapping[Transport, RoundTrips]:
