@@ -1,4 +1,4 @@
-"""Attaching to the pjsip in this process, and what an attached application can ask and say."""
+"""``attach()``, and ``Failover``, which an attached application calls."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from .worker import Worker
 
 log = logging.getLogger("pjfail")
 
-# How long a question may wait for the worker before an old plan, or the system's resolver, answers it (seconds). The
-# lookup's own budget of 3 s lies below, and both together below the 5 s after which users give up.
+# Seconds that a query may wait for the worker before an old plan or the system's resolver answers it. A lookup takes at
+# most 3 s; users give up after 5 s.
 QUESTION_DEADLINE = 3.5
 
 # The newest Failover of this process, attached or not; its worker's thread keeps it alive while it is attached.
@@ -52,18 +52,20 @@ def attach(
     listeners: Iterable[Listener] = (),
     host: str | Path | ModuleType | None = None,
 ) -> Failover:
-    """Makes the pjsip of this process ask pjfail where its requests go, and watch what becomes of them.
+    """Makes the pjsip of this process query pjfail for the server of each request, and lets pjfail watch those
+    requests.
 
-    Call it once, after ``libInit()`` (after ``libStart()`` is fine), from a Python thread. From then on the servers
-    of a SIP domain are found by *lookup* (default: :class:`pjfail.DnsLookup` with the system's name servers) and
-    ordered by *policy* (a :class:`pjfail.Policy`, or a plain function ``(candidates, health) -> candidates``).
-    *probe* says when servers are asked whether they are alive (default: :class:`pjfail.Probe`, as it is).
-    *retry* says when a request under way fails over to the next server (default: :class:`pjfail.RetryPolicy`).
-    *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
-    loaded object that carries pjsip, where that cannot be found out.
+    Call it once, after ``libInit()`` (after ``libStart()`` is fine), from a Python thread. From then on *lookup* finds
+    the servers of a SIP domain (default: :class:`pjfail.DnsLookup` with the system's name servers) and *policy* orders
+    them (a :class:`pjfail.Policy`, or a plain function ``(candidates, health) -> candidates``). *probe* says when
+    pjfail asks servers whether they are alive (default: ``Probe()``). *retry* says when a request under way fails over
+    to the next server (default: ``RetryPolicy()``). *listeners* are called with :mod:`pjfail.events`;
+    :mod:`pjfail.listeners` has ready ones. *host* names the loaded object that carries pjsip, for a process in which
+    pjfail cannot find it.
 
-    Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
-    and at interpreter exit. Raises :class:`pjfail.HostError`, and TypeError for an argument of another kind.
+    pjfail detaches at :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed, and at
+    interpreter exit. Raises :class:`pjfail.HostError` if it cannot attach, and TypeError for an argument of the wrong
+    type.
     """
     if policy is None:
         policy = Policy()
@@ -84,9 +86,9 @@ def attach(
 
 
 def attached() -> Failover | None:
-    """The :class:`Failover` that is attached to the pjsip of this process, None where there is none. Any thread.
+    """Returns the :class:`Failover` that is attached to the pjsip of this process, or None. Any thread.
 
-    None also in a forked child of the process that attached.
+    Returns None also in a forked child of the process that attached.
     """
     failover = None if _latest is None else _latest()
     return failover if failover is not None and failover.attached else None
@@ -94,17 +96,17 @@ def attached() -> Failover | None:
 
 @runtime_checkable
 class Attached(Protocol):
-    """A listener that wants to know what it listens to."""
+    """A listener that needs the :class:`Failover` it listens to."""
 
     def on_attach(self, failover: Failover) -> object:
-        """Called once it is attached, on the thread that attaches."""
+        """Called once, on the thread that attaches, after pjfail has attached."""
 
 
 class Failover:
-    """pjfail, attached. Made by :func:`attach`; all methods may be called from any thread but where they say not.
+    """An attached pjfail, made by :func:`attach`. Any thread may call the methods, unless a method says otherwise.
 
-    ``pjsip_version`` is what the host's ``pj_get_version()`` says, "2.17" for example. A ``with`` block detaches at its
-    end.
+    ``pjsip_version`` is what the loaded pjsip's ``pj_get_version()`` returns, for example "2.17". A ``with`` block
+    detaches at its end.
     """
 
     def __init__(
@@ -153,19 +155,21 @@ class Failover:
 
     @property
     def attached(self) -> bool:
-        """Whether pjsip asks us: not after a detach or the endpoint's end, nor in a forked child."""
+        """Whether pjsip still queries pjfail: False after a detach, after the endpoint's end, and in a forked child."""
         return not self._ended and os.getpid() == self._process and core.attachment() == self._attachment
 
     def detach(self) -> None:
-        """Leaves pjsip as it was found, requests in flight answered by pjsip's own resolver. May be called again.
+        """Leaves pjsip as pjfail found it; pjsip's own resolver answers the queries that wait. May be called again.
 
-        Not while holding a lock that one of your pjsua2 callbacks takes. Waits for the worker, two seconds at the most.
+        Do not call it while you hold a lock that one of your pjsua2 callbacks takes. Waits for the worker, 2 s at most.
         """
         if self._end():
             log.info("pjfail is detached")
 
     def _end(self) -> bool:
-        """Whether it was us who detached: once, and never in a forked child, whose worker is the parent's."""
+        """Detaches. Returns True only to the first caller, and never in a forked child, where the worker is the
+        parent's.
+        """
         if os.getpid() != self._process:
             return False
         with self._once:
@@ -183,11 +187,11 @@ class Failover:
             raise NotAttached(DETACHED)
 
     def resolve(self, uri: str, timeout: float = 5.0) -> Plan:
-        """The plan for requests to *uri*: the servers in order, each with the reason of its place.
+        """Returns the plan for requests to *uri*: the servers in order, each with the reason for its position.
 
-        The one in force where there is one, else looked up now. Blocks up to *timeout* seconds; not from a listener.
-        Raises :class:`pjfail.BadURI`, :class:`pjfail.LookupFailed`, :class:`pjfail.NotAttached`, and ValueError for a
-        timeout that is none.
+        Returns the plan in force if there is one; otherwise looks the servers up. Blocks up to *timeout* seconds; do
+        not call it from a listener. Raises :class:`pjfail.BadURI`, :class:`pjfail.LookupFailed`,
+        :class:`pjfail.NotAttached`, and ValueError if *timeout* is not a positive number.
         """
         self._require_attached()
         _require_timeout(timeout)
@@ -197,19 +201,19 @@ class Failover:
         return self._worker.resolve(target, timeout)
 
     def servers(self) -> Mapping[Server, Health]:
-        """What is known of each server at this moment: of all that are in a plan, and of others that did badly.
+        """Returns the health of every server that is in a plan, and of other servers that failed lately. Never blocks.
 
-        All targets together have 100 000 servers at the most, and 20 000 servers a health. Never blocks.
+        All targets together have at most 100 000 servers, and pjfail keeps the health of at most 20 000 servers.
         """
         self._require_attached()
         return self._worker.monitor.health()
 
     def mark_down(self, server: Server | str, seconds: float | None = None) -> None:
-        """Puts *server* behind the others for *seconds*, or until :meth:`restore`; answers do not lift it.
+        """Puts *server* behind the others for *seconds*, or until :meth:`restore`. Its answers do not end that.
 
-        *server* is a ``Server``, "tls:address:port", or "address:port" for whatever transport it has in our plans.
-        In force when this returns. Raises :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for
-        seconds that are none.
+        *server* is a ``Server``, "tls:address:port", or "address:port" for every transport that it has in the plans. In
+        force when this returns. Raises :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError if
+        *seconds* is not a positive number.
         """
         if seconds is not None and not (is_amount(seconds) and seconds > 0):
             raise ValueError(f"seconds is {seconds!r}; give a positive number, or None for until restored")
@@ -229,7 +233,7 @@ class Failover:
         self._set_health(server, draining)
 
     def restore(self, server: Server | str) -> None:
-        """Takes *server* (as in :meth:`mark_down`) for up, whatever was known against it."""
+        """Makes *server* (as in :meth:`mark_down`) up again, whatever was recorded against it."""
 
         def up(health: Health, now: float) -> Health:
             return Health(
@@ -252,7 +256,7 @@ class Failover:
         self._worker.call(apply)
 
     def _named(self, server: Server | str) -> list[Server]:
-        """Worker. The servers that the application means."""
+        """Worker. Returns the servers that the application means."""
         if isinstance(server, Server):
             return [server]
         if not isinstance(server, str):
@@ -268,18 +272,20 @@ class Failover:
     # --- accounts -----------------------------------------------------------------------------------------------------
 
     def pin(self, account: object, server: Server | str) -> None:
-        """Sends *account*'s requests to *server* alone: those to the account's own next hop (the proxy of all accounts,
-        ``outboundProxies``, else its first proxy, else its registrar; a URI of that host may leave port and transport
-        out). Dialogs stay where they are, and requests to other hosts go their way.
+        """Keeps *account* on *server*: all its requests to its own next hop go there.
 
-        *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server`` or "address:port". Host names
-        stay what they are, for TLS too. In force when this returns; call :meth:`unpin` to end it. While *server* is
-        down the pin rests, and the account's plan decides. Where pjsip has a server affinity of its own (after 2.17),
-        that is used: ``pjsua_acc_set_affinity_addr()``.
+        The next hop is the first of ``outboundProxies``, else the account's first proxy, else its registrar; a request
+        URI with that host counts also without the port and transport. Dialogs stay on their servers, and requests to
+        other hosts are not affected.
 
-        Not while holding a lock that a pjsua2 callback takes. Raises :class:`pjfail.UnknownAccount`,
-        :class:`pjfail.BadServer`, :class:`pjfail.AffinityDisabled`, :class:`pjfail.AffinityError`,
-        :class:`pjfail.NotAttached`; the earlier pin is kept then.
+        *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server`` or "address:port". TLS still
+        shows and checks the host name. In force when this returns; :meth:`unpin` ends it. While *server* is down the
+        pin rests, and the account's plan decides. If pjsip has its own server affinity (after 2.17), pjfail uses that:
+        ``pjsua_acc_set_affinity_addr()``.
+
+        Do not call it while you hold a lock that one of your pjsua2 callbacks takes. Raises
+        :class:`pjfail.UnknownAccount`, :class:`pjfail.BadServer`, :class:`pjfail.AffinityDisabled`,
+        :class:`pjfail.AffinityError`, :class:`pjfail.NotAttached`; the earlier pin then stays.
         """
         settings = self._account(account)
         chosen = server_for(settings, server)
@@ -290,12 +296,12 @@ class Failover:
         self._worker.maintenance.maintain_soon()
 
     def unpin(self, account: object) -> None:
-        """Ends what :meth:`pin` began, if it did. Raises :class:`pjfail.NotAttached`."""
+        """Ends the account's :meth:`pin`, if there is one. Raises :class:`pjfail.NotAttached`."""
         self._require_attached()
         self._worker.maintenance.pins.unpin(account_id(account))
 
     def pinned(self, account: object) -> Server | None:
-        """The server that *account* is kept on, by :meth:`pin` or at this moment by :meth:`follow`; else None.
+        """Returns the server that :meth:`pin`, or at this moment :meth:`follow`, keeps *account* on; otherwise None.
 
         Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.NotAttached`.
         """
@@ -304,30 +310,32 @@ class Failover:
 
     @property
     def native_affinity(self) -> bool:
-        """Whether this pjsip has server affinity of its own, which :meth:`pin` then uses."""
+        """Whether this pjsip has its own server affinity, which :meth:`pin` then uses."""
         self._require_attached()
         return accounts.has_native_affinity()
 
     def enable_affinity(self, account: object) -> None:
         """Lets :meth:`pin` work on an account that was created without pjsip's own server affinity.
 
-        pjsip (after 2.17) takes ``sipConfig.serverAffinity`` from the creation of an account and never again; so it is
-        pjfail then that keeps the account on its server, as it does on every pjsip before. Raises as :meth:`pin` does.
+        pjsip (after 2.17) reads ``sipConfig.serverAffinity`` only when an account is created. For this account pjfail
+        then does what pjsip's affinity would do, as it does with every earlier pjsip. Raises the exceptions of
+        :meth:`pin`.
         """
         self._worker.maintenance.pins.enable(self._account(account))
 
     def follow(self, account: object, failback: float | None = 60.0, spread: float = 2.0) -> None:
         """Keeps *account* on a working server: on the one that it registered with, for all its requests.
 
-        When that fails, the next one of its plan has the account's requests at once, and a REGISTER within *spread*
-        seconds (a share of them, so that many accounts do not come together). Dialogs stay where they are. When a
-        server in a better tier has been well for *failback* seconds (and up to half as long again), the account
-        registers there, and moves once it is; None: it never moves back. The server is asked with an OPTIONS when it
-        has said nothing for some seconds. ``events.AccountMoved`` tells of each move.
+        When that server fails, the account's requests go to the next server of its plan at once, and the account
+        registers there within *spread* seconds (at a random moment, so that many accounts do not register together).
+        Dialogs stay on their servers. When a server in a better tier has been up for *failback* seconds (and up to half
+        as long again), the account registers there, and moves once that REGISTER is accepted; with None it never moves
+        back. pjfail probes the account's server with OPTIONS after some seconds without an answer from it.
+        ``events.AccountMoved`` reports each move.
 
-        Call it before or after the account has registered; one that unregisters is left alone until it registers again.
-        Called again, it changes the times. Retry-After of a REGISTER is honoured; a 4xx or 6xx moves nothing.
-        Raises as :meth:`pin` does, and ValueError for times that are none.
+        Call it before or after the account has registered. pjfail leaves an account that unregisters alone until it
+        registers again. A second call changes the times. pjfail honours the Retry-After of a REGISTER; a 4xx or 6xx
+        does not move the account. Raises the exceptions of :meth:`pin`, and ValueError for an invalid time.
         """
         if failback is not None and not is_amount(failback):
             raise ValueError(f"failback is {failback!r}; give seconds, or None for never")
@@ -349,7 +357,7 @@ class Failover:
         self._worker.call(lambda: self._worker.maintenance.follow(followed))
 
     def unfollow(self, account: object) -> None:
-        """Ends what :meth:`follow` began, if it did: the account's plan decides again. Raises :class:`NotAttached`."""
+        """Ends the account's :meth:`follow`, if there is one: its plan decides again. Raises :class:`NotAttached`."""
         self._require_attached()
         number = account_id(account)
         self._worker.call(lambda: self._worker.maintenance.follower.unfollow(number))
@@ -357,10 +365,10 @@ class Failover:
     def route_via(self, account: object, server: Server | str | None) -> None:
         """Puts *server*'s address into *account*'s Route, in place of its first proxy: the classic way for UDP and TCP.
 
-        The account's other proxies and its credentials stay. With None it gets the proxies back that it had. By
-        ``pjsua_acc_modify()``, which registers anew where the account is registered. pjfail does not watch over a
-        route: it holds until you change it. Raises :class:`pjfail.RouteRefused` for an account that speaks TLS, and
-        as :meth:`pin` does.
+        The account's other proxies and its credentials stay. With None the account gets back the proxies that it had.
+        Calls ``pjsua_acc_modify()``, which registers again if the account is registered. pjfail does not watch a route:
+        it stays until you change it. Raises :class:`pjfail.RouteRefused` for an account that uses TLS, and the
+        exceptions of :meth:`pin`.
         """
         settings = self._account(account)
         if server is None:
@@ -395,15 +403,15 @@ class Failover:
         body: bytes | str = b"",
         timeout: float = 5.0,
     ) -> Response:
-        """Sends one request outside of any dialog, and waits for its final response, whatever its code.
+        """Sends one request outside any dialog, and returns its final response, whatever the code.
 
-        With *server* it goes to exactly that one, over a transport acquired for it and selected on the message; TLS
-        shows and checks the host of *uri*. Without, the plan of *uri* decides. *headers* are pairs or a mapping; From,
-        To and Content-Type (text/plain) may be among them. *timeout* is in seconds. Blocks; not from a pjsua2 callback,
-        nor in the thread that polls ``libHandleEvents()``: use :meth:`request_async` there.
+        With *server* the request goes to exactly that server, over a transport that pjfail acquires for it; TLS shows
+        and checks the host of *uri*. Without *server* the plan of *uri* decides. *headers* are pairs or a mapping, and
+        may include From, To and Content-Type (default: text/plain). *timeout* is in seconds. Blocks: call
+        :meth:`request_async` in a pjsua2 callback, and in the thread that polls ``libHandleEvents()``.
 
         Raises :class:`pjfail.RequestTimeout`, :class:`pjfail.RequestFailed`, :class:`pjfail.BadURI`,
-        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for what is no method, header or timeout.
+        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for an invalid method, header or timeout.
         """
         if self._worker.is_current():
             raise RuntimeError("request() waits for pjfail's worker; do not call it from a listener or policy")
@@ -419,7 +427,7 @@ class Failover:
         body: bytes | str = b"",
         timeout: float = 5.0,
     ) -> Response:
-        """As :meth:`request`, for asyncio."""
+        """Does what :meth:`request` does, for asyncio."""
         with self._sent(method, uri, server, headers, body, timeout) as future:
             return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
 
@@ -433,7 +441,9 @@ class Failover:
         body: bytes | str,
         timeout: float,
     ) -> Iterator[Future[Response]]:
-        """A request under way, to be waited for *timeout* seconds within the block, and by nobody after it."""
+        """Sends a request for the block, which waits up to *timeout* seconds for the response; nobody waits after the
+        block.
+        """
         self._require_attached()
         _require_timeout(timeout)
         if isinstance(server, str):
@@ -450,11 +460,13 @@ class Failover:
             self._worker.requests.forget(future)
 
     def counters(self) -> Counters:
-        """What the C core has counted: questions, where their answers came from, what it holds. Never blocks."""
+        """Returns what the C core has counted: queries, where their answers came from, and what it holds now. Never
+        blocks.
+        """
         return counts.counters()
 
     def round_trips(self) -> Mapping[Transport, RoundTrips]:
-        """How long servers took to answer, by transport, since pjfail was loaded. Never blocks."""
+        """Returns how long servers took to answer, by transport, since pjfail was loaded. Never blocks."""
         return counts.round_trips()
 
 
@@ -464,7 +476,7 @@ def _require_timeout(timeout: float) -> None:
 
 
 def _held(health: Health, state: State, now: float, until: float | None, reason: str) -> Health:
-    """*health* by the application's word: answers do not lift it."""
+    """Returns *health* as the application set it; answers do not end that."""
     return replace(
         health,
         state=state,

@@ -1,6 +1,6 @@
-"""Followed accounts: on the server they registered with, on the next when it fails, back on a better one in time.
+"""Followed accounts: each stays on the server it registered with, moves to the next when that fails, and back in time.
 
-What should become of an account is a pure function, :func:`decide`; :class:`Follower` has it done.
+:func:`decide` is pure and says what should happen to an account; :class:`Follower` does it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from .model import Health, Plan, Server, Target
 
 log = logging.getLogger("pjfail")
 
-# How long after a REGISTER that pjsua would not send it is tried again: another is under way; anything else (seconds).
+# Seconds until a REGISTER is tried again that pjsua did not send: because another is under way; for any other reason.
 RETRY_WHEN_BUSY = 1.0
 RETRY_UNSENT = 10.0
-# A Retry-After is brought to between these (seconds): 0 would have us ask without a pause.
+# Bounds for a Retry-After (seconds): with 0 the account would register without a pause.
 RETRY_AFTER_FLOOR = 1.0
 RETRY_AFTER_CEILING = 300.0
-# A better server that would not have an account is left alone for so long, however short its failback (seconds).
+# Seconds until an account tries a better server again that has refused it, however short its failback.
 MIN_REFUSED_HOLD = 10.0
-# How much later than asked an account moves back at the most, so that a fleet does not come at once (a share).
+# An account moves back up to this share of its failback later, at random, so that a fleet does not move at once.
 FAILBACK_SPREAD = 0.5
-# At each review one account in so many is asked after: has the application deleted it?
+# At each review, one account in so many is checked: the application may have deleted it.
 INQUIRY_SHARE = 4
 
 
@@ -38,9 +38,9 @@ INQUIRY_SHARE = 4
 class FollowedAccount:
     """One followed account, at one moment.
 
-    ``server`` has its requests, None while its plan decides; its REGISTERs go to ``trying``, if any, which takes the
-    others over once it has answered. ``lost``: it wants a server, and none was well so far. ``register_at`` is when the
-    next REGISTER of ours is due, ``return_at`` when the account goes back to a better server; ``reason`` tells of the
+    ``server`` gets the account's requests; None: its plan decides. ``trying`` gets its REGISTERs, if not None, and the
+    other requests too once it has answered. ``lost``: no server of the plan has been up so far. ``register_at`` is when
+    pjfail's next REGISTER is due, ``return_at`` when the account goes back to a better server; ``reason`` explains the
     last move.
     """
 
@@ -69,10 +69,11 @@ def decide(
     now: float,
     random: Random,
 ) -> FollowedAccount:
-    """What becomes of an account, given its target's plan and a draw (*order*) of it. Pure.
+    """Returns the account's next state, given its target's plan and *order*, a draw of that plan. Pure.
 
-    A server that is not usable is left at once, for the first usable one in *order*, with a REGISTER within ``spread``
-    seconds. One in a better tier, well for ``failback`` seconds, is registered with first.
+    The account leaves a server that is not usable at once, for the first usable server of *order*, and registers there
+    within ``spread`` seconds. If a server in a better tier has been up for ``failback`` seconds, the account registers
+    there before it moves.
     """
     usable = [server for server in order if health.get(server, Health()).usable]
     soon = now + random.uniform(0, followed.spread)
@@ -110,7 +111,7 @@ def decide(
 
 
 def _better(plan: Plan, server: Server, usable: Sequence[Server]) -> Server | None:
-    """The first usable server in a tier before that of *server*."""
+    """Returns the first usable server in a tier before that of *server*; None if there is none."""
     tiers = {entry.server: entry.tier for entry in plan.entries}
     own = tiers.get(server, len(plan.entries))
     return next((other for other in usable if tiers.get(other, own) < own), None)
@@ -119,11 +120,11 @@ def _better(plan: Plan, server: Server, usable: Sequence[Server]) -> Server | No
 def settled(
     followed: FollowedAccount, tiers: Mapping[Server, int], health: Mapping[Server, Health], now: float
 ) -> bool:
-    """Whether :func:`decide` has nothing to say, told from the tiers of the plan's usable servers. Pure, and quick."""
+    """Returns whether :func:`decide` would change nothing, by the tiers of the plan's usable servers. Pure and fast."""
     if followed.server is None:
         return followed.trying is None and not (followed.lost and tiers)
     own = tiers.get(followed.server)
-    if followed.trying is not None or own is None:  # it is down, or in no plan any more
+    if followed.trying is not None or own is None:  # own is None: the server is down, or no longer in the plan
         return False
     if followed.failback is None:
         return True
@@ -135,17 +136,17 @@ def settled(
 
 
 def registered(followed: FollowedAccount, registration: Registration, now: float) -> FollowedAccount:
-    """What a REGISTER's end, or its sending, tells of an account. Pure."""
+    """Returns the account's state after one of its REGISTERs was sent or has ended. Pure."""
     code, server = registration.code, registration.server
     if registration.status:
         return _unsent(followed, registration.status, now)
     if server is None:
-        # It was registered before it was followed: where, only another REGISTER tells.
+        # It was registered before it was followed; only another REGISTER shows with which server.
         unknown = followed.server is None and followed.trying is None and not followed.lost
         return replace(followed, register_at=now) if registration.registered and unknown else followed
     if code in (401, 407):
         return followed
-    if registration.removed:  # from when it is sent, whatever is answered: it is not ours to register again
+    if registration.removed:  # as soon as it is sent, whatever the answer: pjfail must not register again
         reason = "it unregisters"
         return replace(followed, server=None, trying=None, lost=False, register_at=None, return_at=None, reason=reason)
     if code == 0:  # where its first one goes
@@ -160,7 +161,7 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
             followed, server=server, trying=None, lost=False, register_at=None, return_at=return_at, reason=reason
         )
     if server == followed.trying and followed.server is not None:
-        # It will not have us: back to where we are, and not again at once.
+        # The better server refuses the account: it stays where it is, and tries again later.
         later = None if followed.failback is None else now + max(followed.failback, MIN_REFUSED_HOLD)
         return replace(followed, trying=None, register_at=now, return_at=later)
     if followed.server is None:
@@ -170,7 +171,7 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
 
 
 def _unsent(followed: FollowedAccount, status: int, now: float) -> FollowedAccount:
-    """After a REGISTER that pjsua would not send, for *status*."""
+    """Returns the account's state after pjsua did not send a REGISTER because of *status*."""
     if status == REGISTERING:
         return replace(followed, register_at=now + RETRY_WHEN_BUSY)
     if status == INVALID_OPERATION:  # the account has no registrar any more
@@ -179,7 +180,7 @@ def _unsent(followed: FollowedAccount, status: int, now: float) -> FollowedAccou
 
 
 def _with_retry_after(followed: FollowedAccount, registration: Registration, now: float) -> FollowedAccount:
-    """Heeds the Retry-After of the server that the account has no better one for."""
+    """Puts the next REGISTER off by the Retry-After of the response, if there is no better server to register with."""
     asked = registration.retry_after
     if asked is None or not 500 <= registration.code < 600 or followed.register_at is not None:
         return followed
@@ -188,7 +189,7 @@ def _with_retry_after(followed: FollowedAccount, registration: Registration, now
 
 @dataclass(frozen=True, slots=True)
 class FollowerContext:
-    """What the follower asks the worker for; ``at`` is a function to call, and when."""
+    """The functions of the worker that the follower needs; ``at`` calls a function at a time."""
 
     plan: Callable[[Target], Plan | None]
     health: Callable[[], Mapping[Server, Health]]
@@ -197,7 +198,7 @@ class FollowerContext:
 
 
 class _Review:
-    """What one review knows of servers; accounts of one target share what is known of it."""
+    """What one review has worked out about servers; accounts of one target share it."""
 
     def __init__(self, context: FollowerContext) -> None:
         self.health = context.health()
@@ -205,7 +206,7 @@ class _Review:
         self._targets: dict[Target, tuple[Plan | None, Mapping[Server, int]]] = {}
 
     def of(self, target: Target) -> tuple[Plan | None, Mapping[Server, int]]:
-        """The target's plan, and the tiers of its usable servers."""
+        """Returns the target's plan, and the tiers of its usable servers."""
         if target not in self._targets:
             plan = self._context.plan(target)
             entries = () if plan is None else plan.entries
@@ -252,7 +253,7 @@ class Follower:
         return bool(self._followed)
 
     def servers(self) -> Mapping[Server, str]:
-        """The servers that accounts live on, each with a host name that its accounts know it by."""
+        """Returns the servers that accounts are on, each with a host name that the accounts know it by."""
         return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}
 
     def on_registration(self, registration: Registration, now: float) -> None:
@@ -270,7 +271,7 @@ class Follower:
             self._set(registered(followed, registration, now))
 
     def review(self, now: float) -> None:
-        """Has done what is due; after every change of health, and every now and then."""
+        """Does what is due. The worker calls it after every change of health, and every 0.25 s."""
         if not self._followed:
             return
         self._inquire_after_some()
@@ -279,7 +280,9 @@ class Follower:
             self._update(followed, view, now)
 
     def _due(self, account: int, now: float) -> None:
-        """Its time has come: between two reviews, so that accounts do not come in step with those."""
+        """Called when the account's time has come, which lies between two reviews, so that accounts do not move in
+        step.
+        """
         followed = self._followed.get(account)
         if followed is not None:
             self._update(followed, _Review(self._context), now)
@@ -295,9 +298,10 @@ class Follower:
             pins.register(followed.account, followed.aor)
 
     def _inquire_after_some(self) -> None:
-        """Looks in turn whether accounts are there, and, for one at a time, whether an id is another account's by now.
+        """Checks some accounts in turn: whether they exist, and for one at a time whether its id belongs to another
+        account now.
 
-        The latter takes pjsua's lock, and so is left to pjsip's own thread.
+        The second check takes pjsua's lock, so it runs on pjsip's own thread.
         """
         some = list(islice(self._turns, 1 + len(self._followed) // INQUIRY_SHARE))
         if not some:
@@ -309,7 +313,7 @@ class Follower:
             pins.ask_after(followed.account, followed.aor)
 
     def _unfollow_deleted(self, numbers: Iterable[int]) -> None:
-        """The accounts of these *numbers* that are gone are not followed any more."""
+        """Ends the following of those accounts of *numbers* that no longer exist."""
         for number in numbers:
             followed = self._followed.get(number)
             if followed is not None and not accounts.account_exists(number):

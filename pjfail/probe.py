@@ -1,7 +1,7 @@
-"""Active OPTIONS: is this server alive?
+"""Probes: an OPTIONS that asks a server whether it is alive.
 
-A probe is one request to exactly one server; an answer is an outcome like any other's, which the C core has seen.
-:class:`Prober` owns the probes under way. All of it belongs to the worker.
+A probe is one request to exactly one server. The C core sees its answer as it sees every answer, and makes an outcome
+of it. :class:`Prober` owns the probes under way. Worker only.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from .model import Outcome, OutcomeKind, Server
 from .request import Requests
 
 METHOD = "OPTIONS (probe)"
-# Answers that are no sign of life, or less than that (RFC 3261 section 21).
+# Answers that do not show that the server works (RFC 3261 section 21).
 REQUEST_TIMEOUT = 408
 TOLD_BY_THE_CORE = frozenset({500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """When servers are asked whether they are alive; those in doubt (suspect, half-open) are, each second. Seconds.
+    """When pjfail asks servers whether they are alive. Servers in doubt (suspect, half-open) are asked every second.
+    Times are in seconds.
 
-    ``interval``: a server in use that has said nothing for so long is asked; None: it is not. ``accounts``: the same
-    for one that a followed or pinned account lives on. Both give or take the share ``jitter``. A target that no request
-    went to for ``idle`` seconds is idle, and its servers are left alone. ``timeout``: how long a server has to answer;
-    the default allows three sends over UDP, so that one lost packet takes no server down. Raises
-    ValueError for what is not a valid time.
+    ``interval``: asks a server in use that has been quiet for this long; None: never. ``accounts``: the same for a
+    server that a followed or pinned account is on. Both vary by the share ``jitter``, up and down. A target that no
+    request went to for ``idle`` seconds is idle, and its servers are not asked. ``timeout``: how long pjfail waits for
+    the answer; the default allows three sends over UDP, so that one lost packet does not take a server down. Raises
+    ValueError for an invalid time.
     """
 
     interval: float | None = None
@@ -48,16 +49,16 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A server to be asked now and then: the host name to ask for, and after how many seconds without a word."""
+    """A server to probe when it is quiet: the host name for the request, and after how many seconds."""
 
     host: str
     interval: float
 
 
 async def probe(requests: Requests, server: Server, host: str, timeout: float) -> Outcome | None:
-    """Asks *server* with an OPTIONS for *host*: what was seen of it.
+    """Asks *server* with an OPTIONS for *host*, and returns the outcome.
 
-    None for what the C core tells by itself, failed connections too, and where nothing could be asked.
+    Returns None for what the C core reports itself (failed connections too), and if the request could not be sent.
     """
     parameter = "" if server.transport == "udp" else f";transport={server.transport}"
     where = f"[{host}]" if ":" in host else host
@@ -83,7 +84,7 @@ async def probe(requests: Requests, server: Server, host: str, timeout: float) -
 
 
 class Prober:
-    """Sends probes, one at a time to a server; *done* is told the server, and what was seen of it if anything."""
+    """Sends probes, one at a time to a server. *done* gets the server, and the outcome or None."""
 
     def __init__(
         self,
@@ -100,11 +101,11 @@ class Prober:
         self._next: dict[Server, float] = {}
 
     def forget(self) -> None:
-        """The loop that the probes ran in is gone."""
+        """Forgets the probes under way: their loop is gone."""
         self._under_way.clear()
 
     def start(self, server: Server, host: str) -> None:
-        """Asks *server*, known as *host*, unless it is being asked."""
+        """Probes *server*, known as *host*, unless a probe is under way."""
         if server not in self._under_way:
             task = asyncio.get_running_loop().create_task(self._ask(server, host))
             self._under_way[server] = task
@@ -122,7 +123,7 @@ class Prober:
     def watch(
         self, servers: Mapping[Server, Watched], last_answer: Callable[[Server], float | None], now: float
     ) -> None:
-        """Asks those of *servers* that have said nothing for a while; call it often."""
+        """Probes those of *servers* that have been quiet for too long; call it often."""
         self._next = {server: due for server, due in self._next.items() if server in servers}
         jitter = self.settings.jitter
         for server, watched in servers.items():

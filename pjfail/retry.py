@@ -1,4 +1,4 @@
-"""When a request under way fails over to the plan's next server, underneath the application."""
+"""When a request under way fails over to the plan's next server, without the application."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from ._validation import is_amount
 TIMEOUTS: Mapping[str, float] = MappingProxyType(
     {"REGISTER": 0.5, "OPTIONS": 0.5, "SUBSCRIBE": 0.5, "PUBLISH": 0.5, "INVITE": 1.5}
 )
-"""After how many seconds without any answer a request of each method fails over. 0.5 s is UDP's first retransmission; a
-server owes an INVITE its 100 within 0.2 s, and 1.5 s allow for two packets lost."""
+"""Seconds without any answer after which a request of each method fails over. 0.5 s is UDP's first retransmission (T1).
+A server must send a 100 to an INVITE within 0.2 s (RFC 3261 section 17.2.1); 1.5 s allow for two lost packets.
+"""
 
 MAX_ATTEMPTS = 8
-"""The most servers that one request is tried at; pjsip itself sends no more often within a transaction's 32 s."""
+"""The most servers that one request is tried at; pjsip itself does not send more often within a transaction's 32 s."""
 
-_MOST = 16  # methods, and codes, that the C core has room for
+_MOST = 16  # the most methods, and codes, that the C core has room for
 _NEVER = ("ACK", "CANCEL")
 _CHALLENGES = (401, 407)
 
@@ -26,32 +27,34 @@ _CHALLENGES = (401, 407)
 class RetryPolicy:
     """When a request under way fails over to the next server of its plan. Times are in seconds.
 
-    ``timeouts``: for each method, how long a request waits without any answer; a request of a method that is not named
-    waits for its server. To name more methods: ``RetryPolicy(timeouts={**pjfail.retry.TIMEOUTS, "MESSAGE": 1.0})``.
-    A server that was slow, not dead, then gets the same request as the next one does, so name methods that bear it.
+    ``timeouts``: for each method, how long a request waits without any answer; a method that is not named never fails
+    over because of a timeout. To name more methods: ``RetryPolicy(timeouts={**pjfail.retry.TIMEOUTS, "MESSAGE":
+    1.0})``. If the first server was slow, not dead, both servers get the request, so name only methods for which that
+    does no harm.
 
-    ``codes``: final responses that mean "ask another server", as long as the server gave no provisional response
-    before. The application sees such a response only when no server is left.
+    ``codes``: final responses after which a request is tried at the next server, if the server gave no provisional
+    response before. The application sees such a response only if no server is left.
 
-    ``connection_attempt_delay``: when the first server has no connection and has not answered lately, connections to
-    several servers are tried side by side, each this long after the one before (RFC 8305). None: one after the other,
-    as pjsip does.
+    ``connection_attempt_delay``: if the first server has no connection and has not answered lately, connections to
+    several servers are tried side by side, each started this long after the one before (RFC 8305). None: one after the
+    other, as pjsip does.
 
     ``hedge_budget``: the share of requests (0 to 1) that may fail over before their timeout, once the answer is later
-    than the server's round trips so far (but after 0.1 s at the least). Never an INVITE.
+    than the server's round trips so far (but after 0.1 s at least). Never an INVITE.
 
-    ``port_check``: whether to test if a UDP server's port is closed (ICMP), so that the requests under way there, of
-    every method, fail over at once. The test sends an empty line (pjsip's keep-alive) to a server that has not answered
-    for half a minute, or whose answer is overdue, from another port than SIP's and at most once a second.
+    ``port_check``: whether to test if a UDP server's port is closed (ICMP), so that requests of every method fail over
+    at once. The test sends an empty line (pjsip's keep-alive) from another port than SIP's, at most once a second, to a
+    server that has not answered for half a minute, or whose answer is overdue.
 
-    ``attempts``: at how many servers one request is tried at the most, from 1 to 8, whatever its plan has: so many
-    servers the owner of a zone can have one request sent to, and retransmitted. With 1 the request stays with its first
-    server, unless pjsip itself cannot send there.
+    ``attempts``: the most servers that one request is tried at, from 1 to 8, however many its plan has. It limits how
+    many servers the owner of a zone can have one request sent to. With 1 the request stays with its first server,
+    unless pjsip itself cannot send there.
 
-    ``enabled``: False leaves what is on the wire to pjsip; :meth:`off` gives such a value.
+    ``enabled``: False leaves everything on the wire to pjsip; :meth:`off` returns such a value.
 
-    Never fail over: ACK, CANCEL, requests within a dialog, a challenge's answer, a request with a provisional response.
-    Raises ValueError for what is not a valid time, code or share, and TypeError for what is not a mapping or sequence.
+    These never fail over: ACK, CANCEL, requests within a dialog, the answer to a challenge, a request with a
+    provisional response. Raises ValueError for an invalid time, code or share, and TypeError if an argument is not a
+    mapping or sequence.
     """
 
     timeouts: Mapping[str, float] = field(default_factory=lambda: TIMEOUTS)
@@ -93,5 +96,5 @@ class RetryPolicy:
 
     @classmethod
     def off(cls) -> RetryPolicy:
-        """No retries: what is on the wire is pjsip's own."""
+        """Returns a policy without retries: everything on the wire is pjsip's own."""
         return cls(enabled=False)
