@@ -29,7 +29,8 @@ SMALLEST_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ExponentialBackoff:
-    """*base* seconds, doubled with each consecutive failure, up to *ceiling*; each plus or minus the share *jitter*.
+    """*base* seconds, doubled with each consecutive failure, plus or minus the share *jitter*; never more than
+    *ceiling*.
 
     Without jitter, clients that lost a server at the same moment would all probe it at the same moment
     (docs/fleet.svg).

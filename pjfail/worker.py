@@ -109,7 +109,7 @@ class Worker:
             self._thread.join(timeout)
 
     def is_current(self) -> bool:
-        """Returns whether the caller runs on the worker, in a listener or policy; it must then not wait for the worker."""
+        """Returns whether the caller runs on the worker (a listener or policy), and so must not wait for it."""
         return threading.current_thread() is self._thread
 
     def resolve(self, target: Target, timeout: float) -> Plan:

@@ -13,14 +13,14 @@ log = logging.getLogger("pjfail")
 
 
 class ChainLookup:
-    """Asks *lookups* in their order; the first that finds candidates answers.
+    """Asks *lookups* in order, and returns what the first one finds.
 
-    One that does not know the target (:class:`pjfail.UnknownTarget`), finds no candidate, fails for the time being, or
-    raises what it should not, which is logged, passes it on to the next. One that says "there is none" ends the chain.
+    The next lookup is asked if one does not know the target (:class:`pjfail.UnknownTarget`), finds no candidates, fails
+    temporarily, or raises an unexpected exception (which is logged). A lookup that says "there is none" ends the chain.
 
-    The seconds that each takes add up, and the worker waits ten for all of them.
+    The lookups' times add up; the worker waits ten seconds for all of them together.
 
-    Raises :class:`TypeError` without lookups, or for one that is none.
+    Raises :class:`TypeError` without lookups, or if an argument is not a lookup.
     """
 
     def __init__(self, *lookups: Lookup) -> None:
@@ -32,10 +32,11 @@ class ChainLookup:
         self._lookups = lookups
 
     async def lookup(self, target: Target) -> Sequence[Candidate]:
-        """The candidates of the first lookup that has any. Runs in the loop of the caller.
+        """Returns the candidates of the first lookup that has any. Runs in the loop of the caller.
 
-        Raises :class:`pjfail.LookupFailed`: the first temporary failure where there was one, for who failed might have
-        known better than those after it; else what ended the chain; else :class:`pjfail.UnknownTarget`.
+        Raises :class:`pjfail.LookupFailed`: the first temporary failure if there was one, because that lookup might
+        have known more than those after it; otherwise the failure that ended the chain; otherwise
+        :class:`pjfail.UnknownTarget`.
         """
         unknown: list[LookupFailed] = []
         failed: list[LookupFailed] = []
@@ -56,13 +57,13 @@ class ChainLookup:
         raise [*failed, *unknown, UnknownTarget(f"{target}: no lookup has a candidate")][0]
 
     def adapt(self, transports: Sequence[Transport], families: Sequence[Family]) -> None:
-        """Tells those of the lookups that want to know what the endpoint has (:class:`Adaptive`)."""
+        """Tells those lookups that are :class:`Adaptive` what the endpoint has."""
         for lookup in self._lookups:
             if isinstance(lookup, Adaptive):
                 lookup.adapt(transports, families)
 
     def on_stale(self, tell: TellStale) -> None:
-        """Has those of the lookups that serve old answers say so to *tell* (:class:`ServesStale`)."""
+        """Makes those lookups that are :class:`ServesStale` call *tell* when they use old answers."""
         for lookup in self._lookups:
             if isinstance(lookup, ServesStale):
                 lookup.on_stale(tell)

@@ -1,4 +1,4 @@
-"""The lookup over the DNS: RFC 3263, answered by given name servers or the system's."""
+"""The lookup in the DNS: RFC 3263, with given name servers or the system's."""
 
 from __future__ import annotations
 
@@ -26,32 +26,33 @@ from .trace import Trace, TracedResolver
 
 T = TypeVar("T")
 
-LEAST_ROOM = 1 << 20  # octets; with less, an answer of some kB would be a large one
+LEAST_ROOM = 1 << 20  # octets; with less, an answer of some kB would count as large
 
 
 class DnsLookup:
     """Finds servers by RFC 3263: NAPTR, SRV, A and AAAA.
 
     *nameservers* are ``"192.0.2.53"``, ``"192.0.2.54:5353"``, ``"[2001:db8::53]:5353"``; None takes those of
-    ``/etc/resolv.conf``. *transports* and *families* are what may be used, in the order of preference; None takes what
-    the endpoint has once pjfail is attached, and all of them without an endpoint. *naptr* "on" asks for NAPTR records
-    where RFC 3263 does, "off" never, "always" also where the URI names a transport. *has_route* tells of a numeric
-    address whether packets can reach it; those that cannot stand behind, whatever their family (RFC 6724).
+    ``/etc/resolv.conf``. *transports* and *families* are those that may be used, in order of preference; None takes
+    those that the endpoint has once pjfail is attached, and all of them without an endpoint. *naptr* "on" asks for
+    NAPTR records where RFC 3263 does, "off" never, "always" also if the URI names a transport. *has_route* returns
+    whether packets can reach a numeric address; candidates that they cannot reach stand behind the others, whatever
+    their family (RFC 6724).
 
-    A lookup ends within *timeout* seconds. An answer of the DNS is kept for its TTL, at least *ttl_floor* and at most
-    *ttl_ceiling* seconds of *clock*. While the name servers are silent or fail, the last good answer serves for
-    *max_stale* seconds beyond its TTL (RFC 8767; 0 for not at all): its candidates have a TTL of 30 s, and a log line
-    says so once. With *cache_file* the answers are kept in that file too, and found again after a restart. All answers
-    together take *cache_room* octets of memory at the most; then those that were asked for longest ago go.
+    A lookup ends within *timeout* seconds. A DNS answer is kept for its TTL, at least *ttl_floor* and at most
+    *ttl_ceiling* seconds of *clock*. While the name servers are silent or fail, the last good answer is used for up to
+    *max_stale* seconds after its TTL (RFC 8767; 0: not at all): its candidates have a TTL of 30 s, and one log line
+    says so. With *cache_file* the answers are also kept in that file, and used after a restart. All answers together
+    take at most *cache_room* octets of memory; beyond that, those that were asked for longest ago are dropped.
 
-    Hosts that stand in the file *hosts* have their addresses from there (None: no such file). An international name is
-    asked for as IDNA 2008 writes it. Search domains and multicast DNS are left to the system: a host of one label (with
-    no dot at its end), one in ``.local``, or one of the hosts file, that the name servers do not lead to a server is an
-    :class:`pjfail.UnknownTarget`. A name that goes through more than *cname_limit* CNAMEs (16 at most) is not followed.
-    *trace* is told of each question to the name servers and of its answer.
+    Hosts in the file *hosts* have their addresses from there (None: no such file). International names are asked for as
+    IDNA 2008 writes them. Search domains and multicast DNS are left to the system: if the name servers lead to no
+    server, the lookup raises :class:`pjfail.UnknownTarget` for a host of one label (without a dot at its end), a host
+    in ``.local``, and a host of the hosts file. A name behind more than *cname_limit* CNAMEs (16 at most) is not
+    followed. *trace* gets each question to the name servers, and its answer.
 
-    Raises :class:`pjfail.BadServer` for a name server that is none, :class:`ValueError` for another argument, and
-    :class:`pjfail.LookupFailed` where the system names no name server. Reads the cache file.
+    Raises :class:`pjfail.BadServer` for an invalid name server, :class:`ValueError` for another invalid argument, and
+    :class:`pjfail.LookupFailed` if the system names no name server. Reads the cache file.
     """
 
     def __init__(
@@ -91,14 +92,14 @@ class DnsLookup:
         self._client = Client(self._transports or TRANSPORTS, self._families or FAMILIES, naptr, timeout / 3, has_route)
         self._file = None if cache_file is None else CacheFile(Path(cache_file))
         self._stale = StaleTargets()
-        # A question ends a little before the lookup does, for its error tells more: who was asked what.
+        # A question ends shortly before the lookup, because its error says more: which server was asked what.
         wire = NameServers(servers, timeout=0.9 * timeout, cname_limit=cname_limit, clock=clock)
         self._cache = Cache(
             wire if trace is None else TracedResolver(wire, trace),
             floor=ttl_floor,
             ceiling=ttl_ceiling,
             max_stale=max_stale,
-            # Three questions follow upon each other: together they take the 1.8 s of RFC 8767 section 5.
+            # A lookup asks three questions in a row: together they take the 1.8 s of RFC 8767 section 5.
             hurry=timeout / 5,
             clock=clock,
             learnt=self._learnt,
@@ -109,12 +110,12 @@ class DnsLookup:
         self._resolver: Resolver = self._hosts or self._cache
 
     async def lookup(self, target: Target) -> list[Candidate]:
-        """The candidates of *target*, at least one, by priority; weights are left to whoever uses them.
+        """Returns the candidates of *target*, at least one, by priority; the weights are not applied yet.
 
-        A numeric host is one candidate, and nothing is asked. Runs in the asyncio loop of the caller, and in one loop
-        at a time. Raises :class:`pjfail.LookupFailed`: temporary where name servers were silent or failed, for good
-        where they said that there is no such name or service; :class:`pjfail.UnknownTarget` where the system may know
-        more.
+        For a numeric host returns that one candidate and asks nothing. Runs in the asyncio loop of the caller, and in
+        one loop at a time. Raises :class:`pjfail.LookupFailed`: temporary if name servers were silent or failed, not
+        temporary if they said that there is no such name or service; :class:`pjfail.UnknownTarget` if the system may
+        know more.
         """
         recorder = StaleRecorder(self._resolver)
         try:
@@ -129,7 +130,7 @@ class DnsLookup:
         else:
             self._stale.found(target, recorder.stale)
             return found
-        temporary = failure.temporary or bool(recorder.stale)  # an old "there is none" is not the last word
+        temporary = failure.temporary or bool(recorder.stale)  # an old "there is none" is not final
         if (temporary or isinstance(failure, NothingThere)) and self._system_may_know(target.host):
             raise UnknownTarget(str(failure), temporary=temporary)
         raise LookupFailed(str(failure), temporary=temporary)
@@ -137,8 +138,8 @@ class DnsLookup:
     def adapt(self, transports: Sequence[Transport], families: Sequence[Family]) -> None:
         """From now on finds only what an endpoint with *transports* and *families* can use.
 
-        Where the constructor was given an order of preference, what of it the endpoint has; else all that the endpoint
-        has, in the order given here. Nothing given here means that it is not known, and so all. Called by the worker.
+        If the constructor was given an order of preference, that order applies to what the endpoint has; otherwise the
+        order given here. Empty arguments mean that it is not known, so everything is allowed. Called by the worker.
         """
         self._client = replace(
             self._client,
@@ -147,7 +148,9 @@ class DnsLookup:
         )
 
     def on_stale(self, tell: TellStale) -> None:
-        """Has *tell* called, in the loop, with each target that begins to be found by old answers, and the reason."""
+        """Calls *tell*, in the loop, with each target whose servers are found by old answers from then on, and the
+        reason.
+        """
         self._stale.on_stale(tell)
 
     def _learnt(self) -> None:
@@ -155,7 +158,7 @@ class DnsLookup:
             self._file.save_soon(self._cache.answers)
 
     def _system_may_know(self, host: str) -> bool:
-        """Whether this machine may give *host* a meaning besides the DNS: search domains, mDNS, the hosts file."""
+        """Returns whether this machine may resolve *host* outside the DNS: search domains, mDNS, the hosts file."""
         *others, last = host.removesuffix(".").split(".")
         if last == "local" or not (others or host.endswith(".")):
             return True
@@ -163,12 +166,14 @@ class DnsLookup:
 
 
 def in_common(preferred: Sequence[T] | None, had: Sequence[T]) -> tuple[T, ...]:
-    """What of *preferred* (None: no preference) an endpoint with *had* can use, in the order of preference."""
+    """Returns those of *preferred* (None: no preference) that an endpoint with *had* can use, in order of
+    preference.
+    """
     return tuple(had) if preferred is None else tuple(each for each in preferred if each in had)
 
 
 def _check(name: str, given: Sequence[str] | None, known: Sequence[str]) -> None:
-    """ValueError unless *given* is some of *known*, each once, or None."""
+    """Raises ValueError unless *given* is None, or some of *known*, each once."""
     if given is None:
         return
     if isinstance(given, str):

@@ -1,6 +1,6 @@
-"""RFC 3263 section 4: from a SIP URI's target to the servers, in the order a client must try them.
+"""RFC 3263 section 4: from a SIP URI's target to its servers, in the order in which a client must try them.
 
-Everything that is asked goes through a :class:`Resolver`; nothing here knows of sockets or caches.
+Every question goes through a :class:`Resolver`; this module knows neither sockets nor caches.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ SERVICE_LABELS: Mapping[Transport, str] = {"udp": "_sip._udp", "tcp": "_sip._tcp
 NAPTR_SERVICES: Mapping[str, Transport] = {"SIP+D2U": "udp", "SIP+D2T": "tcp", "SIPS+D2T": "tls"}
 ADDRESS_KINDS: Mapping[Family, Kind] = {"ipv4": "A", "ipv6": "AAAA"}
 
-MAX_SRV_RECORDS = 256  # of one answer; more would be a query storm, and pjsip takes 32 at most
-MAX_SRV_HOSTS = 256  # whose addresses are asked for, in one lookup
-MAX_SERVICES = 8  # that NAPTR records may lead to
-MAX_CANDIDATES = 256  # of one service, and addresses of one host; a plan has no more places
-NUMERIC_TTL = 86400.0  # an address in the URI does not change; a day is as good as for ever
+MAX_SRV_RECORDS = 256  # in one answer; more would be a query storm, and pjsip takes 32 at most
+MAX_SRV_HOSTS = 256  # hosts of SRV records whose addresses one lookup asks for
+MAX_SERVICES = 8  # services that NAPTR records may lead to
+MAX_CANDIDATES = 256  # of one service; also addresses of one host; a plan has room for so many
+NUMERIC_TTL = 86400.0  # seconds: an address in the URI does not change, so a day stands for ever
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What the client is able to do. ``transports`` and ``families`` stand in its order of preference.
+    """What the client can do. ``transports`` and ``families`` are in its order of preference.
 
-    ``naptr`` "on" asks for NAPTR records where RFC 3263 does, "always" also where the URI names a transport.
-    ``patience`` is how many seconds optional or further answers may take once there is enough to go on.
-    ``has_route`` tells of a numeric address whether packets can reach it.
+    ``naptr`` "on" asks for NAPTR records where RFC 3263 does, "always" also if the URI names a transport. ``patience``
+    is how many seconds optional or further answers may take once there is enough to continue. ``has_route`` returns
+    whether packets can reach a numeric address.
     """
 
     transports: tuple[Transport, ...]
@@ -54,11 +54,11 @@ class Client:
 
 
 class NothingThere(LookupFailed):
-    """The name service knows neither a SIP service nor an address of the host."""
+    """The name service has neither a SIP service nor an address of the host."""
 
 
 class Service(NamedTuple):
-    """A name to ask SRV records of, and the transport these servers speak."""
+    """A name to ask for SRV records, and the transport of its servers."""
 
     name: Name
     transport: Transport
@@ -73,12 +73,12 @@ class Address(NamedTuple):
 
 
 async def locate(target: Target, resolver: Resolver, client: Client) -> list[Candidate]:
-    """The candidates of *target*, at least one, by ascending priority, each server once: in its first place.
+    """Returns the candidates of *target*, at least one, by ascending priority; each server once, in its first position.
 
-    The addresses of one SRV record are adjacent. Where several sets of SRV records serve (one a transport, or several
-    NAPTR records of one order) each set follows the one before it as a whole, its priorities raised above that one's:
-    RFC 3263 does not merge them. Raises :class:`pjfail.LookupFailed`, temporary where a name service failed, and
-    :class:`NothingThere`.
+    The addresses of one SRV record are adjacent. If several sets of SRV records apply (one for each transport, or
+    several NAPTR records of one order), each set follows the one before it as a whole, with its priorities raised above
+    that set's: RFC 3263 does not merge them. Raises :class:`pjfail.LookupFailed`, temporary if a name service failed,
+    and :class:`NothingThere`.
     """
     if not (client.transports and client.families):
         raise LookupFailed(f"{target}: the lookup may use no transport, or no kind of address, that the endpoint has")
@@ -107,13 +107,13 @@ async def locate(target: Target, resolver: Resolver, client: Client) -> list[Can
 
 
 def numeric_candidate(target: Target, transport: Transport) -> Candidate:
-    """The candidate of a numeric target: its own address, over *transport*."""
+    """Returns the candidate of a numeric target: its own address, over *transport*."""
     server = Server(target.host, target.port or DEFAULT_PORT[transport], transport)
     return Candidate(server, target.host, ttl=NUMERIC_TTL)
 
 
 def _usable_transports(target: Target, transports: tuple[Transport, ...]) -> tuple[Transport, ...]:
-    """The client's transports that *target* allows; never anything but TLS for a secure one."""
+    """Returns the client's transports that *target* allows; for a secure target only TLS."""
     wanted = "tls" if target.secure else target.transport
     if wanted is None:
         return transports
@@ -123,7 +123,7 @@ def _usable_transports(target: Target, transports: tuple[Transport, ...]) -> tup
 
 
 def name_of(host: str) -> Name:
-    """*host* as a DNS name, an international one in ASCII (IDNA 2008). Raises :class:`pjfail.LookupFailed`."""
+    """Returns *host* as a DNS name, an international one in ASCII (IDNA 2008). Raises :class:`pjfail.LookupFailed`."""
     try:
         return dns.name.from_text(host, idna_codec=dns.name.IDNA_2008_Practical)
     except (dns.exception.DNSException, UnicodeError) as error:
@@ -144,9 +144,10 @@ def _text(name: Name) -> str:
 async def _naptr_services(
     target: Target, host: Name, transports: Sequence[Transport], resolver: Resolver, client: Client
 ) -> list[Service]:
-    """The services that NAPTR records offer, best first; none where there is no NAPTR record for SIP (section 4.1).
+    """Returns the services that NAPTR records offer, best first; none if there is no NAPTR record for SIP (section
+    4.1).
 
-    NAPTR is optional, and some name servers swallow the question: no answer counts as no record.
+    NAPTR is optional, and some name servers drop the question: no answer counts as no record.
     """
     try:
         async with asyncio.timeout(client.patience):
@@ -170,7 +171,9 @@ async def _naptr_services(
 
 
 def _sip_records(answer: Answer, inside: Sequence[Name] | None) -> list[NAPTR]:
-    """The well-formed NAPTR records for SIP; with *inside*, only replacements that lie in one of these domains."""
+    """Returns the well-formed NAPTR records for SIP; with *inside*, only those whose replacement lies in one of these
+    domains.
+    """
     return [
         record
         for record in answer.records
@@ -190,7 +193,9 @@ def _service_field(record: NAPTR) -> str:
 async def _by_services(
     target: Target, services: Sequence[Service], resolver: Resolver, client: Client
 ) -> list[Candidate]:
-    """The candidates behind the SRV records of *services* (section 4.2); none only where there are no such records."""
+    """Returns the candidates behind the SRV records of *services* (section 4.2); none only if there are no such
+    records.
+    """
     answers = await settle([resolver.resolve(service.name, "SRV") for service in services], client.patience)
     failures = [answer for answer in answers if isinstance(answer, LookupFailed)]
     sets = [
@@ -200,7 +205,7 @@ async def _by_services(
     ]
     if not sets:
         if failures:
-            raise failures[0]  # a name service that fails has not said "there is none"
+            raise failures[0]  # a failed name service has not said "there is none"
         return []
     hosts = list({record.target: None for _, _, records in sets for record in records})[:MAX_SRV_HOSTS]
     resolved = await settle([_addresses(host, resolver, client) for host in hosts], client.patience)
@@ -222,7 +227,7 @@ async def _by_services(
 def _candidates_of(
     service: Service, ttl: float, records: Iterable[SRV], addresses: Mapping[Name, Sequence[Address]]
 ) -> Iterator[Candidate]:
-    """The candidates that *records* lead to, the addresses of each adjacent."""
+    """Yields the candidates that *records* lead to, the addresses of each record adjacent."""
     for record in records:
         for address in addresses.get(record.target, ()):
             yield Candidate(
@@ -236,7 +241,7 @@ def _candidates_of(
 
 
 def _usable_records(answer: Answer) -> list[SRV]:
-    """The SRV records that name a server, by priority and weight, not more than can be of use."""
+    """Returns the SRV records that name a server, by priority and weight, at most MAX_SRV_RECORDS."""
     records = [
         record
         for record in answer.records
@@ -246,7 +251,9 @@ def _usable_records(answer: Answer) -> list[SRV]:
 
 
 def _stacked(sets: Iterable[list[Candidate]]) -> list[Candidate]:
-    """One set after the other, the priorities of each raised above those of the set before it where they are not."""
+    """Joins the sets; raises the priorities of each set above those of the set before it, unless they are higher
+    already.
+    """
     stacked: list[Candidate] = []
     for candidates in sets:
         if stacked and candidates:
@@ -260,7 +267,9 @@ def _stacked(sets: Iterable[list[Candidate]]) -> list[Candidate]:
 async def _by_host(
     target: Target, host: Name, transport: Transport, resolver: Resolver, client: Client, sought: str
 ) -> list[Candidate]:
-    """The candidates by the addresses of the host itself (end of section 4.2); *sought* is for the error's words."""
+    """Returns the candidates by the addresses of the host itself (end of section 4.2); *sought* is a part of the
+    error's text.
+    """
     port = target.port or DEFAULT_PORT[transport]
     addresses = await _addresses(host, resolver, client)
     if not addresses:
@@ -278,7 +287,7 @@ async def _by_host(
 
 
 def _once(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Each server in its first place."""
+    """Returns each server once, in its first position."""
     first: dict[Server, Candidate] = {}
     for candidate in candidates:
         first.setdefault(candidate.server, candidate)
@@ -286,9 +295,10 @@ def _once(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 
 async def _addresses(host: Name, resolver: Resolver, client: Client) -> list[Address]:
-    """The addresses of *host*: those with a route first, then by family in the client's order (RFC 6724, RFC 7984).
+    """Returns the addresses of *host*: those with a route first, then by family in the client's order (RFC 6724, RFC
+    7984).
 
-    A family whose question fails does not take the other's addresses with it.
+    If the question for one family fails, the addresses of the other are still returned.
     """
     questions = [resolver.resolve(host, ADDRESS_KINDS[family]) for family in client.families]
     answers = await settle(questions, client.patience)

@@ -1,4 +1,4 @@
-"""The lookup in a table of the application's own."""
+"""The lookup in the application's own table."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from ..errors import BadServer, LookupFailed, UnknownTarget
 from ..model import Candidate, Server, Target, Transport
 
 Listed = str | Server | Candidate | tuple[str | Server, int, int]
-"""A server in the table: ``"address:port"``, ``"tls:address:port"``, a :class:`Server`, a :class:`Candidate`, or one of
-the first three with priority and weight."""
+"""A server in the table: ``"address:port"``, ``"tls:address:port"``, a :class:`Server`, a :class:`Candidate`, or a
+tuple of one of the first three with priority and weight.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A server of a host; with ``any_transport`` it is there on the one that the target names."""
+    """A server of a host; with ``any_transport`` it has the transport that the target names."""
 
     candidate: Candidate
     any_transport: bool
 
     def over(self, wanted: Transport | None) -> Candidate | None:
-        """The candidate for a target that asks for transport *wanted*, None where this server has another."""
+        """Returns the candidate for a target that asks for transport *wanted*; None if this server has another
+        transport.
+        """
         if self.any_transport and wanted is not None:
             return replace(self.candidate, server=replace(self.candidate.server, transport=wanted))
         return self.candidate if wanted in (None, self.candidate.server.transport) else None
@@ -32,12 +35,13 @@ class _Row:
 class StaticLookup:
     """Finds the servers of a host in *table*: host name to a list of servers.
 
-    ``{"example.com": ["192.0.2.1:5060", "tls:[2001:db8::1]:5061"]}`` is tried in the order given: a server's place in
-    the list is its priority. ``("192.0.2.1:5060", 10, 60)`` has priority 10 and weight 60 as in RFC 2782, and a
-    candidate stands as it is. A server without a transport has the target's, UDP where that names none. *ttl* is how
-    many seconds an answer is good for, and so how soon an update is felt; a candidate's own TTL above 0 precedes it.
+    ``{"example.com": ["192.0.2.1:5060", "tls:[2001:db8::1]:5061"]}`` is tried in the given order: a server's position
+    in the list is its priority. ``("192.0.2.1:5060", 10, 60)`` has priority 10 and weight 60 as in RFC 2782, and a
+    candidate is used as it is. A server without a transport has the target's, or UDP if the target names none. *ttl* is
+    how many seconds an answer is valid, and so the longest time until an update takes effect; a candidate's own TTL
+    above 0 takes precedence.
 
-    Raises :class:`pjfail.BadServer` for anything in the table that is no host or no server.
+    Raises :class:`pjfail.BadServer` if the table has an invalid host or server.
     """
 
     def __init__(self, table: Mapping[str, Iterable[Listed]], *, ttl: float = 30.0) -> None:
@@ -47,17 +51,18 @@ class StaticLookup:
         self._table = _read(table, ttl)
 
     def update(self, table: Mapping[str, Iterable[Listed]]) -> None:
-        """Puts *table* in the place of the old one, whole. Callable from any thread.
+        """Replaces the whole table. Any thread.
 
         Raises :class:`pjfail.BadServer`; the old table then stays.
         """
         self._table = _read(table, self._ttl)
 
     async def lookup(self, target: Target) -> list[Candidate]:
-        """The servers of the target's host, whatever its port: TLS alone for a secure target, IPv6 where it asks so.
+        """Returns the servers of the target's host, whatever its port: only TLS for a secure target, only IPv6 if it
+        asks for that.
 
-        Raises :class:`pjfail.UnknownTarget` for a host that is not in the table, and :class:`pjfail.LookupFailed` for
-        one that has no server of the kind the target asks for.
+        Raises :class:`pjfail.UnknownTarget` for a host that is not in the table, and :class:`pjfail.LookupFailed` for a
+        host without a server of the kind that the target asks for.
         """
         rows = self._table.get(_key(target.host))
         if rows is None:
@@ -77,7 +82,7 @@ def _key(host: str) -> str:
 
 
 def _is_host(host: object) -> bool:
-    """Whether a URI may have this host: a name, or an address. What it would not have is found by no target."""
+    """Returns whether a URI may have this host, a name or an address; no target would ever find another one."""
     return isinstance(host, str) and (
         re.fullmatch(r"[^:;?@<>\[\]\s]+", host) is not None or (":" in host and Target(host).is_numeric)
     )
@@ -111,7 +116,7 @@ def _row(listed: Listed, host: str, place: int, ttl: float) -> _Row:
             if not (0 <= priority < 65536 and 0 <= weight < 65536):
                 raise BadServer(f"{listed!r}: priority and weight are numbers from 0 to 65535")
             parsed, any_transport = _server(server)
-            # A record of its own in the draw, as an SRV record is by its target: so the address is its name.
+            # With its address as its name, each server is a record of its own in the draw, as an SRV record is.
             return _Row(Candidate(parsed, parsed.address, priority, weight, ttl), any_transport)
         case str() | Server():
             parsed, any_transport = _server(listed)
@@ -123,7 +128,7 @@ def _row(listed: Listed, host: str, place: int, ttl: float) -> _Row:
 
 
 def _server(listed: str | Server) -> tuple[Server, bool]:
-    """The server, and whether the text for it leaves the transport open."""
+    """Returns the server, and whether its text leaves the transport open."""
     if isinstance(listed, Server):
         return listed, False
     return Server.parse(listed), Server.parse(listed, "udp") != Server.parse(listed, "tcp")

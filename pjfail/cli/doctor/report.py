@@ -1,4 +1,4 @@
-"""What the doctor has found, as a value, as JSON, and as a table."""
+"""The doctor's report, as a value, as JSON, and as a table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Python:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """What was imported; ``file`` is None for one that has none, or could not be imported."""
+    """The module that was imported; ``file`` is None if it has none, or could not be imported."""
 
     name: str
     file: str | None = None
@@ -44,12 +44,11 @@ class Module:
 class Pjsip:
     """The pjsip that was found; None stands for what is not known.
 
-    ``object`` is the file that carries it: with all of pjsip in it (``linkage`` "static"), over libraries of pjsip's
-    ("shared"), or the very program that runs Python ("program"). ``layout`` is the row of pjfail's table that holds for
-    it, ``addresses`` how many servers an answer to it may name, ``accounts`` whether they can be pinned and followed,
-    ``native_affinity`` whether it has server affinity of its own, ``digests`` the algorithms in which it answers a
-    challenge, for a program that has done nothing for it. ``tls``, ``ipv6`` and ``dns_resolver`` were tried; ``build``
-    are settings of pjlib's.
+    ``object`` is the file that carries it: with all of pjsip inside (``linkage`` "static"), with pjsip's own libraries
+    ("shared"), or the program that runs Python ("program"). ``layout`` is its row in pjfail's table, ``addresses`` how
+    many servers one answer may name, ``accounts`` whether accounts can be pinned and followed, ``native_affinity``
+    whether pjsip has its own server affinity, ``digests`` the algorithms in which it answers a challenge in a program
+    that does nothing special. ``tls``, ``ipv6`` and ``dns_resolver`` were tried; ``build`` are settings of pjlib.
     """
 
     object: str
@@ -68,7 +67,7 @@ class Pjsip:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it; ``notes`` are sentences on what could not be found out, and on what to beware of."""
+    """The whole report; ``notes`` are sentences on what could not be found out, and on what to watch out for."""
 
     pjfail: Pjfail
     python: Python
@@ -79,11 +78,11 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """What ``--json`` prints: the attributes above, by their names."""
+        """Returns what ``--json`` prints: the attributes above, by name."""
         return asdict(self)
 
     def rows(self) -> list[tuple[str, str]]:
-        """The table: what, and what was found of it."""
+        """Returns the rows of the table: a name and what was found."""
         known = ", ".join(self.pjfail.layouts)
         rows = [
             ("pjfail", self.pjfail.version + (f", knows pjsip {known}" if known else "")),
@@ -105,7 +104,7 @@ _LINKAGE = {
 
 
 def _rows_of(pjsip: Pjsip) -> list[tuple[str, str]]:
-    """What is known."""
+    """Returns the rows of what is known about *pjsip*."""
     rows = [
         ("pjsip", pjsip.version or "of a version that it does not tell"),
         ("in", f"{pjsip.object} ({_LINKAGE[pjsip.linkage]})"),
