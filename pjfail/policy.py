@@ -108,7 +108,7 @@ class Policy:
 
 
 def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: Random) -> Health:
-    """Returns a server's health after *outcome*, given its health before. Pure; :mod:`pjfail.health` stores it.
+    """Returns a server's health after *outcome*, given its health before. Pure; ``pjfail.health`` stores it.
 
     Raises what the policy's parts raise, and ValueError or TypeError if the backoff does not return a valid time.
     """

@@ -1,7 +1,8 @@
 /*
- * accounts.c: reads what an account of pjsua's is set to, and changes it through pjsua's own functions.
+ * accounts.c: reads an account's settings from pjsua, and changes them through pjsua's own functions.
  *
- * Called by Python threads, and by affinity.c on pjsip's polling thread. pjsua takes its own lock; none of ours is held.
+ * Called by Python threads, and by affinity.c on pjsip's polling thread. pjsua takes its own lock; none of ours is
+ * held.
  */
 #include "accounts.h"
 
@@ -15,10 +16,11 @@
 #include <strings.h>
 
 /*
- * No account comes or goes until accounts_unlock(): to be asked of one that has just been deleted aborts pjsip. (Its functions take
- * this lock too, but some after they have looked whether there is the account, and pjsua_acc_get_config() not at all.) Held without
- * the GIL, while pjsua's functions for accounts run, which hold it themselves for most of that time; none of ours, nor a dialog's
- * or a transaction's lock is taken inside by reading. The mutex locked; NULL where pjsua hides it, which is as good as without us.
+ * Locks pjsua's accounts: none is created or deleted until accounts_unlock(). pjsip aborts when it is asked for an
+ * account that has just been deleted: some of its functions take this lock only after they have checked the id, and
+ * pjsua_acc_get_config() never does. Held without the GIL while pjsua's account functions run, which hold it
+ * themselves most of that time. Reading takes no lock of ours inside, nor that of a dialog or transaction. Returns the
+ * locked mutex; NULL if pjsua hides it, and then this race exists as it does without us.
  */
 static pj_mutex_t *accounts_lock(void)
 {
@@ -35,7 +37,7 @@ static void accounts_unlock(pj_mutex_t *mutex)
         host.pj_mutex_unlock(mutex);
 }
 
-/* Accounts locked. Reads the account's configuration; its strings are pool's. */
+/* Reads the account's configuration; its strings are in pool. Accounts locked. */
 static int accounts_read_config_locked(int id, pj_pool_t *pool, account_config *config)
 {
     pj_status_t status;
@@ -67,7 +69,10 @@ int accounts_write_aor(const pjsip_uri *uri, char *aor, size_t size)
     return 1;
 }
 
-/* copy is what pjsip's parser writes into, and what the parsed URI points at. NULL when it is none, or too long. */
+/*
+ * Parses a URI. pjsip's parser writes into copy, and the result points into it. Returns NULL if text is not a URI, or
+ * too long.
+ */
 static pjsip_uri *accounts_parse(pj_pool_t *pool, const pj_str_t *text, char *copy, size_t size)
 {
     if (text->slen >= (pj_ssize_t)size)
@@ -76,7 +81,7 @@ static pjsip_uri *accounts_parse(pj_pool_t *pool, const pj_str_t *text, char *co
     return host.pjsip_parse_uri(pool, copy, (pj_size_t)text->slen, 0);
 }
 
-/* Where a URI sends to; 0 when it is no SIP URI. */
+/* Fills in where requests for the URI go. Returns 0 if it is not a SIP URI. */
 static int accounts_target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *target)
 {
     char copy[2 * PF_MAX_URI];
@@ -87,7 +92,10 @@ static int accounts_target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *
            target_of_host_info(&where, target);
 }
 
-/* Returns whether the Route is one that pjsip's own affinity (after 2.17) puts in front, to pin an account over UDP: <sip:ADDRESS;lr;hide>. */
+/*
+ * Returns whether the Route is the one by which pjsip's own affinity (after 2.17) pins an account over UDP:
+ * <sip:ADDRESS;lr;hide>.
+ */
 static int accounts_is_native_pin(const pf_account *account)
 {
     const char *name = account->next_hop.host;
@@ -97,12 +105,12 @@ static int accounts_is_native_pin(const pf_account *account)
 }
 
 /*
- * The account's next hop by the Route that pjsua gives its requests: those of all accounts (pjsua_config.outbound_proxy), which
- * come before its own, can be read nowhere. 0: it has none.
+ * Fills in the account's next hop from the Route that pjsua gives its requests. Only there can the proxies of all
+ * accounts (pjsua_config.outbound_proxy) be read, which come before the account's own. Returns 0 if there is no Route.
  */
 static int accounts_fill_first_route(int id, pj_pool_t *pool, pf_account *account)
 {
-    static const pj_str_t nobody = { "sip:127.0.0.1", 13 }; /* an address, lest pjsua look a name up */
+    static const pj_str_t nobody = { "sip:127.0.0.1", 13 }; /* an address, so that pjsua looks no name up */
     const int size = sizeof account->next_hop_uri - 1;
     pjsip_tx_data *tdata;
     pjsip_route_hdr *route;
@@ -128,7 +136,7 @@ static int accounts_fill_first_route(int id, pj_pool_t *pool, pf_account *accoun
     return found;
 }
 
-/* Accounts locked. */
+/* Fills in account from its configuration. Accounts locked. */
 static int accounts_fill_locked(int id, pj_pool_t *pool, const account_config *found, pf_account *account)
 {
     const pjsua_acc_config *config = &found->config;
@@ -203,8 +211,8 @@ int pf_read_account(int id, pf_account *account)
 }
 
 /*
- * Accounts are locked all the while: the id may be another's the next moment, or the application may modify the account. pjsua
- * itself sends under that lock, when it modifies.
+ * Sets the account's proxies. Accounts are locked throughout: otherwise the id could become another account's, or the
+ * application could modify the account. pjsua itself sends under that lock when it modifies an account.
  */
 static int accounts_set_proxies(int id, const char *const *proxies, int count)
 {

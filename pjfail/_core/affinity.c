@@ -17,13 +17,13 @@ struct pin {
     pf_pin is;
 };
 
-/* Something that pjsua is to do with an account. */
+/* A queued call to pjsua for an account. */
 struct job {
     struct job *next;
     int what; /* PF_REGISTER, ... */
     int account;
     pf_address server;
-    char aor[PF_MAX_URI]; /* an id may be another account's by then */
+    char aor[PF_MAX_URI]; /* the id may belong to another account by then */
 };
 
 /* Guarded by lock; count is read without it. */
@@ -40,8 +40,9 @@ static struct {
 static uint64_t affinity_aor_hash(const char *aor) { return hash_bytes(HASH_SEED, aor, strlen(aor)); }
 
 /*
- * A URI that names no port or transport (a buddy's, the one that PUBLISH goes to) means those that the account speaks; and
- * pjsip asks for the transport of an account that is bound to one, where the URI of its next hop leaves that open.
+ * Returns whether target is next_hop. A URI without port or transport (a buddy's, or that of a PUBLISH) means those
+ * that the account uses. If the next hop's URI names no transport, pjsip asks for the one that the account is bound
+ * to.
  */
 static int affinity_leads_to(const pf_target *target, const pf_target *next_hop, int transport)
 {
@@ -54,8 +55,9 @@ static int affinity_leads_to(const pf_target *target, const pf_target *next_hop,
 }
 
 /*
- * Two accounts of one AOR are told apart by their next hops, if at all: by that which is the target to the letter first.
- * transport: that of the request's own dialog, PF_ANY where there is none.
+ * Returns the pin for the AOR and target. Accounts with the same AOR differ, if at all, in their next hops: one that
+ * equals the target exactly comes first. transport: that of the request's own dialog; PF_ANY: the request is in no
+ * dialog.
  */
 static struct pin *affinity_find_pin_locked(const char *aor, const pf_target *target, int transport)
 {
@@ -121,7 +123,7 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_
     return alone && info->server.family;
 }
 
-/* Where a request goes, as its account has it. */
+/* Fills in where the account's settings send the request. */
 static int affinity_next_hop_of(pjsip_tx_data *tdata, pf_target *target)
 {
     pjsip_msg *request = tdata_msg(tdata);
@@ -247,7 +249,7 @@ void affinity_run(void)
     }
 }
 
-/* Takes back the jobs for the account's native pin that have not begun. */
+/* Drops the queued calls for the account's native pin that have not begun. */
 static void affinity_forget_native(int account)
 {
     HOLD_LOCK(&affinity.lock);
@@ -370,7 +372,7 @@ static int affinity_pin_natively(int id, const pf_address *server)
 {
     pj_status_t status;
 
-    affinity_forget_native(id); /* what the worker wanted of the account's last pin is over */
+    affinity_forget_native(id); /* the last pin has ended, and so have its queued calls */
     status = accounts_pin_natively(id, server);
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_set_affinity_addr()");
 }

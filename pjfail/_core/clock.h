@@ -1,5 +1,5 @@
 /*
- * clock.h: the clock that everything here goes by, that of Python's time.monotonic().
+ * clock.h: the clock of the whole core, the same as Python's time.monotonic().
  */
 #pragma once
 
@@ -14,7 +14,7 @@ static inline double clock_now(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Has the calling thread wait for so long. */
+/* Makes the calling thread wait for so many seconds. */
 static inline void clock_pause(double seconds)
 {
     const struct timespec pause = { (time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9) };

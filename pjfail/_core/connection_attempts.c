@@ -14,17 +14,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* So many of a plan's servers run. */
+/* The most servers of a plan that take part in a race. */
 enum { MAX_ATTEMPTS_OF_RACE = 8 };
 
-/* A race that began late, because the plan was long in coming, has this time all the same. */
+/* A race gets at least this long, even if it began late because the plan came late. */
 #define MIN_RACE_S 1.0
 
 enum connection_attempt_state { WAITING, CONNECTING, CONNECTED, FAILED };
 
 struct connection_attempt {
     pf_address server;
-    unsigned place; /* in the answer */
+    unsigned place; /* index in the answer */
     enum connection_attempt_state state;
     pjsip_transport *transport; /* referenced */
 };
@@ -36,18 +36,18 @@ struct race {
     struct connection_attempt attempts[MAX_ATTEMPTS_OF_RACE];
     unsigned count;
     double began, next_start, deadline;
-    int busy; /* a polling thread is at it */
-    int news; /* while it was */
+    int busy; /* a polling thread works on it */
+    int news; /* something happened meanwhile */
 };
 
-/* Guarded by lock: the list, and of each race busy, news, and the states and transports of its attempts. */
+/* lock guards the list, and of each race: busy, news, and the states and transports of its attempts. */
 static struct {
     pthread_mutex_t lock;
     struct race *first;
     unsigned long long count;
     int open;
     double deadline;
-    double delay; /* between connects; negative: no races; written while attaching */
+    double delay; /* seconds between connects; negative: no races; written while attaching */
     void (*wake_at)(double when);
 } races = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -55,7 +55,10 @@ static atomic_ullong races_counted;
 
 /* --- asking ------------------------------------------------------------------------------------------------------ */
 
-/* The servers that run: of the first one's transport, so that nothing is lost in security or in size for a little speed. */
+/*
+ * Fills in the servers that take part: those with the first one's transport, so that speed costs neither security nor
+ * message size.
+ */
 static unsigned race_list_attempts(const server_addresses *planned, struct connection_attempt *attempts, unsigned room)
 {
     unsigned count = 0, i;
@@ -161,7 +164,7 @@ static void race_finish(struct race *race, const struct connection_attempt *winn
     unsigned total = addresses_count(&race->planned.addresses), count = 0, failed, i;
     server_addresses given;
 
-    /* The winner, then the plan's order, those behind whose connect has failed. */
+    /* The winner, then the others in the plan's order; those whose connect has failed come last. */
     if (winner)
         race_copy_place(&given, &count, race, winner->place);
     for (failed = 0; failed <= 1; failed++)
@@ -199,7 +202,10 @@ static void race_unlist_locked(struct race *race)
     }
 }
 
-/* No lock held: pjsip tells of a connect that fails at once within the call, to connection_attempts_on_transport_state(). */
+/*
+ * Starts one connect. No lock held: if the connect fails at once, pjsip calls connection_attempts_on_transport_state()
+ * from within.
+ */
 static void race_connect(struct race *race, struct connection_attempt *attempt, double now)
 {
     pjsip_transport *transport = NULL;
@@ -215,7 +221,7 @@ static void race_connect(struct race *race, struct connection_attempt *attempt, 
     }
 }
 
-/* A race that is this thread's. It is over, and freed, or goes on. No lock held. */
+/* Works on a race that belongs to this thread. The race ends and is freed, or goes on. No lock held. */
 static void race_run(struct race *race, double now)
 {
     for (;;) {
@@ -251,7 +257,7 @@ static void race_run(struct race *race, double now)
 
 void connection_attempts_tick(double now)
 {
-    /* What an application asks when a race's end answers it, over and over maybe, waits for the next tick. */
+    /* Answering a race may make the application start another, again and again; such races wait for the next tick. */
     const double entered = clock_now();
     double next = INFINITY;
     struct race *race;
@@ -330,7 +336,7 @@ struct pending_query *connection_attempts_close(struct pending_query *all)
 
         pthread_mutex_lock(&races.lock);
         races.open = 0;
-        /* One that a polling thread is at will be answered by it. */
+        /* A race that a polling thread works on will be answered by that thread. */
         for (place = &races.first; *place && (*place)->busy; place = &(*place)->next)
             ;
         race = *place;

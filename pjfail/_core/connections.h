@@ -1,6 +1,6 @@
 /*
- * connections.h: the TCP and TLS connections that carry requests of ours: which are up, late, at their end; and no more made than
- * pjsip bears.
+ * connections.h: the TCP and TLS connections that carry our requests: which are up, late, or ended; and how many new
+ * ones pjsip can bear.
  *
  * One mutex; that of servers.c may be taken inside.
  */
@@ -9,69 +9,74 @@
 #include "layout.h"
 #include "pjfail.h"
 
-/* A request goes over it; an answer has come over it. SIP threads. */
+/* A request goes over the connection; or an answer has come over it. SIP threads. */
 void connections_carry(const pjsip_transport *transport);
 void connections_on_answer(const pjsip_transport *transport);
 
 /*
- * For the transport manager's state callback. Whether it has ended, and what that tells of its server: filled in but for the
- * times and, where it was up (PF_DISCONNECTED), without knowing whether a request was lost.
+ * Called by the transport manager's state callback. Returns whether the connection has ended. Then fills in what that
+ * says about its server, except the times and, for a connection that was up (PF_DISCONNECTED), whether a request was
+ * lost.
  */
 int connections_on_state(pjsip_transport *transport, pjsip_transport_state state,
                          const pjsip_transport_state_info *info, pf_outcome *outcome);
 
 /*
- * Returns whether the answer will not fail at once, by connections_answer() itself or by a server that refuses connections. Where
- * it may, it is not for the thread that is sending: pjsip terminates a transaction that has failed within the call once more, when
- * another thread may have freed it. Any thread.
+ * Returns whether this answer will not fail at once, by connections_answer() itself or because a server refuses
+ * connections. If it may, do not answer on the thread that is sending: within that call pjsip terminates the failed
+ * transaction a second time, when another thread may have freed it. Any thread.
  */
 int connections_bear(const pjsip_server_addresses *addresses);
 
 /*
- * Calls back with an answer: the connects that it starts at once are told from others by being inside. While pjsip may run short of
- * keys, those servers are the first that need no new connection, or get one; without such, it is PJ_ETOOMANYCONN. Any SIP thread.
+ * Calls back with an answer. Connects that it starts are recognised by happening inside. While pjsip may run short of
+ * ioqueue keys, servers that need no new connection, or may have one, come first; if there is none, the status is
+ * PJ_ETOOMANYCONN. Any SIP thread.
  */
 void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, void *token,
                         const pjsip_server_addresses *addresses);
 
 /*
- * raw_send_connect(), with what becomes of the connection watched. PJ_ETOOMANYCONN: the server has none, and has just refused one,
- * too many were begun lately, or pjsip may run short of keys.
+ * Does what raw_send_connect() does, and watches the connection. Returns PJ_ETOOMANYCONN if there is no connection to
+ * the server, and the server has just refused one, too many were started lately, or pjsip may run short of keys.
  */
 pj_status_t connections_connect(const pf_address *server, const char *host_name, pjsip_transport **connection);
 
 /*
- * As that, for whom it is this server or none, whatever is known of it, as long as pjsip bears it; UDP too. A SIP thread that holds
- * no lock of ours.
+ * Like connections_connect(), for callers that accept only this server: ignores recent failures and the limit on
+ * connects. Fails if pjsip is short of ioqueue keys. Serves UDP too. A SIP thread that holds no lock of ours.
  */
 pj_status_t connections_acquire(const pf_address *server, const char *host_name, pjsip_transport **transport);
 
 /*
- * Somebody has waited for that connection long enough: its server is suspect until it is there, and it is closed when it never
- * is. Takes over the reference to transport.
+ * Called when a request no longer waits for this connection: the server is suspect until the connection is
+ * established, and a connection that never is gets closed. Takes over the reference to transport.
  */
 void connections_watch_late(pjsip_transport *transport, const pf_address *server);
 
-/* Returns whether that connection is there still, or in the making. */
+/* Returns whether this connection exists, established or connecting. */
 int connections_knows(const pjsip_transport *transport);
 
 /*
- * Returns whether a request is about to go out in vain, on a connection that has ended, while pjsip has another server for it: it
- * walks on to that one when it is told of the failure here, and waits for an answer when it is not. On its way out, with its
- * transaction's lock.
+ * Returns whether a request is about to be sent on a connection that has ended, while pjsip has another server for it.
+ * If pjsip learns of the failure here, it tries that server; otherwise it waits for an answer. Called while the
+ * request is sent, with its transaction's lock held.
  */
 int connections_has_ended_under(const pjsip_tx_data *request);
 
-/* Returns whether that connection is known to be up. */
+/* Returns whether this connection is known to be established. */
 int connections_is_up(const pjsip_transport *transport);
 
-/* Returns whether that connection of ours was not up so many seconds ago. */
+/* Returns whether this connection of ours was not yet up so many seconds ago. */
 int connections_is_new(const pjsip_transport *transport, double seconds);
 
 /* Returns whether any connection to the server is known to be up. */
 int connections_has(const pf_address *server);
 
-/* pjsip's polling thread, while any is late: those that are there by now, or never will be. */
+/*
+ * Handles late connections that are established by now, or have failed. Call it while any connection is late. pjsip's
+ * polling thread.
+ */
 void connections_tick(double now);
 int connections_are_late(void);
 

@@ -1,22 +1,23 @@
 /*
- * event_queue.h: what pjsip's threads tell the worker: queries, outcomes in batches, other events one by one.
+ * event_queue.h: what pjsip's threads report to the worker: queries, outcomes in batches, other events one by one.
  *
- * Any thread may put; only the worker takes. One mutex, held for a few instructions and never together with another.
+ * Any thread may post; only the worker fetches. One mutex, held for a few instructions and never together with
+ * another.
  *
- * While the worker does not fetch, 4096 of a kind are kept, and what is dropped is counted. Never dropped are a query that
- * somebody waits for, an answer that Python asked for, and the latest registration of an account.
+ * If the worker does not fetch, 4096 events of each kind are kept, and the dropped ones are counted. Never dropped are
+ * a query that a request waits for, an answer that Python asked for, and the latest registration of each account.
  */
 #pragma once
 
 #include "pjfail.h"
 
-int event_queue_open(void);   /* 0: no event descriptor, see errno */
-void event_queue_close(void); /* drops what nobody has fetched */
+int event_queue_open(void);   /* returns 0 if there is no event descriptor, see errno */
+void event_queue_close(void); /* drops what has not been fetched */
 
 /* Takes ownership of query. */
 void event_queue_post_query(pf_query *query);
 
-/* What is told one by one. An event is a block of malloc()'s that begins with the pointer to the next one. */
+/* Events that are fetched one by one. An event is a malloc() block that begins with the pointer to the next one. */
 enum event_kind { EVENT_DNS_ANSWER, EVENT_FAILOVER, EVENT_REGISTRATION, EVENT_RESPONSE, EVENT_KINDS };
 
 /* Takes ownership of event. */
@@ -25,7 +26,10 @@ void event_queue_post(enum event_kind kind, void *event);
 /* Copies outcome. */
 void event_queue_post_outcome(const pf_outcome *outcome);
 
-/* Wakes the worker for what nobody waits for and it has not been woken for yet: outcomes, failovers. Every now and then. */
+/*
+ * Wakes the worker for events that nothing waits for (outcomes, failovers), if it has not been woken for them. Call it
+ * regularly.
+ */
 void event_queue_tick(void);
 
 unsigned long long event_queue_dropped(void);

@@ -40,7 +40,7 @@ static int observer_retry_after(pjsip_msg *msg)
     return header ? header->ivalue : -1;
 }
 
-/* Those that tell of the server, not of the request (RFC 3261 section 21.5). */
+/* Returns whether the code says something about the server, not about the request (RFC 3261 section 21.5). */
 static int observer_is_server_error(int code)
 {
     return code == PJSIP_SC_INTERNAL_SERVER_ERROR || code == PJSIP_SC_BAD_GATEWAY || code == PJSIP_SC_SERVER_TIMEOUT;
@@ -63,7 +63,8 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
     if (observed->server.transport != PF_UDP)
         connections_on_answer(rdata->tp_info.transport);
     if (code >= 200 && !observed->settled && method->id == PJSIP_REGISTER_METHOD) {
-        int account = affinity_registered(msg, observed->account); /* it may be followed only since, or be no more */
+        /* The account may have been followed or unfollowed since the request was sent. */
+        int account = affinity_registered(msg, observed->account);
 
         if (account >= 0)
             affinity_tell(account, msg, &observed->server, code, observer_retry_after(msg), observed->removes);

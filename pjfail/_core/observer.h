@@ -1,5 +1,6 @@
 /*
- * observer.h: what was seen of a server is told: to its health here, to the worker, to accounts and dialogs. It keeps nothing.
+ * observer.h: passes on what was seen of a server: to its measurements here, to the worker, to accounts and dialogs.
+ * It stores nothing.
  *
  * SIP threads that hold no lock of ours.
  */
@@ -8,24 +9,24 @@
 #include "layout.h"
 #include "pjfail.h"
 
-/* A server left a request of that method unanswered, which was sent at since. */
+/* A server did not answer a request of that method, which was sent at since. */
 void observer_on_silence(const pf_address *server, const char *method, double since);
 
 /* A server's port is closed. */
 void observer_on_refusal(const pf_address *server);
 
-/* A response, as the table of requests knows it. */
+/* A response, and what the table of requests knows about it. */
 struct observed_response {
-    pf_address server; /* of the attempt that it belongs to */
-    int heard;         /* it came from there; else nobody is credited */
+    pf_address server; /* the server of the attempt that it belongs to */
+    int heard;         /* it came from that server; otherwise no server is credited */
     int after_provisional;
-    int settled; /* a 2xx came before: this one decides nothing about account and dialog */
-    int account; /* the followed one whose REGISTER it answers, else -1 */
-    int removes; /* a binding */
+    int settled; /* a 2xx came before, so this one changes neither account nor dialog */
+    int account; /* the followed account whose REGISTER it answers, else -1 */
+    int removes; /* the REGISTER removes a binding */
     double rtt;  /* seconds; negative: must not be measured */
 };
 
 void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *observed);
 
-/* Returns whether the request takes a binding away (RFC 3261, 10.2.2). */
+/* Returns whether the REGISTER removes a binding (RFC 3261 section 10.2.2). */
 int observer_removes_binding(pjsip_msg *msg);

@@ -1,14 +1,14 @@
 /*
- * outgoing.h: requests of Python's own, outside of any dialog. What Python calls stands in pjfail.h.
+ * outgoing.h: Python's own requests, outside any dialog. pjfail.h declares what Python calls.
  *
- * One mutex guards those whose end has not been told; nothing is called with it held.
+ * One mutex guards the requests whose end has not been reported; nothing is called with it held.
  */
 #pragma once
 
 void outgoing_open(void (*wake)(void));
 
-/* Detaching thread. Nobody is told of the ends of those under way any more: pjsip ends them by itself. */
+/* From now on, reports no ends of requests; pjsip ends those under way by itself. Detaching thread. */
 void outgoing_close(void);
 
-/* pjsip's polling thread. */
+/* Sends the requests that wait, and cancels. pjsip's polling thread. */
 void outgoing_run(void);

@@ -9,31 +9,34 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* How often deadlines and silence are looked at, while there is any. */
+/* Seconds between two looks at deadlines and silent servers, while there are any. */
 #define TICK_S 0.1
 
-/* How long an attach waits for a free key of pjsip's ioqueue. */
+/* Seconds that an attach waits for a free key of pjsip's ioqueue. */
 #define KEY_TIMEOUT_S 1.0
 
-/* How many of our keys may be on their way back at once, each for this long: with none left pjsip aborts the program. */
+/*
+ * The most of our keys that may be on their way back to pjsip at once, each for this long: pjsip aborts the program if
+ * none is left.
+ */
 enum { MAX_KEYS = 8 };
 #define KEY_REST_S 0.6
 
-/* Guarded by the lock of attach.c, unless said otherwise. */
+/* Guarded by the lock of attach.c, except where a field says otherwise. */
 static struct {
     pj_pool_t *pool;
-    pj_ioqueue_key_t *key;         /* of the socket that wakes the polling thread; its memory is pool's */
-    pj_ioqueue_op_key_t receiving; /* the polling thread's */
+    pj_ioqueue_key_t *key;         /* of the socket that wakes the polling thread; its memory is in pool */
+    pj_ioqueue_op_key_t receiving; /* used by the polling thread */
     char received[8];
     void (*on_wake)(double now);
-    double key_gone[MAX_KEYS]; /* when the last keys were let go, a ring */
+    double key_gone[MAX_KEYS]; /* when the last keys were given back, a ring */
     unsigned keys_gone;
     pthread_mutex_t wake_lock;
     int wake_socket;           /* guarded by wake_lock */
-    pthread_mutex_t tick_lock; /* guards what follows */
+    pthread_mutex_t tick_lock; /* guards the fields below */
     pthread_cond_t tick_end;
     int ticking;
-    double due; /* when somebody wants to be woken sooner */
+    double due; /* the soonest time asked for with poller_wake_at() */
 } poller = {
     .wake_lock = PTHREAD_MUTEX_INITIALIZER,
     .wake_socket = -1,
@@ -45,12 +48,12 @@ static struct {
 void poller_wake(void)
 {
     pthread_mutex_lock(&poller.wake_lock);
-    if (poller.wake_socket >= 0) /* one that is full will wake it as well */
+    if (poller.wake_socket >= 0) /* a full socket wakes it as well */
         (void)!send(poller.wake_socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     pthread_mutex_unlock(&poller.wake_lock);
 }
 
-/* Listens again, and calls on_wake. pjsip's polling thread. */
+/* Waits for the next wake-up, and calls on_wake. pjsip's polling thread. */
 static void poller_on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_ssize_t received)
 {
     pj_ssize_t size = sizeof poller.received;
@@ -58,8 +61,9 @@ static void poller_on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operatio
     if (gate_is_forked_child())
         return;
     /*
-     * Threads that poll side by side are told of one wake-up together; who finds nothing more must listen again too. So must
-     * who is woken for nothing before the attach is complete, by a descriptor number that was another's a moment ago.
+     * Threads that poll side by side all see one wake-up; a thread that finds nothing to read must wait again, too. So
+     * must a thread that is woken before the attach is complete, by a descriptor number that was another's a moment
+     * ago.
      */
     (void)received;
     host.pj_ioqueue_recv(key, operation, poller.received, &size, PJ_IOQUEUE_ALWAYS_ASYNC);
@@ -69,7 +73,7 @@ static void poller_on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operatio
     gate_leave();
 }
 
-/* Makes the clock of poller_run() anew. */
+/* Initialises the condition variable of poller_run(). */
 static void poller_reset(void)
 {
     pthread_condattr_t attributes;
@@ -82,7 +86,10 @@ static void poller_reset(void)
     poller.due = INFINITY;
 }
 
-/* Waits: a key that was let go is free again only half a second later, and an ioqueue has few: leave it some, and wait for one. */
+/*
+ * Registers the socket with pjsip's ioqueue. A key that was given back is free only half a second later, and an
+ * ioqueue has few: leaves it some, and waits for one.
+ */
 static pj_status_t poller_register_socket_locked(int socket)
 {
     static const pj_ioqueue_callback callback = { .on_read_complete = &poller_on_woken };
@@ -134,7 +141,7 @@ void poller_close(void)
     close(poller.wake_socket);
     poller.wake_socket = -1;
     pthread_mutex_unlock(&poller.wake_lock);
-    host.pj_ioqueue_unregister(poller.key); /* closes its socket */
+    host.pj_ioqueue_unregister(poller.key); /* this closes its socket, too */
     poller.key_gone[poller.keys_gone++ % MAX_KEYS] = clock_now();
     host.pjsip_endpt_release_pool(host_endpoint(), poller.pool);
     pthread_cond_destroy(&poller.tick_end);

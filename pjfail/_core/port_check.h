@@ -1,7 +1,7 @@
 /*
- * port_check.h: notices that a UDP server's port is closed. Linux tells that (ICMP) to connected sockets alone, and to pjsip's own
- * only at the price of failed sends to other servers; so a socket of ours, connected to the server, sends it the empty line that
- * pjsip's own keep-alive is, and hears what comes back.
+ * port_check.h: notices that a UDP server's port is closed. Linux reports that (ICMP) to connected sockets only, and
+ * on pjsip's own socket it would make sends to other servers fail. So a socket of ours, connected to the server, sends
+ * it an empty line, as pjsip's own keep-alive does, and waits for the ICMP.
  *
  * One mutex, no other lock taken inside. Nothing here waits, or takes a key of pjsip's ioqueue.
  */
@@ -11,14 +11,15 @@
 #include "pjfail.h"
 
 /*
- * Begins to look at the server's port, from the address that udp sends from; no more often than once a second. When to call
- * port_check_next_refused(); INFINITY: there is nothing to wait for. SIP threads, whatever they hold.
+ * Starts a check of the server's port, from the address that udp sends from, at most once a second. Returns when to
+ * call port_check_next_refused(); INFINITY: there is nothing to wait for. SIP threads, whatever locks they hold.
  */
 double port_check_start(const pf_address *server, pjsip_transport *udp, double now);
 
 /*
- * A server for whose port an ICMP has come: 1, the first, which anybody may have forged; 2, another one soon after, to another
- * socket: the port is closed. 0: none more, and due is when to look again. Polling thread.
+ * Finds a server for whose port an ICMP has come. Returns 1 for the first ICMP, which anybody may have forged; 2 if
+ * another one came soon after, to another socket: the port is closed; 0 if there is none, and due is then when to call
+ * again. Polling thread.
  */
 int port_check_next_refused(double now, pf_address *server, double *due);
 

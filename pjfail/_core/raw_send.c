@@ -10,7 +10,7 @@ void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const cha
     pj_sockaddr address;
     int length = address_to_sockaddr(server, &address);
 
-    /* As with any datagram, one that is not sent is one that is lost. */
+    /* A datagram that cannot be sent counts as lost. */
     (void)!sendto((int)host.pjsip_udp_transport_get_socket(udp), bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL,
                   (const struct sockaddr *)&address, (socklen_t)length);
 }
@@ -30,7 +30,7 @@ pj_status_t raw_send_connect(const pf_address *server, const char *host_name, pj
 
 static void raw_send_on_sent(void *token, pjsip_tx_data *tdata, pj_ssize_t sent)
 {
-    /* A connection that fails tells so itself. */
+    /* If the connection fails, its end is reported anyway. */
     (void)token;
     (void)tdata;
     (void)sent;

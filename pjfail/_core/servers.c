@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long the core's own first aid lasts when Python says nothing: timer F's 32 s. */
+/* Seconds that the core's own suspicion lasts if Python says nothing: timer F's 32 s. */
 #define LOCAL_SUSPICION_S 32.0
 
-/* A round trip that was measured so long ago (seconds) says nothing of the next one. */
+/* Seconds after which a measured round trip says nothing about the next one. */
 #define RTT_FORGET_S 60.0
 
 struct servers servers = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -89,7 +89,9 @@ void servers_release(const pf_address *address)
         servers_release_locked(server);
 }
 
-/* RFC 6298 section 2, with its alpha and beta; what has not been measured for long is measured anew. */
+/*
+ * Updates the round trip by RFC 6298 section 2, with its alpha and beta; starts anew if it was not measured for long.
+ */
 static void servers_measure_locked(struct server *server, double rtt, double now)
 {
     if (server->rtt < 0 || now - server->last_answer > RTT_FORGET_S) {
@@ -102,7 +104,7 @@ static void servers_measure_locked(struct server *server, double rtt, double now
     }
 }
 
-/* What every outcome says. */
+/* Fills in the fields that every outcome has. */
 static void servers_fill_outcome_locked(struct server *server, pf_outcome *outcome)
 {
     outcome->server = server->address;
@@ -111,7 +113,7 @@ static void servers_fill_outcome_locked(struct server *server, pf_outcome *outco
     server->reported = server->good;
 }
 
-/* A bad outcome: the next answer is news, and the next one to its method. */
+/* Fills in a failure: Python then needs to know of the next answer, and of the next one to this method. */
 static void servers_fill_failure_locked(struct server *server, pf_outcome *outcome)
 {
     servers_fill_outcome_locked(server, outcome);
@@ -153,7 +155,7 @@ void servers_record_answer(const pf_address *address, const char *method, int co
             outcome.sequence = server->sequence;
             if (news)
                 servers_fill_outcome_locked(server, &outcome);
-            if (code >= 200) { /* a provisional shows that it lives, the final is news still */
+            if (code >= 200) { /* a provisional response shows that it is alive; the final one is still news */
                 server->report_answer = 0;
                 if (failed_before)
                     server->failed_method[0] = '\0';
@@ -178,7 +180,7 @@ void servers_record_failure(const pf_address *address, pf_outcome *outcome)
     pthread_mutex_lock(&servers.lock);
     server = servers_find_locked(address);
     if (server) {
-        /* A certificate, or a 503 from further downstream, tells nothing of the server itself. */
+        /* A certificate, or a 503 from further downstream, says nothing about the server itself. */
         if (outcome->seen != PF_CERTIFICATE && !outcome->after_provisional)
             server->suspect_until = outcome->at + LOCAL_SUSPICION_S;
         if (outcome->seen == PF_REFUSED || outcome->seen == PF_DISCONNECTED)
@@ -203,7 +205,7 @@ void servers_suspect(const pf_address *address)
     if (server) {
         server->suspect_until = clock_now() + LOCAL_SUSPICION_S;
         server->report_answer = 1;
-        server->sequence++; /* what Python has judged so far does not lift it */
+        server->sequence++; /* Python's earlier judgements must not lift it */
     }
 }
 

@@ -1,7 +1,7 @@
 /*
- * servers.h: the servers of all plans, with what was seen of each.
+ * servers.h: the servers of all plans, with what was measured and seen of each.
  *
- * One mutex guards them, and the plans too: see layers.txt. Any thread may call any function here.
+ * One mutex guards them, and the plans too: see plans.c. Any thread may call these functions.
  */
 #pragma once
 
@@ -13,16 +13,16 @@
 struct server {
     struct hash_link link;
     pf_address address;
-    unsigned refs;     /* places in plans */
-    unsigned sequence; /* of its bad outcomes */
+    unsigned refs;     /* entries in plans */
+    unsigned sequence; /* the number of its last failure */
     double suspect_until;
     double last_answer;
-    double connection_failed; /* or could not be made, when last; negative: never */
+    double connection_failed; /* when a connection last failed or could not be made; negative: never */
     float rtt, rttvar;
     unsigned answers, silences, refusals, unavailable;
-    unsigned good, reported; /* answers without error: all, and those that Python knows of */
-    int report_answer;       /* the next answer is news for Python */
-    char failed_method[16];  /* so is the next one to this method, whatever was answered before */
+    unsigned good, reported; /* good answers: all of them, and those that Python knows of */
+    int report_answer;       /* Python needs to know of the next answer */
+    char failed_method[16];  /* and of the next answer to this method, whatever was answered before */
 };
 
 extern struct servers {
@@ -32,50 +32,61 @@ extern struct servers {
 
 /* --- under servers.lock ------------------------------------------------------------------------------------------ */
 
-/* Returns the server, NULL when it is in no plan. */
+/* Returns the server; NULL: it is in no plan. */
 struct server *servers_find_locked(const pf_address *address);
 
-/* Returns the server, made where there was none, with one more reference; NULL: no memory. */
+/* Returns the server, made if there was none, with a new reference; NULL: no memory. */
 struct server *servers_hold_locked(const pf_address *address);
 void servers_release_locked(struct server *server);
 
 /* --- without it --------------------------------------------------------------------------------------------------- */
 
-/* Returns whether the server is in any plan: what happens elsewhere is none of our business. */
+/* Returns whether the server is in any plan; pjfail watches no other servers. */
 int servers_know(const pf_address *server);
 
-/* Has the server watched though it be in no plan, until released. 0: no memory. Family 0: nothing to do. */
+/*
+ * Watches the server, even if it is in no plan, until servers_release(). Returns 0 if there is no memory. Does nothing
+ * for family 0.
+ */
 int servers_hold(const pf_address *server);
 void servers_release(const pf_address *server);
-/* First aid without an outcome: the server is put last until it answers, or Python has judged what follows. */
+/*
+ * Makes the server suspect without an outcome: it is put last until it answers, or until Python has judged a later
+ * outcome.
+ */
 void servers_suspect(const pf_address *server);
 
 int servers_is_suspect(const pf_address *server);
 
-/* Ends the core's own suspicion: it was wrong. */
+/* Ends the core's own suspicion, which was wrong. */
 void servers_clear_suspect(const pf_address *server);
 
-/* Returns whether a connection to the server failed, or could not be made, within the last so many seconds. */
+/* Returns whether a connection to the server failed, or could not be made, within so many last seconds. */
 int servers_failed_within(const pf_address *server, double seconds);
 
-/* When an answer of the server is overdue, in seconds since it was asked: its smoothed round trip and four times the deviation.
- * Negative when it has never been measured. */
+/*
+ * Returns after how many seconds an answer of the server is overdue: its smoothed round trip plus four times the
+ * deviation (RFC 6298). Negative: never measured.
+ */
 double servers_rto(const pf_address *server);
 
-/* A server that has answered within so many seconds is taken at its word: nothing is done beforehand in case that it is dead. */
+/* Seconds: a server that has answered within this time counts as alive, and no precautions are taken. */
 #define RECENT_ANSWER_S 30.0
 
 /* Returns whether the server answered within the last so many seconds, and is not suspect. */
 int servers_answered_within(const pf_address *server, double seconds);
 
-/* rtt: seconds, negative when this answer must not be measured. error: it tells of trouble that is the server's own. */
+/*
+ * Records an answer. rtt: seconds, negative: must not be measured. error: the answer shows trouble of the server
+ * itself.
+ */
 void servers_record_answer(const pf_address *server, const char *method, int code, int error, double rtt);
 
 /*
- * Fills in outcome's server, time (and when it began, where that is 0) and sequence, marks the server suspect where that is
- * due, and tells the worker.
+ * Records a failure: fills in the outcome's server, sequence and time (and when it began, if that is 0), makes the
+ * server suspect if that is due, and tells the worker.
  */
 void servers_record_failure(const pf_address *server, pf_outcome *outcome);
 
-/* Returns how many there are. */
+/* Returns how many servers there are. */
 unsigned long long servers_count(void);

@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* A message being written; full once something did not fit. */
+/* A message being written; full: something did not fit. */
 struct writing {
     char *text;
     size_t room, length;
@@ -59,7 +59,10 @@ static size_t sip_write_finish(struct writing *writing)
     return writing->full ? 0 : writing->length;
 }
 
-/* The header line, with its CRLF, that starts at from; folded lines belong to it. NULL at the end of the headers. */
+/*
+ * Returns the end of the header line that starts at from, after its CRLF and its folded lines; NULL: the headers have
+ * ended.
+ */
 static const char *sip_write_end_of_line(const char *from, const char *end)
 {
     const char *at = from;
@@ -126,7 +129,7 @@ size_t sip_write_request(char *text, size_t room, const char *method, const char
     return sip_write_finish(&writing);
 }
 
-/* The sent-by part of the topmost Via, with the transport before it: what stands in front of the parameters. */
+/* Writes the topmost Via up to its parameters: protocol, transport and sent-by. */
 static void sip_write_put_via(struct writing *writing, const char *bytes, const char *end)
 {
     const char *line, *next;

@@ -1,17 +1,21 @@
 /*
- * sip_write.h: writes the messages that belong to a copied INVITE: ACK, CANCEL, BYE. No lock; any thread that pjsip knows.
+ * sip_write.h: writes the messages that belong to an INVITE sent to several servers: ACK, CANCEL, BYE. No lock; any
+ * thread that pjsip knows.
  */
 #pragma once
 
 #include "layout.h"
 
 /*
- * An ACK (with the To of what it acknowledges) or a CANCEL for the INVITE in bytes, into text; its length, 0 when there is no
- * room. RFC 3261 sections 9.1 and 17.1.1.3.
+ * Writes an ACK (with the To of the response that it acknowledges) or a CANCEL for the INVITE in bytes. Returns the
+ * length; 0: no room. RFC 3261 sections 9.1 and 17.1.1.3.
  */
 size_t sip_write_request(char *text, size_t room, const char *method, const char *bytes, size_t size,
                          const pjsip_to_hdr *to);
 
-/* An ACK or a BYE in the dialog that this 2xx has set up, as sip_write_request(). RFC 3261 sections 13.2.2.4 and 15.1.1. */
+/*
+ * Writes an ACK or a BYE in the dialog that this 2xx has set up. Returns as sip_write_request() does. RFC 3261
+ * sections 13.2.2.4 and 15.1.1.
+ */
 size_t sip_write_in_dialog(char *text, size_t room, const char *method, const pjsip_rx_data *response,
                            const char *bytes, size_t size);

@@ -31,8 +31,9 @@ Answers = Mapping[Asked, Answer]
 
 
 def encode(answers: Answers, now: float, most: int = MAX_SIZE) -> str:
-    """Returns the text of a cache file at *now* (seconds since the epoch), at most *most* octets; the last of *answers*
-    come first.
+    """Returns the text of a cache file at *now* (seconds since the epoch) of at most *most* octets.
+
+    If there is no room for all of *answers*, the last ones are kept.
     """
     rows = []
     begin, end = f'{HEAD}, "version": {VERSION}, "answers": [', "]}\n"
