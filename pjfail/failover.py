@@ -241,7 +241,7 @@ class Failover:
                 reason="restored",
                 rtt=health.rtt,
                 last_answer=health.last_answer,
-                rtt_deviation=health.rtt_deviation,
+                rttvar=health.rttvar,
                 generation=health.generation + 1,
             )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from . import errors
-from .bridge.core import attachment, foreign
+from .bridge.core import attachment, is_forked_child
 from .bridge.host import check_host, known_layouts, layout_of, open_host
 from .bridge.objects import data_of, loaded, loaded_objects, object_of, symbol
 
@@ -38,7 +38,7 @@ def find(host: str | Path | ModuleType | None = None) -> str | None:
     :class:`pjfail.UnusablePjsip`), :class:`pjfail.TwoPjsips`, and :class:`pjfail.NoEndpoint` in a forked child of the
     process that attached.
     """
-    if foreign():
+    if is_forked_child():
         raise errors.NoEndpoint(
             "pjfail was attached when this process was forked from its parent, and stays in the parent, where pjsip's "
             'threads are; fork before pjfail.attach(), or start children anew (multiprocessing\'s "spawn")'

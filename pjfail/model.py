@@ -376,7 +376,7 @@ class Health:
 
     Counted: ``failures``, how often in a row it was taken down, and ``hold``, the seconds of the last hold-down;
     ``streak`` and ``errors``, consecutive failures and consecutive 5xx answers; ``successes``, consecutive answers
-    while half-open; ``window``, recent answers and failures. ``rtt`` and ``rtt_deviation`` are those of RFC 6298, in
+    while half-open; ``window``, recent answers and failures. ``rtt`` and ``rttvar`` are those of RFC 6298, in
     seconds.
 
     ``generation`` counts the changes of state. An outcome that began before ``since`` belongs to an earlier generation
@@ -393,7 +393,7 @@ class Health:
     held: bool = False
     rtt: float | None = field(default=None, compare=False)
     last_answer: float | None = field(default=None, compare=False)
-    rtt_deviation: float | None = field(default=None, compare=False)
+    rttvar: float | None = field(default=None, compare=False)
     failed_at: float | None = field(default=None, compare=False)
     failed_method: str = field(default="", compare=False)
     hold: float = field(default=0.0, compare=False)

@@ -110,7 +110,7 @@ class Monitor:
                 self._watch(outcome.server, after)
         self._health_changed(changed)
         for outcome in outcomes:
-            plans.forgive(outcome.server, outcome.sequence)
+            plans.clear_suspect(outcome.server, outcome.sequence)
 
     def note_failovers(self, failovers: Iterable[events.FailedOver]) -> None:
         """Logs each failover, and tells the listeners."""

@@ -203,7 +203,7 @@ def _up(health: Health, outcome: Outcome, returns_at: float | None) -> Health:
         since=outcome.at,
         rtt=health.rtt,
         last_answer=health.last_answer,
-        rtt_deviation=health.rtt_deviation,
+        rttvar=health.rttvar,
         errors=health.errors,
         window=Window(health.window.seconds, outcome.at),
         generation=health.generation + 1,

@@ -181,7 +181,7 @@ def measured(server: Server, health: Health) -> Health:
     stats = counts.stats(server)
     if stats is None:
         return health
-    return replace(health, rtt=stats.rtt, rtt_deviation=stats.rtt_deviation, last_answer=stats.last_answer)
+    return replace(health, rtt=stats.rtt, rttvar=stats.rttvar, last_answer=stats.last_answer)
 
 
 def _order(plan: Plan) -> list[tuple[int, Candidate]]:

@@ -88,7 +88,7 @@ typedef struct pf_stats {
     pf_address server;
     double last_answer; /* negative: never */
     double rtt;         /* smoothed, seconds; negative: unknown */
-    double rtt_deviation;
+    double rttvar;
     unsigned answers, silences, refusals, unavailable;
     int suspect; /* the core itself has put it last */
 } pf_stats;

@@ -284,7 +284,7 @@ int pf_read_stats(const pf_address *address, pf_stats *stats)
         stats->server = *address;
         stats->last_answer = server->last_answer;
         stats->rtt = server->rtt;
-        stats->rtt_deviation = server->rttvar;
+        stats->rttvar = server->rttvar;
         stats->answers = server->answers;
         stats->silences = server->silences;
         stats->refusals = server->refusals;

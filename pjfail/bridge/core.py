@@ -49,7 +49,7 @@ def attachment() -> int:
     return int(lib.pf_attached())
 
 
-def foreign() -> bool:
+def is_forked_child() -> bool:
     """Returns whether this is a forked child of the process that attached."""
     return bool(lib.pf_is_forked_child())
 

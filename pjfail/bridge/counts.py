@@ -67,7 +67,7 @@ class Stats:
 
     last_answer: float | None
     rtt: float | None
-    rtt_deviation: float
+    rttvar: float
     answers: int
     silences: int
     refusals: int
@@ -104,7 +104,7 @@ def stats(server: Server) -> Stats | None:
     return Stats(
         last_answer=known(c.last_answer),
         rtt=known(c.rtt),
-        rtt_deviation=c.rtt_deviation,
+        rttvar=c.rttvar,
         answers=c.answers,
         silences=c.silences,
         refusals=c.refusals,

@@ -81,7 +81,7 @@ def forget(target: Target) -> None:
     lib.pf_forget(c_target(target))
 
 
-def forgive(server: Server, sequence: int) -> None:
+def clear_suspect(server: Server, sequence: int) -> None:
     """Ends the core's own suspicion of *server*: its outcomes up to *sequence* have been judged."""
     lib.pf_clear_suspect(c_address(server), sequence)
 

@@ -15,22 +15,22 @@ from .examination import Examination
 from .report import Report, Verdict
 
 # Seconds: longer than an import takes, and longer than pjsip waits for its own threads when it ends.
-PATIENCE = 60.0
+EXAMINATION_TIMEOUT_S = 60.0
 
 
-def examined(report: Report, module: str | None, patience: float = PATIENCE) -> Report:
-    """Returns *report*, completed by an examination that may take *patience* seconds."""
+def examined(report: Report, module: str | None, timeout: float = EXAMINATION_TIMEOUT_S) -> Report:
+    """Returns *report*, completed by an examination that may take *timeout* seconds."""
     fork = multiprocessing.get_context("fork")
     ours, theirs = fork.Pipe(duplex=False)
     with tempfile.TemporaryFile() as printed, ours:
         child = fork.Process(target=_examine, args=(report, module, theirs, printed))
         child.start()
         theirs.close()
-        step, deadline = "starting", time.monotonic() + patience
+        step, deadline = "starting", time.monotonic() + timeout
         try:
             while ours.poll(max(0.0, deadline - time.monotonic())):
                 report, step = ours.recv()
-            end = f"it was not done within {patience:g} s"
+            end = f"it was not done within {timeout:g} s"
         except EOFError:
             child.join(max(0.1, deadline - time.monotonic()))
             end = _how_it_ended(child.exitcode)
