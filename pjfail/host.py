@@ -13,7 +13,7 @@ from types import ModuleType
 from . import errors
 from .bridge.core import attachment, is_forked_child
 from .bridge.host import check_host, known_layouts, layout_of, open_host
-from .bridge.objects import data_of, loaded, loaded_objects, object_of, symbol
+from .bridge.loader import data_of, loaded, loaded_objects, object_of, symbol
 
 # A function of pjsip and one of pjsua, which pjfail calls: the object that exports them carries pjsip.
 _PJSIP = "pjsip_endpt_set_ext_resolver"

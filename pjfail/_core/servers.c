@@ -240,11 +240,11 @@ double servers_rto(const pf_address *address)
 {
     HOLD_LOCK(&servers.lock);
     struct server *server = servers_find_locked(address);
-    double overdue = -1;
+    double rto = -1;
 
     if (server && server->rtt >= 0)
-        overdue = server->rtt + 4 * server->rttvar;
-    return overdue;
+        rto = server->rtt + 4 * server->rttvar;
+    return rto;
 }
 
 int servers_answered_within(const pf_address *address, double seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .._native import ffi, lib
-from .objects import c_object
+from .loader import c_object
 from .status import check
 from .values import text_of
 

@@ -69,7 +69,7 @@ class Examination:
         self._found("loading pjfail's own core")
         try:
             from ...bridge.host import built_for, known_layouts
-            from ...bridge.objects import object_of, symbol
+            from ...bridge.loader import object_of, symbol
         except ImportError as error:
             raise _Ended(Verdict.REFUSED, str(error)) from error
         ours = replace(self._report.pjfail, built_for=built_for(), layouts=known_layouts())
