@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,7 +16,7 @@ from rig.fleet import Fleet, Load, scenarios, simulate  # noqa: E402
 
 COLOURS = ("#d1242f", "#3f8cff", "#14a38b", "#d99000", "#a56be0")
 WIDTH, LEFT, RIGHT = 860, 56, 24
-TOP, PANEL, GAP, BOTTOM = 84, 128, 52, 44
+TOP, PANEL, GAP, BOTTOM = 104, 128, 52, 44
 BIN = 10  # seconds a point
 TICK = 60  # seconds
 
@@ -25,7 +24,8 @@ STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 .title { font-size: 18px; font-weight: 600 } .head { font-size: 13px; font-weight: 600 }
 .faint { fill: #59636e } .back { fill: #ffffff } .row { fill: #f3f5f7 }
-.grid { stroke: #d1d9e0 } .aim { stroke: #2da44e; stroke-dasharray: 5 4 } .line { fill: none; stroke-width: 1.6 }
+.grid { stroke: #d1d9e0 } .aim { stroke: #2da44e; stroke-dasharray: 5 4 }
+.line { fill: none; stroke-width: 1.6 } .probes { opacity: .28 }
 @media (prefers-color-scheme: dark) {
  text { fill: #e6edf3 } .faint { fill: #9198a1 } .back { fill: #0d1117 } .row { fill: #161c24 }
  .grid { stroke: #3d444d }
@@ -45,12 +45,15 @@ def draw(loads: dict[str, tuple[Fleet, Load]]) -> str:
         f'<rect x="18" y="44" width="11" height="11" rx="2" fill="{COLOURS[0]}"/>'
         '<text x="34" y="54">the one that fails</text>',
         *(
-            f'<rect x="{144 + 14 * number}" y="44" width="11" height="11" rx="2" fill="{colour}"/>'
+            f'<rect x="{152 + 14 * number}" y="44" width="11" height="11" rx="2" fill="{colour}"/>'
             for number, colour in enumerate(COLOURS[1:])
         ),
-        '<text x="204" y="54">the others</text>'
-        '<line class="aim" x1="290" x2="314" y1="49.5" y2="49.5"/>'
-        '<text x="320" y="54">one and a half times its steady load</text>',
+        '<text x="212" y="54">the others</text>'
+        '<line class="aim" x1="298" x2="322" y1="49.5" y2="49.5"/>'
+        '<text x="328" y="54">one and a half times the steady load of the one that fails</text>',
+        f'<rect class="probes" x="18" y="64" width="11" height="11" rx="2" fill="{COLOURS[0]}"/>'
+        '<text x="34" y="74">of its load, the probes: each client sends one OPTIONS when its hold-down ends, the first '
+        "about 30 s after the failure, at 95 s</text>",
     ]
     for number, (title, (_, load)) in enumerate(loads.items()):
         parts += _panel(TOP + number * (PANEL + GAP), title, load)
@@ -59,9 +62,8 @@ def draw(loads: dict[str, tuple[Fleet, Load]]) -> str:
 
 def _panel(top: float, title: str, load: Load) -> Iterator[str]:
     seconds = len(load.seen[0]) // BIN * BIN
-    points = [
-        [load.mean(server, begin, begin + BIN) for begin in range(0, seconds, BIN)] for server in range(len(load.seen))
-    ]
+    points = [_by_bin(counts, seconds) for counts in load.seen]
+    probes = _by_bin(load.probes[0], seconds)
     bound = 1.5 * load.mean(0, 10, 60)
     highest = 1.08 * max(bound, *(max(line) for line in points))
 
@@ -79,10 +81,19 @@ def _panel(top: float, title: str, load: Load) -> Iterator[str]:
     for value in (0.0, bound / 1.5):
         yield f'<text class="faint" x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.0f}</text>'
     yield f'<line class="aim" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(bound):.1f}" y2="{y(bound):.1f}"/>'
+
+    def path(line: list[float]) -> str:
+        middles = (f"{x((index + 0.5) * BIN):.1f} {y(value):.1f}" for index, value in enumerate(line))
+        return "M" + "L".join(middles)
+
+    yield f'<path class="probes" fill="{COLOURS[0]}" d="{path(probes)}V{y(0):.1f}H{x(BIN / 2):.1f}z"/>'
     for line, colour in reversed(list(zip(points, COLOURS, strict=True))):
-        middles = [(x((index + 0.5) * BIN), y(value)) for index, value in enumerate(line)]
-        steps = "".join(f"L{right:.1f} {high:.1f}" for _, (right, high) in pairwise(middles))
-        yield f'<path class="line" stroke="{colour}" d="M{middles[0][0]:.1f} {middles[0][1]:.1f}{steps}"/>'
+        yield f'<path class="line" stroke="{colour}" d="{path(line)}"/>'
+
+
+def _by_bin(counts: list[int], seconds: int) -> list[float]:
+    """The mean number a second, of each BIN seconds."""
+    return [sum(counts[begin : begin + BIN]) / BIN for begin in range(0, seconds, BIN)]
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ project = "pjfail"
 author = "the authors of pjfail"
 copyright = "the authors of pjfail, GPL-2.0-or-later"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 nitpicky = True
 # The standard library's names are shown, and lead nowhere: their pages are on the network.
 nitpick_ignore_regex = [

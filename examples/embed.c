@@ -1,6 +1,6 @@
 /*
  * embed.c: pjfail's core in a C program, without Python. The program has a plan of its own for its domain: the request
- * under way goes on to the plan's next server, and a server that has failed stands last for half a minute.
+ * under way fails over to the plan's next server, and a server that has failed stays last for half a minute.
  *
  *     make embed
  *     build/embed alice@voip.example 192.0.2.1:5060 192.0.2.2:5060
@@ -25,14 +25,14 @@ static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int number) { interrupted = number; }
 
-/* A thread of pjsua's. */
+/* A thread of pjsua. */
 static void on_registered(pjsua_acc_id account, pjsua_reg_info *info)
 {
     const struct pjsip_regc_cbparam *end = info->cbparam;
 
     (void)account;
     printf("REGISTER %d %.*s from %s\n", end->code, (int)end->reason.slen, end->reason.ptr,
-           end->rdata ? end->rdata->pkt_info.src_name : "nobody");
+           end->rdata ? end->rdata->pkt_info.src_name : "no server");
 }
 
 static int read_server(const char *text, pf_address *server)
@@ -47,7 +47,7 @@ static int read_server(const char *text, pf_address *server)
            inet_pton(AF_INET, ip, server->ip) == 1;
 }
 
-/* The earlier ones of the servers are preferred. The plan is good for as long as the program runs. */
+/* Makes a plan in which earlier servers are preferred. It is valid as long as the program runs. */
 static int publish(const char *domain, const pf_address *servers, int count)
 {
     pf_target target = { .transport = PF_ANY };
@@ -64,24 +64,24 @@ static int publish(const char *domain, const pf_address *servers, int count)
 
 static int attach(void)
 {
-    static const pf_steering steering = {
-        .on = 1,
-        .silence = { { "REGISTER", 0.5 }, { "OPTIONS", 0.5 }, { "INVITE", 1.5 } },
-        .silences = 3,
+    static const pf_retry_policy policy = {
+        .enabled = 1,
+        .timeouts = { { "REGISTER", 0.5 }, { "OPTIONS", 0.5 }, { "INVITE", 1.5 } },
+        .timeout_count = 3,
         .codes = { 503 },
         .code_count = 1,
-        .race_gap = 0.25,
-        .budget = 0.1,
+        .connection_attempt_delay = 0.25,
+        .hedge_budget = 0.1,
         .port_check = 1,
     };
-    int attachment; /* for pf_detach(); here the end of pjsua does it */
+    int attachment; /* for pf_detach(); here the end of pjsua detaches */
 
-    pf_steer(&steering);
+    pf_set_retry_policy(&policy);
     return pf_host_open(NULL) == PF_OK && pf_host_check() == PF_OK && pf_attach(3.5, &attachment) == PF_OK;
 }
 
-/* Fetches what the core asks and tells, for up to so many milliseconds. */
-static void mind_core(int milliseconds)
+/* Waits so many milliseconds at most for queries and events of the core, and handles them. */
+static void fetch_events(int milliseconds)
 {
     struct pollfd core = { pf_event_fd(), POLLIN, 0 };
     pf_query *query;
@@ -90,11 +90,11 @@ static void mind_core(int milliseconds)
 
     poll(&core, 1, milliseconds);
     for (; (query = pf_next_query()); pf_free(query))
-        pf_pass(&query->target, query->id); /* a domain without a plan: the system's resolver may know */
+        pf_pass(&query->target, query->id); /* a domain without a plan: asks the system's resolver */
     for (; (failover = pf_next_failover()); pf_free(failover))
-        printf("%s went on to the next server after %.1f s\n", failover->method, failover->after);
+        printf("%s failed over to the next server after %.1f s\n", failover->method, failover->after);
     while (pf_next_outcomes(&outcome, 1))
-        ; /* what was seen of each server: a policy of one's own would publish anew */
+        ; /* a policy of your own would publish a new plan now */
 }
 
 static pj_status_t start(void)
@@ -136,7 +136,7 @@ static void run(pjsua_acc_id account)
     time_t due = time(NULL) + REGISTER_EVERY;
 
     while (!interrupted) {
-        mind_core(100);
+        fetch_events(100);
         if (time(NULL) >= due) {
             pjsua_acc_set_registration(account, PJ_TRUE); /* PJ_EBUSY: the last one is under way */
             due = time(NULL) + REGISTER_EVERY;
@@ -164,7 +164,7 @@ int main(int count, char **words)
     } else if (!attach() || !publish(domain, servers, known)) {
         fprintf(stderr, "embed: pjfail is not attached: %s\n", pf_problem());
     } else if (add_account(words[1], domain, &account) != PJ_SUCCESS) {
-        fprintf(stderr, "embed: \"%s\" is no account\n", words[1]);
+        fprintf(stderr, "embed: \"%s\" is not a valid account\n", words[1]);
     } else {
         run(account);
         failed = 0;

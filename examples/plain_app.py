@@ -22,7 +22,7 @@ class Call(pj.Call):
 class Account(pj.Account):
     def __init__(self) -> None:
         super().__init__()
-        self.taken: list[Call] = []  # pjsua2 ends a call that nobody holds
+        self.taken: list[Call] = []  # pjsua2 ends a call without a reference
 
     def onRegState(self, prm: pj.OnRegStateParam) -> None:
         print(f"REGISTER {prm.code} {prm.reason}")

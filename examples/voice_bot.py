@@ -29,7 +29,7 @@ class Call(pj.Call):
 class Bot(pj.Account):
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[Call] = []  # pjsua2 ends a call that nobody holds
+        self.calls: list[Call] = []  # pjsua2 ends a call without a reference
         self.prompt: pj.AudioMedia | None = None
 
     def onRegState(self, prm: pj.OnRegStateParam) -> None:

@@ -39,12 +39,12 @@ class _Lib:
     PF_UNAVAILABLE: int
     PF_CERTIFICATE: int
     PF_SERVER_ERROR: int
-    PF_WHY_SILENT: int
-    PF_WHY_SLOW: int
-    PF_WHY_CODE: int
-    PF_WHY_LOST: int
-    PF_WHY_RACE: int
-    PF_WHY_REFUSED: int
+    PF_REASON_SILENT: int
+    PF_REASON_SLOW: int
+    PF_REASON_CODE: int
+    PF_REASON_LOST: int
+    PF_REASON_RACE: int
+    PF_REASON_REFUSED: int
     PF_ROUND_TRIP_BOUNDS: int
     PF_AFFINITY_NONE: int
     PF_AFFINITY_DISABLED: int
@@ -78,7 +78,7 @@ class _Lib:
     def pf_unwatched(self) -> int: ...
     def pf_read_counters(self, counters: CData, /) -> None: ...
     def pf_read_round_trips(self, transport: int, trips: CData, /) -> None: ...
-    def pf_steer(self, steering: CData, /) -> None: ...
+    def pf_set_retry_policy(self, policy: CData, /) -> None: ...
     def pf_transports(self, found: CData, /) -> int: ...
     def pf_read_account(self, id: int, account: CData, /) -> int: ...
     def pf_account_is_valid(self, id: int, /) -> int: ...

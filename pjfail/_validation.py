@@ -1,4 +1,4 @@
-"""What a caller gives, who may have no type checker: told from what it is taken for."""
+"""Checks of what a caller gives, whose program may not have been type-checked."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import Any
 
 
 def is_amount(value: object, least: float = 0.0, most: float = sys.float_info.max) -> bool:
-    """Whether *value* is a number from *least* to *most*: no string, no bool, no NaN, and finite where *most* is."""
+    """Returns whether *value* is a number from *least* to *most*: not a string, a bool or a NaN, and finite unless
+    *most* is infinite.
+    """
     return isinstance(value, Real) and not isinstance(value, bool) and not value < least and value <= most
 
 
 def is_async(function: object) -> bool:
-    """Whether a call of *function* gives a coroutine, which somebody must await."""
+    """Returns whether calling *function* gives a coroutine, which must be awaited."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def require(name: str, value: object, kind: type, advice: str) -> None:
-    """Raises TypeError unless *value* is a *kind*, and not a class; *advice* says what to give."""
+    """Raises TypeError unless *value* is an instance of *kind*; a class is not. *advice* says what to give."""
     if not isinstance(value, kind) or isinstance(value, type):
         raise TypeError(f"{name} is {value!r}; give {advice}")
 
@@ -30,7 +32,8 @@ def require_function(
 ) -> None:
     """Raises TypeError unless *value* can be called with as many arguments as *takes* names, and need not be awaited.
 
-    *returns* says what it should return, *instead* what else may be given. *keywords*: as in :func:`require_arguments`.
+    *returns* says what the function should return, *instead* what else may be given, *keywords* as for
+    :func:`require_arguments`.
     """
     advice = f"{instead}a function ({', '.join(takes)}) -> {returns}"
     if not callable(value) or isinstance(value, type):
@@ -45,7 +48,7 @@ def require_arguments(
 ) -> None:
     """Raises TypeError unless *function* can be called with as many arguments as *takes* names.
 
-    Those of *keywords* are passed too for which it has a keyword-only parameter.
+    The call also passes each argument of *keywords* for which *function* has a keyword-only parameter.
     """
     try:
         signature = inspect.signature(function)
@@ -60,7 +63,7 @@ def require_arguments(
 
 
 def checked_listeners(listeners: object) -> tuple[Callable[[Any], object], ...]:
-    """*listeners* as a tuple. Raises TypeError for what is not a list of functions that take an event."""
+    """Returns *listeners* as a tuple. Raises TypeError unless they are a list of functions that take one event."""
     if not isinstance(listeners, Iterable) or isinstance(listeners, str):
         raise TypeError(f"listeners is {listeners!r}; give a list of functions that take an event")
     found = tuple(listeners)

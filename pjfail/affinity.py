@@ -1,4 +1,4 @@
-"""Accounts and their servers: the application's own pins, and the IP-in-Route way."""
+"""Two ways to keep an account on one server: pins, and the server's address in the account's Route."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ log = logging.getLogger("pjfail")
 
 
 def account_id(account: object) -> int:
-    """The pjsua account id of *account*: an id, or a pjsua2 ``Account``. Raises TypeError."""
+    """Returns the pjsua account id of *account*, which is an id or a pjsua2 ``Account``. Raises TypeError for anything
+    else.
+    """
     get_id: Callable[[], Any] | None = getattr(account, "getId", None)
     if get_id is not None and not isinstance(account, type):
         return int(get_id())
@@ -31,7 +33,7 @@ def account_id(account: object) -> int:
 
 
 def own_next_hop(account: Account) -> Target:
-    """Where the account's requests go. Raises AffinityError for an account with no server of its own."""
+    """Returns the target of the account's requests. Raises AffinityError for an account without proxy and registrar."""
     if account.next_hop is None:
         raise AffinityError(
             f"account {account.id} ({account.aor}) has neither a proxy nor a registrar, so no server belongs to it"
@@ -40,7 +42,8 @@ def own_next_hop(account: Account) -> Target:
 
 
 def server_for(account: Account, server: Server | str) -> Server:
-    """The server that the application means for *account*, over the transport that the account speaks to its next hop.
+    """Returns the server that the application means for *account*, over the transport that the account uses to its next
+    hop.
 
     Raises :class:`pjfail.BadServer`.
     """
@@ -59,7 +62,7 @@ def server_for(account: Account, server: Server | str) -> Server:
 
 
 def route_server(account: Account, server: Server | str) -> Server:
-    """The server that the application means for *account*'s Route. Raises :class:`pjfail.BadServer`."""
+    """Returns the server that the application means for *account*'s Route. Raises :class:`pjfail.BadServer`."""
     if isinstance(server, str):
         spoken = account.next_hop.transport if account.next_hop is not None else None
         server = Server.parse(server, spoken or "udp")
@@ -70,13 +73,15 @@ def route_server(account: Account, server: Server | str) -> Server:
 
 
 def _require_server(server: object) -> None:
-    """TypeError for what is not a valid server; a caller without a type checker may give anything."""
+    """Raises TypeError unless *server* is a Server or a string; the caller's program may not have been type-checked."""
     if not isinstance(server, Server):
         raise TypeError(f'{server!r} is not a valid server; give a Server or "address:port"')
 
 
 def require_reachable(server: Server) -> None:
-    """Raises :class:`pjfail.BadServer` where the endpoint has no transport for *server*, TypeError for what is none."""
+    """Raises :class:`pjfail.BadServer` if the endpoint has no transport for *server*, TypeError if *server* is not a
+    Server.
+    """
     _require_server(server)
     family: Family = "ipv6" if ":" in server.address else "ipv4"
     over = core.sendable()
@@ -96,9 +101,9 @@ def _transport_in_plans(text: str) -> Transport | None:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A pin of the application's, and whether it rests because its server is down.
+    """An application's pin, and whether it rests because its server is down.
 
-    One that has ended (``server`` None) is kept for the calls that it has brought about.
+    A pin that has ended (``server`` None) is kept while calls that began under it may still come back.
     """
 
     pin: Pin
@@ -108,9 +113,8 @@ class _Held:
 
 
 class Pins:
-    """The application's own pins.
-
-    Owns them, under one lock. Any thread pins; the worker has them rest while their server is down.
+    """The application's own pins, under one lock. Any thread sets and ends pins; the worker lets a pin rest while its
+    server is down.
     """
 
     def __init__(self) -> None:
@@ -119,13 +123,15 @@ class Pins:
         self._ours: dict[int, str] = {}
 
     def enable(self, account: Account) -> None:
-        """Has pjfail do for *account* what pjsip's own affinity does not: that is fixed when an account is created."""
+        """Makes pjfail keep *account* on its server where pjsip's own affinity cannot: pjsip fixes it when an account
+        is created.
+        """
         if accounts.has_native_affinity() and not account.affinity:
             with self._lock:
                 self._ours[account.id] = account.aor
 
     def pin(self, account: Account, server: Server) -> None:
-        """Raises :class:`pjfail.AffinityDisabled` and others of its kind; the earlier pin is kept then."""
+        """Sets the pin. Raises :class:`pjfail.AffinityError` and its subclasses; the earlier pin then stays."""
         native = accounts.has_native_affinity() and self._ours.get(account.id) != account.aor
         if native:
             _pin_natively(account, server)
@@ -151,13 +157,15 @@ class Pins:
         log.info("account %d (%s) is not pinned any more", account, held.pin.aor)
 
     def pinned(self, account: Account) -> Server | None:
-        """An account's id may have been another's, whose pin is not this one's."""
+        """Returns the server that *account* is pinned to. None also if the id belonged to another account when the pin
+        was set.
+        """
         with self._lock:
             held = self._held.get(account.id)
         return None if held is None or held.pin.aor != account.aor else held.server
 
     def servers(self) -> Mapping[Server, str]:
-        """The servers that accounts are pinned to, each with a host name that its accounts know it by."""
+        """Returns the servers that accounts are pinned to, each with a host name that the accounts know it by."""
         with self._lock:
             return {held.server: held.pin.next_hop.host for held in self._held.values() if held.server is not None}
 
@@ -166,7 +174,7 @@ class Pins:
             return any(held.server is not None for held in self._held.values())
 
     def review(self, health: Mapping[Server, Health]) -> None:
-        """Worker. No pin lasts on a dead server: it rests, and holds again once the server is well."""
+        """Worker. Lets each pin rest whose server is down, and puts it in force again once the server is up."""
         with self._lock:
             for number, held in list(self._held.items()):
                 if not accounts.account_exists(number):
@@ -208,21 +216,23 @@ def _pin_natively(account: Account, server: Server) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Routed:
-    """The proxies that an account had, and those it has now."""
+    """The proxies that an account had before :meth:`Routes.via`, and those it has now."""
 
     aor: str
     before: tuple[str, ...]
     now: tuple[str, ...]
 
     def holds_for(self, account: Account) -> bool:
-        """Not for another account that has got the id, nor once the application has set the proxies itself."""
+        """Returns False for another account that has got the id since, and if the application has changed the proxies
+        itself.
+        """
         return self.aor == account.aor and self.now == account.proxies
 
 
 class Routes:
-    """The classic IP-in-Route way: the server's address in place of the account's first proxy. Owns what to restore.
+    """Puts a server's address in place of an account's first proxy, and keeps the proxies to restore.
 
-    The lock is never held while pjsua is called: it calls the application back, which may come here again.
+    The lock is never held while pjsua is called: pjsua calls the application back, which may call this object again.
     """
 
     def __init__(self) -> None:
@@ -230,7 +240,7 @@ class Routes:
         self._routed: dict[int, _Routed] = {}
 
     def via(self, account: Account, server: Server) -> None:
-        """Raises :class:`pjfail.RouteRefused`, :class:`pjfail.PjsipError`."""
+        """Puts *server* into the Route. Raises :class:`pjfail.RouteRefused`, :class:`pjfail.PjsipError`."""
         if account.secure or server.transport == "tls":
             raise RouteRefused(
                 f"account {account.id} ({account.aor}) speaks TLS: with {server.endpoint} in its Route, that address "
@@ -251,7 +261,7 @@ class Routes:
         log.info("account %d (%s) is routed via %s", account.id, account.aor, server)
 
     def restore(self, account: Account) -> None:
-        """Gives the account the proxies that it had; those that the application has set meanwhile stay."""
+        """Gives the account the proxies that it had, unless the application has set other proxies since."""
         routed = self._of(account)
         if routed is not None:
             accounts.set_proxies(account.id, routed.before)

@@ -1,7 +1,7 @@
-"""Failure detectors: is this outcome enough to take the server down? Plain callables, pure.
+"""Failure detectors: does this outcome take the server down? Plain callables, pure.
 
-An outcome :func:`counts` against a server when it is the server's own doing. A certificate that does not match, and a
-503 or 500 that came after a provisional response (from further downstream), tell nothing of the server itself.
+An outcome :func:`counts` against a server if the server itself caused it. A certificate that does not match, and a 503
+or 500 after a provisional response (both come from further downstream), say nothing about the server itself.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from ._validation import is_amount, require_function
 from .model import Health, Outcome, OutcomeKind, State
 
 Detect = Callable[[Health, Outcome], bool | State]
-"""Whether this outcome makes the server "down", given its health before: True or ``State.DOWN``; ``State.SUSPECT`` to
-put it behind those that are well and have it probed; False to leave it where it is. While it is half-open, suspicion
-is enough."""
+"""Says whether this outcome takes the server down, given the server's health before: True or ``State.DOWN`` takes it
+down; ``State.SUSPECT`` puts it behind the servers that are up and has it probed; False changes nothing. A half-open
+server goes down for ``State.SUSPECT`` too.
+"""
 
 _FAILURES = frozenset(
     {
@@ -29,16 +30,17 @@ _FAILURES = frozenset(
 
 
 def counts(outcome: Outcome) -> bool:
-    """Whether *outcome* is a failure, and the server's own."""
+    """Returns whether *outcome* is a failure that the server itself caused."""
     return outcome.seen in _FAILURES and not outcome.after_provisional
 
 
 @dataclass(frozen=True, slots=True)
 class Consecutive:
-    """Down after so many in a row: ``failures`` of requests, ``errors`` (500, 502, 504), ``fall`` failed probes.
+    """Takes a server down after a number of failures in a row: ``failures`` of requests, ``errors`` (500, 502, 504),
+    ``fall`` failed probes.
 
-    Until then a failure makes the server suspect; an error, which is an answer, does not. Raises ValueError for what is
-    not a whole number from 1 on.
+    Before that number is reached, a failure makes the server suspect; an error does not, because it is an answer.
+    Raises ValueError unless each is a whole number from 1 on.
     """
 
     failures: int = 1
@@ -60,7 +62,9 @@ class Consecutive:
 
 @dataclass(frozen=True, slots=True)
 class FailureRate:
-    """Down when more than the share ``above`` of its requests in the window failed, of at least ``samples``."""
+    """Takes a server down when more than the share ``above`` of its requests in the window failed, of at least
+    ``samples``.
+    """
 
     above: float = 0.5
     samples: int = 20
@@ -78,7 +82,7 @@ class FailureRate:
 
 @dataclass(frozen=True, slots=True)
 class _AnyOf:
-    """Down when one of ``detectors`` says so, and suspect when one of them says that."""
+    """Takes a server down, or makes it suspect, when one of ``detectors`` says so; down wins."""
 
     detectors: tuple[Detect, ...]
 
@@ -96,5 +100,5 @@ class _AnyOf:
 
 
 def any_of(*detectors: Detect) -> Detect:
-    """``any_of(Consecutive(), FailureRate())``: down when one of them says so."""
+    """Combines detectors: ``any_of(Consecutive(), FailureRate())`` takes a server down when one of the two does."""
     return _AnyOf(detectors)

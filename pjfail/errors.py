@@ -1,6 +1,6 @@
-"""What can go wrong, each with the way out in its message.
+"""pjfail's exceptions. The message of each says what to do.
 
-What goes wrong is a :class:`PjfailError`; errors in what the caller wrote (a URI, a server) are a ValueError too.
+All are a :class:`PjfailError`; those for a bad argument (a URI, a server) are also a ValueError.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ class PjfailError(Exception):
 
 
 class BadURI(PjfailError, ValueError):
-    """A SIP URI that does not parse, or that names a transport pjfail does not speak."""
+    """The text is not a valid SIP URI, or names a transport that pjfail does not speak."""
 
 
 class BadServer(PjfailError, ValueError):
@@ -33,23 +33,23 @@ WHERE_PJSUA2_IS_FROM = (
 
 
 class UnusablePjsip(NoPjsip):
-    """An object carries pjsip, but in a way that pjfail cannot work with: out of sight, or without pjsua."""
+    """A loaded object carries pjsip, but pjfail cannot work with it: its functions are hidden, or it has no pjsua."""
 
 
 class TwoPjsips(HostError):
-    """More than one loaded object carries a pjsip of its own."""
+    """More than one loaded object carries its own pjsip."""
 
 
 class NoEndpoint(HostError):
-    """pjsip is there, but its endpoint has not been created and initialised."""
+    """pjsip is loaded, but its endpoint has not been created and initialised."""
 
 
 class UnsupportedVersion(HostError):
-    """The host's pjsip is of a version that pjfail does not know."""
+    """pjfail does not know the version of the loaded pjsip."""
 
 
 class LayoutMismatch(HostError):
-    """The host's pjsip is of a known version, but its structures lie otherwise in memory."""
+    """pjfail knows the version of the loaded pjsip, but that pjsip's structures lie differently in memory."""
 
 
 WHAT_TO_DO = (
@@ -84,11 +84,11 @@ class PjsipError(PjfailError):
 
 
 class UnknownAccount(PjfailError, ValueError):
-    """pjsua has no such account (any more)."""
+    """pjsua has no such account, or has deleted it."""
 
 
 class AffinityError(PjfailError):
-    """This account cannot be kept on a server in this way; the message says why, and what can be done."""
+    """The account cannot be kept on a server in this way; the message says why, and what to do instead."""
 
 
 class AffinityDisabled(AffinityError):
@@ -96,22 +96,22 @@ class AffinityDisabled(AffinityError):
 
 
 class RouteRefused(AffinityError):
-    """The address of a server must not stand in this account's Route."""
+    """A server's address must not be put into this account's Route."""
 
 
 class RequestFailed(PjfailError):
-    """A request found no answer: it could not be sent, or its connection was lost."""
+    """A request got no answer: it could not be sent, or its connection was lost."""
 
 
 class RequestTimeout(RequestFailed):
-    """No final answer to a request came in time."""
+    """No final response to a request came in time."""
 
 
 class LookupFailed(PjfailError):
-    """No candidates for a target.
+    """A lookup found no candidates for a target.
 
-    ``temporary`` tells a name service that did not answer (the last good answer may still serve) from one that
-    answered "there is none".
+    ``temporary``: the name service did not answer, so the last good answer may still be used. Otherwise the name
+    service answered that there is no such name or service.
     """
 
     def __init__(self, reason: str, *, temporary: bool = False) -> None:
@@ -120,4 +120,4 @@ class LookupFailed(PjfailError):
 
 
 class UnknownTarget(LookupFailed):
-    """This lookup knows nothing of the target; another one may."""
+    """This lookup knows nothing about the target; another lookup may."""

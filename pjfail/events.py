@@ -1,7 +1,7 @@
-"""What listeners are told: frozen values, delivered on pjfail's worker after the new plans are in force.
+"""The events that listeners get: frozen values, delivered on pjfail's worker once the new plans are in force.
 
-A listener is a callable that takes one event. One that raises is logged, and stays. It must not hold up the worker, nor
-call :meth:`pjfail.Failover.resolve`, which waits for it.
+A listener is a callable that takes one event. If it raises, pjfail logs that and goes on calling it. A listener must
+not block the worker, and must not call :meth:`pjfail.Failover.resolve`, which waits for the worker.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ServerSuspected:
-    """A server did badly and is not down for it (yet); told once, until it answers or goes down."""
+    """A server failed, but not badly enough to be taken down. Sent once, until the server answers or goes down."""
 
     server: Server
     health: Health
@@ -40,7 +40,7 @@ class ServerSuspected:
 
 @dataclass(frozen=True, slots=True)
 class ServerDown:
-    """A server was taken down; ``outcome`` is None when the application itself marked it down."""
+    """A server was taken down; ``outcome`` is None if the application marked it down."""
 
     server: Server
     health: Health
@@ -57,7 +57,7 @@ class ServerUp:
 
 @dataclass(frozen=True, slots=True)
 class ProbeFailed:
-    """A probe of pjfail's own had no answer."""
+    """A server did not answer a probe of pjfail's."""
 
     server: Server
     outcome: Outcome
@@ -65,9 +65,9 @@ class ProbeFailed:
 
 @dataclass(frozen=True, slots=True)
 class CertificateRejected:
-    """A server showed a certificate that was not accepted: for each handshake once, and it stays up all the same.
+    """A server's certificate was not accepted: sent once for each handshake. The server stays up.
 
-    ``reason`` says what is wrong in words, ``outcome.certificate`` for programs.
+    ``reason`` says in words what is wrong, ``outcome.certificate`` as flags.
     """
 
     server: Server
@@ -77,7 +77,7 @@ class CertificateRejected:
 
 @dataclass(frozen=True, slots=True)
 class PlanChanged:
-    """Requests for a target go elsewhere, or in another order, from now on."""
+    """From now on requests for a target go to other servers, or in another order."""
 
     plan: Plan
     before: Plan
@@ -85,10 +85,10 @@ class PlanChanged:
 
 @dataclass(frozen=True, slots=True)
 class AccountMoved:
-    """A followed account (a pjsua account id, and its ``user@host``) has been sent to another server.
+    """A followed account (a pjsua account id, and its ``user@host``) was moved to another server.
 
-    ``before`` is None for its first one; ``server`` is None while none is well, or once the account unregisters: then
-    its plan decides.
+    ``before`` is None for the account's first server. ``server`` is None while no server is up, and once the account
+    unregisters: the account's plan then decides.
     """
 
     account: int
@@ -109,14 +109,14 @@ class LookupFailed:
 
 @dataclass(frozen=True, slots=True)
 class LookupStale:
-    """A target begins to live on old answers, because its name service is out of order; told once an outage."""
+    """A target uses old answers from now on, because its name service does not answer; sent once for each outage."""
 
     target: Target
     reason: str
 
 
 class Reason(enum.Enum):
-    """Why a request failed over to another server; the value says it of the server that it left."""
+    """Why a request failed over to another server; the value says what the server did that the request left."""
 
     SILENT = "no response"
     SLOW = "later than its round trips so far"
@@ -128,9 +128,10 @@ class Reason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class FailedOver:
-    """A request under way failed over from the server ``left`` to the server ``taken``, ``after`` so many seconds.
+    """A request under way failed over from the server ``left`` to the server ``taken``, ``after`` seconds after it was
+    first sent.
 
-    ``code`` is that of the response which the application did not see (``Reason.CODE``), else 0. The server that was
+    ``code`` is that of the response that the application did not see (``Reason.CODE``), else 0. The server that was
     left may still answer; the first answer wins.
     """
 

@@ -1,4 +1,4 @@
-"""Attaching to the pjsip in this process, and what an attached application can ask and say."""
+"""``attach()``, and ``Failover``, which an attached application calls."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from .worker import Worker
 
 log = logging.getLogger("pjfail")
 
-# How long a question may wait for the worker before an old plan, or the system's resolver, answers it (seconds). The
-# lookup's own budget of 3 s lies below, and both together below the 5 s after which users give up.
+# Seconds that a query may wait for the worker before an old plan or the system's resolver answers it. A lookup takes at
+# most 3 s; users give up after 5 s.
 QUESTION_DEADLINE = 3.5
 
 # The newest Failover of this process, attached or not; its worker's thread keeps it alive while it is attached.
@@ -94,9 +94,9 @@ def attach(
 
 
 def attached() -> Failover | None:
-    """The :class:`Failover` that is attached to the pjsip of this process, None where there is none. Any thread.
+    """Returns the :class:`Failover` that is attached to the pjsip of this process, or None. Any thread.
 
-    None also in a forked child of the process that attached.
+    Returns None also in a forked child of the process that attached.
     """
     failover = None if _latest is None else _latest()
     return failover if failover is not None and failover.attached else None
@@ -104,17 +104,17 @@ def attached() -> Failover | None:
 
 @runtime_checkable
 class Attached(Protocol):
-    """A listener that wants to know what it listens to."""
+    """A listener that needs the :class:`Failover` it listens to."""
 
     def on_attach(self, failover: Failover) -> object:
-        """Called once it is attached, on the thread that attaches."""
+        """Called once, on the thread that attaches, after pjfail has attached."""
 
 
 class Failover:
-    """pjfail, attached. Made by :func:`attach`; all methods may be called from any thread but where they say not.
+    """An attached pjfail, made by :func:`attach`. Any thread may call the methods, unless a method says otherwise.
 
-    ``pjsip_version`` is what the host's ``pj_get_version()`` says, "2.17" for example. A ``with`` block detaches at its
-    end.
+    ``pjsip_version`` is what the loaded pjsip's ``pj_get_version()`` returns, for example "2.17". A ``with`` block
+    detaches at its end.
     """
 
     def __init__(
@@ -163,19 +163,21 @@ class Failover:
 
     @property
     def attached(self) -> bool:
-        """Whether pjsip asks us: not after a detach or the endpoint's end, nor in a forked child."""
+        """Whether pjsip still queries pjfail: False after a detach, after the endpoint's end, and in a forked child."""
         return not self._ended and os.getpid() == self._process and core.attachment() == self._attachment
 
     def detach(self) -> None:
-        """Leaves pjsip as it was found, requests in flight answered by pjsip's own resolver. May be called again.
+        """Leaves pjsip as pjfail found it; pjsip's own resolver answers the queries that wait. May be called again.
 
-        Not while holding a lock that one of your pjsua2 callbacks takes. Waits for the worker, two seconds at the most.
+        Do not call it while you hold a lock that one of your pjsua2 callbacks takes. Waits for the worker, 2 s at most.
         """
         if self._end():
             log.info("pjfail is detached")
 
     def _end(self) -> bool:
-        """Whether it was us who detached: once, and never in a forked child, whose worker is the parent's."""
+        """Detaches. Returns True only to the first caller, and never in a forked child, where the worker is the
+        parent's.
+        """
         if os.getpid() != self._process:
             return False
         with self._once:
@@ -193,11 +195,11 @@ class Failover:
             raise NotAttached(DETACHED)
 
     def resolve(self, uri: str, timeout: float = 5.0) -> Plan:
-        """The plan for requests to *uri*: the servers in order, each with the reason of its place.
+        """Returns the plan for requests to *uri*: the servers in order, each with the reason for its position.
 
-        The one in force where there is one, else looked up now. Blocks up to *timeout* seconds; not from a listener.
-        Raises :class:`pjfail.BadURI`, :class:`pjfail.LookupFailed`, :class:`pjfail.NotAttached`, and ValueError for a
-        timeout that is none.
+        Returns the plan in force if there is one; otherwise looks the servers up. Blocks up to *timeout* seconds; do
+        not call it from a listener. Raises :class:`pjfail.BadURI`, :class:`pjfail.LookupFailed`,
+        :class:`pjfail.NotAttached`, and ValueError if *timeout* is not a positive number.
         """
         self._require_attached()
         _require_timeout(timeout)
@@ -216,9 +218,9 @@ class Failover:
         self._worker.call(lambda: self._worker.resolution.refresh(target))
 
     def servers(self) -> Mapping[Server, Health]:
-        """What is known of each server at this moment: of all that are in a plan, and of others that did badly.
+        """Returns the health of every server that is in a plan, and of other servers that failed lately. Never blocks.
 
-        All targets together have 100 000 servers at the most, and 20 000 servers a health. Never blocks.
+        All targets together have at most 100 000 servers, and pjfail keeps the health of at most 20 000 servers.
         """
         self._require_attached()
         return self._worker.monitor.health()
@@ -249,7 +251,7 @@ class Failover:
         self._set_health(server, draining)
 
     def restore(self, server: Server | str) -> None:
-        """Takes *server* (as in :meth:`mark_down`) for up, whatever was known against it."""
+        """Makes *server* (as in :meth:`mark_down`) up again, whatever was recorded against it."""
 
         def up(health: Health, now: float) -> Health:
             return Health(
@@ -257,7 +259,7 @@ class Failover:
                 reason="restored",
                 rtt=health.rtt,
                 last_answer=health.last_answer,
-                rtt_deviation=health.rtt_deviation,
+                rttvar=health.rttvar,
                 generation=health.generation + 1,
             )
 
@@ -272,7 +274,7 @@ class Failover:
         self._worker.call(apply)
 
     def _named(self, server: Server | str) -> list[Server]:
-        """Worker. The servers that the application means."""
+        """Worker. Returns the servers that the application means."""
         if isinstance(server, Server):
             return [server]
         if not isinstance(server, str):
@@ -323,12 +325,12 @@ class Failover:
         self._worker.maintenance.maintain_soon()
 
     def unpin(self, account: object) -> None:
-        """Ends what :meth:`pin` began, if it did. Raises :class:`pjfail.NotAttached`."""
+        """Ends the account's :meth:`pin`, if there is one. Raises :class:`pjfail.NotAttached`."""
         self._require_attached()
         self._worker.maintenance.pins.unpin(account_id(account))
 
     def pinned(self, account: object) -> Server | None:
-        """The server that *account* is kept on, by :meth:`pin` or at this moment by :meth:`follow`; else None.
+        """Returns the server that :meth:`pin`, or at this moment :meth:`follow`, keeps *account* on; otherwise None.
 
         Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.NotAttached`.
         """
@@ -337,15 +339,16 @@ class Failover:
 
     @property
     def native_affinity(self) -> bool:
-        """Whether this pjsip has server affinity of its own, which :meth:`pin` then uses."""
+        """Whether this pjsip has its own server affinity, which :meth:`pin` then uses."""
         self._require_attached()
         return accounts.has_native_affinity()
 
     def enable_affinity(self, account: object) -> None:
         """Lets :meth:`pin` work on an account that was created without pjsip's own server affinity.
 
-        pjsip (after 2.17) takes ``sipConfig.serverAffinity`` from the creation of an account and never again; so it is
-        pjfail then that keeps the account on its server, as it does on every pjsip before. Raises as :meth:`pin` does.
+        pjsip (after 2.17) reads ``sipConfig.serverAffinity`` only when an account is created. For this account pjfail
+        then does what pjsip's affinity would do, as it does with every earlier pjsip. Raises the exceptions of
+        :meth:`pin`.
         """
         self._worker.maintenance.pins.enable(self._account(account))
 
@@ -383,7 +386,7 @@ class Failover:
         self._worker.call(lambda: self._worker.maintenance.follow(followed))
 
     def unfollow(self, account: object) -> None:
-        """Ends what :meth:`follow` began, if it did: the account's plan decides again. Raises :class:`NotAttached`."""
+        """Ends the account's :meth:`follow`, if there is one: its plan decides again. Raises :class:`NotAttached`."""
         self._require_attached()
         number = account_id(account)
         self._worker.call(lambda: self._worker.maintenance.unfollow(number))
@@ -391,10 +394,10 @@ class Failover:
     def route_via(self, account: object, server: Server | str | None) -> None:
         """Puts *server*'s address into *account*'s Route, in place of its first proxy: the classic way for UDP and TCP.
 
-        The account's other proxies and its credentials stay. With None it gets the proxies back that it had. By
-        ``pjsua_acc_modify()``, which registers anew where the account is registered. pjfail does not watch over a
-        route: it holds until you change it. Raises :class:`pjfail.RouteRefused` for an account that speaks TLS, and
-        as :meth:`pin` does.
+        The account's other proxies and its credentials stay. With None the account gets back the proxies that it had.
+        Calls ``pjsua_acc_modify()``, which registers again if the account is registered. pjfail does not watch a route:
+        it stays until you change it. Raises :class:`pjfail.RouteRefused` for an account that uses TLS, and the
+        exceptions of :meth:`pin`.
         """
         settings = self._account(account)
         if server is None:
@@ -429,15 +432,15 @@ class Failover:
         body: bytes | str = b"",
         timeout: float = 5.0,
     ) -> Response:
-        """Sends one request outside of any dialog, and waits for its final response, whatever its code.
+        """Sends one request outside any dialog, and returns its final response, whatever the code.
 
-        With *server* it goes to exactly that one, over a transport acquired for it and selected on the message; TLS
-        shows and checks the host of *uri*. Without, the plan of *uri* decides. *headers* are pairs or a mapping; From,
-        To and Content-Type (text/plain) may be among them. *timeout* is in seconds. Blocks; not from a pjsua2 callback,
-        nor in the thread that polls ``libHandleEvents()``: use :meth:`request_async` there.
+        With *server* the request goes to exactly that server, over a transport that pjfail acquires for it; TLS shows
+        and checks the host of *uri*. Without *server* the plan of *uri* decides. *headers* are pairs or a mapping, and
+        may include From, To and Content-Type (default: text/plain). *timeout* is in seconds. Blocks: call
+        :meth:`request_async` in a pjsua2 callback, and in the thread that polls ``libHandleEvents()``.
 
         Raises :class:`pjfail.RequestTimeout`, :class:`pjfail.RequestFailed`, :class:`pjfail.BadURI`,
-        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for what is no method, header or timeout.
+        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for an invalid method, header or timeout.
         """
         if self._worker.is_current():
             raise RuntimeError("request() waits for pjfail's worker; do not call it from a listener or policy")
@@ -453,7 +456,7 @@ class Failover:
         body: bytes | str = b"",
         timeout: float = 5.0,
     ) -> Response:
-        """As :meth:`request`, for asyncio."""
+        """Does what :meth:`request` does, for asyncio."""
         with self._sent(method, uri, server, headers, body, timeout) as future:
             return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
 
@@ -467,7 +470,9 @@ class Failover:
         body: bytes | str,
         timeout: float,
     ) -> Iterator[Future[Response]]:
-        """A request under way, to be waited for *timeout* seconds within the block, and by nobody after it."""
+        """Sends a request for the block, which waits up to *timeout* seconds for the response; nobody waits after the
+        block.
+        """
         self._require_attached()
         _require_timeout(timeout)
         if isinstance(server, str):
@@ -486,11 +491,13 @@ class Failover:
             self._worker.requests.forget(future)
 
     def counters(self) -> Counters:
-        """What the C core has counted: questions, where their answers came from, what it holds. Never blocks."""
+        """Returns what the C core has counted: queries, where their answers came from, and what it holds now. Never
+        blocks.
+        """
         return counts.counters()
 
     def round_trips(self) -> Mapping[Transport, RoundTrips]:
-        """How long servers took to answer, by transport, since pjfail was loaded. Never blocks."""
+        """Returns how long servers took to answer, by transport, since pjfail was loaded. Never blocks."""
         return counts.round_trips()
 
 
@@ -514,7 +521,7 @@ def _require_timeout(timeout: float) -> None:
 
 
 def _held(health: Health, state: State, now: float, until: float | None, reason: str) -> Health:
-    """*health* by the application's word: answers do not lift it."""
+    """Returns *health* as the application set it; answers do not end that."""
     return replace(
         health,
         state=state,

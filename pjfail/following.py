@@ -1,6 +1,6 @@
-"""Followed accounts: on the server they registered with, on the next when it fails, back on a better one in time.
+"""Followed accounts: each stays on the server it registered with, moves to the next when that fails, and back in time.
 
-What should become of an account is a pure function, :func:`decide`; :class:`Follower` has it done.
+:func:`decide` is pure and says what should happen to an account; :class:`Follower` does it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .model import Health, Plan, Server, Target
 
 log = logging.getLogger("pjfail")
 
-# How long after a REGISTER that pjsua would not send it is tried again: another is under way; anything else (seconds).
+# Seconds until a REGISTER is tried again that pjsua did not send: because another is under way; for any other reason.
 RETRY_WHEN_BUSY = 1.0
 RETRY_UNSENT = 10.0
-# A Retry-After is brought to between these (seconds): 0 would have us ask without a pause.
+# Bounds for a Retry-After (seconds): with 0 the account would register without a pause.
 RETRY_AFTER_FLOOR = 1.0
 RETRY_AFTER_CEILING = 300.0
-# A better server that would not have an account is left alone for so long, however short its failback (seconds).
+# Seconds until an account tries a better server again that has refused it, however short its failback.
 MIN_REFUSED_HOLD = 10.0
 # Of the final responses to a REGISTER some tell nothing of the server: that it wants credentials, or a longer interval,
 # which pjsip then gives it; and those about the account itself.
@@ -37,9 +37,9 @@ OF_THE_ACCOUNT = frozenset({403, 404, *range(600, 700)})
 # How long an account without failback leaves a server alone that failed it twice in a row (seconds).
 REFUSAL_HOLD = 60.0
 MAX_REFUSALS = 16  # that an account keeps; of more servers than these the one that failed it longest ago goes
-# How much later than asked an account moves back at the most, so that a fleet does not come at once (a share).
+# An account moves back up to this share of its failback later, at random, so that a fleet does not move at once.
 FAILBACK_SPREAD = 0.5
-# At each review one account in so many is asked after: has the application deleted it?
+# At each review, one account in so many is checked: the application may have deleted it.
 INQUIRY_SHARE = 4
 
 
@@ -141,7 +141,7 @@ def decide(
 
 
 def _better(plan: Plan, server: Server, usable: Sequence[Server]) -> Server | None:
-    """The first usable server in a tier before that of *server*."""
+    """Returns the first usable server in a tier before that of *server*; None if there is none."""
     tiers = {entry.server: entry.tier for entry in plan.entries}
     own = tiers.get(server, len(plan.entries))
     return next((other for other in usable if tiers.get(other, own) < own), None)
@@ -154,12 +154,12 @@ def _describe(refusal: Refusal) -> str:
 def settled(
     followed: FollowedAccount, tiers: Mapping[Server, int], health: Mapping[Server, Health], now: float
 ) -> bool:
-    """Whether :func:`decide` has nothing to say, told from the tiers of the plan's usable servers. Pure, and quick."""
+    """Returns whether :func:`decide` would change nothing, by the tiers of the plan's usable servers. Pure and fast."""
     refusals = followed.refusals(now) if followed.refused else {}
     if followed.server is None:
         return followed.trying is None and not ((followed.lost or refusals) and tiers)
     own = tiers.get(followed.server)
-    if followed.trying is not None or own is None:  # it is down, or in no plan any more
+    if followed.trying is not None or own is None:  # own is None: the server is down, or no longer in the plan
         return False
     if refusals:
         if followed.server in refusals:
@@ -175,17 +175,17 @@ def settled(
 
 
 def registered(followed: FollowedAccount, registration: Registration, now: float) -> FollowedAccount:
-    """What a REGISTER's end, or its sending, tells of an account. Pure."""
+    """Returns the account's state after one of its REGISTERs was sent or has ended. Pure."""
     code, server = registration.code, registration.server
     if registration.status:
         return _unsent(followed, registration.status, now)
     if server is None:
-        # It was registered before it was followed: where, only another REGISTER tells.
+        # It was registered before it was followed; only another REGISTER shows with which server.
         unknown = followed.server is None and followed.trying is None and not followed.lost
         return replace(followed, register_at=now) if registration.registered and unknown else followed
     if code in CHALLENGES:
         return followed
-    if registration.removed:  # from when it is sent, whatever is answered: it is not ours to register again
+    if registration.removed:  # as soon as it is sent, whatever the answer: pjfail must not register again
         given = followed.account, followed.aor, followed.next_hop, followed.failback, followed.spread
         return FollowedAccount(*given, reason="it unregisters")
     if code == 0:  # where its first one goes
@@ -208,7 +208,7 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
             refused=tuple(refusal for refusal in followed.refused if refusal.server != server),
         )
     if server == followed.trying and followed.server is not None:
-        # It will not have us: back to where we are, and not again at once.
+        # The better server refuses the account: it stays where it is, and tries again later.
         later = None if followed.failback is None else now + max(followed.failback, MIN_REFUSED_HOLD)
         return replace(followed, trying=None, register_at=now, return_at=later)
     followed = _failed(followed, server, code, now)
@@ -233,7 +233,7 @@ def _failed(followed: FollowedAccount, server: Server, code: int, now: float) ->
 
 
 def _unsent(followed: FollowedAccount, status: int, now: float) -> FollowedAccount:
-    """After a REGISTER that pjsua would not send, for *status*."""
+    """Returns the account's state after pjsua did not send a REGISTER because of *status*."""
     if status == REGISTERING:
         return replace(followed, register_at=now + RETRY_WHEN_BUSY)
     if status == INVALID_OPERATION:  # the account has no registrar any more
@@ -242,7 +242,7 @@ def _unsent(followed: FollowedAccount, status: int, now: float) -> FollowedAccou
 
 
 def _with_retry_after(followed: FollowedAccount, registration: Registration, now: float) -> FollowedAccount:
-    """Heeds the Retry-After of the server that the account has no better one for."""
+    """Puts the next REGISTER off by the Retry-After of the response, if there is no better server to register with."""
     asked = registration.retry_after
     if asked is None or not 500 <= registration.code < 600 or followed.register_at is not None:
         return followed
@@ -261,7 +261,7 @@ class FollowerContext:
 
 
 class _Review:
-    """What one review knows of servers; accounts of one target share what is known of it."""
+    """What one review has worked out about servers; accounts of one target share it."""
 
     def __init__(self, context: FollowerContext) -> None:
         self.health = context.health()
@@ -269,7 +269,7 @@ class _Review:
         self._targets: dict[Target, tuple[Plan | None, Mapping[Server, int]]] = {}
 
     def of(self, target: Target) -> tuple[Plan | None, Mapping[Server, int]]:
-        """The target's plan, and the tiers of its usable servers."""
+        """Returns the target's plan, and the tiers of its usable servers."""
         if target not in self._targets:
             plan = self._context.plan(target)
             entries = () if plan is None else plan.entries
@@ -321,7 +321,7 @@ class Follower:
         return frozenset(each.next_hop for each in self._followed.values())
 
     def servers(self) -> Mapping[Server, str]:
-        """The servers that accounts live on, each with a host name that its accounts know it by."""
+        """Returns the servers that accounts are on, each with a host name that the accounts know it by."""
         return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}
 
     def aor_of(self, targets: Container[Target]) -> str:
@@ -343,7 +343,7 @@ class Follower:
             self._set(registered(followed, registration, now))
 
     def review(self, now: float) -> None:
-        """Has done what is due; after every change of health, and every now and then."""
+        """Does what is due. The worker calls it after every change of health, and every 0.25 s."""
         if not self._followed:
             return
         self._inquire_after_some()
@@ -353,7 +353,9 @@ class Follower:
         self.tell_moved()
 
     def _due(self, account: int, now: float) -> None:
-        """Its time has come: between two reviews, so that accounts do not come in step with those."""
+        """Called when the account's time has come, which lies between two reviews, so that accounts do not move in
+        step.
+        """
         followed = self._followed.get(account)
         if followed is not None:
             self._update(followed, _Review(self._context), now)
@@ -370,9 +372,10 @@ class Follower:
             pins.register(followed.account, followed.aor)
 
     def _inquire_after_some(self) -> None:
-        """Looks in turn whether accounts are there, and, for one at a time, whether an id is another account's by now.
+        """Checks some accounts in turn: whether they exist, and for one at a time whether its id belongs to another
+        account now.
 
-        The latter takes pjsua's lock, and so is left to pjsip's own thread.
+        The second check takes pjsua's lock, so it runs on pjsip's own thread.
         """
         some = list(islice(self._turns, 1 + len(self._followed) // INQUIRY_SHARE))
         if not some:
@@ -384,7 +387,7 @@ class Follower:
             pins.ask_after(followed.account, followed.aor)
 
     def _unfollow_deleted(self, numbers: Iterable[int]) -> None:
-        """The accounts of these *numbers* that are gone are not followed any more."""
+        """Ends the following of those accounts of *numbers* that no longer exist."""
         for number in numbers:
             followed = self._followed.get(number)
             if followed is not None and not accounts.account_exists(number):

@@ -1,4 +1,4 @@
-"""What is known of each server: one table, one writer."""
+"""The table of what is known about each server. Only the worker writes it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from types import MappingProxyType
 from .model import Health, Server, State
 
 MAX_SERVERS = 20_000
-"""Of more servers than these the health of some is forgotten; as many as there are targets (targets.MOST_TARGETS)."""
+"""The most servers whose health is kept; as many as there may be targets (``targets.MOST_TARGETS``)."""
 
 
 def at(health: Health, now: float) -> Health:
-    """*health* as it is at *now*: a hold-down that has ended leaves the server half-open; one that has been well for
-    long enough has its tier back.
+    """Returns *health* as it is at *now*: after its hold-down a server is half-open; after ``returns_at`` it has its
+    tier back.
     """
     if health.methods:
         health = _with_methods_at(health, now)
@@ -33,7 +33,9 @@ def at(health: Health, now: float) -> Health:
 
 
 def _with_methods_at(health: Health, now: float) -> Health:
-    """One method's hold-down ends in being up again: a probe, which is an OPTIONS, could tell nothing of it."""
+    """Returns *health* with the methods' hold-downs up to *now* ended: a method is then up, since a probe (OPTIONS)
+    says nothing of it.
+    """
     ended = {
         method: replace(own, state=State.UP, since=own.until, until=None, held=False)
         for method, own in health.methods.items()
@@ -43,7 +45,7 @@ def _with_methods_at(health: Health, now: float) -> Health:
 
 
 class _AsOf(Mapping[Server, Health]):
-    """A table as it is at a time; each health is worked out when it is asked for, for few of many are."""
+    """A table as it is at a time. It works each health out when it is read, since few of many are."""
 
     def __init__(self, table: Mapping[Server, Health], now: float) -> None:
         self._table = table
@@ -63,23 +65,23 @@ class _AsOf(Mapping[Server, Health]):
 
 
 class HealthTable:
-    """The health of every server that something is known of, of *most* servers at the most.
+    """The health of every server that something is known about, of at most *most* servers.
 
-    With one more, that server is forgotten which was put there, or let go of by plans (:meth:`release`), longest ago,
-    among those that no plan has; where plans have all of them (:meth:`hold`), among all. The worker is its only writer;
-    :meth:`snapshot` may be called from any thread.
+    One more server pushes out, of the servers that no plan has, the one that was put there or released
+    (:meth:`release`) longest ago; if plans have all of them (:meth:`hold`), the one put there longest ago. Only the
+    worker writes; any thread may call :meth:`snapshot`.
     """
 
     def __init__(self, most: int = MAX_SERVERS) -> None:
         self._most = most
         self._table: dict[Server, Health] = {}
         self._in_plans: set[Server] = set()
-        # Those of the table that plans have, and the others: the one put there longest ago comes first.
+        # The table's servers that plans have, and the others; in each, the one put there longest ago comes first.
         self._planned: dict[Server, None] = {}
         self._others: dict[Server, None] = {}
 
     def get(self, server: Server, now: float) -> Health:
-        """The health of *server* at *now*; a server never heard of is up."""
+        """Returns the health of *server* at *now*; a server that nothing is known about is up."""
         return at(self._table.get(server, Health()), now)
 
     def put(self, server: Server, health: Health) -> None:
@@ -92,25 +94,25 @@ class HealthTable:
             self.drop(next(iter(self._others or self._planned)))
 
     def drop(self, server: Server) -> None:
-        """Worker only. Forgets what is known of *server*."""
+        """Worker only. Forgets the health of *server*."""
         self._table.pop(server, None)
         self._planned.pop(server, None)
         self._others.pop(server, None)
 
     def hold(self, server: Server) -> None:
-        """Worker only. There is a plan that has *server* from now on."""
+        """Worker only. Called when a plan has *server*."""
         self._in_plans.add(server)
         if server in self._others:
             del self._others[server]
             self._planned[server] = None
 
     def release(self, server: Server) -> None:
-        """Worker only. No plan has *server* any more: what is held against it is kept, while there is room."""
+        """Worker only. Called when no plan has *server* any more; its health is kept while there is room."""
         self._in_plans.discard(server)
         if server in self._planned:
             del self._planned[server]
             self._others[server] = None
 
     def snapshot(self, now: float) -> Mapping[Server, Health]:
-        """What is known at *now*, as one value that never changes."""
+        """Returns what is known at *now*, as a value that never changes."""
         return _AsOf(self._table.copy(), now)

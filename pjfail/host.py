@@ -1,4 +1,4 @@
-"""Which loaded object carries pjsip, and whether it is one that pjfail can work with."""
+"""Finds the loaded object that carries pjsip, and checks that pjfail can work with it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from types import ModuleType
 
 from . import errors
-from .bridge.core import attachment, foreign
+from .bridge.core import attachment, is_forked_child
 from .bridge.host import check_host, known_layouts, layout_of, open_host
-from .bridge.objects import data_of, loaded, loaded_objects, object_of, symbol
+from .bridge.loader import data_of, loaded, loaded_objects, object_of, symbol
 
-# Functions of pjsip's, and of pjsua's, which pjfail works through; each lies in the object that carries it.
+# A function of pjsip and one of pjsua, which pjfail calls: the object that exports them carries pjsip.
 _PJSIP = "pjsip_endpt_set_ext_resolver"
 _PJSUA = "pjsua_get_pjsip_endpt"
-# What pjlib says of itself in its log: in an object that has it linked in, also where that exports no function.
+# pjlib's own texts for its log: every object that pjlib is linked into has them, even one that exports no function.
 _PJLIB_SAYS = re.compile(rb"pjlib %s for |PJLIB \(c\)")
 _PROGRAM = Path("/proc/self/exe")
 
@@ -26,19 +26,19 @@ _binding = threading.Lock()
 
 
 def name_of(path: str | None) -> str:
-    """An object in words."""
+    """Returns an object's name for people."""
     return "the main program" if path is None else path
 
 
 def find(host: str | Path | ModuleType | None = None) -> str | None:
-    """The path of the object that carries pjsip in this process, None for the main program itself.
+    """Returns the path of the object that carries pjsip in this process; None for the main program itself.
 
-    *host* names it where the search must not decide: a path, or an imported module. Paths are the dynamic loader's
-    own, so one may be of a file that is gone, or another by now. Raises :class:`pjfail.NoPjsip` (one of which is
+    *host*, a path or an imported module, names it in place of the search. Paths are those of the dynamic loader, so the
+    file may have been deleted or replaced since. Raises :class:`pjfail.NoPjsip` (and its subclass
     :class:`pjfail.UnusablePjsip`), :class:`pjfail.TwoPjsips`, and :class:`pjfail.NoEndpoint` in a forked child of the
     process that attached.
     """
-    if foreign():
+    if is_forked_child():
         raise errors.NoEndpoint(
             "pjfail was attached when this process was forked from its parent, and stays in the parent, where pjsip's "
             'threads are; fork before pjfail.attach(), or start children anew (multiprocessing\'s "spawn")'
@@ -56,7 +56,7 @@ def find(host: str | Path | ModuleType | None = None) -> str | None:
 
 
 def _named(host: str | Path | ModuleType) -> str | None:
-    """The loader's path of what the user named."""
+    """Returns the loader's path of the object that the user named."""
     if not isinstance(host, str | os.PathLike | ModuleType):
         raise TypeError(f"host is {host!r}; give a module or a path")
     path = _file_of(host) if isinstance(host, ModuleType) else os.fspath(host)
@@ -69,7 +69,9 @@ def _named(host: str | Path | ModuleType) -> str | None:
 
 
 def _file_of(module: ModuleType) -> str | None:
-    """The file of the extension that *module* is, or has around it as SWIG's do; None: part of the main program."""
+    """Returns the file of the extension that *module* is, or wraps as SWIG's modules do; None: part of the main
+    program.
+    """
     within = (getattr(module, name, None) for name in ("_pjsua2", f"_{module.__name__.rpartition('.')[2]}"))
     extension = next((each for each in within if isinstance(each, ModuleType)), module)
     if extension.__name__ in sys.builtin_module_names:
@@ -90,15 +92,16 @@ def _is_program(path: str) -> bool:
 
 
 def _carriers(objects: Iterable[str | None]) -> list[str | None]:
-    """The objects with a pjsip of their own, of which *objects* make use."""
+    """Returns the objects whose pjsip the *objects* use."""
     found = {object_of(address) for path in objects if (address := symbol(path, _PJSUA))}
     return list(dict.fromkeys(map(_at_work, sorted(found, key=name_of))))
 
 
 def _at_work(path: str | None) -> str | None:
-    """The object whose functions do the work when those of *path* are called.
+    """Returns the object whose functions run when those of *path* are called.
 
-    Loaded after another that shows the same names to all (the main program, RTLD_GLOBAL), it works on that one's data.
+    If another object with the same symbols was loaded before and shows them to all (the main program, or RTLD_GLOBAL),
+    the functions of *path* work on that object's data.
     """
     data = data_of(path)
     owner = object_of(data) if data else path
@@ -107,7 +110,7 @@ def _at_work(path: str | None) -> str | None:
 
 
 def _none_in(objects: Iterable[str | None], *, searched: bool) -> errors.NoPjsip:
-    """Why there is no pjsip to work with in *objects*, and what to do."""
+    """Returns the error that says why pjfail cannot use a pjsip of *objects*, and what to do."""
     for path in objects:
         if address := symbol(path, _PJSIP):
             return errors.UnusablePjsip(
@@ -133,7 +136,9 @@ def _none_in(objects: Iterable[str | None], *, searched: bool) -> errors.NoPjsip
 
 
 def _hides_pjlib(path: str | None) -> bool:
-    """Whether pjlib is in that object without being seen: by its texts. The file may be large, or gone."""
+    """Returns whether the object contains pjlib without exporting it: looks for pjlib's texts in the file, which may be
+    large or deleted.
+    """
     if symbol(path, "pj_init"):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Followed and pinned accounts, looked after every quarter of a second; and the servers that are probed when quiet."""
+"""Keeps followed and pinned accounts on their servers, every 0.25 s, and has quiet servers probed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .targets import Targets
 
 log = logging.getLogger("pjfail")
 
-# How often followed and pinned accounts are looked after (seconds).
+# Seconds between two rounds over the followed and pinned accounts.
 INTERVAL = 0.25
 
 
 class Maintenance:
-    """Keeps accounts on their servers. Worker only, but for :meth:`maintain_soon` and for ``pins``.
+    """Keeps accounts on their servers. Worker only, except :meth:`maintain_soon` and ``pins``.
 
-    *news* is told of accounts that move.
+    *news* gets the events of accounts that move.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Maintenance:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop, monitor: Monitor) -> None:
-        """Looks after accounts and quiet servers in *loop* from now on; *monitor* sends the probes."""
+        """Maintains accounts and quiet servers in *loop* from now on; *monitor* sends the probes."""
         self._loop = loop
         self._monitor = monitor
         self._running = False
@@ -75,12 +75,12 @@ class Maintenance:
         self._resolution.follow(self.follower.next_hops())
 
     def maintain_soon(self) -> None:
-        """Any thread. There is an account to look after."""
+        """Any thread. Starts the rounds, because there is an account to maintain."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._maintain_now)
 
     def review(self) -> None:
-        """Moves the accounts whose servers have changed their health, and does what is due."""
+        """Moves the accounts whose servers' health has changed, and does what is due."""
         with contextlib.suppress(NotAttached):
             self.pins.review(self._health_now())
             self.follower.review(time.monotonic())
@@ -91,7 +91,7 @@ class Maintenance:
         return self.follower.aor_of(self._targets.of(server))
 
     def _maintain_now(self) -> None:
-        """Starts the rounds of :meth:`_maintain`, which go on for as long as there is anything to do."""
+        """Starts the rounds of :meth:`_maintain`, which continue as long as there is anything to do."""
         if not self._running and self._loop is not None:
             self._running = True
             self._loop.call_soon(self._maintain)
@@ -110,7 +110,9 @@ class Maintenance:
         self._loop.call_later(INTERVAL, self._maintain)
 
     def _watched(self) -> dict[Server, Watched]:
-        """The servers that are probed when they are quiet: those in use, and sooner those that accounts live on."""
+        """Returns the servers to probe when they are quiet: those in use, and after a shorter time those that accounts
+        are on.
+        """
         now = time.monotonic()
         if self._probe.interval is not None and now >= self._in_use_until:
             self._in_use_until = now + self._probe.interval / 4
@@ -130,7 +132,7 @@ class Maintenance:
         return self._health.snapshot(time.monotonic())
 
     def _at(self, when: float, function: Callable[[], None]) -> None:
-        """Has *function* called at *when*, unless pjfail is detached by then."""
+        """Calls *function* at *when*, unless pjfail has been detached by then."""
 
         def run() -> None:
             with contextlib.suppress(NotAttached):

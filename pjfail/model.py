@@ -1,7 +1,6 @@
-"""The nouns of pjfail: target, server, candidate, plan, outcome, health.
+"""pjfail's values: target, server, candidate, plan, outcome, health.
 
-All are immutable values. Times are ``time.monotonic()`` seconds, durations are seconds, unless a name says
-otherwise.
+All are immutable. Times are ``time.monotonic()`` seconds and durations are seconds, unless a name says otherwise.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ DEFAULT_PORT: Mapping[Transport, int] = {"udp": 5060, "tcp": 5060, "tls": 5061}
 
 
 def parse_transport(text: str) -> Transport | None:
-    """The transport named by *text* in any case, or None when pjfail does not speak it."""
+    """Returns the transport named by *text*, in any case; None if pjfail does not speak it."""
     lowered = text.lower()
     for transport in TRANSPORTS:
         if lowered == transport:
@@ -49,7 +48,9 @@ def _parse_port(text: str) -> int:
 
 
 def _canonical_address(text: str) -> str:
-    """A numeric address as it is written; a scope as its number. ValueError or OSError where it is none."""
+    """Returns a numeric address as it is usually written, with its scope as a number. Raises ValueError or OSError if
+    *text* is not one.
+    """
     bare, percent, scope = text.partition("%")
     address = ipaddress.ip_address(bare)
     if not percent:
@@ -118,7 +119,7 @@ def parse_server(text: str) -> tuple[Transport | None, str, int]:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Server:
-    """One SIP server as the transport sees it: a numeric address, a port, a transport."""
+    """One SIP server as the transport layer sees it: a numeric address, a port, a transport."""
 
     address: str
     port: int
@@ -159,10 +160,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What pjsip asks for: where a request should go before anything has been looked up.
+    """What pjsip asks for: where a request should go, before any lookup.
 
-    ``port`` 0 and ``transport`` None mean that the URI names none (RFC 3263 section 4 treats a port given, even
-    5060, otherwise). ``secure`` asks for TLS whatever else is said (a sips URI). ``ipv6`` asks for IPv6 only.
+    ``port`` 0 and ``transport`` None mean that the URI names none (by RFC 3263 section 4 an explicit port, even 5060,
+    means something else). ``secure``: only TLS is allowed (a sips URI, or transport=tls). ``ipv6``: only IPv6 is.
     """
 
     host: str
@@ -178,7 +179,7 @@ class Target:
 
     @classmethod
     def parse(cls, uri: str) -> Target:
-        """The target of a SIP or SIPS URI, with ``<>`` and display name or without; ``maddr`` wins over the host.
+        """Parses a SIP or SIPS URI, with or without ``<>`` and display name; ``maddr`` takes precedence over the host.
 
         Raises :class:`BadURI`.
         """
@@ -221,7 +222,7 @@ class Target:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether the host is an IP address, so that nothing needs to be looked up."""
+        """Whether the host is an IP address, so that no lookup is needed."""
         try:
             ipaddress.ip_address(self.host)
         except ValueError:
@@ -234,7 +235,9 @@ class Target:
         return DEFAULT_PORT["tls" if self.secure else self.transport or "udp"]
 
     def allows(self, transport: Transport) -> bool:
-        """Whether a request to it may go over *transport*: TLS alone where it is secure, else what the URI names."""
+        """Returns whether a request to this target may go over *transport*: only TLS if it is secure, else what the URI
+        names.
+        """
         return transport == "tls" if self.secure else self.transport in (None, transport)
 
     def __str__(self) -> str:
@@ -249,10 +252,10 @@ class Target:
 class Candidate:
     """One server that a lookup found for a target.
 
-    ``name`` is the host name whose address this is (the SRV target, else the host asked for). ``priority`` and
-    ``weight`` are RFC 2782's: the lower priority first, the higher weight (0 to 65535) more often. ``ttl`` is in
-    seconds. ``query`` tells people what was asked to find it. Raises ValueError for a priority, a weight or a TTL that
-    is none, and TypeError for what is no ``Server``.
+    ``name`` is the host name that this address belongs to (the SRV target, else the host of the URI). ``priority`` and
+    ``weight`` are those of RFC 2782: lower priorities come first, higher weights (0 to 65535) more often. ``ttl`` is in
+    seconds. ``query`` says, for people, which query found it. Raises ValueError for an invalid priority, weight or TTL,
+    and TypeError if ``server`` is not a ``Server``.
     """
 
     server: Server
@@ -284,17 +287,17 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", 
 
 
 def _ordinal(number: int) -> str:
-    """``first``, ``second``, ... from 1."""
+    """Returns ``first`` for 1, ``second`` for 2, and so on."""
     return _ORDINALS[number - 1] if number <= len(_ORDINALS) else f"number {number}"
 
 
 @dataclass(frozen=True, slots=True)
 class PlanEntry:
-    """A candidate's place in a plan: its tier (0 is tried first) and, in words, why it stands there.
+    """A candidate's position in a plan: its tier (0 is tried first) and, in words, the reason for it.
 
-    ``share`` (above 0, up to 1) is how much of its weight it has for now: less than all after a recovery.
-    ``last_resort``: it is not usable, nor is any other of its tier or behind. A server that has just left a request
-    unanswered is still asked before it.
+    ``share`` (above 0, up to 1) is the part of its weight that counts at the moment: less than 1 after a recovery.
+    ``last_resort``: no server of this tier or of a later one is usable. A server that has just left a request
+    unanswered is still tried before a last resort.
     """
 
     candidate: Candidate
@@ -316,7 +319,7 @@ class PlanEntry:
 class Plan:
     """Where requests for a target go: tiers of servers, valid until a time.
 
-    ``places`` are in order of tier. Within a tier the weights of RFC 2782 decide afresh at each use of the plan.
+    ``entries`` are in order of tier. At each use of the plan, the weights of RFC 2782 decide the order within a tier.
     """
 
     target: Target
@@ -325,7 +328,7 @@ class Plan:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """The servers in order of tier."""
+        """The servers, in order of tier."""
         return tuple(place.server for place in self.entries)
 
     @property
@@ -341,15 +344,15 @@ class Plan:
 
 
 class OutcomeKind(enum.Enum):
-    """What was seen of a server; the value says it in words."""
+    """What pjfail saw of a server; the value says it in words."""
 
     ANSWERED = "answered"
-    SILENT = "silent"  # no answer after two retransmissions (UDP), or for five seconds (TCP, TLS)
+    SILENT = "silent"  # no answer after two retransmissions (UDP), or for 5 s (TCP, TLS)
     REFUSED = "refused the connection"
     DISCONNECTED = "closed the connection with a request unanswered"
     UNAVAILABLE = "answered 503"
     CERTIFICATE = "showed a certificate that was not accepted"
-    SERVER_ERROR = "answered with a server error"  # 500, 502 or 504 of its own; an answer all the same
+    SERVER_ERROR = "answered with a server error"  # 500, 502 or 504 of its own; still an answer
 
 
 class CertificateProblem(enum.Flag, boundary=enum.KEEP):
@@ -372,17 +375,17 @@ class CertificateProblem(enum.Flag, boundary=enum.KEEP):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was seen of one server at one moment.
+    """What pjfail saw of one server at one moment.
 
-    ``at`` is when, ``method`` the request's, ``code`` that of the response (0: there was none), ``detail`` the
-    system's or pjsip's words for a connection's end. ``after_provisional``: the server had given a provisional
-    response before, so that this may come from further downstream.
+    ``at`` is when; ``method`` is the request's method, ``code`` the response's code (0: no response), ``detail`` the
+    system's or pjsip's text for the end of a connection. ``after_provisional``: the server had sent a provisional
+    response before, so this may come from further downstream.
 
-    ``rtt`` is the smoothed round trip in seconds (retransmitted requests excluded), ``retry_after`` the seconds of a
-    503's Retry-After (None when it had none), ``certificate`` what was wrong with one that was not accepted,
-    ``sequence`` numbers a server's bad outcomes in the C core. ``began`` is when it began to be seen (a silence with
-    the sending of the request), None: ``at``. ``answers`` counts the server's good ones since the outcome before, up
-    to this one; ``probe`` tells that we asked, not the application.
+    ``rtt`` is the smoothed round trip in seconds (without retransmitted requests), ``retry_after`` the seconds of a
+    503's Retry-After (None: it had none), ``certificate`` what was wrong with a certificate that was not accepted.
+    ``sequence`` numbers a server's failures in the C core. ``began`` is when a silence began, with the sending of the
+    request; None: ``at``. ``answers`` counts the server's good answers from its previous outcome up to this one.
+    ``probe``: the request was pjfail's, not the application's.
     """
 
     server: Server
@@ -402,12 +405,12 @@ class Outcome:
 
 
 class State(enum.Enum):
-    """How a server stands with us.
+    """The state of a server.
 
-    ``UP``: requests go there in their turn, as they do where nothing is known. ``SUSPECT``: it did badly, not yet badly
-    enough; it stands behind those that are up, and is probed. ``DOWN``: it stands last until its hold-down ends.
-    ``HALF_OPEN``: the hold-down has ended; it is probed, and stands last until it answers. ``DRAINING``: the
-    application wants no new requests there.
+    ``UP``: requests go there in its turn; so they do to a server that nothing is known about. ``SUSPECT``: it failed,
+    but not badly enough to be down; it stands behind the servers that are up, and is probed. ``DOWN``: it stands last
+    until its hold-down ends. ``HALF_OPEN``: the hold-down has ended; it is probed, and stands last until it answers.
+    ``DRAINING``: the application wants no new requests there.
     """
 
     UP = "up"
@@ -422,23 +425,22 @@ _NO_METHODS: Mapping[str, Health] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is known of one server.
+    """What pjfail knows of one server.
 
-    ``since`` and ``until`` are when the state began and when its hold-down ends (None: it has no end of its own),
-    ``reason``, ``failed_at`` and ``failed_method`` what was last held against it, when that was seen, and of which
-    method. ``held`` tells a hold-down that an answer does not end: the server's own (503), or the application's.
-    ``returning``: it is up again, but not yet back in its tier; it is from ``returns_at`` on (None: it has not been
-    down).
+    ``since`` is when the state began, ``until`` when its hold-down ends (None: not by itself). ``reason``,
+    ``failed_at`` and ``failed_method`` are the last failure in words, its time, and the request's method. ``held``: an
+    answer does not end the hold-down, because the server itself (503) or the application asked for it. ``returning``:
+    the server is up again but does not have its tier back before ``returns_at`` (None: it has not been down).
 
-    What was counted: ``failures``, how often in a row it was taken down, and ``hold``, for how many seconds the last
-    time; ``streak`` and ``errors``, its consecutive failures and 5xx answers; ``successes``, its consecutive answers
-    while half-open; ``window``, answers and failures of late. ``rtt`` and ``rtt_deviation`` are as in RFC 6298, in
+    Counted: ``failures``, how often in a row it was taken down, and ``hold``, the seconds of the last hold-down;
+    ``streak`` and ``errors``, consecutive failures and consecutive 5xx answers; ``successes``, consecutive answers
+    while half-open; ``window``, recent answers and failures. ``rtt`` and ``rttvar`` are those of RFC 6298, in
     seconds.
 
-    ``generation`` counts the state's changes. The present one began at ``since``: an outcome that began before that
-    tells of an older one, and changes nothing. Two values are equal that say the same, whatever was counted.
+    ``generation`` counts the changes of state. An outcome that began before ``since`` belongs to an earlier generation
+    and changes nothing. Comparing two values ignores measurements and counts, except ``failures``.
 
-    ``methods`` has the methods that fare worse than the rest (:attr:`pjfail.Policy.per_method`), each with its health.
+    ``methods`` has the methods that do worse than the rest (:attr:`pjfail.Policy.per_method`), each with its health.
     """
 
     state: State = State.UP
@@ -449,7 +451,7 @@ class Health:
     held: bool = False
     rtt: float | None = field(default=None, compare=False)
     last_answer: float | None = field(default=None, compare=False)
-    rtt_deviation: float | None = field(default=None, compare=False)
+    rttvar: float | None = field(default=None, compare=False)
     failed_at: float | None = field(default=None, compare=False)
     failed_method: str = field(default="", compare=False)
     hold: float = field(default=0.0, compare=False)
@@ -463,7 +465,7 @@ class Health:
     methods: Mapping[str, Health] = field(default_factory=lambda: _NO_METHODS, hash=False)
 
     def __repr__(self) -> str:
-        """What differs from a server that nothing is known of; see :meth:`__str__` for people."""
+        """Shows the fields that differ from those of an unknown server; :meth:`__str__` is for people."""
         differing = (
             f"{each.name}={value!r}"
             for each in fields(self)
@@ -472,7 +474,7 @@ class Health:
         return f"Health({', '.join(differing)})"
 
     def __str__(self) -> str:
-        """In words, as of now: ``down, next tried in 24 s: silent to REGISTER (failure 2)``."""
+        """Says it in words, as of now: ``down, next tried in 24 s: silent to REGISTER (failure 2)``."""
         now = time.monotonic()
         words = [self.state.value]
         if self.state is State.DOWN and self.until is not None:
@@ -486,11 +488,13 @@ class Health:
 
     @property
     def usable(self) -> bool:
-        """Whether new requests should go to this server before others: one that is half-open is probed first."""
+        """Whether new requests may go to this server: False while it is down, draining, or half-open and waiting for a
+        probe.
+        """
         return self.state in (State.UP, State.SUSPECT)
 
     def to(self, method: str) -> Health:
-        """Its health as a request with *method* finds it."""
+        """Returns the health that counts for a request with *method*."""
         own = self.methods.get(method)
         return own if own is not None and self.usable and not own.usable else self
 
@@ -500,7 +504,7 @@ _NOTHING_KNOWN = Health()
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an order may ask to see of the request that it is for: what is not known is empty.
+    """What an order may know of the request that it orders servers for; an unknown field is empty.
 
     ``account`` is the URI in From.
     """
@@ -513,11 +517,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What pjsip asks of us: where does this target's request go?
+    """pjsip's query: where does a request for this target go?
 
-    ``number`` is that of one request's own question, 0 for one about the target. ``refresh`` tells that nobody waits:
-    the plan in use is about to be too old. The other fields are those of the request that asked, empty where it could
-    not be told.
+    ``number`` identifies the query of one request; 0: the query is about the target. ``refresh``: no request waits, but
+    the plan in use will soon be too old. The other fields describe the request; an unknown one is empty.
     """
 
     target: Target

@@ -1,4 +1,4 @@
-"""Outcomes: what they make of a server's health, what is told of it, and the probes of servers in doubt."""
+"""From outcomes to health: what changes, which events that causes, and the probes of servers in doubt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .targets import Targets, measured
 
 log = logging.getLogger("pjfail")
 
-# How soon a server that is suspect or half-open is probed again, give or take a share (seconds).
+# Seconds between two probes of a suspect or half-open server, with some jitter.
 PROBE_AGAIN = 1.0
 PROBE_JITTER = 0.2
 # A half-open server that has answered requests, but never an OPTIONS, is left to its traffic after so many hold-downs.
@@ -64,7 +64,7 @@ class Monitor:
         self._prober = Prober(probe, requests, self._probed, random)
         self._probe_due: set[Server] = set()
         self._options = IgnoredOptions()
-        self._suspected: set[Server] = set()  # of those that plans have
+        self._suspected: set[Server] = set()  # of the servers in plans
         self._hold_downs: dict[Server, asyncio.TimerHandle] = {}
         self._down_since: dict[Server, float] = {}  # of those that plans have
         self._unanswered: set[Target] = set()  # targets without a server that answers
@@ -72,7 +72,7 @@ class Monitor:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Watches the servers that are down or in doubt, in *loop*; the timers and probes of the last loop are gone."""
+        """Watches the servers that are down or in doubt, in *loop*; timers and probes of an earlier loop are gone."""
         self._loop = loop
         self._hold_downs.clear()
         self._prober.forget()
@@ -80,7 +80,7 @@ class Monitor:
             self._watch(server, health)
 
     def health(self) -> Mapping[Server, Health]:
-        """Any thread. What is known of each server, with the core's newest measurements."""
+        """Any thread. Returns what is known of each server, with the core's newest measurements."""
         unheard_of = dict.fromkeys(self._targets.servers(), Health())
         snapshot = unheard_of | dict(self._health.snapshot(time.monotonic()))
         return MappingProxyType({server: measured(server, health) for server, health in snapshot.items()})
@@ -92,7 +92,7 @@ class Monitor:
     # --- outcomes -----------------------------------------------------------------------------------------------------
 
     def judge(self, outcomes: Sequence[Outcome]) -> None:
-        """Makes health of *outcomes*, has plans made anew where it changed, and tells of it."""
+        """Updates the health of servers by *outcomes*, replans where it changed, and tells the listeners."""
         if not outcomes:
             return
         changed: set[Server] = set()
@@ -124,10 +124,10 @@ class Monitor:
                 self._watch(outcome.server, after)
         self._health_changed(changed)
         for outcome in outcomes:
-            plans.forgive(outcome.server, outcome.sequence)
+            plans.clear_suspect(outcome.server, outcome.sequence)
 
     def note_failovers(self, failovers: Iterable[events.FailedOver]) -> None:
-        """Logs and tells that requests have failed over."""
+        """Logs each failover, and tells the listeners."""
         for event in failovers:
             code = f" {event.code}" if event.code else ""
             log.info(
@@ -149,7 +149,7 @@ class Monitor:
             )
 
     def set_health(self, servers: Sequence[Server], change: Callable[[Health, float], Health]) -> None:
-        """Replaces the health of *servers* by what *change* makes of it and the time, by the application's word."""
+        """Replaces the health of *servers* by what *change* returns for it and the time, as the application asked."""
         now = time.monotonic()
         for server in servers:
             before = self._health.get(server, now)
@@ -177,7 +177,7 @@ class Monitor:
             self._health_changed({server})
 
     def forget(self, server: Server) -> None:
-        """Called when no plan has *server* any more: what is held against it is kept all the same."""
+        """Called when no plan has *server* any more; its health is kept."""
         self._suspected.discard(server)
         self._down_since.pop(server, None)
         self._options.forget(server)
@@ -185,7 +185,7 @@ class Monitor:
             self._health.drop(server)
 
     def _suspect(self, outcome: Outcome, health: Health) -> None:
-        """Tells of a server that did badly and is not down for it."""
+        """Tells the listeners of a server that failed and is not taken down."""
         server = outcome.server
         if outcome.seen is OutcomeKind.ANSWERED or health.state in (State.DOWN, State.DRAINING):
             self._suspected.discard(server)
@@ -303,19 +303,19 @@ class Monitor:
     # --- hold-downs and probes ----------------------------------------------------------------------------------------
 
     def probe_quiet(self, servers: Mapping[Server, Watched]) -> None:
-        """Probes those of *servers* that have said nothing for a while; call it often."""
+        """Probes those of *servers* that have been quiet for too long; call it often."""
         asked = {server: watched for server, watched in servers.items() if server not in self._options}
         self._prober.watch(asked, _last_answer, time.monotonic())
 
     def _watch(self, server: Server, health: Health) -> None:
-        """Has *server* probed: now when it is suspect or half-open, else when its hold-down ends."""
+        """Has *server* probed: now if it is suspect or half-open, otherwise when its hold-down ends."""
         if self._loop is None:
             return
         if _in_doubt(health):
             self._loop.call_soon(self._probe, server)
         elif health.state is State.DOWN and health.until is not None:
             if (before := self._hold_downs.pop(server, None)) is not None:
-                before.cancel()  # each 503 with a Retry-After puts the end off
+                before.cancel()  # each 503 with a Retry-After moves the end
             left = health.until - time.monotonic() + 0.01
             self._hold_downs[server] = self._loop.call_later(left, self._hold_down_ended, server)
 
@@ -339,7 +339,7 @@ class Monitor:
             self._prober.start(server, host)
 
     def _probed(self, server: Server, outcome: Outcome | None) -> None:
-        """Judges what the core has not seen of a probe itself, and probes again soon while there is doubt."""
+        """Judges what the core has not seen of a probe, and probes again soon while the server is in doubt."""
         if self._targets.ended or self._loop is None:
             return
         if outcome is not None and outcome.seen is not OutcomeKind.ANSWERED:
@@ -364,7 +364,7 @@ def in_words(seconds: float) -> str:
 
 
 def _knows(health: Health, failure: Outcome) -> bool:
-    """Whether the core has told of a failed probe before."""
+    """Returns whether the core has reported this failed probe already."""
     told = health.failed_at is not None and failure.began is not None and health.failed_at >= failure.began
     return told or health.state is State.DOWN
 

@@ -1,4 +1,4 @@
-"""What is told: events to the listeners, and what a policy does wrong to the log."""
+"""Events for the listeners, and log lines for the policy's mistakes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from . import events
 
 log = logging.getLogger("pjfail")
 
-# The mistakes of a policy beyond this many different ones are not logged.
+# The most different mistakes of a policy that are logged.
 MAX_POLICY_ERRORS = 100
 
 
 class News:
-    """The events that the listeners have not been told yet. Worker only."""
+    """The events that have not been delivered to the listeners yet. Worker only."""
 
     def __init__(self, listeners: Sequence[events.Listener]) -> None:
         self._listeners = tuple(listeners)
@@ -25,7 +25,7 @@ class News:
         self._events.append(event)
 
     def deliver(self) -> None:
-        """Calls the listeners with each new event; call it once the plans that come of it are in force."""
+        """Calls the listeners with each new event; call it once the new plans are in force."""
         new, self._events = self._events, []
         for event in new:
             for listener in self._listeners:
@@ -42,7 +42,7 @@ class PolicyErrors:
         self._logged: set[str] = set()
 
     def __call__(self, problem: str, error: Exception | None) -> None:
-        """*problem* follows the words "the policy" in the log; *error* is what it raised, if it did."""
+        """Logs *problem* after the words "the policy"; *error* is the exception that the policy raised, or None."""
         if problem not in self._logged and len(self._logged) < MAX_POLICY_ERRORS:
             self._logged.add(problem)
             log.error("the policy %s; pjfail uses the default policy instead (logged once)", problem, exc_info=error)

@@ -1,7 +1,9 @@
-"""The order: who comes first. Plain callables, pure; those that take an order (``within``) refine what it says.
+"""Orders: which server comes first. Plain callables, pure. An order with the parameter ``within`` refines another
+order.
 
-``Policy(order=Panic(Sticky(PreferFastest())))`` reads: health ignored where too little is left of a tier; within a tier
-each account to a server of its own; the fastest first. A tier is a set of equals, tried before the next one.
+``Policy(order=Panic(Sticky(PreferFastest())))`` reads: ignore health if too few servers of a tier are usable; within a
+tier, give each account its own server; put the fastest first. A tier is a set of equal servers, tried before the next
+tier.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ PlainOrder = Callable[[Sequence[Candidate], Mapping[Server, Health]], Ordered]
 
 
 class RequestOrder(Protocol):
-    """An order that asks, by a keyword-only parameter ``request``, for what the request is."""
+    """An order that has a keyword-only parameter ``request``, and so gets the request that it orders servers for."""
 
     def __call__(
         self, candidates: Sequence[Candidate], health: Mapping[Server, Health], *, request: Request
@@ -32,10 +34,11 @@ class RequestOrder(Protocol):
 
 
 Order = PlainOrder | RequestOrder
-"""From the candidates and what is known of them (current at the call) to their order: a sequence of candidates, each
-tried before the next, or a sequence of tiers, within which the weights of RFC 2782 decide. Candidates may be left out
-on purpose, none may be added. One with a keyword-only parameter ``request`` is given a :class:`pjfail.Request`, and its
-plans are made for each request. Runs on pjfail's worker, which it must not hold up."""
+"""Takes the candidates and the servers' present health, and returns the candidates in order: a sequence of candidates,
+tried one after the other, or a sequence of tiers, within which the weights of RFC 2782 decide. It may leave candidates
+out on purpose, but not add any. If it has a keyword-only parameter ``request``, it gets a :class:`pjfail.Request` and
+is called for each request. It runs on pjfail's worker and must not block it.
+"""
 
 
 # --- asking an order --------------------------------------------------------------------------------------------------
@@ -43,7 +46,7 @@ plans are made for each request. Runs on pjfail's worker, which it must not hold
 
 @lru_cache(maxsize=256)
 def _parameter(order: Hashable) -> inspect.Parameter | None:
-    """The keyword-only parameter ``request`` of an order, if it has one."""
+    """Returns the order's keyword-only parameter ``request``; None if it has none."""
     try:
         found = inspect.signature(cast(Order, order)).parameters.get("request")
     except (TypeError, ValueError):  # a builtin that has no signature
@@ -59,7 +62,7 @@ def _request_parameter(order: Order) -> inspect.Parameter | None:
 
 
 def asks_for_request(order: Order) -> bool:
-    """Whether *order* must see each request: its parameter has no default, or what it refines (``within``) must."""
+    """Returns whether *order* must see each request: its parameter has no default, or an order that it refines must."""
     parameter = _request_parameter(order)
     if parameter is not None and parameter.default is inspect.Parameter.empty:
         return True
@@ -68,7 +71,7 @@ def asks_for_request(order: Order) -> bool:
 
 
 def require_order(name: str, order: object) -> None:
-    """Raises TypeError for what is not a valid :data:`Order`."""
+    """Raises TypeError if *order* is not a valid :data:`Order`."""
     require_function(name, order, ("candidates", "health"), "candidates", keywords=("request",))
 
 
@@ -78,14 +81,14 @@ def _require_share(name: str, share: object) -> None:
 
 
 def ask(order: Order, candidates: Sequence[Candidate], health: Mapping[Server, Health], request: Request) -> Ordered:
-    """What *order* says, given the request if it has a parameter for it."""
+    """Calls *order*, with the request if it has a parameter for that."""
     if _request_parameter(order) is not None:
         return cast(RequestOrder, order)(candidates, health, request=request)
     return cast(PlainOrder, order)(candidates, health)
 
 
 def tiers_of(ordered: Ordered) -> Tiers:
-    """*ordered* as tiers, those that are empty left out."""
+    """Returns *ordered* as tiers, without the empty ones."""
     items: Sequence[Candidate | Sequence[Candidate]] = ordered
     tiers = [[item] if isinstance(item, Candidate) else list(item) for item in items]
     return [tier for tier in tiers if tier]
@@ -95,7 +98,7 @@ def tiers_of(ordered: Ordered) -> Tiers:
 
 
 def standing(health: Health) -> int:
-    """0: well. 1: in doubt (suspect, or up again not long enough). 2: down, half-open or draining."""
+    """Returns 0 for up, 1 for in doubt (suspect, or up again without its tier), 2 for down, half-open or draining."""
     if not health.usable:
         return 2
     return 1 if health.state is State.SUSPECT or health.returning else 0
@@ -105,7 +108,9 @@ _UNKNOWN, _ANY = Health(), Request()
 
 
 def by_priority(candidates: Sequence[Candidate], health: Mapping[Server, Health]) -> Tiers:
-    """Tiers by RFC 2782 priority: of those that are well, then of those in doubt, then of those that are not usable."""
+    """Makes tiers by RFC 2782 priority: first of the servers that are up, then of those in doubt, then of the unusable
+    ones.
+    """
     return _tiers(candidates, health, lambda candidate: candidate.priority)
 
 
@@ -120,7 +125,7 @@ def _tiers(
 
 
 def spread(candidates: Sequence[Candidate], health: Mapping[Server, Health]) -> Tiers:
-    """All that are well take part by weight, whatever their priority."""
+    """Puts all servers that are up into one tier, whatever their priority: the weights decide."""
     return _tiers(candidates, health, lambda _: 0)
 
 
@@ -129,10 +134,12 @@ def spread(candidates: Sequence[Candidate], health: Mapping[Server, Health]) -> 
 
 @dataclass(frozen=True, slots=True)
 class PreferFastest:
-    """Within a tier, those with the shortest round trip first; those within ``band`` seconds of it are as good.
+    """Within a tier, puts the servers with the shortest round trips first; servers within ``band`` seconds of the
+    fastest are equal.
 
-    A server that was never measured, or not in the ``forget`` seconds before another one's last answer, counts as fast:
-    so it gets measured. Goes with a ``Policy(replan=...)`` of some seconds, for round trips change and tell nobody.
+    A server that was never measured, or not within ``forget`` seconds before another server's last answer, counts as
+    fast, so that it is measured. Use it with a ``Policy(replan=...)`` of some seconds, because no event reports that a
+    round trip has changed.
     """
 
     within: Order = by_priority
@@ -163,7 +170,9 @@ class PreferFastest:
 
 
 def _bands(tier: Sequence[Candidate], rtt: Callable[[Candidate], float], band: float) -> Tiers:
-    """*tier* cut where a server is slower by more than *band* than the fastest measured one of its group."""
+    """Splits *tier*: a group ends where a server is more than *band* seconds slower than the group's fastest measured
+    server.
+    """
     groups: Tiers = []
     fastest = 0.0
     for candidate in sorted(tier, key=rtt):  # stable: equals stay as they were
@@ -177,10 +186,10 @@ def _bands(tier: Sequence[Candidate], rtt: Callable[[Candidate], float], band: f
 
 @dataclass(frozen=True, slots=True)
 class Sticky:
-    """Within a tier, each account (or Call-ID) has an order of its own, by weighted rendezvous hashing.
+    """Gives each account (or Call-ID) its own order within a tier, by weighted rendezvous hashing.
 
-    So a fleet spreads by weight, what belongs together stays together, and a server that goes away moves nobody but its
-    own. Where the account or Call-ID is not known, the weights decide.
+    A fleet then spreads by weight, each account's requests stay together, and a server that fails moves only its own
+    accounts. If the account or Call-ID is not known, the weights decide.
     """
 
     within: Order = by_priority
@@ -200,7 +209,9 @@ class Sticky:
 
 
 def _distance(key: str, candidate: Candidate) -> float:
-    """How far a server is from *key*: the nearest has it, in proportion to the weights (an exponential race)."""
+    """Returns how far a server is from *key*: the nearest server is used, in proportion to the weights (an exponential
+    race).
+    """
     digest = hashlib.blake2b(f"{key} {candidate.server}".encode(), digest_size=8).digest()
     uniform = (int.from_bytes(digest, "big") + 0.5) / 2**64
     return -math.log(uniform) / (candidate.weight or 0.1)
@@ -211,9 +222,10 @@ def _distance(key: str, candidate: Candidate) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Panic:
-    """Ignores health in a tier of which less than the share ``below`` is usable, but some: they would drown.
+    """Ignores the health of a tier in which some servers are usable, but less than the share ``below``: those few would
+    drown.
 
-    A tier that is down as a whole stays behind.
+    A tier without any usable server stays behind.
     """
 
     within: Order = by_priority
@@ -236,7 +248,9 @@ class Panic:
 
 @dataclass(frozen=True, slots=True)
 class MaxExcluded:
-    """Puts at most the ``share`` of a tier behind (but one in any case): the worst. The others stay in place."""
+    """Excludes at most the share ``share`` of a tier (but one server in any case): the worst ones. The others keep
+    their places.
+    """
 
     within: Order = by_priority
     share: float = 0.5
@@ -267,5 +281,7 @@ def _badness(health: Health) -> tuple[bool, int, float]:
 
 
 def _as_well(health: Health) -> Health:
-    """What a server is taken for whose health is ignored; a word of the application's, or its own (503), is not."""
+    """Returns the health to assume for a server whose health is ignored: up, unless the server (503) or the application
+    holds it.
+    """
     return health if health.held else replace(health, state=State.UP, returning=False)

@@ -1,4 +1,4 @@
-"""From candidates to a plan: the policy's order, checked, with a reason for each place. Pure."""
+"""From candidates to a plan: calls the policy's order, checks the result, and adds a reason to each position. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .order import Order, Tiers, ask, by_priority, tiers_of
 from .policy import Policy, share
 
 Complain = Callable[[str, Exception | None], object]
-"""Told in words what the policy did wrong, with its exception where it raised one."""
+"""Called with what the policy did wrong, in words, and the exception that it raised, if any."""
 
 
 def make_plan(
@@ -25,10 +25,11 @@ def make_plan(
     slow_start: float = 0.0,
     wall: float | None = None,
 ) -> Plan:
-    """The plan for *target* by *order*; by the default order where that raises, or returns what it may not.
+    """Returns the plan for *target* by *order*; by the default order if *order* raises or returns something invalid.
 
-    A plan is never empty: with every candidate left out, all are in it. *request* is the one that the plan is for, None
-    for whichever may come; *slow_start* is the policy's; *wall* is what to add to a time to have the wall clock's.
+    A plan is never empty: if *order* leaves every candidate out, the plan has all. *request* is the request that the
+    plan is for; None: any. *slow_start* is the policy's; *wall* is the wall clock's time minus the monotonic time, in
+    seconds.
     """
     candidates = tuple(dict.fromkeys(candidates))  # a lookup may have found one twice
     request = Request(target) if request is None else request
@@ -57,7 +58,7 @@ def _tiers(
     request: Request,
     complain: Complain,
 ) -> Tiers | None:
-    """What *order* makes of the candidates, None where that is no order of them."""
+    """Returns what *order* makes of the candidates; None if that is not an order of them."""
     try:
         ordered = ask(order, candidates, health, request)
         try:
@@ -68,7 +69,7 @@ def _tiers(
         except TypeError as error:
             complain(f"returned what is not an order of the candidates ({type(ordered).__name__})", error)
             return None
-    except Exception as error:  # an order may be a generator, and raise as late as that
+    except Exception as error:  # an order may be a generator, which raises only now
         complain(f"raised {type(error).__name__}", error)
         return None
     if foreign:
@@ -84,9 +85,9 @@ def _tiers(
 
 
 def weighted(places: Sequence[PlanEntry]) -> list[int]:
-    """The weights that *places* of a plan have for now: their own, or in a tier with a slow start their shares of them.
+    """Returns the present weights of *places*: their own or, in a tier with a slow start, the shares that count now.
 
-    There, weights that are all 0 (RFC 2782: no selection to do) count as equal ones.
+    In such a tier, weights that are all 0 (RFC 2782: no selection) count as equal.
     """
     slow = {place.tier for place in places if place.share < 1.0}
     most: dict[int, int] = {}
@@ -103,12 +104,12 @@ def weighted(places: Sequence[PlanEntry]) -> list[int]:
     return [weight(place) for place in places]
 
 
-# Weights are small numbers often: a share of one is told in hundredths.
+# Weights are often small: multiplied by this, a share of one stays a whole number.
 _FINE = 100
 
 
 def review_at(plan: Plan, health: Mapping[Server, Health], now: float, policy: Policy) -> float:
-    """When *plan* should be made anew though nothing happens: a share has grown, a server has its tier back."""
+    """Returns when to make *plan* anew though nothing happens: a share has grown, or a server has its tier back."""
     times = [plan.valid_until]
     if policy.replan is not None:
         times.append(now + policy.replan)
@@ -122,15 +123,15 @@ def review_at(plan: Plan, health: Mapping[Server, Health], now: float, policy: P
     return max(min(times), now)
 
 
-# In so many steps a share grows to the whole.
+# In so many steps a share grows to 1.
 _STEPS = 20
 
 
 def reason(candidate: Candidate, health: Health, now: float, wall: float | None = None, portion: float = 1.0) -> str:
-    """In words, why a candidate stands where it does.
+    """Returns, in words, the reason for a candidate's position.
 
-    *wall* is the wall clock's time minus the monotonic one (seconds), None to leave out when things happened; *portion*
-    is its share of its weight.
+    *wall* is the wall clock's time minus the monotonic time (seconds); None leaves times of day out. *portion* is the
+    share of its weight that counts.
     """
     when = f" at {clock(health.failed_at + wall)}" if wall is not None and health.failed_at is not None else ""
     blamed = f"{health.reason}{when}, failure {health.failures}"
@@ -150,5 +151,5 @@ def reason(candidate: Candidate, health: Health, now: float, wall: float | None 
 
 
 def clock(at: float) -> str:
-    """A wall clock time (seconds since the epoch) as people read it, in the local zone: ``10:31:02``."""
+    """Returns a wall clock time (seconds since the epoch) in the local zone: ``10:31:02``."""
     return time.strftime("%H:%M:%S", time.localtime(at))

@@ -1,7 +1,7 @@
 """The policy: which server comes first, which server is taken down, and for how long. Pure functions, each replaceable.
 
-A policy is three plain callables in a :class:`Policy`, and a few numbers. A plain function given as ``policy=`` stands
-for its order. The parts to choose from: :mod:`pjfail.order`, :mod:`pjfail.detection`.
+A :class:`Policy` has three plain callables and a few numbers. A plain function given as ``policy=`` is used as its
+order. :mod:`pjfail.order` and :mod:`pjfail.detection` have ready parts.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ from .order import Order, asks_for_request, by_priority, require_order
 from .window import Window
 
 Backoff = Callable[[int, Random], float]
-"""How many seconds a server stays down after it was taken down so often in a row (1, 2, ...)."""
+"""Returns how many seconds a server stays down that was taken down for the nth time in a row (1, 2, ...)."""
 
-# How much later than asked a server has its tier back at the most, so that a fleet does not return at once (a share).
+# A server gets its tier back up to this share of ``failback`` later, at random: a fleet does not return at once.
 FAILBACK_SPREAD = 0.5
-# What a server has of its weight when it comes back.
+# The share of its weight that a server has when it comes back.
 SMALLEST_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class ExponentialBackoff:
-    """*base* seconds, doubled with each consecutive failure, give or take the share *jitter*, up to *ceiling*.
+    """*base* seconds, doubled with each consecutive failure, plus or minus the share *jitter*; never more than
+    *ceiling*.
 
-    The jitter is for those who lost a server together, and shall not ask after it together (docs/fleet.svg).
+    Without jitter, clients that lost a server at the same moment would all probe it at the same moment
+    (docs/fleet.svg).
     """
 
     base: float = 30.0
@@ -52,23 +54,23 @@ _CONSECUTIVE = Consecutive()
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How pjfail decides. Times are seconds.
+    """How pjfail decides. Times are in seconds.
 
-    ``order``, ``detect`` and ``backoff`` are callables. A hold-down is never shorter than the one before it, unless
-    the server has answered in between.
+    ``order``, ``detect`` and ``backoff`` are callables. A hold-down is never shorter than the one before it, unless the
+    server has answered in between.
 
-    ``retry_after_floor`` and ``retry_after_ceiling`` bound what a 503 may ask for. ``rise``: how many probes in a row a
-    server that was down must answer to be up again; with 1 any answer will do. ``failback``: for how long it must then
-    be well before it has its tier back, and up to half as long again, by chance, so that a fleet does not return at
-    once. ``slow_start``: for how long after that its share of its tier grows, from a tenth to the whole.
+    ``retry_after_floor`` and ``retry_after_ceiling`` bound the Retry-After of a 503. ``rise``: how many probes in a row
+    a server must answer to be up again; with 1 any answer is enough. ``failback``: how long the server must then stay
+    up before it has its tier back, and at random up to half as long again, so that a fleet does not return at once.
+    ``slow_start``: how long after that its share of its tier grows, from a tenth to all of it.
 
-    ``window``: how far back :attr:`pjfail.Health.window` looks. ``replan``: how old a plan may become though nothing
-    has happened (None: the TTL), for an order that goes by measurements.
+    ``window``: how far back :attr:`pjfail.Health.window` looks. ``replan``: how old a plan may become if nothing
+    happens (None: the TTL), for an order that uses measurements.
 
-    ``per_method``: a server that leaves one method alone unanswered, and answers others meanwhile, is down for that
-    method only. Else it is down for all of them: where one plan serves all methods, nobody could act on the difference.
+    ``per_method``: a server that leaves only one method unanswered, and answers others meanwhile, is down for that
+    method only. Without it the server is down for all methods, because one plan then serves all methods.
 
-    Raises ValueError for what is not a valid number, and TypeError for what is not a function of those arguments.
+    Raises ValueError for an invalid number, and TypeError for a function that does not take those arguments.
     """
 
     order: Order = by_priority
@@ -98,7 +100,7 @@ class Policy:
 
     @property
     def per_request(self) -> bool:
-        """Whether a plan serves one request only: the order asks for the request, or methods are told apart."""
+        """Whether a plan serves one request only: the order asks for the request, or ``per_method`` is set."""
         return self.per_method or asks_for_request(self.order)
 
 
@@ -106,12 +108,12 @@ class Policy:
 
 
 def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: Random) -> Health:
-    """A server's health after *outcome*, given its health before. Pure; ``pjfail.health`` keeps it.
+    """Returns a server's health after *outcome*, given its health before. Pure; ``pjfail.health`` stores it.
 
-    Raises what the policy's parts raise, and ValueError or TypeError for a backoff that is no time.
+    Raises what the policy's parts raise, and ValueError or TypeError if the backoff does not return a valid time.
     """
     if _began(outcome) < health.since:
-        return health  # it tells of an older generation
+        return health  # it belongs to an older generation
     if outcome.seen is OutcomeKind.ANSWERED:
         return _answered(_noted(health, outcome, policy), outcome, policy, now, random)
     if health.state is State.DRAINING:
@@ -122,7 +124,7 @@ def judge(health: Health, outcome: Outcome, policy: Policy, now: float, random: 
         return replace(health, methods=MappingProxyType({**health.methods, outcome.method: after}))
     verdict = policy.detect(health, outcome)
     if not counts(outcome) and not verdict:
-        # One that shows a certificate is there again, and what was held against it is over.
+        # A server that shows a certificate answers again, so its failure is over.
         back = health.state is State.HALF_OPEN and outcome.seen is OutcomeKind.CERTIFICATE
         return _answered(health, outcome, policy, now, random) if back else health
     if verdict is False or verdict is State.UP:
@@ -140,12 +142,12 @@ def _began(outcome: Outcome) -> float:
 
 
 def _noted(health: Health, outcome: Outcome, policy: Policy) -> Health:
-    """What *outcome* adds to the counts."""
+    """Returns *health* with *outcome* counted."""
     window = health.window if health.window.seconds == policy.window else Window(policy.window)
     window = window.note(outcome.at, outcome.answers, failures=outcome.seen is not OutcomeKind.ANSWERED)
     if outcome.seen in (OutcomeKind.ANSWERED, OutcomeKind.SERVER_ERROR):
         rtt = health.rtt if outcome.rtt is None else outcome.rtt
-        errors = health.errors if outcome.code < 200 else 0  # a provisional answer says nothing of them
+        errors = health.errors if outcome.code < 200 else 0  # a provisional answer says nothing about errors
         if outcome.seen is OutcomeKind.SERVER_ERROR:
             errors = health.errors + 1
         return replace(health, rtt=rtt, last_answer=outcome.at, streak=0, errors=errors, window=window)
@@ -160,7 +162,7 @@ def _noted(health: Health, outcome: Outcome, policy: Policy) -> Health:
 
 
 def _answered(health: Health, outcome: Outcome, policy: Policy, now: float, random: Random) -> Health:
-    """After an answer that has been noted."""
+    """Returns the health after an answer that has been counted."""
     if health.state is State.UP and health.failures:  # left to its traffic, it has shown that it is there
         health = replace(health, failures=0, hold=0.0, reason="")
     on_hold = health.state is State.DOWN and health.held and _holds(health, now)
@@ -185,7 +187,7 @@ def _answered(health: Health, outcome: Outcome, policy: Policy, now: float, rand
     recovered = _up(health, outcome, returns_at)
     if not policy.per_method or health.failed_method in ("", outcome.method):
         return recovered
-    # It was not this method that it failed on: should that one fail again, it is that method's failure alone.
+    # The server failed on another method: if that method fails again, only that method is down.
     doubted = Health(
         failures=health.failures,
         since=outcome.at,
@@ -197,13 +199,13 @@ def _answered(health: Health, outcome: Outcome, policy: Policy, now: float, rand
 
 
 def _up(health: Health, outcome: Outcome, returns_at: float | None) -> Health:
-    """Up again, with all forgotten that was held against it."""
+    """Returns the health of a server that is up again; everything recorded against it is forgotten."""
     return Health(
         State.UP,
         since=outcome.at,
         rtt=health.rtt,
         last_answer=health.last_answer,
-        rtt_deviation=health.rtt_deviation,
+        rttvar=health.rttvar,
         errors=health.errors,
         window=Window(health.window.seconds, outcome.at),
         generation=health.generation + 1,
@@ -241,7 +243,7 @@ def left_to_traffic(health: Health, policy: Policy, now: float, random: Random) 
 
 
 def _own_of_method(health: Health, outcome: Outcome) -> Health | None:
-    """The health that a failure of one method alone bears on, None where it is the server's."""
+    """Returns the health that a failure of one method alone changes; None if the failure counts against the server."""
     alone = health.usable and not outcome.probe and outcome.seen in (OutcomeKind.SILENT, OutcomeKind.UNAVAILABLE)
     return health.methods.get(outcome.method) if alone else None
 
@@ -265,7 +267,7 @@ def _taken_down(health: Health, outcome: Outcome, policy: Policy, now: float, ra
     asked = outcome.retry_after if outcome.seen is OutcomeKind.UNAVAILABLE else None
     down_already = health.state is State.DOWN and _holds(health, now)
     if down_already and (asked is None or health.until is None):
-        return health  # the same trouble, told by another request
+        return health  # the same failure, seen by another request
     failures = health.failures + (not down_already)
     if asked is None:
         backoff = policy.backoff(failures, random)
@@ -296,12 +298,14 @@ def _taken_down(health: Health, outcome: Outcome, policy: Policy, now: float, ra
 
 
 def _holds(health: Health, now: float) -> bool:
-    """Whether a hold-down has not ended."""
+    """Returns whether the server's hold-down is still going on."""
     return health.until is None or health.until > now
 
 
 def share(health: Health, now: float, slow_start: float) -> float:
-    """How much of its weight a server has at *now*, from a tenth to 1: after a recovery it grows for *slow_start* s."""
+    """Returns the share of its weight that counts at *now*, from 0.1 to 1: after a recovery it grows over *slow_start*
+    seconds.
+    """
     if health.returns_at is None or health.returns_at + slow_start <= now:
         return 1.0
     return max(SMALLEST_SHARE, (now - health.returns_at) / slow_start)
@@ -331,7 +335,7 @@ def _describe_certificate(problem: CertificateProblem) -> str:
 
 
 def describe(outcome: Outcome) -> str:
-    """The outcome in words: ``silent to REGISTER``, ``answered 503 to OPTIONS, Retry-After 7 s``."""
+    """Returns the outcome in words: ``silent to REGISTER``, ``answered 503 to OPTIONS, Retry-After 7 s``."""
     if outcome.seen is OutcomeKind.CERTIFICATE:
         return _describe_certificate(outcome.certificate)
     if outcome.seen is OutcomeKind.SILENT:

@@ -1,7 +1,7 @@
-"""Active OPTIONS: is this server alive?
+"""Probes: an OPTIONS that asks a server whether it is alive.
 
-A probe is one request to exactly one server; an answer is an outcome like any other's, which the C core has seen.
-:class:`Prober` owns the probes under way. All of it belongs to the worker.
+A probe is one request to exactly one server. The C core sees its answer as it sees every answer, and makes an outcome
+of it. :class:`Prober` owns the probes under way. Worker only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .request import Requests
 PROBE = " (probe)"  # what follows the method in an outcome of a probe
 # So long after another answer an OPTIONS without one is not the work of a server that has died since (seconds).
 NEARBY = 10.0
-# Answers that are no sign of life, or less than that (RFC 3261 section 21).
+# Answers that do not show that the server works (RFC 3261 section 21).
 REQUEST_TIMEOUT = 408
 TOLD_BY_THE_CORE = frozenset({500, 502, 503, 504})
 
@@ -52,7 +52,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A server to be asked now and then: the host name to ask for, and after how many seconds without a word."""
+    """A server to probe when it is quiet: the host name for the request, and after how many seconds."""
 
     host: str
     interval: float
@@ -158,7 +158,7 @@ class Prober:
         self._next: dict[Server, float] = {}
 
     def forget(self) -> None:
-        """The loop that the probes ran in is gone."""
+        """Forgets the probes under way: their loop is gone."""
         self._under_way.clear()
 
     def start(self, server: Server, host: str, aor: str = "") -> None:
@@ -181,7 +181,7 @@ class Prober:
     def watch(
         self, servers: Mapping[Server, Watched], last_answer: Callable[[Server], float | None], now: float
     ) -> None:
-        """Asks those of *servers* that have said nothing for a while; call it often."""
+        """Probes those of *servers* that have been quiet for too long; call it often."""
         self._next = {server: due for server, due in self._next.items() if server in servers}
         jitter = self.settings.jitter
         for server, watched in servers.items():

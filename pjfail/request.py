@@ -1,6 +1,6 @@
 """One request to exactly one server, and its answer.
 
-:class:`Requests` owns what is on its way; any thread sends, the worker delivers the ends.
+:class:`Requests` owns the requests under way. Any thread sends; the worker delivers the answers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")  # RFC 3261 section 25.1
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FOLD = re.compile(r"\s*[\r\n]+\s*")
 _MEDIA_TYPE = re.compile(r"[^\s/;]+/[^\s/;]+")
-# They are pjsip's to write.
+# pjsip writes these itself.
 _OWN = frozenset({"via", "v", "cseq", "call-id", "i", "max-forwards", "content-length", "l"})
 _NEED_A_DIALOG = frozenset({"INVITE", "ACK", "CANCEL", "BYE", "PRACK"})
 
@@ -48,7 +48,7 @@ class Sent(Future[Response]):
         self.at = time.monotonic()
 
 
-# Through all attachments: a transaction of the last one may end in this one.
+# Numbers are never used twice: a transaction of an earlier attachment may end in this one.
 _numbers = itertools.count(1)
 
 
@@ -63,9 +63,10 @@ class Requests:
     def send(
         self, method: str, uri: str, server: Server | None = None, headers: Headers = (), body: bytes | str = b""
     ) -> Sent:
-        """Sends a request; any thread but a SIP thread. It and its future raise what :meth:`Failover.request` does.
+        """Sends a request. Any thread except a SIP thread. It and its future raise what :meth:`pjfail.Failover.request`
+        does.
 
-        Whoever waits for it calls :meth:`forget` afterwards.
+        The caller calls :meth:`forget` when it no longer waits.
         """
         if not (isinstance(method, str) and _TOKEN.fullmatch(method)):
             raise ValueError(f"{method!r} is not a valid method; write a token such as OPTIONS")
@@ -104,7 +105,7 @@ class Requests:
                 content_type=content_type,
                 body=body.encode() if isinstance(body, str) else body,
             )
-        except NoEndpoint:  # the core is detached already, and we are about to be told
+        except NoEndpoint:  # the core is detached; the worker learns of it next
             self.forget(sent)
             raise NotAttached(DETACHED) from None
         except PjsipError as error:
@@ -116,7 +117,7 @@ class Requests:
         return sent
 
     def forget(self, sent: Sent) -> None:
-        """Nobody waits for *sent* any more: one that is still under way ends, for pjsip would repeat it for 32 s."""
+        """Nobody waits for *sent* any more: ends it if it is under way, because pjsip would retransmit it for 32 s."""
         with self._lock:
             under_way = self._sent.pop(sent.number, None)
         if under_way is not None:
@@ -140,7 +141,7 @@ class Requests:
         raise RequestTimeout(f"{sent.what}{_to(sent.server)}: no answer within {timeout:g} s")
 
     def deliver(self, answer: Answer) -> None:
-        """Worker. The end of a request."""
+        """Worker. Gives *answer* to the future that waits for it."""
         with self._lock:
             sent = self._sent.pop(answer.number, None)
         if sent is None or not sent.set_running_or_notify_cancel():
@@ -157,7 +158,7 @@ class Requests:
             sent.set_exception(RequestFailed(f"{sent.what}{_to(sent.server)}: {why}"))
 
     def end(self) -> None:
-        """Ends all: pjfail has been detached."""
+        """Ends all requests: pjfail has been detached."""
         with self._lock:
             self._ended = True
             sent, self._sent = self._sent, {}
@@ -175,7 +176,9 @@ def _to(server: Server | None) -> str:
 
 
 def _checked(headers: Headers) -> list[tuple[str, str]]:
-    """The headers as pairs. TypeError for what is none, ValueError for one that cannot be sent or is pjsip's own."""
+    """Returns the headers as pairs. Raises TypeError for an invalid header, ValueError for one that pjsip writes
+    itself.
+    """
     if not isinstance(headers, Iterable):
         raise TypeError(f"headers is {headers!r}; give pairs of a name and a value, or a mapping")
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)

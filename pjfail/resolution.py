@@ -1,4 +1,4 @@
-"""Lookups: pjsip's questions, and the lookups that answer them with plans."""
+"""pjsip's questions, and the lookups that answer them with plans."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .targets import TargetEntry, Targets
 
 log = logging.getLogger("pjfail")
 
-# A lookup of the user's that never comes back must not stand in the way of the next question for its target (seconds).
+# Seconds that a lookup may take: an application's lookup that never ends must not block its target for ever.
 LOOKUP_TIMEOUT = 10.0
-# How often the plan of a target that only a followed account needs is looked up at the most (seconds).
+# Seconds between two lookups of a target that only followed accounts use, at least.
 MIN_LOOKUP_INTERVAL = 5.0
 
 # Of the hosts whose URIs name a port so many are looked after: does the port keep SRV records from being used?
@@ -32,7 +32,7 @@ MAX_PORTS_TOLD = 100
 
 
 class Resolution:
-    """Answers questions: from the plans in force, else by a lookup, one at a time for each target. Worker only."""
+    """Answers questions from the plans in force, or by a lookup, one at a time for each target. Worker only."""
 
     def __init__(self, lookup: Lookup, targets: Targets, news: News) -> None:
         self._lookup = lookup
@@ -104,7 +104,7 @@ class Resolution:
             self._look_up(target)
 
     def answer(self, question: Question) -> None:
-        """Answers *question* now where its target has a plan that holds, else once a lookup has ended."""
+        """Answers *question* now if its target has a valid plan, otherwise once a lookup has ended."""
         known, now = self._targets.get(question.target), time.monotonic()
         too_old = known is None or known.valid_until <= now or (question.refresh and known.refresh_at <= now)
         if question.number:
@@ -114,13 +114,13 @@ class Resolution:
             else:
                 self._answer_request(question, known)
         elif known is not None and not too_old:
-            # Published while the question was on its way, or due for a review.
+            # The plan was published while the question was on its way, or is due for a review.
             self._targets.replan(question.target, known)
         else:
             self._look_up(question.target)
 
     async def plan(self, target: Target) -> Plan:
-        """The plan of *target*, looked up when there is none or it is too old. Raises LookupFailed."""
+        """Returns the plan of *target*; looks it up if there is none or it is too old. Raises LookupFailed."""
         known = self._targets.get(target)
         if known is not None and known.valid_until > time.monotonic():
             return self._targets.replan(target, known)
@@ -137,9 +137,9 @@ class Resolution:
             self._look_up(each)
 
     def plan_of(self, target: Target) -> Plan | None:
-        """The plan in force for *target*; has it looked up, for the next time, where there is none or it is old.
+        """Returns the plan in force for *target*; if there is none or it is old, starts a lookup for the next call.
 
-        For followed accounts: their requests do not use that plan, so that no question asks for a new one.
+        For followed accounts: their requests do not use that plan, so pjsip never asks for a new one.
         """
         known, now = self._targets.get(target), time.monotonic()
         if (known is None or known.refresh_at < now) and now >= self._not_before.get(target, now):
@@ -157,7 +157,7 @@ class Resolution:
             self._look_up(question.target)
 
     def _look_up(self, target: Target) -> asyncio.Task[Plan]:
-        """Looks *target* up, once for all that ask meanwhile."""
+        """Starts a lookup of *target*, or returns the one under way."""
         task = self._lookups.get(target)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._looked_up(target))
@@ -171,7 +171,7 @@ class Resolution:
             del self._lookups[target]  # else a crash took the task down, and begin() asks again
 
     async def _looked_up(self, target: Target) -> Plan:
-        """One lookup, and the answers to all questions that wait for it. Raises LookupFailed."""
+        """Does one lookup, and answers all questions that wait for it. Raises LookupFailed."""
         try:
             self._adapt()
             try:
@@ -243,7 +243,7 @@ class Resolution:
             log.exception("%s.prepare() failed", type(self._lookup).__name__)
 
     def _adapt(self) -> None:
-        """Tells the lookup what the endpoint has: an application may create transports at any time."""
+        """Tells the lookup which transports the endpoint has: an application may create transports at any time."""
         if isinstance(self._lookup, Adaptive):
             endpoint_has = core.transports()
             if endpoint_has != self._endpoint_has:
@@ -251,9 +251,9 @@ class Resolution:
                 self._lookup.adapt(*endpoint_has)
 
     async def _find(self, target: Target) -> tuple[Candidate, ...]:
-        """What the lookup finds; cancelled, whatever it finds, when it comes after the end.
+        """Returns what the lookup finds. Raises CancelledError, whatever it finds, if pjfail has ended meanwhile.
 
-        The lookup may be anybody's: TypeError where it is not one, in words for its author.
+        The lookup may be the application's: raises TypeError for an invalid result, in words for its author.
         """
         name = f"{type(self._lookup).__name__}.lookup()"
         try:
@@ -293,14 +293,16 @@ class Resolution:
             plans.pass_on(target, number)
 
     def _take_waiting(self, target: Target) -> list[int]:
-        """The numbers of the questions that wait for *target*: its own, 0, and those of single requests."""
+        """Returns the numbers of the questions that wait for *target*: 0 for the target's own, and those of single
+        requests.
+        """
         return [0, *(question.number for question in self._waiting.pop(target, []))]
 
 
 def allowed(target: Target, found: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Those of *found* that *target* allows, and that a plan has room for. Raises LookupFailed where none is left.
+    """Returns those of *found* that *target* allows and a plan has room for. Raises LookupFailed if none is left.
 
-    A lookup may have given all it knows, and no request may leave TLS.
+    A lookup may return more than the target allows, and no request may leave TLS.
     """
     fit = tuple(each for each in found if target.allows(each.server.transport))
     if len(fit) > plans.MAX_SERVERS:
@@ -313,6 +315,6 @@ def allowed(target: Target, found: Sequence[Candidate]) -> tuple[Candidate, ...]
 
 
 def _of(target: Target, error: LookupFailed) -> str:
-    """The error in words that begin with its target."""
+    """Returns the error in words that begin with its target."""
     words = str(error)
     return words if words.startswith(str(target)) else f"{target}: {words}"

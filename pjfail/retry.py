@@ -1,4 +1,4 @@
-"""When a request under way fails over to the plan's next server, underneath the application."""
+"""When a request under way fails over to the plan's next server, without the application."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from .model import Response, SentRequest, Server
 TIMEOUTS: Mapping[str, float] = MappingProxyType(
     {"REGISTER": 0.5, "OPTIONS": 0.5, "SUBSCRIBE": 0.5, "PUBLISH": 0.5, "INVITE": 1.5}
 )
-"""After how many seconds without any answer a request of each method fails over. 0.5 s is UDP's first retransmission; a
-server owes an INVITE its 100 within 0.2 s, and 1.5 s allow for two packets lost."""
+"""Seconds without any answer after which a request of each method fails over. 0.5 s is UDP's first retransmission (T1).
+A server must send a 100 to an INVITE within 0.2 s (RFC 3261 section 17.2.1); 1.5 s allow for two lost packets.
+"""
 
 MAX_ATTEMPTS = 8
-"""The most servers that one request is tried at; pjsip itself sends no more often within a transaction's 32 s."""
+"""The most servers that one request is tried at; pjsip itself does not send more often within a transaction's 32 s."""
 
 RULING_TIME = 0.5
 """How long a final response is held while the application decides about it, in seconds."""
@@ -26,7 +27,7 @@ RULING_TIME = 0.5
 Decide = Callable[[SentRequest, Response, tuple[Server, ...]], bool]
 """A function of the request, a final response and the servers left: whether the next one is tried."""
 
-_MOST = 16  # methods, and codes, that the C core has room for
+_MOST = 16  # the most methods, and codes, that the C core has room for
 _LONGEST_NAME = 256
 # The last label has a letter: an address has no siblings.
 _HOST_NAME = re.compile(
@@ -136,7 +137,7 @@ class RetryPolicy:
 
     @classmethod
     def off(cls) -> RetryPolicy:
-        """No retries: what is on the wire is pjsip's own."""
+        """Returns a policy without retries: everything on the wire is pjsip's own."""
         return cls(enabled=False)
 
 

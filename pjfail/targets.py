@@ -1,4 +1,4 @@
-"""What is known of each target: its candidates, until when they hold, and the plan that is in force for it."""
+"""The targets: the candidates of each, how long they are valid, and the plan in force."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .policy import Policy
 
 log = logging.getLogger("pjfail")
 
-# A plan lives as long as its shortest TTL, but not so short that each request asks; it is made anew before it ends.
+# A plan is valid for its shortest TTL, but at least this long (seconds), so that not every request causes a lookup.
 PLAN_FLOOR = 1.0
 REFRESH_AT = 0.8
-# Targets beyond this many, or beyond this many candidates in all, are forgotten, the longest unasked first.
+# The most targets, and the most candidates in all, that are kept; the target not asked for longest is dropped first.
 MOST_TARGETS = 20_000
 MOST_CANDIDATES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class TargetEntry:
-    """What a lookup found for a target, and until when that holds."""
+    """What a lookup found for a target, and until when it is valid."""
 
     candidates: tuple[Candidate, ...]
     refresh_at: float
@@ -35,7 +35,7 @@ class TargetEntry:
 
     @property
     def servers(self) -> frozenset[Server]:
-        """Those of all candidates, also of those that the policy left out."""
+        """The servers of all candidates, also of those that the policy left out."""
         return frozenset(candidate.server for candidate in self.candidates)
 
 
@@ -66,7 +66,7 @@ class Targets:
         self.ended = False
 
     def end(self) -> None:
-        """Any thread. From now on no plan comes into force: it could be the next worker's target."""
+        """Any thread. From now on no plan comes into force: the core may belong to the next attachment already."""
         self.ended = True
 
     def get(self, target: Target) -> TargetEntry | None:
@@ -76,7 +76,7 @@ class Targets:
         return iter(self._known.items())
 
     def servers(self) -> list[Server]:
-        """The servers of all plans, those that the policy left out too."""
+        """Returns the servers of all plans, also those that the policy left out."""
         return list(self._of)
 
     def find(self, transport: Transport | None, host: str, port: int) -> list[Server]:
@@ -100,7 +100,7 @@ class Targets:
         return frozenset(self._of.get(server, ()))
 
     def host_of(self, server: Server) -> str | None:
-        """A host name by which *server* was found, None where no plan has it."""
+        """Returns a host name by which *server* was found; None if no plan has it."""
         return next((target.host for target in self._of.get(server, ())), None)
 
     def label(self, server: Server) -> str:
@@ -114,12 +114,12 @@ class Targets:
         return {target for server in servers for target in self._of.get(server, ())}
 
     def learn(self, target: Target, candidates: tuple[Candidate, ...]) -> TargetEntry:
-        """Has a plan of *candidates*, newly looked up, in force."""
+        """Makes a plan of *candidates*, newly looked up, and puts it in force."""
         now = time.monotonic()
         ttl = max(PLAN_FLOOR, min(candidate.ttl for candidate in candidates))
         plan = self.make(target, candidates, now + ttl)
         known = TargetEntry(candidates, now + ttl * REFRESH_AT, now + ttl, plan)
-        before = self._known.pop(target, None)  # put back at the end: the longest unasked come first
+        before = self._known.pop(target, None)  # put back at the end: the first has not been asked for longest
         self._known[target] = known
         self._candidates += len(candidates) - (len(before.candidates) if before is not None else 0)
         for server in known.servers:
@@ -127,7 +127,7 @@ class Targets:
                 self._of[server] = set()
                 self._health.hold(server)
             self._of[server].add(target)
-        self._publish(known)  # only now: an application that has its answer may ask for servers()
+        self._publish(known)  # last: an application that has its answer may call servers()
         if before is not None:
             self._unlink(target, before.servers - known.servers)
         self._changed(before.plan if before is not None else None, plan)
@@ -136,7 +136,7 @@ class Targets:
         return known
 
     def replan(self, target: Target, known: TargetEntry) -> Plan:
-        """Has the same candidates in the order of today's health in force."""
+        """Makes a plan of the same candidates, by their present health, and puts it in force."""
         plan = self.make(target, known.candidates, known.valid_until)
         changed = replace(known, plan=plan)
         self._publish(changed)
@@ -152,7 +152,9 @@ class Targets:
             self._publish(self._known[target])
 
     def replan_all(self, servers: Iterable[Server]) -> None:
-        """Has plans with any of *servers*, whose health has changed, made anew; one that cannot be stays as it is."""
+        """Replans the targets that have any of *servers*, whose health has changed; a plan that cannot be made stays as
+        it is.
+        """
         for target in self.with_any(servers):
             try:
                 self.replan(target, self._known[target])
@@ -162,7 +164,9 @@ class Targets:
     def make(
         self, target: Target, candidates: Sequence[Candidate], valid_until: float, request: Request | None = None
     ) -> Plan:
-        """The plan for *request*; None: for any, as long as the core has one plan for all requests to a target."""
+        """Returns the plan for *request*; None: for any request, where the core has one plan for all requests to a
+        target.
+        """
         now = time.monotonic()
         servers = {candidate.server for candidate in candidates}
         health = {server: measured(server, self._health.get(server, now)) for server in servers}
@@ -210,13 +214,13 @@ class Targets:
 
 
 def measured(server: Server, health: Health) -> Health:
-    """*health* with the core's newest measurements of *server*."""
+    """Returns *health* with the core's newest measurements of *server*."""
     stats = counts.stats(server)
     if stats is None:
         return health
-    return replace(health, rtt=stats.rtt, rtt_deviation=stats.rtt_deviation, last_answer=stats.last_answer)
+    return replace(health, rtt=stats.rtt, rttvar=stats.rttvar, last_answer=stats.last_answer)
 
 
 def _order(plan: Plan) -> list[tuple[int, Candidate]]:
-    """What of a plan decides where requests go; the TTLs do not."""
+    """Returns the part of a plan that decides where requests go, without the TTLs."""
     return [(place.tier, replace(place.candidate, ttl=0.0)) for place in plan.entries]

@@ -1,4 +1,4 @@
-"""A sliding window over a server's answers and failures: immutable, and of one size whatever the traffic."""
+"""A sliding window over a server's answers and failures: immutable, of constant size whatever the traffic."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ BUCKETS = 10
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How many requests a server has answered and failed in the last ``seconds``, to a tenth of them.
+    """How many requests a server answered and failed in the last ``seconds``, with a resolution of a tenth of that.
 
-    ``buckets`` are (number, answers, failures), the oldest first; number ``n`` begins at ``n * seconds / 10``.
-    Raises ValueError for seconds that are not a valid time.
+    ``buckets`` are (number, answers, failures), the oldest first; number ``n`` begins at ``n * seconds / 10``. Raises
+    ValueError if ``seconds`` is not a valid time.
     """
 
     seconds: float = 60.0
@@ -25,7 +25,9 @@ class Window:
             raise ValueError(f"{self.seconds} s is not a valid window; give seconds, more than 0")
 
     def note(self, now: float, answers: float = 0, failures: float = 0) -> Window:
-        """With *failures* at *now*, and *answers* spread evenly over the time since the last note."""
+        """Returns the window with *failures* added at *now*, and *answers* spread evenly over the time since the last
+        note.
+        """
         began = now if self.noted_at is None else self.noted_at
         now = max(now, began)
         width = self.seconds / BUCKETS
@@ -45,12 +47,12 @@ class Window:
 
     @property
     def answers(self) -> float:
-        """Within the window that ended with the last note."""
+        """The answers within the window that ended with the last note."""
         return sum(good for _, good, _ in self.buckets)
 
     @property
     def failures(self) -> float:
-        """Within the window that ended with the last note."""
+        """The failures within the window that ended with the last note."""
         return sum(bad for _, _, bad in self.buckets)
 
     @property
@@ -59,5 +61,5 @@ class Window:
 
     @property
     def rate(self) -> float:
-        """The share of requests that failed, from 0 to 1; 0 where there were none."""
+        """The share of requests that failed, from 0 to 1; 0 if there were none."""
         return self.failures / self.samples if self.buckets and self.samples else 0.0

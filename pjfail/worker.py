@@ -1,7 +1,7 @@
-"""The one Python thread, and the asyncio loop in it: takes what the SIP threads have left, and hands it out.
+"""The worker: pjfail's one Python thread, with an asyncio loop. It takes what SIP threads queued, and hands it to its
+parts.
 
-Other threads reach what runs here through :meth:`Worker.call` and :meth:`Worker.resolve`; no SIP thread ever waits for
-this one.
+Other threads call :meth:`Worker.call` and :meth:`Worker.resolve`. No SIP thread ever waits for the worker.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ log = logging.getLogger("pjfail")
 
 T = TypeVar("T")
 
-# How often the worker may be brought down by an exception before pjfail gives up and detaches.
+# After so many crashes of its loop, the worker gives up and pjfail detaches.
 MAX_CRASHES = 3
 
 
 class Worker:
     """The thread, and the parts that run on it.
 
-    ``resolution`` makes plans of questions, ``monitor`` makes health of outcomes, ``maintenance`` looks after accounts,
-    ``requests`` are those of pjfail's own that are on their way.
+    ``resolution`` makes plans for questions, ``monitor`` makes health from outcomes, ``maintenance`` keeps accounts on
+    their servers, ``requests`` are pjfail's own requests under way.
 
-    *detached* is called, on the worker, once it has ended by itself: the endpoint is gone, or it crashed too often. It
-    says whether that was news: another thread may be detaching just now.
+    *detached* is called on the worker when it ends by itself, because the endpoint is gone or the worker crashed too
+    often. It returns False if another thread is detaching at that moment.
     """
 
     def __init__(
@@ -96,13 +96,15 @@ class Worker:
     # --- any thread ---------------------------------------------------------------------------------------------------
 
     def start(self, attachment: int) -> None:
-        """Starts the thread, which serves this attachment and no other."""
+        """Starts the thread, which serves only this attachment."""
         self._attachment = attachment
         self._thread.start()
         self._ready.wait()
 
     def stop(self, timeout: float = 2.0) -> None:
-        """Ends the thread; one that a policy or listener holds up longer than *timeout* is left to end by itself."""
+        """Ends the thread. If a policy or listener blocks it for more than *timeout* seconds, the thread is left to end
+        later.
+        """
         self._stopping = True
         self._targets.end()
         loop, end = self._loop, self._end
@@ -114,11 +116,11 @@ class Worker:
             self._thread.join(timeout)
 
     def is_current(self) -> bool:
-        """Whether the worker asks this itself, in a listener or policy: what waits for it must not."""
+        """Returns whether the caller runs on the worker (a listener or policy), and so must not wait for it."""
         return threading.current_thread() is self._thread
 
     def resolve(self, target: Target, timeout: float) -> Plan:
-        """The plan of *target*, looked up when there is none or it is too old. Raises LookupFailed."""
+        """Returns the plan of *target*; looks it up if there is none or it is too old. Raises LookupFailed."""
         if self.is_current():
             raise RuntimeError("resolve() waits for pjfail's worker; do not call it from a listener or policy")
         try:
@@ -127,9 +129,9 @@ class Worker:
             raise LookupFailed(f"{target}: no answer within {timeout:g} s", temporary=True) from None
 
     def call(self, function: Callable[[], T], timeout: float = 5.0) -> T:
-        """Runs *function* on the worker and returns what it returns. Raises NotAttached, TimeoutError.
+        """Runs *function* on the worker and returns its result. Raises NotAttached, TimeoutError.
 
-        What the SIP threads have left by then comes first.
+        The worker first takes what SIP threads have queued by then.
         """
         if self.is_current():
             return function()
@@ -177,7 +179,7 @@ class Worker:
         self._loop = None
 
     def _give_up(self) -> bool:
-        """Whether it was us who ended it."""
+        """Detaches. Returns False if another thread has done so."""
         self._stopping = True
         self._targets.end()
         return self._detached()
@@ -185,7 +187,7 @@ class Worker:
     async def _main(self) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        descriptor = os.dup(queue.event_fd())  # ours lives until we close it, whoever detaches
+        descriptor = os.dup(queue.event_fd())  # a copy stays valid until we close it, whoever detaches
         try:
             loop.add_reader(descriptor, self._fetch)
             self.resolution.begin()
@@ -202,9 +204,10 @@ class Worker:
             os.close(descriptor)
 
     def _fetch(self) -> None:
-        """Takes what the SIP threads have left, outcomes before the questions whose plans they bear on.
+        """Takes what SIP threads have queued: outcomes before the questions whose plans they change.
 
-        Nothing once stopped: a worker that was held up longer than a detach waits could take what is the next one's.
+        Takes nothing once stopped: a worker that was blocked for longer than a detach waits could take what belongs to
+        the next one.
         """
         if self._stopping or core.attachment() != self._attachment:
             if not self._stopping and self._give_up():

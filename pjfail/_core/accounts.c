@@ -1,7 +1,8 @@
 /*
- * accounts.c: reads what an account of pjsua's is set to, and changes it through pjsua's own functions.
+ * accounts.c: reads an account's settings from pjsua, and changes them through pjsua's own functions.
  *
- * Called by Python threads, and by affinity.c on pjsip's polling thread. pjsua takes its own lock; none of ours is held.
+ * Called by Python threads, and by affinity.c on pjsip's polling thread. pjsua takes its own lock; none of ours is
+ * held.
  */
 #include "accounts.h"
 
@@ -37,7 +38,7 @@ static void accounts_unlock(pj_mutex_t *mutex)
         host.pj_mutex_unlock(mutex);
 }
 
-/* Accounts locked. Reads the account's configuration; its strings are pool's. */
+/* Reads the account's configuration; its strings are in pool. Accounts locked. */
 static int accounts_read_config_locked(int id, pj_pool_t *pool, account_config *config)
 {
     pj_status_t status;
@@ -92,7 +93,10 @@ static int accounts_target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *
            target_of_host_info(&where, target);
 }
 
-/* Returns whether the Route is one that pjsip's own affinity (after 2.17) puts in front, to pin an account over UDP: <sip:ADDRESS;lr;hide>. */
+/*
+ * Returns whether the Route is the one by which pjsip's own affinity (after 2.17) pins an account over UDP:
+ * <sip:ADDRESS;lr;hide>.
+ */
 static int accounts_is_native_pin(const pf_account *account)
 {
     const char *name = account->next_hop.host;
@@ -108,7 +112,7 @@ static int accounts_is_native_pin(const pf_account *account)
  */
 static int accounts_fill_first_route(int id, pj_pool_t *pool, pf_account *account)
 {
-    static const pj_str_t nobody = { "sip:127.0.0.1", 13 }; /* an address, lest pjsua look a name up */
+    static const pj_str_t nobody = { "sip:127.0.0.1", 13 }; /* an address, so that pjsua looks no name up */
     const int size = sizeof account->next_hop_uri - 1;
     pjsip_tx_data *tdata;
     pjsip_route_hdr *route;

@@ -1,12 +1,15 @@
 /*
- * accounts.h: pjsua's accounts. What Python calls stands in pjfail.h.
+ * accounts.h: reads and changes pjsua's accounts. pjfail.h declares what Python calls.
  */
 #pragma once
 
 #include "host.h"
 #include "pjfail.h"
 
-/* Writes "user@host[:port]", the host in lower case, of a name-addr or SIP URI; 0 when it is none, or too long. Any thread. */
+/*
+ * Writes a name-addr's or SIP URI's "user@host[:port]", the host in lower case. Returns 0 if uri is neither, or too
+ * long. Any thread.
+ */
 int accounts_write_aor(const pjsip_uri *uri, char *aor, size_t size);
 
 /* Fills in account. Returns a PF_ result. Any thread that pjsip knows; takes pjsua's lock. */

@@ -1,5 +1,5 @@
 /*
- * address.h: servers and targets as pjfail has them, and as pjsip has them. Any thread, no lock.
+ * address.h: converts servers and targets between pjfail's form and pjsip's. Any thread, no lock.
  */
 #pragma once
 
@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Fills in address. Returns 0 when pjfail does not speak this transport or family. */
+/* Fills in address. Returns 0 if pjfail does not speak this transport or family. */
 int address_of(pf_address *address, const pj_sockaddr *sockaddr, int pjsip_type);
 
 /* Fills in sockaddr, and returns its length. */
@@ -29,7 +29,7 @@ static inline int address_equals(const pf_address *one, const pf_address *other)
     return !memcmp(one, other, sizeof *one);
 }
 
-/* Fills in target. Returns 0 when pjfail cannot look it up: another transport, or a name that is too long. */
+/* Fills in target. Returns 0 if pjfail cannot look it up: another transport, or too long a name. */
 int target_of_host_info(const pjsip_host_info *info, pf_target *target);
 
 uint64_t target_hash(const pf_target *target);

@@ -17,13 +17,13 @@ struct pin {
     pf_pin is;
 };
 
-/* Something that pjsua is to do with an account. */
+/* A queued call to pjsua for an account. */
 struct job {
     struct job *next;
     int what; /* PF_REGISTER, ... */
     int account;
     pf_address server;
-    char aor[PF_MAX_URI]; /* an id may be another account's by then */
+    char aor[PF_MAX_URI]; /* the id may belong to another account by then */
 };
 
 /* Guarded by lock; count is read without it. */
@@ -259,7 +259,7 @@ void affinity_run(void)
     }
 }
 
-/* Takes back the jobs for the account's native pin that have not begun. */
+/* Drops the queued calls for the account's native pin that have not begun. */
 static void affinity_forget_native(int account)
 {
     HOLD_LOCK(&affinity.lock);
@@ -382,7 +382,7 @@ static int affinity_pin_natively(int id, const pf_address *server)
 {
     pj_status_t status;
 
-    affinity_forget_native(id); /* what the worker wanted of the account's last pin is over */
+    affinity_forget_native(id); /* the last pin has ended, and so have its queued calls */
     status = accounts_pin_natively(id, server);
     return status == PJ_SUCCESS ? PF_OK : host_problem(PF_PJSIP_FAILED, status, "pjsua_acc_set_affinity_addr()");
 }

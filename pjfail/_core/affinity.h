@@ -1,8 +1,8 @@
 /*
- * affinity.h: accounts that stay with a server, whatever the plan says.
+ * affinity.h: keeps accounts on their servers (pins), whatever the plan says.
  *
- * One mutex guards the pins; nothing is called with it held. Jobs for pjsua run on pjsip's polling thread, where pjsua's own
- * timers do the same, so that no thread of Python's waits for pjsua's lock.
+ * One mutex guards the pins; nothing is called with it held. Calls to pjsua run on pjsip's polling thread, where
+ * pjsua's own timers make the same calls, so that no Python thread waits for pjsua's lock.
  */
 #pragma once
 
@@ -35,7 +35,10 @@ int affinity_registers(pjsip_tx_data *request);
 int affinity_next_hop(pjsip_tx_data *tdata, pf_target *target);
 int affinity_registered(pjsip_msg *response, int account);
 
-/* Tells the worker of a REGISTER that message is, or answers; code 0: it has just been sent. Any SIP thread. */
+/*
+ * Reports a REGISTER to the worker: message is the REGISTER, just sent (code 0), or the response to it. Any SIP
+ * thread.
+ */
 void affinity_tell(int account, pjsip_msg *message, const pf_address *server, int code, int retry_after, int removed);
 
 /* Has pjsua do the jobs that wait. pjsip's polling thread, no lock held. */

@@ -27,28 +27,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long a detach waits until what the parts hold is cleared; the attachment's thread goes on with that by itself. */
+/* How long a detach waits until everything is freed; after that the attachment's thread continues alone. */
 #define DETACH_TIMEOUT_S 2.0
 
-/* As that, for the endpoint's end; stock pjsip waits for its own threads, which look names up, without a limit. */
+/* The same at the endpoint's end; stock pjsip waits there without a limit for its own threads, which look names up. */
 #define ENDPOINT_END_TIMEOUT_S 30.0
 
-/* How long an attach waits for pjsip to take our module: in a SIP callback it may wait for itself. */
+/*
+ * How long an attach waits until pjsip has registered our module; called in a SIP callback, it could wait for itself.
+ */
 #define REGISTER_TIMEOUT_S 5.0
 
-/* How often a thread looks whether what it waits for has come about. */
+/* How often a waiting thread checks what it waits for. */
 #define POLL_S 1e-3
 
-/* Guarded by lock, but what is atomic. */
+/* Guarded by lock, except the atomics. */
 static struct {
     pthread_mutex_t lock;
-    atomic_int attached;    /* the number of the attachment, 0: none */
-    atomic_int attachments; /* so far */
-    atomic_int living;      /* the thread of the attachment, or of the one before */
-    atomic_int registered;  /* the pj_status_t of registering the module; PJ_EPENDING */
+    atomic_int attached;    /* the number of the attachment; 0: none */
+    atomic_int attachments; /* how many there have been */
+    atomic_int living;      /* whether the thread of this attachment, or of the one before, runs */
+    atomic_int registered;  /* the pj_status_t of registering the module; PJ_EPENDING: not done yet */
     atomic_int exiting;     /* the process ends: nobody waits for an answer any more */
-    atomic_int returners;   /* threads that give queries back to pjsip's own resolver */
-    /* For pjsip's own resolver; written before poller_stop(), read after poller_run(). */
+    atomic_int returners;   /* threads that have pjsip's own resolver answer queries */
+    /* For pjsip's own resolver to answer; written before poller_stop(), read after poller_run(). */
     struct pending_query *returning;
 } attach = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -65,14 +67,14 @@ static void attach_on_wake(double now)
     connection_attempts_tick(now);
 }
 
-/* Returns whether the polling thread has something to look after. The attachment's own thread, under poller.tick_lock. */
+/* Returns whether the polling thread has anything to do. The attachment's own thread, under poller.tick_lock. */
 static int attach_on_tick(void)
 {
     event_queue_tick();
     return queries_waiting() || connections_are_late();
 }
 
-/* Frees what the parts hold. Nobody is inside the gate; no lock held. */
+/* Frees what the parts hold. No thread is inside the gate; no lock held. */
 static void attach_clear(void)
 {
     failover_close();
@@ -84,7 +86,9 @@ static void attach_clear(void)
     poller_close();
 }
 
-/* Answers those that waited as if we had never been. The thread of attach_start_returning(). */
+/*
+ * Has pjsip's own resolver answer the queries, as if we had never been there. The thread of attach_start_returning().
+ */
 static void *attach_return_queries(void *queries)
 {
     struct pending_query *query = queries, *next;
@@ -131,7 +135,7 @@ static void *attach_live(void *argument)
     return argument;
 }
 
-/* Starts the attachment's thread. Returns 0 when none can be had. */
+/* Starts the attachment's thread. Returns 0 if that fails. */
 static int attach_start_life_locked(void)
 {
     pthread_t thread;
@@ -158,8 +162,9 @@ static void attach_end_life(struct pending_query *returning)
 }
 
 /*
- * Waits until the last attachment has been cleared, for so long at the most. Returns whether it has. A thread that is inside the
- * gate itself waits for the others only: it is cleared once that thread has left. No lock of ours held.
+ * Waits until the last attachment has been cleared, at most this long. Returns whether it has. If the calling thread
+ * is inside the gate, waits only for the other threads: the rest is freed once the caller has left the gate. No lock
+ * of ours held.
  */
 static int attach_wait_until_cleared(double seconds)
 {
@@ -170,7 +175,7 @@ static int attach_wait_until_cleared(double seconds)
     return !atomic_load(&attach.living);
 }
 
-/* Returns PJ_SUCCESS once pjsip has taken our module, PJ_EBUSY when it does not in time. */
+/* Returns PJ_SUCCESS once pjsip has registered our module, PJ_EBUSY if it does not in time. */
 static pj_status_t attach_wait_until_registered(void)
 {
     double until = clock_now() + REGISTER_TIMEOUT_S;
@@ -182,7 +187,7 @@ static pj_status_t attach_wait_until_registered(void)
 
 /* --- attach and detach ------------------------------------------------------------------------------------------- */
 
-/* Takes us out of pjsip: nobody enters any more. The caller has the attachment's life end then. */
+/* Takes us out of pjsip: no thread enters the gate any more. The caller then ends the attachment's life. */
 static void attach_unplug_locked(void)
 {
     resolver_remove(host_endpoint());
@@ -194,10 +199,13 @@ static void attach_unplug_locked(void)
     event_queue_close();
 }
 
-/* Returns those that wait, for the caller to answer and free. No lock held: references to transports are dropped. */
+/*
+ * Returns the queries that wait, which the caller must answer and free. No lock held: references to transports are
+ * dropped.
+ */
 static struct pending_query *attach_take_queries(void) { return connection_attempts_close(queries_close()); }
 
-/* Detaches when the endpoint ends. The thread that ends it, no lock held. */
+/* Detaches when the endpoint ends. Called by the thread that ends it, with no lock held. */
 static void attach_on_endpoint_end(pjsip_endpoint *endpt)
 {
     struct pending_query *query = NULL, *next;
@@ -242,7 +250,7 @@ static int attach_plug_in_locked(pjsip_endpoint *endpt, double deadline)
         event_queue_close();
         return result;
     }
-    plans_clear(); /* of what a late publish of the last attachment may have left */
+    plans_clear(); /* plans that a late publish of the last attachment may have left */
     queries_open(deadline, &poller_wake);
     affinity_open(&poller_wake);
     failover_open(&poller_wake_at, &poller_polled_since);
@@ -336,7 +344,7 @@ int pf_attached(void) { return gate_is_forked_child() ? 0 : atomic_load(&attach.
 void pf_read_counters(pf_counters *counters)
 {
     memset(counters, 0, sizeof *counters);
-    if (gate_is_forked_child()) /* a lock may be held by a thread that a forked child has not got */
+    if (gate_is_forked_child()) /* a thread that does not exist in the forked child may hold a lock */
         return;
     queries_count(counters);
     counters->plans = plans_count();

@@ -1,5 +1,5 @@
 /*
- * clock.h: the clock that everything here goes by, that of Python's time.monotonic().
+ * clock.h: the clock of the whole core, the same as Python's time.monotonic().
  */
 #pragma once
 

@@ -15,20 +15,20 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* So many of a plan's servers run. */
+/* The most servers of a plan that take part in a race. */
 enum { MAX_ATTEMPTS_OF_RACE = 8 };
 
 /* UDP is the server's last word on a request that TCP was wanted for: it waits so long for the connections before it. */
 #define DATAGRAM_DELAY_S 1.0
 
-/* A race that began late, because the plan was long in coming, has this time all the same. */
+/* A race gets at least this long, even if it began late because the plan came late. */
 #define MIN_RACE_S 1.0
 
 enum connection_attempt_state { WAITING, CONNECTING, CONNECTED, FAILED };
 
 struct connection_attempt {
     pf_address server;
-    unsigned place; /* in the answer */
+    unsigned place; /* index in the answer */
     enum connection_attempt_state state;
     pjsip_transport *transport; /* referenced */
 };
@@ -40,18 +40,18 @@ struct race {
     struct connection_attempt attempts[MAX_ATTEMPTS_OF_RACE];
     unsigned count;
     double began, next_start, deadline;
-    int busy; /* a polling thread is at it */
-    int news; /* while it was */
+    int busy; /* a polling thread works on it */
+    int news; /* something happened meanwhile */
 };
 
-/* Guarded by lock: the list, and of each race busy, news, and the states and transports of its attempts. */
+/* lock guards the list, and of each race: busy, news, and the states and transports of its attempts. */
 static struct {
     pthread_mutex_t lock;
     struct race *first;
     unsigned long long count;
     int open;
     double deadline;
-    double delay; /* between connects; negative: no races; written while attaching */
+    double delay; /* seconds between connects; negative: no races; written while attaching */
     void (*wake_at)(double when);
 } races = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -148,7 +148,7 @@ static void race_report(const struct race *race, const struct connection_attempt
         return;
     failover->left = servers_original(&race->attempts[0].server);
     failover->taken = servers_original(&winner->server);
-    failover->why = PF_WHY_RACE;
+    failover->why = PF_REASON_RACE;
     failover->after = clock_now() - race->began;
     copy_text(failover->method, sizeof failover->method, method);
     if (call_id)
@@ -188,7 +188,7 @@ static void race_finish(struct race *race, const struct connection_attempt *winn
     unsigned total = addresses_count(&race->planned.addresses), count = 0, failed, i;
     server_addresses given;
 
-    /* The winner, then the plan's order, those behind whose connect has failed. */
+    /* The winner, then the others in the plan's order; those whose connect has failed come last. */
     if (winner)
         race_copy_place(&given, &count, race, winner->place);
     for (failed = 0; failed <= 1; failed++)
@@ -238,7 +238,10 @@ static double race_delay_after(const struct race *race, const struct connection_
                                                                                    : races.delay;
 }
 
-/* No lock held: pjsip tells of a connect that fails at once within the call, to connection_attempts_on_transport_state(). */
+/*
+ * Starts one connect. No lock held: if the connect fails at once, pjsip calls connection_attempts_on_transport_state()
+ * from within.
+ */
 static void race_connect(struct race *race, struct connection_attempt *attempt, double now)
 {
     pjsip_transport *transport = NULL;
@@ -298,7 +301,7 @@ static void race_run(struct race *race, double now)
 
 void connection_attempts_tick(double now)
 {
-    /* What an application asks when a race's end answers it, over and over maybe, waits for the next tick. */
+    /* Answering a race may make the application start another, again and again; such races wait for the next tick. */
     const double entered = clock_now();
     double next = INFINITY;
     struct race *race;
@@ -375,7 +378,7 @@ struct pending_query *connection_attempts_close(struct pending_query *all)
     for (;;) {
         pthread_mutex_lock(&races.lock);
         races.open = 0;
-        /* One that a polling thread is at will be answered by it. */
+        /* A race that a polling thread works on will be answered by that thread. */
         for (race = races.first; race && race->busy; race = race->next)
             ;
         if (race)

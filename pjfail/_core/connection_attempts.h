@@ -1,9 +1,10 @@
 /*
- * connection_attempts.h: before a request is sent to a server that may be out of order, connections to it and to those behind it in
- * the plan are tried side by side, a little apart; the first that is there gets the request.
+ * connection_attempts.h: connection attempts side by side (RFC 8305). Before a request goes to a server that may be
+ * down, connections to that server and to those behind it in the plan are started, a short delay apart; the first one
+ * established gets the request.
  *
- * Needed because pjsip waits for a TCP or TLS connect without a limit of its own, and what waits cannot be taken back. One
- * mutex, no other lock taken inside; connections are opened on pjsip's polling thread with none held.
+ * Needed because pjsip does not limit how long a TCP or TLS connect may take, and a request that waits for one cannot
+ * be taken back. One mutex, no other lock taken inside. The polling thread opens the connections, holding no lock.
  */
 #pragma once
 
@@ -15,13 +16,22 @@
  */
 void connection_attempts_open(double deadline, double delay, void (*wake_at)(double when));
 
-/* Stops the races, and returns their queries in front of all, for the caller to answer and free. Detaching thread. */
+/*
+ * Stops the races. Puts their queries in front of the list all, and returns it; the caller answers and frees them.
+ * Detaching thread.
+ */
 struct pending_query *connection_attempts_close(struct pending_query *all);
 
-/* Returns whether to race for that answer: its first server needs a connection, has none, and has not been heard of lately. No lock. */
+/*
+ * Returns whether to race for this answer: its first server needs a connection, has none, and has not answered lately.
+ * No lock.
+ */
 int connection_attempts_are_useful(const server_addresses *planned, const struct request_info *info);
 
-/* Takes ownership of query, or returns 0 and does not: closed, no memory. May be called with a transaction's lock held. */
+/*
+ * Starts a race, and takes ownership of query. Returns 0 and does not take it if closed or out of memory. The caller
+ * may hold a transaction's lock.
+ */
 int connection_attempts_start(struct pending_query *query, const server_addresses *planned);
 
 /*
@@ -36,5 +46,5 @@ void connection_attempts_on_transport_state(const pjsip_transport *transport, pj
  */
 void connection_attempts_tick(double now);
 
-/* Adds the races to those that wait, and counts those begun. Any thread. */
+/* Adds the races to the count of waiting queries, and counts the races begun. Any thread. */
 void connection_attempts_count(pf_counters *counters);

@@ -11,43 +11,47 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A connect that takes longer has failed, as far as anybody waits for it. */
+/* A connect that takes longer counts as failed. */
 #define CONNECT_TIMEOUT_S 5.0
 
-/* A server that has just refused a connection is taken at its word: nobody asks again by hand for so long. */
+/* For this long after a server refused a connection, we do not start another one ourselves. */
 #define REFUSED_PAUSE_S 0.1
 
-/* For so long it is taken for one that refuses the next connection at once, too. */
+/* For this long the server is expected to refuse pjsip's next connection too. */
 #define REFUSING_S 2.0
 
 /*
- * A connection takes a key of pjsip's ioqueue, and keeps it for half a second once it has ended. With none left pjsip aborts the
- * program. So, while any has ended just now, new ones are made only as long as keys are left over, fewer of them by hand; and a
- * server that has had its share of ends gets none, so that others do. These are shares of the keys that the ioqueue has. So many
- * are begun by hand at the most within that time, a few of them to one server (REFUSED_PAUSE_S): a dead fleet is not asked all at
- * once.
+ * A connection takes a key of pjsip's ioqueue, and keeps the key for half a second after it has ended. pjsip aborts
+ * the program if no key is left. So while any connection has ended lately, new ones are allowed only as long as some
+ * keys stay free, fewer of them for connects of our own; and a server with its full share of ended connections gets no
+ * new one, so that others do. The limits are shares of the ioqueue's keys. Within that time we start at most
+ * MAX_CONNECTS connects ourselves, and few to one server (REFUSED_PAUSE_S), so that not all servers of a dead fleet
+ * are tried at once.
  */
 #define KEY_REST_S 0.6
 enum { SHARE_OF_SERVER = 4, LEFT_OVER = 16, LEFT_OVER_BY_US = 8, MAX_CONNECTS = 16 };
 
-/* A server that connections are there for, or have just ended. */
+/* A server with connections, open or ended lately. */
 struct peer {
     struct hash_link link; /* by server */
     pf_address server;
-    unsigned refs;     /* connections and ends */
-    unsigned open, up; /* connections that have not ended, and those of them that are known to be up */
+    unsigned refs;     /* one for each connection and each end */
+    unsigned open, up; /* connections that have not ended; and those of them known to be established */
     unsigned ends;     /* within KEY_REST_S */
 };
 
-/* A connection that carries requests of ours. One from before we attached is taken for connected once it brings an answer. */
+/*
+ * A connection that carries our requests. One from before we attached counts as established once a response has come
+ * over it.
+ */
 struct connection {
     struct hash_link link; /* by the transport's address */
     const pjsip_transport *transport;
-    struct peer *peer; /* NULL: it is no connection of ours */
+    struct peer *peer; /* NULL: not opened by us */
     double since, connected_at;
     int connected;
-    int ended;             /* and noted */
-    pjsip_transport *late; /* referenced, and listed: somebody went elsewhere meanwhile */
+    int ended;             /* and that is recorded */
+    pjsip_transport *late; /* referenced, and listed: a request went to another server meanwhile */
     struct connection *late_next, **late_place;
 };
 
@@ -55,13 +59,13 @@ struct connection {
 struct end {
     struct end *next;
     double at;
-    struct peer *peer; /* NULL: of an incoming one */
+    struct peer *peer; /* NULL: it was an incoming connection */
 };
 
-/* A connect that fails at once ends, within the answer's callback, without any event but the transport's destruction. */
+/* A connect that fails at once, within the answer's callback, causes no event except the transport's destruction. */
 static __thread int answering;
 
-/* Guarded by lock, but what is atomic: that is written under it, and read without. */
+/* lock guards writing; atomics are read without it. */
 static struct {
     pthread_mutex_t lock;
     struct hash_table table, peers;
@@ -69,8 +73,8 @@ static struct {
     atomic_uint late_count;
     struct end *first_end, **last_end;
     unsigned ends;
-    _Atomic double ended_at;       /* the last; 0: none has */
-    double connects[MAX_CONNECTS]; /* when the last were begun by hand, a ring */
+    _Atomic double ended_at;       /* when the last one ended; 0: none has */
+    double connects[MAX_CONNECTS]; /* when our own last connects began, a ring */
     unsigned connects_begun;
 } connections = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -108,7 +112,7 @@ static void connections_release_peer_locked(struct peer *peer)
     free(peer);
 }
 
-/* Forgets the ends whose keys are free again. */
+/* Drops the ends whose keys are free again. */
 static void connections_expire_ends_locked(double now)
 {
     struct end *end;
@@ -146,7 +150,7 @@ static void connections_add_end_locked(const pf_address *server)
     atomic_store(&connections.ended_at, now);
 }
 
-/* Returns whether pjsip bears a new connection to the server. */
+/* Returns whether pjsip can bear a new connection to the server. */
 static int connections_may_connect_locked(const pf_address *server, int by_hand)
 {
     const unsigned keys = layout.keys ? layout.keys : PJSIP_MAX_TRANSPORTS;
@@ -160,7 +164,7 @@ static int connections_may_connect_locked(const pf_address *server, int by_hand)
     peer = connections_peer_locked(server, 0);
     if (peer && peer->ends >= keys / SHARE_OF_SERVER)
         return 0;
-    /* Where pjsip's own count cannot be read, half are taken to be in use. */
+    /* If pjsip's own count cannot be read, half of the keys count as in use. */
     used = connections.ends + (layout.keys && endpt ? ioqueue_used(host.pjsip_endpt_get_ioqueue(endpt)) : keys / 2);
     return used + keys / (by_hand ? LEFT_OVER_BY_US : LEFT_OVER) < keys;
 }
@@ -207,7 +211,7 @@ static struct connection *connections_hold_locked(const pjsip_transport *transpo
             connection->peer->refs++;
             connection->peer->open++;
         }
-        if (made_before) /* before we attached: its CONNECTED was told then */
+        if (made_before) /* made before we attached, so we did not see its CONNECTED */
             connections_set_up_locked(connection);
     }
     return connection;
@@ -222,7 +226,7 @@ static void connections_set_ended_locked(struct connection *connection)
     connection->ended = 1;
 }
 
-/* Lists it as late, by its reference to transport. */
+/* Lists the connection as late; takes over the reference to transport. */
 static void connections_set_late_locked(struct connection *connection, pjsip_transport *transport)
 {
     connection->late = transport;
@@ -254,7 +258,7 @@ static void connections_forget_locked(struct connection *connection)
     free(connection);
 }
 
-/* Returns whether there is a connection to the server; made: that is known to be up. */
+/* Returns whether there is a connection to the server; made: only count those known to be established. */
 static int connections_has_locked(const pf_address *server, int made)
 {
     const struct peer *peer = connections_peer_locked(server, 0);
@@ -284,7 +288,9 @@ static unsigned connections_certificate_problem(const pjsip_transport_state_info
 {
     const pjsip_tls_state_info *tls;
 
-    /* Where the endpoint does not verify, there may be problems too, but they are not why the connection ended. */
+    /*
+     * If the endpoint does not verify certificates, there may be problems too, but they have not ended the connection.
+     */
     if (!info || info->status != PJSIP_TLS_ECERTVERIF)
         return 0;
     tls = info->ext_info;
@@ -338,7 +344,7 @@ static int connections_any_ended_lately(void)
     return ended_at > 0 && clock_now() < ended_at + KEY_REST_S;
 }
 
-/* Returns whether pjsip needs no new connection for the server, or bears one. */
+/* Returns whether pjsip needs no new connection for this server, or can bear one. */
 static int connections_is_borne_locked(const pjsip_server_addresses *addresses, unsigned index)
 {
     pf_address server;
@@ -348,7 +354,7 @@ static int connections_is_borne_locked(const pjsip_server_addresses *addresses, 
            connections_may_connect_locked(&server, 0);
 }
 
-/* Returns whether a connect to the server would fail at once, most likely. */
+/* Returns whether a connect to this server would most likely fail at once. */
 static int connections_is_refusing(const pjsip_server_addresses *addresses, unsigned index)
 {
     pf_address server;
@@ -503,10 +509,10 @@ int connections_has_ended_under(const pjsip_tx_data *request)
     if ((transport_type(tdata_transport(request)) & ~PJSIP_TRANSPORT_IPV6) == PJSIP_TRANSPORT_UDP)
         return 0;
     to = host.pjsip_msg_find_hdr(tdata_msg(request), PJSIP_H_TO, NULL);
-    /* What belongs to another request, or to a dialog, goes where that went. */
+    /* A request that belongs to another one, or to a dialog, goes where that went. */
     if (method->id == PJSIP_ACK_METHOD || method->id == PJSIP_CANCEL_METHOD || !to || to->tag.slen)
         return 0;
-    /* Nor may the next one fail at once, too: see connections_bear(). */
+    /* The next server must not fail at once either: see connections_bear(). */
     if (next >= addresses_count(addresses) || connections_is_refusing(addresses, next))
         return 0;
     pthread_mutex_lock(&connections.lock);
@@ -540,14 +546,14 @@ int connections_has(const pf_address *server)
 
 /* --- time -------------------------------------------------------------------------------------------------------- */
 
-/* A connect that was late: it is there now, has failed, or has taken too long. */
+/* A connect that was late: established now, failed, or too slow. */
 struct late {
     pjsip_transport *transport;
     pf_address server;
     int expired;
 };
 
-/* Those of which nothing more is to be awaited; their references are the caller's. all: whatever their state. */
+/* Takes out the late connections that are settled (all: every one). The caller owns their references. */
 static int connections_take_late_locked(double now, double polled_since, struct late *late, int room, int all)
 {
     struct connection *connection, *next;
@@ -595,7 +601,7 @@ void connections_tick(double now, double polled_since)
     for (i = 0; i < count; i++) {
         if (late[i].expired) {
             connections_report_timeout(&late[i].server);
-            host.pjsip_transport_shutdown2(late[i].transport, PJ_FALSE); /* nobody else shall wait for it */
+            host.pjsip_transport_shutdown2(late[i].transport, PJ_FALSE); /* no other request must wait for it */
         }
         host.pjsip_transport_dec_ref(late[i].transport);
     }
@@ -625,7 +631,7 @@ void connections_clear(void)
             host.pjsip_transport_dec_ref(late[i].transport);
     } while (count == PJ_ARRAY_SIZE(late));
     pthread_mutex_lock(&connections.lock);
-    hash_table_clear(&connections.table,
-                     &connections_drop_locked); /* the ends stay: their keys are in use still when we attach again */
+    /* The ends stay, because their keys are still in use at the next attach. */
+    hash_table_clear(&connections.table, &connections_drop_locked);
     pthread_mutex_unlock(&connections.lock);
 }

@@ -1,6 +1,6 @@
 /*
- * connections.h: the TCP and TLS connections that carry requests of ours: which are up, late, at their end; and no more made than
- * pjsip bears.
+ * connections.h: the TCP and TLS connections that carry our requests: which are up, late, or ended; and how many new
+ * ones pjsip can bear.
  *
  * One mutex; that of servers.c may be taken inside.
  */
@@ -24,15 +24,16 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
                          const pjsip_transport_state_info *info, pf_outcome *outcome);
 
 /*
- * Returns whether the answer will not fail at once, by connections_answer() itself or by a server that refuses connections. Where
- * it may, it is not for the thread that is sending: pjsip terminates a transaction that has failed within the call once more, when
- * another thread may have freed it. Any thread.
+ * Returns whether this answer will not fail at once, by connections_answer() itself or because a server refuses
+ * connections. If it may, do not answer on the thread that is sending: within that call pjsip terminates the failed
+ * transaction a second time, when another thread may have freed it. Any thread.
  */
 int connections_bear(const pjsip_server_addresses *addresses);
 
 /*
- * Calls back with an answer: the connects that it starts at once are told from others by being inside. While pjsip may run short of
- * keys, those servers are the first that need no new connection, or get one; without such, it is PJ_ETOOMANYCONN. Any SIP thread.
+ * Calls back with an answer. Connects that it starts are recognised by happening inside. While pjsip may run short of
+ * ioqueue keys, servers that need no new connection, or may have one, come first; if there is none, the status is
+ * PJ_ETOOMANYCONN. Any SIP thread.
  */
 void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, void *token,
                         const pjsip_server_addresses *addresses);
@@ -63,9 +64,9 @@ void connections_watch_late(pjsip_transport *transport, const pf_address *server
 int connections_knows(const pjsip_transport *transport);
 
 /*
- * Returns whether a request is about to go out in vain, on a connection that has ended, while pjsip has another server for it: it
- * walks on to that one when it is told of the failure here, and waits for an answer when it is not. On its way out, with its
- * transaction's lock.
+ * Returns whether a request is about to be sent on a connection that has ended, while pjsip has another server for it.
+ * If pjsip learns of the failure here, it tries that server; otherwise it waits for an answer. Called while the
+ * request is sent, with its transaction's lock held.
  */
 int connections_has_ended_under(const pjsip_tx_data *request);
 
@@ -78,7 +79,10 @@ int connections_is_new(const pjsip_transport *transport, double seconds);
 /* Returns whether any connection to the server is known to be up. SIP threads. */
 int connections_has(const pf_address *server);
 
-/* pjsip's polling thread, while any is late: those that are there by now, or never will be. */
+/*
+ * Handles late connections that are established by now, or have failed. Call it while any connection is late. pjsip's
+ * polling thread.
+ */
 void connections_tick(double now, double polled_since);
 int connections_are_late(void);
 

@@ -10,39 +10,42 @@
 #include <strings.h>
 
 /*
- * Dialogs have a room of their own, which nothing else takes from: enough for as many calls and subscriptions as one endpoint can
- * hold. Bindings of Call-IDs outside of dialogs have another; of them the least recently used goes.
+ * Dialogs have their own room: enough for as many calls and subscriptions as one endpoint can have. Bindings of
+ * Call-IDs outside dialogs have another; the least recently used binding is dropped first.
  */
 enum { MAX_DIALOGS = 32768, MAX_BINDINGS = 16384 };
 
-/* How long a challenge binds: its answer comes at once, and the registration's next refresh is free again. */
+/* Seconds for which a challenge binds: its answer comes at once, and the registration's next refresh is free again. */
 #define CHALLENGE_S 5.0
 
-/* A dialog that ends may have two more transactions, a BYE and the BYE that answers its challenge, of timer F's 32 s each. */
+/*
+ * Seconds that a dialog is kept after its end: it may have two more transactions of 32 s (timer F) each, a BYE and the
+ * BYE that answers its challenge.
+ */
 #define ENDED_S 64.0
 
-/* A call that rings repeats its 180 every minute (RFC 3261 section 13.3.1.1). */
+/* Seconds that an early dialog is kept: a ringing call repeats its 180 every minute (RFC 3261 section 13.3.1.1). */
 #define EARLY_S 300.0
 
-/* How long a subscription lasts whose duration only its NOTIFYs tell. */
+/* Seconds that a subscription is kept if only its NOTIFYs say how long it lasts. */
 #define SUBSCRIPTION_S 86400.0
 
 /*
- * What an entry is. When dialogs have no room left, the one that has been idle longest of the first state in this order that has
- * any goes: calls last.
+ * The kinds of entries. When there is no room for a dialog, the first kind in this order that has any drops the one
+ * idle for longest: calls come last.
  */
 enum dialog_state { BINDING, ENDED, SUBSCRIBED, EARLY, CALL, STATES, NONE = STATES };
 
 struct dialog {
-    /* By 64 bits of the hash of Call-ID and, but for a binding, remote tag, which stand for them. */
+    /* keyed by 64 bits of a hash of Call-ID and, except for a binding, remote tag; the hash stands for them */
     struct hash_link link;
     struct dialog *newer, *older;
     pf_address server;
-    double until; /* a dialog is none any more; a binding is but a preference */
+    double until; /* a dialog has ended by then; a binding is only a preference from then on */
     enum dialog_state state;
 };
 
-/* Guarded by lock. A list has what was used last at its newest end. */
+/* Guarded by lock. The newest end of a list has the entry used last. */
 static struct {
     pthread_mutex_t lock;
     struct hash_table table;
@@ -105,7 +108,7 @@ static void dialogs_forget_locked(struct dialog *dialog)
 
 static unsigned dialogs_held_locked(void) { return (unsigned)dialogs.table.count - dialogs.lists[BINDING].count; }
 
-/* Forgets dialogs whose time is over. In each list but that of subscriptions the oldest is the first to be over. */
+/* Drops the dialogs whose time is over. In each list except that of subscriptions, the oldest one ends first. */
 static void dialogs_expire_locked(double now)
 {
     int state;
@@ -132,7 +135,7 @@ static void dialogs_make_room_locked(enum dialog_state for_state)
     dialogs.forgotten++;
 }
 
-/* Makes dialog (NULL: a new one) the newest of that state. NULL: no memory. */
+/* Makes dialog (NULL: a new one) the newest of that state. Returns NULL if there is no memory. */
 static struct dialog *dialogs_put_locked(struct dialog *dialog, uint64_t hash, enum dialog_state state)
 {
     if (dialog) {
@@ -154,7 +157,7 @@ static struct dialog *dialogs_put_locked(struct dialog *dialog, uint64_t hash, e
 
 /* --- what a response tells --------------------------------------------------------------------------------------- */
 
-/* What a method has to do with dialogs. */
+/* What a method means for dialogs. */
 enum dialog_use { NO_USE, INVITES, ENDS, IN_CALL, SUBSCRIBES, REGISTERS };
 
 static enum dialog_use dialogs_use_of(const pjsip_method *method)
@@ -208,7 +211,7 @@ static enum dialog_state dialogs_next_state(enum dialog_state state, enum dialog
         return is_gone ? ended : state;
     case SUBSCRIBES:
         if (state == CALL || state == EARLY)
-            return state; /* it ends with the call */
+            return state; /* the subscription ends with the call */
         if (is_gone || (accepted && !expires))
             return ended;
         return accepted ? SUBSCRIBED : state;
@@ -226,7 +229,7 @@ static double dialogs_lifetime(enum dialog_state state, int expires)
     }
 }
 
-/* Binds the Call-ID for its challenge's answer, or as a preference for its registration's next refresh. */
+/* Binds the Call-ID, for the answer to a challenge or as a preference for the next refresh of a registration. */
 static void dialogs_bind_locked(uint64_t hash, enum dialog_use use, int code, const pf_address *server, double now)
 {
     struct dialog *binding = dialogs_lookup_locked(hash);
@@ -270,7 +273,7 @@ void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const p
     dialogs_expire_locked(now);
     if (remote_tag->slen && code > 100)
         dialogs_note_locked(dialogs_hash(call_id, remote_tag), use, code, expires, server, 0, now);
-    /* A challenge within a dialog that is none of these binds by its Call-ID, too. */
+    /* A challenge within a dialog of another kind binds by its Call-ID, too. */
     dialogs_bind_locked(dialogs_hash(call_id, NULL), use, code, server, now);
 }
 

@@ -1,16 +1,16 @@
 /*
- * dialogs.h: which server a dialog belongs to, for as long as the dialog lives; and apart from that which server a Call-ID is bound
- * to outside of dialogs, so that a challenge's answer goes to the challenger, and a registration's refreshes do not wander among
- * servers of equal rank.
+ * dialogs.h: remembers which server each dialog is at, as long as the dialog lives. Besides, it remembers which server
+ * a Call-ID outside dialogs is bound to, so that the answer to a challenge goes to the challenger, and the refreshes
+ * of a registration do not wander among equal servers.
  *
- * One mutex, nothing taken inside. All functions are for SIP threads.
+ * One mutex, no other lock taken inside. All functions are for SIP threads.
  */
 #pragma once
 
 #include "layout.h"
 #include "request_info.h"
 
-/* Notes that this response, to a request of ours, came from server. */
+/* Records that this response, to a request of ours, came from server. */
 void dialogs_on_response(pjsip_rx_data *response, const pf_address *server);
 
 /*
@@ -30,13 +30,13 @@ void dialogs_on_own_response(const pjsip_msg *response, const pf_address *server
 void dialogs_update_called(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
                            int expires, const pf_address *server);
 
-/* Notes that a BYE goes out, or has come in: its dialog ends, whether or not its answer is seen. */
+/* Records that a BYE is sent, or has come in: its dialog ends, whether or not its answer is seen. */
 void dialogs_on_bye(const pjsip_msg *bye, int incoming);
 
 /* Does the work of dialogs_on_bye() for the dialog with that Call-ID and tag of the other side. */
 void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag);
 
-/* Fills in info from what is known of a request's Call-ID and To tag; remote_tag is NULL or empty where it has none. */
+/* Fills in info by a request's Call-ID and To tag; remote_tag is NULL or empty if it has none. */
 void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info);
 
 /* Sets the names of the clusters whose servers take over each other's dialogs. Nothing else runs here meanwhile. */

@@ -1,8 +1,8 @@
 /*
- * dns.c: the worker's queries to pjsip's DNS resolver, answers into the event queue.
+ * dns.c: sends the worker's queries to pjsip's DNS resolver, and puts the answers into the event queue.
  *
- * The worker starts a query. Its answer comes on pjsip's polling thread, or on the worker itself when the
- * resolver has it in its cache; it goes into the event queue.
+ * The worker starts a query. The answer comes on pjsip's polling thread, or on the worker itself if the resolver has
+ * it in its cache.
  */
 #include "dns.h"
 
@@ -20,14 +20,15 @@
 #include <string.h>
 
 /*
- * A resolver lives as long as its endpoint. pjsip's assertion ends the program when the timer of an open query fires after
- * pj_dns_resolver_destroy() (pjsip 2.17, on_timeout(); upstream #5167, #5182). The next attachment that wants the same name
- * servers gets the same resolver, with its cache. When all are there, the one opened the longest ago gets the new name servers.
+ * A resolver lives as long as its endpoint: if an open query's timer fires after pj_dns_resolver_destroy(), pjsip's
+ * assertion ends the program (pjsip 2.17, on_timeout(); upstream #5167, #5182). The next attachment that wants the
+ * same name servers gets the same resolver, with its cache. When all are in use, the one opened longest ago gets the
+ * new name servers.
  */
 struct dns_resolver {
     pj_dns_resolver *resolver; /* NULL: free */
     pjsip_endpoint *endpt;
-    __typeof__(&pj_dns_resolver_destroy) destroy; /* its own pjsip's: the process may carry another one */
+    __typeof__(&pj_dns_resolver_destroy) destroy; /* of the same pjsip: the process may have loaded another one */
     char servers[PJ_DNS_RESOLVER_MAX_NS * (PJ_INET6_ADDRSTRLEN + 8)];
     int handle;
 };
@@ -38,10 +39,10 @@ static struct {
     pthread_mutex_t lock;
     struct dns_resolver resolvers[MAX_RESOLVERS];
     int last_handle;
-    int detached_handle; /* those up to this one are of earlier attachments, and are never given out again */
+    int detached_handle; /* handles up to this one belong to earlier attachments, and are never given out again */
 } dns = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* Returns whether the record is of a kind that we know. */
+/* Copies a record. Returns 0 if it is of a type that we do not know. */
 static int dns_copy_record(pf_record *record, const pj_dns_parsed_rr *from)
 {
     memset(record, 0, sizeof *record);
@@ -89,7 +90,7 @@ static void dns_on_answer(void *token, pj_status_t status, pj_dns_parsed_packet 
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */
 
-/* Returns the endpoint's resolver for these name servers, else one that may be given them, or NULL. */
+/* Returns the endpoint's resolver for these name servers, else one that may be given them; NULL: there is none. */
 static struct dns_resolver *dns_find_resolver_locked(const pjsip_endpoint *endpt, const char *servers)
 {
     struct dns_resolver *unused = NULL, *oldest = NULL;
@@ -109,7 +110,7 @@ static struct dns_resolver *dns_find_resolver_locked(const pjsip_endpoint *endpt
     return unused ? unused : oldest;
 }
 
-/* Makes found, which is not of this attachment, one for these name servers. Returns a PF_ result. */
+/* Gives these name servers to found, which does not belong to this attachment. Returns a PF_ result. */
 static int dns_set_servers_locked(pjsip_endpoint *endpt, struct dns_resolver *found, const char *const *addresses,
                                   const unsigned short *ports, int count, const char *text)
 {

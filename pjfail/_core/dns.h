@@ -1,6 +1,6 @@
 /*
- * dns.h: drives pjsip's own DNS resolver (pj_dns_resolver) for the worker: the one that pjsua was configured with, or
- * ours with other name servers.
+ * dns.h: uses pjsip's own DNS resolver (pj_dns_resolver) for the worker: the one that pjsua was configured with, or
+ * one of ours with other name servers.
  */
 #pragma once
 
@@ -9,5 +9,5 @@
 /* Ends the handles of this attachment. Our resolvers stay for the next one: see dns_close(). The gate is closed. */
 void dns_detach(void);
 
-/* Destroys our resolvers of that endpoint, which ends. The gate is closed. */
+/* Destroys our resolvers of the endpoint, which ends. The gate is closed. */
 void dns_close(pjsip_endpoint *endpt);

@@ -11,13 +11,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* How many of each kind wait for the worker, where nobody else bounds them. */
+/* The most events of each kind that wait for the worker, unless something else bounds them. */
 enum { MAX_EVENTS = 4096 };
 
 /* How many held responses the worker is asked about at once; each has a copy of its message. */
 enum { MAX_RULINGS = 256 };
 
-/* The worker is woken for news once in this time at the most. */
+/* The worker is woken for news at most once in this many seconds. */
 #define NEWS_PAUSE_S 0.05
 
 struct event {
@@ -29,9 +29,9 @@ struct events {
     unsigned count;
 };
 
-/* The latest that was told of an account since the events of its kind are full. */
+/* The latest registration of an account, kept here when the queue of registrations is full. */
 struct latest {
-    struct hash_link link; /* by 64 bits of the hash of account and AOR, which stand for them */
+    struct hash_link link; /* by 64 bits of a hash of account and AOR; the hash stands for them */
     struct latest *next;
     pf_registration *registration;
 };
@@ -41,8 +41,8 @@ static struct {
     pthread_mutex_t lock;
     int fd;
     int signalled;
-    int news;       /* something has come that the worker was not woken for */
-    double news_at; /* when it was last woken for such */
+    int news;       /* an event has come for which the worker was not woken */
+    double news_at; /* when it was last woken for news */
     pf_query *first, **end;
     unsigned queries;
     struct events events[EVENT_KINDS];
@@ -57,7 +57,7 @@ static void event_queue_signal_locked(void)
 {
     const uint64_t one = 1;
 
-    /* A full counter is as good a signal as one more. */
+    /* A full counter wakes the worker just as well. */
     if (!event_queue.signalled && write(event_queue.fd, &one, sizeof one) == (ssize_t)sizeof one)
         event_queue.signalled = 1;
     event_queue.news = 0;
@@ -156,7 +156,7 @@ void event_queue_close(void)
 
     pthread_mutex_lock(&event_queue.lock);
     if (event_queue.fd >= 0) {
-        event_queue_signal_locked(); /* it holds a copy of the descriptor, and learns that this is the end */
+        event_queue_signal_locked(); /* the worker holds a copy of the descriptor, and learns that this is the end */
         close(event_queue.fd);
     }
     event_queue.fd = -1;
@@ -185,9 +185,9 @@ void event_queue_close(void)
 }
 
 /*
- * Makes room for one more query: takes out the oldest, of which all who waited have been answered at their
- * deadline, and returns them for the caller to free. Refreshes, for which nobody waits, may go at any time: a plan that is not
- * refreshed becomes too old, and is asked about again.
+ * Makes room for one more query. Takes out the oldest queries whose waiting requests have all been answered at their
+ * deadline, and returns them for the caller to free. Refreshes, which no request waits for, may go at any time: a plan
+ * that is not refreshed becomes too old, and is asked for again.
  */
 static pf_query *event_queue_make_room_locked(double now)
 {
@@ -230,7 +230,7 @@ void event_queue_post_query(pf_query *query)
     }
 }
 
-/* Keeps the registration in place of the one that was the account's latest, which is returned; else NULL. */
+/* Keeps the registration as its account's latest. Returns the one that was the latest, or NULL. */
 static pf_registration *event_queue_put_latest_locked(pf_registration *registration)
 {
     uint64_t hash = hash_bytes(hash_bytes(HASH_SEED, registration->aor, strlen(registration->aor)),
@@ -258,8 +258,8 @@ static pf_registration *event_queue_put_latest_locked(pf_registration *registrat
 }
 
 /*
- * Responses and DNS answers have no bound of their own: Python has asked for each of them, and whoever did waits for it. Of
- * registrations the latest of each account stays in any case, so that whoever follows it learns how it is.
+ * Responses and DNS answers have no bound here: Python has asked for each, and waits for it. Each account's latest
+ * registration is always kept, so that the worker learns the account's state.
  */
 int event_queue_post(enum event_kind kind, void *event)
 {

@@ -19,7 +19,7 @@ void event_queue_close(void);
 /* Takes ownership of query. */
 void event_queue_post_query(pf_query *query);
 
-/* What is told one by one. An event is a block of malloc()'s that begins with the pointer to the next one. */
+/* Events that are fetched one by one. An event is a malloc() block that begins with the pointer to the next one. */
 enum event_kind { EVENT_DNS_ANSWER, EVENT_FAILOVER, EVENT_REGISTRATION, EVENT_RESPONSE, EVENT_RULING, EVENT_KINDS };
 
 /* Takes ownership of event. Returns 0 where there is no room for it. */
@@ -28,7 +28,10 @@ int event_queue_post(enum event_kind kind, void *event);
 /* Copies outcome. */
 void event_queue_post_outcome(const pf_outcome *outcome);
 
-/* Wakes the worker for what nobody waits for and it has not been woken for yet: outcomes, failovers. Every now and then. */
+/*
+ * Wakes the worker for events that nothing waits for (outcomes, failovers), if it has not been woken for them. Call it
+ * regularly.
+ */
 void event_queue_tick(void);
 
 /* Returns how many events were dropped. */

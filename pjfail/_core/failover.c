@@ -26,36 +26,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A server is not taken for slow sooner than this, however fast it was: a tenth of a second. */
+/* A server counts as slow after this many seconds at least, however fast it was: a tenth of a second. */
 #define MIN_HEDGE_S 0.105
 
-/* This long after a connection's end pjsip has ended the transaction because of it, if it does. */
+/* Seconds after a connection's end within which pjsip ends its transactions, if it does. */
 #define TSX_END_S 0.02
 
 /* How long a BYE, an UPDATE or a NOTIFY of a dialog that may move waits where the policy does not say: UDP's first retransmission. */
 #define DIALOG_TIMEOUT_S 0.5
 
-/* Timers that are due within this are looked at together. */
+/* Timers that are due within so many seconds are processed together. */
 #define SLACK_S 0.005
 
-/* Guarded by requests.lock, but what is only written by failover_open() while nothing runs. */
+/* Guarded by requests.lock, except what only failover_open() writes, while nothing else runs. */
 static struct {
     double due; /* the soonest that a tick was asked for */
     void (*wake_at)(double when);
     double (*polled_since)(double now);
     atomic_int on;
-    pf_steering policy;
+    pf_retry_policy policy;
 } failover;
 
 static struct {
     atomic_ullong retried, hedged, suppressed;
 } failover_counted;
 
-static pf_steering failover_wanted;
+static pf_retry_policy failover_wanted;
 
-void pf_steer(const pf_steering *steering) { failover_wanted = *steering; }
+void pf_set_retry_policy(const pf_retry_policy *policy) { failover_wanted = *policy; }
 
-/* Has the polling thread tick at that time, too. No lock held. */
+/* Makes the polling thread tick at that time, too. No lock held. */
 static void failover_schedule(double when)
 {
     int sooner;
@@ -69,7 +69,7 @@ static void failover_schedule(double when)
         failover.wake_at(when);
 }
 
-/* Looks whether the server's port is closed, where udp is a UDP transport. No lock of ours held. */
+/* Starts a check of the server's port, if udp is a UDP transport. No lock of ours held. */
 static void failover_check_port(const pf_address *server, pjsip_transport *udp, double now)
 {
     double due = INFINITY;
@@ -82,7 +82,7 @@ static void failover_check_port(const pf_address *server, pjsip_transport *udp, 
 
 /* --- decisions ---------------------------------------------------------------------------------------------------- */
 
-/* What was decided, with all that doing it needs: a value, good without the lock. */
+/* A decision, with everything needed to carry it out: a value that is valid without the lock. */
 struct decision {
     struct failover_actions actions;
     double due;
@@ -139,18 +139,18 @@ static int failover_note_hang_up(struct request *request)
 /* --- a request is sent ------------------------------------------------------------------------------------------- */
 
 /*
- * After how many seconds of silence the method's requests are tried at the next server; INFINITY: never. Within a dialog its
- * CSeq tells the other side a request that it has had already.
+ * Returns the seconds without a response after which requests of that method are tried at the next server; INFINITY:
+ * never.
  */
 static double failover_timeout_of(const pj_str_t *method, int in_dialog)
 {
     static const char *const repeatable[] = { "BYE", "UPDATE", "NOTIFY" };
     int i;
 
-    for (i = 0; i < failover.policy.silences; i++)
-        if (strlen(failover.policy.silence[i].method) == (size_t)method->slen &&
-            !memcmp(failover.policy.silence[i].method, method->ptr, (size_t)method->slen))
-            return failover.policy.silence[i].after;
+    for (i = 0; i < failover.policy.timeout_count; i++)
+        if (strlen(failover.policy.timeouts[i].method) == (size_t)method->slen &&
+            !memcmp(failover.policy.timeouts[i].method, method->ptr, (size_t)method->slen))
+            return failover.policy.timeouts[i].seconds;
     for (i = 0; in_dialog && i < (int)PJ_ARRAY_SIZE(repeatable); i++)
         if (strlen(repeatable[i]) == (size_t)method->slen && !memcmp(repeatable[i], method->ptr, (size_t)method->slen))
             return DIALOG_TIMEOUT_S;
@@ -167,7 +167,10 @@ static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *ser
 
     if (!to || (to->tag.slen && !dialogs_may_move_within(tdata_dest_name(tdata))) || !call_id || override_is_for(tdata))
         return 0;
-    /* The application's own choice of a connection leaves no choice of servers; its choice of a UDP socket or a listener does. */
+    /*
+     * If the application has chosen a connection, there is no choice of servers; if it has chosen a UDP socket, there
+     * is.
+     */
     if (server->transport != PF_UDP && selector->type == PJSIP_TPSELECTOR_TRANSPORT)
         return 0;
     return 1;
@@ -202,8 +205,7 @@ static int failover_may_cross(const pjsip_tpselector *selector, const pf_address
 }
 
 /*
- * The servers that pjsip was given for this request, in the plan's order from the current one on: within a tier first those of the same
- * transport and family. A challenge's answer was given its challenger alone, and the others follow by the plan.
+ * Lists the servers that pjsip was given for this request, over the same transport, so that Via and Contact stay true.
  */
 static unsigned failover_list_candidates(pjsip_tx_data *tdata, const pf_address *server, int for_challenger,
                                          pf_address *candidates, unsigned *last_resorts)
@@ -242,7 +244,7 @@ static unsigned failover_list_candidates(pjsip_tx_data *tdata, const pf_address 
     return count;
 }
 
-/* Copies octets to where place points in the request's own block, and moves place on. */
+/* Copies octets to *place, which points into the request's room, and advances *place. */
 static const void *failover_store(char **place, const void *octets, size_t size, int terminate)
 {
     char *copy = *place;
@@ -254,7 +256,7 @@ static const void *failover_store(char **place, const void *octets, size_t size,
     return copy;
 }
 
-/* Fills in when the server is late by its own measure, and when to look whether its port is closed. */
+/* Fills in when the server is late by its own round trips, and when to check its port. */
 static void failover_set_early_timers(struct request *request, const pf_address *server, int for_challenger, double now)
 {
     struct failover_state *state = &request->state;
@@ -268,7 +270,10 @@ static void failover_set_early_timers(struct request *request, const pf_address 
         state->check_port_at = now + late;
 }
 
-/* A request that may be tried at other servers; NULL: it may not, there are none, or there is no memory. */
+/*
+ * Makes a request that may be tried at other servers. Returns NULL if it may not, there are none, or there is no
+ * memory.
+ */
 static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via,
                                                double now)
 {
@@ -312,7 +317,7 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
     return request;
 }
 
-/* A request goes out for the first time, or to a server that pjsip walked on to by itself. */
+/* Begins to watch a request that is sent for the first time, or that pjsip itself sends to its next server. */
 static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via, uint64_t hash,
                            double now)
 {
@@ -358,7 +363,7 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     }
 }
 
-/* Tells of silent servers. No lock held. */
+/* Reports silent servers. No lock held. */
 static void failover_report_silent(const struct request *request, const struct decision *decision)
 {
     unsigned i;
@@ -383,7 +388,7 @@ static void failover_send_copies(const struct request *request, const struct dec
     }
 }
 
-/* A CANCEL of the application's: the other servers where its INVITE rings get theirs. */
+/* The application has sent a CANCEL: sends one to the other servers where its INVITE rings. */
 static void failover_on_cancel(const pjsip_via_hdr *via, const pf_address *server)
 {
     static const pj_str_t invite = { "INVITE", 6 };
@@ -431,7 +436,10 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
     if (request) {
         request->refs++;
         at = request_attempt_at_locked(request, &server, transport);
-        /* A connect has failed and pjsip has walked on: the bytes are others now, and the time begins anew. */
+        /*
+         * A connect has failed, and pjsip has gone on to its next server: the bytes are new, and the time begins
+         * again.
+         */
         walked_on = at < 0 && request->state.attempt_count == 1 && request->state.attempts[0].reliable;
         if (at >= 0) {
             copies = failover_resume(&request->state, polled_since, now) & ~(1u << at);
@@ -477,7 +485,7 @@ static void failover_post(const struct request *request, const pf_address *left,
     event_queue_post(EVENT_FAILOVER, note);
 }
 
-/* Those of its candidates that the core itself suspects, a bit each. */
+/* Returns the candidates that the core itself suspects, as a bit mask. */
 static unsigned failover_list_suspects_locked(const struct request *request)
 {
     unsigned suspects = 0, i;
@@ -499,7 +507,7 @@ static void failover_reschedule(struct request *request)
     failover_schedule(due);
 }
 
-/* The candidate to be tried next, marked as tried. Returns 0 when there is none. */
+/* Takes the next candidate, and marks it as tried. Returns 0 if there is none. */
 static int failover_take_candidate_locked(struct request *request, enum failover_reason reason, pf_address *server)
 {
     int candidate = failover_next_candidate(&request->state, failover_list_suspects_locked(request), reason);
@@ -534,8 +542,8 @@ static int failover_connect(struct request *request, const pf_address *server, p
 }
 
 /*
- * Sends the request to the next server that will have it; returns 0 when there is none. With along, the transaction moves there at
- * once. A SIP thread, no lock held.
+ * Sends the request to the next server that can be reached; returns 0 if there is none. With along, the transaction
+ * moves there at once. A SIP thread, no lock held.
  */
 static int failover_try_next_server(struct request *request, const struct decision *decision)
 {
@@ -556,7 +564,7 @@ static int failover_try_next_server(struct request *request, const struct decisi
             return 0;
         if (!failover_connect(request, &server, &transport))
             continue;
-        /* It is in the table before it is on the wire: its response may be quick. */
+        /* The attempt is recorded before the request is sent: the response may be quick. */
         now = clock_now();
         pthread_mutex_lock(&requests.lock);
         at = request_add_attempt_locked(request, &server, transport, now);
@@ -583,8 +591,8 @@ static int failover_try_next_server(struct request *request, const struct decisi
 /* --- doing what was decided --------------------------------------------------------------------------------------- */
 
 /*
- * A connection whose server has said nothing since the request was sent is closed, for later requests shall not wait on it.
- * Requests that wait on it may still do so. No lock held.
+ * Closes a connection on which the server has sent nothing since the request, so that later requests do not wait on
+ * it. Requests that wait on it already may go on waiting. No lock held.
  */
 static void failover_abandon_connection(const struct request *request, const struct decision *decision, unsigned index,
                                         double now)
@@ -600,7 +608,7 @@ static void failover_abandon_connection(const struct request *request, const str
     }
 }
 
-/* Does what concerns servers, whatever becomes of the request. No lock held. */
+/* Carries out the actions that concern servers. No lock held. */
 static void failover_act_on_servers(const struct request *request, const struct decision *decision, double now)
 {
     const struct failover_actions *actions = &decision->actions;
@@ -616,7 +624,7 @@ static void failover_act_on_servers(const struct request *request, const struct 
     failover_send_copies(request, decision, actions->resend);
 }
 
-/* Does what concerns the transaction, once nobody else is to be tried. No lock held. */
+/* Carries out the actions that concern the transaction, when no other server is tried. No lock held. */
 static void failover_act_on_transaction(struct request *request, const struct decision *decision)
 {
     const struct failover_actions *actions = &decision->actions;
@@ -632,9 +640,9 @@ static void failover_act_on_transaction(struct request *request, const struct de
 /* --- time --------------------------------------------------------------------------------------------------------- */
 
 /*
- * Catches up with a connection that has ended while another thread was at the transaction, sending it most likely: pjsip itself
- * forgets that end, for it starts the transaction's timeout afterwards, or is about to end the transaction, which the next look
- * tells. Returns 0 when there is nothing to do now. Polling thread, no lock held.
+ * Catches up with a connection that ended while another thread was working with the transaction, most likely sending
+ * it. pjsip itself misses that end, because it starts the transaction's timeout afterwards; or it is about to end the
+ * transaction, which the next look shows. Returns 0 if there is nothing to do now. Polling thread, no lock held.
  */
 static int failover_catch_up(struct request *request)
 {
@@ -650,7 +658,7 @@ static int failover_catch_up(struct request *request)
     if (!ended)
         return 1;
     if (!listed)
-        return 0; /* that thread has walked on with the request */
+        return 0; /* that thread has gone on with the request */
     send_guard_wait(request->link.hash);
     if (!transaction_keep_alive(&request->key, ended)) {
         request_forget(request);
@@ -663,7 +671,7 @@ static int failover_catch_up(struct request *request)
     return 0;
 }
 
-/* Tries the next server, as was decided; with nobody left, decides what else is to be done. Returns whether it went on. */
+/* Tries the next server, as decided; if none is left, decides again. Returns whether a server was tried. */
 static int failover_retry(struct request *request, struct decision *decision, int code)
 {
     struct failover_event event = { .kind = FAILOVER_NOBODY_LEFT,
@@ -677,7 +685,7 @@ static int failover_retry(struct request *request, struct decision *decision, in
     return 0;
 }
 
-/* A request whose time has come. Polling thread, no lock held. */
+/* Processes a request that is due. Polling thread, no lock held. */
 static void failover_process(struct request *request, double now)
 {
     struct failover_event event = { .kind = FAILOVER_TIMER, .attempt = -1 };
@@ -713,8 +721,8 @@ static void failover_process(struct request *request, double now)
 }
 
 /*
- * An ICMP says that the server's port is closed: its requests go on at once. Anybody may forge one, so the server is but suspect
- * until there is a second. Polling thread, no lock held.
+ * An ICMP says that the server's port is closed: its requests are tried elsewhere at once. Anybody may forge an ICMP,
+ * so the first one only makes the server suspect. Polling thread, no lock held.
  */
 static void failover_on_port_closed(const pf_address *server, int refusals, double now)
 {
@@ -754,7 +762,8 @@ void failover_tick(double now)
             request = NULL;
         if (request) {
             request->refs++;
-            heap_put(&requests.heap, &request->timer, now + 2 * SLACK_S); /* another polling thread finds others */
+            heap_put(&requests.heap, &request->timer,
+                     now + 2 * SLACK_S); /* so that another polling thread takes other requests */
         } else {
             due = fmin(due, next_port);
             failover.due = fmin(failover.due, due);
@@ -765,7 +774,8 @@ void failover_tick(double now)
         failover_process(request, now);
         pthread_mutex_lock(&requests.lock);
         if (request->listed && request->timer.due <= now + SLACK_S)
-            heap_put(&requests.heap, &request->timer, now + 2 * SLACK_S); /* whatever it wants: others wait as well */
+            heap_put(&requests.heap, &request->timer,
+                     now + 2 * SLACK_S); /* whatever it wants, other requests wait too */
         pthread_mutex_unlock(&requests.lock);
         request_release(request);
     }
@@ -791,13 +801,13 @@ static int failover_is_retriable(int code)
     return 0;
 }
 
-/* Returns whether the response tells anything new. */
+/* Returns whether the response says anything new. */
 static int failover_expects_response(const struct attempt_state *attempt, int heard)
 {
     return !attempt->ended || (attempt->guessed && heard);
 }
 
-/* What the response tells of its server, before it is decided about. */
+/* Records what the response says about its server, before the decision. */
 static void failover_observe_locked(struct request *request, const struct failover_event *event,
                                     struct observed_response *observed)
 {
@@ -810,7 +820,10 @@ static void failover_observe_locked(struct request *request, const struct failov
     observed->settled = request->settled;
     observed->account = request->account;
     observed->removes = request->removes;
-    /* Karn: after a retransmission nobody knows which copy was answered. An INVITE's final waits for a human. */
+    /*
+     * Karn's rule: after a retransmission it is unknown which copy was answered. The final response to an INVITE waits
+     * for a person.
+     */
     observed->rtt = event->heard && state->sends == 1 && !state->resumed && !state->provisional
                         ? clock_now() - state->first_sent
                         : -1;
@@ -818,8 +831,8 @@ static void failover_observe_locked(struct request *request, const struct failov
 }
 
 /*
- * Where an ACK of ours for the response goes: to the attempt's server over its own connection (NULL: one is found or made), else to
- * where it came from.
+ * Returns where our ACK for the response goes: to the attempt's server, over its own connection (NULL: one is found or
+ * opened), otherwise to where the response came from.
  */
 static const pf_address *failover_sender_of(const struct decision *decision, int attempt, const pf_address *source,
                                             pjsip_rx_data *rdata, pjsip_transport *own, pjsip_transport **over)
@@ -965,10 +978,10 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         failover_pass_on(request, &event, &decision);
     if (decision.actions.ask && !failover_ask(request, rdata, &event, &decision))
         failover_pass_on(request, &event, &decision);
-    /* Over the attempt's own connection: the response may have come by another. */
+    /* Over the attempt's own connection: the response may have come over another one. */
     if (decision.actions.move_to >= 0 && own)
         moved = request_move_transaction(request, &decision.attempts[decision.actions.move_to].server, own);
-    /* Where its own connection is not there yet, the transaction cannot be moved, nor send an ACK. */
+    /* If the attempt's connection is not established yet, the transaction can neither be moved nor send an ACK. */
     if (decision.actions.acknowledge_unmoved && !moved)
         forking_acknowledge(request, sender, over, rdata);
     if (decision.actions.cancel_others)
@@ -987,8 +1000,8 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
 /* --- a connection ends -------------------------------------------------------------------------------------------- */
 
 /*
- * The connection of one attempt has ended. The transaction is kept from hearing of it where somebody else may still answer, or be
- * asked; else pjsip ends it by itself.
+ * Called when the connection of one attempt has ended. Keeps the transaction from hearing of it if another server may
+ * still answer or be tried; otherwise pjsip ends the transaction.
  */
 static void failover_on_attempt_lost(struct request *request, int attempt, pjsip_transport *transport)
 {
@@ -1008,7 +1021,7 @@ static void failover_on_attempt_lost(struct request *request, int attempt, pjsip
     }
     pthread_mutex_lock(&requests.lock);
     memset(&decision.actions, 0, sizeof decision.actions);
-    /* It may have been tried there anew meanwhile. */
+    /* The server may have been tried again meanwhile. */
     if (request->attempts[attempt].transport == transport && !request->state.attempts[attempt].ended) {
         failover_decide_locked(request, &event, now, &decision);
         if (busy)
@@ -1023,7 +1036,10 @@ static void failover_on_attempt_lost(struct request *request, int attempt, pjsip
         request_forget(request);
 }
 
-/* Returns whether a request on that connection will never be answered; method: the last one's. All are noted. */
+/*
+ * Returns whether any request on the connection will never be answered; method: that of the last one. Records the end
+ * for all of them.
+ */
 static int failover_loses_requests(const pjsip_transport *transport, char method[16])
 {
     HOLD_LOCK(&requests.lock);
@@ -1084,18 +1100,21 @@ void failover_open(void (*wake_at)(double when), double (*polled_since)(double n
     failover.wake_at = wake_at;
     failover.polled_since = polled_since;
     failover.policy = failover_wanted;
-    dialogs_set_clusters(failover_wanted.clusters, failover_wanted.on ? failover_wanted.cluster_count : 0);
-    hedging_open(failover_wanted.budget);
+    dialogs_set_clusters(failover_wanted.clusters, failover_wanted.enabled ? failover_wanted.cluster_count : 0);
+    hedging_open(failover_wanted.hedge_budget);
     failover.due = INFINITY;
     atomic_store(&requests.unwatched, 0);
     pthread_mutex_unlock(&requests.lock);
     atomic_store(&failover_counted.retried, 0);
     atomic_store(&failover_counted.hedged, 0);
     atomic_store(&failover_counted.suppressed, 0);
-    atomic_store(&failover.on, failover_wanted.on);
+    atomic_store(&failover.on, failover_wanted.enabled);
 }
 
-/* Moves a transaction that listens to no connection any more to an attempt whose connection is there. Returns 0 when none is. */
+/*
+ * Moves a transaction that listens to no connection any more to an attempt whose connection exists. Returns 0 if there
+ * is none.
+ */
 static int failover_move_back(struct request *request, const struct decision *decision)
 {
     int moved = 0, i;
@@ -1111,7 +1130,7 @@ static int failover_move_back(struct request *request, const struct decision *de
     return moved;
 }
 
-/* The attempt where the transaction is; -1: nowhere. */
+/* Returns the attempt at whose server the transaction is; -1: none. */
 static int failover_attempt_of_transaction(const struct request *request, const struct decision *decision)
 {
     pf_address server;
@@ -1123,7 +1142,7 @@ static int failover_attempt_of_transaction(const struct request *request, const 
     return i;
 }
 
-/* The request is pjsip's alone again, as if it had never gone anywhere else. No lock held. */
+/* Gives the request back to pjsip, as if it had gone to no other server. No lock held. */
 static void failover_give_back(struct request *request)
 {
     const struct failover_event event = { .kind = FAILOVER_DETACH, .attempt = -1 };
@@ -1156,7 +1175,10 @@ void failover_close(void)
     } while (request);
 }
 
-double failover_connection_attempt_delay(void) { return failover_wanted.on ? failover_wanted.race_gap : -1; }
+double failover_connection_attempt_delay(void)
+{
+    return failover_wanted.enabled ? failover_wanted.connection_attempt_delay : -1;
+}
 
 unsigned long long failover_outstanding(void)
 {
@@ -1166,9 +1188,9 @@ unsigned long long failover_outstanding(void)
 
 void failover_count(pf_counters *counters)
 {
-    counters->steered = atomic_load(&failover_counted.retried);
+    counters->retried = atomic_load(&failover_counted.retried);
     counters->hedged = atomic_load(&failover_counted.hedged);
-    counters->swallowed = atomic_load(&failover_counted.suppressed);
+    counters->suppressed = atomic_load(&failover_counted.suppressed);
     counters->outstanding = failover_outstanding();
     counters->unwatched = pf_unwatched();
 }

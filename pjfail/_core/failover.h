@@ -1,13 +1,14 @@
 /*
- * failover.h: the request under way is tried at the plan's next server when the one that has it is silent, says 503, or has
- * lost its connection: in the same transaction, underneath the application. And every request is watched for what it tells of its
- * servers.
+ * failover.h: tries the request under way at the plan's next server when its server is silent, answers 503, or loses
+ * the connection: in the same transaction, without the application. It also watches every request for what that says
+ * about its servers.
  *
- * The request's octets are sent to the next server by ourselves; the transaction layer matches the response by branch and method,
- * whoever gives it. The transaction itself is moved when the response comes, to where it came from, so that ACK, CANCEL and a
- * challenge's answer follow. The servers that had the request before keep it: their late response is as good.
+ * We send the request's octets to the next server ourselves; the transaction layer matches the response by branch and
+ * method, whichever server sends it. When the response comes, the transaction itself is moved to the server that sent
+ * it, so that ACK, CANCEL and the answer to a challenge go there. The earlier servers still have the request, and a
+ * late response of theirs counts as well.
  *
- * failover_decide() decides; what it says is done here, and nothing is decided here.
+ * failover_decide() decides; this file only does what it says.
  */
 #pragma once
 
@@ -15,31 +16,36 @@
 #include "pjfail.h"
 
 /*
- * Attaching thread. wake_at: has the polling thread call failover_tick() at that time. polled_since: tells since when that thread has
- * run.
+ * wake_at: makes the polling thread call failover_tick() at that time. Attaching thread.
  */
 void failover_open(void (*wake_at)(double when), double (*polled_since)(double now));
 
-/* Whoever detaches, when no SIP thread is inside us any more; no lock of ours or of pjsip's held: transactions' are taken. */
+/*
+ * Gives all requests back to pjsip, and frees them. The detaching thread, once no SIP thread is inside the gate; no
+ * lock of ours or of pjsip's held, because transactions' locks are taken.
+ */
 void failover_close(void);
 
-/* For the pjsip_module. SIP threads, the transaction's lock held, no lock of ours. */
+/*
+ * Called by our pjsip_module for each request that is sent. SIP threads; the transaction's lock is held, no lock of
+ * ours.
+ */
 void failover_on_tx_request(pjsip_tx_data *tdata);
 
-/* SIP threads, no lock held. Returns whether the application, and the transaction, shall not see the response. */
+/* Returns whether to keep the response from the transaction, and so from the application. SIP threads, no lock held. */
 pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata);
 
-/* For the transport manager's state callback, before pjsip's own listeners hear of it. */
+/* Called by the transport manager's state callback, before pjsip's own listeners. */
 void failover_on_transport_state(pjsip_transport *transport, pjsip_transport_state state,
                                  const pjsip_transport_state_info *info);
 
-/* pjsip's polling thread. */
+/* Processes the requests that are due. pjsip's polling thread. */
 void failover_tick(double now);
 
-/* Returns how far apart the connects of a race are, in seconds; negative: no races. Attaching thread. */
+/* Returns the seconds between two connects of a race; negative: no races. Attaching thread. */
 double failover_connection_attempt_delay(void);
 
-/* The requests that are watched. Any thread. */
+/* Returns how many requests are watched. Any thread. */
 unsigned long long failover_outstanding(void);
 
 void failover_count(pf_counters *counters);

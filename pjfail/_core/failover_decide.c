@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-/* What pjsip has repeated within this has not been given up by the application. */
+/* Seconds: a request that pjsip retransmitted within this time has not been given up by the application. */
 #define REPEATED_S 0.05
 
 /* A clock begins anew so often: a process that never keeps up still gets its requests on. */
@@ -241,7 +241,7 @@ int failover_outlives_connection(const struct failover_state *request)
            request->attempt_count > 1 || request->ruling != RULING_NONE;
 }
 
-/* Lets the candidates whose time has come be tried again. */
+/* Allows the candidates whose time has come to be tried again. */
 static void decide_release_candidates(struct failover_state *request, double now)
 {
     if (request->state == REQUEST_TRYING && request->unreachable && request->retry_unreachable_at <= now + SLACK_S &&
@@ -266,14 +266,17 @@ static void decide_complete(struct failover_state *request, int winner, double n
     request->expires_at = now + TIMER_F_S;
 }
 
-/* Notes a final response. */
+/* Records a final response. */
 static void decide_end_attempt(struct attempt_state *attempt, int heard)
 {
     attempt->ended = 1;
     attempt->guessed = !heard;
 }
 
-/* Decides about a response after the application's final one: none reaches it, and no server keeps a call that nobody wants. */
+/*
+ * Decides about a response after the application's final one: it does not reach the application, and a call that is
+ * not wanted any more is ended.
+ */
 static void decide_late(struct failover_state *request, const struct failover_event *event,
                         struct failover_actions *actions)
 {
@@ -299,7 +302,7 @@ static void decide_late(struct failover_state *request, const struct failover_ev
     }
 }
 
-/* Marks the servers suspect that had the request before the one that has answered, and are still silent. */
+/* Marks the servers suspect that had the request before the one that has answered, and have not answered. */
 static void decide_suspect_overtaken(struct failover_state *request, int answered, int final,
                                      struct failover_actions *actions)
 {
@@ -412,7 +415,7 @@ static void decide_response(struct failover_state *request, const struct failove
     int final = event->code >= 200;
 
     if (attempt && attempt->guessed && event->heard) {
-        attempt->ended = attempt->guessed = 0; /* the response of before was another server's */
+        attempt->ended = attempt->guessed = 0; /* the earlier response was another server's */
         if (request->winner == event->attempt)
             request->winner = -1;
     }
@@ -702,7 +705,7 @@ void failover_decide(struct failover_state *request, const struct failover_event
         actions->cancel_except = event->attempt;
         break;
     case FAILOVER_GIVEN_UP:
-        /* The servers are still watched; their responses reach nobody. */
+        /* The servers are still watched; their responses do not reach the application. */
         request->state = REQUEST_COMPLETED;
         request->ruling = RULING_NONE;
         request->winner = -1;

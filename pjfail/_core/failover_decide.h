@@ -139,12 +139,15 @@ struct failover_actions {
 void failover_start(struct failover_state *request, double now);
 
 /*
- * Notes that the request goes to a server, whose candidates are those. at: the server's attempt of before, which begins anew, or -1.
- * Returns the attempt; -1: there were max_attempts before.
+ * Records that the request goes to a server, which is these candidates. at: the server's earlier attempt, which begins
+ * again, or -1. Returns the attempt; -1: there have been max_attempts already.
  */
 int failover_add_attempt(struct failover_state *request, int at, unsigned candidates, int suspect, double now);
 
-/* Notes that pjsip sends the request to that attempt's server again. Returns the other attempts that get a copy, a bit each. */
+/*
+ * Records that pjsip sends the request to that attempt's server again. Returns, as a bit mask, the other attempts that
+ * get a copy.
+ */
 unsigned failover_resend(struct failover_state *request, int attempt, double now, struct failover_actions *actions);
 
 /*
@@ -164,27 +167,35 @@ int failover_asks_if_alive(const struct failover_state *request, double now);
 double failover_due(const struct failover_state *request);
 
 /*
- * Returns whether pjsip has repeated the request to its one server a moment ago, so that its transaction is there. Not for an INVITE,
- * which rings where it goes.
+ * Returns whether pjsip has just retransmitted the request to its one server, so that its transaction exists. Not for
+ * an INVITE, which rings where it goes.
  */
 int failover_was_just_repeated(const struct failover_state *request, double now);
 
 /* Returns whether there is a candidate to be tried next. */
 int failover_has_candidate(const struct failover_state *request);
 
-/* Returns the candidate to be tried next, -1 if there is none: in the plan's order, first those that are not suspects (a bit each),
- * then the suspects, then those of last resort, which a hedge never goes to. */
+/*
+ * Returns the next candidate, -1 if there is none: in the plan's order, first those that are not suspects (a bit
+ * mask), then the suspects, then the last resorts.
+ */
 int failover_next_candidate(const struct failover_state *request, unsigned suspects, enum failover_reason reason);
 
 /* Returns the attempt at whose server the request counts as answered when that attempt is: a hedge does not replace the server that
  * is only late. */
 int failover_credited_attempt(const struct failover_state *request, int attempt);
 
-/* Note that a server, whose candidates are those, could not be connected to; or that no connect to it was allowed yet. */
+/*
+ * Record that a server, which is these candidates, could not be connected to; or that no connect to it was allowed
+ * yet.
+ */
 void failover_note_unreachable(struct failover_state *request, unsigned candidates, double now);
 void failover_note_deferred(struct failover_state *request, unsigned candidates, double now);
 
-/* Returns whether the transaction shall outlive the end of a connection: another server may still answer, or be tried. */
+/*
+ * Returns whether the transaction should outlive the end of a connection, because another server may still answer or
+ * be tried.
+ */
 int failover_outlives_connection(const struct failover_state *request);
 
 /* Returns whether the attempt's server may be ringing, which only a CANCEL ends. */

@@ -1,7 +1,8 @@
 /*
- * forking.h: an INVITE that went to several servers rings at one of them in the end: the others get CANCEL, ACK and BYE from us.
+ * forking.h: an INVITE that was sent to several servers is answered by one of them in the end; the others get CANCEL,
+ * ACK and BYE from us.
  *
- * SIP threads that hold no lock of ours. An over that is NULL is a connection that is found, or made.
+ * SIP threads that hold no lock of ours. The connection over may be NULL: it is then found, or opened.
  */
 #pragma once
 
@@ -10,10 +11,10 @@
 /* Sends the request to one of its servers over that transport, which its Via then names. */
 pj_status_t forking_send(const struct request *request, const pf_address *server, pjsip_transport *over);
 
-/* Cancels the INVITE at every server where it rings, but for one (an attempt; -1: none). */
+/* Cancels the INVITE at every server where it rings, except one attempt (-1: none). */
 void forking_cancel_others(struct request *request, int except);
 
-/* Acknowledges a final response that is no 2xx to its sender, in place of the transaction. */
+/* Sends the ACK for a final response other than 2xx, in place of the transaction. */
 void forking_acknowledge(const struct request *request, const pf_address *server, pjsip_transport *over,
                          pjsip_rx_data *response);
 

@@ -8,7 +8,10 @@
 static atomic_uint gate_state = GATE_CLOSED;
 static atomic_int gate_forked_child;
 
-/* How often the thread has entered and not left: what it sends, for one, has pjsip call us again. It counts once. */
+/*
+ * How often this thread has entered and not left. It enters again when something that it sends makes pjsip call us; it
+ * counts as one thread.
+ */
 static __thread unsigned gate_depth;
 
 int gate_enter(void)
@@ -16,7 +19,7 @@ int gate_enter(void)
     if (atomic_load_explicit(&gate_state, memory_order_acquire) & GATE_CLOSED)
         return 0;
     if (!gate_depth && (atomic_fetch_add(&gate_state, 1) & GATE_CLOSED)) {
-        atomic_fetch_sub(&gate_state, 1); /* closed since */
+        atomic_fetch_sub(&gate_state, 1); /* the gate has been closed meanwhile */
         return 0;
     }
     gate_depth++;

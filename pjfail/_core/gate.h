@@ -1,13 +1,16 @@
 /*
- * gate.h: the gate that every call from pjsip passes, and every thread of Python's that works with the endpoint.
+ * gate.h: every call from pjsip passes the gate, and so does every Python thread that works with the endpoint.
  *
- * An open gate counts the threads that are inside. A closed gate lets nobody in, so once it has none inside, what pjfail keeps
- * of requests may be freed. pjsip cannot tell us: it removes a module or a callback without waiting for threads that are in it.
- * The gate takes no lock. Any thread may call what follows.
+ * An open gate counts the threads inside. A closed gate lets no thread in; once none is inside, everything that pjfail
+ * keeps about requests may be freed. pjsip cannot tell us when that is: it removes a module or a callback without
+ * waiting for the threads in it. The gate takes no lock. Any thread may call these functions.
  */
 #pragma once
 
-/* Counts the calling thread in; it must call gate_leave() then. Returns 0 when the gate is closed, for a thread inside, too. */
+/*
+ * Counts the calling thread in; it must call gate_leave() later. Returns 0 if the gate is closed, also for a thread
+ * that is inside.
+ */
 int gate_enter(void);
 
 /* Counts the calling thread out. */
@@ -22,7 +25,7 @@ void gate_close(void);
 /* Returns whether it is open. */
 int gate_is_open(void);
 
-/* Closes the gate for good in a forked child of the process that attached. Called between fork() and whatever follows. */
+/* Closes the gate for ever in a forked child of the process that attached. Called between fork() and anything else. */
 void gate_close_in_forked_child(void);
 
 /* Returns whether this is a forked child of the process that attached. */
@@ -31,5 +34,5 @@ int gate_is_forked_child(void);
 /* Returns whether the calling thread is inside. */
 int gate_is_inside(void);
 
-/* Returns how many threads are inside, without the calling one. */
+/* Returns how many threads are inside, apart from the calling one. */
 unsigned gate_others(void);

@@ -96,8 +96,8 @@ void hash_table_clear(struct hash_table *table, void (*drop)(struct hash_link *l
 static uint64_t hash_table_key[2];
 
 /*
- * Draws the key. A kernel that has no getrandom(), or no entropy yet, or a filter of system calls leaves what the kernel gave this
- * process at its start (AT_RANDOM, 16 octets).
+ * Draws the key. If the kernel has no getrandom(), or no entropy yet, or a filter of system calls forbids it, uses the
+ * 16 octets that the kernel gave this process at its start (AT_RANDOM).
  */
 __attribute__((constructor)) static void hash_table_draw_key(void)
 {

@@ -23,16 +23,16 @@ struct hash_link *hash_table_first(const struct hash_table *table, uint64_t hash
 /* Returns the next entry of the same hash, NULL: none. */
 struct hash_link *hash_table_next(const struct hash_link *link);
 
-/* Puts link, whose hash is set, into the table. 0 when there is no memory. */
+/* Puts link, whose hash is set, into the table. Returns 0 if there is no memory. */
 int hash_table_put(struct hash_table *table, struct hash_link *link);
 void hash_table_remove(struct hash_table *table, struct hash_link *link);
 
-/* Empties the table and frees its buckets; drop is given each entry. */
+/* Empties the table and frees its buckets; calls drop for each entry. */
 void hash_table_clear(struct hash_table *table, void (*drop)(struct hash_link *link));
 
 /*
- * SipHash-1-3 under a key that is drawn when the core is loaded: strangers choose Call-IDs, branches and host names, and must not
- * be able to choose which of them share a bucket. seed: HASH_SEED, or the hash of what comes before. Any thread.
+ * SipHash-1-3 with a key drawn when the core is loaded: strangers choose Call-IDs, branches and host names, and must
+ * not be able to make them share a bucket. seed: HASH_SEED, or the hash of the preceding text. Any thread.
  */
 #define HASH_SEED UINT64_C(0)
 uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t size);

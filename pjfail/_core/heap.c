@@ -10,7 +10,7 @@ static void heap_set(struct heap *heap, size_t at, struct heap_slot slot)
     slot.entry->place = at + 1;
 }
 
-/* Puts slot where it belongs, at or towards the root. Returns its index. */
+/* Moves slot from index at towards the root, to its place. Returns its index. */
 static size_t heap_rise(struct heap *heap, size_t at, struct heap_slot slot)
 {
     for (; at; at = (at - 1) / HEAP_CHILDREN) {

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-/* What may be saved up: so many requests at once. */
+/* The most hedges that can be saved up, for requests at the same moment. */
 #define MAX_SAVED_HEDGES 10.0
 
 /* share is written while attaching; saved, in requests, is guarded by requests.lock. */

@@ -1,6 +1,6 @@
 /*
- * hedging.h: the budget of requests that are tried at the next server before their timeout, for their server is late by its own
- * round trips: a share of all requests. Under requests.lock.
+ * hedging.h: the hedge budget: the share of requests that may be tried at the next server before their timeout,
+ * because their server is later than its round trips so far. Under requests.lock.
  */
 #pragma once
 
@@ -13,7 +13,7 @@ int hedging_is_on(void);
 /* Adds the share of one more request to what may be spent. */
 void hedging_earn_locked(void);
 
-/* Returns whether one may be hedged now. */
+/* Return whether a request may be hedged now; and take one from the budget. */
 int hedging_is_affordable_locked(void);
 
 /* Takes one hedged request off what may be spent. */

@@ -4,7 +4,7 @@
 #include "lock.h"
 #include "transaction.h"
 
-/* Holds that response, NULL for none. Returns the one that was held, which is the caller's. */
+/* Holds that response (NULL: none). Returns the one held before, which the caller then owns. */
 static pjsip_rx_data *held_response_swap(struct request *request, pjsip_rx_data *rdata)
 {
     HOLD_LOCK(&requests.lock);

@@ -1,5 +1,6 @@
 /*
- * held_response.h: a final response that the transaction does not get yet, for there may be a better one (RFC 3261 section 16.7).
+ * held_response.h: holds a final response back from the transaction, because a better one may come (RFC 3261 section
+ * 16.7).
  *
  * SIP threads that hold no lock of ours.
  */
@@ -10,5 +11,5 @@
 /* Holds a copy of the response, in place of the last one. Returns 0 when there is no memory. */
 int held_response_keep(struct request *request, pjsip_rx_data *rdata);
 
-/* Gives the response that is held to the transaction. Returns 0 when none is. */
+/* Passes the held response to the transaction. Returns 0 if there is none. */
 int held_response_deliver(struct request *request);

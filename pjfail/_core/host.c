@@ -1,8 +1,8 @@
 /*
- * host.c: binds the pjsip that the process carries, and has layout.c find how its structures lie.
+ * host.c: binds the loaded pjsip, and has layout.c find out how its structures lie.
  *
- * Called by Python while it attaches, one thread at a time (pjfail.host holds a lock around it); nothing here runs
- * on a SIP thread but clock_now() and host_register_thread().
+ * Called by Python while it attaches, one thread at a time (pjfail.host holds a lock). Of these functions, SIP threads
+ * call only host_register_thread().
  */
 #include "host.h"
 
@@ -16,10 +16,10 @@
 
 struct host_functions host;
 
-/* Written while nobody is inside the gate. */
+/* Written while no thread is inside the gate. */
 static pjsip_endpoint *host_endpt;
 
-/* Of the thread that asks: the worker's probes fail at any time. */
+/* One for each thread: the worker's probes fail at any time. */
 static __thread char problem[256];
 static __thread int problem_status;
 
@@ -87,7 +87,7 @@ int pf_host_open(const char *object)
         memcpy((char *)&found + wanted[i].offset, &symbol, sizeof symbol);
     }
     /* The handle is kept on purpose: the host must stay loaded for as long as its functions are called. */
-    if (memcmp(&host, &found, sizeof host)) /* threads of the last attachment may still be at their end, reading it */
+    if (memcmp(&host, &found, sizeof host)) /* a thread of the last attachment may still be reading it */
         host = found;
     return PF_OK;
 }

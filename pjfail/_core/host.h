@@ -1,7 +1,7 @@
 /*
- * host.h: the pjsip that this process carries, reached by dlsym: pjfail's extension is linked with no pjsip.
+ * host.h: the pjsip that this process has loaded, found by dlsym(): pjfail's extension is linked with no pjsip.
  *
- * host is filled once by pf_host_open(), before anything else runs, and never changes while attached.
+ * pf_host_open() fills host in once, before anything else runs; host never changes while attached.
  */
 #pragma once
 
@@ -63,21 +63,21 @@ static inline int host_writes_via_alias(void)
     return host.pjsip_sip_cfg_var ? host.pjsip_sip_cfg_var->endpt.req_has_via_alias : PJSIP_REQ_HAS_VIA_ALIAS;
 }
 
-/* Makes the calling thread one that pjlib knows; every pj function wants that. */
+/* Registers the calling thread with pjlib, which every pj function needs. */
 void host_register_thread(void);
 
-/* Keeps what failed for this thread's pf_problem() and pf_status(), and returns result. */
+/* Stores what failed for this thread's pf_problem() and pf_status(), and returns result. */
 int host_problem(int result, pj_status_t status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Sets the endpoint that we are attached to. Attaching thread, before the gate opens. */
 void host_set_endpoint(pjsip_endpoint *endpt);
 
-/* Returns the endpoint of this attachment, or of the one before. Inside the gate, or where the attachment is cleared. */
+/* Returns the endpoint of this attachment, or of the last one. Inside the gate, or where the attachment is cleared. */
 pjsip_endpoint *host_endpoint(void);
 
 /*
- * Enters the gate: the end of host_endpoint() waits for host_leave(). Returns 0 when detached. No lock of ours is held, so a detach
- * may come meanwhile. Threads of Python's: a SIP thread would wait.
+ * Enters the gate: the end of host_endpoint() then waits for host_leave(). Returns 0 if detached. No lock of ours is
+ * held, so a detach may come meanwhile. For Python threads; a SIP thread would wait.
  */
 int host_enter(void);
 

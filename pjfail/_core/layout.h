@@ -13,7 +13,10 @@
 #include <stddef.h>
 #include <string.h>
 
-/* What varies, a column of the table each: offsets and sizes in octets. Those of a record are from its own beginning. */
+/*
+ * What differs between versions, each a column of the table: offsets and sizes in octets. Offsets within a record
+ * count from its beginning.
+ */
 /* clang-format off */
 #define LAYOUT_FIELDS(FIELD)                                                                                      \
     FIELD(addresses_entry) FIELD(record_size) FIELD(record_type) FIELD(record_priority) FIELD(record_weight)      \
@@ -38,12 +41,12 @@ struct layout_row {
 #undef FIELD
 };
 
-/* The host's own: written while attaching, where it is another than before. */
+/* The layout of the loaded pjsip; written while attaching, if it is another one than before. */
 struct layout {
     struct layout_row row;
     unsigned addresses;                                                       /* PJSIP_MAX_RESOLVED_ADDRESSES */
-    unsigned tdata_cur_addr, tdata_transport, tdata_dst_addr, tdata_selector; /* they follow from it */
-    ptrdiff_t rdata_shift; /* so much later than compiled here lies what follows a packet: PJSIP_MAX_PKT_LEN */
+    unsigned tdata_cur_addr, tdata_transport, tdata_dst_addr, tdata_selector; /* these follow from it */
+    ptrdiff_t rdata_shift; /* by so much later than compiled here lies what follows a packet: PJSIP_MAX_PKT_LEN */
     unsigned proxies;      /* PJSUA_ACC_MAX_PROXIES; 0: pjsua_acc_config could not be made out */
     unsigned config_transport_id, config_server_affinity;
     unsigned keys; /* PJSIP_MAX_TRANSPORTS: how many keys the endpoint's ioqueue bears; 0: it could not be made out */
@@ -53,7 +56,10 @@ struct layout {
 
 extern struct layout layout;
 
-/* While attaching. Finds the layout of this endpoint's pjsip and keeps it. NULL, or the structure that lies otherwise. */
+/*
+ * Finds the layout of this endpoint's pjsip and stores it. Returns NULL, or the name of the structure that lies
+ * differently. While attaching.
+ */
 const char *layout_find(pjsip_endpoint *endpt, const char *version);
 
 #define LAYOUT_AT(type, base, offset) (*(type *)((char *)(base) + (offset)))
@@ -61,7 +67,7 @@ const char *layout_find(pjsip_endpoint *endpt, const char *version);
 
 /* --- answers to "which server?" ---------------------------------------------------------------------------------- */
 
-/* pjsip copies its own whole structure out of what it is given, so an answer has room for the largest there is. */
+/* pjsip copies its own whole structure from the answer, so an answer has room for the largest there is. */
 enum {
     LAYOUT_ROOM = 32,
     LAYOUT_RECORD = sizeof(pjsip_server_address_record) > 64 ? sizeof(pjsip_server_address_record) : 64
@@ -151,7 +157,10 @@ static inline int addresses_length(const pjsip_server_addresses *addresses, unsi
 
 /* --- the ioqueue ------------------------------------------------------------------------------------------------- */
 
-/* How many keys are in use, where layout.keys is known. Reads without pjsip's lock, which nobody can take: for an estimate. */
+/*
+ * Returns how many keys are in use, if layout.keys is known. Reads without pjsip's lock, which is out of reach: an
+ * estimate.
+ */
 __attribute__((no_sanitize("thread"))) static inline unsigned ioqueue_used(const pj_ioqueue_t *ioqueue)
 {
     return *(const volatile unsigned *)((const char *)ioqueue + layout.ioqueue_count);
@@ -181,8 +190,8 @@ static inline unsigned tdata_current(const pjsip_tx_data *tdata)
 }
 
 /*
- * What is made of this message's addresses later (CANCEL, a challenge's answer) goes to that one and no other: pjsip puts TCP
- * copies of all of them in front when the message has grown too large for UDP, but where addresses_keep_udp() has been called.
+ * Keeps one address of the message, so that what is made of its addresses later (CANCEL, the answer to a challenge)
+ * goes there only: pjsip puts TCP copies of all addresses in front when the message has grown too large for UDP.
  */
 static inline void tdata_set_only_address(pjsip_tx_data *tdata, int type, const pj_sockaddr *address, int length)
 {
@@ -202,7 +211,7 @@ static inline const char *tdata_bytes(const pjsip_tx_data *tdata, size_t *size)
     return tdata->buf.start;
 }
 
-/* A message that only names whom a connection is for. */
+/* A message that only names the host that a connection is for. */
 typedef union dummy_tdata {
     pjsip_tx_data tdata;
     char room[sizeof(pjsip_tx_data) + sizeof(server_addresses)];
@@ -213,7 +222,7 @@ static inline void dummy_tdata_set_name(dummy_tdata *dummy_tdata, const pj_str_t
     dummy_tdata->tdata.dest_info.name = *name;
 }
 
-/* Where the message is being sent right now: valid in on_tx_request() and on_tx_response(). */
+/* Returns the transport that the message is being sent over: valid in on_tx_request(). */
 static inline pjsip_transport *tdata_transport(const pjsip_tx_data *tdata)
 {
     return LAYOUT_READ(pjsip_transport *, tdata, layout.tdata_transport);
@@ -224,7 +233,10 @@ static inline const pj_sockaddr *tdata_destination(const pjsip_tx_data *tdata)
     return &LAYOUT_READ(pj_sockaddr, tdata, layout.tdata_dst_addr);
 }
 
-/* The server that answered, once it was sent: from there pjsip's own affinity (after 2.17) knows where to keep the account. */
+/*
+ * Writes the server that answered into the message, where pjsip's own affinity (after 2.17) reads where to keep the
+ * account.
+ */
 static inline void tdata_set_destination(pjsip_tx_data *tdata, const pj_sockaddr *address, int length)
 {
     enum { LENGTH = offsetof(pjsip_tx_data, tp_info.dst_addr_len) - offsetof(pjsip_tx_data, tp_info.dst_addr) };
@@ -272,7 +284,10 @@ static inline void tdata_set_via(pjsip_tx_data *tdata, const pjsip_host_port *se
     LAYOUT_AT(const void *, tdata, layout.tdata_selector + AFTER_MODULES + TO_TRANSPORT) = transport;
 }
 
-/* What follows the packet in a received message, which is as large as the host has it: where it came from, and what it says. */
+/*
+ * Where a received message came from, and what it says. Both follow the packet, which is as large as the loaded pjsip
+ * has it.
+ */
 #define RDATA_SOURCE(rdata) (&rdata_shifted(rdata)->pkt_info.src_addr)
 #define RDATA_INFO(rdata) (&rdata_shifted(rdata)->msg_info)
 
@@ -307,7 +322,10 @@ static inline int transport_is_outgoing(const pjsip_transport *transport)
     return LAYOUT_READ(pjsip_transport_dir, transport, layout.row.transport_dir) == PJSIP_TP_DIR_OUTGOING;
 }
 
-/* Returns whether anything has come by it; the members between these two are alike from 2.14.1 on. Read without pjsip's lock. */
+/*
+ * Returns whether anything has been received over the transport; the members between these two are alike from 2.14.1
+ * on. Reads without pjsip's lock.
+ */
 __attribute__((no_sanitize("thread"))) static inline int transport_has_received(const pjsip_transport *transport)
 {
     enum { TPMGR_TO_LENGTH = offsetof(pjsip_transport, last_recv_len) - offsetof(pjsip_transport, tpmgr) };
@@ -334,7 +352,7 @@ static inline pjsip_tx_data *tsx_last_sent(const pjsip_transaction *tsx)
     return LAYOUT_READ(pjsip_tx_data *, tsx, layout.row.tsx_last_tx);
 }
 
-/* Its request is on its way: with a provisional answer at the most. */
+/* Returns whether the transaction's request is under way, with no more than a provisional answer. */
 static inline int tsx_is_open(const pjsip_transaction *tsx)
 {
     return (tsx_state(tsx) == PJSIP_TSX_STATE_CALLING || tsx_state(tsx) == PJSIP_TSX_STATE_PROCEEDING) &&
@@ -357,7 +375,7 @@ static inline pjsip_transport *tsx_transport(const pjsip_transaction *tsx)
     return LAYOUT_READ(pjsip_transport *, tsx, layout.row.tsx_transport);
 }
 
-/* Where it keeps its entry in its transport's list of those that hear of its end; *: NULL when it is in none. */
+/* Returns where the transaction keeps its entry in its transport's list of listeners; *: NULL if it is in none. */
 static inline pjsip_tp_state_listener_key **tsx_listener_key(pjsip_transaction *tsx)
 {
     return &LAYOUT_AT(pjsip_tp_state_listener_key *, tsx, layout.row.tsx_tp_st_key);
@@ -409,7 +427,7 @@ static inline pj_status_t tsx_error(const pjsip_transaction *tsx)
 
 /* --- pjsua ------------------------------------------------------------------------------------------------------- */
 
-/* Returns whether pjsua's own state is at hand, and lies as it was compiled here: it is the same in all versions. */
+/* Returns whether pjsua's own state can be read, and lies as compiled here: it is the same in all versions. */
 static inline int pjsua_state_is_known(void)
 {
     return host.pjsua_var && LAYOUT_READ(pjsip_endpoint *, host.pjsua_var, offsetof(struct pjsua_data, endpt)) ==
@@ -422,13 +440,13 @@ static inline unsigned *pjsua_nameserver_count(void)
     return layout.nameserver_count ? &LAYOUT_AT(unsigned, host.pjsua_var, layout.nameserver_count) : NULL;
 }
 
-/* The lock of pjsua's that guards its accounts, recursive; NULL: not known. */
+/* Returns pjsua's lock that guards its accounts, recursive; NULL: unknown. */
 static inline pj_mutex_t *pjsua_mutex(void)
 {
     return pjsua_state_is_known() ? ((const struct pjsua_data *)host.pjsua_var)->mutex : NULL;
 }
 
-/* What pjsua found in the slot of the transport state callback and calls; NULL: nothing, or not known. */
+/* Returns what pjsua found in the transport state callback's slot, and calls; NULL: nothing, or unknown. */
 static inline pjsip_tp_state_callback pjsua_found_callback(void)
 {
     pjsip_tp_state_callback found;

@@ -1,8 +1,8 @@
 /*
- * loader.c: the shared objects loaded into this process, as the dynamic loader knows them.
+ * loader.c: the shared objects of this process, as the dynamic loader knows them.
  *
- * Called by Python threads; no lock of ours. A path here is the loader's own name for an object, by which it finds it again
- * whatever has become of the file: a program runs on with what pip has replaced. "" is the main program.
+ * Called by Python threads; no lock of ours. A path here is the loader's own name for an object, which stays valid
+ * whatever happens to the file: a program goes on running after pip has replaced it. "" is the main program.
  */
 #include "pjfail.h"
 
@@ -54,7 +54,7 @@ const char *pf_object(const char *path)
         return NULL;
     if (dlinfo(handle, RTLD_DI_LINKMAP, &object) == 0)
         name = object->l_name;
-    dlclose(handle); /* ours was one more reference to an object that stays loaded */
+    dlclose(handle); /* this only drops our own reference: the object stays loaded */
     return name;
 }
 

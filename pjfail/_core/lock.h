@@ -1,5 +1,5 @@
 /*
- * lock.h: a mutex that is held to the end of the block. The order of the mutexes stands in attach.h.
+ * lock.h: holds a mutex to the end of the block. attach.h has the order of the mutexes.
  */
 #pragma once
 
@@ -13,5 +13,8 @@ static inline pthread_mutex_t *lock_take(pthread_mutex_t *mutex)
 
 static inline void lock_give_back(pthread_mutex_t **mutex) { pthread_mutex_unlock(*mutex); }
 
-/* Takes the mutex, and gives it back where the block ends, however it is left. Stands in front of what is read under it. */
+/*
+ * Locks the mutex, and unlocks it where the block ends, however it is left. Write it before the first read that needs
+ * it.
+ */
 #define HOLD_LOCK(mutex) __attribute__((cleanup(lock_give_back), unused)) pthread_mutex_t *lock_held = lock_take(mutex)

@@ -37,7 +37,7 @@ static pj_bool_t module_on_rx_response(pjsip_rx_data *rdata)
 
     if (gate_is_forked_child())
         return PJ_FALSE;
-    send_guard_wait_for_sender(rdata); /* also while a detach has a thread of ours still send */
+    send_guard_wait_for_sender(rdata); /* also during a detach: a thread of ours may still be sending */
     if (!gate_enter())
         return PJ_FALSE;
     hidden = failover_on_rx_response(rdata);
@@ -65,9 +65,10 @@ static pj_status_t module_on_tx_response(pjsip_tx_data *tdata)
 }
 
 /*
- * A module stays registered until its endpoint ends, and passes everything through while we are detached. Unregistering it would
- * link it to itself (pj_list_erase()), and a thread that has just left our callback spins for ever in
- * pjsip_endpt_process_rx_data(), which reads the module's next one only then (pjsip 2.17; PJSIP_SAFE_MODULE is 0).
+ * A module stays registered until its endpoint ends, and does nothing while we are detached. Unregistering it would
+ * make its list node point to itself (pj_list_erase()); a thread that has just left our callback would then spin for
+ * ever in pjsip_endpt_process_rx_data(), which only then reads the module's successor (pjsip 2.17; PJSIP_SAFE_MODULE
+ * is 0).
  */
 enum { MAX_ENDPOINTS = 4 };
 
@@ -86,18 +87,21 @@ ON_STOP(3)
                                 &module_on_rx_response, &module_on_tx_request, &module_on_tx_response, NULL } }
 /* clang-format on */
 
-/* Guarded by the lock of attach.c. A module's id is -1 while it is not registered with endpt: pjsip sets that at the endpoint's end. */
+/*
+ * Guarded by the lock of attach.c. A module's id is -1 while it is not registered with endpt: pjsip sets it to -1 when
+ * the endpoint ends.
+ */
 static struct module_slot {
     pjsip_endpoint *endpt;
     pjsip_module module;
 } module_slots[MAX_ENDPOINTS] = { MODULE(0), MODULE(1), MODULE(2), MODULE(3) };
 
-/* Written by the attaching thread, under the lock of attach.c; SIP threads read what is atomic. */
+/* The attaching thread writes this, under the lock of attach.c; SIP threads read the atomics. */
 static struct {
     void (*on_endpoint_end)(pjsip_endpoint *endpt);
     struct module_slot *slot;                /* of the last attachment */
-    _Atomic pjsip_tp_state_callback chained; /* found in the slot by us */
-    _Atomic pjsip_tp_state_callback below;   /* found in the slot by pjsua, pjsip's own */
+    _Atomic pjsip_tp_state_callback chained; /* what we found in pjsip's slot */
+    _Atomic pjsip_tp_state_callback below;   /* what pjsua found in pjsip's slot: pjsip's own */
 } module;
 
 static pj_status_t module_on_stop(unsigned index)
@@ -136,7 +140,7 @@ pj_status_t module_register(void)
 
 /* --- the transport state callback -------------------------------------------------------------------------------- */
 
-/* An event that this thread is telling, and the one in whose telling it happened. */
+/* A state event that this thread is passing on, and the event during which it happened. */
 struct module_state_event {
     const struct module_state_event *around;
     const pjsip_transport *transport;
@@ -156,7 +160,7 @@ static void module_on_transport_state(pjsip_transport *transport, pjsip_transpor
     const struct module_state_event here = { inside, transport, state }, *event;
     pjsip_tp_state_callback chained = atomic_load(&module.chained), below = atomic_load(&module.below);
 
-    /* Another event within an event is none of that circle: pjsua shuts down what has disconnected. */
+    /* Another event during an event is not that circle: pjsua shuts a transport down that has disconnected. */
     for (event = here.around; event; event = event->around)
         if (event->transport == transport && event->state == state) {
             if (below)

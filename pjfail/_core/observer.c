@@ -64,7 +64,8 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
     if (observed->server.transport != PF_UDP)
         connections_on_answer(rdata->tp_info.transport);
     if (code >= 200 && !observed->settled && method->id == PJSIP_REGISTER_METHOD) {
-        int account = affinity_registered(msg, observed->account); /* it may be followed only since, or be no more */
+        /* The account may have been followed or unfollowed since the request was sent. */
+        int account = affinity_registered(msg, observed->account);
 
         if (account >= 0) {
             const pf_address original = servers_original(&observed->registrar);

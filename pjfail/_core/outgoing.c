@@ -1,8 +1,9 @@
 /*
- * outgoing.c: one request outside of any dialog, in a transaction of its own, over a transport to exactly one server.
+ * outgoing.c: sends one request outside any dialog, in its own transaction, over a transport to exactly one server.
  *
- * Made by Python threads, which attach.c has the endpoint's end wait for, and sent by pjsip's polling thread: one whose connection
- * ends while another thread is still sending it would never end. Its end comes on a SIP thread, and goes to the worker.
+ * A Python thread makes the request; attach.c has the endpoint's end wait for such threads. pjsip's polling thread
+ * sends it: a request whose connection ends while another thread is still sending it would never end. Its end comes on
+ * a SIP thread, and is reported to the worker.
  */
 #include "outgoing.h"
 
@@ -35,23 +36,26 @@ struct order {
 
 enum outgoing_state { WAITING, SENDING, SENT };
 
-/* A request whose end has not been told yet. Held (refs) by the table and by the thread that works with it. */
+/*
+ * A request whose end has not been reported yet. The table holds a reference (refs), and so does the thread that works
+ * with it.
+ */
 struct outgoing {
     struct hash_link link; /* by id */
-    struct outgoing *next; /* the next one that the polling thread has to look at */
+    struct outgoing *next; /* the next one for the polling thread to process */
     unsigned refs;
     enum outgoing_state state;
     unsigned char queued, cancelled;
-    /* What follows never changes. */
+    /* The fields below never change. */
     unsigned id;
     pjsip_tx_data *tdata; /* referenced */
-    pf_address server;    /* family 0: wherever the plan says */
+    pf_address server;    /* family 0: the plan decides */
 };
 
-/* Guarded by lock, as what may change of each request. */
+/* Guarded by lock, as are the fields of each request that may change. */
 static struct {
     pthread_mutex_t lock;
-    struct hash_table table; /* those of this attachment */
+    struct hash_table table; /* the requests of this attachment */
     struct outgoing *first, **end;
     void (*wake)(void); /* NULL: detached */
 } outgoing_requests = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &outgoing_requests.first };
@@ -65,7 +69,7 @@ static struct outgoing *outgoing_find_locked(unsigned id)
     return link ? entry_of(link, struct outgoing, link) : NULL;
 }
 
-/* Appends the request, with a reference of the caller's, to those that the polling thread has to look at; wakes that thread. */
+/* Queues the request for the polling thread, and wakes that thread. Takes over a reference of the caller. */
 static void outgoing_queue_locked(struct outgoing *outgoing)
 {
     outgoing->queued = 1;
@@ -90,7 +94,10 @@ static void outgoing_release(struct outgoing *outgoing)
     free(outgoing);
 }
 
-/* Takes it out of the table: whoever did that tells of its end, and nobody else. 0: that is told, or pjfail was detached. */
+/*
+ * Takes the request out of the table; only the caller that succeeds reports its end. Returns 0 if it has been taken
+ * out, or pjfail was detached.
+ */
 static int outgoing_take_out(unsigned id)
 {
     struct outgoing *outgoing;
@@ -116,8 +123,8 @@ static pj_str_t outgoing_text(const char *text)
 }
 
 /*
- * Writes reason and headers, each with its zero, and returns the octets written. As pjsip prints what it has parsed: in the
- * packet itself it has undone the escapes of URIs, in their place.
+ * Writes the reason and the headers, each with its zero, as pjsip prints what it has parsed (in the packet itself it
+ * has unescaped URIs in place). Returns the octets written.
  */
 static int outgoing_write_head(const pjsip_msg *msg, char *text, int size)
 {
@@ -144,7 +151,7 @@ static int outgoing_write_body(const pjsip_rx_data *rdata, char *text, int size)
     const pjsip_clen_hdr *length = RDATA_INFO(rdata)->clen;
     int written = body ? body->print_body(body, text, (pj_size_t)size) : 0;
 
-    /* What a datagram holds beyond its Content-Length is to be discarded (RFC 3261 section 18.3). */
+    /* Octets of a datagram beyond its Content-Length must be discarded (RFC 3261 section 18.3). */
     return written < 0 ? 0 : length && length->len < written ? length->len : written;
 }
 
@@ -152,10 +159,10 @@ int outgoing_response_room(const pjsip_rx_data *rdata)
 {
     const pjsip_msg *msg = RDATA_INFO(rdata)->msg;
     const pjsip_hdr *header;
-    int size = 3 * RDATA_INFO(rdata)->len + 1000; /* printing escapes an octet as three */
+    int size = 3 * RDATA_INFO(rdata)->len + 1000; /* printing may escape one octet as three */
 
     for (header = msg->hdr.next; header != &msg->hdr; header = header->next)
-        size += 64; /* and writes a compact name in full */
+        size += 64; /* and a compact header name is written in full */
     return size;
 }
 
@@ -165,7 +172,7 @@ void outgoing_write_response(const pjsip_rx_data *rdata, char *text, int size, i
     *body = outgoing_write_body(rdata, text + *head, size - *head);
 }
 
-/* NULL: no memory. */
+/* Makes a response of the message. Returns NULL if there is no memory. */
 static pf_response *outgoing_make_response(const pjsip_rx_data *rdata)
 {
     int size = outgoing_response_room(rdata);
@@ -231,9 +238,9 @@ static void outgoing_add_header(pjsip_tx_data *tdata, const pjsip_hdr *parsed)
 }
 
 /*
- * Gives the message a branch of its own, made of its Call-ID. pjsip (2.17, tsx_create_uac()) would put one into the memory of the
- * transaction, and a message that waits for its server, or its connection, when the transaction is terminated goes out all the
- * same: with whatever that memory holds by then.
+ * Gives the message its own branch, made of its Call-ID. pjsip (2.17, tsx_create_uac()) would put a branch into the
+ * transaction's memory; a message that waits for its server or connection while the transaction is terminated is sent
+ * all the same, with whatever that memory then holds.
  */
 static void outgoing_set_branch(pjsip_tx_data *tdata)
 {
@@ -243,7 +250,7 @@ static void outgoing_set_branch(pjsip_tx_data *tdata)
     size_t prefix = strlen(text);
 
     copy_text(text + prefix, sizeof text - prefix, &cid->id);
-    via->branch_param = outgoing_text(text); /* a copy is in the message's own memory */
+    via->branch_param = outgoing_text(text); /* the copy is in the message's own memory */
     via->branch_param = ((pjsip_via_hdr *)via->vptr->clone(tdata_pool(tdata), via))->branch_param;
 }
 
@@ -288,7 +295,7 @@ static pj_status_t outgoing_select_transport(pjsip_tx_data *tdata, const pf_addr
         return status;
     if (next_hop.addr.host.slen >= (pj_ssize_t)sizeof name)
         return PJ_ENAMETOOLONG;
-    copy_text(name, sizeof name, &next_hop.addr.host); /* what TLS shows and checks */
+    copy_text(name, sizeof name, &next_hop.addr.host); /* the name that TLS shows and checks */
     status = connections_acquire(server, name, NULL, &transport);
     if (status != PJ_SUCCESS)
         return status;
@@ -326,7 +333,7 @@ static void outgoing_send(struct outgoing *outgoing)
     if (server)
         status = outgoing_select_transport(outgoing->tdata, server);
     if (status == PJ_SUCCESS) {
-        host.pjsip_tx_data_add_ref(outgoing->tdata); /* pjsip takes it over, sent or not */
+        host.pjsip_tx_data_add_ref(outgoing->tdata); /* pjsip takes this reference over, whether or not it can send */
         status = override_send(server, outgoing->tdata, &outgoing_transmit, (void *)(uintptr_t)outgoing->id);
     }
     if (status != PJ_SUCCESS)
@@ -353,7 +360,7 @@ static void outgoing_process(struct outgoing *outgoing)
         cancelled = outgoing->cancelled;
         pthread_mutex_unlock(&outgoing_requests.lock);
     }
-    /* The thread that is sending it sees afterwards that it was cancelled. */
+    /* The thread that is sending it will see that it was cancelled. */
     if (cancelled && state == WAITING)
         outgoing_post_unsent(outgoing->id, PJ_ECANCELLED);
     else if (cancelled && state == SENT)
@@ -389,7 +396,7 @@ void outgoing_open(void (*wake)(void))
     outgoing_requests.wake = wake;
 }
 
-/* Moves it from the table to those that are let go of. */
+/* Moves the request from the table to the list of those to release. */
 static void outgoing_drop_locked(struct hash_link *link)
 {
     struct outgoing *outgoing = entry_of(link, struct outgoing, link);
@@ -429,7 +436,7 @@ static int outgoing_hand_over(pjsip_tx_data *tdata, const struct order *order)
     outgoing->link.hash = order->id;
     outgoing->id = order->id;
     outgoing->tdata = tdata;
-    outgoing->refs = 2; /* the table's, and that of those to be looked at */
+    outgoing->refs = 2; /* the table's, and that of the polling thread's queue */
     if (order->server)
         outgoing->server = *order->server;
     if (!outgoing_requests.wake || !hash_table_put(&outgoing_requests.table, &outgoing->link)) {

@@ -1,7 +1,7 @@
 /*
- * outgoing.h: requests of Python's own, outside of any dialog. What Python calls stands in pjfail.h.
+ * outgoing.h: Python's own requests, outside any dialog. pjfail.h declares what Python calls.
  *
- * One mutex guards those whose end has not been told; nothing is called with it held.
+ * One mutex guards the requests whose end has not been reported; nothing is called with it held.
  */
 #pragma once
 

@@ -1,6 +1,6 @@
 #include "override.h"
 
-/* The requests that an application's callback sends meanwhile are others, and go their own way. */
+/* Requests that an application's callback sends meanwhile are not affected. */
 static __thread const pf_address *override_only_server;
 static __thread const pjsip_tx_data *override_tdata;
 

@@ -20,13 +20,13 @@ struct plan_entry {
 struct plan {
     struct hash_link link;
     double refresh_at, fresh_until;
-    double used_at; /* last */
-    int refreshing; /* to be refreshed */
+    double used_at; /* when it was last used */
+    int refreshing; /* a refresh has been asked for */
     unsigned short port;
     unsigned char transport, secure, ipv6;
-    unsigned short count; /* of entries; those from drawn on only hold their servers */
+    unsigned short count; /* of entries; those from index drawn on only keep their servers watched */
     unsigned short drawn;
-    struct plan_entry *entries; /* behind the host in the same block */
+    struct plan_entry *entries; /* after the host, in the same block */
     char host[];
 };
 
@@ -123,7 +123,7 @@ static struct plan *plans_make_locked(const pf_target *target, const pf_entry *e
 
 /* --- order of one use, under servers.lock --------------------------------------------------------------------------- */
 
-/* A run of entries of one tier and group. */
+/* The entries of one tier and group, which are adjacent. */
 struct group {
     unsigned short first, length, weight;
 };
@@ -137,7 +137,7 @@ static unsigned plans_draw_group(const struct group *groups, unsigned count, uin
         total += groups[i].weight;
         idle += !groups[i].weight;
     }
-    /* Without an idle one a draw from 1 keeps the weights exact; the RFC's draw from 0 favours the first. */
+    /* If no group has weight 0, a draw from 1 keeps the weights exact; the RFC's draw from 0 would favour the first. */
     threshold = idle ? (unsigned)(plans_next_random(random) % (total + 1u))
                      : 1u + (unsigned)(plans_next_random(random) % total);
     if (!threshold) {
@@ -154,7 +154,10 @@ static unsigned plans_draw_group(const struct group *groups, unsigned count, uin
     return count - 1;
 }
 
-/* Writes the entries in the order of this use: tiers, weights within a tier, the info's own server first in its tier. */
+/*
+ * Writes the entries in the order of this use: by tier, by weight within a tier, the request's own server first in its
+ * tier.
+ */
 static unsigned plans_draw_entries_locked(const struct plan *plan, const struct server *own, uint64_t *random,
                                           const struct plan_entry **order)
 {
@@ -188,7 +191,7 @@ static unsigned plans_draw_entries_locked(const struct plan *plan, const struct 
     return written;
 }
 
-/* 0: well. 1: suspect. 2: a last resort. 3: one that has failed again. */
+/* 0: healthy. 1: suspect. 2: a last resort. 3: a last resort that has failed again. */
 enum { RANKS = 4 };
 
 static int plans_rank_of_locked(const struct plan_entry *plan_entry, double now)
@@ -204,7 +207,7 @@ static int plans_is_first_locked(const struct plan_entry *own, const struct requ
     return info->follows && own->server->suspect_until <= now;
 }
 
-/* The order of this use, whom the core suspects behind those that are well; the plan stays a permutation. */
+/* Orders the servers for one request: suspect servers come behind the healthy ones; none added, none dropped. */
 static unsigned plans_order_locked(const struct plan *plan, const struct request_info *info, double now,
                                    uint64_t *random, const struct plan_entry **order)
 {
@@ -301,7 +304,7 @@ static unsigned plans_prefer_family_locked(const struct plan_entry **order, unsi
     return left + other;
 }
 
-/* This use's order of the plan, as pjsip wants it. */
+/* Writes the order of this use as pjsip takes it. */
 static void plans_write_locked(const struct plan *plan, const struct request_info *info, double now,
                                const pj_str_t *name, server_addresses *addresses)
 {
@@ -313,7 +316,7 @@ static void plans_write_locked(const struct plan *plan, const struct request_inf
     count = plans_order_locked(plan, info, now, &plans.random, order);
     if (info && info->prefers)
         count = plans_prefer_family_locked(order, count, info, now);
-    /* A large UDP request has its list doubled with TCP copies: leave room, or the tail is cut. */
+    /* pjsip doubles the list of a large UDP request with TCP copies: leave room, or it cuts off the tail. */
     if (order[0]->server->address.transport == PF_UDP)
         limit /= 2;
     if (count > limit)

@@ -11,34 +11,37 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* How often deadlines and silence are looked at, while there is any. */
+/* Seconds between two looks at deadlines and silent servers, while there are any. */
 #define TICK_S 0.1
 
 /* A wake-up that is this late tells that the polling thread did not run: it was busy elsewhere, or the whole process was stopped. */
 #define STALL_S 0.3
 
-/* How long an attach waits for a free key of pjsip's ioqueue. */
+/* Seconds that an attach waits for a free key of pjsip's ioqueue. */
 #define KEY_TIMEOUT_S 1.0
 
-/* How many of our keys may be on their way back at once, each for this long: with none left pjsip aborts the program. */
+/*
+ * The most of our keys that may be on their way back to pjsip at once, each for this long: pjsip aborts the program if
+ * none is left.
+ */
 enum { MAX_KEYS = 8 };
 #define KEY_REST_S 0.6
 
-/* Guarded by the lock of attach.c, unless said otherwise. */
+/* Guarded by the lock of attach.c, except where a field says otherwise. */
 static struct {
     pj_pool_t *pool;
-    pj_ioqueue_key_t *key;         /* of the socket that wakes the polling thread; its memory is pool's */
-    pj_ioqueue_op_key_t receiving; /* the polling thread's */
+    pj_ioqueue_key_t *key;         /* of the socket that wakes the polling thread; its memory is in pool */
+    pj_ioqueue_op_key_t receiving; /* used by the polling thread */
     char received[8];
     void (*on_wake)(double now);
-    double key_gone[MAX_KEYS]; /* when the last keys were let go, a ring */
+    double key_gone[MAX_KEYS]; /* when the last keys were given back, a ring */
     unsigned keys_gone;
     pthread_mutex_t wake_lock;
     int wake_socket;           /* guarded by wake_lock, as what follows */
     double woken_at;           /* since when a wake-up is on its way; 0: none is */
     double beat_at;            /* when the attachment's own thread ran last */
     double polled_since;       /* since when the polling thread has run */
-    pthread_mutex_t tick_lock; /* guards what follows */
+    pthread_mutex_t tick_lock; /* guards the fields below */
     int ticking;
     int timer;      /* a timerfd, set to the sooner of the next two */
     double regular; /* when the next tick is */
@@ -100,7 +103,7 @@ static void poller_note_beat(double now)
     pthread_mutex_unlock(&poller.wake_lock);
 }
 
-/* Listens again, and calls on_wake. pjsip's polling thread. */
+/* Waits for the next wake-up, and calls on_wake. pjsip's polling thread. */
 static void poller_on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operation, pj_ssize_t received)
 {
     pj_ssize_t size = sizeof poller.received;
@@ -110,8 +113,9 @@ static void poller_on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operatio
         return;
     poller_note_woken(now);
     /*
-     * Threads that poll side by side are told of one wake-up together; who finds nothing more must listen again too. So must
-     * who is woken for nothing before the attach is complete, by a descriptor number that was another's a moment ago.
+     * Threads that poll side by side all see one wake-up; a thread that finds nothing to read must wait again, too. So
+     * must a thread that is woken before the attach is complete, by a descriptor number that was another's a moment
+     * ago.
      */
     (void)received;
     host.pj_ioqueue_recv(key, operation, poller.received, &size, PJ_IOQUEUE_ALWAYS_ASYNC);
@@ -199,7 +203,7 @@ void poller_close(void)
     close(poller.wake_socket);
     poller.wake_socket = -1;
     pthread_mutex_unlock(&poller.wake_lock);
-    host.pj_ioqueue_unregister(poller.key); /* closes its socket */
+    host.pj_ioqueue_unregister(poller.key); /* this closes its socket, too */
     poller.key_gone[poller.keys_gone++ % MAX_KEYS] = clock_now();
     host.pjsip_endpt_release_pool(host_endpoint(), poller.pool);
     close(poller.timer);

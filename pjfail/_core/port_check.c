@@ -10,25 +10,28 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Ports that are looked at, or were within the last second; others are not. */
+/* The most ports that are checked, or were within the last second; others are not checked. */
 enum { MAX_PORTS = 32 };
 
 #define CHECK_INTERVAL_S 1.0
 
-/* It is looked after the first time, then after twice the time that has passed; whoever says nothing in the second is not closed. */
+/*
+ * Seconds until the first look for an ICMP; each later look comes when twice the time has passed. A port without an
+ * ICMP after a second is not closed.
+ */
 #define FIRST_LOOK_S 0.01
 #define LAST_LOOK_S 0.5
 
-/* So long after the first ICMP the server is asked a second time, from another socket. */
+/* Seconds after the first ICMP until the server is checked again, from another socket. */
 #define SECOND_CHECK_S 0.05
 
 struct port {
-    pf_address server; /* family 0: free */
-    double since, due; /* due: INFINITY once it is not looked at any more */
+    pf_address server; /* family 0: this entry is free */
+    double since, due; /* due: INFINITY: the check has ended */
     int socket;        /* -1: none */
     int refusals;
-    pj_sockaddr local;    /* what is asked from, with port 0 */
-    socklen_t local_size; /* 0: from anywhere */
+    pj_sockaddr local;    /* the local address to send from, with port 0 */
+    socklen_t local_size; /* 0: any local address */
 };
 
 /* Guarded by lock. */
@@ -113,7 +116,7 @@ double port_check_start(const pf_address *server, pjsip_transport *udp, double n
     return due;
 }
 
-/* Returns whether an ICMP has come; else the port is looked at again, or no more. */
+/* Returns whether an ICMP has come; otherwise sets the time of the next look, or ends the check. */
 static int port_check_look_locked(struct port *port, double now)
 {
     char answer[16];

@@ -1,7 +1,7 @@
 /*
- * port_check.h: notices that a UDP server's port is closed. Linux tells that (ICMP) to connected sockets alone, and to pjsip's own
- * only at the price of failed sends to other servers; so a socket of ours, connected to the server, sends it the empty line that
- * pjsip's own keep-alive is, and hears what comes back.
+ * port_check.h: notices that a UDP server's port is closed. Linux reports that (ICMP) to connected sockets only, and
+ * on pjsip's own socket it would make sends to other servers fail. So a socket of ours, connected to the server, sends
+ * it an empty line, as pjsip's own keep-alive does, and waits for the ICMP.
  *
  * One mutex, no other lock taken inside. Nothing here waits, or takes a key of pjsip's ioqueue.
  */

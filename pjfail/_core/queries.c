@@ -15,17 +15,19 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* How long the system's resolver may take when Python did not answer, and how many of its calls may be under way. */
+/*
+ * Seconds that the system's resolver may take if Python has not answered, and how many of its calls may be under way.
+ */
 #define SYSTEM_TIMEOUT_S 1.5
 enum { MAX_SYSTEM_CALLS = 16 };
 
-/* Those who wait for one target; or one request that is asked about by itself, and has an id. */
+/* The queries that wait for one target; or that of one request which asks for itself, and has an id. */
 struct query_group {
     struct hash_link link; /* by the target, or the id */
     unsigned id;
-    struct plan *own;         /* the one that was made for it */
+    struct plan *own;         /* a plan made for this request */
     struct query_group *next; /* in the list of all, or of those ready */
-    unsigned long long place; /* in that of those ready */
+    unsigned long long place; /* in the order of the ready */
     pf_target target;
     double deadline;
     int asking_system;
@@ -229,7 +231,7 @@ void queries_end(const pf_target *target, unsigned id, enum answer_from from)
     if (!group || (from == ANSWER_SYSTEM && group->asking_system))
         return;
     if (from == ANSWER_SYSTEM)
-        group->deadline = 0; /* as if it had come: the polling thread asks the system's resolver */
+        group->deadline = 0; /* as if it had passed: the polling thread asks the system's resolver */
     else
         queries_end_group_locked(group, from);
     queries.wake();
@@ -271,7 +273,7 @@ int pf_answer(unsigned id, const pf_target *target, const pf_entry *entries, int
 /* --- answering --------------------------------------------------------------------------------------------------- */
 
 /*
- * Gives one query its answer, and frees it, or hands it over to a race; found is what the system's resolver said, if it was
+ * Answers one query and frees it, or passes it to a race; found is the answer of the system's resolver, if that was
  * asked. Polling thread, no lock.
  */
 static void queries_answer(const struct query_group *group, struct pending_query *query)
@@ -283,7 +285,7 @@ static void queries_answer(const struct query_group *group, struct pending_query
     if (group->from == ANSWER_SYSTEM && group->found) {
         unsigned i;
 
-        /* The name must be one that outlives the call, and each query has its own. */
+        /* The name must outlive the call, and each query has its own. */
         for (i = 0; i < group->count; i++)
             addresses_set_name(group->found, i, &query->info.addr.host);
         given = group->found;
@@ -313,7 +315,10 @@ void queries_run(void)
 {
     unsigned long long last;
 
-    /* What an application asks when it is answered, over and over maybe, has woken this thread again, and waits for that. */
+    /*
+     * An answer may make the application ask again, again and again; such queries have woken this thread, and wait for
+     * that.
+     */
     pthread_mutex_lock(&queries.lock);
     last = queries.last_place;
     pthread_mutex_unlock(&queries.lock);
@@ -365,7 +370,7 @@ void queries_tick(double now)
 
 /* --- the system's resolver, when Python says nothing ------------------------------------------------------------- */
 
-/* What getaddrinfo() found, with pjsip's own rules for port and transport. */
+/* Makes addresses of what getaddrinfo() found, with pjsip's own rules for port and transport. */
 static server_addresses *queries_addresses_of(const pf_target *target, const struct addrinfo *list, unsigned *count)
 {
     server_addresses *found = calloc(1, sizeof *found);
@@ -401,10 +406,10 @@ static server_addresses *queries_addresses_of(const pf_target *target, const str
 
 struct call {
     pf_target target;
-    unsigned id; /* of the request that waits, 0: all for the target */
+    unsigned id; /* of the request that waits; 0: all that wait for the target */
 };
 
-/* A thread of its own, unknown to pjsip and to Python; owns its call. */
+/* Calls getaddrinfo(). A thread of its own, unknown to pjsip and to Python; owns its call. */
 static void *queries_call_system(void *argument)
 {
     struct call *call = argument;
@@ -438,7 +443,10 @@ static void *queries_call_system(void *argument)
     return NULL;
 }
 
-/* Polling thread, under queries.lock. When no thread can be had, the next deadline ends the query. */
+/*
+ * Starts a call of the system's resolver. If no thread can be started, the next deadline ends the query. Polling
+ * thread, under queries.lock.
+ */
 static void queries_ask_system_locked(struct query_group *group)
 {
     struct call *call;

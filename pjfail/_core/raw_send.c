@@ -10,7 +10,7 @@ static void raw_send_datagram(pjsip_transport *udp, const pf_address *server, co
     pj_sockaddr address;
     int length = address_to_sockaddr(server, &address);
 
-    /* As with any datagram, one that is not sent is one that is lost. */
+    /* A datagram that cannot be sent counts as lost. */
     (void)!sendto((int)host.pjsip_udp_transport_get_socket(udp), bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL,
                   (const struct sockaddr *)&address, (socklen_t)length);
 }

@@ -1,5 +1,6 @@
 /*
- * raw_send.h: sends what pjsip does not send by itself: a request's bytes to another server, and what follows from that.
+ * raw_send.h: sends what pjsip does not send by itself: a request's bytes to another server, and the messages that
+ * follow from that.
  */
 #pragma once
 

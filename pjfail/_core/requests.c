@@ -8,13 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Requests beyond this many are sent, but neither watched nor tried at another server. */
+/* More requests than this are sent, but neither watched nor tried at another server. */
 enum { MAX_REQUESTS = 65536 };
 
-/* Due times are rounded up to this, so that the polling thread is woken less often. */
+/* Due times are rounded up to multiples of this many seconds, so that the polling thread is woken less often. */
 #define TIMER_GRID_S 0.02
 
-/* The attempts that one event concerns together. */
+/* The attempts that one event concerns: those on one connection, or over UDP at one server. */
 struct attempt_list {
     struct hash_link link; /* by the hash of its connection's address in memory, or of its server's address */
     struct attempt *first;
@@ -91,7 +91,10 @@ static struct attempt_list *request_list_find(uint64_t hash)
     return link ? entry_of(link, struct attempt_list, link) : NULL;
 }
 
-/* Puts the attempt into its list. Without memory it stays in none: only its silence then tells of its connection's end. */
+/*
+ * Puts the attempt into its list. Without memory it is in no list; its server's silence then is the only sign of its
+ * connection's end.
+ */
 static void request_list_attempt_locked(struct attempt *attempt)
 {
     uint64_t hash = request_list_hash(&attempt->server, attempt->transport);
@@ -283,7 +286,7 @@ int request_add_attempt_locked(struct request *request, const pf_address *server
     request->state.attempts[index].reliable = server->transport != PF_UDP;
     if (server->transport == PF_TLS)
         request->state.barred = request_list_plain(request); /* none leaves TLS */
-    /* pjsip_transport_add_ref() takes no lock where there is a reference already. */
+    /* pjsip_transport_add_ref() takes no lock if there is a reference already. */
     if (request->bytes && !attempt->connection) {
         host.pjsip_transport_add_ref(transport);
         attempt->connection = transport;

@@ -1,8 +1,9 @@
 /*
- * requests.h: the one table of the requests under way: which servers have each, which could have it, and what is due when.
+ * requests.h: the one table of the requests under way: the attempts of each at servers, the servers that it could go
+ * to, and when it is due.
  *
- * The table holds a reference to a request, and so does each thread that works with it without the lock. requests.lock guards the
- * fields above the line; those below never change.
+ * The table holds a reference to a request, and so does each thread that works with it without the lock. requests.lock
+ * guards the fields above the line; those below never change.
  */
 #pragma once
 
@@ -17,7 +18,10 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* One request at one server, beside its attempt_state. In the list of its connection's attempts or, over UDP, of its server's. */
+/*
+ * One request at one server; failover_state has the rest. An attempt is in the list of its connection's attempts or,
+ * over UDP, in that of its server's.
+ */
 struct attempt {
     struct request *request;
     struct attempt *next, **place; /* place: the pointer to this attempt; NULL: in no list */
@@ -62,7 +66,10 @@ struct requests {
 
 extern struct requests requests;
 
-/* Makes a request that no other thread knows, with one reference and so many octets of room. NULL: no memory. */
+/*
+ * Makes a request that no other thread knows, with one reference and so many octets in room. Returns NULL if there is
+ * no memory.
+ */
 struct request *request_make(const pj_str_t *method, pjsip_method_e method_id, size_t room, double now);
 
 /* Returns the request with a reference that the caller owns; NULL: there is none. Any thread without requests.lock. */
@@ -79,8 +86,10 @@ void request_forget(struct request *request);
 /* Returns the request, with no further reference; NULL: there is none. */
 struct request *request_find_locked(uint64_t hash);
 
-/* Puts the request into the table, which takes over the caller's reference. Returns 0, and takes none, if there is one of that hash
- * already, or no room. */
+/*
+ * Puts the request into the table, which takes over the caller's reference. Returns 0, and takes none, if the table has
+ * one with that hash already, or no room.
+ */
 int request_put_locked(struct request *request, uint64_t hash);
 
 /* Takes the request out of the table, whose reference the caller then owns. Returns 0 if it was taken out before. */
@@ -89,13 +98,13 @@ int request_take_out_locked(struct request *request);
 /* Takes any request out, as request_take_out_locked(). Returns NULL, and frees the table's memory, if there is none. */
 struct request *request_take_any_locked(void);
 
-/* Schedules the request's next look for failover_due(). Returns that time. */
+/* Schedules the request for the time of failover_due(), and returns that. */
 double request_schedule_locked(struct request *request);
 
-/* Schedules the request's next look for now. */
+/* Schedules the request for now. */
 void request_schedule_now_locked(struct request *request);
 
-/* Returns the request whose look is due first, and when; NULL: there is none. */
+/* Returns the request that is due first, and when in *due; NULL: there is none. */
 struct request *request_first_due_locked(double *due);
 
 /* Returns the request's attempt at that server over that transport (NULL: over any); -1: there is none. */
@@ -120,7 +129,7 @@ pjsip_transport *request_hold_transport(const struct request *request, const pf_
  */
 int request_move_transaction(struct request *request, const pf_address *server, pjsip_transport *transport);
 
-/* Takes the attempt's reference to its connection, which the caller drops without the lock; NULL: there is none any more. */
+/* Takes the attempt's reference to its connection, which the caller drops without the lock; NULL: there is none. */
 pjsip_transport *request_take_connection_locked(struct attempt *attempt);
 
 /* Returns the attempt's connection with one more reference, the caller's; NULL: there is none, or attempt is -1. */
@@ -130,12 +139,13 @@ pjsip_transport *request_hold_connection_locked(const struct request *request, i
 pjsip_transport *request_hold_connection(const struct request *request, int attempt);
 
 /*
- * Returns the attempt that a response from source belongs to: the one at that server; else the only one there is, for a server may
- * have several addresses; else the newest open one. That one is a guess: *heard is 0, and no server is credited. -1: none.
+ * Returns the attempt that a response from source belongs to: the one at that server; otherwise the only attempt,
+ * since a server may have several addresses; otherwise the newest open one. The last is a guess: *heard is then 0, and
+ * no server is credited. Returns -1 if there is none.
  */
 int request_attempt_of_response_locked(const struct request *request, const pf_address *source, int *heard);
 
-/* Returns the candidates that are this server, a bit each. */
+/* Returns the candidates that are this server, as a bit mask. */
 unsigned request_candidates_of(const struct request *request, const pf_address *server);
 
 /* Returns the first attempt on that connection; the others follow by next. NULL: there is none. */

@@ -35,7 +35,7 @@ static struct {
     _Atomic(pjsip_resolver_callback *) send_callback; /* that of pjsip's own sends, whose token is a pjsip_send_state */
 } resolver;
 
-/* While a thread learns send_callback, its own query is kept here and refused. */
+/* While a thread discovers send_callback, its own query is kept here and refused. */
 struct discovery {
     pj_pool_t *pool;
     void *token;
@@ -59,7 +59,7 @@ static int resolver_is_numeric(const pjsip_host_info *info, pf_address *at)
     return at->family != 0;
 }
 
-/* The request that this query is about, or NULL: a response, a raw send, a query of the application's own. */
+/* Returns the request that this query is about; NULL: a response, a raw send, or the application's own query. */
 static pjsip_msg *resolver_request_of(pj_pool_t *pool, void *token, pjsip_resolver_callback *callback)
 {
     pjsip_tx_data *tdata;
@@ -176,7 +176,7 @@ static struct pending_query *resolver_make_pending(pj_pool_t *pool, const pjsip_
     return pending;
 }
 
-/* Whatever host was asked for, its name stays what TLS shows and checks. */
+/* Writes the one server; the name of the host in the query stays, which TLS shows and checks. */
 static void resolver_write_one(const pf_address *server, const pjsip_host_info *info, server_addresses *one)
 {
     pj_sockaddr sockaddr;
@@ -186,7 +186,10 @@ static void resolver_write_one(const pf_address *server, const pjsip_host_info *
     addresses_set_count(one, 1);
 }
 
-/* Has the polling thread answer, by the plan of the target, or with that server alone. 0: no memory. */
+/*
+ * Makes the polling thread answer, by the plan of the target, or with that server only. Returns 0 if there is no
+ * memory.
+ */
 static int resolver_defer(const pf_target *target, const pf_address *server, struct pending_query *pending)
 {
     pf_entry entry;
@@ -204,7 +207,10 @@ static int resolver_defer(const pf_target *target, const pf_address *server, str
     return 0;
 }
 
-/* pjsip's own affinity leaves a registration bound to its connection when that ends: no REGISTER would go out ever again. */
+/*
+ * Symptom: after its connection has ended, an account sends no REGISTER any more. pjsip's own affinity (after 2.17)
+ * leaves the registration bound to that connection. Unbinds it.
+ */
 static void resolver_unbind_from_closed(pjsip_tx_data *tdata)
 {
     const pjsip_tpselector *selector = tdata_selector(tdata);
@@ -235,7 +241,7 @@ int resolver_answer_anew(pjsip_tx_data *tdata, server_addresses *planned)
     return 1;
 }
 
-/* Inside the gate. */
+/* Answers a query, or has it wait. Inside the gate. */
 static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info, void *token,
                                     pjsip_resolver_callback *callback)
 {
@@ -256,7 +262,9 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
     only_server = request ? override_server(((pjsip_send_state *)token)->tdata) : NULL;
     if (only_server) {
         resolver_write_one(only_server, info, &planned);
-        /* Its connection is but a moment old, and may have failed: not within the call. See connections_bear(). */
+        /*
+         * The connection is new and may fail at once, which must not happen within this call: see connections_bear().
+         */
         if (only_server->transport != PF_UDP && known) {
             resolver_fill_request_info(&target, resolver_tdata_of(request, token), &info->addr.host, &request_info);
             if (resolver_defer(&target, only_server, resolver_make_pending(pool, info, token, callback, &request_info)))
@@ -269,7 +277,7 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
         if (request && request->line.req.method.id == PJSIP_REGISTER_METHOD && pf_has_native_affinity())
             resolver_unbind_from_closed(((pjsip_send_state *)token)->tdata);
         resolver_fill_request_info(&target, resolver_tdata_of(request, token), &info->addr.host, &request_info);
-        /* A dialog that nobody has noted has named its server itself where that is an address. */
+        /* A dialog that was not recorded has named its server itself, if that is an address. */
         named = numeric && request_info.in_dialog && !request_info.bound;
         if (!named && affinity_answer(&target, request, &request_info)) {
             queries_count_inline(1);
@@ -379,7 +387,7 @@ static void resolver_on_unsent(pjsip_send_state *state, pj_ssize_t sent, pj_bool
     *again = PJ_FALSE;
 }
 
-/* Sends a request that our resolver refuses, to learn which callback pjsip's sends come with. Nothing reaches the wire. */
+/* Sends a request that our resolver refuses, to discover the callback of pjsip's sends. Nothing reaches the wire. */
 static int resolver_discover_send_callback(pjsip_endpoint *endpt)
 {
     static const pj_str_t target = { "sip:pjfail.invalid", 18 }, from = { "<sip:pjfail@pjfail.invalid>", 27 };
@@ -419,7 +427,7 @@ int resolver_install(pjsip_endpoint *endpt)
 
     if (result != PF_OK)
         return result;
-    /* Setting ours while the built-in one is there would destroy that, with pjsua still holding it. */
+    /* Setting our resolver while the built-in one is set would destroy that, while pjsua still uses it. */
     built_in = host.pjsip_endpt_get_resolver(endpt);
     host.pjsip_endpt_set_resolver(endpt, NULL);
     resolver.saved = built_in;

@@ -1,17 +1,17 @@
 /*
- * resolver.h: our pjsip_ext_resolver, what pjsip asks.
+ * resolver.h: our pjsip_ext_resolver, which answers pjsip's queries.
  */
 #pragma once
 
 #include "queries.h"
 
 /*
- * Takes the endpoint's queries over. The built-in DNS resolver is set aside, not destroyed. Attaching thread. Returns
- * a PF_ result.
+ * Takes over the endpoint's queries. Saves the built-in DNS resolver, without destroying it. Returns a PF_ result.
+ * Attaching thread.
  */
 int resolver_install(pjsip_endpoint *endpt);
 
-/* Puts back what was set aside; what is asked from now on are pjsip's own again. Detaching thread, or the endpoint's end. */
+/* Restores the saved resolver; from now on pjsip answers its own queries. Detaching thread, or the endpoint's end. */
 void resolver_remove(pjsip_endpoint *endpt);
 
 /*
@@ -20,5 +20,5 @@ void resolver_remove(pjsip_endpoint *endpt);
  */
 int resolver_answer_anew(pjsip_tx_data *tdata, server_addresses *planned);
 
-/* The built-in DNS resolver that was set aside, or NULL; it lives as long as the endpoint. */
+/* Returns the saved built-in DNS resolver, or NULL; it lives as long as the endpoint. */
 pj_dns_resolver *resolver_saved(void);

@@ -6,13 +6,16 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* Sending waits for nobody, but the application may be told of its failure within it, and do anything. */
+/* Seconds: sending itself does not wait, but within it the application may be told of a failure, and do anything. */
 #define SEND_TIMEOUT_S 1.0
 
-/* What was sent on a connection while it was being made is sent once it is there, by the thread that hears of it. */
+/*
+ * Seconds: a request sent on a connection that was connecting leaves once it is established, by the thread that learns
+ * of that.
+ */
 #define NEW_CONNECTION_S 2.0
 
-/* On the stack of its thread. */
+/* A request being sent; on the stack of the sending thread. */
 struct sending {
     struct sending *next;
     uint64_t hash; /* transaction_hash() */
@@ -26,7 +29,7 @@ static struct {
     atomic_uint count;
 } send_guard = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* Lists the sending of the query's request, if it is about one. No lock held. */
+/* Lists the sending of the query's request, if the query belongs to a request. No lock held. */
 static void send_guard_begin(struct sending *sending, const struct pending_query *query)
 {
     pjsip_tx_data *tdata;

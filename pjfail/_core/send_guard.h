@@ -1,35 +1,38 @@
 /*
- * send_guard.h: a response waits while another thread is still sending the request that it answers.
+ * send_guard.h: makes a response wait while another thread is still sending its request.
  *
- * pjsip takes the transaction's lock only after the message is on the wire: in send_msg_callback(), when a resolver has answered,
- * or when a connect has succeeded (tcp_flush_pending_tx()). A response that another polling thread brings before then ends the
- * transaction, whose reference is counted down twice: pjsip's assertion in lock.c ends the program. (So it does without us, where
- * several threads poll.)
+ * Symptom: a response that another polling thread brings in ends the transaction while its request is still being
+ * sent; its reference is then counted down twice, and pjsip's assertion in lock.c ends the program. pjsip takes the
+ * transaction's lock only after the message is on the wire: in send_msg_callback(), when a resolver has answered, and
+ * when a connect has succeeded (tcp_flush_pending_tx()). It happens without pjfail, too, if several threads poll.
  */
 #pragma once
 
 #include "layout.h"
 #include "request_info.h"
 
-/* What pjsip wants to be called back with. */
+/* A query of pjsip's, with what its callback needs. */
 struct pending_query {
     struct pending_query *next;
     pj_pool_t *pool;
-    pjsip_host_info info; /* its host is in name */
+    pjsip_host_info info; /* its host points to name */
     void *token;
     pjsip_resolver_callback *callback;
     struct request_info request_info;
-    double since; /* when it was asked */
+    double since; /* when pjsip asked */
     char name[PF_MAX_HOST];
 };
 
-/* Calls back whoever made the query, by connections_answer(). Polling thread, no lock held. */
+/* Answers the query, by connections_answer(). Polling thread, no lock held. */
 void send_guard_answer(const struct pending_query *query, pj_status_t status, const pjsip_server_addresses *addresses);
 
-/* Has pjsip's own resolver answer query. Not for a SIP thread: a name is looked up on the spot. No lock held. */
+/* Has pjsip's own resolver answer the query. Not for a SIP thread: it looks a name up on the spot. No lock held. */
 void send_guard_return(struct pending_query *query);
 
-/* Waits while another thread is sending the request that this answers. SIP thread, no lock held. Detached, too. */
+/*
+ * Waits while another thread is sending the request that this responds to. SIP thread, no lock held; also while
+ * detached.
+ */
 void send_guard_wait_for_sender(const pjsip_rx_data *response);
 
 /* Waits as send_guard_wait_for_sender() does, for a transaction_hash(). */

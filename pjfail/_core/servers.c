@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long the core's own first aid lasts when Python says nothing: timer F's 32 s. */
+/* Seconds that the core's own suspicion lasts if Python says nothing: timer F's 32 s. */
 #define LOCAL_SUSPICION_S 32.0
 
-/* A round trip that was measured so long ago (seconds) says nothing of the next one. */
+/* Seconds after which a measured round trip says nothing about the next one. */
 #define RTT_FORGET_S 60.0
 
 struct servers servers = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -111,7 +111,9 @@ pf_address servers_original(const pf_address *address)
     return server ? server->address : *address;
 }
 
-/* RFC 6298 section 2, with its alpha and beta; what has not been measured for long is measured anew. */
+/*
+ * Updates the round trip by RFC 6298 section 2, with its alpha and beta; starts anew if it was not measured for long.
+ */
 static void servers_measure_locked(struct server *server, double rtt, double now)
 {
     if (server->rtt < 0 || now - server->last_answer > RTT_FORGET_S) {
@@ -177,7 +179,7 @@ void servers_record_answer(const pf_address *address, const char *method, int co
             outcome.sequence = server->sequence;
             if (news)
                 servers_fill_outcome_locked(server, &outcome);
-            if (code >= 200) { /* a provisional shows that it lives, the final is news still */
+            if (code >= 200) { /* a provisional response shows that it is alive; the final one is still news */
                 server->report_answer = 0;
                 if (failed_before)
                     server->failed_method[0] = '\0';
@@ -206,7 +208,7 @@ void servers_record_failure(const pf_address *address, pf_outcome *outcome)
     if (copy && outcome->seen == PF_REFUSED)
         server = NULL; /* that it takes no TCP says nothing of its UDP */
     if (server) {
-        /* A certificate, or a 503 from further downstream, tells nothing of the server itself. */
+        /* A certificate, or a 503 from further downstream, says nothing about the server itself. */
         if (outcome->seen != PF_CERTIFICATE && !outcome->after_provisional)
             server->suspect_until = outcome->at + LOCAL_SUSPICION_S;
         if ((outcome->seen == PF_REFUSED || outcome->seen == PF_DISCONNECTED) && !copy)
@@ -231,7 +233,7 @@ void servers_suspect(const pf_address *address)
     if (server) {
         server->suspect_until = clock_now() + LOCAL_SUSPICION_S;
         server->report_answer = 1;
-        server->sequence++; /* what Python has judged so far does not lift it */
+        server->sequence++; /* Python's earlier judgements must not lift it */
     }
 }
 
@@ -266,11 +268,11 @@ double servers_rto(const pf_address *address)
 {
     HOLD_LOCK(&servers.lock);
     struct server *server = servers_find_locked(address);
-    double overdue = -1;
+    double rto = -1;
 
     if (server && server->rtt >= 0)
-        overdue = server->rtt + 4 * server->rttvar;
-    return overdue;
+        rto = server->rtt + 4 * server->rttvar;
+    return rto;
 }
 
 int servers_answered_within(const pf_address *address, double seconds)
@@ -312,7 +314,7 @@ int pf_read_stats(const pf_address *address, pf_stats *stats)
         stats->answered_options = server->answered_options;
         stats->answered_other = server->answered_other;
         stats->rtt = server->rtt;
-        stats->rtt_deviation = server->rttvar;
+        stats->rttvar = server->rttvar;
         stats->answers = server->answers;
         stats->silences = server->silences;
         stats->refusals = server->refusals;

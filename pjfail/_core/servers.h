@@ -1,7 +1,7 @@
 /*
- * servers.h: the servers of all plans, with what was seen of each.
+ * servers.h: the servers of all plans, with what was measured and seen of each.
  *
- * One mutex guards them, and the plans too: see layers.txt. Any thread may call any function here.
+ * One mutex guards them, and the plans too: see plans.c. Any thread may call these functions.
  */
 #pragma once
 
@@ -13,18 +13,18 @@
 struct server {
     struct hash_link link;
     pf_address address;
-    unsigned refs;     /* places in plans */
-    unsigned sequence; /* of its bad outcomes */
+    unsigned refs;     /* entries in plans */
+    unsigned sequence; /* the number of its last failure */
     double suspect_until;
     double last_answer;
     double answered_options,
         answered_other;       /* an OPTIONS, another request: when last, other than with 408; negative: never */
-    double connection_failed; /* or could not be made, when last; negative: never */
+    double connection_failed; /* when a connection last failed or could not be made; negative: never */
     float rtt, rttvar;
     unsigned answers, silences, refusals, unavailable;
-    unsigned good, reported; /* answers without error: all, and those that Python knows of */
-    int report_answer;       /* the next answer is news for Python */
-    char failed_method[16];  /* so is the next one to this method, whatever was answered before */
+    unsigned good, reported; /* good answers: all of them, and those that Python knows of */
+    int report_answer;       /* Python needs to know of the next answer */
+    char failed_method[16];  /* and of the next answer to this method, whatever was answered before */
 };
 
 extern struct servers {
@@ -40,7 +40,7 @@ extern struct servers {
  */
 struct server *servers_find_locked(const pf_address *address);
 
-/* Returns the server, made where there was none, with one more reference; NULL: no memory. */
+/* Returns the server, made if there was none, with a new reference; NULL: no memory. */
 struct server *servers_hold_locked(const pf_address *address);
 
 /* Drops a reference, and the server with the last one. */
@@ -48,7 +48,7 @@ void servers_release_locked(struct server *server);
 
 /* --- without it --------------------------------------------------------------------------------------------------- */
 
-/* Returns whether the server is in any plan: what happens elsewhere is none of our business. */
+/* Returns whether the server is in any plan; pjfail watches no other servers. */
 int servers_know(const pf_address *server);
 
 /* Returns whether that TCP address is a copy of a UDP server. */
@@ -57,7 +57,10 @@ int servers_is_copy(const pf_address *server);
 /* Returns the server as plans have it: the UDP server where this is its copy. */
 pf_address servers_original(const pf_address *server);
 
-/* Has the server watched though it be in no plan, until released. 0: no memory. Family 0: nothing to do. */
+/*
+ * Watches the server, even if it is in no plan, until servers_release(). Returns 0 if there is no memory. Does nothing
+ * for family 0.
+ */
 int servers_hold(const pf_address *server);
 
 /* Ends what servers_hold() began. */
@@ -69,10 +72,10 @@ void servers_suspect(const pf_address *server);
 /* Returns whether the server is put last. */
 int servers_is_suspect(const pf_address *server);
 
-/* Ends the core's own suspicion: it was wrong. */
+/* Ends the core's own suspicion, which was wrong. */
 void servers_clear_suspect(const pf_address *server);
 
-/* Returns whether a connection to the server failed, or could not be made, within the last so many seconds. */
+/* Returns whether a connection to the server failed, or could not be made, within so many last seconds. */
 int servers_failed_within(const pf_address *server, double seconds);
 
 /*
@@ -81,7 +84,7 @@ int servers_failed_within(const pf_address *server, double seconds);
  */
 double servers_rto(const pf_address *server);
 
-/* A server that has answered within so many seconds is taken at its word: nothing is done beforehand in case that it is dead. */
+/* Seconds: a server that has answered within this time counts as alive, and no precautions are taken. */
 #define RECENT_ANSWER_S 30.0
 
 /* Returns whether the server answered within the last so many seconds, and is not suspect. */
@@ -99,5 +102,5 @@ void servers_record_answer(const pf_address *server, const char *method, int cod
  */
 void servers_record_failure(const pf_address *server, pf_outcome *outcome);
 
-/* Returns how many there are. */
+/* Returns how many servers there are. */
 unsigned long long servers_count(void);

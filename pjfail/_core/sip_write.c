@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* A message being written; full once something did not fit. */
+/* A message being written; full: something did not fit. */
 struct writing {
     char *text;
     size_t room, length;
@@ -173,7 +173,7 @@ size_t sip_write_for_transport(char *text, const pjsip_transport *transport, con
     return writing.full ? 0 : writing.length;
 }
 
-/* The sent-by part of the topmost Via, with the transport before it: what stands in front of the parameters. */
+/* Writes the topmost Via up to its parameters: protocol, transport and sent-by. */
 static void sip_write_put_via(struct writing *writing, const char *bytes, const char *end)
 {
     const char *next, *via = sip_write_find_via(bytes, end, &next), *parameters;

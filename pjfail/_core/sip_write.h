@@ -1,5 +1,6 @@
 /*
- * sip_write.h: writes the messages that belong to a copied INVITE: ACK, CANCEL, BYE. No lock; any thread that pjsip knows.
+ * sip_write.h: writes the messages that belong to an INVITE sent to several servers: ACK, CANCEL, BYE. No lock; any
+ * thread that pjsip knows.
  */
 #pragma once
 

@@ -1,5 +1,5 @@
 /*
- * text.h: text of pjlib's, which has a length, as text of C's, which has a zero at its end.
+ * text.h: copies a pj_str_t, which has a length, to a C string.
  */
 #pragma once
 
@@ -11,7 +11,7 @@ static inline void copy_text(char *text, size_t room, const pj_str_t *from)
 {
     size_t length = from->slen < 0 ? 0 : (size_t)from->slen < room ? (size_t)from->slen : room - 1;
 
-    if (length) /* without one ptr may be NULL */
+    if (length) /* ptr may be NULL if the length is 0 */
         memcpy(text, from->ptr, length);
     text[length] = '\0';
 }

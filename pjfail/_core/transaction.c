@@ -11,7 +11,10 @@ uint64_t transaction_hash(const pj_str_t *branch, const pj_str_t *method)
     return hash_bytes(hash_bytes(HASH_SEED, branch->ptr, (size_t)branch->slen), method->ptr, (size_t)method->slen);
 }
 
-/* The client transaction of that branch, with a reference (transaction_drop()); NULL when it is over. May hold a transaction's lock. */
+/*
+ * Returns the client transaction of that branch, with a reference (transaction_drop()); NULL: it has ended. The caller
+ * may hold a transaction's lock.
+ */
 static pjsip_transaction *transaction_find_branch(pj_str_t branch, const pjsip_method *method)
 {
     pjsip_transaction *tsx = NULL;
@@ -47,10 +50,10 @@ static pjsip_transaction *transaction_find(const struct transaction_key *key)
     return transaction_find_branch(branch, &method);
 }
 
-/* Its lock is what is referenced: the transaction itself may be gone once that is released. */
+/* The reference is to its lock: the transaction itself may be freed once that is released. */
 static void transaction_drop(pj_grp_lock_t *lock) { host.pj_grp_lock_dec_ref(lock); }
 
-/* A transaction that is referenced and locked; NULL: it is over. */
+/* A transaction, referenced and locked; NULL: it has ended. */
 struct transaction_held {
     pjsip_transaction *tsx;
     pj_grp_lock_t *lock;
@@ -80,7 +83,7 @@ static void transaction_release(struct transaction_held *held)
 
 /* --- its transport, under its lock -------------------------------------------------------------------------------- */
 
-/* As pjsip keeps those that hear of a transport's end; the same in every version. */
+/* pjsip's record of a listener to a transport's end; the same in every version. */
 struct transport_listener {
     void *previous, *next;
     pjsip_tp_state_callback callback;
@@ -88,12 +91,12 @@ struct transport_listener {
 };
 
 /*
- * pjsip's own callback by which every transaction hears of its transport's end. It is static in sip_transaction.c, and so is learnt
- * from the first transaction that stops listening. NULL: not yet.
+ * pjsip's own callback, by which every transaction hears of its transport's end. It is static in sip_transaction.c, so
+ * we learn it from the first transaction that stops listening. NULL: not yet.
  */
 static _Atomic pjsip_tp_state_callback transaction_listener;
 
-/* From now on the end of its transport does not end it: the caller sees to that. */
+/* Takes the transaction out of its transport's listeners: the caller must then handle the transport's end. */
 static void transaction_unlisten_locked(pjsip_transaction *tsx)
 {
     pjsip_tp_state_listener_key **key = tsx_listener_key(tsx);
@@ -163,7 +166,7 @@ static void transaction_stop_repeating_locked(pjsip_transaction *tsx)
     host.pj_timer_heap_cancel_if_active(heap, tsx_retransmit_timer(tsx), 0);
 }
 
-/* What it sends from now on goes over that transport, whose end it hears of; as tsx_update_transport() has it. */
+/* Makes the transaction send over that transport, and listen to its end, as tsx_update_transport() does. */
 static void transaction_change_transport_locked(pjsip_transaction *tsx, pjsip_transport *transport)
 {
     pjsip_transport *old = tsx_transport(tsx);
@@ -326,7 +329,7 @@ int transaction_try_keep_alive(const struct transaction_key *key, const pjsip_tr
     if (!tsx)
         return 0;
     lock = tsx_lock(tsx);
-    /* Who sends is done at once, as a rule. */
+    /* A thread that sends is usually done at once. */
     for (i = 0; (*busy = host.pj_grp_lock_tryacquire(lock) != PJ_SUCCESS) && i < 10; i++)
         clock_pause(1e-4);
     if (!*busy) {

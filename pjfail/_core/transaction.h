@@ -1,9 +1,10 @@
 /*
- * transaction.h: pjsip's own transaction of a request under way: moved to the server that answers, kept from hearing of a
- * connection's end, given back, ended. What has no transaction any more is left alone.
+ * transaction.h: works with pjsip's own transaction of a request under way: moves it to the server that answers, keeps
+ * it from hearing of a connection's end, gives it back, ends it. Does nothing if the transaction has ended.
  *
- * What was moved is as pjsip itself would have it: the strings that its message points to are the message's own, its transport is
- * referenced, and pjsip's own listener is on that transport, but while it is kept from hearing of an end.
+ * A moved transaction is as pjsip itself would have it: the strings that its message points to belong to the message,
+ * its transport is referenced, and pjsip's own listener is on that transport, except while the transaction is kept
+ * from hearing of an end.
  */
 #pragma once
 
@@ -12,7 +13,7 @@
 
 #include <stdint.h>
 
-/* What a client transaction is found by. */
+/* The key of a client transaction. */
 struct transaction_key {
     char method[16];
     pjsip_method_e method_id;
@@ -20,20 +21,20 @@ struct transaction_key {
     size_t branch_size;
 };
 
-/* Returns a hash of branch and method, of a transaction's key. Any thread. */
+/* Return a hash of branch and method, given these or a transaction's key. Any thread. */
 uint64_t transaction_hash(const pj_str_t *branch, const pj_str_t *method);
 
 /*
- * Waits until the thread that asked where this request goes has left its transaction: on its way out it tells the application
- * that the request is sent, for which pjsua2 encodes the message, with no lock against who answers meanwhile and sends it. (Seen:
- * both encode, and twice the message's length of memory goes out on the wire.) Polling thread, no lock held; what it waits
- * for is the lock that sending takes next.
+ * Waits until the thread that asked for this request's server has left its transaction. On its way out that thread
+ * tells the application that the request is sent; for that pjsua2 encodes the message, without a lock against the
+ * thread that answers meanwhile and sends it. (Seen: both encode, and twice the message's length of memory is sent.)
+ * Polling thread, no lock held; it waits for the lock that sending takes next.
  */
 void transaction_wait_for_unlock(pjsip_tx_data *tdata);
 
 /*
- * Waits until the message that the client transaction of that branch was sending has been sent, for so many seconds at the most.
- * SIP thread, no lock held, none taken but the transaction table's.
+ * Waits, at most so many seconds, until the client transaction of that branch has sent its message. SIP thread, no
+ * lock held; takes only the transaction table's.
  */
 void transaction_wait_until_sent(pj_str_t branch, const pjsip_method *method, double seconds);
 
@@ -46,24 +47,26 @@ int transaction_awaits_final(const struct transaction_key *key);
 int transaction_is_hung_up(const struct transaction_key *key);
 
 /*
- * From now on it is server's, over that transport. One of another kind, or family, has the request's Via name it, and pjsip repeats
- * nothing any more, on no transport. Returns 0 when it cannot be moved.
+ * Moves the transaction to the server, over that transport. Returns 0 if that is not possible.
  */
 int transaction_move(const struct transaction_key *key, const pf_address *server, pjsip_transport *transport);
 
-/* Returns whether it waits for a response on no connection any more, for it was kept from hearing of that one's end. */
+/*
+ * Returns whether the transaction waits on no connection any more, because it was kept from hearing of the
+ * connection's end.
+ */
 int transaction_is_kept(const struct transaction_key *key);
 
-/* Fills in the server that it sends to. Returns 0 when it is over. */
+/* Fills in the server that the transaction sends to. Returns 0 if the transaction has ended. */
 int transaction_where(const struct transaction_key *key, pf_address *server);
 
-/* Returns whether it is there at all. */
+/* Returns whether the transaction exists. */
 int transaction_exists(const struct transaction_key *key);
 
-/* Hands it a response, as if that had just come. */
+/* Passes a response to the transaction, as if it had just come. */
 void transaction_receive(const struct transaction_key *key, pjsip_rx_data *response);
 
-/* Ends it, as its transport would. */
+/* Ends the transaction, as the end of its transport would. */
 void transaction_end(const struct transaction_key *key);
 
 /*
@@ -72,9 +75,15 @@ void transaction_end(const struct transaction_key *key);
  */
 void transaction_cancel(const pjsip_tx_data *tdata);
 
-/* Keeps it from hearing of its connection's end. 0: it is over, or not under way yet. */
+/*
+ * Keeps the transaction from hearing of its connection's end. Returns 0 if the transaction has ended, or is not under
+ * way yet.
+ */
 int transaction_keep_alive(const struct transaction_key *key, const pjsip_transport *transport);
 
-/* As that where it is wanted, but does not wait for who is at the transaction, lest two threads wait in a circle. *busy: somebody is. */
+/*
+ * Does the same if wanted is set, but does not wait for a thread that holds the transaction, so that two threads do
+ * not wait for each other. *busy: another thread holds it.
+ */
 int transaction_try_keep_alive(const struct transaction_key *key, const pjsip_transport *transport, int wanted,
                                int *busy);

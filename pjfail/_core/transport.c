@@ -1,7 +1,7 @@
 /*
- * transport.c: what the endpoint can send over.
+ * transport.c: finds out which transports the endpoint has.
  *
- * Called by Python's worker. No lock of ours; the transport manager's own for a moment.
+ * Called by Python's worker. No lock of ours; briefly the transport manager's.
  */
 #include "address.h"
 #include "host.h"

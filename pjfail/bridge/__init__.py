@@ -1,7 +1,7 @@
-"""The only package that touches the C core: values in, values out; a file for each concern, as the core has them.
+"""The only package that calls the C core: values in, values out. It has a file for each concern, as the core does.
 
-Every function may be called from any Python thread, unless it says otherwise; the GIL is released inside. The core's
-locks are held for microseconds, and no Python runs under them.
+Any Python thread may call its functions, unless one says otherwise; the GIL is released inside. The core holds its
+locks for microseconds, and no Python runs under them.
 """
 
 from __future__ import annotations

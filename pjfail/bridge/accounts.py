@@ -1,4 +1,4 @@
-"""pjsua's accounts: what they are set to, their proxies, and pjsip's own server affinity."""
+"""pjsua's accounts: their settings, their proxies, and pjsip's own server affinity."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .values import optional_address, own_octets, own_text_of, target_of, text_o
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What pjsua has an account set to.
+    """An account's settings in pjsua.
 
-    ``aor`` is its user@host[:port] as in From; ``next_hop`` is where its requests go, None for an account that has
-    neither proxy nor registrar. ``secure`` tells of TLS: a sips URI, or transport=tls, in it, its registrar or a proxy.
-    ``affinity`` tells whether pjsip's own server affinity is enabled, None where that is inherited, or pjsip has none.
+    ``aor`` is its user@host[:port] as in From; ``next_hop`` is the target of its requests, None for an account without
+    proxy and registrar. ``secure``: its own URI, its registrar or a proxy has the scheme sips or transport=tls.
+    ``affinity``: whether pjsip's own server affinity is enabled; None: inherited, or this pjsip has none.
     """
 
     id: int
@@ -34,7 +34,7 @@ class Account:
 
 
 def read_account(number: int) -> Account:
-    """What pjsua has account *number* set to. Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.HostError`."""
+    """Returns the settings of account *number*. Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.HostError`."""
     c = ffi.new("pf_account *")
     check(lib.pf_read_account(number, c))
     uri = text_of(c.next_hop_uri)
@@ -58,7 +58,7 @@ def account_exists(number: int) -> bool:
 
 
 def account_is(number: int, aor: str) -> bool:
-    """Whether account *number* is still that of *aor*."""
+    """Returns whether account *number* still has the AOR *aor*."""
     try:
         return read_account(number).aor == aor
     except errors.PjfailError:
@@ -66,22 +66,24 @@ def account_is(number: int, aor: str) -> bool:
 
 
 def set_proxies(number: int, proxies: Sequence[str]) -> None:
-    """Gives account *number* these proxies, in order, by ``pjsua_acc_modify()``. Raises :class:`pjfail.PjfailError`."""
+    """Sets the proxies of account *number*, in order, by ``pjsua_acc_modify()``. Raises :class:`pjfail.PjfailError`."""
     texts = [ffi.new("char[]", own_octets(proxy)) for proxy in proxies]
     check(lib.pf_set_proxies(number, ffi.new("char *[]", texts), len(texts)))
 
 
 def has_native_affinity() -> bool:
-    """Whether this pjsip has server affinity of its own (after 2.17)."""
+    """Returns whether this pjsip has its own server affinity (after 2.17)."""
     return bool(lib.pf_has_native_affinity())
 
 
 def native_pin(number: int, server: Server | None) -> None:
-    """``pjsua_acc_set_affinity_addr()``; None: ``pjsua_acc_refresh_transport()``. Raises :class:`pjfail.PjsipError`."""
+    """Calls ``pjsua_acc_set_affinity_addr()``; for None, ``pjsua_acc_refresh_transport()``. Raises
+    :class:`pjfail.PjsipError`.
+    """
     check(lib.pf_native_pin(number, optional_address(server)))
 
 
 def native_pin_soon(number: int, aor: str, server: Server | None) -> None:
-    """As :func:`native_pin`, on pjsip's polling thread; what fails there is pjsip's log's."""
+    """Does what :func:`native_pin` does, on pjsip's polling thread; pjsip logs what fails there."""
     job = lib.PF_NATIVE_UNPIN if server is None else lib.PF_NATIVE_PIN
     lib.pf_account_job(job, number, own_octets(aor), optional_address(server))

@@ -1,4 +1,4 @@
-"""The core goes into the endpoint, and comes out; and what that endpoint can send over."""
+"""Attaches the core to the endpoint and detaches it; and which transports the endpoint has."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from .status import check
 
 
 def _configure(retry: RetryPolicy) -> None:
-    c = ffi.new("pf_steering *")
-    c.on = retry.enabled
+    c = ffi.new("pf_retry_policy *")
+    c.enabled = retry.enabled
     for index, (method, seconds) in enumerate(retry.timeouts.items()):
-        c.silence[index].method = method.encode("ascii")
-        c.silence[index].after = seconds
-    c.silences = len(retry.timeouts)
+        c.timeouts[index].method = method.encode("ascii")
+        c.timeouts[index].seconds = seconds
+    c.timeout_count = len(retry.timeouts)
     for index, code in enumerate(retry.codes):
         c.codes[index] = int(code[0]) if isinstance(code, str) else code
     c.code_count = len(retry.codes)
-    c.race_gap = -1.0 if retry.connection_attempt_delay is None else retry.connection_attempt_delay
-    c.budget = retry.hedge_budget
+    c.connection_attempt_delay = -1.0 if retry.connection_attempt_delay is None else retry.connection_attempt_delay
+    c.hedge_budget = retry.hedge_budget
     c.port_check = retry.port_check
     c.attempts = retry.attempts
     c.decides = retry.decide is not None
     for index, name in enumerate(retry.dialogs):
         c.clusters[index] = name.encode("ascii")
     c.cluster_count = len(retry.dialogs)
-    lib.pf_steer(c)
+    lib.pf_set_retry_policy(c)
 
 
 def attach(deadline: float, retry: RetryPolicy) -> int:
-    """Plugs the core into the endpoint and returns the attachment's number, which is not 0.
+    """Attaches the core to the endpoint, and returns the attachment's number, which is not 0.
 
-    *deadline*: seconds a question may wait for :func:`pjfail.bridge.plans.publish`.
+    *deadline*: seconds that a question may wait for :func:`pjfail.bridge.plans.publish`. Raises
+    :class:`pjfail.HostError`.
     """
     _configure(retry)
     number = ffi.new("int *")
@@ -41,7 +42,7 @@ def attach(deadline: float, retry: RetryPolicy) -> int:
 
 
 def detach(number: int) -> None:
-    """Takes the core out again; harmless when that attachment is over. May wait two seconds for pjsip to let go."""
+    """Detaches the core. Does nothing if that attachment has ended. May wait 2 s for pjsip to leave our code."""
     lib.pf_detach(number)
 
 
@@ -54,17 +55,19 @@ def finish_at_exit() -> None:
 
 
 def attachment() -> int:
-    """The number of the attachment in force, 0 for none: one ends with its endpoint, and another may follow."""
+    """Returns the number of the attachment in force, 0 for none. An attachment ends with its endpoint; another may
+    follow.
+    """
     return int(lib.pf_attached())
 
 
-def foreign() -> bool:
-    """Whether this is a forked child of the process that attached."""
+def is_forked_child() -> bool:
+    """Returns whether this is a forked child of the process that attached."""
     return bool(lib.pf_is_forked_child())
 
 
 def sendable() -> frozenset[tuple[Transport, Family]]:
-    """What the endpoint can send over, empty when that is not known. Not from a SIP thread."""
+    """Returns what the endpoint can send over; empty if that is not known. Not from a SIP thread."""
     found = ffi.new("unsigned *")
     if lib.pf_transports(found) != lib.PF_OK:
         return frozenset()
@@ -77,7 +80,9 @@ def sendable() -> frozenset[tuple[Transport, Family]]:
 
 
 def transports() -> tuple[tuple[Transport, ...], tuple[Family, ...]]:
-    """The endpoint's transports and its address families, both empty when that is not known. Not from a SIP thread."""
+    """Returns the endpoint's transports and its address families, both empty if that is not known. Not from a SIP
+    thread.
+    """
     over = sendable()
     return (
         tuple(transport for transport in TRANSPORTS if any(transport == each for each, _ in over)),

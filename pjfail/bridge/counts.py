@@ -1,4 +1,4 @@
-"""What the core has counted: of itself, of each server, of each transport."""
+"""What the core counts: for itself, for each server, for each transport."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ class Counters:
 
     ``resolved``: times pjsip asked for a server; of these ``numeric`` were an address already, ``from_plan`` were
     answered at once, and ``questions`` had to wait for Python. Of those that waited, ``from_stale`` were answered by an
-    old plan, ``from_system`` by the system's resolver, ``failed`` with an error. ``dropped``: outcomes,
-    failovers, registrations and refreshes of plans that Python came too late for. ``retried``: times a request under
-    way failed over to another server; ``hedged``: times it did so before its timeout, because the answer was later than
-    the server's round trips; ``suppressed``: final responses that the application did not see; ``raced``: questions for
-    which connections were raced; ``unwatched``: requests sent while 65 536 were under way, neither watched nor tried at
-    another server; ``forgotten``: dialogs that had to go for newer ones. Now: ``plans`` in force, ``servers`` in them,
-    questions ``waiting``, requests ``outstanding`` without a final answer, ``dialogs`` that live.
+    old plan, ``from_system`` by the system's resolver, ``failed`` with an error. ``dropped``: outcomes, failovers,
+    registrations and refreshes of plans that Python did not fetch in time. ``retried``: times a request under way
+    failed over to another server because of its timeout, a response or a lost connection; ``hedged``: times, not
+    counted in ``retried``, a request failed over before its timeout, because the answer was later than the server's
+    round trips; ``suppressed``: final responses that the application did not see; ``raced``: queries for which several
+    connections were tried; ``unwatched``: requests sent while 65 536 were under way, which pjfail neither watches nor
+    tries at another server; ``forgotten``: dialogs that were dropped to make room for newer ones. Now: ``plans`` in
+    force, ``servers`` in them, queries ``waiting``, requests ``outstanding`` without a final answer, ``dialogs`` that
+    exist.
     """
 
     resolved: int
@@ -46,16 +48,12 @@ class Counters:
     dialogs: int
 
 
-# The counters that are called otherwise in C.
-_IN_C = {"retried": "steered", "suppressed": "swallowed"}
-
-
 @dataclass(frozen=True, slots=True)
 class RoundTrips:
-    """How long requests sent once took to their first answer.
+    """How long requests took from sending to the first answer; requests that were retransmitted do not count.
 
-    ``counts`` has a number for each of ``bounds`` (seconds, up to and with it, from the one before) and one for all
-    beyond the last; ``seconds`` is the sum of all.
+    ``counts[i]`` is the number of round trips longer than ``bounds[i - 1]`` and up to ``bounds[i]`` seconds; the last
+    number counts those longer than every bound. ``seconds`` is the sum of all.
     """
 
     bounds: tuple[float, ...]
@@ -74,7 +72,7 @@ class Stats:
     answered_options: float | None
     answered_other: float | None
     rtt: float | None
-    rtt_deviation: float
+    rttvar: float
     answers: int
     silences: int
     refusals: int
@@ -83,18 +81,18 @@ class Stats:
 
 
 def unwatched() -> int:
-    """That of :class:`Counters`, at the cost of a memory access."""
+    """Returns the counter ``unwatched`` of :class:`Counters`; reads it without a lock."""
     return int(lib.pf_unwatched())
 
 
 def counters() -> Counters:
     c = ffi.new("pf_counters *")
     lib.pf_read_counters(c)
-    return Counters(*(int(getattr(c, _IN_C.get(name, name))) for name in Counters.__dataclass_fields__))
+    return Counters(*(int(getattr(c, name)) for name in Counters.__dataclass_fields__))
 
 
 def round_trips() -> Mapping[Transport, RoundTrips]:
-    """The round trips measured so far, by transport."""
+    """Returns the round trips measured so far, by transport."""
     measured: dict[Transport, RoundTrips] = {}
     c = ffi.new("pf_round_trips *")
     for index, transport in enumerate(TRANSPORTS, 1):
@@ -104,7 +102,7 @@ def round_trips() -> Mapping[Transport, RoundTrips]:
 
 
 def stats(server: Server) -> Stats | None:
-    """What the core has counted of *server*, None when it is in no plan."""
+    """Returns what the core has counted for *server*, or None if no plan has that server."""
     c = ffi.new("pf_stats *")
     if not lib.pf_read_stats(c_address(server), c):
         return None
@@ -113,7 +111,7 @@ def stats(server: Server) -> Stats | None:
         answered_options=known(c.answered_options),
         answered_other=known(c.answered_other),
         rtt=known(c.rtt),
-        rtt_deviation=c.rtt_deviation,
+        rttvar=c.rttvar,
         answers=c.answers,
         silences=c.silences,
         refusals=c.refusals,

@@ -12,7 +12,9 @@ from .status import check
 
 @dataclass(frozen=True, slots=True)
 class DnsRecord:
-    """A record as pjsip's DNS resolver has parsed it; ``type`` is the DNS's number, ``address`` numeric text."""
+    """A record as pjsip's DNS resolver has parsed it; ``type`` is the number of the RR type, ``address`` a numeric
+    address.
+    """
 
     name: str
     type: int
@@ -26,7 +28,7 @@ class DnsRecord:
 
 @dataclass(frozen=True, slots=True)
 class DnsAnswer:
-    """What pjsip's DNS resolver said to question ``number``; ``problem`` is empty when all went well."""
+    """The answer of pjsip's DNS resolver to question ``number``; ``problem`` says what went wrong, "" if nothing."""
 
     number: int
     exists: bool
@@ -35,9 +37,9 @@ class DnsAnswer:
 
 
 def dns_open(servers: Sequence[tuple[str, int]]) -> int:
-    """A DNS resolver of pjsip's that asks *servers* (address, port); with none, the one that pjsua was configured with.
+    """Returns a handle to a DNS resolver of pjsip that asks *servers* (address, port); without any, to pjsua's own.
 
-    What this returns is of use until the detach. Worker. Raises :class:`pjfail.PjfailError`.
+    The handle is valid until the detach. Worker. Raises :class:`pjfail.PjfailError`.
     """
     texts = [ffi.new("char[]", address.encode()) for address, _ in servers]
     handle = ffi.new("int *")
@@ -54,7 +56,7 @@ def dns_open(servers: Sequence[tuple[str, int]]) -> int:
 def dns_ask(handle: int, name: str, kind: int, number: int) -> bool:
     """Asks for the records of type *kind* at *name*; the answer comes by the queue, with *number*.
 
-    False when there is no such resolver any more. Worker. Raises :class:`pjfail.PjfailError`.
+    Returns False if the resolver of *handle* no longer exists. Worker. Raises :class:`pjfail.PjfailError`.
     """
     result = lib.pf_dns_ask(handle, name.encode("ascii"), kind, number)
     if result == lib.PF_NO_RESOLVER:

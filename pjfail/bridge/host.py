@@ -1,11 +1,11 @@
-"""The pjsip that the core is bound to: its version, its layout, and what is known of it."""
+"""The pjsip that the core is bound to: its version, its layout, and what else is known about it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from .._native import ffi, lib
-from .objects import c_object
+from .loader import c_object
 from .status import check
 from .values import text_of
 
@@ -35,34 +35,34 @@ class HostFacts:
 
 
 def built_for() -> str:
-    """The version of pjproject that the core was compiled against."""
+    """Returns the version of pjproject that the core was compiled against."""
     return text_of(lib.pf_built_for())
 
 
 def open_host(path: str | None) -> str:
-    """Binds the pjsip in the loaded object *path* and returns its version. Raises :class:`pjfail.HostError`."""
+    """Binds the pjsip in the loaded object *path*, and returns its version. Raises :class:`pjfail.HostError`."""
     check(lib.pf_host_open(c_object(path)))
     return text_of(lib.pf_host_version())
 
 
 def check_host() -> None:
-    """Checks endpoint and layout, installing nothing. Raises :class:`pjfail.HostError`."""
+    """Checks the endpoint and the layout; installs nothing. Raises :class:`pjfail.HostError`."""
     check(lib.pf_host_check())
 
 
 def known_layouts() -> tuple[str, ...]:
-    """The versions of pjsip whose layout is known, as ranges: "2.14 to 2.14.1", "2.16"."""
+    """Returns the versions of pjsip whose layout is known, as ranges: "2.14 to 2.14.1", "2.16"."""
     return tuple(text_of(name) for index in range(64) if (name := lib.pf_known_layout(index)) != ffi.NULL)
 
 
 def layout_of(version: str) -> str | None:
-    """The layout for a *version* as pjsip tells it, None for an unknown one."""
+    """Returns the name of the layout for a *version* as pjsip reports it; None for an unknown version."""
     name = lib.pf_layout_of(version.encode())
     return None if name == ffi.NULL else text_of(name)
 
 
 def host_facts() -> HostFacts:
-    """What is known of the host. Any thread; of use after :func:`check_host`."""
+    """Returns what is known about the host; valid after :func:`check_host`. Any thread."""
     c = ffi.new("pf_host_facts *")
     lib.pf_read_host_facts(c)
     return HostFacts(

@@ -1,6 +1,6 @@
-"""Which server an account's requests go to, and the registrations of those that are followed.
+"""Pins, which decide where an account's requests go, and the registrations of followed accounts.
 
-What becomes of a registration comes through :func:`pjfail.bridge.queue.registrations`.
+The results of registrations come through :func:`pjfail.bridge.queue.registrations`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from .values import c_target, fill_address, own_octets
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One account's server: for all its requests to ``next_hop``, and ``registrar``, if any, for its REGISTERs alone.
+    """One account's server for its requests to ``next_hop``; ``registrar``, if not None, gets its REGISTERs instead.
 
-    A pin that is ``idle`` changes nothing; its server is watched all the same. The registrations of an account that is
-    ``followed`` are told.
+    An ``idle`` pin changes nothing, but its server is watched. The registrations of a ``followed`` account are
+    reported.
     """
 
     account: int
@@ -32,10 +32,11 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A followed account's REGISTER: answered with ``code``, just sent (0), or without a server, unsent for ``status``.
+    """A followed account's REGISTER: answered with ``code``; just sent (code 0, with a server); or not sent, because of
+    ``status``.
 
-    ``retry_after`` is in seconds. ``removed``: it takes the binding away. Neither server nor status: the account is
-    there, and ``registered`` or not.
+    ``retry_after`` is in seconds. ``removed``: the REGISTER removes the binding. With neither server nor status the
+    account exists, and ``registered`` says whether it is registered.
     """
 
     account: int
@@ -49,7 +50,7 @@ class Registration:
 
 
 def set_pin(pin: Pin) -> None:
-    """Has *pin* decide from now on, in place of the one for the same AOR and account."""
+    """Puts *pin* in force, in place of the one for the same AOR and account."""
     c = ffi.new("pf_pin *")
     c.account = pin.account
     c.aor = own_octets(pin.aor)
@@ -70,13 +71,13 @@ def drop_pin(pin: Pin) -> None:
 
 
 def register(number: int, aor: str) -> None:
-    """Has account *number* register, soon and on pjsip's polling thread, if its AOR is still *aor*.
+    """Makes account *number* register soon, on pjsip's polling thread, if its AOR is still *aor*.
 
-    What becomes of it is told by the queue where the account is followed.
+    If the account is followed, the queue reports the result.
     """
     lib.pf_account_job(lib.PF_REGISTER, number, own_octets(aor), ffi.NULL)
 
 
 def ask_after(number: int, aor: str) -> None:
-    """Has the queue tell whether account *number*'s AOR is still *aor*, and whether it is registered."""
+    """Makes the queue report whether account *number* still has the AOR *aor*, and whether it is registered."""
     lib.pf_account_job(lib.PF_ASK_AFTER, number, own_octets(aor), ffi.NULL)

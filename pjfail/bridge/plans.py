@@ -1,4 +1,4 @@
-"""Plans, published to the core, and the other ways to answer those who wait for one."""
+"""Publishes plans to the core, and gives the other answers to the queries that wait."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MAX_SERVERS: int = lib.PF_MAX_ENTRIES
 
 
 def ask_each(each: bool) -> None:
-    """Before the core is attached: whether each request asks a question of its own, which :func:`answer` answers."""
+    """Sets, before the core is attached, whether each request asks its own question, which :func:`answer` answers."""
     lib.pf_ask_each(each)
 
 
 def publish(plan: Plan, refresh_at: float, left_out: Iterable[Server] = ()) -> None:
-    """Makes *plan* the one for its target and answers those who wait for it; at most MAX_SERVERS places of it.
+    """Puts *plan* in force for its target and answers the queries that wait for it; uses at most MAX_SERVERS entries.
 
-    *refresh_at*: from when on a use of the plan asks for a new one. Servers *left_out* are watched all the same.
+    *refresh_at*: from then on, a use of the plan asks for a new one. The servers *left_out* are watched, too.
     """
     places = plan.entries[:MAX_SERVERS]
     watched = list(left_out)[: MAX_SERVERS - len(places)]
@@ -58,21 +58,21 @@ def _entries(places: Sequence[PlanEntry], watched: Sequence[Server]) -> Any:
 
 
 def _record_of(place: PlanEntry) -> tuple[object, ...]:
-    """What the places of a tier have in common that are addresses of one SRV record, and come together."""
+    """Returns what the addresses of one SRV record have in common, which stay together within a tier."""
     candidate = place.candidate
     return candidate.name, candidate.server.port, candidate.server.transport, candidate.weight, place.share
 
 
 def fail(target: Target, *, stale: bool, number: int = 0) -> None:
-    """Tells those who wait for *target* that there is nothing; with *stale* an old plan may serve instead.
+    """Answers the queries that wait for *target* with an error; if *stale* is True, an old plan may serve instead.
 
-    With *number* it is the one request that asked that question.
+    *number* limits that to the one request that asked that question.
     """
     lib.pf_fail(c_target(target), number, stale)
 
 
 def pass_on(target: Target, number: int = 0) -> None:
-    """Has those who wait for *target* (with *number*: the one request) answered by the system's resolver."""
+    """Has the system's resolver answer the queries that wait for *target* (with *number*: the one request)."""
     lib.pf_pass(c_target(target), number)
 
 
@@ -93,18 +93,18 @@ def answer_for(hosts: Iterable[tuple[str, int]]) -> None:
         raise MemoryError("no memory for the hosts that are addresses")
 
 
-def forgive(server: Server, sequence: int) -> None:
+def clear_suspect(server: Server, sequence: int) -> None:
     """Ends the core's own suspicion of *server*: its outcomes up to *sequence* have been judged."""
     lib.pf_clear_suspect(c_address(server), sequence)
 
 
 def used_at(target: Target) -> float | None:
-    """When a request last went by the plan of *target*; None when there is none."""
+    """Returns when a request last used the plan of *target*; None if there is no plan."""
     return known(lib.pf_used_at(c_target(target)))
 
 
 def draw(target: Target, seed: int) -> list[Server]:
-    """One use's order of the plan of *target* as the core draws it from *seed*; empty when there is no plan."""
+    """Returns the servers of *target*'s plan in the order that the core draws from *seed*; empty without a plan."""
     servers = ffi.new("pf_address[]", MAX_SERVERS)
     count = lib.pf_draw(c_target(target), seed, servers, MAX_SERVERS)
     return [server_of(servers[index]) for index in range(count)]

@@ -1,4 +1,4 @@
-"""What the core has for the worker: questions, outcomes, answers. Each is taken once, oldest first."""
+"""What the core has queued for the worker: questions, outcomes, answers. Each is taken once, oldest first."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _A, _AAAA = 1, 28  # RFC 1035, RFC 3596
 
 
 def event_fd() -> int:
-    """The descriptor that is readable when there is something to fetch; negative when detached."""
+    """Returns the descriptor that is readable when there is something to fetch; negative when detached."""
     return int(lib.pf_event_fd())
 
 
 def questions() -> Iterator[Question]:
-    """Takes the questions that have come; call it before :func:`outcomes`, it resets the descriptor."""
+    """Takes the questions; call it before :func:`outcomes`, because it resets the descriptor."""
     return _taken(lib.pf_next_query, _question)
 
 
 def outcomes() -> list[Outcome]:
-    """Takes the outcomes that have been seen, oldest first."""
+    """Takes the outcomes, oldest first."""
     seen: list[Outcome] = []
     batch = ffi.new("pf_outcome[]", _BATCH)
     while True:
@@ -53,17 +53,17 @@ def outcomes() -> list[Outcome]:
 
 
 def failovers() -> Iterator[events.FailedOver]:
-    """Takes the failovers of requests under way that have happened, oldest first."""
+    """Takes the failovers of requests under way, oldest first."""
     return _taken(lib.pf_next_failover, _failover)
 
 
 def registrations() -> Iterator[Registration]:
-    """Takes what is told of followed accounts and their REGISTERs, oldest first."""
+    """Takes the news of followed accounts and their REGISTERs, oldest first."""
     return _taken(lib.pf_next_registration, _registration)
 
 
 def answers() -> Iterator[Answer]:
-    """Takes the ends of requests that have come."""
+    """Takes the ends of pjfail's own requests."""
     return _taken(lib.pf_next_response, _answer)
 
 
@@ -73,12 +73,12 @@ def rulings() -> Iterator[Ruling]:
 
 
 def dns_answers() -> Iterator[DnsAnswer]:
-    """Takes the answers of pjsip's DNS resolver that have come."""
+    """Takes the answers of pjsip's DNS resolver."""
     return _taken(lib.pf_next_dns_answer, _dns_answer)
 
 
 def _taken(fetch: Callable[[], Any], value: Callable[[Any], T]) -> Iterator[T]:
-    """The values of what *fetch* hands out until there is no more; each is ours, and freed once it has been read."""
+    """Returns the values of what *fetch* returns until it returns NULL; each is freed once it has been read."""
     while (c := fetch()) != ffi.NULL:
         try:
             taken = value(c)

@@ -1,4 +1,4 @@
-"""One request outside of any dialog; its end comes through :func:`pjfail.bridge.queue.answers`."""
+"""Sends one request outside any dialog; its end comes through :func:`pjfail.bridge.queue.answers`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .values import c_address
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How request ``number`` ended: with a ``code`` and what came with it, or without one (0) for ``status``.
+    """How request ``number`` ended: with a response (``code``), or without one (code 0) because of ``status``.
 
     ``headers`` are lines, each unfolded.
     """
@@ -40,9 +40,9 @@ def send(
     content_type: str,
     body: bytes,
 ) -> None:
-    """Sends one request outside of any dialog, to exactly *server* if given.
+    """Sends one request outside any dialog, to exactly *server* if that is given.
 
-    Not from a SIP thread. Raises :class:`pjfail.PjfailError` when it cannot be sent.
+    Not from a SIP thread. Raises :class:`pjfail.PjfailError` if it cannot be sent.
     """
     names = [ffi.new("char[]", name.encode()) for name, _ in headers]
     values = [ffi.new("char[]", value.encode()) for _, value in headers]
@@ -64,7 +64,7 @@ def send(
 
 
 def cancel(number: int) -> None:
-    """Ends request *number* soon, unless it has ended: pjsip sends it no more. Any thread; never waits."""
+    """Ends request *number* soon, if it has not ended: pjsip no longer retransmits it. Any thread; never waits."""
     lib.pf_cancel_request(number)
 
 

@@ -1,4 +1,4 @@
-"""What went wrong: the core's results to exceptions, a ``pj_status_t`` to words."""
+"""Turns the core's results into exceptions, and a ``pj_status_t`` into words."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ REGISTERING = 171001
 
 
 def strerror(status: int) -> str:
-    """pjsip's words for a ``pj_status_t``."""
+    """Returns pjsip's text for a ``pj_status_t``."""
     text = ffi.new("char[128]")
     lib.pf_strerror(status, text, 128)
     return text_of(text) or f"status {status}"
 
 
 def check(result: int) -> None:
-    """Turns a result of the core into its exception."""
+    """Raises the exception for a result of the core that is not PF_OK."""
     if result == lib.PF_OK:
         return
     problem = text_of(lib.pf_problem())

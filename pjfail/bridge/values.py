@@ -1,4 +1,4 @@
-"""Targets, servers and texts, to C and from C. ``Any`` stands for C data."""
+"""Converts targets, servers and texts to C and from C. ``Any`` stands for C data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def text_of(array: Any) -> str:
 
 
 def own_text_of(array: Any) -> str:
-    """What may go back to C, or is compared, to the letter (:func:`own_octets`): a user part may have any octets."""
+    """Converts text that may go back to C, or is compared, without loss (:func:`own_octets`): a user part may have any
+    octets.
+    """
     return str(ffi.string(array).decode("utf-8", "surrogateescape"))
 
 

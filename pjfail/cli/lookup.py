@@ -1,4 +1,4 @@
-"""``python -m pjfail lookup URI``: what a URI leads to, as a table or as JSON."""
+"""``python -m pjfail lookup URI``: the servers that a URI leads to, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def as_json(target: Target, candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """What ``--json`` prints."""
+    """Returns what ``--json`` prints."""
     return {
         "target": asdict(target),
         "candidates": [

@@ -1,6 +1,6 @@
 """``python -m pjfail``: the subcommands.
 
-Exit status: 0 done, 1 nothing found or not done, 2 wrong arguments, 130 interrupted; the doctor has a 3 of its own.
+Exit status: 0 success, 1 nothing found or failed, 2 wrong arguments, 130 interrupted; the doctor also has 3.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUBCOMMANDS = (lookup, probe, doctor, demo)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """All subcommands and their options; the documentation reads them here too."""
+    """Returns the parser with all subcommands and their options; the documentation uses it too."""
     parser = argparse.ArgumentParser(prog="python -m pjfail", description="SIP server failover for pjsip.")
     parser.add_argument("--version", action="version", version=f"pjfail {own_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the subcommand that *arguments* (the process's by default) name, and returns its exit status."""
+    """Runs the subcommand that *arguments* (default: the process's) name, and returns its exit status."""
     parsed = argparse.Namespace()
     _open_closed_streams()
     try:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # then the reader has read enough: head, a pager that was left
+        if not isinstance(error, BrokenPipeError):  # a broken pipe: the reader (head, a pager) has read enough
             _tell(error, parsed)
         _let_go_of_stdout()
         return 1
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell(error: Exception, parsed: argparse.Namespace) -> None:
-    """Says *error* on standard error, and with ``--json`` as an object on standard output."""
+    """Prints *error* on standard error, and with ``--json`` also as an object on standard output."""
     print(f"pjfail: {error}", file=sys.stderr)
     if getattr(parsed, "json", False):
         with contextlib.suppress(OSError):  # it may have been standard output that failed
@@ -62,7 +62,7 @@ def _tell(error: Exception, parsed: argparse.Namespace) -> None:
 
 
 def _open_closed_streams() -> None:
-    """Python has no stream where the shell closed one (``>&-``): what is written there goes nowhere then."""
+    """Opens /dev/null in place of each stream that the shell closed (``>&-``); Python has None there."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open while the process is
     if sys.stderr is None:
@@ -70,7 +70,7 @@ def _open_closed_streams() -> None:
 
 
 def _let_go_of_stdout() -> None:
-    """What cannot be written is not tried once more at exit."""
+    """Keeps Python from trying at exit to write again what could not be written."""
     try:
         print(end="", flush=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""Events as lines in a log, in words."""
+"""Writes events as lines into a log, in words."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..policy import describe
 class LogListener:
     """Writes one line for each event to *logger*, by default "pjfail.events".
 
-    What takes something away (a server down, a lookup failed, an account with no server) is a warning, all else is
-    information. Called on pjfail's worker.
+    Bad news (a server down, a lookup failed, an account without a server) is a warning, all else is information. Called
+    on pjfail's worker.
     """
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
@@ -31,7 +31,7 @@ class LogListener:
 
 @singledispatch
 def in_words(event: object) -> tuple[int, str]:
-    """The level of *event* and its line. This one is for events of which it has not heard."""
+    """Returns the log level of *event* and its line. This function itself serves events of unknown types."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(event).__name__).lower()
     if not is_dataclass(event):
         return logging.INFO, f"{name}: {event}"

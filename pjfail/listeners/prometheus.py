@@ -1,7 +1,7 @@
 """Events and counters for Prometheus.
 
-What happens is counted as it happens; what the C core has counted, and how each server is, is read at each scrape. No
-label takes its values from the wire: ``server`` has those of the plans, cut at a bound.
+Events are counted as they happen; the C core's counters and the servers' states are read at each scrape. No label takes
+its values from the wire: ``server`` has the servers of the plans, up to a bound.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from ..failover import Failover
 
 RECOVERY_BUCKETS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
-# A server that leaves the plans while it is down never comes up: no more than this many are waited for.
+# The most servers for which a recovery is awaited: a server that leaves the plans while it is down never comes up.
 MOST_DOWN = 10_000
 
 
 class PrometheusListener:
     """Metrics named ``pjfail_...`` in *registry*, by default prometheus_client's own.
 
-    It is called on pjfail's worker, and read on the thread that scrapes, which never waits for the worker. Of more
-    than *most_servers* servers, those that are not up come first, and the rest is only counted in ``pjfail_servers``.
-    ``pjfail[prometheus]`` installs what it needs. Raises ValueError when *registry* has a listener already.
+    pjfail's worker calls it; the thread that scrapes reads it, and never waits for the worker. If there are more than
+    *most_servers* servers, those that are not up come first, and the rest is counted in ``pjfail_servers`` only. Needs
+    ``pjfail[prometheus]``. Raises ValueError if *registry* has such a listener already.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None, most_servers: int = 200) -> None:
@@ -73,7 +73,7 @@ class PrometheusListener:
         registry.register(self._read)
 
     def on_attach(self, failover: Failover) -> None:
-        """Reads the counters of *failover* from now on, until it is detached. Called by :func:`pjfail.attach`."""
+        """Called by :func:`pjfail.attach`: reads the counters of *failover* from now on, until it is detached."""
         self._read.failover = weakref.ref(failover)
 
     def __call__(self, event: events.Event) -> None:
@@ -98,14 +98,14 @@ class PrometheusListener:
 
 
 class _AtScrape(Collector):
-    """What is read when somebody asks; nothing while detached."""
+    """Reads counters and states when Prometheus scrapes; returns nothing while detached."""
 
     def __init__(self, most_servers: int) -> None:
         self.failover: weakref.ref[Failover] | None = None
         self._most_servers = most_servers
 
     def describe(self) -> list[Metric]:
-        return []  # so that registering it reads nothing
+        return []  # registering must read nothing
 
     def collect(self) -> Iterator[Metric]:
         failover = None if self.failover is None else self.failover()

@@ -1,4 +1,4 @@
-"""Events for an asyncio program."""
+"""A queue of events, for an asyncio program."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from ..events import Event
 class QueueListener:
     """Keeps events until the program takes them, with ``await get()`` or ``async for event in listener``.
 
-    It belongs to *loop*, by default the one that runs (RuntimeError when none does); only there may it be taken from.
-    It holds at most *size* events, however long the loop is held up: then the oldest go, and ``dropped`` counts them.
+    It belongs to *loop*, by default the running one (RuntimeError if there is none); take events only in that loop. It
+    holds at most *size* events. If the loop does not take them in time, the oldest are dropped, and ``dropped`` counts
+    them.
     """
 
     def __init__(self, size: int = 1000, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -28,7 +29,7 @@ class QueueListener:
 
     @property
     def dropped(self) -> int:
-        """How many events went unread to make room for newer ones."""
+        """The number of events that were dropped unread to make room for newer ones."""
         return self._dropped
 
     def __call__(self, event: Event) -> None:
@@ -36,10 +37,10 @@ class QueueListener:
             self._dropped += len(self._events) == self._events.maxlen
             self._events.append(event)
             waking, self._waking = self._waking, True
-        if not waking:  # once for all that come before the loop wakes up
+        if not waking:  # one wake-up serves all events that come before the loop runs
             try:
                 self._loop.call_soon_threadsafe(self._wake)
-            except RuntimeError:  # the loop is closed: nobody will take any more
+            except RuntimeError:  # the loop is closed: nobody takes events any more
                 return
 
     def _wake(self) -> None:
@@ -48,7 +49,7 @@ class QueueListener:
             self._arrived.set()
 
     async def get(self) -> Event:
-        """The oldest event kept; waits for one."""
+        """Returns the oldest event; waits for one if there is none."""
         while True:
             with self._lock:
                 if self._events:

@@ -1,4 +1,4 @@
-"""The cache in front of a resolver: TTLs, negative answers (RFC 2308), answers that outlast an outage (RFC 8767)."""
+"""The cache in front of a resolver: TTLs, negative answers (RFC 2308), and old answers during an outage (RFC 8767)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..errors import LookupFailed
 from .resolver import Answer, Asked, Kind, Resolver
 from .store import Store, octets_of
 
-NEGATIVE_CEILING = 300.0  # a name that is new in the DNS is found after five minutes at the latest
-REFRESH_AT = 0.8  # of its TTL an answer is asked for again, when plans made of it are made anew
-STALE_TTL = 30.0  # of an answer that outlasts its TTL (RFC 8767 section 4)
-RETRY = 20.0  # after a failed refresh; less than REFRESH_AT of STALE_TTL, so that a plan made anew asks again
+NEGATIVE_CEILING = 300.0  # seconds: a name that is new in the DNS is found within five minutes
+REFRESH_AT = 0.8  # the share of its TTL after which an answer is asked for again; plans are renewed then, too
+STALE_TTL = 30.0  # seconds, of an answer past its own TTL (RFC 8767 section 4)
+RETRY = 20.0  # seconds after a failed refresh; less than REFRESH_AT * STALE_TTL, so that a renewed plan asks again
 ROOM = 32 << 20  # octets of memory, for all answers together: some 25 000 of one or two records
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What was said, and when it is asked for again; an answer holds until ``expires``, and then may serve as stale.
+    """An answer, and when it is asked for again. It is valid until ``expires``, and may be used as stale after that.
 
-    ``trouble`` is how the last attempt to get a newer one failed.
+    ``trouble`` says how the last attempt to refresh it failed.
     """
 
     outcome: Answer | LookupFailed
@@ -34,18 +34,18 @@ class _Entry:
 
 
 class Cache:
-    """A :class:`Resolver` that remembers what another one said. It alone owns what is remembered.
+    """A :class:`Resolver` that keeps the answers of another one. Only it writes them.
 
-    An answer is kept for its TTL, at least *floor* and at most *ceiling* seconds. Whoever asks in the last fifth of
-    that time has the other resolver asked again. Where that one fails, or takes longer than *hurry* seconds, the answer
-    at hand still serves, also for *max_stale* seconds after its TTL; any newer one, "there is none" too, takes its
-    place. A failure without an answer at hand is kept for *floor* seconds, so that a name service in trouble is not
-    asked faster (RFC 9520).
+    An answer is kept for its TTL, at least *floor* and at most *ceiling* seconds. A use in the last fifth of that time
+    makes the cache ask the other resolver again. If that fails or takes longer than *hurry* seconds, the old answer is
+    used, for up to *max_stale* seconds after its TTL; any newer answer, "there is none" included, replaces it. A
+    failure without an old answer is kept for *floor* seconds, so that a failing name service is not asked more often
+    (RFC 9520).
 
-    The same question asked again while under way is asked once; it runs to its end even when nobody waits for it any
-    more. For one asyncio loop at a time. *clock* gives seconds and never runs backwards. *learnt* is called, in the
-    loop, after each new answer. *answers* are of an earlier life: they are asked for again at their first use. What is
-    remembered takes *room* octets of memory at the most (:class:`pjfail.lookup.store.Store`).
+    While a question is under way, asking it again starts no second one. It runs to its end even if nobody waits any
+    more. For one asyncio loop at a time. *clock* returns seconds and never runs backwards. *learnt* is called in the
+    loop after each new answer. *answers* come from an earlier process: each is asked for again at its first use. The
+    answers take at most *room* octets of memory (:class:`pjfail.lookup.store.Store`).
     """
 
     def __init__(
@@ -75,7 +75,9 @@ class Cache:
             self._put(asked, _Entry(answer, ask_at=now, expires=now + min(answer.ttl, ceiling)))
 
     async def resolve(self, name: Name, kind: Kind) -> Answer:
-        """The answer at hand, else a fresh one; its TTL is what is left of it. Raises :class:`pjfail.LookupFailed`."""
+        """Returns the answer in the cache, else a new one; its TTL is the time left. Raises
+        :class:`pjfail.LookupFailed`.
+        """
         asked = Asked(name, kind)
         entry = self._entries.get(asked)
         if entry is None or entry.ask_at <= self._clock():
@@ -94,9 +96,9 @@ class Cache:
             self._put(asked, replace(entry, ask_at=now))
 
     def answers(self) -> dict[Asked, Answer]:
-        """The answers that may still serve, each with the seconds left of its TTL, which are negative after it.
+        """Returns the answers that may still be used, each with the seconds left of its TTL, negative after its end.
 
-        Callable from any thread.
+        Any thread.
         """
         now = self._clock()
         return {
@@ -109,7 +111,7 @@ class Cache:
         return isinstance(entry.outcome, Answer) and now < entry.expires + self._max_stale
 
     async def _newer(self, asked: Asked, entry: _Entry | None) -> _Entry:
-        """What the resolver says now, or *entry* where that takes too long."""
+        """Returns the resolver's new answer, or *entry* if that takes too long."""
         question = asyncio.shield(self._question(asked))
         if entry is None or not self._serves(entry, self._clock()):
             return await question
@@ -145,7 +147,7 @@ class Cache:
         return entry
 
     def _failed(self, asked: Asked, failure: LookupFailed) -> _Entry:
-        """The answer at hand, where *failure* is temporary and the answer may still serve; else the failure."""
+        """Returns the old answer if *failure* is temporary and the answer may still be used; otherwise the failure."""
         now = self._clock()
         entry = self._entries.get(asked)
         if entry is not None and failure.temporary and self._serves(entry, now):

@@ -1,4 +1,6 @@
-"""The cache file: answers of the DNS that outlive the process, so that a restart during an outage finds servers."""
+"""The cache file: DNS answers that outlive the process, so that a program that restarts during an outage finds
+servers.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,19 @@ from .resolver import Answer, Asked
 log = logging.getLogger("pjfail")
 
 VERSION = 1
-HEAD = '{"pjfail": "answers of the DNS"'  # how each file of ours begins, so that no other is written over
-SAVE_AFTER = 10.0  # seconds; what is learnt meanwhile is written with the rest
-RETRY_CEILING = 600.0  # seconds; each time that it cannot be written it is tried again after twice as long
+HEAD = '{"pjfail": "answers of the DNS"'  # each file of pjfail begins so; no other file is overwritten
+SAVE_AFTER = 10.0  # seconds; one write then has all new answers
+RETRY_CEILING = 600.0  # seconds; after each failed write the pause doubles, up to this
 MAX_SIZE = 32 << 20  # octets; 20 000 answers are a fifth of it
 
 Answers = Mapping[Asked, Answer]
 
 
 def encode(answers: Answers, now: float, most: int = MAX_SIZE) -> str:
-    """The text of a cache file at *now*, in seconds since the epoch: of *most* octets, the last of *answers* first."""
+    """Returns the text of a cache file at *now* (seconds since the epoch) of at most *most* octets.
+
+    If there is no room for all of *answers*, the last ones are kept.
+    """
     rows = []
     begin, end = f'{HEAD}, "version": {VERSION}, "answers": [', "]}\n"
     left = most - len(begin) - len(end)
@@ -50,7 +55,9 @@ def encode(answers: Answers, now: float, most: int = MAX_SIZE) -> str:
 
 
 def decode(text: str, now: float) -> dict[Asked, Answer]:
-    """What :func:`encode` wrote, each TTL what is left of it at *now*. For another text it may raise anything."""
+    """Returns what :func:`encode` wrote, each TTL reduced to what is left at *now*. May raise any exception for other
+    text.
+    """
     content = json.loads(text)
     if content["version"] != VERSION:
         raise ValueError(f"it has version {content['version']}, and this pjfail reads {VERSION}")
@@ -65,12 +72,12 @@ def decode(text: str, now: float) -> dict[Asked, Answer]:
 
 
 class CacheFile:
-    """The file at *path*, which it alone writes: whole, at once, readable by its owner only (mode 0600).
+    """The file at *path*, which only this object writes: as a whole, at once, readable by its owner only (mode 0600).
 
-    A file that is not pjfail's is neither used nor written over; one of pjfail's that is damaged, or of another
-    version, is written over. Both are logged once. A file that cannot be written, on a full disk for example, is tried
-    again, after 20 s, 40 s and so on up to ten minutes; that is logged once, and once more when it is written again.
-    *wall* gives the seconds since the epoch: answers expire while no process runs.
+    A file that is not pjfail's is neither used nor overwritten; a file of pjfail's that is damaged, or of another
+    version, is overwritten. Both are logged once. If the file cannot be written, on a full disk for example, writing is
+    tried again after 20 s, 40 s and so on up to ten minutes; that is logged once, and once more when it works again.
+    *wall* returns the seconds since the epoch: answers expire while no process runs.
     """
 
     def __init__(self, path: Path, wall: Callable[[], float] = time.time) -> None:
@@ -81,7 +88,7 @@ class CacheFile:
         self._saving: asyncio.Task[None] | None = None
 
     def load(self) -> dict[Asked, Answer]:
-        """The answers in the file, none where there is no such file or it cannot be used. Blocks; raises nothing."""
+        """Returns the answers in the file; none if there is no file or it cannot be used. Blocks; raises nothing."""
         try:
             if self._path.stat().st_size > MAX_SIZE or not self._path.is_file():
                 return self._leave("it is not a regular file, or it is too large")
@@ -96,7 +103,7 @@ class CacheFile:
             return self._leave("it has been written by another program")
         try:
             return decode(text, self._wall())
-        except Exception as error:  # whatever is wrong with it, we can do without
+        except Exception as error:  # whatever is wrong with the file, pjfail works without it
             log.warning("the DNS cache file %s is not used, and will be written anew: %r", self._path, error)
             return {}
 
@@ -106,11 +113,11 @@ class CacheFile:
         return {}
 
     def save_soon(self, answers: Callable[[], Answers]) -> None:
-        """Writes what *answers* returns in ten seconds, or when the loop is ended (by ``asyncio.run``) before that.
+        """Writes what *answers* returns, in ten seconds or when the loop ends (``asyncio.run``), whichever comes first.
 
-        Where that fails it is tried again, less and less often.
+        If that fails it is tried again, less and less often.
 
-        Called in a loop; *answers* and the writing run in a thread of its executor.
+        Call it in a loop; *answers* and the writing run in a thread of the loop's executor.
         """
         loop = asyncio.get_running_loop()
         under_way = self._saving is not None and self._saving.get_loop() is loop and not self._saving.done()
@@ -123,13 +130,13 @@ class CacheFile:
         except asyncio.CancelledError:
             self.save(answers)
             raise
-        self._saving = None  # what is learnt from here on needs another time
+        self._saving = None  # answers from here on need another write
         await asyncio.to_thread(self.save, answers)
         if self._failures:
             self.save_soon(answers)
 
     def save(self, answers: Callable[[], Answers]) -> None:
-        """Writes what *answers* returns. Blocks; raises no OSError. Callable from any thread."""
+        """Writes what *answers* returns. Blocks; raises no OSError. Any thread."""
         try:
             _replace(self._path, encode(answers(), self._wall()))
         except OSError as error:
@@ -143,7 +150,7 @@ class CacheFile:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Puts a new file in the place of the one at *path*; a reader, or a power failure, sees one of the two whole."""
+    """Replaces the file at *path*: a reader, or a power failure, sees either the old file or the new one, whole."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(descriptor, "w", encoding="utf-8") as file:

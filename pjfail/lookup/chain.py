@@ -49,10 +49,11 @@ class ChainLookup:
                 lookup.resolve_names_by(ChainLookup(*lookups[place:]))
 
     async def lookup(self, target: Target) -> Sequence[Candidate]:
-        """The candidates of the first lookup that has any. Runs in the loop of the caller.
+        """Returns the candidates of the first lookup that has any. Runs in the loop of the caller.
 
-        Raises :class:`pjfail.LookupFailed`: the first temporary failure where there was one, for who failed might have
-        known better than those after it; else what ended the chain; else :class:`pjfail.UnknownTarget`.
+        Raises :class:`pjfail.LookupFailed`: the first temporary failure if there was one, because that lookup might
+        have known more than those after it; otherwise the failure that ended the chain; otherwise
+        :class:`pjfail.UnknownTarget`.
         """
         unknown: list[LookupFailed] = []
         failed: list[LookupFailed] = []
@@ -73,7 +74,7 @@ class ChainLookup:
         raise [*failed, *unknown, UnknownTarget(f"{target}: no lookup has a candidate")][0]
 
     def adapt(self, transports: Sequence[Transport], families: Sequence[Family]) -> None:
-        """Tells those of the lookups that want to know what the endpoint has (:class:`Adaptive`)."""
+        """Tells those lookups that are :class:`Adaptive` what the endpoint has."""
         for lookup in self._lookups:
             if isinstance(lookup, Adaptive):
                 lookup.adapt(transports, families)
@@ -85,7 +86,7 @@ class ChainLookup:
                 lookup.ask_anew()
 
     def on_stale(self, tell: TellStale) -> None:
-        """Has those of the lookups that serve old answers say so to *tell* (:class:`ServesStale`)."""
+        """Makes those lookups that are :class:`ServesStale` call *tell* when they use old answers."""
         for lookup in self._lookups:
             if isinstance(lookup, ServesStale):
                 lookup.on_stale(tell)

@@ -1,4 +1,4 @@
-"""The lookup over the DNS: RFC 3263, answered by given name servers or the system's."""
+"""The lookup in the DNS: RFC 3263, with given name servers or the system's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 # While the name servers are silent to a target's SRV questions, each lookup waits for them this share of the time.
 SILENT_SHARE = 1 / 8
 
-LEAST_ROOM = 1 << 20  # octets; with less, an answer of some kB would be a large one
+LEAST_ROOM = 1 << 20  # octets; with less, an answer of some kB would count as large
 
 
 class DnsLookup:
@@ -107,7 +107,7 @@ class DnsLookup:
             "%s is found by the addresses of its host, because the name servers are silent to other questions: %s",
             "%s: the name servers answer the questions for its SRV records again",
         )
-        # A question ends a little before the lookup does, for its error tells more: who was asked what.
+        # A question ends shortly before the lookup, because its error says more: which server was asked what.
         servers = (lambda: given or ()) if self._resolv_conf is None else self._resolv_conf.servers
         wire = NameServers(servers, timeout=0.9 * timeout, cname_limit=cname_limit, clock=clock)
         self._cache = Cache(
@@ -115,7 +115,7 @@ class DnsLookup:
             floor=ttl_floor,
             ceiling=ttl_ceiling,
             max_stale=max_stale,
-            # Three questions follow upon each other: together they take the 1.8 s of RFC 8767 section 5.
+            # A lookup asks three questions in a row: together they take the 1.8 s of RFC 8767 section 5.
             hurry=timeout / 5,
             clock=clock,
             learnt=self._learnt,
@@ -128,12 +128,12 @@ class DnsLookup:
         self._versions = [version_of(path) for path in self._files]
 
     async def lookup(self, target: Target) -> list[Candidate]:
-        """The candidates of *target*, at least one, by priority; weights are left to whoever uses them.
+        """Returns the candidates of *target*, at least one, by priority; the weights are not applied yet.
 
-        A numeric host is one candidate, and nothing is asked. Runs in the asyncio loop of the caller, and in one loop
-        at a time. Raises :class:`pjfail.LookupFailed`: temporary where name servers were silent or failed, for good
-        where they said that there is no such name or service; :class:`pjfail.UnknownTarget` where the system may know
-        more.
+        For a numeric host returns that one candidate and asks nothing. Runs in the asyncio loop of the caller, and in
+        one loop at a time. Raises :class:`pjfail.LookupFailed`: temporary if name servers were silent or failed, not
+        temporary if they said that there is no such name or service; :class:`pjfail.UnknownTarget` if the system may
+        know more.
         """
         recorder = StaleRecorder(self._resolver)
         client = self._client
@@ -153,7 +153,7 @@ class DnsLookup:
             self._stale.found(target, recorder.stale)
             self._silent.note(target, "".join(silent))
             return found
-        temporary = failure.temporary or bool(recorder.stale)  # an old "there is none" is not the last word
+        temporary = failure.temporary or bool(recorder.stale)  # an old "there is none" is not final
         if (temporary or isinstance(failure, NothingThere)) and self._system_may_know(target.host):
             raise UnknownTarget(str(failure), temporary=temporary)
         raise LookupFailed(str(failure), temporary=temporary)
@@ -161,8 +161,8 @@ class DnsLookup:
     def adapt(self, transports: Sequence[Transport], families: Sequence[Family]) -> None:
         """From now on finds only what an endpoint with *transports* and *families* can use.
 
-        Where the constructor was given an order of preference, what of it the endpoint has; else all that the endpoint
-        has, in the order given here. Nothing given here means that it is not known, and so all. Called by the worker.
+        If the constructor was given an order of preference, that order applies to what the endpoint has; otherwise the
+        order given here. Empty arguments mean that it is not known, so everything is allowed. Called by the worker.
         """
         self._client = replace(
             self._client,
@@ -183,7 +183,9 @@ class DnsLookup:
         self._cache.ask_anew()
 
     def on_stale(self, tell: TellStale) -> None:
-        """Has *tell* called, in the loop, with each target that begins to be found by old answers, and the reason."""
+        """Calls *tell*, in the loop, with each target whose servers are found by old answers from then on, and the
+        reason.
+        """
         self._stale.on_stale(tell)
 
     def _learnt(self) -> None:
@@ -204,12 +206,14 @@ class DnsLookup:
 
 
 def in_common(preferred: Sequence[T] | None, had: Sequence[T]) -> tuple[T, ...]:
-    """What of *preferred* (None: no preference) an endpoint with *had* can use, in the order of preference."""
+    """Returns those of *preferred* (None: no preference) that an endpoint with *had* can use, in order of
+    preference.
+    """
     return tuple(had) if preferred is None else tuple(each for each in preferred if each in had)
 
 
 def _check(name: str, given: Sequence[str] | None, known: Sequence[str]) -> None:
-    """ValueError unless *given* is some of *known*, each once, or None."""
+    """Raises ValueError unless *given* is None, or some of *known*, each once."""
     if given is None:
         return
     if isinstance(given, str):

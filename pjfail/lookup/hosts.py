@@ -12,15 +12,16 @@ from dns.rdata import Rdata
 from .files import Version, version_of
 from .resolver import Answer, Kind, Resolver
 
-TTL = 60.0  # of what stands in the file, which does not say
+TTL = 60.0  # seconds: the file has no TTLs
 
 
 class HostsFile:
-    """A :class:`Resolver` that answers for the addresses of the hosts in the file at *path*, else asks *resolver*.
+    """A :class:`Resolver` that answers for the addresses of the hosts in the file at *path*, and asks *resolver* for
+    all else.
 
-    As with the system's own resolver, a listed host has the listed addresses alone: one that is listed with IPv4 has no
-    IPv6 address. SRV and NAPTR records are never in the file. A file that has changed is read again when it is needed
-    next; one that is not there lists nothing.
+    As with the system's own resolver, a listed host has only the listed addresses: a host that is listed with IPv4 has
+    no IPv6 address. The file never has SRV or NAPTR records. A file that has changed is read again when it is next
+    needed; without the file no host is listed.
     """
 
     def __init__(self, path: Path, resolver: Resolver) -> None:
@@ -30,14 +31,14 @@ class HostsFile:
         self._table: dict[str, list[str]] = {}
 
     async def resolve(self, name: Name, kind: Kind) -> Answer:
-        """As :meth:`Resolver.resolve`."""
+        """Does what :meth:`Resolver.resolve` says."""
         listed = self._addresses(name) if kind in ("A", "AAAA") else None
         if listed is None:
             return await self._resolver.resolve(name, kind)
         return Answer(name, _records(listed, kind), TTL)
 
     def lists(self, name: Name) -> bool:
-        """Whether *name* stands in the file."""
+        """Returns whether *name* is in the file."""
         return self._addresses(name) is not None
 
     def _addresses(self, name: Name) -> list[str] | None:
@@ -52,7 +53,7 @@ class HostsFile:
 
 
 def parse(text: str) -> dict[str, list[str]]:
-    """The addresses of each host, in the order of the lines; as hosts(5)."""
+    """Returns the addresses of each host, in the order of the lines; the format is that of hosts(5)."""
     table: dict[str, list[str]] = {}
     for line in text.splitlines():
         address, *hosts = line.partition("#")[0].split() or [""]
@@ -66,7 +67,9 @@ def _key(host: str) -> str:
 
 
 def _records(addresses: list[str], kind: Kind) -> tuple[Rdata, ...]:
-    """Those of *addresses* that records of *kind* can hold; others (a typing error, one with a scope) do not count."""
+    """Returns records of *kind* for those of *addresses* that fit; others (a typing error, one with a scope) are left
+    out.
+    """
     records = []
     for address in addresses:
         try:

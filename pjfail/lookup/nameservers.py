@@ -1,4 +1,4 @@
-"""The wire to the name servers: several of them, UDP with EDNS, TCP where UDP is too small."""
+"""Asks name servers: several of them, over UDP with EDNS, and over TCP where UDP is too small."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from dns.name import Name
 from ..errors import BadServer, LookupFailed
 from .resolver import Answer, Kind, Silence
 
-EDNS_PAYLOAD = 1232  # bytes; what passes without fragments (DNS flag day 2020)
-REST = 30.0  # seconds for which a silent name server is asked after the others
+EDNS_PAYLOAD = 1232  # octets that pass without fragments (DNS flag day 2020)
+REST = 30.0  # seconds during which a silent name server is asked after the others
 MAX_QUESTIONS = 100  # on the wire at once, each with one socket or a few
 
 SILENT = "is silent"
@@ -40,7 +40,7 @@ class NameServer:
 
     @classmethod
     def parse(cls, text: str) -> NameServer:
-        """``"192.0.2.53"``, ``"192.0.2.53:5353"``, ``"2001:db8::53"`` or ``"[2001:db8::53]:5353"``.
+        """Parses ``"192.0.2.53"``, ``"192.0.2.53:5353"``, ``"2001:db8::53"`` or ``"[2001:db8::53]:5353"``.
 
         Raises :class:`pjfail.BadServer`.
         """
@@ -52,7 +52,7 @@ class NameServer:
             server = cls(str(ipaddress.ip_address(bracketed or plain or v6)), int(port or 53))
             if not 0 < server.port < 65536:
                 raise ValueError
-        except (ValueError, AttributeError):  # of the latter, what is no string
+        except (ValueError, AttributeError):  # AttributeError: text is not a string
             raise BadServer(
                 f'{text!r} is not a valid name server; write "192.0.2.53", "192.0.2.53:5353" or "[2001:db8::53]:5353"'
             ) from None
@@ -60,7 +60,7 @@ class NameServer:
 
     @classmethod
     def parse_all(cls, texts: Iterable[str]) -> list[NameServer]:
-        """Each of *texts*. Raises :class:`pjfail.BadServer`, also for one string, which is no list of them."""
+        """Parses each of *texts*. Raises :class:`pjfail.BadServer`, also for one string in place of a list."""
         if isinstance(texts, str):
             raise BadServer(f"nameservers is one string; give a list of them: [{texts!r}]")
         if not isinstance(texts, Iterable):
@@ -121,7 +121,7 @@ class NameServers:
             asked = answer.name
 
     async def _ask(self, name: Name, kind: Kind) -> _Reply:
-        """The reply of whichever name server is first to give a good one."""
+        """Returns the first good reply of any name server."""
         turn = self._turn()
         try:
             async with asyncio.timeout(self._timeout):
@@ -136,7 +136,7 @@ class NameServers:
             turn.release()
 
     async def _ask_all(self, name: Name, kind: Kind) -> _Reply:
-        """As :meth:`_ask`, with no limit to the sockets."""
+        """Does what :meth:`_ask` does, without the limit on sockets."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
         servers = self._in_order()
@@ -170,7 +170,7 @@ class NameServers:
         raise failure(f"no answer to {kind} {name.to_text(omit_final_dot=True)}: {said}", temporary=True)
 
     def _turn(self) -> asyncio.Semaphore:
-        """What limits the sockets open at once, made anew for each loop."""
+        """Returns the semaphore that limits the open sockets; each loop has its own."""
         loop = asyncio.get_running_loop()
         if self._turns is None or self._turns[0] is not loop:
             self._turns = loop, asyncio.Semaphore(MAX_QUESTIONS)
@@ -183,7 +183,9 @@ class NameServers:
     def _schedule(
         self, servers: Sequence[NameServer], trouble: Mapping[NameServer, str]
     ) -> Iterator[tuple[NameServer, float]]:
-        """Whom to ask next and how long to wait before the one after; nobody in *trouble* is asked again."""
+        """Yields the name server to ask next, and how long to wait before the one after it; skips servers in
+        *trouble*.
+        """
         wait = self._timeout / 10
         while any(server not in trouble for server in servers):
             for server in servers:
@@ -193,11 +195,11 @@ class NameServers:
 
 
 async def _exchange(server: NameServer, name: Name, kind: Kind, timeout: float) -> _Reply | str:
-    """The reply of one name server, or in words why there is none."""
+    """Returns the reply of one name server, or says in words why there is none."""
     try:
         response = await _send(server, dns.message.make_query(name, kind, use_edns=0, payload=EDNS_PAYLOAD), timeout)
         if response.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP):
-            response = await _send(server, dns.message.make_query(name, kind), timeout)  # it may not know EDNS
+            response = await _send(server, dns.message.make_query(name, kind), timeout)  # the server may not know EDNS
         if response.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
             return f"says {dns.rcode.to_text(response.rcode())}"
         if not isinstance(response, dns.message.QueryMessage) or response.flags & dns.flags.TC:
@@ -211,21 +213,21 @@ async def _exchange(server: NameServer, name: Name, kind: Kind, timeout: float) 
         return "refuses the connection"
     except OSError as error:
         return f"cannot be reached ({error})"
-    except Exception as error:  # whatever its bytes provoke is this name server's failure, and not the lookup's
+    except Exception as error:  # whatever its bytes provoke, only this name server has failed
         return f"{GARBLED} ({type(error).__name__})"
     records = tuple(chain.answer) if chain.answer is not None else ()
-    # RFC 2308 section 5: without a SOA record that there is none is not to be kept.
+    # RFC 2308 section 5: "there is none" without a SOA record must not be cached.
     lasts = records or chain.cnames or any(rrset.rdtype == dns.rdatatype.SOA for rrset in response.authority)
     ttl = float(chain.minimum_ttl) if lasts else 0.0
     return _Reply(Answer(chain.canonical_name, records, ttl), len(chain.cnames))
 
 
 async def _send(server: NameServer, query: dns.message.Message, timeout: float) -> dns.message.Message:
-    """The response over UDP, over TCP where it is truncated. What is no answer to *query* is not listened to."""
+    """Returns the response over UDP, or over TCP if that is truncated. Ignores whatever is not an answer to *query*."""
     backend: Any = dns.asyncbackend.get_backend("asyncio")
     family = socket.AF_INET6 if ":" in server.address else socket.AF_INET
     destination = (server.address, server.port)
-    # Connected, so that a port where nobody listens is known at once.
+    # A connected socket learns at once that nobody listens on the port.
     async with await backend.make_socket(family, socket.SOCK_DGRAM, destination=destination) as udp:
         response, _ = await dns.asyncquery.udp_with_fallback(
             query, server.address, timeout, server.port, ignore_unexpected=True, udp_sock=udp, ignore_errors=True

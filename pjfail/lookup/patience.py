@@ -1,4 +1,4 @@
-"""Waiting for several answers without letting the slowest decide."""
+"""Waits for several answers without letting the slowest one decide."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 async def settle(questions: Sequence[Coroutine[Any, Any, T]], patience: float) -> list[T | LookupFailed]:
-    """Every result in the order of *questions*, a :class:`LookupFailed` standing where one was raised.
+    """Returns every result in the order of *questions*; a :class:`LookupFailed` stands where one was raised.
 
-    Once one result is true, the others have *patience* seconds more; then they count as failed for the time being.
+    Once one result is true, the others have *patience* more seconds; then they count as failed temporarily.
     """
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(question) for question in questions]

@@ -1,7 +1,8 @@
-"""The lookup over pjsip's own DNS resolver, with its cache and its sockets: RFC 3263 without NAPTR.
+"""The lookup with pjsip's own DNS resolver, its cache and its sockets: RFC 3263 without NAPTR.
 
-pjsip's resolver parses no NAPTR records, drops truncated answers, and takes names that are not too many in one packet;
-:class:`pjfail.DnsLookup` has none of these limits. This one asks nothing that the application's own resolver would not.
+pjsip's resolver parses no NAPTR records, drops truncated answers, and limits the names in one packet.
+:class:`pjfail.DnsLookup` has none of these limits. This lookup sends no question that the application's own resolver
+would not send.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ if TYPE_CHECKING:
     from ..bridge.dns import DnsAnswer, DnsRecord
 
 _TYPES: dict[Kind, int] = {"A": RdataType.A, "AAAA": RdataType.AAAA, "SRV": RdataType.SRV}
-_NEGATIVE_TTL = 30.0  # seconds; pjsip keeps the SOA of a negative answer to itself
+_NEGATIVE_TTL = 30.0  # seconds; pjsip does not pass on the SOA of a negative answer
 _CNAME_LIMIT = 16
 
 _numbers = itertools.count(1)
 _waiting: dict[int, asyncio.Future[DnsAnswer]] = {}
-"""Who waits for which answer of pjsip's resolver; belongs to the worker, in whose loop all of this runs."""
+"""The futures that wait for an answer of pjsip's resolver, by number. Worker only: all of this runs in its loop."""
 
 
 def deliver(answer: DnsAnswer) -> None:
-    """Worker. Gives an answer that the C core has fetched to whoever asked for it."""
+    """Worker. Passes an answer that the C core has fetched to the future that waits for it."""
     future = _waiting.pop(answer.number, None)
     if future is not None and not future.done():
         future.set_result(answer)
@@ -49,10 +50,10 @@ def deliver(answer: DnsAnswer) -> None:
 class PjsipDnsLookup:
     """Finds servers by RFC 3263 section 4 (SRV, A and AAAA), asking pjsip's DNS resolver.
 
-    *nameservers* None takes the resolver that pjsua was configured with (``uaConfig.nameserver``), set aside while we
-    are attached; else one of pjsip's is made that asks these, written as for :class:`pjfail.DnsLookup`. *transports*
-    and *families* are what may be used, in the order of preference; None takes what the endpoint has. A lookup ends
-    within *timeout* seconds. Works attached only.
+    *nameservers* None uses the resolver that pjsua was configured with (``uaConfig.nameserver``), which pjfail saves
+    while it is attached; otherwise pjfail makes a resolver of pjsip's that asks these, written as for
+    :class:`pjfail.DnsLookup`. *transports* and *families* are those that may be used, in order of preference; None
+    takes those of the endpoint. A lookup ends within *timeout* seconds. Works only while pjfail is attached.
 
     Raises :class:`pjfail.BadServer`.
     """
@@ -75,7 +76,7 @@ class PjsipDnsLookup:
         self._resolver = _PjsipResolver(servers)
 
     async def lookup(self, target: Target) -> list[Candidate]:
-        """The candidates of *target*, at least one, by priority. Runs on pjfail's worker.
+        """Returns the candidates of *target*, at least one, by priority. Runs on pjfail's worker.
 
         Raises :class:`pjfail.LookupFailed`.
         """
@@ -87,7 +88,9 @@ class PjsipDnsLookup:
             raise LookupFailed(reason, temporary=True) from None
 
     def adapt(self, transports: Sequence[Transport], families: Sequence[Family]) -> None:
-        """From now on finds only what the endpoint can use, as :meth:`pjfail.DnsLookup.adapt`. Called by the worker."""
+        """From now on finds only what the endpoint can use, like :meth:`pjfail.DnsLookup.adapt`. Called by the
+        worker.
+        """
         self._client = replace(
             self._client,
             transports=in_common(self._transports, transports or TRANSPORTS),
@@ -137,7 +140,9 @@ class _PjsipResolver:
 
 
 def _follow(name: Name, kind: Kind, answer: DnsAnswer) -> tuple[Name, tuple[Rdata, ...], float]:
-    """Where the CNAMEs of *answer* lead from *name*, the records of *kind* there, and the least TTL on the way."""
+    """Returns the name that the CNAMEs of *answer* lead to from *name*, the records of *kind* there, and the least TTL
+    on the way.
+    """
     ttl = float("inf")
     for _ in range(_CNAME_LIMIT):
         there = [record for record in answer.records if _name(record.name) == name]
@@ -156,7 +161,7 @@ def _name(text: str) -> Name:
 
 def _rdata(record: DnsRecord) -> Rdata:
     if record.type == RdataType.SRV:
-        # pjsip's parser gives the root, "no service here", as an empty name.
+        # pjsip's parser returns the root ("no service here") as an empty name.
         text = f"{record.priority} {record.weight} {record.port} {record.target or '.'}"
     else:
         text = record.address

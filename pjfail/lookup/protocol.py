@@ -1,4 +1,4 @@
-"""What a lookup is, and what it may be besides."""
+"""The protocols of lookups: the one that each has, and two that it may have besides."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from ..model import Candidate, Family, Target, Transport
 
 TellStale = Callable[[Target, str], object]
-"""Told a target whose candidates come from answers of before, and why no newer ones were to be had."""
+"""Called with a target whose candidates come from old answers, and the reason why there are no newer ones."""
 
 TellTable = Callable[[frozenset[tuple[str, int]]], object]
 """Told the hosts that are in a table, each with its port, 0 for none."""
@@ -19,10 +19,11 @@ class Lookup(Protocol):
     """Finds the candidates of a target."""
 
     async def lookup(self, target: Target) -> Sequence[Candidate]:
-        """The candidates of *target*, at least one. Runs on pjfail's worker, in its asyncio loop; must not block it.
+        """Returns the candidates of *target*, at least one. Runs on pjfail's worker, in its asyncio loop; must not
+        block it.
 
-        Raises :class:`pjfail.LookupFailed`; :class:`pjfail.UnknownTarget` says that another lookup may know more.
-        Anything else it raises is logged, and the system's resolver is asked instead.
+        Raises :class:`pjfail.LookupFailed`; :class:`pjfail.UnknownTarget` says that another lookup may know more. After
+        any other exception, which pjfail logs, the system's resolver is asked instead.
         """
         ...
 
@@ -32,18 +33,20 @@ class Adaptive(Protocol):
     """A lookup that finds only what the endpoint can use."""
 
     def adapt(self, transports: Sequence[Transport], families: Sequence[Family]) -> None:
-        """The endpoint has *transports* and *families* now. Called on the worker, at attach and when they change."""
+        """The endpoint now has *transports* and *families*. Called on the worker, when pjfail attaches and when they
+        change.
+        """
         ...
 
 
 @runtime_checkable
 class ServesStale(Protocol):
-    """A lookup that lives on old answers while its source is out of order."""
+    """A lookup that uses old answers while its source does not work."""
 
     def on_stale(self, tell: TellStale) -> None:
-        """From now on *tell*, and nobody else, hears on the worker of each target that begins to live on old answers.
+        """From now on calls *tell*, and nothing else, on the worker, for each target that starts to use old answers.
 
-        Once a target and outage.
+        It is called once for each target and outage.
         """
         ...
 

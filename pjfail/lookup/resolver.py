@@ -1,4 +1,4 @@
-"""What the procedure of RFC 3263 needs of a DNS: one question, one answer."""
+"""What RFC 3263 needs of the DNS: one question, one answer."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a name service said to one question. Without records it is false, and means "there is none".
+    """A name service's answer to one question. Without records it is false, and means "there is none".
 
     ``name`` is where the CNAME chain ended. ``ttl`` is in seconds; without records it is RFC 2308's negative TTL.
-    ``stale`` says why an answer whose TTL is over still serves (RFC 8767); it is empty for all others.
+    ``stale`` says why an answer is used after its TTL (RFC 8767); otherwise it is empty.
     """
 
     name: Name

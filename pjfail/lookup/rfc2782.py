@@ -1,4 +1,4 @@
-"""RFC 2782: in which order the SRV records of one answer are tried."""
+"""RFC 2782: the order in which the SRV records of one answer are tried."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..model import Candidate
 
 
 def draw(candidates: Iterable[Candidate], rng: random.Random) -> list[Candidate]:
-    """*candidates* by ascending priority and, within a priority, by a draw of RFC 2782's weights.
+    """Returns *candidates* by ascending priority and, within a priority, in an order drawn by RFC 2782's weights.
 
     The addresses of one SRV record (same name, port, transport, priority, weight) count once in the draw and stay
-    together, in the order given. Pure but for *rng*; callable from any thread.
+    together, in the given order. Pure except for *rng*; any thread.
     """
     tiers: dict[int, dict[Hashable, list[Candidate]]] = {}
     for candidate in candidates:
@@ -27,13 +27,13 @@ def draw(candidates: Iterable[Candidate], rng: random.Random) -> list[Candidate]
 
 
 def _draw_records(records: list[list[Candidate]], rng: random.Random) -> list[list[Candidate]]:
-    """The records of one priority, in the order of RFC 2782's "Weight" algorithm."""
+    """Returns the records of one priority, in the order of RFC 2782's "Weight" algorithm."""
     left = list(records)
     rng.shuffle(left)
-    left.sort(key=lambda record: record[0].weight > 0)  # weight 0 first, so that it wins when the draw says 0
+    left.sort(key=lambda record: record[0].weight > 0)  # weight 0 first, so that it wins if the draw is 0
     drawn = []
     while left:
-        # The RFC draws from 0; where no weight is 0 that would only favour whoever stands first.
+        # The RFC draws from 0; if no weight is 0, that would only favour the first record.
         lowest = 0 if left[0][0].weight == 0 else 1
         threshold = rng.randint(lowest, sum(record[0].weight for record in left))
         running = 0

@@ -1,6 +1,6 @@
-"""RFC 3263 section 4: from a SIP URI's target to the servers, in the order a client must try them.
+"""RFC 3263 section 4: from a SIP URI's target to its servers, in the order in which a client must try them.
 
-Everything that is asked goes through a :class:`Resolver`; nothing here knows of sockets or caches.
+Every question goes through a :class:`Resolver`; this module knows neither sockets nor caches.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ SERVICE_LABELS: Mapping[Transport, str] = {"udp": "_sip._udp", "tcp": "_sip._tcp
 NAPTR_SERVICES: Mapping[str, Transport] = {"SIP+D2U": "udp", "SIP+D2T": "tcp", "SIPS+D2T": "tls"}
 ADDRESS_KINDS: Mapping[Family, Kind] = {"ipv4": "A", "ipv6": "AAAA"}
 
-MAX_SRV_RECORDS = 256  # of one answer; more would be a query storm, and pjsip takes 32 at most
-MAX_SRV_HOSTS = 256  # whose addresses are asked for, in one lookup
-MAX_SERVICES = 8  # that NAPTR records may lead to
-MAX_CANDIDATES = 256  # of one service, and addresses of one host; a plan has no more places
+MAX_SRV_RECORDS = 256  # in one answer; more would be a query storm, and pjsip takes 32 at most
+MAX_SRV_HOSTS = 256  # hosts of SRV records whose addresses one lookup asks for
+MAX_SERVICES = 8  # services that NAPTR records may lead to
+MAX_CANDIDATES = 256  # of one service; also addresses of one host; a plan has room for so many
 SILENCE_TTL = 30.0  # of the host's addresses where they serve because the name servers are silent to SRV questions
-NUMERIC_TTL = 86400.0  # an address in the URI does not change; a day is as good as for ever
+NUMERIC_TTL = 86400.0  # seconds: an address in the URI does not change, so a day stands for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,11 @@ class Client:
 
 
 class NothingThere(LookupFailed):
-    """The name service knows neither a SIP service nor an address of the host."""
+    """The name service has neither a SIP service nor an address of the host."""
 
 
 class Service(NamedTuple):
-    """A name to ask SRV records of, and the transport these servers speak."""
+    """A name to ask for SRV records, and the transport of its servers."""
 
     name: Name
     transport: Transport
@@ -123,13 +123,13 @@ async def locate(
 
 
 def numeric_candidate(target: Target, transport: Transport) -> Candidate:
-    """The candidate of a numeric target: its own address, over *transport*."""
+    """Returns the candidate of a numeric target: its own address, over *transport*."""
     server = Server(target.host, target.port or DEFAULT_PORT[transport], transport)
     return Candidate(server, target.host, ttl=NUMERIC_TTL)
 
 
 def _usable_transports(target: Target, transports: tuple[Transport, ...]) -> tuple[Transport, ...]:
-    """The client's transports that *target* allows; never anything but TLS for a secure one."""
+    """Returns the client's transports that *target* allows; for a secure target only TLS."""
     wanted = "tls" if target.secure else target.transport
     if wanted is None:
         return transports
@@ -139,7 +139,7 @@ def _usable_transports(target: Target, transports: tuple[Transport, ...]) -> tup
 
 
 def name_of(host: str) -> Name:
-    """*host* as a DNS name, an international one in ASCII (IDNA 2008). Raises :class:`pjfail.LookupFailed`."""
+    """Returns *host* as a DNS name, an international one in ASCII (IDNA 2008). Raises :class:`pjfail.LookupFailed`."""
     try:
         return dns.name.from_text(host, idna_codec=dns.name.IDNA_2008_Practical)
     except (dns.exception.DNSException, UnicodeError) as error:
@@ -160,9 +160,10 @@ def _text(name: Name) -> str:
 async def _naptr_services(
     target: Target, host: Name, transports: Sequence[Transport], resolver: Resolver, client: Client
 ) -> list[Service]:
-    """The services that NAPTR records offer, best first; none where there is no NAPTR record for SIP (section 4.1).
+    """Returns the services that NAPTR records offer, best first; none if there is no NAPTR record for SIP (section
+    4.1).
 
-    NAPTR is optional, and some name servers swallow the question: no answer counts as no record.
+    NAPTR is optional, and some name servers drop the question: no answer counts as no record.
     """
     try:
         async with asyncio.timeout(client.patience):
@@ -186,7 +187,9 @@ async def _naptr_services(
 
 
 def _sip_records(answer: Answer, inside: Sequence[Name] | None) -> list[NAPTR]:
-    """The well-formed NAPTR records for SIP; with *inside*, only replacements that lie in one of these domains."""
+    """Returns the well-formed NAPTR records for SIP; with *inside*, only those whose replacement lies in one of these
+    domains.
+    """
     return [
         record
         for record in answer.records
@@ -251,7 +254,7 @@ async def _by_services(
     ]
     if not sets:
         if failures:
-            raise failures[0]  # a name service that fails has not said "there is none"
+            raise failures[0]  # a failed name service has not said "there is none"
         return []
     hosts = list({record.target: None for _, _, records in sets for record in records})[:MAX_SRV_HOSTS]
     resolved = await settle([_addresses(host, resolver, client) for host in hosts], client.patience)
@@ -273,7 +276,7 @@ async def _by_services(
 def _candidates_of(
     service: Service, ttl: float, records: Iterable[SRV], addresses: Mapping[Name, Sequence[Address]]
 ) -> Iterator[Candidate]:
-    """The candidates that *records* lead to, the addresses of each adjacent."""
+    """Yields the candidates that *records* lead to, the addresses of each record adjacent."""
     for record in records:
         for address in addresses.get(record.target, ()):
             yield Candidate(
@@ -287,7 +290,7 @@ def _candidates_of(
 
 
 def _usable_records(answer: Answer) -> list[SRV]:
-    """The SRV records that name a server, by priority and weight, not more than can be of use."""
+    """Returns the SRV records that name a server, by priority and weight, at most MAX_SRV_RECORDS."""
     records = [
         record
         for record in answer.records
@@ -297,7 +300,9 @@ def _usable_records(answer: Answer) -> list[SRV]:
 
 
 def _stacked(sets: Iterable[list[Candidate]]) -> list[Candidate]:
-    """One set after the other, the priorities of each raised above those of the set before it where they are not."""
+    """Joins the sets; raises the priorities of each set above those of the set before it, unless they are higher
+    already.
+    """
     stacked: list[Candidate] = []
     for candidates in sets:
         if stacked and candidates:
@@ -311,7 +316,9 @@ def _stacked(sets: Iterable[list[Candidate]]) -> list[Candidate]:
 async def _by_host(
     target: Target, host: Name, transport: Transport, resolver: Resolver, client: Client, sought: str
 ) -> list[Candidate]:
-    """The candidates by the addresses of the host itself (end of section 4.2); *sought* is for the error's words."""
+    """Returns the candidates by the addresses of the host itself (end of section 4.2); *sought* is a part of the
+    error's text.
+    """
     port = target.port or DEFAULT_PORT[transport]
     addresses = await _addresses(host, resolver, client)
     if not addresses:
@@ -329,7 +336,7 @@ async def _by_host(
 
 
 def _once(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Each server in its first place."""
+    """Returns each server once, in its first position."""
     first: dict[Server, Candidate] = {}
     for candidate in candidates:
         first.setdefault(candidate.server, candidate)
@@ -337,9 +344,10 @@ def _once(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 
 async def _addresses(host: Name, resolver: Resolver, client: Client) -> list[Address]:
-    """The addresses of *host*: those with a route first, then by family in the client's order (RFC 6724, RFC 7984).
+    """Returns the addresses of *host*: those with a route first, then by family in the client's order (RFC 6724, RFC
+    7984).
 
-    A family whose question fails does not take the other's addresses with it.
+    If the question for one family fails, the addresses of the other are still returned.
     """
     questions = [resolver.resolve(host, ADDRESS_KINDS[family]) for family in client.families]
     answers = await settle(questions, client.patience)

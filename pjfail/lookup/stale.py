@@ -16,14 +16,16 @@ MAX_TARGETS = 20_000
 
 
 class StaleRecorder:
-    """A :class:`Resolver` for one lookup, which passes on what another says; it owns the list ``stale`` of what was."""
+    """A :class:`Resolver` for one lookup, which passes on another one's answers and keeps the stale ones in its list
+    ``stale``.
+    """
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         self.stale: list[Answer] = []
 
     async def resolve(self, name: Name, kind: Kind) -> Answer:
-        """As :meth:`Resolver.resolve`."""
+        """Does what :meth:`Resolver.resolve` says."""
         answer = await self._resolver.resolve(name, kind)
         if answer.stale:
             self.stale.append(answer)
@@ -59,7 +61,7 @@ class TargetsInTrouble:
 
 
 class StaleTargets:
-    """The targets that live on old answers. For one asyncio loop at a time."""
+    """The targets that use old answers. For one asyncio loop at a time."""
 
     def __init__(self) -> None:
         self._targets = TargetsInTrouble(
@@ -68,11 +70,11 @@ class StaleTargets:
         self._tell: TellStale = lambda _target, _reason: None
 
     def on_stale(self, tell: TellStale) -> None:
-        """Tells *tell* from now on."""
+        """Calls *tell* from now on."""
         self._tell = tell
 
     def found(self, target: Target, stale: list[Answer]) -> None:
-        """Candidates of *target* were found, with *stale* among the answers that led there."""
+        """Called when candidates of *target* were found; *stale* are the stale answers among those that led there."""
         reason = next((answer.stale for answer in stale if answer), "")  # one without records gave no candidate
         if self._targets.note(target, reason):
             self._tell(target, reason)

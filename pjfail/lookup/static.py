@@ -1,4 +1,4 @@
-"""The lookup in a table of the application's own."""
+"""The lookup in the application's own table."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class StaticLookup:
         self._told: set[str] = set()  # the names that are not found, the servers whose transport the endpoint has not
 
     def update(self, table: Mapping[str, Iterable[Listed]]) -> None:
-        """Puts *table* in the place of the old one, whole. Callable from any thread.
+        """Replaces the whole table. Any thread.
 
         Raises :class:`pjfail.BadServer`; the old table then stays.
         """

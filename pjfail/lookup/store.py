@@ -1,4 +1,4 @@
-"""Room for answers of the DNS, counted in octets: who owns a zone chooses how large they are."""
+"""Room for DNS answers, counted in octets, because the owner of a zone chooses how large they are."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .resolver import Answer
 K = TypeVar("K")
 V = TypeVar("V")
 
-LARGE = 1 / 1024  # of the room: a larger value is a large one; 32 kB of 32 MB, some 200 addresses
+LARGE = 1 / 1024  # of the room: larger values count as large; 32 kB of 32 MB, some 200 addresses
 LARGE_SHARE = 1 / 4  # of the room, for all large ones together
 
 # Octets, as CPython 3.11 to 3.14 and dnspython 2.x take them on 64-bit Linux.
-_ENTRY = 750  # question, answer, and their place in the store
+_ENTRY = 750  # question, answer, and their entry in the store
 _RECORD = 160  # without its names and its texts
 _NAME = 60  # without its labels
 
 
 def octets_of(outcome: Answer | LookupFailed) -> int:
-    """How much memory it takes to remember *outcome*, give or take a third."""
+    """Returns how much memory it takes to keep *outcome*, correct to a third."""
     if isinstance(outcome, LookupFailed):
         return _ENTRY + len(str(outcome))
     return _ENTRY + len(outcome.stale) + sum(map(_octets_of_record, outcome.records))
@@ -35,7 +35,9 @@ def _octets_of_record(record: object) -> int:
     if isinstance(record, SRV):
         return _RECORD + _octets_of_name(record.target)
     if isinstance(record, NAPTR):
-        texts = (text for text in (record.flags, record.service, record.regexp) if len(text) > 1)  # others are shared
+        texts = (
+            text for text in (record.flags, record.service, record.regexp) if len(text) > 1
+        )  # shorter texts are shared
         return _RECORD + _octets_of_name(record.replacement) + sum(map(sys.getsizeof, texts))
     return _RECORD
 
@@ -45,7 +47,7 @@ def _octets_of_name(name: Name) -> int:
 
 
 class _Part(Generic[K, V]):
-    """Values of *room* octets together at the most; the one put there longest ago goes first."""
+    """Values that together take at most *room* octets; the one put there longest ago is dropped first."""
 
     def __init__(self, room: float) -> None:
         self.values: dict[K, tuple[V, int]] = {}
@@ -64,11 +66,11 @@ class _Part(Generic[K, V]):
 
 
 class Store(Generic[K, V]):
-    """Values under keys, of *room* octets together at the most; the one put there longest ago goes first.
+    """Values under keys, which together take at most *room* octets; the one put there longest ago is dropped first.
 
-    Large values (``LARGE``) have a part of the room to themselves (``LARGE_SHARE``), and push each other out: a few of
-    them do not cost all the rest. One that is larger than that part is not kept. One thread writes; :meth:`items` may
-    be called from any.
+    Large values (``LARGE``) have a part of the room to themselves (``LARGE_SHARE``), where they push each other out, so
+    that a few of them do not cost all the rest. A value larger than that part is not kept. One thread writes; any
+    thread may call :meth:`items`.
     """
 
     def __init__(self, room: int) -> None:
@@ -88,12 +90,12 @@ class Store(Generic[K, V]):
         return None if found is None else found[0]
 
     def put(self, key: K, value: V, octets: int) -> None:
-        """Keeps *value*, of so many *octets*, in the place of what was kept under *key*."""
+        """Keeps *value*, of so many *octets*, in place of the value that *key* had."""
         self._small.drop(key)
         self._large.drop(key)
         (self._large if octets > self._large_from else self._small).put(key, value, octets)
 
     def items(self) -> list[tuple[K, V]]:
-        """All of them, the large ones last, each part's oldest first."""
+        """Returns all pairs: the large values last, and in each part the oldest first."""
         kept = [*list(self._small.values.items()), *list(self._large.values.items())]
         return [(key, value) for key, (value, _) in kept]

@@ -1,4 +1,4 @@
-"""The lookup by the system: getaddrinfo, with its hosts file, its search domains and its order of addresses."""
+"""The lookup by the system: getaddrinfo, with the system's hosts file, search domains and order of addresses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_WAITING = 1000
 class SystemLookup:
     """Finds the addresses of a host as any other program on this machine does: no NAPTR, no SRV.
 
-    *ttl* is how many seconds an answer is good for, since the system does not say.
+    *ttl* is how many seconds an answer is valid, because the system does not say.
     """
 
     def __init__(self, *, ttl: float = 30.0) -> None:
@@ -27,7 +27,7 @@ class SystemLookup:
         self._calls: _Calls | None = None
 
     async def lookup(self, target: Target) -> list[Candidate]:
-        """The addresses of the host in the system's order (RFC 6724), port and transport by pjsip's defaults.
+        """Returns the addresses of the host in the system's order (RFC 6724), with pjsip's default port and transport.
 
         Runs in the asyncio loop of the caller; getaddrinfo blocks one of 16 threads, which a call that hangs keeps.
         Raises :class:`pjfail.LookupFailed`, temporary unless the system says that there is no such name or address:

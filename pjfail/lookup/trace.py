@@ -1,4 +1,4 @@
-"""What was asked of the name servers and what they said, line by line."""
+"""Traces the questions to name servers and their answers, line by line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from ..errors import LookupFailed
 from .resolver import Answer, Kind, Resolver
 
 Trace = Callable[[str], object]
-"""Takes one line, in the loop."""
+"""Called with one line, in the loop."""
 
 
 class TracedResolver:
-    """A :class:`Resolver` that tells *trace* of each question to *resolver*, and of each answer as it comes."""
+    """A :class:`Resolver` that passes each question to *resolver*, and calls *trace* with the question and the
+    answer.
+    """
 
     def __init__(self, resolver: Resolver, trace: Trace) -> None:
         self._resolver = resolver

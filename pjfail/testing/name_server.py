@@ -18,8 +18,8 @@ import dns.zone
 class NameServer:
     """Answers for *zone* (the text of a zone file, RFC 1035) of the domain *origin* at *address*:*port*.
 
-    It answers in threads of its own, within its ``with`` block. Raises OSError, with the address in its message, when
-    the port is taken, or needs privileges as 53 does, and ``dns.exception.DNSException`` for a zone it cannot read.
+    It answers in its own threads, within its ``with`` block. Raises OSError, with the address in its message, if the
+    port is taken or needs privileges as 53 does, and ``dns.exception.DNSException`` for an invalid zone.
     """
 
     def __init__(self, zone: str, origin: str, address: str, port: int = 53) -> None:

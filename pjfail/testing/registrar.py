@@ -75,7 +75,7 @@ UNAVAILABLE = Fault(code=503)
 
 
 class Answer(NamedTuple):
-    """A final response that a registrar has sent: to ``request``, with ``code``, at ``at`` (``time.monotonic()``)."""
+    """A final response of a registrar: to ``request``, with ``code``, at ``at`` (``time.monotonic()``)."""
 
     request: Request
     code: int
@@ -83,15 +83,15 @@ class Answer(NamedTuple):
 
 
 class Registrar:
-    """A registrar at *address*:*port* (0: a free port, then in ``port``), in a thread of its own.
+    """A registrar at *address*:*port* (0: a free port, which ``port`` then has), in its own thread.
 
     It listens from :meth:`start` to :meth:`stop`, or within a ``with`` block. *transports* are "udp" and "tcp". With
-    *tls* (an ``ssl.SSLContext`` of a server, or a function from a client's (address, port) to one) it listens for TLS
-    too, on ``tls_port``, the port after *port*. With *realm* it challenges (401) and accepts any credentials that carry
-    its own nonce; it checks no passwords. While ``busy`` is True it answers INVITE with 486. All attributes and methods
-    may be used from any thread.
+    *tls* (a server's ``ssl.SSLContext``, or a function that returns one for a client's (address, port)) it listens for
+    TLS too, on ``tls_port``, the port after *port*. With *realm* it challenges (401) and accepts any credentials with
+    its own nonce; it checks no passwords. While ``busy`` is True it answers INVITE with 486. Any thread may use all
+    attributes and methods.
 
-    Raises ValueError for "tls" among *transports* without *tls*.
+    Raises ValueError for "tls" in *transports* without *tls*.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Registrar:
 
     @property
     def requests(self) -> list[Request]:
-        """What has arrived so far, in order (a copy)."""
+        """The requests that have arrived so far, in order (a copy)."""
         with self._arrived:
             return list(self._requests)
 
@@ -139,9 +139,9 @@ class Registrar:
 
     @property
     def fault(self) -> Fault:
-        """How it fails just now; a new fault holds for all that arrives once the assignment is done.
+        """How it fails now; a new fault applies to everything that arrives after the assignment.
 
-        Assigning one that listens again raises OSError when another program has taken the port meanwhile.
+        Assigning a fault that listens again raises OSError if another program has taken the port meanwhile.
         """
         return self._fault
 
@@ -152,7 +152,7 @@ class Registrar:
             self._run(self._open() if fault.listens else self._close())
 
     def wait_for(self, method: str, count: int = 1, timeout: float = 5.0) -> list[Request]:
-        """Waits until *count* requests of *method* have arrived in all, retransmissions too, and returns them.
+        """Waits until *count* requests of *method* have arrived in all, retransmissions included, and returns them.
 
         Raises TimeoutError after *timeout* seconds, with what has arrived in its message.
         """
@@ -168,11 +168,11 @@ class Registrar:
             return matching()
 
     def reset(self) -> None:
-        """Closes all its connections with RST, and goes on listening."""
+        """Closes all connections with RST, and continues to listen."""
         self._run(self._sockets.reset())
 
     def start(self) -> None:
-        """Listens, and starts the thread. Raises OSError, with the address in its message, when a port is taken."""
+        """Listens, and starts the thread. Raises OSError, with the address in its message, if a port is taken."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"registrar {self}", daemon=True)
         self._thread.start()
@@ -263,7 +263,7 @@ class Registrar:
     def _final_code(self, request: Request, fault: Fault) -> int:
         if fault.code is not None:
             return fault.code
-        # another server's nonce is as good as none, as with real registrars behind one name
+        # another server's nonce does not count, as with real registrars behind one name
         known = f'nonce="{self.nonce}"' in request.header("authorization")
         if self.realm is not None and request.method != "CANCEL" and not known:
             return 401

@@ -1,4 +1,4 @@
-"""As much of SIP messages as a server that answers everything itself needs (RFC 3261 section 7)."""
+"""The part of SIP messages that a server needs which answers everything itself (RFC 3261 section 7)."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Request:
     raw: str = field(repr=False)
 
     def every(self, name: str) -> list[str]:
-        """The values of all headers called *name* (lower case), in order."""
+        """Returns the values of all headers called *name* (lower case), in order."""
         return [value for header, value in self.headers if header == name]
 
     def header(self, name: str) -> str:
-        """The first value of the header called *name* (lower case); empty when there is none."""
+        """Returns the first value of the header called *name* (lower case); "" if there is none."""
         return next(iter(self.every(name)), "")
 
     @property
@@ -57,12 +57,12 @@ class Request:
 
     @property
     def cseq(self) -> int:
-        """The number in CSeq. Raises IndexError or ValueError where there is none."""
+        """The number in CSeq. Raises IndexError or ValueError if there is none."""
         return int(self.header("cseq").split()[0])
 
     @property
     def branch(self) -> str:
-        """The branch of the topmost Via; a retransmission carries the same one."""
+        """The branch of the topmost Via; a retransmission has the same one."""
         return _parameter(self.header("via"), "branch")
 
     @property
@@ -72,7 +72,7 @@ class Request:
         return int(asked) if asked.isdigit() else 3600
 
     def response(self, code: int, *headers: tuple[str, str], tag: str = "", body: str = "") -> bytes:
-        """A response to this request; *tag* goes into a To header that has none yet."""
+        """Returns a response to this request; *tag* goes into a To header that has none yet."""
         to = self.to
         if tag and code > 100 and ";tag=" not in to:
             to = f"{to};tag={tag}"
@@ -88,7 +88,7 @@ class Request:
 
 
 def parse_request(raw: bytes, at: float, transport: Transport, source: tuple[str, int]) -> Request | None:
-    """The request in *raw*; None for a response, a keep-alive or anything else."""
+    """Returns the request in *raw*; None for a response, a keep-alive or anything else."""
     text = raw.decode("utf-8", "replace")
     head, _, _ = text.partition("\r\n\r\n")
     first, *lines = head.split("\r\n")
@@ -104,7 +104,9 @@ def parse_request(raw: bytes, at: float, transport: Transport, source: tuple[str
 
 
 def cut_message(buffer: bytearray) -> bytes | None:
-    """Takes the first whole message off a stream's *buffer* (RFC 3261 section 18.3); None until one has arrived."""
+    """Takes the first whole message off a stream's *buffer* (RFC 3261 section 18.3); returns None until one has
+    arrived.
+    """
     while buffer.startswith(b"\r\n"):
         del buffer[:2]
     end = buffer.find(b"\r\n\r\n")

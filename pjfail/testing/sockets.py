@@ -16,24 +16,24 @@ from .sip import Request, cut_message, parse_request
 
 
 class Peer(Protocol):
-    """Where a request came from: what answers it."""
+    """The sender of a request, with the way to answer it."""
 
     def send(self, response: bytes) -> None: ...
 
     def reset(self) -> None:
-        """Closes the connection with RST; over UDP there is none, and nothing happens."""
+        """Closes the connection with RST; does nothing over UDP."""
 
 
 Receive: TypeAlias = Callable[[Request, Peer], None]
 
-# A server's context, or what makes one for the client at this (address, port).
+# A server's context, or a function that returns one for the client at this (address, port).
 Tls: TypeAlias = ssl.SSLContext | Callable[[tuple[str, int]], ssl.SSLContext]
 
 
 class Sockets:
-    """Listens at *address* and hands every request to *receive*, as it arrives.
+    """Listens at *address* and passes every request to *receive* when it arrives.
 
-    TLS connections accepted while *handshakes* says False never get a ServerHello.
+    TLS connections accepted while *handshakes* returns False never get a ServerHello.
     """
 
     def __init__(self, address: str, tls: Tls | None, receive: Receive, handshakes: Callable[[], bool]) -> None:
@@ -48,7 +48,9 @@ class Sockets:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self, ports: Sequence[tuple[Transport, int]]) -> None:
-        """Listens on *ports*; OSError, with the address in its message, when one is taken. Does nothing when open."""
+        """Listens on *ports*; raises OSError, with the address in its message, if one is taken. Does nothing if
+        open.
+        """
         if self._listening or self._datagrams:
             return
         loop = asyncio.get_running_loop()
@@ -67,7 +69,7 @@ class Sockets:
             raise
 
     async def close(self) -> None:
-        """Closes everything at once, the connections too."""
+        """Closes everything at once, connections included."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -114,16 +116,16 @@ class Sockets:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: _Stream(self._receive, self._connections, transport), accepted, ssl=context
             )
-        except OSError:  # an ssl.SSLError is one: the client did not like the certificate, or went away
+        except OSError:  # ssl.SSLError is one: the client rejected the certificate, or went away
             accepted.close()
 
 
 def bind(address: str, port: int, transport: Transport) -> socket.socket:
-    """A socket bound to *address*:*port*; OSError, in words, when that is taken."""
+    """Returns a socket bound to *address*:*port*; raises OSError, in words, if that is taken."""
     kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
     bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
     bound.setblocking(False)
-    if kind == socket.SOCK_STREAM:  # connections of an earlier run in TIME_WAIT do not make it taken
+    if kind == socket.SOCK_STREAM:  # connections of an earlier run in TIME_WAIT must not block the port
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((address, port))

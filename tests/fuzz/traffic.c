@@ -81,7 +81,7 @@ static void report(const char *phase)
            atomic_load(&requests.sent), atomic_load(&requests.ended), atomic_load(&requests.twice),
            atomic_load(&requests.well));
     printf("\"invites\": %d, \"invites_twice\": %d, \"retried\": %llu, \"suppressed\": %llu, ",
-           atomic_load(&invites.sent), atomic_load(&invites.twice), counters.steered, counters.swallowed);
+           atomic_load(&invites.sent), atomic_load(&invites.twice), counters.retried, counters.suppressed);
     printf("\"waiting\": %llu, \"failed_allocations\": %u}\n", counters.waiting, failing_share(0));
     fflush(stdout);
 }

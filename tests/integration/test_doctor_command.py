@@ -377,7 +377,7 @@ def test_a_module_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytes
     monkeypatch.syspath_prepend(str(tmp_path))
     name = module(tmp_path, "import time; time.sleep(600)")
     began = time.monotonic()
-    told = examined(Report(Pjfail(""), Python("", "", "")), name, patience=1.5)
+    told = examined(Report(Pjfail(""), Python("", "", "")), name, timeout=1.5)
     assert told.verdict is Verdict.REFUSED
     assert told.reason.startswith("it was not done within 1.5 s while importing voice")
     assert time.monotonic() - began < 20

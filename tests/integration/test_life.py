@@ -296,7 +296,7 @@ def test_two_pjsips_want_a_word_from_the_user() -> None:
     """A second copy of what pjsip lies in (the module, or a shared library), under another name, is another pjsip."""
     error = refusal("""
         import ctypes, shutil, tempfile
-        from pjfail.bridge.objects import loaded_objects
+        from pjfail.bridge.loader import loaded_objects
         def attach():
             shared = [path for path in loaded_objects() if "/libpjsua.so" in path]
             with tempfile.TemporaryDirectory() as folder:

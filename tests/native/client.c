@@ -89,18 +89,18 @@ static void *client_fetch(void *unused)
 
 int client_attach(void)
 {
-    static const pf_steering steering = {
-        .on = 1,
-        .silence = { { "REGISTER", 0.5 }, { "OPTIONS", 0.5 }, { "MESSAGE", 0.5 }, { "INVITE", 1.5 } },
-        .silences = 4,
+    static const pf_retry_policy policy = {
+        .enabled = 1,
+        .timeouts = { { "REGISTER", 0.5 }, { "OPTIONS", 0.5 }, { "MESSAGE", 0.5 }, { "INVITE", 1.5 } },
+        .timeout_count = 4,
         .codes = { 503 },
         .code_count = 1,
-        .race_gap = 0.25,
-        .budget = 0.1,
+        .connection_attempt_delay = 0.25,
+        .hedge_budget = 0.1,
         .port_check = 1,
     };
 
-    pf_steer(&steering);
+    pf_set_retry_policy(&policy);
     if (pf_host_open(NULL) != PF_OK || pf_host_check() != PF_OK ||
         pf_attach(ANSWER_DEADLINE_S, &client.attachment) != PF_OK) {
         fprintf(stderr, "pjfail is not attached: %s\n", pf_problem());

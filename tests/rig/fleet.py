@@ -49,9 +49,13 @@ class Fleet:
 
 @dataclass
 class Load:
-    """What the servers saw: requests and probes a second, by server; and what became of the clients' requests."""
+    """What the servers saw, by server and second; and what became of the clients' requests.
+
+    ``seen`` counts requests and probes, ``probes`` the probes alone.
+    """
 
     seen: list[list[int]]
+    probes: list[list[int]]
     sent: int = 0
     answered: int = 0
     late: int = 0  # those that had to go on to another server
@@ -92,7 +96,8 @@ class Simulation:
             for number, priority in enumerate(fleet.priorities, 1)
         ]
         self.number = {candidate.server: index for index, candidate in enumerate(self.candidates)}
-        self.load = Load([[0] * int(fleet.duration + 1) for _ in self.candidates])
+        seen, probes = ([[0] * int(fleet.duration + 1) for _ in self.candidates] for _ in range(2))
+        self.load = Load(seen, probes)
         self.now = 0.0
         self._order = itertools.count()
         self._events: list[tuple[float, int, Callable[[], object]]] = []
@@ -168,6 +173,7 @@ class Simulation:
     def _probe(self, client: Client, server: Server) -> None:
         if at(client.health[server], self.now).state is not State.HALF_OPEN:
             return
+        self.load.probes[self.number[server]][int(self.now)] += 1
         if self._arrives(server):
             rtt = self.fleet.behaviours[self.number[server]].rtt(self.now)
             self.after(rtt, lambda: self._answered(client, server, rtt, probe=True))
@@ -248,11 +254,11 @@ def scenarios() -> dict[str, Fleet]:
     one_first = (1, 2, 2, 2, 2)
     return {
         "one of five equals is out from 60 to 180 s": Fleet([outage(60, 180), *[WELL] * 4], Policy()),
-        "the primary is out from 60 to 180 s; back after 30 s of being well": Fleet(
+        "the primary is out from 60 to 180 s; clients go back once it has been up for 30 s": Fleet(
             [outage(60, 180), *[WELL] * 4], Policy(failback=30.0), one_first
         ),
         "one of five flaps from 60 to 220 s, every 20 s": Fleet([flapping(60, 220, 20), *[WELL] * 4], Policy()),
-        "one of five takes 0.8 s from 60 to 180 s; the fastest preferred": Fleet(
+        "one of five takes 0.8 s to answer from 60 to 180 s; clients prefer the fastest": Fleet(
             [slow(60, 180, 0.8), *[WELL] * 4], Policy(order=PreferFastest(), replan=10.0)
         ),
     }

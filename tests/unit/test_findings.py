@@ -31,7 +31,7 @@ WARNING: ThreadSanitizer: data race (pid=4000)
     #1 reset_pool ../src/pj/pool.c:278 (_pjsua2.cpython-311-x86_64-linux-gnu.so+0x42af6b)
 
   Previous read of size 4 at 0x7b800007d210 by thread T3:
-    #0 steering_on_tx_request pjfail/_core/steering.c:352 (_native.abi3.so+0x251f2)
+    #0 failover_on_tx_request pjfail/_core/failover.c:352 (_native.abi3.so+0x251f2)
     #1 module_on_tx_request pjfail/_core/module.c:271 (_native.abi3.so+0x130c5)
     #2 endpt_on_tx_msg ../src/pjsip/sip_endpoint.c:1156 (_pjsua2.cpython-311-x86_64-linux-gnu.so+0x39cfb5)
     #3 send_guard_answer pjfail/_core/send_guard.c:63 (_native.abi3.so+0x22dd8)

@@ -25,8 +25,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Returns 0 when the program with pjfail outlived its server, 1 when not or when something is missing, 130 after
-    Ctrl-C."""
+    """Returns 0 if the program with pjfail outlived its server, 1 if not or if something is missing, 130 on Ctrl-C."""
     if importlib.util.find_spec("pjsua2") is None:
         return _fail(f"pjsua2 is not installed for this Python; {WHERE_PJSUA2_IS_FROM}")
     try:
@@ -34,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _play(fast=arguments.fast)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # of standard output, whose reader has left
+    except BrokenPipeError:  # the reader of standard output has ended
         raise
     except OSError as error:
         namespace.enter()

@@ -1,4 +1,4 @@
-"""A network of the demo's own, for who may not listen on port 53: stock pjsip asks name servers nowhere else."""
+"""A network namespace for users who may not bind port 53: stock pjsip asks name servers on no other port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IFF_UP = 1
 
 
 def enter() -> None:
-    """Runs this very command again in a new network namespace; returns only when the machine does not allow that."""
+    """Runs this command again in a new network namespace; returns only if the machine does not allow that."""
     if _MARK in os.environ:
         return
     try:
@@ -28,7 +28,7 @@ def enter() -> None:
 
 
 def raise_loopback() -> None:
-    """In a new network namespace loopback is down; elsewhere there is nothing to do."""
+    """Brings loopback up, which is down in a new network namespace."""
     if _MARK in os.environ:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP))

@@ -1,4 +1,4 @@
-"""What the demo says: the rows of its table, and the sentence at its end."""
+"""What the demo prints at the end: the rows of its table, and the closing sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEADINGS = ("first is", "request", "went to", "took", "ended")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request of a program, or several that fared alike, in words."""
+    """One request of a program, or several with the same result, in words."""
 
     first_server: str
     request: str
@@ -28,7 +28,9 @@ class Row:
 
 
 def rows(scenario: Scenario, program: Program, now: float) -> list[Row]:
-    """The requests of *program* at *now*, those that fared alike together, in the order of their first ones."""
+    """Returns the requests of *program* at *now*, those with the same result in one row, in the order in which they
+    began.
+    """
     groups: dict[tuple[object, ...], list[Transaction]] = {}
     for one in program.transactions:
         alike = one.method, one.code, _route(scenario, program, one), _first_server(scenario, one)
@@ -37,13 +39,13 @@ def rows(scenario: Scenario, program: Program, now: float) -> list[Row]:
 
 
 def servers(scenario: Scenario, now: float) -> str:
-    """How the servers are at *now*."""
+    """Returns how the servers are at *now*, in words."""
     first = "well" if scenario.died_at is None else f"silent for {duration(now - scenario.died_at)}"
     return f"first ({scenario.first}) {first}, second ({scenario.second}) well"
 
 
 def closing_sentence(scenario: Scenario, now: float) -> str:
-    """The comparison, in one sentence."""
+    """Returns the comparison, in one sentence."""
     shares = []
     for program in scenario.programs:
         sent = scenario.since_death(program)
@@ -57,7 +59,7 @@ def closing_sentence(scenario: Scenario, now: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """*seconds* as a person would say them."""
+    """Returns *seconds* as a person would say them."""
     if seconds < 0.001:
         return "< 1 ms"
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

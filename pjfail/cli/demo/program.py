@@ -1,4 +1,4 @@
-"""The example program as a child process; what it prints becomes the transactions that the demo shows."""
+"""Runs the example program as a child process, and makes transactions of what it prints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLE = Path(__file__).with_name("keep_registered.py")
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """A request of a program and how it ended: ``code`` is 0 while nobody knows, ``took`` is in seconds.
+    """A request of a program and how it ended: ``code`` is 0 while there is no answer, ``took`` is in seconds.
 
     ``number`` counts the program's requests of that method, from 0; ``sent_at`` is a ``time.monotonic()``.
     """
@@ -50,17 +50,17 @@ class Program:
 
     @property
     def transactions(self) -> tuple[Transaction, ...]:
-        """Its requests so far, in the order in which they were sent."""
+        """The program's requests so far, in the order in which they were sent."""
         return tuple(self._transactions)
 
     @property
     def log(self) -> tuple[str, ...]:
-        """The lines of its standard error so far, pjfail's log among them."""
+        """The lines of the program's standard error so far, pjfail's log included."""
         return tuple(self._log)
 
     @property
     def running(self) -> bool:
-        """False once it has ended; then ``log`` is whole."""
+        """False once the program has ended; then ``log`` is complete."""
         if self._process.poll() is None:
             return True
         for reader in self._readers:
@@ -75,7 +75,7 @@ class Program:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C is for the demo alone
+            start_new_session=True,  # Ctrl-C must reach the demo only
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None

@@ -1,4 +1,6 @@
-"""What happens in the demo: two registrars behind one domain, the first falls silent, and programs live with it."""
+"""The demo's scenario: two registrars behind one domain, of which the first falls silent, and the programs that use
+them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ second     A    127.0.77.2
 _READY_WITHIN = 15.0
 _TOLD_WITHIN = 40.0  # a request to the silent server, sent 2 s after its death, is given up after 32 s
 _TOLD_WITHIN_FAST = 12.0
-_LINGER = 1.5  # so that requests sent at the very end are seen to wait
+_LINGER = 1.5  # seconds, so that the table shows requests that still wait at the end
 
 
 class DemoFailed(Exception):
@@ -33,7 +35,7 @@ class DemoFailed(Exception):
 
 
 class Scenario:
-    """The servers and the programs, from ``with`` to its end. OSError when a server's address is taken."""
+    """The servers and the programs, within a ``with`` block. Raises OSError if a server's address is taken."""
 
     def __init__(self, *, fast: bool) -> None:
         self.first = Registrar("127.0.77.1", 5060, transports=("udp",))
@@ -62,9 +64,9 @@ class Scenario:
         self._stack.close()
 
     def advance(self, now: float) -> bool:
-        """Lets the first registrar fall silent when it is time; False once everything has been told.
+        """Makes the first registrar silent when it is time; returns False once everything has been shown.
 
-        Raises :class:`DemoFailed` when a program has ended, or gets no answer though both registrars are well.
+        Raises :class:`DemoFailed` if a program has ended, or gets no answer while both registrars work.
         """
         for program in self.programs:
             if not program.running:
@@ -82,11 +84,11 @@ class Scenario:
         return now < over_at
 
     def since_death(self, program: Program) -> list[Transaction]:
-        """What *program* has sent since the first registrar is silent."""
+        """Returns what *program* has sent since the first registrar fell silent."""
         return [one for one in program.transactions if self.died_at is not None and one.sent_at >= self.died_at]
 
     def route(self, program: Program, transaction: Transaction) -> list[Registrar]:
-        """The registrars that the request of *transaction* reached, in order, by their own records."""
+        """Returns the registrars that the request of *transaction* reached, in order, by the registrars' records."""
         reached: dict[tuple[str, int], list[Registrar]] = {}
         arrivals = [(request, server) for server in (self.first, self.second) for request in server.requests]
         for request, server in sorted(arrivals, key=lambda arrival: arrival[0].at):
@@ -98,7 +100,7 @@ class Scenario:
         return routes[transaction.number] if transaction.number < len(routes) else []
 
     def outlived(self) -> bool:
-        """Whether the program with pjfail has got a request through since the first registrar is silent."""
+        """Whether a request of the program with pjfail has been answered since the first registrar fell silent."""
         return any(one.succeeded for program in self.programs if not program.stock for one in self.since_death(program))
 
     def name(self, server: Registrar) -> str:
@@ -113,6 +115,6 @@ class Scenario:
 
 
 def _calm(program: Program) -> bool:
-    """Whether *program* has got its first MESSAGE through, and waits for nothing."""
+    """Returns whether the first MESSAGE of *program* has been answered, and no request waits."""
     sent = program.transactions
     return any(one.method == "MESSAGE" and one.succeeded for one in sent) and all(one.code for one in sent)

@@ -1,4 +1,4 @@
-"""How the demo shows itself: redrawn on a terminal with rich, else line by line."""
+"""Shows the demo: on a terminal with rich it redraws a table, otherwise it prints lines."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class View(Protocol):
     ) -> None: ...
 
     def update(self, scenario: Scenario) -> None:
-        """Shows how things are now; called every tenth of a second."""
+        """Shows the present state; called every 0.1 s."""
 
     def conclude(self, scenario: Scenario) -> None:
         """Shows the table and the closing sentence."""
 
 
 def choose_view() -> View:
-    """The live view where it can be: on a terminal, with rich installed."""
+    """Returns the live view on a terminal with rich installed, otherwise the plain one."""
     if sys.stdout.isatty() and importlib.util.find_spec("rich"):
         from .live import LiveView
 
@@ -38,7 +38,7 @@ def choose_view() -> View:
 
 
 class PlainView:
-    """A line for everything that happens, then a table in plain text."""
+    """Prints a line for everything that happens, then a table in plain text."""
 
     def __init__(self) -> None:
         self._said: set[tuple[object, ...]] = set()

@@ -1,1 +1,1 @@
-"""``python -m pjfail doctor``: the pjsip of this environment, and what pjfail makes of it."""
+"""``python -m pjfail doctor``: finds the pjsip of this environment, and reports whether pjfail works with it."""

@@ -1,4 +1,4 @@
-"""``python -m pjfail doctor``: finds the pjsip of this environment, and tells what pjfail makes of it."""
+"""``python -m pjfail doctor``: finds the pjsip of this environment, and reports whether pjfail works with it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def own_version() -> str:
-    """That of pjfail, as pip knows it."""
+    """Returns the version of pjfail that pip has installed."""
     try:
         return metadata.version("pjfail")
     except metadata.PackageNotFoundError:

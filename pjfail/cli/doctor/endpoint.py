@@ -1,5 +1,6 @@
-"""An endpoint by pjsip's own C functions, whose arguments are the same in every version: any pjsip has them, also one
-without pjsua2."""
+"""An endpoint made by pjsip's own C functions, whose arguments are the same in every version. So it works with any
+pjsip, also with one without pjsua2.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +29,10 @@ _LogFunction = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.POINTER(ctypes.c_char
 
 
 class Endpoint:
-    """pjsua between ``with`` and its end, from default settings, of the loaded object *path* (None: the main program).
+    """pjsua with default settings, within a ``with`` block, from the loaded object *path* (None: the main program).
 
-    One that is there already is used, and stays. On the thread that made it, in a process of the doctor's own: pjsip's
-    threads call into Python when they log.
+    If pjsua has been created already, that one is used and stays. Use it on the thread that made it, in a process of
+    the doctor's own: pjsip's threads call into Python when they log.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -41,7 +42,7 @@ class Endpoint:
 
     @property
     def version(self) -> str | None:
-        """pjsip's; there may be no endpoint so far. None where that is hidden."""
+        """Returns pjsip's version, also before an endpoint exists; None if the function for it is not exported."""
         if not hasattr(self._pjsip, "pj_get_version"):
             return None
         self._pjsip.pj_get_version.restype = ctypes.c_char_p
@@ -65,9 +66,9 @@ class Endpoint:
             self._pjsip.pjsua_destroy2(_WITHOUT_NETWORK)
 
     def build(self) -> dict[str, str]:
-        """pjlib's settings, as it tells them in its log; nothing where it has been built without one."""
+        """Returns pjlib's settings, from its log; nothing if pjlib was built without logging."""
         said: list[bytes] = []
-        # Kept, for a thread of pjsip's may still be in it.
+        # Kept, because a thread of pjsip may still be in it.
         self._log = _LogFunction(lambda _level, line, length: said.append(line[:length]))
         self._pjsip.pj_log_get_log_func.restype = ctypes.c_void_p
         log, level = ctypes.c_void_p(self._pjsip.pj_log_get_log_func()), self._pjsip.pj_log_get_level()
@@ -80,32 +81,32 @@ class Endpoint:
         return {name.decode(): value.decode("utf-8", "replace") for name, value in found}
 
     def digests(self) -> tuple[str, ...] | None:
-        """In which algorithms it can answer a challenge at this moment; None: a version that does not tell."""
+        """Returns the algorithms in which pjsip can answer a challenge now; None: this version does not say."""
         if not hasattr(self._pjsip, "pjsip_auth_is_algorithm_supported"):
             return None
         return tuple(_DIGESTS[each] for each in _DIGESTS if self._pjsip.pjsip_auth_is_algorithm_supported(each))
 
     def list_ciphers(self) -> None:
-        """What pjsua2's ``utilSslGetAvailableCiphers()`` does; it initialises OpenSSL."""
+        """Does what pjsua2's ``utilSslGetAvailableCiphers()`` does, which initialises OpenSSL."""
         if hasattr(self._pjsip, "pj_ssl_cipher_get_availables"):
             count = ctypes.c_uint(_MOST_CIPHERS)
             self._pjsip.pj_ssl_cipher_get_availables((ctypes.c_int * _MOST_CIPHERS)(), ctypes.byref(count))
 
     def has_tls(self) -> bool:
-        """Whether there is a TLS transport to be had."""
+        """Returns whether a TLS transport can be created."""
         return hasattr(self._pjsip, "pjsip_tls_transport_start2") and self._starts(
             self._pjsip.pjsip_tls_transport_start2, None, _LOOPBACK, None, 1
         )
 
     def has_ipv6(self) -> bool:
-        """Whether there is a UDP transport to be had on the loopback address of IPv6."""
+        """Returns whether a UDP transport can be created on the loopback address of IPv6."""
         return self._starts(self._pjsip.pjsip_udp_transport_start6, _LOOPBACK6, None, 1)
 
     def has_dns_resolver(self) -> bool:
         return self._starts(self._pjsip.pjsip_endpt_create_resolver)
 
     def _starts(self, function: ctypes._NamedFuncPointer, *arguments: bytes | int | None) -> bool:
-        """Whether *function* makes what its last argument is for; it ends with the endpoint."""
+        """Returns whether *function* creates a transport; it ends with the endpoint."""
         endpoint = ctypes.c_void_p(self._pjsip.pjsua_get_pjsip_endpt())
         made = ctypes.c_void_p()
         return bool(function(endpoint, *arguments, ctypes.byref(made)) == 0)

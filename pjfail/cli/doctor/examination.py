@@ -1,4 +1,4 @@
-"""Imports a module, and tries what pjfail would do with the pjsip in it."""
+"""Imports a module, and tries what pjfail would do with its pjsip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USUAL = "pjsua2"
 # One function of each of pjsip's libraries that pjfail works with.
 _OF_LIBRARIES = ("pj_init", "pjsip_endpt_create", "pjsua_create")
 
-# What every registrar challenges with, if it does.
+# Every registrar that sends challenges uses this algorithm.
 _USUAL_DIGEST = "MD5"
 _DIGESTS_COME_LATER = (
     "pjsip answers no challenge yet, so an account with a password stays at 401 (status 70012): its OpenSSL has not "
@@ -36,7 +36,7 @@ _OWN_LOOKUPS = (
 
 
 class _Ended(Exception):
-    """The verdict is known, and the reason, which the text is."""
+    """Raised when the verdict is known; its text is the reason."""
 
     def __init__(self, verdict: Verdict, reason: str) -> None:
         super().__init__(reason)
@@ -44,10 +44,10 @@ class _Ended(Exception):
 
 
 class Examination:
-    """Goes from the module to the verdict, and on to what else its pjsip has.
+    """Goes from the module to the verdict, and then on to what else its pjsip can do.
 
-    All of it may crash, or hang, or end the process, which should be one of its own. So *tell* is called at each step:
-    with the report so far, and what comes next.
+    Any step may crash, hang, or end the process, so run it in a process of its own. At each step *tell* is called with
+    the report so far and the next step.
     """
 
     def __init__(self, report: Report, tell: Callable[[Report, str], None]) -> None:
@@ -55,7 +55,7 @@ class Examination:
         self._tell = tell
 
     def run(self, module: str | None) -> None:
-        """*module* is imported first; None: pjsua2, where no pjsip has been loaded so far."""
+        """Imports *module* first; None: pjsua2, if no pjsip has been loaded so far."""
         try:
             self._examine(module)
         except _Ended as ended:
@@ -75,7 +75,7 @@ class Examination:
         self._found("loading pjfail's own core")
         try:
             from ...bridge.host import built_for, known_layouts
-            from ...bridge.objects import object_of, symbol
+            from ...bridge.loader import object_of, symbol
         except ImportError as error:
             raise _Ended(Verdict.REFUSED, str(error)) from error
         ours = replace(self._report.pjfail, built_for=built_for(), layouts=known_layouts())
@@ -99,7 +99,7 @@ class Examination:
         self._found("")
 
     def _find(self, module: str | None) -> str | None:
-        """As :func:`pjfail.host.find` does."""
+        """Does what :func:`pjfail.host.find` does."""
         from ... import host
 
         if module is None:
@@ -123,7 +123,7 @@ class Examination:
         try:
             imported = importlib.import_module(name)
             self._found(f"importing {name}", module=Module(name, getattr(imported, "__file__", None)))
-            getattr(imported, "Endpoint", None)  # a package may load its extension no sooner
+            getattr(imported, "Endpoint", None)  # a package may load its extension only now
         except ModuleNotFoundError as error:
             if error.name is not None and f"{name}.".startswith(f"{error.name}."):
                 raise _Ended(Verdict.NOTHING, f"this Python has no module {error.name}") from error
@@ -151,7 +151,7 @@ class Examination:
         self._found("", verdict=Verdict.WORKS, reason="pjfail.attach() was tried on an endpoint, and detached")
 
     def _digests(self, endpoint: Endpoint) -> tuple[str, ...] | None:
-        """As a program finds them that has done nothing for it."""
+        """Returns the algorithms that a program gets which does nothing special."""
         found = endpoint.digests()
         if found is not None and _USUAL_DIGEST not in found:
             endpoint.list_ciphers()
@@ -163,7 +163,9 @@ class Examination:
         self._found("", notes=(*self._report.notes, sentence))
 
     def _has_ipv6(self, endpoint: Endpoint) -> bool | None:
-        """Of what was built without it, a transport may be had all the same; None: this machine cannot tell."""
+        """Returns whether pjsip has IPv6. Even without it a transport may be created. None: this machine has no IPv6 to
+        try it.
+        """
         assert self._report.pjsip is not None
         if self._report.pjsip.build.get("PJ_HAS_IPV6") == "0":
             return False

@@ -1,4 +1,4 @@
-"""The examination in a forked child, which pjsip or a module may bring down, and its report whatever becomes of it."""
+"""Runs the examination in a forked child, which pjsip or a module may crash, and returns its report in any case."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from typing import IO
 from .examination import Examination
 from .report import Report, Verdict
 
-# Longer than importing takes, and longer than pjsip waits for its own threads at its end.
-PATIENCE = 60.0
+# Seconds: longer than an import takes, and longer than pjsip waits for its own threads when it ends.
+EXAMINATION_TIMEOUT_S = 60.0
 
 
-def examined(report: Report, module: str | None, patience: float = PATIENCE) -> Report:
-    """The *report*, completed by an examination that may take *patience* seconds."""
+def examined(report: Report, module: str | None, timeout: float = EXAMINATION_TIMEOUT_S) -> Report:
+    """Returns *report*, completed by an examination that may take *timeout* seconds."""
     fork = multiprocessing.get_context("fork")
     ours, theirs = fork.Pipe(duplex=False)
     with tempfile.TemporaryFile() as printed, ours:
         child = fork.Process(target=_examine, args=(report, module, theirs, printed))
         child.start()
         theirs.close()
-        step, deadline = "starting", time.monotonic() + patience
+        step, deadline = "starting", time.monotonic() + timeout
         try:
             while ours.poll(max(0.0, deadline - time.monotonic())):
                 report, step = ours.recv()
-            end = f"it was not done within {patience:g} s"
+            end = f"it was not done within {timeout:g} s"
         except EOFError:
             child.join(max(0.1, deadline - time.monotonic()))
             end = _how_it_ended(child.exitcode)
@@ -43,8 +43,8 @@ def examined(report: Report, module: str | None, patience: float = PATIENCE) -> 
 
 
 def _examine(report: Report, module: str | None, theirs: Connection, printed: IO[bytes]) -> None:
-    """In the child. No exit handler of a module's is run, nor is any thread waited for."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # of Ctrl-C the parent speaks
+    """Runs in the child. Runs no exit handlers of modules, and waits for no thread."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent reports Ctrl-C
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(printed.fileno(), 2)
     Examination(report, lambda *told: theirs.send(told)).run(module)

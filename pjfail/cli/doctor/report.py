@@ -1,4 +1,4 @@
-"""What the doctor has found, as a value, as JSON, and as a table."""
+"""The doctor's report, as a value, as JSON, and as a table."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Python:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """What was imported; ``file`` is None for one that has none, or could not be imported."""
+    """The module that was imported; ``file`` is None if it has none, or could not be imported."""
 
     name: str
     file: str | None = None
@@ -86,11 +86,11 @@ class Report:
     registrar: Registrar | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What ``--json`` prints: the attributes above, by their names."""
+        """Returns what ``--json`` prints: the attributes above, by name."""
         return asdict(self)
 
     def rows(self) -> list[tuple[str, str]]:
-        """The table: what, and what was found of it."""
+        """Returns the rows of the table: a name and what was found."""
         known = ", ".join(self.pjfail.layouts)
         rows = [
             ("pjfail", self.pjfail.version + (f", knows pjsip {known}" if known else "")),
@@ -112,7 +112,7 @@ _LINKAGE = {
 
 
 def _rows_of(pjsip: Pjsip) -> list[tuple[str, str]]:
-    """What is known."""
+    """Returns the rows of what is known about *pjsip*."""
     rows = [
         ("pjsip", pjsip.version or "of a version that it does not tell"),
         ("in", f"{pjsip.object} ({_LINKAGE[pjsip.linkage]})"),

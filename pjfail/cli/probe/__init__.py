@@ -1,1 +1,1 @@
-"""``python -m pjfail probe``: every server of a URI asked with an OPTIONS, through a pjsip of its own."""
+"""``python -m pjfail probe``: sends an OPTIONS to every server of a URI, through its own pjsip."""

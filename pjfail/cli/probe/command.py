@@ -1,4 +1,4 @@
-"""``python -m pjfail probe URI``: which of its servers answer, as a table or as JSON."""
+"""``python -m pjfail probe URI``: shows which servers of the URI answer, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from .endpoint import Endpoint
 
 COLUMNS = ("server", "name", "priority", "weight", "answer", "round trip", "certificate")
-# As an answer these say that the server will not serve (408: something on its way does not).
+# Responses that say that the server will not serve (408: something downstream does not).
 NO_SERVICE = (408, 503)
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What became of one candidate's OPTIONS: a response, or a ``problem``; ``certificate`` has those of TLS."""
+    """What became of one candidate's OPTIONS: a response, or a ``problem``; ``certificate`` has what is wrong with the
+    certificate.
+    """
 
     candidate: Candidate
     response: Response | None
@@ -78,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ...failover import attach
     from .endpoint import Endpoint
 
-    logging.getLogger("pjfail").addHandler(logging.NullHandler())  # what it would warn of is in the table
+    logging.getLogger("pjfail").addHandler(logging.NullHandler())  # the table has what it would warn of
     with Endpoint(transports, arguments.ca, insecure=arguments.insecure) as endpoint:
         with attach(lookup=lookup) as failover:
             plan = failover.resolve(arguments.uri, timeout=10.0)
@@ -91,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def probe_all(failover: Failover, endpoint: Endpoint, plan: Plan, timeout: float) -> list[Probed]:
-    """Asks all servers of *plan* at once; *timeout* is in seconds."""
+    """Sends an OPTIONS to all servers of *plan* at once; *timeout* is in seconds."""
     servers = list(dict.fromkeys(plan.servers))
     results = await asyncio.gather(*(_probe(failover, plan.target, server, timeout) for server in servers))
     found = dict(zip(servers, results, strict=True))
@@ -114,7 +116,7 @@ async def _probe(failover: Failover, target: Target, server: Server, timeout: fl
 
 
 def as_json(target: Target, probed: Sequence[Probed]) -> dict[str, Any]:
-    """What ``--json`` prints: round trips in seconds, null for what there was not."""
+    """Returns what ``--json`` prints: round trips in seconds, null for what there was not."""
     return {
         "target": asdict(target),
         "candidates": [
@@ -145,7 +147,7 @@ def _transports(text: str) -> tuple[Transport, ...]:
 
 
 def _print_table(target: Target, probed: Sequence[Probed]) -> None:
-    """Of certificates only where there are any."""
+    """Prints the table, with a column for certificates only if there are any."""
     shown = len(COLUMNS) - (not any(each.candidate.server.transport == "tls" for each in probed))
     print_table(str(target), COLUMNS[:shown], [_row(each)[:shown] for each in probed])
 

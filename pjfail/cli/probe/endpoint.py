@@ -1,4 +1,4 @@
-"""A pjsip to probe with, by pjsua2: without sound, without a log, verifying TLS."""
+"""A pjsua2 endpoint for probes: without sound, without a log, verifying TLS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pjsua2 as pj
 
 from ...model import Server, Transport
 
-# IPv6 is there where the machine has it.
+# IPv6 transports are optional: the machine may have no IPv6.
 _TYPES = {
     "udp": (pj.PJSIP_TRANSPORT_UDP, pj.PJSIP_TRANSPORT_UDP6),
     "tcp": (pj.PJSIP_TRANSPORT_TCP, pj.PJSIP_TRANSPORT_TCP6),
@@ -25,10 +25,11 @@ _TYPES = {
 
 
 class Endpoint(pj.Endpoint):
-    """pjsua2 between ``with`` and its end, over *transports* from ports of its own.
+    """pjsua2 within a ``with`` block, with *transports* on free ports.
 
-    TLS servers must show a certificate that *ca* (a PEM file; None: the system's authorities) has signed for the host
-    asked for; if *insecure*, they are only told of. One in a process, on the thread that made it.
+    A TLS server must show a certificate that *ca* (a PEM file; None: the system's authorities) has signed for the host
+    in the URI; with *insecure*, other certificates are accepted and reported. One in a process, on the thread that made
+    it.
     """
 
     def __init__(self, transports: Sequence[Transport], ca: str | None = None, *, insecure: bool = False) -> None:
@@ -40,7 +41,7 @@ class Endpoint(pj.Endpoint):
         self._certificates: dict[str, tuple[str, ...]] = {}
 
     def certificate_problems(self, server: Server) -> tuple[str, ...]:
-        """What is wrong with the certificate that *server* has shown, in pjsip's words. Any thread."""
+        """Returns what is wrong with the certificate that *server* has shown, in pjsip's words. Any thread."""
         with self._lock:
             return self._certificates.get(server.endpoint, ()) if server.transport == "tls" else ()
 
@@ -83,12 +84,12 @@ class Endpoint(pj.Endpoint):
         return settings
 
     def _end(self) -> None:
-        """Without a word to the servers, some of which are dead."""
+        """Ends pjsua without sending anything to the servers, some of which are dead."""
         with _stdout_kept():
             self.libDestroy(pj.PJSUA_DESTROY_NO_NETWORK)
 
     def onTransportState(self, prm: pj.OnTransportStateParam) -> None:
-        """A SIP thread: TLS has shaken hands, or would not."""
+        """Called on a SIP thread when a TLS handshake has succeeded or failed."""
         if prm.type.startswith("TLS") and prm.tlsInfo.verifyStatus:
             with self._lock:
                 self._certificates[prm.tlsInfo.remoteAddr] = tuple(prm.tlsInfo.verifyMsgs)
@@ -96,7 +97,7 @@ class Endpoint(pj.Endpoint):
 
 @contextmanager
 def _stdout_kept() -> Iterator[None]:
-    """Nothing that C code prints reaches standard output: pjsip does before its log can be turned off."""
+    """Keeps what C code prints off standard output: pjsip prints before its log can be turned off."""
     sys.stdout.flush()
     stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)

@@ -17,7 +17,9 @@ def _path(c: Any) -> str | None:
 
 
 def loaded_objects() -> list[str]:
-    """The loader's paths of the shared objects in this process, of libraries too; the main program has none."""
+    """Returns the loader's paths of the shared objects in this process, libraries included; the main program has no
+    path.
+    """
     room = 0
     while (size := lib.pf_loaded_objects(paths := ffi.new("char[]", room), room)) > room:
         room = size
@@ -25,21 +27,23 @@ def loaded_objects() -> list[str]:
 
 
 def loaded(path: str) -> str | None:
-    """The loader's own path of the object that *path* is; None when it is not loaded."""
+    """Returns the loader's own path of the object at *path*; None if it is not loaded."""
     name = lib.pf_object(c_object(path))
     return None if name == ffi.NULL else _path(name)
 
 
 def symbol(path: str | None, name: str) -> int:
-    """The address of *name* in the loaded object *path* (None: the main program) or what it needs, 0 for none."""
+    """Returns the address of *name* in the loaded object *path* (None: the main program) or its dependencies; 0: not
+    found.
+    """
     return int(ffi.cast("uintptr_t", lib.pf_symbol(c_object(path), name.encode())))
 
 
 def object_of(address: int) -> str | None:
-    """The path of the loaded object that *address*, a symbol's, lies in; None for the main program."""
+    """Returns the path of the loaded object that contains *address*; None for the main program."""
     return _path(lib.pf_object_of(ffi.cast("void *", address)))
 
 
 def data_of(path: str | None) -> int:
-    """An address within the data on which the pjsip of the object *path* works, in whatever object that is."""
+    """Returns an address within the data that the pjsip of object *path* works on, in whichever object that data is."""
     return int(ffi.cast("uintptr_t", lib.pf_pjsip_data(c_object(path))))
