@@ -10,7 +10,7 @@ tree := $(or $(PJPROJECT_DIR),third_party/pjproject/src)
 python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check --no-input
 done := $(VENV)/done
-sources := $(wildcard pjfail/_core/*.c pjfail/_core/*.h pjfail_build.py setup.py) pyproject.toml
+sources := $(wildcard pjfail/_core/*.c pjfail/_core/*.h pjfail_build.py setup.py pjfail.pth) pyproject.toml
 c_files := $(foreach folder,pjfail/_core examples bench tests/fuzz tests/native tests/rig/telephony,$(wildcard $(folder)/*.[ch]))
 sources += $(if $(PJPROJECT_DIR),,third_party/pjproject/config_site.h)
 extension = $(wildcard pjfail/_native*.so)
@@ -28,7 +28,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
-.PHONY: pjproject fuzz soak docs embed dist test-wheel test-hosts sanitize-hosts
+.PHONY: pjproject fuzz soak docs embed dist test-wheel test-hosts test-apps sanitize-hosts
 .PHONY: unit check format headers wrapper pjsua2 ready-pjsua2
 
 # One goal's prerequisites are made in parallel; several goals are made one after the other.
@@ -46,6 +46,7 @@ help:
 	@echo 'make check      lint, and make unit'
 	@echo 'make test       lint and docs, then all tests'
 	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR; a table'
+	@echo 'make test-apps  programs as people write them, unmodified, while their registrar fails: all combinations'
 	@echo 'make sanitize   the tests of the C core, with it and pjsip built with the sanitizers, half an hour'
 	@echo 'make sanitize-hosts  the programs of make test-hosts on such a core, in two hosts'
 	@echo 'make fuzz       50 000 damaged answers of name servers, 30 000 of SIP servers, some eight minutes'
@@ -87,6 +88,9 @@ test: setup test-packages lint docs $(done)/test
 	@PYTEST_XDIST_AUTO_NUM_WORKERS=$$((3 * $(jobs))) PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest -n auto \
 		--dist loadfile --no-loadscope-reorder -k 'not test_hosts.py or wheel or polls' \
 		$(longest) tests/e2e tests/hosts tests/integration tests/unit
+
+test-apps: setup test-packages $(done)/test
+	@PJFAIL_TEST_APPS=all $(python) -m pytest -n auto tests/integration/test_apps.py
 
 # Where a host is not there, the table says so.
 test-hosts: setup test-packages $(done)/test
