@@ -1,4 +1,4 @@
-"""`python -m pjfail run` and `PJFAIL=1`: what is the program's own stays so; and programs where pjfail cannot attach."""
+"""`python -m pjfail run` and `PJFAIL=1`: what is the program's own stays so; programs where pjfail cannot attach."""
 
 from __future__ import annotations
 

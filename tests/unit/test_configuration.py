@@ -218,3 +218,12 @@ def test_the_file_on_the_page_is_valid(file: Path) -> None:
     assert examples
     for example in examples:
         read_file(file, example)
+
+
+def test_the_variables_on_the_page_are_valid() -> None:
+    page = (DOCS / "howto" / "run.md").read_text("utf-8")
+    values = re.findall(r'PJFAIL_SERVERS(?:`.*`)?="?([^"]+)"', page)
+    assert len(values) == 5
+    for value in values:
+        (servers,) = read({"PJFAIL_SERVERS": value}).servers.values()
+        assert servers == ("192.0.2.1:5060", "192.0.2.2:5060")
