@@ -10,7 +10,7 @@ tree := $(or $(PJPROJECT_DIR),third_party/pjproject/src)
 python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check --no-input
 done := $(VENV)/done
-sources := $(wildcard pjfail/_core/*.c pjfail/_core/*.h pjfail_build.py setup.py) pyproject.toml
+sources := $(wildcard pjfail/_core/*.c pjfail/_core/*.h pjfail_build.py setup.py pjfail.pth) pyproject.toml
 c_files := $(foreach folder,pjfail/_core examples bench tests/fuzz tests/native tests/rig/telephony,$(wildcard $(folder)/*.[ch]))
 sources += $(if $(PJPROJECT_DIR),,third_party/pjproject/config_site.h)
 extension = $(wildcard pjfail/_native*.so)
@@ -46,8 +46,8 @@ help:
 	@echo 'make check      lint, and make unit'
 	@echo 'make test       lint and docs, then all tests'
 	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR; a table'
+	@echo 'make test-apps  programs as people write them, unmodified, while their registrar fails: all combinations'
 	@echo 'make sanitize   the tests of the C core, with it and pjsip built with the sanitizers, half an hour'
-	@echo 'make test-apps  programs as people have them: every registrar, fault and transport, at two Kamailios'
 	@echo 'make sanitize-hosts  the programs of make test-hosts on such a core, in two hosts'
 	@echo 'make fuzz       50 000 damaged answers of name servers, 30 000 of SIP servers, some eight minutes'
 	@echo 'make soak       requests and calls for $(SOAK_SECONDS) s while servers die and return'
@@ -89,9 +89,9 @@ test: setup test-packages lint docs $(done)/test
 		--dist loadfile --no-loadscope-reorder -k 'not test_hosts.py or wheel or polls' \
 		$(longest) tests/e2e tests/hosts tests/integration tests/unit
 
-# Programs as people have them, in all their combinations: what tests/e2e has a part of.
+# Programs as people have them, in all their combinations: what make test has a part of.
 test-apps: setup test-packages $(done)/test
-	@$(python) -m pytest -n auto --dist load tests/apps
+	@PJFAIL_TEST_APPS=all $(python) -m pytest -n auto --dist load tests/apps tests/integration/test_apps.py
 
 # Where a host is not there, the table says so.
 test-hosts: setup test-packages $(done)/test

@@ -90,6 +90,9 @@ def attach(
     require("probe", probe, Probe, "a Probe")
     retry = RetryPolicy() if retry is None else retry
     require("retry", retry, RetryPolicy, "a RetryPolicy, or RetryPolicy.off()")
+    found = attached()
+    if found is not None and found.gives_way:
+        found.detach()
     return Failover(lookup, policy, probe, retry, checked_listeners(listeners), host)
 
 
@@ -130,6 +133,7 @@ class Failover:
         self._process = os.getpid()
         self._once = threading.Lock()
         self._ended = False
+        self.gives_way = False  # to an attach() of the program's own: it was attached without one (see launch.py)
         self._routes = Routes()
         self._worker = Worker(lookup, policy, probe, listeners, self._end, decide=retry.decide)
         plans.ask_each(policy.per_request)

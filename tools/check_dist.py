@@ -44,7 +44,8 @@ def wrong_with_wheel(path: Path) -> Iterator[str]:
 
 def of_the_packages() -> Iterator[str]:
     """The files of all packages that lie in the tree, whatever pyproject.toml says of them."""
-    for module in (*ROOT.glob("pjfail/**/*.py"), *ROOT.glob("pjfail/**/*.pyi"), ROOT / "pjfail/py.typed"):
+    beside = (ROOT / "pjfail/py.typed", ROOT / "_pjfail_hook.py", ROOT / "pjfail.pth")
+    for module in (*ROOT.glob("pjfail/**/*.py"), *ROOT.glob("pjfail/**/*.pyi"), *beside):
         yield module.relative_to(ROOT).as_posix()
 
 

@@ -39,6 +39,8 @@ LAYERS = (
     {"maintenance"},
     {"worker"},
     {"failover"},
+    {"configuration"},
+    {"launch"},
     {"listeners", "testing"},
     {"cli"},
     {"", "__main__"},

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 try:
+    import _cffi_backend as _cffi_backend  # which _native imports in C, where those who freeze programs do not see it
+
     from .. import _native as _native
 except ImportError as error:
     _folder = Path(__file__).resolve().parents[2]

@@ -13,13 +13,13 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import PjfailError
-from . import lookup
+from . import lookup, run
 from .demo import command as demo
 from .doctor import command as doctor
 from .doctor.command import own_version
 from .probe import command as probe
 
-SUBCOMMANDS = (lookup, probe, doctor, demo)
+SUBCOMMANDS = (run, lookup, probe, doctor, demo)
 
 
 def make_parser() -> argparse.ArgumentParser:

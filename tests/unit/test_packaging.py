@@ -23,6 +23,11 @@ def test_the_bridge_alone_imports_the_core() -> None:
     assert {path.parent for path in importing} == {ROOT / "pjfail/bridge"}
 
 
+def test_who_freezes_a_program_sees_what_the_core_imports() -> None:
+    """The extension imports _cffi_backend in C, where PyInstaller does not look."""
+    assert "_cffi_backend" in imported_by(ROOT / "pjfail/bridge/__init__.py")
+
+
 def imported_by(path: Path) -> set[str]:
     """The names in the import statements of the module at *path*, wherever in it they stand."""
     names: set[str] = set()

@@ -1,0 +1,282 @@
+"""What ``python -m pjfail run`` and ``PJFAIL=1`` attach with: a TOML file, and the variables of the environment.
+
+The keys of the file, and those of its tables ``retry`` and ``probe``, have the names of the arguments that they are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from .errors import PjfailError
+from .lookup import DnsLookup, Lookup, StaticLookup
+from .model import TRANSPORTS, Transport
+from .probe import Probe
+from .retry import RetryPolicy
+
+T = TypeVar("T", RetryPolicy, Probe)
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class BadConfiguration(PjfailError, ValueError):
+    """A file or a variable that says what cannot be meant; the message says where, and what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings of an attachment; None, or an empty table, for what nothing was said about."""
+
+    servers: Mapping[str, tuple[str, ...]]
+    nameservers: tuple[str, ...] | None = None
+    transports: tuple[Transport, ...] | None = None
+    retry: RetryPolicy | None = None
+    probe: Probe | None = None
+    log: str | None = None
+
+    def lookup(self) -> Lookup | None:
+        """What finds the servers that are not in the table; None: what ``attach()`` takes by default."""
+        if self.nameservers is None and self.transports is None:
+            return None
+        return DnsLookup(self.nameservers, transports=self.transports)
+
+
+def read(environment: Mapping[str, str]) -> Configuration:
+    """The configuration of a process: its variables, and what they leave open from the file of ``PJFAIL_CONFIG``.
+
+    Raises :class:`BadConfiguration`.
+    """
+    _refuse_misspelt(environment)
+    found: dict[str, Any] = {}
+    if file := environment.get("PJFAIL_CONFIG", "").strip():
+        found = _read_file(Path(file))
+    for name, (key, parse) in VARIABLES.items():
+        if text := environment.get(name, "").strip():
+            try:
+                found[key] = KEYS[key](parse(text))
+            except _Wrong as error:
+                raise BadConfiguration(f"{name}: {error}") from None
+    found.pop("follow", None)
+    return Configuration(**{"servers": {}, **found})
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+class _Wrong(Exception):
+    """A value that is not valid, and the keys below its own that lead to what is wrong in it."""
+
+    def __init__(self, what: object, *below: str) -> None:
+        super().__init__(what)
+        self.below = below
+
+
+def _servers(value: object) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict):
+        raise _Wrong(f'{value!r} is not a valid table; write "name" = ["address:port", ...] below [servers]')
+    if not value:
+        raise _Wrong("no name is listed; list the servers of one, or leave this out")
+    for name, servers in value.items():
+        try:
+            StaticLookup({name: servers})
+        except (ValueError, TypeError) as error:
+            raise _Wrong(error, name) from None
+    return {name: tuple(servers) for name, servers in value.items()}
+
+
+def _nameservers(value: object) -> tuple[str, ...]:
+    addresses = _texts(value, "192.0.2.53")
+    try:
+        DnsLookup(addresses)
+    except ValueError as error:
+        raise _Wrong(error) from None
+    return addresses
+
+
+def _transports(value: object) -> tuple[Transport, ...]:
+    names = _texts(value, "udp")
+    for name in names:
+        if name not in TRANSPORTS:
+            raise _Wrong(f"{name!r} is not a valid transport; use some of {', '.join(TRANSPORTS)}")
+    return tuple(each for name in names for each in TRANSPORTS if each == name)
+
+
+def _texts(value: object, example: str) -> tuple[str, ...]:
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    raise _Wrong(f'{value!r} is not a valid list; write ["{example}", ...]')
+
+
+def _log(value: object) -> str:
+    if value not in LEVELS:
+        raise _Wrong(f"{value!r} is not a valid level; use one of {', '.join(LEVELS)}")
+    return str(value)
+
+
+def _follow(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _Wrong(f"{value!r} is not valid; write true or false")
+    if value:
+        raise _Wrong("this pjfail cannot follow all accounts yet; call failover.follow(account) in the program")
+    return value
+
+
+def _not_yet(_: object) -> NoReturn:
+    raise _Wrong("this pjfail has no such setting yet; leave it out")
+
+
+def _keyword_arguments(kind: type[T]) -> Callable[[object], T]:
+    """Reads a table of the arguments of *kind*; ``false`` stands for None, which TOML does not have."""
+    known = {field.name: field for field in fields(kind)}
+
+    def read_table(value: object) -> T:
+        if not isinstance(value, dict):
+            raise _Wrong(f"{value!r} is not a valid table; write its keys below [{kind.__name__.lower()[:5]}]")
+        arguments: dict[str, Any] = {}
+        for key, given in value.items():
+            if key not in known:
+                raise _Wrong(_unknown(key, known), key)
+            if given is False and "None" in str(known[key].type):
+                given = None  # noqa: PLW2901
+            arguments[key] = tuple(given) if isinstance(given, list) else given
+            try:
+                kind(**{key: arguments[key]})
+            except (ValueError, TypeError) as error:
+                raise _Wrong(error, key) from None
+        return kind(**arguments)
+
+    return read_table
+
+
+KEYS: Mapping[str, Callable[[object], Any]] = {
+    "servers": _servers,
+    "nameservers": _nameservers,
+    "transports": _transports,
+    "follow": _follow,
+    "retry": _keyword_arguments(RetryPolicy),
+    "probe": _keyword_arguments(Probe),
+    "shared": _not_yet,
+    "control": _not_yet,
+    "log": _log,
+}
+"""The keys of the file, and what reads the value of each. It raises :class:`_Wrong`."""
+
+
+# --- variables --------------------------------------------------------------------------------------------------------
+
+
+def _table_of_text(text: str) -> dict[str, list[str]]:
+    """``name=server,server name=...``"""
+    table: dict[str, list[str]] = {}
+    for part in text.split():
+        name, equals, servers = part.partition("=")
+        if not (name and equals and servers):
+            raise _Wrong(f'{part!r} is not valid; write "name=server,server name=server"')
+        if name in table:
+            raise _Wrong(f"{name} is there twice; write all of its servers after one {name}=")
+        table[name] = servers.split(",")
+    return table
+
+
+def _list_of_text(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def _bool_of_text(text: str) -> bool | str:
+    return {"1": True, "true": True, "0": False, "false": False}.get(text.lower(), text)
+
+
+VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "PJFAIL_SERVERS": ("servers", _table_of_text),
+    "PJFAIL_NAMESERVERS": ("nameservers", _list_of_text),
+    "PJFAIL_FOLLOW": ("follow", _bool_of_text),
+    "PJFAIL_SHARED": ("shared", str),
+    "PJFAIL_CONTROL": ("control", str),
+    "PJFAIL_LOG": ("log", str.lower),
+}
+"""The variables that precede a key of the file, and how the text of each is read."""
+
+PREFIX = "PJFAIL_"
+OTHER_VARIABLES = ("PJFAIL_CONFIG", "PJFAIL_STRICT")
+
+
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    """Raises for a variable that is nearly one of ours; another one may be somebody else's."""
+    known = [name.removeprefix(PREFIX) for name in (*VARIABLES, *OTHER_VARIABLES)]
+    for name in sorted(environment):
+        own = name.removeprefix(PREFIX)
+        if own not in (name, *known) and (near := difflib.get_close_matches(own, known, 1, 0.75)):
+            raise BadConfiguration(f"{name} is not a known variable; did you mean {PREFIX}{near[0]}?")
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text("utf-8")
+        table = tomllib.loads(text)
+    except OSError as error:
+        raise BadConfiguration(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise BadConfiguration(f"{path} is not a valid TOML file: {error}") from None
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        try:
+            if key not in KEYS:
+                raise _Wrong(_unknown(key, KEYS))
+            found[key] = KEYS[key](value)
+        except _Wrong as error:
+            where = ".".join([key, *error.below])
+            line = line_of(text, (key, *error.below))
+            raise BadConfiguration(f"{path}, line {line}: {where}: {error}") from None
+    return found
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    return f"this is not a known key; {f'did you mean {near[0]}?' if near else 'use one of ' + ', '.join(known)}"
+
+
+def line_of(text: str, keys: tuple[str, ...]) -> int:
+    """The line of a TOML document, from 1, that has the key to which *keys* lead; else of the last that is written out.
+
+    0 for none. Inline tables are written in one line with their key.
+    """
+    found: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("["):
+            path = table = _keys_in(line) or table
+        else:
+            path = (*table, *key) if (key := _key_before_equals(line)) else ()
+        for length in range(1, len(path) + 1):
+            found.setdefault(path[:length], number)
+    return next((found[keys[:length]] for length in range(len(keys), 0, -1) if keys[:length] in found), 0)
+
+
+def _key_before_equals(line: str) -> tuple[str, ...]:
+    """The keys of ``a."b=c" = ...``, whatever follows; none where that is not the beginning of the line."""
+    for equals in re.finditer("=", line):
+        if found := _keys_in(f"{line[: equals.start()]} = 0"):
+            return found
+    return ()
+
+
+def _keys_in(line: str) -> tuple[str, ...]:
+    """The keys that a TOML document of one *line* leads to; none where it is not such a document."""
+    try:
+        value: Any = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return ()
+    keys: list[str] = []
+    while isinstance(value, dict) and value:
+        ((key, value),) = value.items()
+        keys.append(key)
+        value = value[0] if isinstance(value, list) and value else value
+    return tuple(keys)
