@@ -283,10 +283,10 @@ def test_ctrl_c_in_the_middle_ends_them(
         ("voice_bot", "bot@", "'bot@' is not a valid USER@DOMAIN"),
         ("voice_bot", "bot@voip.example --nameserver here", "'here' is not a valid name server"),
         ("voice_bot", "bot@voip.example --play nothing.wav", "nothing.wav: there is no such file"),
-        ("dialer", "200 --caller 100@trunk.example --trunk here", "'here' is not a valid server"),
+        ("dialer", "200 --caller 100@trunk.example --trunk sip:192.0.2.1", "'sip:192.0.2.1' is "),
         ("asyncio_app", "alice@voip.example --servers nothing.json", "No such file or directory"),
         ("own_policy", "voip.example 127.0.88.1:5060 --site 127.0.88.0/24", "'voip.example' is not a valid SIP URI"),
-        ("own_policy", "sip:voip.example 127.0.88.1 --site 127.0.88.0/24", "'127.0.88.1' is not a valid server"),
+        ("own_policy", "sip:voip.example 127.0.88.1:x --site 127.0.88.0/24", "'127.0.88.1:x' is not a valid server"),
     ],
 )
 def test_a_wrong_argument_is_told_in_one_line(program: str, words: str, complaint: str) -> None:
