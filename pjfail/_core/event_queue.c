@@ -15,7 +15,7 @@
 enum { MAX_EVENTS = 4096 };
 
 /* The worker is woken for news once in this time at the most. */
-#define NEWS_PAUSE_S 0.05
+#define NEWS_PAUSE_S 0.01
 
 struct event {
     struct event *next;
@@ -79,12 +79,8 @@ static void event_queue_signal_news_locked(void)
 void event_queue_tick(void)
 {
     HOLD_LOCK(&event_queue.lock);
-    double now = clock_now();
-
-    if (event_queue.news && event_queue.fd >= 0 && event_queue.news_at + NEWS_PAUSE_S <= now) {
-        event_queue.news_at = now;
+    if (event_queue.news && event_queue.fd >= 0)
         event_queue_signal_locked();
-    }
 }
 
 int event_queue_open(void)

@@ -72,12 +72,14 @@ static void poller_on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operatio
     gate_leave();
 }
 
-/* Has the timer go off at that time. A timer, for setting it wakes nobody, as signalling a condition would. */
+/*
+ * Has the timer go off at that time, at once where that is past. A timer, for setting it wakes nobody, as signalling a
+ * condition would; at 0 it would never go off.
+ */
 static void poller_set_timer_locked(double when)
 {
-    const struct itimerspec next = {
-        .it_value = { (time_t)when, (long)((when - (double)(time_t)when) * 1e9) },
-    };
+    const double at = fmax(when, 1);
+    const struct itimerspec next = { .it_value = { (time_t)at, (long)((at - (double)(time_t)at) * 1e9) } };
 
     timerfd_settime(poller.timer, TFD_TIMER_ABSTIME, &next, NULL);
 }
