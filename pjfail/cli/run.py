@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from .. import configuration
 from ..errors import PjfailError
 
 log = logging.getLogger("pjfail")
@@ -49,6 +48,8 @@ def run(arguments: argparse.Namespace) -> NoReturn:
     os.environ["PJFAIL"] = "1"
     if arguments.strict:
         os.environ["PJFAIL_STRICT"] = "1"
+        from .. import configuration  # which wants the core, without which the doctor runs too
+
         configuration.read(os.environ)
     if not _reads_pth():
         if arguments.strict:

@@ -76,7 +76,7 @@ def test_no_plan_is_lost_while_the_name_server_is_silent(name_server: DnsServer)
 def test_another_targets_servers_are_not_looked_up(name_server: DnsServer) -> None:
     with App(APP, str(name_server)) as app:
         app.ask(PLAN)
-        app.ask("str(failover.resolve('sip:other.test:5060'))")
+        app.ask("str(failover.resolve('sip:other.test;transport=udp'))")
         asked = name_server.asked("A").count("other.test")
         app.ask("failover.refresh('sip:sip.test;transport=udp')")
         eventually(lambda: name_server.asked("A").count("a.sip.test") == 2)
