@@ -75,7 +75,7 @@ fi
 core=$build/core
 rm -rf "$core" "$reports"
 mkdir -p "$core" "$reports"
-cp -R pjfail pjfail_build.py setup.py pyproject.toml README.md COPYING "$core"
+cp -R pjfail _pjfail_hook.py pjfail.pth pjfail_build.py setup.py pyproject.toml README.md COPYING "$core"
 rm -f "$core"/pjfail/_native*.so
 (
     cd "$core"

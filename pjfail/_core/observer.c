@@ -54,15 +54,38 @@ int observer_removes_binding(pjsip_msg *msg)
     return expires && !expires->ivalue;
 }
 
+/* Records what the response says of its server. */
+static void observer_record(pjsip_msg *msg, const pjsip_method *method, const struct observed_response *observed)
+{
+    int code = msg->line.status.code;
+    char name[16];
+
+    copy_text(name, sizeof name, &method->name);
+    if (code == PJSIP_SC_SERVICE_UNAVAILABLE) {
+        pf_outcome outcome;
+
+        observer_set_outcome(&outcome, PF_UNAVAILABLE, name);
+        outcome.code = code;
+        outcome.retry_after = observer_retry_after(msg);
+        outcome.after_provisional = observed->after_provisional;
+        servers_record_failure(&observed->server, &outcome);
+    } else {
+        servers_record_answer(&observed->server, name, code,
+                              !observed->after_provisional && observer_is_server_error(code), observed->rtt);
+    }
+}
+
 void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *observed)
 {
     pjsip_msg *msg = RDATA_INFO(rdata)->msg;
     const pjsip_method *method = &RDATA_INFO(rdata)->cseq->method;
     int code = msg->line.status.code;
-    char name[16];
 
     if (observed->server.transport != PF_UDP)
         connections_on_answer(rdata->tp_info.transport);
+    if (observed->heard)
+        observer_record(msg, method, observed);
+    /* After the outcome: a worker that fetches in between would take the account from a server that is up again. */
     if (code >= 200 && !observed->settled && method->id == PJSIP_REGISTER_METHOD) {
         /* The account may have been followed or unfollowed since the request was sent. */
         int account = affinity_registered(msg, observed->account);
@@ -73,22 +96,7 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
             affinity_tell(account, msg, &original, code, observer_retry_after(msg), observed->removes);
         }
     }
-    copy_text(name, sizeof name, &method->name);
-    if (code == PJSIP_SC_SERVICE_UNAVAILABLE) {
-        pf_outcome outcome;
-
-        observer_set_outcome(&outcome, PF_UNAVAILABLE, name);
-        outcome.code = code;
-        outcome.retry_after = observer_retry_after(msg);
-        outcome.after_provisional = observed->after_provisional;
-        if (observed->heard)
-            servers_record_failure(&observed->server, &outcome);
-        return;
-    }
-    if (observed->heard)
-        servers_record_answer(&observed->server, name, code,
-                              !observed->after_provisional && observer_is_server_error(code), observed->rtt);
-    if (!observed->settled)
+    if (code != PJSIP_SC_SERVICE_UNAVAILABLE && !observed->settled)
         dialogs_on_response(rdata, &observed->server);
 }
 

@@ -135,7 +135,16 @@ def test_a_moved_call_hears_that_its_connection_has_ended(first: Registrar, seco
 @pytest.fixture
 def forgets_after_2_seconds(tmp_path: Path) -> str:
     """The folder of a copy of pjfail that forgets a call that rings after 2 seconds, not after 300."""
-    for name in ("pjfail", "pjfail_build.py", "setup.py", "pyproject.toml", "README.md", "COPYING"):
+    for name in (
+        "pjfail",
+        "_pjfail_hook.py",
+        "pjfail.pth",
+        "pjfail_build.py",
+        "setup.py",
+        "pyproject.toml",
+        "README.md",
+        "COPYING",
+    ):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
     for extension in tmp_path.glob("pjfail/_native*.so"):

@@ -391,6 +391,7 @@ def test_a_draw_while_plans_change_sees_one_plan_whole() -> None:
             for entries in both:
                 lib.pf_publish(target, entries, len(entries), len(entries), LATER, LATER)
 
+    lib.pf_publish(target, both[0], MAX_SERVERS, MAX_SERVERS, LATER, LATER)
     changing = [threading.Thread(target=change) for _ in range(2)]
     for thread in changing:
         thread.start()
