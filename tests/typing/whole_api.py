@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from random import Random
-from typing import assert_never, assert_type
+from typing import Any, assert_never, assert_type
 
 import pjfail
 import pjfail.retry
@@ -40,6 +40,7 @@ def no_order(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
 
 
 def hear(event: events.Event) -> None:
+    assert_type(event.as_dict(), dict[str, Any])
     if isinstance(event, events.ServerDown):
         assert_type(event.outcome, pjfail.Outcome | None)
         assert_type(event.health.until, float | None)
