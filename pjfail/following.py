@@ -251,6 +251,10 @@ class Follower:
     def __bool__(self) -> bool:
         return bool(self._followed)
 
+    def followed(self) -> list[FollowedAccount]:
+        """Any thread. The accounts as they are now."""
+        return list(self._followed.values())
+
     def servers(self) -> Mapping[Server, str]:
         """The servers that accounts live on, each with a host name that its accounts know it by."""
         return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}

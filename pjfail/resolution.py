@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import replace
 
 from . import events
 from .bridge import core, plans
@@ -22,6 +23,14 @@ log = logging.getLogger("pjfail")
 LOOKUP_TIMEOUT = 10.0
 # How often the plan of a target that only a followed account needs is looked up at the most (seconds).
 MIN_LOOKUP_INTERVAL = 5.0
+
+
+def asked_target(uri: str) -> Target:
+    """The target that pjsip asks for to send to *uri*. Raises BadURI."""
+    target = Target.parse(uri)
+    if target.secure and target.transport is None:
+        return replace(target, transport="tls")
+    return target
 
 
 class Resolution:
@@ -67,6 +76,10 @@ class Resolution:
         if known is not None and known.valid_until > time.monotonic():
             return self._targets.replan(target, known)
         return await asyncio.shield(self._look_up(target))
+
+    def plans(self, most: int) -> list[Plan]:
+        """The plans in force, *most* at the most, the newest first."""
+        return [known.plan for _, known in list(self._targets)[: -most - 1 : -1]]
 
     def plan_of(self, target: Target) -> Plan | None:
         """The plan in force for *target*; has it looked up, for the next time, where there is none or it is old.

@@ -26,6 +26,7 @@ LAYERS = (
     {"affinity", "following", "host", "monitor", "news", "probe", "request", "resolution", "targets"},
     {"maintenance"},
     {"worker"},
+    {"control"},
     {"failover"},
     {"listeners", "testing"},
     {"cli"},

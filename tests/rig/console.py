@@ -6,12 +6,13 @@
         assert console.error('failover.pin(account, "127.0.0.1:0")') == "BadServer"
 
 Any domain has the servers of `table`, else those of `servers`. Lines are run on the program's main thread; with
-`threads=0` that thread polls while it waits for an answer.
+`threads=0` that thread polls while it waits for an answer. `control` is the path of its control socket.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -51,7 +52,8 @@ _PROGRAM = """
             pass
 
     with Endpoint(threads=settings["threads"], transports=settings["transports"], ca=settings["ca"]) as endpoint:
-        failover = pjfail.attach(lookup=Table(), policy=pjfail.Policy(backoff=lambda failures, random: 1.0))
+        policy = pjfail.Policy(backoff=lambda failures, random: 1.0)
+        failover = pjfail.attach(lookup=Table(), policy=policy, control=settings["control"])
         names = dict(globals())
         while line := heard():
             source = json.loads(line)
@@ -80,6 +82,7 @@ class Console:
         threads: int = 1,
         transports: Sequence[str] = ("udp", "tcp"),
         ca: str | None = None,
+        control: str | None = None,
     ) -> None:
         settings = {
             "servers": list(servers),
@@ -87,6 +90,7 @@ class Console:
             "threads": threads,
             "transports": list(transports),
             "ca": ca,
+            "control": control,
         }
         self._app = App(_PROGRAM, json.dumps(settings))
 
@@ -98,6 +102,17 @@ class Console:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._app.__exit__(kind, error, traceback)
+
+    @property
+    def pid(self) -> int:
+        return self._app.pid
+
+    @property
+    def stderr(self) -> str:
+        return self._app.stderr
+
+    def signal(self, number: signal.Signals) -> None:
+        self._app.signal(number)
 
     def get(self, source: str) -> Any:
         """The value of an expression; AssertionError when it raises."""

@@ -95,6 +95,7 @@ def attaching(path: Path) -> None:
         ),
         listeners=[hear, listeners.LogListener(getLogger("voip")), listeners.PrometheusListener(most_servers=10)],
         host=path,
+        control=path,
     )
     with failover as same:
         assert_type(same, Failover)
@@ -176,6 +177,7 @@ def accounts(failover: Failover, account: object, server: Server) -> None:
     failover.unfollow(account)
     failover.route_via(account, None)
     failover.enable_affinity(account)
+    assert_type(failover.accounts(), Mapping[int, Server | None])
     failover.pin(account)  # type: ignore[call-arg]
 
 
@@ -220,7 +222,7 @@ def catching(failover: Failover, account: object) -> str:
 
 def every_error() -> Iterable[type[pjfail.PjfailError]]:
     yield from (pjfail.AlreadyAttached, pjfail.HostError, pjfail.LayoutMismatch, pjfail.NoEndpoint, pjfail.NoPjsip)
-    yield from (pjfail.TwoPjsips, pjfail.UnsupportedVersion, pjfail.UnusablePjsip)
+    yield from (pjfail.TwoPjsips, pjfail.UnsupportedVersion, pjfail.UnusablePjsip, pjfail.ControlError)
     errors_of_what_was_written: tuple[type[ValueError], ...] = (pjfail.BadServer, pjfail.BadURI, pjfail.UnknownAccount)
     assert errors_of_what_was_written
 
