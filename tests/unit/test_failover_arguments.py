@@ -87,7 +87,7 @@ def test_the_defaults_are_the_dns_and_the_default_policy(made: list[tuple[Any, .
 
 @pytest.mark.parametrize("control", [5, "", ["a.sock"]])
 def test_a_control_socket_is_asked_for_by_true_or_a_path(control: Any) -> None:
-    with pytest.raises(TypeError, match="control is .*; give True, False, or a path for the socket"):
+    with pytest.raises(TypeError, match=r"control is .*; give True, False, or a path for the socket"):
         pjfail.attach(lookup=LOOKUP, control=control)
 
 
