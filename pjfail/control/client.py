@@ -23,11 +23,13 @@ NOTHING = (
 class Client:
     """A connection to the socket at *path*, whose process must be this user's or root's. A context manager.
 
-    Every method raises ControlError when the process has gone, or says nothing for *timeout* seconds.
+    Every method raises ControlError when the process has gone, or says nothing for *timeout* seconds: ``connected`` is
+    False then.
     """
 
     def __init__(self, path: Path, timeout: float = 15.0) -> None:
         self.path = path
+        self.connected = True
         self._buffer = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
@@ -86,6 +88,7 @@ class Client:
             except OSError:
                 data = b""
             if not data:
+                self.connected = False
                 raise ControlError(f"process {self.pid} has gone, or has detached pjfail")
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
@@ -98,6 +101,7 @@ class Client:
         return said
 
     def _silent(self) -> ControlError:
+        self.connected = False
         return ControlError(f"process {self.pid} says nothing: it is stopped, or a listener, policy or lookup holds it")
 
 

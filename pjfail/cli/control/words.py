@@ -53,7 +53,7 @@ def event_cells(row: Row) -> Cells:
     said = []
     for key in _SAID:
         value = row.get(key)
-        if value in (None, "", 0, []):
+        if value in (None, "", 0, []) or (key == "outcome" and row.get("reason")):
             continue
         if key == "taken":
             said.append(f"to {value}")
