@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,10 +16,22 @@ pytest_plugins = ["pjfail.testing.fixtures"]
 
 ZONE = "@ 1 SOA ns admin 1 60 60 60 60\n@ 1 NS ns\n@ 1 A 192.0.2.1\n"
 TARGET = pjfail.Target("sip.test", 5060, "udp")
-seen: list[Registrar] = []
 
 
-def test_each_server_has_a_place_of_its_own(failing_server: Callable[..., Registrar]) -> None:
+@pytest.fixture
+def gone_afterwards() -> Iterator[list[Registrar]]:
+    """Registrars that must be gone once the fixtures have ended that were asked for after this one."""
+    started: list[Registrar] = []
+    yield started
+    for one in started:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((one.address, one.port), 5)
+
+
+def test_each_server_has_a_place_of_its_own_and_is_gone_after_the_test(
+    gone_afterwards: list[Registrar], failing_server: Callable[..., Registrar]
+) -> None:
+    seen = gone_afterwards
     seen.extend([failing_server(), failing_server(realm="sip.test"), failing_server("127.0.19.77")])
     assert [one.address for one in seen] == ["127.0.19.1", "127.0.19.2", "127.0.19.77"]
     assert seen[1].realm == "sip.test"
@@ -27,13 +39,6 @@ def test_each_server_has_a_place_of_its_own(failing_server: Callable[..., Regist
         address, port = one.endpoint.split(":")
         with socket.create_connection((address, int(port)), 5):
             pass
-
-
-def test_they_are_gone_after_the_test() -> None:
-    assert len(seen) == 3
-    for one in seen:
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((one.address, one.port), 5)
 
 
 def asked(dns: NameServer) -> list[str]:
