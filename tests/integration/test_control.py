@@ -145,13 +145,21 @@ def test_a_detach_lets_go_of_clients_at_once_and_removes_the_socket(
 
 
 def test_a_worker_that_crashes_serves_again(program: Console, tmp_path: Path) -> None:
-    program.run("import pjfail.worker; broken = failover._worker; was = broken._fetch")
-    program.run(
-        "def crash():\n    broken._fetch = was\n    broken._end.set()\n    raise SystemExit(1)\n"
-        "broken._loop.call_soon_threadsafe(crash)"
+    program.run(LOGGING)
+    program.run("def crash():\n    raise SystemExit(1)\nfailover._worker._loop.call_soon_threadsafe(crash)")
+    until(
+        lambda: program.get("logged"),
+        lambda lines: any("has stopped pjfail's worker (1 of 3" in each for each in lines),
     )
-    with Client(tmp_path / "control.sock") as client:
-        assert client.ask("process")["pid"] == program.pid
+
+    def served() -> int | None:
+        try:
+            with Client(tmp_path / "control.sock") as client:
+                return int(client.ask("process")["pid"])
+        except ControlError:  # it was taken by the loop that ended
+            return None
+
+    assert until(served, lambda pid: pid is not None) == program.pid
 
 
 def test_a_listener_that_holds_the_worker_up_holds_up_no_request(program: Console, client: Client) -> None:
