@@ -164,6 +164,11 @@ class Pins:
             held = self._held.get(account.id)
         return None if held is None or held.pin.aor != account.aor else held.server
 
+    def pinned_accounts(self) -> list[Pin]:
+        """Those that the application has pinned; one whose pin rests is ``idle``."""
+        with self._lock:
+            return [replace(held.pin, idle=held.resting) for held in self._held.values() if held.server is not None]
+
     def servers(self) -> Mapping[Server, str]:
         """Returns the servers that accounts are pinned to, each with a host name that the accounts know it by."""
         with self._lock:

@@ -37,6 +37,7 @@ class Configuration:
     transports: tuple[Transport, ...] | None = None
     retry: RetryPolicy | None = None
     probe: Probe | None = None
+    control: bool | str | None = None
     log: str | None = None
 
     def lookup(self) -> Lookup | None:
@@ -126,6 +127,12 @@ def _follow(value: object) -> bool:
     return value
 
 
+def _control(value: object) -> bool | str:
+    if isinstance(value, bool) or (isinstance(value, str) and value):
+        return value
+    raise _Wrong(f"{value!r} is not valid; write true, false or the path of the socket")
+
+
 def _not_yet(_: object) -> NoReturn:
     raise _Wrong("this pjfail has no such setting yet; leave it out")
 
@@ -161,7 +168,7 @@ KEYS: Mapping[str, Callable[[object], Any]] = {
     "retry": _keyword_arguments(RetryPolicy),
     "probe": _keyword_arguments(Probe),
     "shared": _not_yet,
-    "control": _not_yet,
+    "control": _control,
     "log": _log,
 }
 """The keys of the file, and what reads the value of each. It raises :class:`_Wrong`."""
@@ -196,7 +203,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "PJFAIL_NAMESERVERS": ("nameservers", _list_of_text),
     "PJFAIL_FOLLOW": ("follow", _bool_of_text),
     "PJFAIL_SHARED": ("shared", str),
-    "PJFAIL_CONTROL": ("control", str),
+    "PJFAIL_CONTROL": ("control", _bool_of_text),
     "PJFAIL_LOG": ("log", str.lower),
 }
 """The variables that precede a key of the file, and how the text of each is read."""

@@ -22,6 +22,10 @@ class HostError(PjfailError):
     """The pjsip in this process cannot be used."""
 
 
+class ControlError(PjfailError):
+    """The control socket cannot be made; or, for who asks at one, nothing answers there."""
+
+
 class NoPjsip(HostError):
     """No object loaded into this process carries pjsip."""
 

@@ -1,14 +1,16 @@
 """The events that listeners get: frozen values, delivered on pjfail's worker once the new plans are in force.
 
 A listener is a callable that takes one event. If it raises, pjfail logs that and goes on calling it. A listener must
-not block the worker, and must not call :meth:`pjfail.Failover.resolve`, which waits for the worker.
+not block the worker, and must not call :meth:`pjfail.Failover.resolve`, which waits for the worker. Each event has
+a method ``as_dict()``: the event as plain values with stable keys, for logs and traces.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
 
 from .model import Health, Outcome, Plan, Server, Target
 
@@ -29,8 +31,49 @@ __all__ = [
 ]
 
 
+class _Told:
+    """What all events can do."""
+
+    __slots__ = ()
+
+    def as_dict(self: _Dataclass) -> dict[str, Any]:
+        """The event as text, numbers, lists of text and None, which JSON has too; ``event`` is its name.
+
+        The keys of each kind of event are always the same ones, and stay: a later version may only add some.
+        """
+        told: dict[str, Any] = {"event": type(self).__name__}
+        for each in fields(self):
+            told |= _plain(each.name, getattr(self, each.name))
+        return told
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+def _plain(name: str, value: object) -> dict[str, Any]:
+    """The keys of the field *name*."""
+    match value:
+        case Health():
+            hold = None if value.until is None else round(value.until - value.since, 3)
+            return {"state": value.state.value, "reason": value.reason, "failures": value.failures, "hold": hold}
+        case Outcome():
+            told = {"outcome": value.seen.name.lower(), "method": value.method, "code": value.code}
+            return told | {"detail": value.detail, "certificate": [each.name for each in value.certificate]}
+        case None if name == "outcome":
+            return {"outcome": None, "method": "", "code": 0, "detail": "", "certificate": []}
+        case Plan():
+            servers = list(map(str, value.servers))
+            return {"target": str(value.target), "servers": servers} if name == "plan" else {name: servers}
+        case Server() | Target():
+            return {name: str(value)}
+        case Reason():
+            return {name: value.name.lower()}
+    return {name: value}
+
+
 @dataclass(frozen=True, slots=True)
-class ServerSuspected:
+class ServerSuspected(_Told):
     """A server failed, but not badly enough to be taken down. Sent once, until the server answers or goes down."""
 
     server: Server
@@ -39,7 +82,7 @@ class ServerSuspected:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerDown:
+class ServerDown(_Told):
     """A server was taken down; ``outcome`` is None if the application marked it down."""
 
     server: Server
@@ -48,7 +91,7 @@ class ServerDown:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerUp:
+class ServerUp(_Told):
     """A server that was down answers again, or was restored by the application."""
 
     server: Server
@@ -56,7 +99,7 @@ class ServerUp:
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeFailed:
+class ProbeFailed(_Told):
     """A server did not answer a probe of pjfail's."""
 
     server: Server
@@ -64,7 +107,7 @@ class ProbeFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class CertificateRejected:
+class CertificateRejected(_Told):
     """A server's certificate was not accepted: sent once for each handshake. The server stays up.
 
     ``reason`` says in words what is wrong, ``outcome.certificate`` as flags.
@@ -76,7 +119,7 @@ class CertificateRejected:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanChanged:
+class PlanChanged(_Told):
     """From now on requests for a target go to other servers, or in another order."""
 
     plan: Plan
@@ -84,7 +127,7 @@ class PlanChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountMoved:
+class AccountMoved(_Told):
     """A followed account (a pjsua account id, and its ``user@host``) was moved to another server.
 
     ``before`` is None for the account's first server. ``server`` is None while no server is up, and once the account
@@ -99,7 +142,7 @@ class AccountMoved:
 
 
 @dataclass(frozen=True, slots=True)
-class LookupFailed:
+class LookupFailed(_Told):
     """A lookup found nothing for a target."""
 
     target: Target
@@ -108,7 +151,7 @@ class LookupFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class LookupStale:
+class LookupStale(_Told):
     """A target uses old answers from now on, because its name service does not answer; sent once for each outage."""
 
     target: Target
@@ -127,7 +170,7 @@ class Reason(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class FailedOver:
+class FailedOver(_Told):
     """A request under way failed over from the server ``left`` to the server ``taken``, ``after`` seconds after it was
     first sent.
 

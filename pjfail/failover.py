@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Protocol, runtime_checkable
@@ -22,6 +23,7 @@ from .affinity import Routes, account_id, own_next_hop, require_reachable, route
 from .bridge import accounts, core, counts, plans
 from .bridge.accounts import Account
 from .bridge.counts import Counters, RoundTrips
+from .control.service import Control
 from .errors import DETACHED, AffinityError, BadServer, NotAttached
 from .events import Listener
 from .following import FollowedAccount
@@ -32,6 +34,7 @@ from .order import Order
 from .policy import Policy
 from .probe import Probe
 from .request import Headers, timeout_error
+from .resolution import asked_target
 from .retry import RetryPolicy
 from .worker import Worker
 
@@ -53,6 +56,7 @@ def attach(
     retry: RetryPolicy | None = None,
     listeners: Iterable[Listener] = (),
     host: str | Path | ModuleType | None = None,
+    control: bool | str | Path | None = None,
 ) -> Failover:
     """Makes the pjsip of this process ask pjfail where its requests go, and watch what becomes of them.
 
@@ -65,11 +69,13 @@ def attach(
     *probe* says when servers are asked whether they are alive (default: :class:`pjfail.Probe`, as it is).
     *retry* says when a request under way fails over to the next server (default: :class:`pjfail.RetryPolicy`).
     *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
-    loaded object that carries pjsip, where that cannot be found out.
+    loaded object that carries pjsip, where that cannot be found out. *control* is True for a control socket, by which
+    ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
+    variable ``PJFAIL_CONTROL`` of the environment says so (``1``, or a path).
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
-    and at interpreter exit. Raises :class:`pjfail.HostError`, :class:`pjfail.BadServer` for what is wrong in *servers*,
-    and TypeError for an argument of another kind.
+    and at interpreter exit. Raises :class:`pjfail.HostError`, :class:`pjfail.ControlError`, :class:`pjfail.BadServer`
+    for what is wrong in *servers*, and TypeError for an argument of another kind.
     """
     if policy is None:
         policy = Policy()
@@ -93,7 +99,7 @@ def attach(
     found = attached()
     if found is not None and found.gives_way:
         found.detach()
-    return Failover(lookup, policy, probe, retry, checked_listeners(listeners), host)
+    return Failover(lookup, policy, probe, retry, checked_listeners(listeners), host, Control.wanted(control))
 
 
 def attached() -> Failover | None:
@@ -128,6 +134,7 @@ class Failover:
         retry: RetryPolicy,
         listeners: tuple[Listener, ...],
         host: str | Path | ModuleType | None,
+        control: Control | None,
     ) -> None:
         self.pjsip_version = hosts.bind(host)
         self._process = os.getpid()
@@ -135,13 +142,19 @@ class Failover:
         self._ended = False
         self.gives_way = False  # to an attach() of the program's own: it was attached without one (see launch.py)
         self._routes = Routes()
-        self._worker = Worker(lookup, policy, probe, listeners, self._end, decide=retry.decide)
+        self._control = control
+        hear: tuple[Listener, ...] = listeners if control is None else (*listeners, control)
+        self._worker = Worker(lookup, policy, probe, hear, self._end, decide=retry.decide)
         plans.ask_each(policy.per_request)
         self._attachment = core.attach(QUESTION_DEADLINE, retry)
         try:
+            if control is not None:
+                control.open(self, self._worker, version("pjfail"))
             self._worker.start(self._attachment)
         except BaseException:
             core.detach(self._attachment)
+            if control is not None:
+                control.close()
             raise
         global _latest  # noqa: PLW0603 - there is one pjsip in a process, and so one Failover at a time
         _latest = weakref.ref(self)
@@ -190,6 +203,8 @@ class Failover:
             self._ended = True
         core.detach(self._attachment)
         self._worker.stop()
+        if self._control is not None:
+            self._control.close()
         return True
 
     def _require_attached(self) -> None:
@@ -207,7 +222,7 @@ class Failover:
         """
         self._require_attached()
         _require_timeout(timeout)
-        return self._worker.resolve(_target_of(uri), timeout)
+        return self._worker.resolve(asked_target(uri), timeout)
 
     def refresh(self, uri: str | None = None) -> None:
         """Has the servers of *uri*, or of all known targets, looked up again: not from what a lookup remembers.
@@ -218,7 +233,7 @@ class Failover:
         cannot empty pjsip's cache). Raises :class:`pjfail.BadURI`, :class:`pjfail.NotAttached`.
         """
         self._require_attached()
-        target = None if uri is None else _target_of(uri)
+        target = None if uri is None else asked_target(uri)
         self._worker.call(lambda: self._worker.resolution.refresh(target))
 
     def servers(self) -> Mapping[Server, Health]:
@@ -340,6 +355,16 @@ class Failover:
         """
         settings = self._account(account)
         return self._worker.maintenance.pins.pinned(settings) or self._worker.maintenance.follower.server(settings.id)
+
+    def accounts(self) -> Mapping[int, Server | None]:
+        """The accounts (pjsua's ids) that :meth:`follow` or :meth:`pin` keeps, each with its server.
+
+        None stands for an account whose plan decides at this moment. Never blocks.
+        """
+        self._require_attached()
+        maintenance = self._worker.maintenance
+        followed = {each.account: each.server for each in maintenance.follower.followed()}
+        return followed | {pin.account: None if pin.idle else pin.server for pin in maintenance.pins.pinned_accounts()}
 
     @property
     def native_affinity(self) -> bool:
@@ -509,14 +534,6 @@ def _spoken(account: Account) -> Transport | None:
     """The transport that *account* speaks to its next hop, None where it may be any."""
     next_hop = account.next_hop
     return None if next_hop is None else "tls" if next_hop.secure else next_hop.transport
-
-
-def _target_of(uri: str) -> Target:
-    """What pjsip asks for, for requests to *uri*. Raises :class:`pjfail.BadURI`."""
-    target = Target.parse(uri)
-    if target.secure and target.transport is None:
-        return replace(target, transport="tls")  # as for a sips URI
-    return target
 
 
 def _require_timeout(timeout: float) -> None:

@@ -320,6 +320,10 @@ class Follower:
         """Where the followed accounts send."""
         return frozenset(each.next_hop for each in self._followed.values())
 
+    def followed(self) -> list[FollowedAccount]:
+        """Any thread. The accounts as they are now."""
+        return list(self._followed.values())
+
     def servers(self) -> Mapping[Server, str]:
         """Returns the servers that accounts are on, each with a host name that the accounts know it by."""
         return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}

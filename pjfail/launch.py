@@ -22,7 +22,11 @@ def attach() -> None:
     if settings.log is not None:
         _show_log(settings.log)
     attached = failover.attach(
-        settings.servers or None, lookup=settings.lookup(), retry=settings.retry, probe=settings.probe
+        settings.servers or None,
+        lookup=settings.lookup(),
+        retry=settings.retry,
+        probe=settings.probe,
+        control=settings.control,
     )
     attached.gives_way = True
 

@@ -31,6 +31,14 @@ MIN_LOOKUP_INTERVAL = 5.0
 MAX_PORTS_TOLD = 100
 
 
+def asked_target(uri: str) -> Target:
+    """The target that pjsip asks for to send to *uri*. Raises BadURI."""
+    target = Target.parse(uri)
+    if target.secure and target.transport is None:
+        return replace(target, transport="tls")
+    return target
+
+
 class Resolution:
     """Answers questions from the plans in force, or by a lookup, one at a time for each target. Worker only."""
 
@@ -135,6 +143,10 @@ class Resolution:
                 log.exception("%s.ask_anew() failed", type(self._lookup).__name__)
         for each in [known for known, _ in self._targets] if target is None else [target]:
             self._look_up(each)
+
+    def plans(self, most: int) -> list[Plan]:
+        """Returns the newest *most* plans in force, the newest first."""
+        return [known.plan for _, known in list(self._targets)[: -most - 1 : -1]]
 
     def plan_of(self, target: Target) -> Plan | None:
         """Returns the plan in force for *target*; if there is none or it is old, starts a lookup for the next call.

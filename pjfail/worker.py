@@ -91,9 +91,14 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
         self._ready = threading.Event()
+        self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._thread = threading.Thread(target=self._run, name="pjfail", daemon=True)
 
     # --- any thread ---------------------------------------------------------------------------------------------------
+
+    def run_beside(self, service: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Before :meth:`start`: has *service* run in the thread's loop until the end, when it is cancelled."""
+        self._beside.append(service)
 
     def start(self, attachment: int) -> None:
         """Starts the thread, which serves only this attachment."""
@@ -196,8 +201,11 @@ class Worker:
             self.maintenance.begin(loop, self.monitor)
             self._machine.begin(loop)
             self._fetch()
+            beside = [loop.create_task(service()) for service in self._beside]
             if not self._stopping:
                 await self._end.wait()
+            for task in beside:
+                task.cancel()
         finally:
             self._machine.end()
             loop.remove_reader(descriptor)

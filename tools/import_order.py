@@ -38,6 +38,7 @@ LAYERS = (
     },
     {"maintenance"},
     {"worker"},
+    {"control"},
     {"failover"},
     {"configuration"},
     {"launch"},

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 
 from ..errors import PjfailError
 from . import lookup, run
+from .control import ctl, watch
 from .demo import command as demo
 from .doctor import command as doctor
 from .doctor.command import own_version
 from .probe import command as probe
 
-SUBCOMMANDS = (run, lookup, probe, doctor, demo)
+SUBCOMMANDS = (run, lookup, probe, doctor, demo, watch, ctl)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -10,12 +10,12 @@ import itertools
 import weakref
 from collections import Counter as Tally
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from .. import events
 from ..bridge import counts
 from ..bridge.counts import Counters, RoundTrips
-from ..model import Health, Server, State, Transport
+from ..model import Health, OutcomeKind, Server, State, Transport
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ..failover import Failover
 
 RECOVERY_BUCKETS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+# What can be held against a server, as labels have it.
+_OUTCOMES = [kind.name.lower() for kind in OutcomeKind if kind is not OutcomeKind.ANSWERED]
 # The most servers for which a recovery is awaited: a server that leaves the plans while it is down never comes up.
 MOST_DOWN = 10_000
 
@@ -68,6 +70,16 @@ class PrometheusListener:
             buckets=RECOVERY_BUCKETS,
             registry=registry,
         )
+        # Counted from 0: of a series that begins with its first event Prometheus sees no increase.
+        for counter, values in (
+            (self._events, [kind.__name__ for kind in get_args(events.Event)]),
+            (self._detections, [*_OUTCOMES, "application"]),
+            (self._probes, _OUTCOMES),
+            (self._lookups, ["true", "false"]),
+            (self._failovers, [reason.name.lower() for reason in events.Reason]),
+        ):
+            for value in values:
+                counter.labels(value)
         self._down_since: dict[Server, float] = {}
         self._read = _AtScrape(most_servers)
         registry.register(self._read)
@@ -114,6 +126,15 @@ class _AtScrape(Collector):
         yield from _core(failover.counters())
         yield _round_trips(failover.round_trips())
         yield from self._servers(failover.servers())
+        yield self._accounts(failover.accounts())
+
+    def _accounts(self, kept: Mapping[int, Server | None]) -> Metric:
+        """By server: those of the most accounts, and all others as "other"; "none" where an account's plan decides."""
+        on = Tally("none" if server is None else str(server) for server in kept.values())
+        shown = dict(on.most_common(self._most_servers))
+        if len(on) > len(shown):
+            shown["other"] = on.total() - sum(shown.values())
+        return _gauge("accounts", "Accounts that are followed or pinned, by server.", "server", shown)
 
     def _servers(self, known: Mapping[Server, Health]) -> Iterator[Metric]:
         states = Tally(health.state for health in known.values())

@@ -1,4 +1,4 @@
-"""A name server for one zone, on loopback: UDP and TCP, no faults, no recursion."""
+"""A name server for one zone, on loopback: UDP and TCP, faults that are switched while it runs, no recursion."""
 
 from __future__ import annotations
 
@@ -14,28 +14,38 @@ import dns.name
 import dns.rcode
 import dns.zone
 
+from .registrar import SILENT, UNAVAILABLE, WELL, Fault
+
 
 class NameServer:
     """Answers for *zone* (the text of a zone file, RFC 1035) of the domain *origin* at *address*:*port*.
 
-    It answers in its own threads, within its ``with`` block. Raises OSError, with the address in its message, if the
+    It answers in its own threads, within its ``with`` block. With *port* 0 it takes a free port, then in ``port``.
+    ``fault`` may be assigned at any time: ``WELL``, ``SILENT`` (it answers nothing), ``UNAVAILABLE`` (SERVFAIL to every
+    question); ValueError for another. Raises OSError, with the address in its message, if the
     port is taken or needs privileges as 53 does, and ``dns.exception.DNSException`` for an invalid zone.
     """
 
     def __init__(self, zone: str, origin: str, address: str, port: int = 53) -> None:
         self._origin = dns.name.from_text(origin)
         self._zone = dns.zone.from_text(zone, self._origin, relativize=False)
+        self._fault = WELL
+        self.address = address
         name_server = self
 
-        class Datagram(socketserver.DatagramRequestHandler):
+        class Datagram(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                self.wfile.write(name_server._answer(self.rfile.read()))
+                query, bound = self.request
+                answer = name_server._answer(query)
+                if answer is not None:
+                    bound.sendto(answer, self.client_address)
 
         class Stream(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 while len(prefix := self.rfile.read(2)) == 2:
                     answer = name_server._answer(self.rfile.read(*struct.unpack("!H", prefix)))
-                    self.wfile.write(struct.pack("!H", len(answer)) + answer)
+                    if answer is not None:
+                        self.wfile.write(struct.pack("!H", len(answer)) + answer)
 
         class StreamServer(socketserver.ThreadingTCPServer):
             allow_reuse_address = True
@@ -43,8 +53,10 @@ class NameServer:
 
         self._servers: list[socketserver.BaseServer] = []
         try:
-            self._servers.append(socketserver.UDPServer((address, port), Datagram))
-            self._servers.append(StreamServer((address, port), Stream))
+            datagrams = socketserver.UDPServer((address, port), Datagram)
+            self._servers.append(datagrams)
+            self.port: int = datagrams.socket.getsockname()[1]
+            self._servers.append(StreamServer((address, self.port), Stream))
         except OSError as error:
             for server in self._servers:
                 server.server_close()
@@ -62,9 +74,30 @@ class NameServer:
             server.shutdown()
             server.server_close()
 
-    def _answer(self, raw: bytes) -> bytes:
+    @property
+    def endpoint(self) -> str:
+        """``address:port``, as a :class:`pjfail.DnsLookup` takes it."""
+        return f"{self.address}:{self.port}"
+
+    @property
+    def fault(self) -> Fault:
+        """How it fails just now."""
+        return self._fault
+
+    @fault.setter
+    def fault(self, fault: Fault) -> None:
+        if fault not in (WELL, SILENT, UNAVAILABLE):
+            raise ValueError(f"a name server does not fail by {fault!r}; give WELL, SILENT or UNAVAILABLE")
+        self._fault = fault
+
+    def _answer(self, raw: bytes) -> bytes | None:
+        if self._fault is SILENT:
+            return None
         query = dns.message.from_wire(raw)
         answer = dns.message.make_response(query)
+        if self._fault is UNAVAILABLE:
+            answer.set_rcode(dns.rcode.SERVFAIL)
+            return answer.to_wire()
         answer.flags |= dns.flags.AA
         for question in query.question:
             if not question.name.is_subdomain(self._origin):

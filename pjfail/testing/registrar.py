@@ -122,6 +122,11 @@ class Registrar:
         self._thread: threading.Thread | None = None
 
     @property
+    def endpoint(self) -> str:
+        """``address:port``, as a :class:`pjfail.StaticLookup` takes it."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    @property
     def tls_port(self) -> int:
         return self.port + 1
 

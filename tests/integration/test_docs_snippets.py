@@ -56,8 +56,9 @@ def test_the_code_of_a_page_runs_as_it_stands_there(page: Path, tmp_path: Path) 
             assert [line for line in promised if line not in printed] == []
 
 
-def test_the_test_of_a_program_that_loses_its_server() -> None:
-    command = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "failover_test.py"]
+@pytest.mark.parametrize("snippet", ["failover_test.py", "fixtures_test.py"])
+def test_the_test_of_a_program_that_loses_its_server(snippet: str) -> None:
+    command = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, snippet]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=SNIPPETS, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 

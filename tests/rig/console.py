@@ -6,12 +6,13 @@
         assert console.error('failover.pin(account, "127.0.0.1:0")') == "BadServer"
 
 Any domain has the servers of `table`, else those of `servers`. Lines are run on the program's main thread; with
-`threads=0` that thread polls while it waits for an answer.
+`threads=0` that thread polls while it waits for an answer. `control` is the path of its control socket.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -52,7 +53,7 @@ _PROGRAM = """
 
     with Endpoint(threads=settings["threads"], transports=settings["transports"], ca=settings["ca"]) as endpoint:
         failover = pjfail.attach(lookup=Table(), policy=pjfail.Policy(backoff=lambda failures, random: 1.0),
-                                 retry=pjfail.RetryPolicy(dialogs=settings["dialogs"]))
+                                 retry=pjfail.RetryPolicy(dialogs=settings["dialogs"]), control=settings["control"])
         names = dict(globals())
         while line := heard():
             source = json.loads(line)
@@ -82,6 +83,7 @@ class Console:
         transports: Sequence[str] = ("udp", "tcp"),
         ca: str | None = None,
         dialogs: Sequence[str] = (),
+        control: str | None = None,
     ) -> None:
         settings = {
             "servers": list(servers),
@@ -90,6 +92,7 @@ class Console:
             "transports": list(transports),
             "ca": ca,
             "dialogs": list(dialogs),
+            "control": control,
         }
         self._app = App(_PROGRAM, json.dumps(settings))
 
@@ -101,6 +104,17 @@ class Console:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._app.__exit__(kind, error, traceback)
+
+    @property
+    def pid(self) -> int:
+        return self._app.pid
+
+    @property
+    def stderr(self) -> str:
+        return self._app.stderr
+
+    def signal(self, number: signal.Signals) -> None:
+        self._app.signal(number)
 
     def get(self, source: str) -> Any:
         """The value of an expression; AssertionError when it raises."""

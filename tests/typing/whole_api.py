@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from random import Random
-from typing import assert_never, assert_type
+from typing import Any, assert_never, assert_type
 
 import pjfail
 import pjfail.retry
@@ -40,6 +40,7 @@ def no_order(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
 
 
 def hear(event: events.Event) -> None:
+    assert_type(event.as_dict(), dict[str, Any])
     if isinstance(event, events.ServerDown):
         assert_type(event.outcome, pjfail.Outcome | None)
         assert_type(event.health.until, float | None)
@@ -96,6 +97,7 @@ def attaching(path: Path) -> None:
         ),
         listeners=[hear, listeners.LogListener(getLogger("voip")), listeners.PrometheusListener(most_servers=10)],
         host=path,
+        control=path,
     )
     with failover as same:
         assert_type(same, Failover)
@@ -180,6 +182,7 @@ def accounts(failover: Failover, account: object, server: Server) -> None:
     failover.unfollow(account)
     failover.route_via(account, None)
     failover.enable_affinity(account)
+    assert_type(failover.accounts(), Mapping[int, Server | None])
     failover.pin(account)  # type: ignore[call-arg]
 
 
@@ -230,7 +233,7 @@ def catching(failover: Failover, account: object) -> str:
 
 def every_error() -> Iterable[type[pjfail.PjfailError]]:
     yield from (pjfail.AlreadyAttached, pjfail.HostError, pjfail.LayoutMismatch, pjfail.NoEndpoint, pjfail.NoPjsip)
-    yield from (pjfail.TwoPjsips, pjfail.UnsupportedVersion, pjfail.UnusablePjsip)
+    yield from (pjfail.TwoPjsips, pjfail.UnsupportedVersion, pjfail.UnusablePjsip, pjfail.ControlError)
     errors_of_what_was_written: tuple[type[ValueError], ...] = (pjfail.BadServer, pjfail.BadURI, pjfail.UnknownAccount)
     assert errors_of_what_was_written
 

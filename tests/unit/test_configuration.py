@@ -119,7 +119,7 @@ def test_any_text_in_a_variable_is_read_or_refused_in_words(text: str) -> None:
         ("PJFAIL_FOLLOW", "maybe", "'maybe' is not valid; write true or false"),
         ("PJFAIL_FOLLOW", "1", "this pjfail cannot follow all accounts yet"),
         ("PJFAIL_SHARED", "redis://192.0.2.3", "this pjfail has no such setting yet; leave it out"),
-        ("PJFAIL_CONTROL", "1", "this pjfail has no such setting yet; leave it out"),
+        ("PJFAIL_SHARED", "x", "this pjfail has no such setting yet; leave it out"),
         ("PJFAIL_SERVER", "a=192.0.2.1:1", "is not a known variable; did you mean PJFAIL_SERVERS?"),
         ("PJFAIL_CONFIG", "/nowhere/pjfail.toml", "/nowhere/pjfail.toml cannot be read: No such file or directory"),
     ],

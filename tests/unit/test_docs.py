@@ -16,6 +16,7 @@ from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -95,7 +96,7 @@ def test_the_reference_has_every_public_name() -> None:
     faults = {name for name, value in vars(pjfail.testing).items() if isinstance(value, pjfail.testing.Fault)}
     public |= {f"testing.{name}" for name in {*pjfail.testing.__all__} - faults}
     own = (each for each in vars(pjfail.events).values() if getattr(each, "__module__", "") == "pjfail.events")
-    public |= {f"events.{each.__name__}" for each in own}
+    public |= {f"events.{each.__name__}" for each in own if not each.__name__.startswith("_")}
     assert sorted(public - told - {"__version__"}) == []
 
 
@@ -207,20 +208,71 @@ class Attached:
     def servers(self) -> dict[Server, Health]:
         return {Server("192.0.2.1", 5060): Health()}
 
+    def accounts(self) -> dict[int, Server | None]:
+        return {0: None}
 
-def test_the_metrics_that_are_told_of_are_those_that_there_are() -> None:
+
+def metrics_and_labels() -> dict[str, set[str]]:
+    """The labels of each metric that there is, by its name; of those that count events, the labels in the page."""
     registry = CollectorRegistry()
     listener = prometheus.PrometheusListener(registry)
     attached = Attached()
     listener.on_attach(attached)  # type: ignore[arg-type]
-    there = set()
-    for family in registry.collect():
-        there.add(f"{family.name}_total" if family.type == "counter" else family.name)
-    told = set(re.findall(r"`(pjfail_\w+)", (DOCS / "howto" / "metrics.md").read_text("utf-8")))
-    assert told == there
+    page = (DOCS / "howto" / "metrics.md").read_text("utf-8")
+    labels = {name: set(re.split(r", ", told)) for name, told in re.findall(r"`(pjfail_\w+)\{([\w, ]+)\}`", page)}
+    there = {f"{family.name}_total" if family.type == "counter" else family.name for family in registry.collect()}
+    return {name: labels.get(name, set()) for name in there}
+
+
+def expressions() -> list[str]:
+    """Those of the alerts and of the dashboard's panels and variables."""
     rules = yaml.safe_load((SNIPPETS / "alerts.yml").read_text("utf-8"))["groups"][0]["rules"]
-    used = {name for rule in rules for name in re.findall(r"pjfail_\w+", rule["expr"])}
-    assert used <= there
+    panels = dashboard()["panels"]
+    return [rule["expr"] for rule in rules] + [target["expr"] for panel in panels for target in panel["targets"]]
+
+
+def dashboard() -> dict[str, Any]:
+    return dict(json.loads((SNIPPETS / "grafana-dashboard.json").read_text("utf-8")))
+
+
+def test_the_metrics_that_are_told_of_are_those_that_there_are() -> None:
+    told = set(re.findall(r"`(pjfail_\w+)", (DOCS / "howto" / "metrics.md").read_text("utf-8")))
+    assert told == set(metrics_and_labels())
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_an_expression_names_metrics_and_labels_that_there_are(expression: str) -> None:
+    there = metrics_and_labels()
+    names = {re.sub(r"_bucket$", "", name) for name in re.findall(r"\bpjfail_\w+", expression)}
+    assert names
+    assert names <= set(there)
+    scraped = {"job", "instance", "le"}
+    used = {label for group in re.findall(r"by \(([^)]*)\)", expression) for label in re.split(r",\s*", group)}
+    used |= set(re.findall(r"(\w+)=~?\"", expression))
+    assert used - scraped <= set().union(*(there[name] for name in names))
+
+
+def test_every_panel_of_the_dashboard_answers_a_question() -> None:
+    board = dashboard()
+    variables = {variable["name"] for variable in board["templating"]["list"]}
+    panels = board["panels"]
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    for panel in panels:
+        assert "?" in panel["description"], panel["title"]
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(board))) - {"__all", "__rate_interval"}
+    assert used == variables
+    taken: set[tuple[int, int]] = set()
+    for place in (panel["gridPos"] for panel in panels):
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken
+        taken |= cells
 
 
 # --- links ------------------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def test_a_plain_function_is_the_order_of_the_default_policy(made: list[tuple[An
         return candidates
 
     pjfail.attach(lookup=LOOKUP, policy=as_they_come)
-    assert made == [(LOOKUP, pjfail.Policy(order=as_they_come), pjfail.Probe(), pjfail.RetryPolicy(), (), None)]
+    assert made == [(LOOKUP, pjfail.Policy(order=as_they_come), pjfail.Probe(), pjfail.RetryPolicy(), (), None, None)]
 
 
 def test_a_policy_is_taken_as_it_is(made: list[tuple[Any, ...]]) -> None:
@@ -102,10 +102,26 @@ def test_a_policy_is_taken_as_it_is(made: list[tuple[Any, ...]]) -> None:
 
 def test_the_defaults_are_the_dns_and_the_default_policy(made: list[tuple[Any, ...]]) -> None:
     pjfail.attach()
-    lookup, policy, probe, retry, listeners, host = made[0]
+    lookup, policy, probe, retry, listeners, host, control = made[0]
     assert (probe, retry) == (pjfail.Probe(), pjfail.RetryPolicy())
     assert isinstance(lookup, pjfail.DnsLookup)
-    assert (policy, listeners, host) == (pjfail.Policy(), (), None)
+    assert (policy, listeners, host, control) == (pjfail.Policy(), (), None, None)
+
+
+@pytest.mark.parametrize("control", [5, "", ["a.sock"]])
+def test_a_control_socket_is_asked_for_by_true_or_a_path(control: Any) -> None:
+    with pytest.raises(TypeError, match=r"control is .*; give True, False, or a path for the socket"):
+        pjfail.attach(lookup=LOOKUP, control=control)
+
+
+def test_no_control_socket_whatever_the_environment_says(
+    made: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PJFAIL_CONTROL", "1")
+    pjfail.attach(lookup=LOOKUP, control=False)
+    pjfail.attach(lookup=LOOKUP)
+    assert made[0][6] is None
+    assert made[1][6] is not None
 
 
 def test_listeners_may_come_one_by_one(made: list[tuple[Any, ...]]) -> None:

@@ -52,6 +52,14 @@ def test_every_event_is_counted_by_its_name_also_one_never_heard_of(metrics: Met
     assert metrics.value("pjfail_events_total", event="ServerPraised") == 2
 
 
+def test_what_is_counted_begins_with_0_so_that_its_first_event_is_an_increase(metrics: Metrics) -> None:
+    assert metrics.value("pjfail_events_total", event="LookupStale") == 0
+    assert metrics.value("pjfail_detections_total", reason="application") == 0
+    assert metrics.value("pjfail_probe_failures_total", reason="silent") == 0
+    assert metrics.value("pjfail_lookup_failures_total", temporary="true") == 0
+    assert metrics.value("pjfail_failovers_total", reason="slow") == 0
+
+
 def test_detections_probes_and_lookups_are_counted_by_reason(metrics: Metrics) -> None:
     metrics.listener(down(ONE, 1.0))
     metrics.listener(down(OTHER, 2.0, OutcomeKind.UNAVAILABLE))
@@ -125,6 +133,9 @@ class Running:
     def servers(self) -> Mapping[Server, Health]:
         return {}
 
+    def accounts(self) -> Mapping[int, Server | None]:
+        return {0: ONE, 1: ONE, 2: None, 3: OTHER}
+
 
 @pytest.mark.parametrize(
     ("counted", "name"),
@@ -139,6 +150,24 @@ def test_what_tells_of_a_bound_is_shown(metrics: Metrics, counted: str, name: st
     running = Running(**{counted: 7})
     metrics.listener.on_attach(running)  # type: ignore[arg-type]
     assert metrics.value(name) == 7
+
+
+def test_accounts_are_counted_by_server(metrics: Metrics) -> None:
+    running = Running()
+    metrics.listener.on_attach(running)  # type: ignore[arg-type]
+    assert metrics.value("pjfail_accounts", server=str(ONE)) == 2
+    assert metrics.value("pjfail_accounts", server=str(OTHER)) == 1
+    assert metrics.value("pjfail_accounts", server="none") == 1
+    assert metrics.value("pjfail_accounts", server="other") is None
+
+
+def test_accounts_of_more_servers_than_are_shown_are_counted_together() -> None:
+    registry = prometheus_client.CollectorRegistry()
+    listener = listeners.PrometheusListener(registry, most_servers=1)
+    running = Running()
+    listener.on_attach(running)  # type: ignore[arg-type]
+    assert registry.get_sample_value("pjfail_accounts", {"server": str(ONE)}) == 2
+    assert registry.get_sample_value("pjfail_accounts", {"server": "other"}) == 2
 
 
 def test_two_in_one_registry_are_refused(metrics: Metrics) -> None:

@@ -1,0 +1,1 @@
+"""``python -m pjfail ctl`` and ``watch``: another process's pjfail, by its control socket."""
