@@ -101,7 +101,7 @@ def test_it_drains_marks_down_and_restores(program: Console, client: Client) -> 
 @pytest.mark.parametrize(
     ("command", "arguments", "words"),
     [
-        ("drain", {"server": "voip"}, "is not a valid server"),
+        ("drain", {"server": "voip"}, "is not in any plan yet"),
         ("drain", {"server": "192.0.2.7:5060"}, "is not in any plan yet"),
         ("drain", {"server": 5}, "is not a valid server"),
         ("drain", {}, "missing a required argument: 'server'"),

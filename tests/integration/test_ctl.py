@@ -83,7 +83,7 @@ def test_the_exit_status_says_what_was_wrong(program: Console, ctl: Ctl) -> None
     assert "give a positive number" in ctl("mark-down", ONE, "0").stderr
     said = ctl("--json", "drain", "voip")
     assert said.returncode == 1
-    assert "is not a valid server" in json.loads(said.stdout)["error"]
+    assert "is not in any plan yet" in json.loads(said.stdout)["error"]
     for wrong in (["stop"], ["drain"], ["mark-down", ONE, "soon"], ["plan", "voip"], []):
         done = ctl(*wrong)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False), wrong
