@@ -30,9 +30,9 @@ APP = f"""
 
         def onRegState(self, prm):
             super().onRegState(prm)
-            if self.block:
+            if seconds := self.block:
                 blocked.set()
-                time.sleep(self.block)
+                time.sleep(seconds)
 
     transport, *servers = sys.argv[1:]
     table = {{"sip.test": [(server, number, 0) for number, server in enumerate(servers)]}}
