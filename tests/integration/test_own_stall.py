@@ -64,7 +64,10 @@ APP = f"""
             elif word == "REGISTER":
                 emit(**account.reregister()._asdict())
             else:
-                emit(**account.request(word, uri)._asdict())
+                account.send(word, uri)
+                while (answer := account.answer()).method != word:
+                    pass  # the follower may have registered it in between
+                emit(**answer._asdict())
 """
 BAD_NEWS = {"ProbeFailed", "ServerDown", "ServerSuspected", "FailedOver"}
 

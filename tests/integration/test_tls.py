@@ -70,6 +70,7 @@ APP = """
                 closed.get(timeout=10)
                 emit(closed=True)
             elif word == "state":
+                time.sleep(0.15)  # the worker hears of outcomes with the next tick
                 failover.resolve(registrar)  # passes through the worker, which so has judged all that has happened
                 usable = {str(server): known.usable for server, known in failover.servers().items()}
                 emit(usable=usable, rejected=rejected[:])
