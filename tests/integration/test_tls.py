@@ -30,6 +30,7 @@ SHOWING, HELPING = "127.0.33.3", "127.0.33.4"
 APP = """
     import queue
     import sys
+    import time
     import pjfail
     import pjsua2 as pj
     from rig.prelude import Account, Endpoint, emit, heard
