@@ -245,7 +245,7 @@ class Failover:
         return self._worker.monitor.health()
 
     def mark_down(self, server: Server | str, seconds: float | None = None) -> None:
-        """Puts *server* behind the others for *seconds*, or until :meth:`restore`; answers do not lift it.
+        """Puts *server* behind the others for *seconds*, or until :meth:`restore`. Its answers do not end that.
 
         *server* is a ``Server``, "tls:address:port", or one in our plans: "address:port", "address" or a host name, for
         whatever transport and port it has there.
@@ -322,18 +322,20 @@ class Failover:
     # --- accounts -----------------------------------------------------------------------------------------------------
 
     def pin(self, account: object, server: Server | str) -> None:
-        """Sends *account*'s requests to *server* alone: those to the account's own next hop (the proxy of all accounts,
-        ``outboundProxies``, else its first proxy, else its registrar; a URI of that host may leave port and transport
-        out). Dialogs stay where they are, and requests to other hosts go their way.
+        """Keeps *account* on *server*: all its requests to its own next hop go there.
+
+        The next hop is the first of ``outboundProxies``, else the account's first proxy, else its registrar; a request
+        URI with that host counts also without the port and transport. Dialogs stay on their servers, and requests to
+        other hosts are not affected.
 
         *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server``, "address:port", "address", or
-        the host name of one in our plans. The account's own host name stays what it is, for TLS too. In force when this
-        returns; call :meth:`unpin` to end it. While *server* is down the pin rests, and the account's plan decides.
-        Where pjsip has a server affinity of its own (after 2.17), that is used: ``pjsua_acc_set_affinity_addr()``.
+        the host name of one in the plans. TLS still shows and checks the account's own host name. In force when this
+        returns; :meth:`unpin` ends it. While *server* is down the pin rests, and the account's plan decides. If pjsip
+        has its own server affinity (after 2.17), pjfail uses that: ``pjsua_acc_set_affinity_addr()``.
 
-        Not while holding a lock that a pjsua2 callback takes. Raises :class:`pjfail.UnknownAccount`,
-        :class:`pjfail.BadServer`, :class:`pjfail.AffinityDisabled`, :class:`pjfail.AffinityError`,
-        :class:`pjfail.NotAttached`; the earlier pin is kept then.
+        Do not call it while you hold a lock that one of your pjsua2 callbacks takes. Raises
+        :class:`pjfail.UnknownAccount`, :class:`pjfail.BadServer`, :class:`pjfail.AffinityDisabled`,
+        :class:`pjfail.AffinityError`, :class:`pjfail.NotAttached`; the earlier pin then stays.
         """
         settings = self._account(account)
         chosen = server_for(settings, self._by_name(server, _spoken(settings)))
@@ -384,11 +386,12 @@ class Failover:
     def follow(self, account: object, failback: float | None = 60.0, spread: float = 2.0) -> None:
         """Keeps *account* on a working server: on the one that it registered with, for all its requests.
 
-        When that fails, the next one of its plan has the account's requests at once, and a REGISTER within *spread*
-        seconds (a share of them, so that many accounts do not come together). Dialogs stay where they are. When a
-        server in a better tier has been well for *failback* seconds (and up to half as long again), the account
-        registers there, and moves once it is; None: it never moves back. The server is asked with an OPTIONS when it
-        has said nothing for some seconds. ``events.AccountMoved`` tells of each move.
+        When that server fails, the account's requests go to the next server of its plan at once, and the account
+        registers there within *spread* seconds (at a random moment, so that many accounts do not register together).
+        Dialogs stay on their servers. When a server in a better tier has been up for *failback* seconds (and up to half
+        as long again), the account registers there, and moves once that REGISTER is accepted; with None it never moves
+        back. pjfail probes the account's server with OPTIONS after some seconds without an answer from it.
+        ``events.AccountMoved`` reports each move.
 
         Call it before or after the account has registered; one that unregisters is left alone until it registers again.
         Called again, it changes the times. Retry-After of a REGISTER is honoured. A server that fails two registrations

@@ -55,9 +55,9 @@ class Refusal(NamedTuple):
 class FollowedAccount:
     """One followed account, at one moment.
 
-    ``server`` has its requests, None while its plan decides; its REGISTERs go to ``trying``, if any, which takes the
-    others over once it has answered. ``lost``: it wants a server, and none was well so far. ``register_at`` is when the
-    next REGISTER of ours is due, ``return_at`` when the account goes back to a better server; ``reason`` tells of the
+    ``server`` gets the account's requests; None: its plan decides. ``trying`` gets its REGISTERs, if not None, and the
+    other requests too once it has answered. ``lost``: no server of the plan has been up so far. ``register_at`` is when
+    pjfail's next REGISTER is due, ``return_at`` when the account goes back to a better server; ``reason`` explains the
     last move. ``failed_at`` is the server of its last registration if that failed, and ``refused`` has those that
     failed it twice in a row: whatever they are to others, it goes to the others first.
     """
@@ -93,7 +93,7 @@ def decide(
     now: float,
     random: Random,
 ) -> FollowedAccount:
-    """What becomes of an account, given its target's plan and a draw (*order*) of it. Pure.
+    """Returns the account's next state, given its target's plan and *order*, a draw of that plan. Pure.
 
     A server that is not usable, or that failed two registrations in a row while there is another, is left at once, for
     the first usable one in *order*, with a REGISTER within ``spread`` seconds. One in a better tier, well for
