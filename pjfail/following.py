@@ -19,6 +19,7 @@ from .bridge.pins import Pin, Registration
 from .bridge.status import INVALID_OPERATION, NOT_FOUND, REGISTERING
 from .follow_settings import Follow
 from .model import Health, Plan, Server, Target
+from .reconnection import Reconnections
 
 log = logging.getLogger("pjfail")
 
@@ -290,6 +291,7 @@ class Follower:
         self._turns: Iterator[int] = iter(())
         self._inquired: FollowedAccount | None = None
         self._moved: list[tuple[events.AccountMoved, int]] = []
+        self._reconnections = Reconnections(random)
 
     def follow(self, followed: FollowedAccount, now: float) -> None:
         before = self._followed.get(followed.account)
@@ -307,6 +309,7 @@ class Follower:
         followed = self._followed.pop(account, None)
         if followed is not None:
             pins.drop_pin(followed.pin)
+        self._reconnections.forget(account)
 
     def server(self, account: int) -> Server | None:
         followed = self._followed.get(account)
@@ -345,8 +348,25 @@ class Follower:
             return
         if registration.status == NOT_FOUND:
             self._unfollow_gone(followed)
+        elif registration.closed:
+            self._reconnect(followed, now)
         else:
             self._set(registered(followed, registration, now))
+
+    def _reconnect(self, followed: FollowedAccount, now: float) -> None:
+        """Has an account register again, as the connection that its last REGISTER was answered over has ended.
+
+        One that is moving registers anyway.
+        """
+        if followed.server is None or followed.trying is not None or followed.register_at is not None:
+            return
+        due = self._reconnections.due(followed.account, followed.settings.spread, now)
+        at = self._context.label(followed.server)
+        log.info(
+            "account %d (%s): its connection to %s has ended; it registers again in %.2f s",
+            followed.account, followed.aor, at, due - now,
+        )  # fmt: skip
+        self._set(replace(followed, register_at=due))
 
     def review(self, now: float) -> None:
         """Does what is due. The worker calls it after every change of health, and every 0.25 s."""

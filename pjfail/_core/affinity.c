@@ -5,6 +5,7 @@
 #include "event_queue.h"
 #include "hash_table.h"
 #include "lock.h"
+#include "registrations.h"
 #include "servers.h"
 
 #include <pthread.h>
@@ -356,6 +357,7 @@ void pf_drop_pin(const char *aor, int account)
     pthread_mutex_unlock(&affinity.lock);
     if (pin)
         affinity_drop_pin(&pin->link);
+    registrations_forget(account, aor);
 }
 
 int pf_account_job(int what, int account, const char *aor, const pf_address *server)

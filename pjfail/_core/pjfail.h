@@ -236,6 +236,7 @@ typedef struct pf_registration {
     int retry_after;   /* seconds; -1: none */
     int removed;       /* it removes the binding */
     int registered;    /* in an answer to PF_ASK_AFTER: whether the account is registered, by pjsua's own state */
+    int closed;        /* no REGISTER: the connection that answered its last one has ended */
 } pf_registration;
 
 enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER };

@@ -36,7 +36,8 @@ class Registration:
     ``status``.
 
     ``retry_after`` is in seconds. ``removed``: the REGISTER removes the binding. With neither server nor status the
-    account exists, and ``registered`` says whether it is registered.
+    account exists, and ``registered`` says whether it is registered; or it is
+    ``closed``: the connection that answered the account's last REGISTER has ended.
     """
 
     account: int
@@ -47,6 +48,7 @@ class Registration:
     retry_after: float | None
     removed: bool
     registered: bool = False
+    closed: bool = False
 
 
 def set_pin(pin: Pin) -> None:
