@@ -83,7 +83,16 @@ class FollowedAccount:
 
     @property
     def pin(self) -> Pin:
-        return Pin(self.account, self.aor, self.next_hop, self.server, self.trying, self.server is None, followed=True)
+        return Pin(
+            self.account,
+            self.aor,
+            self.next_hop,
+            self.server,
+            self.trying,
+            self.server is None,
+            followed=True,
+            keepalive=self.settings.keepalive,
+        )
 
 
 def decide(

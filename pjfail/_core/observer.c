@@ -96,7 +96,8 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
 
             affinity_tell(account, msg, &original, code, observer_retry_after(msg), observed->removes);
             if (code < 300)
-                registrations_on_success(account, msg, rdata->tp_info.transport, observed->removes);
+                registrations_on_success(account, msg, rdata->tp_info.transport, observed->removes,
+                                         affinity_keepalive(account, msg));
         }
     }
     if (code != PJSIP_SC_SERVICE_UNAVAILABLE && !observed->settled)

@@ -223,6 +223,7 @@ typedef struct pf_pin {
     pf_address registrar; /* gets the REGISTERs instead, if not none */
     int idle;             /* the plan decides, except for requests of dialogs */
     int followed;         /* its registrations are reported to the worker */
+    double keepalive;     /* seconds without a sign of the peer after which its TCP connection ends; 0: the system's */
 } pf_pin;
 
 /* A followed account's REGISTER: it was sent, or answered, or could not be sent. */

@@ -3,6 +3,7 @@
 #include "accounts.h"
 #include "event_queue.h"
 #include "hash_table.h"
+#include "keepalive.h"
 #include "lock.h"
 #include "pjfail.h"
 
@@ -65,17 +66,18 @@ static void registrations_drop_locked(struct binding *binding)
     free(binding);
 }
 
-/* Records the connection, in place of the account's last one. Without memory the account has none. */
-static void registrations_put(int account, const char *aor, const pjsip_transport *connection)
+/* Records the connection, in place of the account's last one. Returns whether no account had it. */
+static int registrations_put(int account, const char *aor, const pjsip_transport *connection)
 {
     struct binding *binding = calloc(1, sizeof *binding);
     HOLD_LOCK(&registrations.lock);
     struct binding *old = registrations_of_account_locked(account, aor);
+    const int is_new = !registrations_of_connection_locked(connection);
 
     if (old)
         registrations_drop_locked(old);
     if (!binding)
-        return;
+        return is_new;
     binding->account = account;
     binding->connection = connection;
     snprintf(binding->aor, sizeof binding->aor, "%s", aor);
@@ -87,6 +89,7 @@ static void registrations_put(int account, const char *aor, const pjsip_transpor
         hash_table_remove(&registrations.by_account, &binding->by_account);
         free(binding);
     }
+    return is_new;
 }
 
 static int registrations_write_aor(pjsip_msg *message, char *aor, size_t size)
@@ -96,7 +99,8 @@ static int registrations_write_aor(pjsip_msg *message, char *aor, size_t size)
     return from && accounts_write_aor(from->uri, aor, size);
 }
 
-void registrations_on_success(int account, pjsip_msg *response, const pjsip_transport *transport, int removed)
+void registrations_on_success(int account, pjsip_msg *response, const pjsip_transport *transport, int removed,
+                              double keepalive)
 {
     char aor[PF_MAX_URI];
 
@@ -104,8 +108,8 @@ void registrations_on_success(int account, pjsip_msg *response, const pjsip_tran
         return;
     if (removed || transport_is_udp(transport))
         registrations_forget(account, aor);
-    else
-        registrations_put(account, aor, transport);
+    else if (registrations_put(account, aor, transport))
+        keepalive_set(transport, keepalive);
 }
 
 void registrations_on_removal(int account, pjsip_msg *request)

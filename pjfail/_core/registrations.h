@@ -9,9 +9,10 @@
 
 /*
  * Notes the connection of a 2xx to an account's REGISTER. Forgets the account's connection instead where that was UDP, or where
- * the REGISTER removes the binding. SIP threads.
+ * the REGISTER removes the binding. A connection that is new here gets this keepalive (see keepalive_set()). SIP threads.
  */
-void registrations_on_success(int account, pjsip_msg *response, const pjsip_transport *transport, int removed);
+void registrations_on_success(int account, pjsip_msg *response, const pjsip_transport *transport, int removed,
+                              double keepalive);
 
 /* The account is about to unregister, or is followed no more: its connection's end concerns nobody. Any thread. */
 void registrations_forget(int account, const char *aor);

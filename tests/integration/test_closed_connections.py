@@ -8,8 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from rig.app import App
+from rig.app import PYTHON, App
 from rig.certificates import Authority
+from rig.network import BECOME, alone
 from rig.tls import TlsServer
 
 from pjfail.testing import REFUSING, Registrar, Request
@@ -241,3 +242,47 @@ def test_a_connection_that_this_process_closes_is_not_made_anew() -> None:
         first.close_connections()
         time.sleep(1.5)
         assert (len(registers(first)), len(registers(second))) == before
+
+
+KEEPALIVE = """
+    import sys
+    import time
+    from pathlib import Path
+
+    transport, folder = sys.argv[1:]
+    import pjfail
+    from pjfail.testing import Registrar
+    from rig.certificates import Authority
+    from rig.network import vanish
+    from rig.prelude import Account, Endpoint, emit
+    from rig.tls import TlsServer
+
+    first, second = "127.0.49.1", "127.0.49.2"
+    authority = Authority(Path(folder))
+    certificate = authority.issue("sip.test")
+    servers = [TlsServer(each, certificate) if transport == "tls" else Registrar(each) for each in (first, second)]
+    for server in servers:
+        server.start()
+    port = 5061 if transport == "tls" else 5060
+    table = {"sip.test": [(f"{transport}:{each}:{port}", number, 0) for number, each in enumerate((first, second))]}
+    with Endpoint(transports=(transport,), ca=str(authority.path)) as endpoint:
+        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), probe=pjfail.Probe(accounts=None))
+        account = Account(endpoint)
+        account.open("sip:alice@sip.test", f"sip:sip.test;transport={transport}")
+        failover.follow(account, keepalive=2.0)
+        emit(code=account.reregister().code, first=len(servers[0].requests))
+        vanish(first)
+        at = time.monotonic()
+        emit(seconds=servers[1].wait_for("REGISTER", timeout=20)[0].at - at)
+"""
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_a_connection_whose_other_end_is_gone_without_a_word_ends_by_its_keepalive(
+    tmp_path: Path, transport: str
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("if True:\n" + KEEPALIVE)
+    with App(BECOME, *alone(), PYTHON, str(program), transport, str(tmp_path)) as app:
+        assert app.next()["code"] == 200
+        assert 1 < app.next(30)["seconds"] < 10
