@@ -223,6 +223,7 @@ typedef struct pf_pin {
     pf_address registrar; /* gets the REGISTERs instead, if not none */
     int idle;             /* the plan decides, except for requests of dialogs */
     int followed;         /* its registrations are reported to the worker */
+    double keepalive;     /* seconds without a sign of the peer after which its TCP connection ends; 0: the system's */
 } pf_pin;
 
 /* A followed account's REGISTER: it was sent, or answered, or could not be sent. */
@@ -236,6 +237,7 @@ typedef struct pf_registration {
     int retry_after;   /* seconds; -1: none */
     int removed;       /* it removes the binding */
     int registered;    /* in an answer to PF_ASK_AFTER: whether the account is registered, by pjsua's own state */
+    int closed;        /* no REGISTER: the connection that answered its last one has ended */
 } pf_registration;
 
 enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER };

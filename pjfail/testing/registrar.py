@@ -176,6 +176,10 @@ class Registrar:
         """Closes all connections with RST, and continues to listen."""
         self._run(self._sockets.reset())
 
+    def close_connections(self) -> None:
+        """Closes all connections with FIN, and continues to listen."""
+        self._run(self._sockets.finish())
+
     def start(self) -> None:
         """Listens, and starts the thread. Raises OSError, with the address in its message, if a port is taken."""
         self._loop = asyncio.new_event_loop()
