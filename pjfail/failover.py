@@ -70,7 +70,9 @@ def attach(
     a plain function ``(candidates, health) -> candidates``).
     *probe* says when servers are asked whether they are alive (default: :class:`pjfail.Probe`, as it is).
     *retry* says when a request under way fails over to the next server (default: :class:`pjfail.RetryPolicy`).
-    *follow* is how accounts are followed: a :class:`pjfail.Follow`.
+    *follow* says whether and how accounts are kept on the servers that they registered with: True (every account that
+    has a registrar, those too that are made later), False (only those of :meth:`Failover.follow`), or a
+    :class:`pjfail.Follow`.
     *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
     loaded object that carries pjsip, where that cannot be found out. *control* is True for a control socket, by which
     ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
@@ -358,7 +360,7 @@ class Failover:
         self._consider(number)
 
     def pinned(self, account: object) -> Server | None:
-        """Returns the server that :meth:`pin`, or at this moment :meth:`follow`, keeps *account* on; otherwise None.
+        """Returns the server that *account* is pinned to, or at this moment followed on; otherwise None.
 
         Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.NotAttached`.
         """
@@ -366,7 +368,7 @@ class Failover:
         return self._worker.maintenance.pins.pinned(settings) or self._worker.maintenance.follower.server(settings.id)
 
     def accounts(self) -> Mapping[int, Server | None]:
-        """The accounts (pjsua's ids) that :meth:`follow` or :meth:`pin` keeps, each with its server.
+        """The accounts (pjsua's ids) that are followed or pinned, each with its server.
 
         None stands for an account whose plan decides at this moment. Never blocks.
         """
@@ -392,6 +394,9 @@ class Failover:
 
     def follow(self, account: object, **changes: Unpack[Changes]) -> None:
         """Keeps *account* on a working server: on the one that it registered with, for all its requests.
+
+        ``attach(follow=True)`` does so for every account; this gives one account settings of its own, or has it
+        followed where none is.
 
         When that fails, the next one of its plan has the account's requests at once, and a REGISTER within the seconds
         of ``spread``. Dialogs stay where they are. When a server in a better tier has been well for ``failback``
