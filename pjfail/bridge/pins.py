@@ -34,7 +34,8 @@ class Pin:
 @dataclass(frozen=True, slots=True)
 class Registration:
     """A followed account's REGISTER: answered with ``code``; just sent (code 0, with a server); or not sent, because of
-    ``status``.
+    ``status``. Or one of another account: ``account`` is negative then, and the response finds its request, which has
+    ``next_hop``, by ``call``.
 
     ``retry_after`` is in seconds. ``removed``: the REGISTER removes the binding. With neither server nor status the
     account exists, and ``registered`` says whether it is registered; or it is
@@ -50,6 +51,8 @@ class Registration:
     removed: bool
     registered: bool = False
     closed: bool = False
+    next_hop: Target | None = None
+    call: int = 0
 
 
 def set_pin(pin: Pin) -> None:
