@@ -61,7 +61,8 @@ class FollowedAccount:
     others over once it has answered. ``lost``: it wants a server, and none was well so far. ``register_at`` is when the
     next REGISTER of ours is due, ``return_at`` when the account goes back to a better server; ``reason`` tells of the
     last move. ``failed_at`` is the server of its last registration if that failed, and ``refused`` has those that
-    failed it twice in a row: whatever they are to others, it goes to the others first.
+    failed it twice in a row: whatever they are to others, it goes to the others first. ``bound`` has its binding: that
+    server accepted its last REGISTER, at ``bound_at``.
     """
 
     account: int
@@ -76,6 +77,8 @@ class FollowedAccount:
     reason: str = ""
     failed_at: Server | None = None
     refused: tuple[Refusal, ...] = ()
+    bound: Server | None = None
+    bound_at: float = 0.0
 
     def refusals(self, now: float) -> Mapping[Server, Refusal]:
         """Those in force at *now*."""
@@ -113,6 +116,11 @@ def decide(
     usable = [server for server in order if health.get(server, Health()).usable]
     usable.sort(key=lambda server: refusals[server].until if server in refusals else 0.0)
     soon = now + random.uniform(0, followed.settings.spread)
+    bound = followed.bound if followed.bound in usable and followed.bound not in refusals else None
+    if bound is not None and health.get(bound, Health()).since <= followed.bound_at:
+        usable.insert(0, bound)  # a REGISTER was hedged there, and need not be sent again
+    else:
+        bound = None
     if followed.trying is not None and followed.trying not in usable:
         due = soon if usable else followed.register_at
         followed = replace(followed, trying=None, lost=followed.server is None, register_at=due, return_at=None)
@@ -121,7 +129,7 @@ def decide(
         reason = f"{followed.server} is {lost.state.value}: {lost.reason}"
         followed = replace(followed, server=None, trying=None, return_at=None, reason=reason)
         if usable:
-            return replace(followed, server=usable[0], register_at=soon)
+            return replace(followed, server=usable[0], register_at=None if usable[0] == bound else soon)
         return replace(followed, lost=True)
     if followed.server is None:
         refused = bool(usable and refusals) and usable[0] not in refusals
@@ -218,7 +226,10 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
             reason=reason,
             failed_at=None,
             refused=tuple(refusal for refusal in followed.refused if refusal.server != server),
+            bound=registration.answered or server,
+            bound_at=now,
         )
+    followed = replace(followed, bound=None)  # pjsua has dropped its registration
     if server == followed.trying and followed.server is not None:
         # The better server refuses the account: it stays where it is, and tries again later.
         later = None if followed.settings.failback is None else now + max(followed.settings.failback, MIN_REFUSED_HOLD)

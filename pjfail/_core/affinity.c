@@ -185,7 +185,8 @@ int affinity_registered(pjsip_msg *response, int account)
     return found;
 }
 
-void affinity_tell(int account, pjsip_msg *message, const pf_address *server, int code, int retry_after, int removed)
+void affinity_tell(int account, pjsip_msg *message, const pf_address *server, const pf_address *answered, int code,
+                   int retry_after, int removed)
 {
     pf_registration *registration = calloc(1, sizeof *registration);
 
@@ -194,6 +195,8 @@ void affinity_tell(int account, pjsip_msg *message, const pf_address *server, in
     registration->account = account;
     affinity_write_aor(message, registration->aor, sizeof registration->aor);
     registration->server = *server;
+    if (answered)
+        registration->answered = *answered;
     registration->code = code;
     registration->retry_after = retry_after;
     registration->removed = removed;

@@ -360,7 +360,7 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     if (account >= 0) {
         const pf_address original = servers_original(server);
 
-        affinity_tell(account, msg, &original, 0, -1, removes);
+        affinity_tell(account, msg, &original, NULL, 0, -1, removes);
         if (removes)
             registrations_on_removal(account, msg);
     }

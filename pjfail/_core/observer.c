@@ -93,8 +93,9 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
 
         if (account >= 0) {
             const pf_address original = servers_original(&observed->registrar);
+            const pf_address answered = servers_original(&observed->server);
 
-            affinity_tell(account, msg, &original, code, observer_retry_after(msg), observed->removes);
+            affinity_tell(account, msg, &original, &answered, code, observer_retry_after(msg), observed->removes);
             if (code < 300)
                 registrations_on_success(account, msg, rdata->tp_info.transport, observed->removes,
                                          affinity_keepalive(account, msg));

@@ -231,13 +231,14 @@ typedef struct pf_registration {
     struct pf_registration *next;
     int account;
     char aor[PF_MAX_URI];
-    pf_address server; /* family 0: it was not sent, or this answers PF_ASK_AFTER */
-    int code;          /* 0: no answer yet */
-    int status;        /* why it was not sent; PJ_ENOTFOUND: the account no longer exists */
-    int retry_after;   /* seconds; -1: none */
-    int removed;       /* it removes the binding */
-    int registered;    /* in an answer to PF_ASK_AFTER: whether the account is registered, by pjsua's own state */
-    int closed;        /* no REGISTER: the connection that answered its last one has ended */
+    pf_address server;   /* family 0: it was not sent, or this answers PF_ASK_AFTER */
+    pf_address answered; /* the server that answered, another one where the REGISTER was hedged; family 0: none */
+    int code;            /* 0: no answer yet */
+    int status;          /* why it was not sent; PJ_ENOTFOUND: the account no longer exists */
+    int retry_after;     /* seconds; -1: none */
+    int removed;         /* it removes the binding */
+    int registered;      /* in an answer to PF_ASK_AFTER: whether the account is registered, by pjsua's own state */
+    int closed;          /* no REGISTER: the connection that answered its last one has ended */
 } pf_registration;
 
 enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER };

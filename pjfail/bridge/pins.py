@@ -36,6 +36,7 @@ class Registration:
     """A followed account's REGISTER: answered with ``code``; just sent (code 0, with a server); or not sent, because of
     ``status``.
 
+    ``answered`` is the server that answered, where the REGISTER was hedged not ``server``, where the account stays.
     ``retry_after`` is in seconds. ``removed``: the REGISTER removes the binding. With neither server nor status the
     account exists, and ``registered`` says whether it is registered; or it is
     ``closed``: the connection that answered the account's last REGISTER has ended.
@@ -50,6 +51,7 @@ class Registration:
     removed: bool
     registered: bool = False
     closed: bool = False
+    answered: Server | None = None
 
 
 def set_pin(pin: Pin) -> None:

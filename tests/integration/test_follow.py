@@ -182,6 +182,22 @@ def test_a_followed_request_under_way_goes_on_and_its_account_with_it(servers: l
         eventually(lambda: pinned(app) == SECOND)
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_register_that_was_hedged_is_not_sent_again_when_its_server_turns_out_to_be_dead(
+    servers: list[Registrar], transport: str
+) -> None:
+    """The next server has accepted it already: 1 to 6 s later the account moves there, and says nothing."""
+    first, second, _ = servers
+    with app_on(1, 2, retry=True, transport=transport) as app:
+        follows(app, options="spread=0.2")
+        first.fault = SILENT
+        assert told(app, "ask(alice, 'REGISTER')", method="REGISTER")["server"] == f"{SECOND}:5060"
+        assert told(app, "", moved=0, timeout=20)["server"] == SECOND
+        time.sleep(1)
+        assert len(transactions(second)) == 1
+        assert asked(app, "alice.getInfo().regIsActive")
+
+
 @pytest.mark.parametrize("code", [403, 404])
 def test_a_403_or_404_is_no_failover(servers: list[Registrar], code: int) -> None:
     first, second, _ = servers
