@@ -353,6 +353,23 @@ class Follower:
         """Returns the servers that accounts are on, each with a host name that the accounts know it by."""
         return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}
 
+    def wanted(self) -> Mapping[Server, str]:
+        """Returns the servers that accounts would go to if they worked, each with a host name to probe it by.
+
+        They have a better priority than the account's own; an account that is on none would go to any.
+        """
+        ways = {(each.next_hop, each.server, each.settings.failback is None) for each in self._followed.values()}
+        wanted: dict[Server, str] = {}
+        for next_hop, server, stays in ways:
+            plan = self._context.plan(next_hop)
+            if plan is None or (server is not None and stays):
+                continue
+            own = next((each.candidate.priority for each in plan.entries if each.server == server), None)
+            for each in plan.entries:
+                if server is None or own is None or each.candidate.priority < own:
+                    wanted[each.server] = next_hop.host
+        return wanted
+
     def aor_of(self, targets: Container[Target]) -> str:
         """The address of record of an account with one of *targets* as its next hop; empty where none has."""
         return next((each.aor for each in self._followed.values() if each.next_hop in targets), "")

@@ -32,6 +32,7 @@ LAYERS = (
         "news",
         "probe",
         "reconnection",
+        "recovery",
         "request",
         "resolution",
         "rulings",
