@@ -42,7 +42,7 @@ class Follow:
     failback: float | None = 10.0
     spread: float = 2.0
     standby: int = 0
-    subscriptions: bool = False
+    subscriptions: bool = True
     calls: Literal["refresh"] | None = None
     network: bool = False
     keepalive: float | None = 15.0

@@ -255,6 +255,14 @@ def _failed(followed: FollowedAccount, server: Server, code: int, now: float) ->
     return replace(followed, failed_at=None, refused=refused)
 
 
+def _has_arrived(before: FollowedAccount | None, after: FollowedAccount) -> bool:
+    """Returns whether the account is registered with the server that it is on, and was not before."""
+    was = (
+        before is not None and before.bound is not None and (before.server, before.bound) == (after.server, after.bound)
+    )
+    return after.server is not None and after.bound == after.server and not was
+
+
 def _unsent(followed: FollowedAccount, status: int, now: float) -> FollowedAccount:
     """Returns the account's state after pjsua did not send a REGISTER because of *status*."""
     if status == REGISTERING:
@@ -312,6 +320,7 @@ class Follower:
         self._inquired: FollowedAccount | None = None
         self._moved: list[tuple[events.AccountMoved, int]] = []
         self._reconnections = Reconnections(random)
+        self._told_of_subscriptions = False
 
     def follow(self, followed: FollowedAccount, now: float) -> None:
         before = self._followed.get(followed.account)
@@ -320,6 +329,11 @@ class Follower:
         elif before is not None:
             self.unfollow(followed.account)  # the id was another account's, or it has another registrar now
         self._unfollow_deleted(each for each in list(self._followed) if self._followed[each].aor == followed.aor)
+        if followed.settings.subscriptions and not (self._told_of_subscriptions or pins.can_resubscribe()):
+            log.info(
+                "this pjsip hides functions for subscriptions: those of an account stay with the server that it leaves"
+            )
+            self._told_of_subscriptions = True
         self._set(followed)
         self._inquired = followed  # once: asked twice it would register twice
         pins.ask_after(followed.account, followed.aor)  # is it registered? A REGISTER may be ending just now
@@ -469,6 +483,8 @@ class Follower:
         for due in (followed.register_at, followed.return_at):
             if due is not None and due not in known:
                 self._context.at(due, partial(self._due, followed.account, due))
+        if _has_arrived(before, followed) and followed.settings.subscriptions and followed.server is not None:
+            pins.resubscribe(followed.account, followed.aor, followed.server)
         was = None if before is None else before.server
         if followed.server != was:
             moved = events.AccountMoved(followed.account, followed.aor, followed.server, was, followed.reason)

@@ -7,6 +7,7 @@
 #include "lock.h"
 #include "registrations.h"
 #include "servers.h"
+#include "subscriptions.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -257,6 +258,8 @@ static void affinity_do_job(const struct job *job)
         status = host.pjsua_acc_set_registration(job->account, PJ_TRUE);
         if (status != PJ_SUCCESS)
             affinity_report(job, status, 0);
+    } else if (job->what == PF_RESUBSCRIBE) {
+        subscriptions_move(job->account, job->aor, &job->server);
     } else {
         accounts_pin_natively(job->account, &job->server);
     }
@@ -376,6 +379,10 @@ void pf_drop_pin(const char *aor, int account)
     if (pin)
         affinity_drop_pin(&pin->link);
     registrations_forget(account, aor);
+    if (host_enter()) {
+        subscriptions_forget(account, aor);
+        host_leave(PF_OK);
+    }
 }
 
 int pf_account_job(int what, int account, const char *aor, const pf_address *server)

@@ -6,6 +6,7 @@
 #include "dialogs.h"
 #include "registrations.h"
 #include "servers.h"
+#include "subscriptions.h"
 #include "text.h"
 
 #include <string.h>
@@ -99,6 +100,15 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
             if (code < 300)
                 registrations_on_success(account, msg, rdata->tp_info.transport, observed->removes,
                                          affinity_keepalive(account, msg));
+        }
+    }
+    if (code / 100 == 2 && !observed->settled && method->name.slen == 9 && !memcmp(method->name.ptr, "SUBSCRIBE", 9)) {
+        int account = affinity_registered(msg, AFFINITY_NO_ACCOUNT);
+
+        if (account >= 0) {
+            const pf_address original = servers_original(&observed->server);
+
+            subscriptions_on_success(account, rdata, &original);
         }
     }
     if (code != PJSIP_SC_SERVICE_UNAVAILABLE && !observed->settled)

@@ -241,7 +241,7 @@ typedef struct pf_registration {
     int closed;          /* no REGISTER: the connection that answered its last one has ended */
 } pf_registration;
 
-enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER };
+enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER, PF_RESUBSCRIBE };
 
 /* How a request of pf_request() ended. */
 typedef struct pf_response {
@@ -324,6 +324,9 @@ void pf_drop_pin(const char *aor, int account);
 /* Runs the job on pjsip's polling thread, soon. */
 int pf_account_job(int job, int account, const char *aor, const pf_address *server);
 pf_registration *pf_next_registration(void); /* NULL: none; free with pf_free() */
+
+/* subscriptions.c: whether PF_RESUBSCRIBE does anything with the loaded pjsip */
+int pf_can_move_subscriptions(void);
 
 /* poller.c: since when pjsip's polling thread has run, on CLOCK_MONOTONIC; now, while it does not. */
 double pf_polled_since(void);

@@ -84,6 +84,20 @@ def register(number: int, aor: str) -> None:
     lib.pf_account_job(lib.PF_REGISTER, number, own_octets(aor), ffi.NULL)
 
 
+def resubscribe(number: int, aor: str, server: Server) -> None:
+    """Has account *number* subscribe again to what it is subscribed to at other servers than *server*, and tells these
+    nothing. On pjsip's polling thread, if the account's AOR is still *aor*.
+    """
+    address = ffi.new("pf_address *")
+    fill_address(address, server)
+    lib.pf_account_job(lib.PF_RESUBSCRIBE, number, own_octets(aor), address)
+
+
+def can_resubscribe() -> bool:
+    """Returns whether the loaded pjsip has what :func:`resubscribe` needs."""
+    return bool(lib.pf_can_move_subscriptions())
+
+
 def ask_after(number: int, aor: str) -> None:
     """Makes the queue report whether account *number* still has the AOR *aor*, and whether it is registered."""
     lib.pf_account_job(lib.PF_ASK_AFTER, number, own_octets(aor), ffi.NULL)
