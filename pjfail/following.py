@@ -17,8 +17,9 @@ from . import events
 from .bridge import accounts, pins, plans
 from .bridge.pins import Pin, Registration
 from .bridge.status import INVALID_OPERATION, NOT_FOUND, REGISTERING
-from .follow_settings import Follow
+from .follow_settings import GENTLE_WATCH, Follow
 from .model import Health, Plan, Server, Target
+from .probe import Watched
 from .reconnection import Reconnections
 
 log = logging.getLogger("pjfail")
@@ -57,12 +58,12 @@ class Refusal(NamedTuple):
 class FollowedAccount:
     """One followed account, at one moment.
 
-    ``server`` has its requests, None while its plan decides; its REGISTERs go to ``trying``, if any, which takes the
-    others over once it has answered. ``lost``: it wants a server, and none was well so far. ``register_at`` is when the
-    next REGISTER of ours is due, ``return_at`` when the account goes back to a better server; ``reason`` tells of the
+    ``server`` gets the account's requests; None: its plan decides. ``trying`` gets its REGISTERs, if not None, and the
+    other requests too once it has answered. ``lost``: no server of the plan has been up so far. ``register_at`` is when
+    pjfail's next REGISTER is due, ``return_at`` when the account goes back to a better server; ``reason`` explains the
     last move. ``failed_at`` is the server of its last registration if that failed, and ``refused`` has those that
     failed it twice in a row: whatever they are to others, it goes to the others first. ``bound`` has its binding: that
-    server accepted its last REGISTER, at ``bound_at``.
+    server accepted its last REGISTER, at ``bound_at``. ``automatic``: nobody has called ``follow()`` for it.
     """
 
     account: int
@@ -79,6 +80,7 @@ class FollowedAccount:
     refused: tuple[Refusal, ...] = ()
     bound: Server | None = None
     bound_at: float = 0.0
+    automatic: bool = False
 
     def refusals(self, now: float) -> Mapping[Server, Refusal]:
         """Those in force at *now*."""
@@ -106,7 +108,7 @@ def decide(
     now: float,
     random: Random,
 ) -> FollowedAccount:
-    """What becomes of an account, given its target's plan and a draw (*order*) of it. Pure.
+    """Returns the account's next state, given its target's plan and *order*, a draw of that plan. Pure.
 
     A server that is not usable, or that failed two registrations in a row while there is another, is left at once, for
     the first usable one in *order*, with a REGISTER within ``spread`` seconds. One in a better tier, well for
@@ -121,7 +123,7 @@ def decide(
         usable.insert(0, bound)  # a REGISTER was hedged there, and need not be sent again
     else:
         bound = None
-    if followed.trying is not None and followed.trying not in usable:
+    if followed.trying is not None and plan is not None and followed.trying not in usable:
         due = soon if usable else followed.register_at
         followed = replace(followed, trying=None, lost=followed.server is None, register_at=due, return_at=None)
     if followed.server is not None and not health.get(followed.server, Health()).usable:
@@ -201,13 +203,13 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
         return _unsent(followed, registration.status, now)
     if server is None:
         # It was registered before it was followed; only another REGISTER shows with which server.
-        unknown = followed.server is None and followed.trying is None and not followed.lost
+        unknown = followed.server is None and followed.trying is None and not (followed.lost or followed.automatic)
         return replace(followed, register_at=now) if registration.registered and unknown else followed
     if code in CHALLENGES:
         return followed
     if registration.removed:  # as soon as it is sent, whatever the answer: pjfail must not register again
         given = followed.account, followed.aor, followed.next_hop, followed.settings
-        return FollowedAccount(*given, reason="it unregisters")
+        return FollowedAccount(*given, reason="it unregisters", automatic=followed.automatic)
     if code == 0:  # where its first one goes
         return replace(followed, trying=server) if followed.server is None else followed
     if 200 <= code < 300:
@@ -291,6 +293,18 @@ class FollowerContext:
     label: Callable[[Server], str] = str
 
 
+def watched_servers(followed: Iterable[FollowedAccount]) -> Mapping[Server, Watched]:
+    """Which servers are asked after how much quiet (:attr:`pjfail.Follow.watch`). Pure."""
+    found: dict[Server, Watched] = {}
+    for each in followed:
+        server, watch = each.server, each.settings.watch
+        if server is None or watch is None or (server.transport != "udp" and watch >= GENTLE_WATCH):
+            continue
+        if server not in found or watch < found[server].interval:
+            found[server] = Watched(each.next_hop.host, watch)
+    return found
+
+
 class _Review:
     """What one review has worked out about servers; accounts of one target share it."""
 
@@ -321,19 +335,22 @@ class Follower:
         self._moved: list[tuple[events.AccountMoved, int]] = []
         self._reconnections = Reconnections(random)
         self._told_of_subscriptions = False
+        self._of_aor: dict[str, set[int]] = {}
+        self._next_hops: frozenset[Target] | None = None
+        self._servers: Mapping[Server, Watched] | None = None
+
+    def add(self, followed: FollowedAccount) -> None:
+        """Follows an account of which nothing is known yet but what its REGISTERs will show."""
+        self._set(followed)
 
     def follow(self, followed: FollowedAccount, now: float) -> None:
+        """Follows an account as the application has asked for: one that is registered somewhere registers again."""
         before = self._followed.get(followed.account)
         if before is not None and (before.aor, before.next_hop) == (followed.aor, followed.next_hop):
-            followed = replace(before, settings=followed.settings, return_at=None)
+            followed = replace(before, settings=followed.settings, return_at=None, automatic=False)
         elif before is not None:
             self.unfollow(followed.account)  # the id was another account's, or it has another registrar now
-        self._unfollow_deleted(each for each in list(self._followed) if self._followed[each].aor == followed.aor)
-        if followed.settings.subscriptions and not (self._told_of_subscriptions or pins.can_resubscribe()):
-            log.info(
-                "this pjsip hides functions for subscriptions: those of an account stay with the server that it leaves"
-            )
-            self._told_of_subscriptions = True
+        self._unfollow_deleted(list(self._of_aor.get(followed.aor, ())))
         self._set(followed)
         self._inquired = followed  # once: asked twice it would register twice
         pins.ask_after(followed.account, followed.aor)  # is it registered? A REGISTER may be ending just now
@@ -342,6 +359,10 @@ class Follower:
     def unfollow(self, account: int) -> None:
         followed = self._followed.pop(account, None)
         if followed is not None:
+            self._next_hops = self._servers = None
+            self._of_aor[followed.aor].discard(account)
+            if not self._of_aor[followed.aor]:
+                del self._of_aor[followed.aor]
             pins.drop_pin(followed.pin)
         self._reconnections.forget(account)
 
@@ -349,23 +370,33 @@ class Follower:
         followed = self._followed.get(account)
         return None if followed is None else followed.server
 
-    def __contains__(self, account: int) -> bool:
-        return account in self._followed
+    def get(self, account: int) -> FollowedAccount | None:
+        """Any thread."""
+        return self._followed.get(account)
+
+    def find(self, aor: str, next_hop: Target | None) -> int | None:
+        """The account with this address of record and next hop; None as the next hop: it may be any, if one has it."""
+        found = [each for each in self._of_aor.get(aor, ()) if next_hop in (None, self._followed[each].next_hop)]
+        return found[0] if len(found) == 1 or (found and next_hop is not None) else None
 
     def __bool__(self) -> bool:
         return bool(self._followed)
 
     def next_hops(self) -> frozenset[Target]:
         """Where the followed accounts send."""
-        return frozenset(each.next_hop for each in self._followed.values())
+        if self._next_hops is None:
+            self._next_hops = frozenset(each.next_hop for each in self._followed.values())
+        return self._next_hops
 
     def followed(self) -> list[FollowedAccount]:
         """Any thread. The accounts as they are now."""
         return list(self._followed.values())
 
-    def servers(self) -> Mapping[Server, str]:
-        """Returns the servers that accounts are on, each with a host name that the accounts know it by."""
-        return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}
+    def servers(self) -> Mapping[Server, Watched]:
+        """Returns the servers to be asked that accounts are on, as often as the account wants that wants it most."""
+        if self._servers is None:
+            self._servers = watched_servers(self._followed.values())
+        return self._servers
 
     def wanted(self) -> Mapping[Server, str]:
         """Returns the servers that accounts would go to if they worked, each with a host name to probe it by.
@@ -477,6 +508,11 @@ class Follower:
     def _set(self, followed: FollowedAccount) -> None:
         before = self._followed.get(followed.account)
         self._followed[followed.account] = followed
+        if before is None:
+            self._of_aor.setdefault(followed.aor, set()).add(followed.account)
+            self._next_hops = None
+        if before is None or (before.server, before.settings) != (followed.server, followed.settings):
+            self._servers = None
         if before is None or before.pin != followed.pin:
             pins.set_pin(followed.pin)
         known = () if before is None else (before.register_at, before.return_at)

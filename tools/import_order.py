@@ -25,6 +25,7 @@ LAYERS = (
     {"lookup"},
     {
         "affinity",
+        "finder",
         "following",
         "host",
         "machine",

@@ -249,6 +249,21 @@ int pf_set_proxies(int id, const char *const *proxies, int count)
     return host_enter() ? host_leave(accounts_set_proxies(id, proxies, count)) : PF_NO_ENDPOINT;
 }
 
+int pf_list_accounts(int *ids, int size)
+{
+    enum { MAX_ID = 1 << 16 };
+    unsigned count, found = 0;
+    int id;
+
+    if (!host_enter())
+        return 0;
+    count = host.pjsua_acc_get_count();
+    for (id = 0; found < count && (int)found < size && id < MAX_ID; id++)
+        if (host.pjsua_acc_is_valid(id))
+            ids[found++] = id;
+    return host_leave((int)found);
+}
+
 int pf_account_is_valid(int id) { return host_enter() && host_leave(host.pjsua_acc_is_valid(id)); }
 
 /* --- pjsua's own lookups ----------------------------------------------------------------------------------------- */

@@ -92,12 +92,12 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
         /* The account may have been followed or unfollowed since the request was sent. */
         int account = affinity_registered(msg, observed->account);
 
-        if (account >= 0) {
+        if (account >= 0 || account == AFFINITY_NOT_FOLLOWED) {
             const pf_address original = servers_original(&observed->registrar);
             const pf_address answered = servers_original(&observed->server);
 
-            affinity_tell(account, msg, &original, &answered, code, observer_retry_after(msg), observed->removes);
-            if (code < 300)
+            affinity_tell(account, msg, NULL, &original, &answered, code, observer_retry_after(msg), observed->removes);
+            if (code < 300 && account >= 0)
                 registrations_on_success(account, msg, rdata->tp_info.transport, observed->removes,
                                          affinity_keepalive(account, msg));
         }

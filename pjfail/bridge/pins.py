@@ -34,7 +34,8 @@ class Pin:
 @dataclass(frozen=True, slots=True)
 class Registration:
     """A followed account's REGISTER: answered with ``code``; just sent (code 0, with a server); or not sent, because of
-    ``status``.
+    ``status``. Or one of another account: ``account`` is negative then, and the response finds its request, which has
+    ``next_hop``, by ``call``.
 
     ``answered`` is the server that answered, where the REGISTER was hedged not ``server``, where the account stays.
     ``retry_after`` is in seconds. ``removed``: the REGISTER removes the binding. With neither server nor status the
@@ -52,6 +53,8 @@ class Registration:
     registered: bool = False
     closed: bool = False
     answered: Server | None = None
+    next_hop: Target | None = None
+    call: int = 0
 
 
 def set_pin(pin: Pin) -> None:

@@ -238,7 +238,7 @@ class Registrar:
         if fault.methods and request.method not in fault.methods:
             fault = WELL
         if fault.latency:
-            asyncio.get_running_loop().call_later(fault.latency, self._handle, request, peer, fault)
+            self._sockets.call_later(fault.latency, self._handle, request, peer, fault)
         else:
             self._handle(request, peer, fault)
 

@@ -92,6 +92,15 @@ class Sockets:
         for connection in tuple(self._connections):
             _reset(connection)
 
+    def call_later(self, delay: float, function: Callable[..., None], *arguments: Any) -> None:
+        """Calls *function* as the loop's `call_later()` does, unless the sockets are closed before."""
+
+        async def call() -> None:
+            await asyncio.sleep(delay)
+            function(*arguments)
+
+        self._spawn(asyncio.get_running_loop().create_task(call()))
+
     async def finish(self) -> None:
         """Closes all connections with FIN."""
         for connection in tuple(self._connections):
@@ -191,6 +200,8 @@ class _Stream(asyncio.Protocol):
 
 
 def _reset(connection: asyncio.Transport) -> None:
+    if connection.is_closing():  # the client was faster
+        return
     at_once = struct.pack("ii", 1, 0)
     connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
     connection.abort()

@@ -53,7 +53,9 @@ APP = """
 
     endpoint = Endpoint(ending=pj.PJSUA_DESTROY_NO_TX_MSG)
     lookup = pjfail.StaticLookup({"sip.test": servers}, ttl=1)
-    failover = pjfail.attach(lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off())
+    failover = pjfail.attach(
+        lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off(), follow=pjfail.Follow(watch=4)
+    )
     names = dict(globals())
     while word := heard():
         exec(word, names)
@@ -73,10 +75,10 @@ def servers() -> Iterator[list[Registrar]]:
 def dropping_app(*priorities: int) -> App:
     """As :func:`app_on`, where accounts' servers are probed every half a second, and down for one second."""
     probing = (
-        "retry=pjfail.RetryPolicy(hedge_budget=0), probe=pjfail.Probe(accounts=0.5), "
+        "retry=pjfail.RetryPolicy(hedge_budget=0), follow=pjfail.Follow(watch=0.5), "
         "policy=pjfail.Policy(backoff=lambda failures, random: 1.0)"
     )
-    code = APP.replace("retry=pjfail.RetryPolicy.off()", probing)
+    code = APP.replace("retry=pjfail.RetryPolicy.off(), follow=pjfail.Follow(watch=4)", probing)
     return App(code, "udp", *(f"{address}/{number}" for address, number in zip(ADDRESSES, priorities, strict=False)))
 
 
