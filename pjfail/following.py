@@ -341,7 +341,13 @@ class Follower:
 
     def add(self, followed: FollowedAccount) -> None:
         """Follows an account of which nothing is known yet but what its REGISTERs will show."""
+        self._tell_of_subscriptions(followed.settings)
         self._set(followed)
+
+    def _tell_of_subscriptions(self, settings: Follow) -> None:
+        if settings.subscriptions and not (self._told_of_subscriptions or pins.can_resubscribe()):
+            log.info("this pjsip hides functions that pjfail needs to move subscriptions: they stay with their server")
+            self._told_of_subscriptions = True
 
     def follow(self, followed: FollowedAccount, now: float) -> None:
         """Follows an account as the application has asked for: one that is registered somewhere registers again."""
@@ -351,6 +357,7 @@ class Follower:
         elif before is not None:
             self.unfollow(followed.account)  # the id was another account's, or it has another registrar now
         self._unfollow_deleted(list(self._of_aor.get(followed.aor, ())))
+        self._tell_of_subscriptions(followed.settings)
         self._set(followed)
         self._inquired = followed  # once: asked twice it would register twice
         pins.ask_after(followed.account, followed.aor)  # is it registered? A REGISTER may be ending just now

@@ -386,6 +386,11 @@ int pf_set_pin(const pf_pin *is)
         affinity_drop_pin(&old->link);
     if (!done)
         affinity_drop_pin(&pin->link);
+    if (done && is->followed && host_enter()) {
+        registrations_adopt(is->account, is->aor, is->keepalive);
+        subscriptions_adopt(is->account, is->aor);
+        host_leave(PF_OK);
+    }
     return done;
 }
 

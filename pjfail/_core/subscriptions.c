@@ -161,6 +161,26 @@ void subscriptions_move(int account, const char *aor, const pf_address *server)
     subscriptions_release(taken);
 }
 
+void subscriptions_adopt(int account, const char *aor)
+{
+    static const pf_address none;
+    struct hash_link *taken, *next, *ended = NULL;
+
+    pthread_mutex_lock(&subscriptions.lock);
+    taken = subscriptions_take_locked(SUBSCRIPTIONS_UNKNOWN, aor, NULL, &none);
+    for (; taken; taken = next) {
+        next = taken->next;
+        subscriptions_of(taken)->account = account;
+        taken->hash = subscriptions_hash(account, aor);
+        if (!hash_table_put(&subscriptions.table, taken)) {
+            taken->next = ended;
+            ended = taken;
+        }
+    }
+    pthread_mutex_unlock(&subscriptions.lock);
+    subscriptions_release(ended);
+}
+
 void subscriptions_forget(int account, const char *aor)
 {
     static const pf_address none;

@@ -43,14 +43,16 @@ APP = """
     def account(name, *watched):
         made = Subscriber(endpoint)
         made.open(name)
-        eval(f"failover.follow(made, {options})")
+        if options:
+            eval(f"failover.follow(made, {options})")
         made.reregister()
         for each in watched:
             made.watch(each)
         return made
 
     endpoint = Endpoint(transports=("udp", "tcp"), ending=0)
-    failover = pjfail.attach(lookup=pjfail.StaticLookup(table), probe=pjfail.Probe(accounts=1, timeout=1))
+    follow, probe = pjfail.Follow(watch=1), pjfail.Probe(timeout=1)
+    failover = pjfail.attach(lookup=pjfail.StaticLookup(table), follow=follow, probe=probe)
     names = dict(globals())
     emit(ready=True)
     while word := heard():
@@ -132,6 +134,16 @@ def test_presence_stays_presence_and_dialogs_stay_dialogs(servers: tuple[Registr
         eventually(lambda: set(subscribed(second)) == wanted, 15)
         time.sleep(1)
         assert all(len(each) == 1 for each in subscribed(second).values())
+
+
+def test_those_of_an_account_that_is_followed_by_itself_move_too(servers: tuple[Registrar, Registrar]) -> None:
+    """Its first subscription may be answered before anybody knows whose it is."""
+    first, second = servers
+    with Program(options="") as app:
+        app.do("alice = account('alice', 'bob', 'carol')")
+        eventually(lambda: set(subscribed(first)) == ALL)
+        first.fault = UNAVAILABLE
+        eventually(lambda: set(subscribed(second)) == ALL, 15)
 
 
 def test_they_come_back_with_it(servers: tuple[Registrar, Registrar]) -> None:
