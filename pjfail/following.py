@@ -62,8 +62,8 @@ class FollowedAccount:
     other requests too once it has answered. ``lost``: no server of the plan has been up so far. ``register_at`` is when
     pjfail's next REGISTER is due, ``return_at`` when the account goes back to a better server; ``reason`` explains the
     last move. ``failed_at`` is the server of its last registration if that failed, and ``refused`` has those that
-    failed it twice in a row: whatever they are to others, it goes to the others first. ``automatic``: nobody has called
-    ``follow()`` for it.
+    failed it twice in a row: whatever they are to others, it goes to the others first. ``bound`` has its binding: that
+    server accepted its last REGISTER, at ``bound_at``. ``automatic``: nobody has called ``follow()`` for it.
     """
 
     account: int
@@ -78,6 +78,8 @@ class FollowedAccount:
     reason: str = ""
     failed_at: Server | None = None
     refused: tuple[Refusal, ...] = ()
+    bound: Server | None = None
+    bound_at: float = 0.0
     automatic: bool = False
 
     def refusals(self, now: float) -> Mapping[Server, Refusal]:
@@ -116,6 +118,11 @@ def decide(
     usable = [server for server in order if health.get(server, Health()).usable]
     usable.sort(key=lambda server: refusals[server].until if server in refusals else 0.0)
     soon = now + random.uniform(0, followed.settings.spread)
+    bound = followed.bound if followed.bound in usable and followed.bound not in refusals else None
+    if bound is not None and health.get(bound, Health()).since <= followed.bound_at:
+        usable.insert(0, bound)  # a REGISTER was hedged there, and need not be sent again
+    else:
+        bound = None
     if followed.trying is not None and plan is not None and followed.trying not in usable:
         due = soon if usable else followed.register_at
         followed = replace(followed, trying=None, lost=followed.server is None, register_at=due, return_at=None)
@@ -124,7 +131,7 @@ def decide(
         reason = f"{followed.server} is {lost.state.value}: {lost.reason}"
         followed = replace(followed, server=None, trying=None, return_at=None, reason=reason)
         if usable:
-            return replace(followed, server=usable[0], register_at=soon)
+            return replace(followed, server=usable[0], register_at=None if usable[0] == bound else soon)
         return replace(followed, lost=True)
     if followed.server is None:
         refused = bool(usable and refusals) and usable[0] not in refusals
@@ -221,7 +228,10 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
             reason=reason,
             failed_at=None,
             refused=tuple(refusal for refusal in followed.refused if refusal.server != server),
+            bound=registration.answered or server,
+            bound_at=now,
         )
+    followed = replace(followed, bound=None)  # pjsua has dropped its registration
     if server == followed.trying and followed.server is not None:
         # The better server refuses the account: it stays where it is, and tries again later.
         later = None if followed.settings.failback is None else now + max(followed.settings.failback, MIN_REFUSED_HOLD)
@@ -245,6 +255,14 @@ def _failed(followed: FollowedAccount, server: Server, code: int, now: float) ->
     others = [refusal for refusal in followed.refused if refusal.server != server and refusal.until > now]
     refused = (*others[-MAX_REFUSALS + 1 :], Refusal(server, now + hold, code))
     return replace(followed, failed_at=None, refused=refused)
+
+
+def _has_arrived(before: FollowedAccount | None, after: FollowedAccount) -> bool:
+    """Returns whether the account is registered with the server that it is on, and was not before."""
+    was = (
+        before is not None and before.bound is not None and (before.server, before.bound) == (after.server, after.bound)
+    )
+    return after.server is not None and after.bound == after.server and not was
 
 
 def _unsent(followed: FollowedAccount, status: int, now: float) -> FollowedAccount:
@@ -316,13 +334,20 @@ class Follower:
         self._inquired: FollowedAccount | None = None
         self._moved: list[tuple[events.AccountMoved, int]] = []
         self._reconnections = Reconnections(random)
+        self._told_of_subscriptions = False
         self._of_aor: dict[str, set[int]] = {}
         self._next_hops: frozenset[Target] | None = None
         self._servers: Mapping[Server, Watched] | None = None
 
     def add(self, followed: FollowedAccount) -> None:
         """Follows an account of which nothing is known yet but what its REGISTERs will show."""
+        self._tell_of_subscriptions(followed.settings)
         self._set(followed)
+
+    def _tell_of_subscriptions(self, settings: Follow) -> None:
+        if settings.subscriptions and not (self._told_of_subscriptions or pins.can_resubscribe()):
+            log.info("this pjsip hides functions that pjfail needs to move subscriptions: they stay with their server")
+            self._told_of_subscriptions = True
 
     def follow(self, followed: FollowedAccount, now: float) -> None:
         """Follows an account as the application has asked for: one that is registered somewhere registers again."""
@@ -332,6 +357,7 @@ class Follower:
         elif before is not None:
             self.unfollow(followed.account)  # the id was another account's, or it has another registrar now
         self._unfollow_deleted(list(self._of_aor.get(followed.aor, ())))
+        self._tell_of_subscriptions(followed.settings)
         self._set(followed)
         self._inquired = followed  # once: asked twice it would register twice
         pins.ask_after(followed.account, followed.aor)  # is it registered? A REGISTER may be ending just now
@@ -378,6 +404,23 @@ class Follower:
         if self._servers is None:
             self._servers = watched_servers(self._followed.values())
         return self._servers
+
+    def wanted(self) -> Mapping[Server, str]:
+        """Returns the servers that accounts would go to if they worked, each with a host name to probe it by.
+
+        They have a better priority than the account's own; an account that is on none would go to any.
+        """
+        ways = {(each.next_hop, each.server, each.settings.failback is None) for each in self._followed.values()}
+        wanted: dict[Server, str] = {}
+        for next_hop, server, stays in ways:
+            plan = self._context.plan(next_hop)
+            if plan is None or (server is not None and stays):
+                continue
+            own = next((each.candidate.priority for each in plan.entries if each.server == server), None)
+            for each in plan.entries:
+                if server is None or own is None or each.candidate.priority < own:
+                    wanted[each.server] = next_hop.host
+        return wanted
 
     def aor_of(self, targets: Container[Target]) -> str:
         """The address of record of an account with one of *targets* as its next hop; empty where none has."""
@@ -483,6 +526,8 @@ class Follower:
         for due in (followed.register_at, followed.return_at):
             if due is not None and due not in known:
                 self._context.at(due, partial(self._due, followed.account, due))
+        if _has_arrived(before, followed) and followed.settings.subscriptions and followed.server is not None:
+            pins.resubscribe(followed.account, followed.aor, followed.server)
         was = None if before is None else before.server
         if followed.server != was:
             moved = events.AccountMoved(followed.account, followed.aor, followed.server, was, followed.reason)

@@ -130,6 +130,7 @@ class Maintenance:
         try:
             self.review()
             self._monitor.probe_quiet(self._watched())
+            self._monitor.probe_wanted(self.follower.wanted())
         except Exception:
             log.exception("accounts and quiet servers cannot be looked after just now")
         self._news.deliver()

@@ -33,6 +33,7 @@ LAYERS = (
         "news",
         "probe",
         "reconnection",
+        "recovery",
         "request",
         "resolution",
         "rulings",

@@ -7,6 +7,7 @@
 #include "lock.h"
 #include "registrations.h"
 #include "servers.h"
+#include "subscriptions.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -189,8 +190,8 @@ int affinity_registered(pjsip_msg *response, int account)
     return found;
 }
 
-void affinity_tell(int account, pjsip_msg *message, const pf_target *next_hop, const pf_address *server, int code,
-                   int retry_after, int removed)
+void affinity_tell(int account, pjsip_msg *message, const pf_target *next_hop, const pf_address *server,
+                   const pf_address *answered, int code, int retry_after, int removed)
 {
     pf_registration *registration = calloc(1, sizeof *registration);
     const pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(message, PJSIP_H_CALL_ID, NULL);
@@ -204,6 +205,8 @@ void affinity_tell(int account, pjsip_msg *message, const pf_target *next_hop, c
     if (call_id)
         registration->call = hash_bytes(HASH_SEED, call_id->id.ptr, (size_t)call_id->id.slen);
     registration->server = *server;
+    if (answered)
+        registration->answered = *answered;
     registration->code = code;
     registration->retry_after = retry_after;
     registration->removed = removed;
@@ -278,6 +281,8 @@ static void affinity_do_job(const struct job *job)
         status = host.pjsua_acc_set_registration(job->account, PJ_TRUE);
         if (status != PJ_SUCCESS)
             affinity_report(job, status, 0);
+    } else if (job->what == PF_RESUBSCRIBE) {
+        subscriptions_move(job->account, job->aor, &job->server);
     } else {
         accounts_pin_natively(job->account, &job->server);
     }
@@ -381,6 +386,11 @@ int pf_set_pin(const pf_pin *is)
         affinity_drop_pin(&old->link);
     if (!done)
         affinity_drop_pin(&pin->link);
+    if (done && is->followed && host_enter()) {
+        registrations_adopt(is->account, is->aor, is->keepalive);
+        subscriptions_adopt(is->account, is->aor);
+        host_leave(PF_OK);
+    }
     return done;
 }
 
@@ -397,6 +407,10 @@ void pf_drop_pin(const char *aor, int account)
     if (pin)
         affinity_drop_pin(&pin->link);
     registrations_forget(account, aor);
+    if (host_enter()) {
+        subscriptions_forget(account, aor);
+        host_leave(PF_OK);
+    }
 }
 
 void pf_find_accounts(int find) { atomic_store(&affinity.finds, find); }

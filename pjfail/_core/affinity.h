@@ -43,10 +43,10 @@ int affinity_registered(pjsip_msg *response, int account);
 
 /*
  * Reports a REGISTER to the worker: message is the REGISTER, just sent to next_hop (code 0), or the response to it
- * (next_hop NULL). Any SIP thread.
+ * (next_hop NULL), which answered sent. Any SIP thread.
  */
-void affinity_tell(int account, pjsip_msg *message, const pf_target *next_hop, const pf_address *server, int code,
-                   int retry_after, int removed);
+void affinity_tell(int account, pjsip_msg *message, const pf_target *next_hop, const pf_address *server,
+                   const pf_address *answered, int code, int retry_after, int removed);
 
 /* Returns the keepalive of the account that the response is for, in seconds; 0: none. Any SIP thread. */
 double affinity_keepalive(int account, pjsip_msg *response);

@@ -361,9 +361,9 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     if (account >= 0 || account == AFFINITY_NOT_FOLLOWED) {
         const pf_address original = servers_original(server);
 
-        affinity_tell(account, msg, &next_hop, &original, 0, -1, removes);
-        if (removes && account >= 0)
-            registrations_on_removal(account, msg);
+        affinity_tell(account, msg, &next_hop, &original, NULL, 0, -1, removes);
+        if (removes)
+            registrations_on_removal(account >= 0 ? account : REGISTRATIONS_UNKNOWN, msg);
     }
 }
 

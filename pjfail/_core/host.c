@@ -70,6 +70,9 @@ int pf_host_open(const char *object)
 #undef X
 #define X(name) { #name, offsetof(struct host_functions, name), 1 },
             X(pjsua_acc_set_affinity_addr) X(pjsua_acc_refresh_transport) X(pjsua_var) X(pjsip_sip_cfg_var)
+                X(pjsip_tsx_get_evsub) X(pjsip_evsub_add_ref) X(pjsip_evsub_dec_ref) X(pjsip_evsub_get_state)
+                    X(pjsip_evsub_terminate) X(pjsua_enum_buddies) X(pjsua_buddy_update_pres)
+                        X(pjsua_buddy_update_dlg_event) X(pjsua_start_mwi)
 #undef X
     };
     struct host_functions found;

@@ -50,6 +50,16 @@ struct host_functions {
     /* Only after pjproject 2.17; NULL before. */
     pj_status_t (*pjsua_acc_set_affinity_addr)(pjsua_acc_id, const pj_sockaddr *);
     pj_status_t (*pjsua_acc_refresh_transport)(pjsua_acc_id);
+    /* Subscriptions; NULL in a build that hides them. */
+    __typeof__(&pjsip_tsx_get_evsub) pjsip_tsx_get_evsub;
+    __typeof__(&pjsip_evsub_add_ref) pjsip_evsub_add_ref;
+    __typeof__(&pjsip_evsub_dec_ref) pjsip_evsub_dec_ref;
+    __typeof__(&pjsip_evsub_get_state) pjsip_evsub_get_state;
+    __typeof__(&pjsip_evsub_terminate) pjsip_evsub_terminate;
+    __typeof__(&pjsua_enum_buddies) pjsua_enum_buddies;
+    __typeof__(&pjsua_buddy_update_pres) pjsua_buddy_update_pres;
+    __typeof__(&pjsua_buddy_update_dlg_event) pjsua_buddy_update_dlg_event;
+    pj_status_t (*pjsua_start_mwi)(pjsua_acc_id, pj_bool_t); /* pjsua_internal.h */
     /* pjsua's own state, and pjsip's settings, which few builds hide. */
     void *pjsua_var;
     const pjsip_cfg_t *pjsip_sip_cfg_var;

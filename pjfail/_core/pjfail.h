@@ -237,6 +237,7 @@ typedef struct pf_registration {
     pf_target next_hop;      /* of a request; host "": this is a response */
     unsigned long long call; /* a hash of the Call-ID, by which a response finds its request */
     pf_address server;       /* family 0: it was not sent, or this answers PF_ASK_AFTER */
+    pf_address answered;     /* that answered; another server where the REGISTER was hedged; family 0: none */
     int code;                /* 0: no answer yet */
     int status;              /* why it was not sent; PJ_ENOTFOUND: the account no longer exists */
     int retry_after;         /* seconds; -1: none */
@@ -253,7 +254,7 @@ typedef struct pf_found_account {
     pf_account account;
 } pf_found_account;
 
-enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER, PF_READ };
+enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER, PF_READ, PF_RESUBSCRIBE };
 
 /* How a request of pf_request() ended. */
 typedef struct pf_response {
@@ -340,6 +341,9 @@ void pf_find_accounts(int find); /* before pf_attach(); 1: the REGISTERs of othe
 int pf_account_job(int job, int account, const char *aor, const pf_address *server);
 pf_registration *pf_next_registration(void);   /* NULL: none; free with pf_free() */
 pf_found_account *pf_next_found_account(void); /* NULL: none; free with pf_free() */
+
+/* subscriptions.c: whether PF_RESUBSCRIBE does anything with the loaded pjsip */
+int pf_can_move_subscriptions(void);
 
 /* poller.c: since when pjsip's polling thread has run, on CLOCK_MONOTONIC; now, while it does not. */
 double pf_polled_since(void);

@@ -146,6 +146,7 @@ def _registration(c: Any) -> Registration:
         account=int(c.account),
         aor=own_text_of(c.aor),
         server=server_or_none(c.server),
+        answered=server_or_none(c.answered),
         code=int(c.code),
         status=int(c.status),
         retry_after=known(c.retry_after),
