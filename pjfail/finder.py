@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from .bridge import accounts
+from .bridge import accounts, pins
 from .bridge.accounts import Account
 from .bridge.pins import Registration
 from .follow_settings import Follow
@@ -112,6 +112,8 @@ class Finder:
 
     def on_registration(self, registration: Registration, now: float) -> None:
         """Takes the REGISTER, or its response, of an account that was not followed when it was sent."""
+        if registration.closed:  # before anybody knew whose connection it was
+            return
         aor, call = registration.aor, registration.call
         calls = self._seen.get(aor, {})
         sent = registration.next_hop is not None
@@ -122,7 +124,7 @@ class Finder:
             self._wanted.add(aor)
             self._search_soon()
         else:
-            self._follower.on_registration(replace(registration, account=found), now)
+            self._hand_over(registration, found, now)
         if found is None or sent or registration.code in CHALLENGES:
             self._remember(registration)
         else:
@@ -160,9 +162,14 @@ class Finder:
             self._follower.add(followed)
             for registration in list(self._seen.get(followed.aor, {}).values()):
                 if registration.next_hop == followed.next_hop:
-                    self._follower.on_registration(replace(registration, account=number), now)
+                    self._hand_over(registration, number, now)
                     if registration.code >= 200 and registration.code not in CHALLENGES:
                         self._forget(registration.aor, registration.call)
+
+    def _hand_over(self, registration: Registration, number: int, now: float) -> None:
+        if 200 <= registration.code < 300:
+            pins.adopt(number, registration.aor, registration.call)
+        self._follower.on_registration(replace(registration, account=number), now)
 
     def _search_soon(self) -> None:
         if self._settings is not None and not self._searches:

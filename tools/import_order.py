@@ -32,6 +32,7 @@ LAYERS = (
         "monitor",
         "news",
         "probe",
+        "reconnection",
         "request",
         "resolution",
         "rulings",

@@ -5,6 +5,7 @@
 #include "event_queue.h"
 #include "hash_table.h"
 #include "lock.h"
+#include "registrations.h"
 #include "servers.h"
 
 #include <pthread.h>
@@ -32,6 +33,7 @@ static struct {
     struct hash_table pins;
     atomic_uint count;
     atomic_int finds; /* the REGISTERs of accounts that are not followed are told, too */
+    double keepalive; /* of these */
     struct job *first, **end;
     void (*wake)(void); /* NULL: detached */
 } affinity = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &affinity.first };
@@ -209,6 +211,21 @@ void affinity_tell(int account, pjsip_msg *message, const pf_target *next_hop, c
     event_queue_post(EVENT_REGISTRATION, registration);
 }
 
+double affinity_keepalive(int account, pjsip_msg *response)
+{
+    char aor[PF_MAX_URI];
+    const struct pin *pin;
+    double keepalive;
+
+    if (!affinity_write_aor(response, aor, sizeof aor))
+        return 0;
+    pthread_mutex_lock(&affinity.lock);
+    pin = affinity_pin_of_locked(aor, account);
+    keepalive = pin ? pin->is.keepalive : account == AFFINITY_NOT_FOLLOWED ? affinity.keepalive : 0;
+    pthread_mutex_unlock(&affinity.lock);
+    return keepalive;
+}
+
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
 
 static int affinity_is_still_account(const struct job *job, int *registered)
@@ -380,9 +397,16 @@ void pf_drop_pin(const char *aor, int account)
     pthread_mutex_unlock(&affinity.lock);
     if (pin)
         affinity_drop_pin(&pin->link);
+    registrations_forget(account, aor);
 }
 
-void pf_find_accounts(int find) { atomic_store(&affinity.finds, find); }
+void pf_find_accounts(int find, double keepalive)
+{
+    HOLD_LOCK(&affinity.lock);
+
+    affinity.keepalive = keepalive;
+    atomic_store(&affinity.finds, find);
+}
 
 int pf_account_job(int what, int account, const char *aor, const pf_address *server)
 {

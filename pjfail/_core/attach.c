@@ -16,6 +16,7 @@
 #include "plans.h"
 #include "poller.h"
 #include "queries.h"
+#include "registrations.h"
 #include "resolver.h"
 #include "send_guard.h"
 #include "servers.h"
@@ -81,6 +82,7 @@ static void attach_clear(void)
     connections_clear();
     dialogs_clear();
     affinity_close();
+    registrations_clear();
     outgoing_close();
     plans_clear();
     poller_close();

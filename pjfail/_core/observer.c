@@ -4,6 +4,7 @@
 #include "affinity.h"
 #include "connections.h"
 #include "dialogs.h"
+#include "registrations.h"
 #include "servers.h"
 #include "text.h"
 
@@ -94,6 +95,9 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
             const pf_address original = servers_original(&observed->registrar);
 
             affinity_tell(account, msg, NULL, &original, code, observer_retry_after(msg), observed->removes);
+            if (code < 300)
+                registrations_on_success(account < 0 ? registrations_of_stranger(msg) : account, msg,
+                                         rdata->tp_info.transport, observed->removes, affinity_keepalive(account, msg));
         }
     }
     if (code != PJSIP_SC_SERVICE_UNAVAILABLE && !observed->settled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._native import ffi, lib
+from ..follow_settings import Follow
 from ..model import FAMILIES, TRANSPORTS, Family, Transport
 from ..retry import RetryPolicy
 from .status import check
@@ -29,15 +30,15 @@ def _configure(retry: RetryPolicy) -> None:
     lib.pf_set_retry_policy(c)
 
 
-def attach(deadline: float, retry: RetryPolicy, find_accounts: bool = False) -> int:
+def attach(deadline: float, retry: RetryPolicy, find: Follow | None = None) -> int:
     """Attaches the core to the endpoint, and returns the attachment's number, which is not 0.
 
-    *deadline*: seconds that a question may wait for :func:`pjfail.bridge.plans.publish`. *find_accounts*: the queue
-    reports the REGISTERs of accounts that are not followed, too. Raises
+    *deadline*: seconds that a question may wait for :func:`pjfail.bridge.plans.publish`. *find*: the queue reports
+    the REGISTERs of accounts that are not followed, too, which would be followed so. Raises
     :class:`pjfail.HostError`.
     """
     _configure(retry)
-    lib.pf_find_accounts(find_accounts)
+    lib.pf_find_accounts(find is not None, 0.0 if find is None else find.keepalive or 0.0)
     number = ffi.new("int *")
     check(lib.pf_attach(deadline, number))
     return int(number[0])

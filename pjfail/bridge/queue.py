@@ -153,6 +153,7 @@ def _registration(c: Any) -> Registration:
         registered=bool(c.registered),
         next_hop=target_of(c.next_hop) if c.next_hop.host[0] != b"\0" else None,
         call=int(c.call),
+        closed=bool(c.closed),
     )
 
 
