@@ -64,6 +64,7 @@ class FollowedAccount:
     last move. ``failed_at`` is the server of its last registration if that failed, and ``refused`` has those that
     failed it twice in a row: whatever they are to others, it goes to the others first. ``bound`` has its binding: that
     server accepted its last REGISTER, at ``bound_at``. ``automatic``: nobody has called ``follow()`` for it.
+    ``over_tls``: its last REGISTER went over TLS, which none of ours leaves.
     """
 
     account: int
@@ -81,6 +82,11 @@ class FollowedAccount:
     bound: Server | None = None
     bound_at: float = 0.0
     automatic: bool = False
+    over_tls: bool = False
+
+    def may_use(self, server: Server) -> bool:
+        """Whether pjfail may have it register with *server*, without the application."""
+        return server.transport == "tls" or not self.over_tls
 
     def refusals(self, now: float) -> Mapping[Server, Refusal]:
         """Those in force at *now*."""
@@ -115,7 +121,7 @@ def decide(
     ``failback`` seconds, is registered with first.
     """
     refusals = followed.refusals(now)
-    usable = [server for server in order if health.get(server, Health()).usable]
+    usable = [server for server in order if health.get(server, Health()).usable and followed.may_use(server)]
     usable.sort(key=lambda server: refusals[server].until if server in refusals else 0.0)
     soon = now + random.uniform(0, followed.settings.spread)
     bound = followed.bound if followed.bound in usable and followed.bound not in refusals else None
@@ -176,6 +182,8 @@ def settled(
 ) -> bool:
     """Returns whether :func:`decide` would change nothing, by the tiers of the plan's usable servers. Pure and fast."""
     refusals = followed.refusals(now) if followed.refused else {}
+    if followed.over_tls:
+        tiers = {server: tier for server, tier in tiers.items() if followed.may_use(server)}
     if followed.server is None:
         return followed.trying is None and not ((followed.lost or refusals) and tiers)
     own = tiers.get(followed.server)
@@ -207,6 +215,7 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
         return replace(followed, register_at=now) if registration.registered and unknown else followed
     if code in CHALLENGES:
         return followed
+    followed = replace(followed, over_tls=server.transport == "tls")
     if registration.removed:  # as soon as it is sent, whatever the answer: pjfail must not register again
         given = followed.account, followed.aor, followed.next_hop, followed.settings
         return FollowedAccount(*given, reason="it unregisters", automatic=followed.automatic)

@@ -238,6 +238,21 @@ def test_over_a_connection_a_server_is_asked_only_where_that_is_asked_for(
     assert bool(of(servers[0], "OPTIONS")) == asks
 
 
+@pytest.mark.parametrize("registers", ["", "; register(alice)"], ids=["first REGISTER", "second REGISTER"])
+def test_a_connection_that_ends_is_noticed_after_the_first_register(
+    app: App, servers: list[Registrar], registers: str
+) -> None:
+    """The account is followed only once that REGISTER is answered, or nearly."""
+    told(app, "attach(); alice = account('alice', host='sip.test;transport=tcp'); register(alice)", moved=0)
+    app.tell(f"pass{registers}")
+    assert asked(app, "on(alice)") == FIRST
+    before, at = len(of(servers[0], "REGISTER")), time.monotonic()
+    servers[0].close_connections()
+    eventually(lambda: len(of(servers[0], "REGISTER")) > before)
+    assert of(servers[0], "REGISTER")[before].at - at < 1
+    assert not servers[1].requests
+
+
 def test_by_default_a_quiet_udp_server_is_asked_after_fifteen_seconds(app: App, servers: list[Registrar]) -> None:
     told(app, "attach(); alice = account('alice'); register(alice)", moved=0)
     begun = time.monotonic()

@@ -577,3 +577,25 @@ def test_an_account_that_leaves_a_server_registers_unless_it_has_a_binding_where
     after = decided(following, health, now=NOW + 2)
     assert after.server == (answered if bound else THIRD if health[SECOND] is DOWN else SECOND)
     assert (after.register_at is None) == bound
+
+
+@given(healths, st.permutations(SERVERS), st.integers(0, 2**32))
+def test_an_account_that_registered_over_tls_is_not_taken_to_a_server_without(
+    health: AccountsHealth, order: list[Server], seed: int
+) -> None:
+    """By pjfail: a REGISTER of the application's may go wherever its plan leads."""
+    secure = replace(FIRST, transport="tls")
+    order = [secure, *order[1:]]
+    sent = Registration(3, "alice@example.com", secure, 200, 0, None, False)
+    followed = registered(following_on(None), sent, NOW)
+    for _ in range(3):
+        candidates = [Candidate(server, "a", priority=place) for place, server in enumerate(order)]
+        known = {**health, secure: health[FIRST]}
+        plan = make_plan(TARGET, candidates, known, by_priority, NOW + 60, NOW, print)
+        followed = decide(followed, plan, order, known, NOW, Random(seed))
+        assert followed.server in (None, secure)
+        assert followed.trying in (None, secure)
+    lost = registered(followed, replace(sent, code=503), NOW)
+    usable = {server: tier for tier, server in enumerate(order) if health[FIRST if server == secure else server].usable}
+    if secure not in usable and lost.server is None:
+        assert settled(lost, usable, health, NOW)
