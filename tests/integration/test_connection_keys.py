@@ -89,7 +89,7 @@ def test_a_storm_of_connections_that_end_does_not_use_up_the_keys() -> None:
 def test_counting_the_keys_in_use_takes_none() -> None:
     """The soak counts them while four threads poll. Taking all of them, to count, ended such a program."""
     [line] = run_app(
-        app(f"""
+        app("""
         with Endpoint(log_level=0, threads=4) as endpoint:
             with pjfail.attach(lookup=table):
                 account = Account(endpoint)
