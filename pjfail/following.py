@@ -341,7 +341,7 @@ class Follower:
         self._followed: dict[int, FollowedAccount] = {}
         self._turns: Iterator[int] = iter(())
         self._inquired: FollowedAccount | None = None
-        self._moved: list[tuple[events.AccountMoved, int]] = []
+        self._moved: list[tuple[events.AccountMoved, Target, bool]] = []  # whether it has no server any more
         self._reconnections = Reconnections(random)
         self._told_of_subscriptions = False
         self._of_aor: dict[str, set[int]] = {}
@@ -540,14 +540,25 @@ class Follower:
         was = None if before is None else before.server
         if followed.server != was:
             moved = events.AccountMoved(followed.account, followed.aor, followed.server, was, followed.reason)
-            self._moved.append((moved, logging.WARNING if followed.lost else logging.INFO))
+            self._moved.append((moved, followed.next_hop, followed.lost))
 
     def tell_moved(self) -> None:
         """Logs and tells of the accounts that have moved; call it once what moved them has been told."""
         moved, self._moved = self._moved, []
-        for event, level in moved:
-            label = self._context.label
-            to = "no server" if event.server is None else label(event.server)
-            came = "" if event.before is None else f", after {label(event.before)}"
-            log.log(level, "account %d (%s) is on %s%s: %s", event.account, event.aor, to, came, event.reason)
+        lost: dict[Target, list[events.AccountMoved]] = {}
+        for event, next_hop, is_lost in moved:
+            if is_lost:
+                lost.setdefault(next_hop, []).append(event)
+            else:
+                log.info("%s", self._in_words(event))
+        for next_hop, each in lost.items():  # one line, however many accounts there are
+            others = f"; with it {len(each) - 1} more of {next_hop}" if len(each) > 1 else ""
+            log.warning("%s%s", self._in_words(each[0]), others)
+        for event, *_ in moved:
             self._context.tell(event)
+
+    def _in_words(self, event: events.AccountMoved) -> str:
+        label = self._context.label
+        to = "no server" if event.server is None else label(event.server)
+        came = "" if event.before is None else f", after {label(event.before)}"
+        return f"account {event.account} ({event.aor}) is on {to}{came}: {event.reason}"

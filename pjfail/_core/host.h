@@ -11,6 +11,7 @@
 #include <pjlib.h>
 #include <pjsip.h>
 #include <pjsua-lib/pjsua.h>
+#include <stdarg.h>
 
 /* clang-format off */
 #define HOST_FUNCTIONS(X)                                                                                         \
@@ -60,6 +61,9 @@ struct host_functions {
     __typeof__(&pjsua_buddy_update_pres) pjsua_buddy_update_pres;
     __typeof__(&pjsua_buddy_update_dlg_event) pjsua_buddy_update_dlg_event;
     pj_status_t (*pjsua_start_mwi)(pjsua_acc_id, pj_bool_t); /* pjsua_internal.h */
+    /* pjlib's log, which a build with PJ_LOG_MAX_LEVEL 0 lacks. */
+    int (*pj_log_get_level)(void);
+    void (*pj_log)(const char *, int, const char *, va_list);
     /* pjsua's own state, and pjsip's settings, which few builds hide. */
     void *pjsua_var;
     const pjsip_cfg_t *pjsip_sip_cfg_var;
@@ -72,6 +76,9 @@ static inline int host_writes_via_alias(void)
 {
     return host.pjsip_sip_cfg_var ? host.pjsip_sip_cfg_var->endpt.req_has_via_alias : PJSIP_REQ_HAS_VIA_ALIAS;
 }
+
+/* Writes to pjsip's log, as "pjfail", if its level is at least this one. A SIP thread that holds no lock of ours. */
+void host_log(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Registers the calling thread with pjlib, which every pj function needs. */
 void host_register_thread(void);

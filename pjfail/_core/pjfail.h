@@ -159,11 +159,11 @@ typedef struct pf_counters {
     unsigned long long failed;      /* of these, answered with an error */
     unsigned long long dropped;     /* outcomes, failovers, registrations, queries that Python did not fetch in time */
     unsigned long long retried;     /* times a request failed over: its timeout, a lost connection, a code */
-    unsigned long long hedged;      /* besides: times it did so before its timeout, by the server's round trips */
-    unsigned long long suppressed;  /* final responses that the application did not see */
-    unsigned long long raced;       /* queries for which connections were raced */
-    unsigned long long unwatched;   /* requests sent while too many were under way to be watched */
-    unsigned long long forgotten;   /* dialogs dropped to make room for newer ones */
+    unsigned long long hedged;     /* not in retried: times it did so before its timeout, by the server's round trips */
+    unsigned long long suppressed; /* final responses that the application did not see */
+    unsigned long long raced;      /* queries for which connections were raced */
+    unsigned long long unwatched;  /* requests sent while too many were under way to be watched */
+    unsigned long long forgotten;  /* dialogs dropped to make room for newer ones */
     unsigned long long plans, servers, waiting, outstanding, dialogs; /* now */
 } pf_counters;
 
