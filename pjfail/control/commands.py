@@ -8,12 +8,13 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from ..bridge import counts
 from ..bridge.counts import Counters
-from ..model import Health, Plan, Server, State, parse_server
+from ..model import Health, Plan, PlanEntry, Server, State, parse_server
+from ..planning import reason
 from ..resolution import asked_target
 from ..worker import Worker
 from .journal import Journal
@@ -111,8 +112,20 @@ class Commands:
         return _plan(await self._worker.resolution.plan(asked_target(uri)))
 
     def plans(self) -> list[Row]:
-        """The newest first."""
-        return [_plan(plan) for plan in self._worker.resolution.plans(MAX_ROWS)]
+        """The newest first, with the reasons of servers that are not up as of now: some count seconds."""
+        now, healths = time.monotonic(), self._failover.servers()
+        wall = time.time() - now
+
+        def at_present(entry: PlanEntry) -> PlanEntry:
+            health = healths.get(entry.server)
+            if health is None or health.state is State.UP:
+                return entry
+            return replace(entry, reason=reason(entry.candidate, health, now, wall))
+
+        return [
+            _plan(replace(plan, entries=tuple(map(at_present, plan.entries))))
+            for plan in self._worker.resolution.plans(MAX_ROWS)
+        ]
 
     def accounts(self) -> list[Row]:
         """Those without a server first."""
