@@ -153,8 +153,8 @@ class Commands:
     def counters(self) -> Row:
         return asdict(self._failover.counters())
 
-    def events(self, last: int = 100) -> list[Row]:
-        """The newest last."""
+    def events(self, last: int = 20) -> list[Row]:
+        """The last of each kind, the newest last."""
         if not isinstance(last, int) or last < 0:
             raise ValueError(f"{last!r} is not a valid number of events; write 0 or more")
         return self._journal.last(last)
