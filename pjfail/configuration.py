@@ -7,6 +7,7 @@ they are.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -85,6 +86,12 @@ def _servers(value: object) -> dict[str, tuple[str, ...]]:
     if not value:
         raise _Wrong("no name is listed; list the servers of one, or leave this out")
     for name, servers in value.items():
+        if isinstance(servers, dict) and servers:
+            rest, listed = next(iter(servers.items()))
+            quoted = json.dumps(f"{name}.{rest}")
+            raise _Wrong(
+                f"TOML reads a name with a dot as two; write it in quotes: {quoted} = {json.dumps(listed)}", name
+            )
         try:
             StaticLookup({name: servers})
         except (ValueError, TypeError) as error:

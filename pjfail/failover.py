@@ -311,7 +311,9 @@ class Failover:
         if not found and transport is not None and Target(host).is_numeric:
             return [Server.parse(server)]
         if not found:
-            raise BadServer(f'{server!r} is not in any plan yet; to name it before its first use, write "udp:address"')
+            first_use = f'to name it before its first use, write "udp:{server.strip()}"'
+            hint = first_use if Target(host).is_numeric else "name its address"
+            raise BadServer(f"{server!r} is not in any plan yet; {hint}")
         return found
 
     def _by_name(self, server: Server | str, spoken: Transport | None) -> Server | str:

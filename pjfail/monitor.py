@@ -93,6 +93,10 @@ class Monitor:
         """Any thread. The servers in any plan at this address or of this name (:meth:`Targets.find`)."""
         return self._targets.find(transport, host, port)
 
+    def down_since(self, server: Server) -> float | None:
+        """Worker. When *server* was first taken down, if it has not come back since; None for others."""
+        return self._down_since.get(server)
+
     # --- outcomes -----------------------------------------------------------------------------------------------------
 
     def judge(self, outcomes: Sequence[Outcome]) -> None:

@@ -178,6 +178,10 @@ def test_variables_of_somebody_else_are_left_alone() -> None:
         ("servers = []", 'line 1: servers: [] is not a valid table; write "name" = '),
         ('[servers]\na = ["192.0.2.1:1"]\nb = []', "line 3: servers.b: b: no server is listed"),
         ('[servers]\na = "192.0.2.1:1"', "line 2: servers.a: a: '192.0.2.1:1' is one server; write a list of servers"),
+        (
+            '[servers]\nvoip.example = ["192.0.2.1"]',
+            'line 2: servers.voip: TOML reads a name with a dot as two; write it in quotes: "voip.example" = ["192',
+        ),
         ('[servers]\n"a.example" = 3', "line 2: servers.a.example: a.example: 3 is not a valid list of servers"),
         (
             'nameservers = "192.0.2.53"',
