@@ -57,7 +57,7 @@ APP = """
     failover = pjfail.attach(lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off(), follow=False)
 
     def follow(account, **settings):
-        failover.follow(account, **{"watch": 4} | settings)
+        names["failover"].follow(account, **{"watch": 4} | settings)
 
     names = dict(globals())
     while word := heard():
@@ -665,7 +665,9 @@ def test_an_account_may_be_deleted_and_all_may_end_at_any_moment(servers: list[R
         app.tell(f"failover.mark_down('udp:{FIRST}:5060'); failover.detach()")
         assert asked(app, "raised(failover.follow, many[0])") == "NotAttached"
         assert asked(app, "raised(failover.unfollow, many[0])") == "NotAttached"
-        app.tell("failover = pjfail.attach(lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off())")
+        app.tell(
+            "failover = pjfail.attach(lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off(), follow=False)"
+        )
         assert pinned(app, "many[0]") is None
         app.tell("[follow(each, failback=0, spread=0.3) for each in many]")
         eventually(lambda: all(pinned(app, f"many[{number}]") == FIRST for number in range(6)))
