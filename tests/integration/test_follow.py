@@ -132,7 +132,7 @@ def eventually(what: Callable[[], object], timeout: float = 5) -> None:
 
 def follows(app: App, server: str = FIRST, options: str = "spread=0.5", retries: bool = True) -> None:
     """Has alice registered and followed: she is at *server*. With *retries* pjsua registers again by itself too."""
-    app.tell(f"alice = account('alice', retries={retries}); alice.reregister(); failover.follow(alice, {options})")
+    app.tell(f"alice = account('alice', retries={retries}); alice.send_register(); failover.follow(alice, {options})")
     assert told(app, "", moved=0)["server"] == server
     eventually(lambda: asked(app, "alice.answers.qsize()"))  # pjsua too is done with the REGISTER
 
@@ -595,7 +595,7 @@ def test_accounts_come_and_go_and_ids_are_used_again(servers: list[Registrar]) -
     second = servers[1]
     with app_on(1, 2) as app:
         follows(app, options="failback=0.2, spread=0.2")
-        app.tell("alice.shutdown(); bob = account('bob'); bob.reregister()")
+        app.tell("alice.shutdown(); bob = account('bob'); failover.unfollow(bob); bob.reregister()")
         assert asked(app, "bob.getId()") == 0
         # Bob is not followed, and alice is not any more: neither has a server of its own.
         eventually(lambda: pinned(app, "bob") is None)
