@@ -57,7 +57,7 @@ with Endpoint(transports=("udp",), log_level=1, max_calls=32) as endpoint:
             config.regConfig.registrarUri = "sip:many.test"
             account.create(config)
             accounts.append(account)
-            failover.follow(account, failback=failback)
+            failover.follow(account, failback=failback, watch=4)
     except pj.Error:  # PJSUA_MAX_ACC
         assert accounts
     emit(room=len(accounts))

@@ -595,7 +595,7 @@ def test_accounts_come_and_go_and_ids_are_used_again(servers: list[Registrar]) -
     second = servers[1]
     with app_on(1, 2) as app:
         follows(app, options="failback=0.2, spread=0.2")
-        app.tell("alice.shutdown(); bob = account('bob'); bob.reregister()")
+        app.tell("alice.shutdown(); bob = account('bob'); failover.unfollow(bob); bob.reregister()")
         assert asked(app, "bob.getId()") == 0
         # Bob is not followed, and alice is not any more: neither has a server of its own.
         eventually(lambda: pinned(app, "bob") is None)
