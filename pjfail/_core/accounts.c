@@ -109,7 +109,8 @@ static int accounts_is_native_pin(pj_pool_t *pool, const account_config *found, 
         (!strchr(name, ':') && strspn(name, "0123456789.") != strlen(name)))
         return 0;
     for (i = 0; i < proxies; i++)
-        if (accounts_target_of(pool, config_proxy(found, i), &proxy) && !strcmp(proxy.host, name))
+        if (accounts_target_of(pool, config_proxy(found, i), &proxy) && proxy.port == account->next_hop.port &&
+            !strcmp(proxy.host, name))
             return 0;
     return 1;
 }
