@@ -51,6 +51,7 @@ class _Lib:
     PF_AFFINITY_INHERITED: int
     PF_AFFINITY_ENABLED: int
     PF_ASK_AFTER: int
+    PF_CHANGE_NETWORK: int
     PF_REGISTER: int
     PF_NATIVE_PIN: int
     PF_NATIVE_UNPIN: int

@@ -19,6 +19,7 @@ from .bridge.pins import Pin, Registration
 from .bridge.status import INVALID_OPERATION, NOT_FOUND, REGISTERING
 from .follow_settings import Follow
 from .model import Health, Plan, Server, Target
+from .network import Change
 
 log = logging.getLogger("pjfail")
 
@@ -40,6 +41,8 @@ REFUSAL_HOLD = 60.0
 MAX_REFUSALS = 16  # that an account keeps; of more servers than these the one that failed it longest ago goes
 # An account moves back up to this share of its failback later, at random, so that a fleet does not move at once.
 FAILBACK_SPREAD = 0.5
+# Seconds after a change of the network until an account registers for which pjsip has not; it does so at once.
+REGISTER_AFTER_MOVE = 1.0
 # At each review, one account in so many is checked: the application may have deleted it.
 INQUIRY_SHARE = 4
 
@@ -251,6 +254,18 @@ def _with_retry_after(followed: FollowedAccount, registration: Registration, now
     return replace(followed, register_at=now + min(max(asked, RETRY_AFTER_FLOOR), RETRY_AFTER_CEILING))
 
 
+def on_another_network(followed: FollowedAccount, change: Change, now: float, random: Random) -> FollowedAccount:
+    """Returns the account's state after a change of the network: it registers, and holds nothing against servers. Pure.
+
+    Where pjsip has been told of new addresses, it registers by itself at once; a REGISTER of ours is due in case that
+    one fails, or pjsip sends none.
+    """
+    if not followed.settings.network or not (followed.server or followed.trying or followed.lost):
+        return followed  # the application does not have it registered
+    wait = REGISTER_AFTER_MOVE if change is Change.MOVED else random.uniform(0, followed.settings.spread)
+    return replace(followed, failed_at=None, refused=(), register_at=now + wait)
+
+
 @dataclass(frozen=True, slots=True)
 class FollowerContext:
     """What the follower asks the worker for; ``at`` is a function to call, and when; ``label`` names a server."""
@@ -281,11 +296,12 @@ class _Review:
 
 
 class Follower:
-    """The followed accounts. Worker only."""
+    """The followed accounts. Worker only. *on_server* is called with each server that an account comes to."""
 
     def __init__(self, context: FollowerContext, random: Random) -> None:
         self._context = context
         self._random = random
+        self.on_server: Callable[[Server], object] = lambda _: None
         self._followed: dict[int, FollowedAccount] = {}
         self._turns: Iterator[int] = iter(())
         self._inquired: FollowedAccount | None = None
@@ -329,6 +345,17 @@ class Follower:
     def servers(self) -> Mapping[Server, str]:
         """Returns the servers that accounts are on, each with a host name that the accounts know it by."""
         return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}
+
+    def addresses(self) -> frozenset[str]:
+        """The addresses of the servers of accounts that follow changes of the network."""
+        kept = [each.server or each.trying for each in self._followed.values() if each.settings.network]
+        return frozenset(server.address for server in kept if server is not None)
+
+    def network_changed(self, change: Change, now: float) -> None:
+        """Has the accounts that follow changes of the network register."""
+        for followed in list(self._followed.values()):
+            self._set(on_another_network(followed, change, now, self._random))
+        self.review(now)
 
     def aor_of(self, targets: Container[Target]) -> str:
         """The address of record of an account with one of *targets* as its next hop; empty where none has."""
@@ -408,6 +435,8 @@ class Follower:
         self._followed[followed.account] = followed
         if before is None or before.pin != followed.pin:
             pins.set_pin(followed.pin)
+        if followed.server is not None and (before is None or before.server != followed.server):
+            self.on_server(followed.server)
         known = () if before is None else (before.register_at, before.return_at)
         for due in (followed.register_at, followed.return_at):
             if due is not None and due not in known:

@@ -18,7 +18,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from . import events
-from .bridge import core, queue
+from .bridge import accounts, core, queue
 from .errors import DETACHED, LookupFailed, NotAttached
 from .follow_settings import Follow
 from .health import HealthTable
@@ -27,6 +27,7 @@ from .machine import MachineWatch
 from .maintenance import Maintenance
 from .model import Plan, Server, Target
 from .monitor import Monitor
+from .network import Change, NetworkWatch
 from .news import News, PolicyErrors
 from .policy import Policy
 from .probe import Probe
@@ -87,7 +88,10 @@ class Worker:
             self.maintenance.aor_for,
             random,
         )
-        self._machine = MachineWatch(lookup, self._targets.outdate)
+        self._network = NetworkWatch(self.maintenance.follower.addresses, self._network_stirred, self._network_changed)
+        self._machine = MachineWatch(lookup, self._targets.outdate, self._network)
+        self.monitor.excuses = self._network.excuses
+        self.maintenance.follower.on_server = self._network.remember
         self._attachment = 0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -243,6 +247,19 @@ class Worker:
         for question in questions:
             self.resolution.answer(question)
         self._news.deliver()
+
+    def _network_stirred(self) -> None:
+        log.info("the network has changed: every name is looked up again")
+        self._targets.outdate()
+
+    def _network_changed(self, change: Change, began: float) -> None:
+        """Has pjsip use its new addresses, and accounts register; *began*: since when the network had failed."""
+        log.info("the network has changed: %s; accounts register again", change.value)
+        with contextlib.suppress(NotAttached):
+            self.monitor.pardon(began)
+            if change is Change.MOVED:
+                accounts.change_network()
+            self.maintenance.follower.network_changed(change, time.monotonic())
 
     def _server_gone(self, server: Server) -> None:
         self.monitor.forget(server)

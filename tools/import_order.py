@@ -29,6 +29,7 @@ LAYERS = (
         "host",
         "machine",
         "monitor",
+        "network",
         "news",
         "probe",
         "request",

@@ -230,7 +230,9 @@ static void affinity_do_job(const struct job *job)
     pj_status_t status;
     int registered;
 
-    if (!affinity_is_still_account(job, &registered)) {
+    if (job->what == PF_CHANGE_NETWORK) {
+        accounts_change_network();
+    } else if (!affinity_is_still_account(job, &registered)) {
         affinity_report(job, PJ_ENOTFOUND, 0);
     } else if (job->what == PF_ASK_AFTER) {
         affinity_report(job, PJ_SUCCESS, registered);

@@ -238,7 +238,7 @@ typedef struct pf_registration {
     int registered;    /* in an answer to PF_ASK_AFTER: whether the account is registered, by pjsua's own state */
 } pf_registration;
 
-enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER };
+enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER, PF_CHANGE_NETWORK };
 
 /* How a request of pf_request() ended. */
 typedef struct pf_response {
