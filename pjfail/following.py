@@ -347,9 +347,17 @@ class Follower:
         return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}
 
     def addresses(self) -> frozenset[str]:
-        """The addresses of the servers of accounts that follow changes of the network."""
-        kept = [each.server or each.trying for each in self._followed.values() if each.settings.network]
-        return frozenset(server.address for server in kept if server is not None)
+        """The addresses of the servers of accounts that follow changes of the network; of all that may be the next one
+        where an account has lost its server.
+        """
+        found: set[str] = set()
+        for each in self._followed.values():
+            if each.settings.network and each.server is not None:
+                found.add(each.server.address)
+            elif each.settings.network and (each.lost or each.trying is not None):
+                plan = self._context.plan(each.next_hop)
+                found |= {server.address for server in (plan.servers if plan is not None else ())}
+        return frozenset(found)
 
     def network_changed(self, change: Change, now: float) -> None:
         """Has the accounts that follow changes of the network register."""
