@@ -52,6 +52,7 @@ class _Lib:
     PF_AFFINITY_ENABLED: int
     PF_ASK_AFTER: int
     PF_CHANGE_NETWORK: int
+    PF_REVIEW_CALLS: int
     PF_REGISTER: int
     PF_NATIVE_PIN: int
     PF_NATIVE_UNPIN: int
@@ -90,6 +91,8 @@ class _Lib:
     def pf_drop_pin(self, aor: bytes | CData, account: int, /) -> None: ...
     def pf_account_job(self, job: int, account: int, aor: bytes | CData, server: CData, /) -> int: ...
     def pf_next_registration(self) -> CData: ...
+    def pf_next_call(self) -> CData: ...
+    def pf_refresh_call(self, account: int, aor: bytes, call: int, call_id: bytes) -> int: ...
     def pf_request(
         self,
         id: int,

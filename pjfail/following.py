@@ -296,12 +296,14 @@ class _Review:
 
 
 class Follower:
-    """The followed accounts. Worker only. *on_server* is called with each server that an account comes to."""
+    """The followed accounts. Worker only. ``on_server`` is called with each server that an account comes to,
+    ``on_registered`` with each account that has been registered."""
 
     def __init__(self, context: FollowerContext, random: Random) -> None:
         self._context = context
         self._random = random
         self.on_server: Callable[[Server], object] = lambda _: None
+        self.on_registered: Callable[[FollowedAccount, float], object] = lambda *_: None
         self._followed: dict[int, FollowedAccount] = {}
         self._turns: Iterator[int] = iter(())
         self._inquired: FollowedAccount | None = None
@@ -341,6 +343,10 @@ class Follower:
     def followed(self) -> list[FollowedAccount]:
         """Any thread. The accounts as they are now."""
         return list(self._followed.values())
+
+    def aor(self, account: int) -> str | None:
+        followed = self._followed.get(account)
+        return None if followed is None else followed.aor
 
     def servers(self) -> Mapping[Server, str]:
         """Returns the servers that accounts are on, each with a host name that the accounts know it by."""
@@ -382,6 +388,8 @@ class Follower:
             self._unfollow_gone(followed)
         else:
             self._set(registered(followed, registration, now))
+            if 200 <= registration.code < 300 and not registration.removed:
+                self.on_registered(followed, now)
 
     def review(self, now: float) -> None:
         """Does what is due. The worker calls it after every change of health, and every 0.25 s."""

@@ -12,13 +12,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from random import Random
 from typing import Any, TypeVar
 
 from . import events
 from .bridge import accounts, core, queue
+from .calls import Calls
 from .errors import DETACHED, LookupFailed, NotAttached
 from .follow_settings import Follow
 from .health import HealthTable
@@ -65,6 +66,7 @@ class Worker:
         detached: Callable[[], bool],
         random: Random | None = None,
         decide: Decide | None = None,
+        clusters: Collection[str] = (),
     ) -> None:
         random = random or Random()
         self._rulings = Rulings(decide)
@@ -92,6 +94,13 @@ class Worker:
         self._machine = MachineWatch(lookup, self._targets.outdate, self._network)
         self.monitor.excuses = self._network.excuses
         self.maintenance.follower.on_server = self._network.remember
+        self._calls = Calls(
+            lambda server: health.get(server, time.monotonic()),
+            lambda server: any(target.host in clusters for target in self._targets.of(server)),
+            self._news.tell,
+            self._at,
+        )
+        self.maintenance.follower.on_registered = self._calls.on_registered
         self._attachment = 0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -241,12 +250,20 @@ class Worker:
         self.monitor.note_failovers(queue.failovers())
         self.monitor.judge(outcomes)
         self.maintenance.follower.tell_moved()
+        for call in queue.calls():
+            aor = self.maintenance.follower.aor(call.account)
+            if aor is not None:
+                self._calls.on_call(call, aor)
         for answer in queue.answers():
             self.requests.deliver(answer)
         self.monitor.note_unwatched()
         for question in questions:
             self.resolution.answer(question)
         self._news.deliver()
+
+    def _at(self, when: float, function: Callable[[], None]) -> None:
+        if self._loop is not None:
+            self._loop.call_at(when, function)
 
     def _network_stirred(self) -> None:
         log.info("the network has changed: every name is looked up again")

@@ -25,6 +25,7 @@ LAYERS = (
     {"lookup"},
     {
         "affinity",
+        "calls",
         "following",
         "host",
         "machine",

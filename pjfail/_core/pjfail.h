@@ -238,7 +238,20 @@ typedef struct pf_registration {
     int registered;    /* in an answer to PF_ASK_AFTER: whether the account is registered, by pjsua's own state */
 } pf_registration;
 
-enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER, PF_CHANGE_NETWORK };
+enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER, PF_CHANGE_NETWORK, PF_REVIEW_CALLS };
+
+enum { PF_MAX_CALL_ID = 128 };
+
+/* A call of a followed account: as PF_REVIEW_CALLS has found it, or refreshed. */
+typedef struct pf_call {
+    struct pf_call *next;
+    int account;
+    int id; /* pjsua's */
+    char call_id[PF_MAX_CALL_ID];
+    pf_address server; /* of its dialog */
+    int ended;         /* its connection has ended */
+    int refreshed;     /* pf_refresh_call() has had its answer */
+} pf_call;
 
 /* How a request of pf_request() ended. */
 typedef struct pf_response {
@@ -320,7 +333,9 @@ int pf_set_pin(const pf_pin *pin); /* replaces the pin of this AOR and account; 
 void pf_drop_pin(const char *aor, int account);
 /* Runs the job on pjsip's polling thread, soon. */
 int pf_account_job(int job, int account, const char *aor, const pf_address *server);
-pf_registration *pf_next_registration(void); /* NULL: none; free with pf_free() */
+int pf_refresh_call(int account, const char *aor, int call, const char *call_id); /* soon, too */
+pf_call *pf_next_call(void);                                                      /* NULL: none; free with pf_free() */
+pf_registration *pf_next_registration(void);                                      /* NULL: none; free with pf_free() */
 
 /* poller.c: since when pjsip's polling thread has run, on CLOCK_MONOTONIC; now, while it does not. */
 double pf_polled_since(void);

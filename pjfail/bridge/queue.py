@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from .. import events
 from .._native import ffi, lib
 from ..model import CertificateProblem, Outcome, OutcomeKind, Question
+from .calls import Call
 from .dns import DnsAnswer, DnsRecord
 from .pins import Registration
 from .requests import Answer
@@ -60,6 +61,11 @@ def failovers() -> Iterator[events.FailedOver]:
 def registrations() -> Iterator[Registration]:
     """Takes the news of followed accounts and their REGISTERs, oldest first."""
     return _taken(lib.pf_next_registration, _registration)
+
+
+def calls() -> Iterator[Call]:
+    """Takes what has been found of the calls of followed accounts, oldest first."""
+    return _taken(lib.pf_next_call, _call)
 
 
 def answers() -> Iterator[Answer]:
@@ -145,6 +151,17 @@ def _registration(c: Any) -> Registration:
         retry_after=known(c.retry_after),
         removed=bool(c.removed),
         registered=bool(c.registered),
+    )
+
+
+def _call(c: Any) -> Call:
+    return Call(
+        account=int(c.account),
+        id=int(c.id),
+        call_id=own_text_of(c.call_id),
+        server=server_of(c.server),
+        ended=bool(c.ended),
+        refreshed=bool(c.refreshed),
     )
 
 

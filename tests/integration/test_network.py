@@ -228,12 +228,12 @@ def test_a_network_that_was_lost_and_is_back_has_the_account_register_once(tmp_p
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_a_register_that_fails_during_the_change_is_repeated(tmp_path: Path, transport: str) -> None:
     """pjsip repeats none (2.17)."""
-    with app(tmp_path, transport) as (running, cable, registrar):
+    with app(tmp_path, transport) as (_, cable, registrar):
         registrar.fault = Fault(code=500, methods=("REGISTER",))
         cable.move(("del", f"{FIRST}/24"), ("add", f"{SECOND}/24"))
         wait(lambda: bool(registers(registrar, SECOND)))
         registrar.fault = Fault()
-        wait(lambda: any(each.code == 200 and each.request.source[0] == SECOND for each in registrar.answers))
+        wait(lambda: any(each.code == 200 and each.request.source[0] == SECOND for each in registrar.answers), 5)
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
