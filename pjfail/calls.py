@@ -47,7 +47,7 @@ def decide(ended: bool, health: Health, may_move: bool) -> Verdict:
 class Calls:
     """The calls of followed accounts. Worker only.
 
-    *at* is a function to call, and when; *may_move* says whether a dialog of that server may move to another.
+    *later* calls a function after so many seconds; *may_move* says whether a dialog of that server may move to another.
     """
 
     def __init__(
@@ -55,23 +55,23 @@ class Calls:
         health: Callable[[Server], Health],
         may_move: Callable[[Server], bool],
         tell: Callable[[events.Event], object],
-        at: Callable[[float, Callable[[], None]], object],
+        later: Callable[[float, Callable[[], None]], object],
     ) -> None:
         self._health = health
         self._may_move = may_move
         self._tell = tell
-        self._at = at
+        self._later = later
         self._stranded: dict[str, None] = {}
 
-    def on_registered(self, followed: FollowedAccount, now: float) -> None:
-        """Has the account's calls looked at, which *followed* says whether to do, once it is registered."""
+    def on_registered(self, followed: FollowedAccount) -> None:
+        """Has the account's calls looked at, if it asks for that, once it is registered or has left its server."""
 
         def review() -> None:
             with contextlib.suppress(NotAttached):
                 calls.review(followed.account, followed.aor)
 
         if followed.settings.calls == "refresh":
-            self._at(now + REVIEW_DELAY, review)
+            self._later(REVIEW_DELAY, review)
 
     def on_call(self, call: Call, aor: str) -> None:
         """Does what is due for *call*, of the account with the address of record *aor*."""

@@ -297,13 +297,13 @@ class _Review:
 
 class Follower:
     """The followed accounts. Worker only. ``on_server`` is called with each server that an account comes to,
-    ``on_registered`` with each account that has been registered."""
+    ``on_registered`` with each account that has been registered or moved."""
 
     def __init__(self, context: FollowerContext, random: Random) -> None:
         self._context = context
         self._random = random
         self.on_server: Callable[[Server], object] = lambda _: None
-        self.on_registered: Callable[[FollowedAccount, float], object] = lambda *_: None
+        self.on_registered: Callable[[FollowedAccount], object] = lambda _: None
         self._followed: dict[int, FollowedAccount] = {}
         self._turns: Iterator[int] = iter(())
         self._inquired: FollowedAccount | None = None
@@ -389,7 +389,7 @@ class Follower:
         else:
             self._set(registered(followed, registration, now))
             if 200 <= registration.code < 300 and not registration.removed:
-                self.on_registered(followed, now)
+                self.on_registered(followed)
 
     def review(self, now: float) -> None:
         """Does what is due. The worker calls it after every change of health, and every 0.25 s."""
@@ -460,6 +460,8 @@ class Follower:
         was = None if before is None else before.server
         if followed.server != was:
             moved = events.AccountMoved(followed.account, followed.aor, followed.server, was, followed.reason)
+            if was is not None:
+                self.on_registered(followed)
             self._moved.append((moved, logging.WARNING if followed.lost else logging.INFO))
 
     def tell_moved(self) -> None:

@@ -98,7 +98,7 @@ class Worker:
             lambda server: health.get(server, time.monotonic()),
             lambda server: any(target.host in clusters for target in self._targets.of(server)),
             self._news.tell,
-            self._at,
+            self._later,
         )
         self.maintenance.follower.on_registered = self._calls.on_registered
         self._attachment = 0
@@ -261,9 +261,9 @@ class Worker:
             self.resolution.answer(question)
         self._news.deliver()
 
-    def _at(self, when: float, function: Callable[[], None]) -> None:
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
         if self._loop is not None:
-            self._loop.call_at(when, function)
+            self._loop.call_later(seconds, function)
 
     def _network_stirred(self) -> None:
         log.info("the network has changed: every name is looked up again")

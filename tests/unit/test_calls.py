@@ -47,12 +47,12 @@ def test_so_many_stranded_calls_are_remembered() -> None:
 
 
 def test_only_accounts_that_ask_for_it_have_their_calls_looked_at() -> None:
-    at: list[float] = []
-    calls = Calls(lambda _: Health(), lambda _: False, lambda _: None, lambda when, _: at.append(when))
-    calls.on_registered(FollowedAccount(0, "a@b", Target("b"), Follow()), 10)
-    assert at == []
-    calls.on_registered(FollowedAccount(0, "a@b", Target("b"), Follow(calls="refresh")), 10)
-    assert at == [10 + REVIEW_DELAY]
+    after: list[float] = []
+    calls = Calls(lambda _: Health(), lambda _: False, lambda _: None, lambda seconds, _: after.append(seconds))
+    calls.on_registered(FollowedAccount(0, "a@b", Target("b"), Follow()))
+    assert after == []
+    calls.on_registered(FollowedAccount(0, "a@b", Target("b"), Follow(calls="refresh")))
+    assert after == [REVIEW_DELAY]
 
 
 # --- the core's table, whose transports are numbers ------------------------------------------------------------------
