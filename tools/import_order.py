@@ -33,6 +33,7 @@ LAYERS = (
         "network",
         "news",
         "probe",
+        "reconnection",
         "request",
         "resolution",
         "rulings",

@@ -17,6 +17,7 @@
 #include "plans.h"
 #include "poller.h"
 #include "queries.h"
+#include "registrations.h"
 #include "resolver.h"
 #include "send_guard.h"
 #include "servers.h"
@@ -83,6 +84,7 @@ static void attach_clear(void)
     dialogs_clear();
     calls_clear();
     affinity_close();
+    registrations_clear();
     outgoing_close();
     plans_clear();
     poller_close();

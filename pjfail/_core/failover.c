@@ -14,6 +14,7 @@
 #include "override.h"
 #include "plans.h"
 #include "port_check.h"
+#include "registrations.h"
 #include "requests.h"
 #include "resolver.h"
 #include "send_guard.h"
@@ -360,6 +361,8 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
         const pf_address original = servers_original(server);
 
         affinity_tell(account, msg, &original, 0, -1, removes);
+        if (removes)
+            registrations_on_removal(account, msg);
     }
 }
 

@@ -8,6 +8,7 @@
 #include "gate.h"
 #include "layout.h"
 #include "observer.h"
+#include "registrations.h"
 #include "send_guard.h"
 
 #include <errno.h>
@@ -185,6 +186,10 @@ static void module_on_transport_state(pjsip_transport *transport, pjsip_transpor
         chained = below;
     if (chained)
         chained(transport, state, info);
+    if (gate_enter()) {
+        registrations_on_transport_state(transport, state, info);
+        gate_leave();
+    }
     inside = here.around;
 }
 

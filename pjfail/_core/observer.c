@@ -5,6 +5,7 @@
 #include "calls.h"
 #include "connections.h"
 #include "dialogs.h"
+#include "registrations.h"
 #include "servers.h"
 #include "text.h"
 
@@ -95,6 +96,9 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
             const pf_address original = servers_original(&observed->registrar);
 
             affinity_tell(account, msg, &original, code, observer_retry_after(msg), observed->removes);
+            if (code < 300)
+                registrations_on_success(account, msg, rdata->tp_info.transport, observed->removes,
+                                         affinity_keepalive(account, msg));
         }
     }
     if (code != PJSIP_SC_SERVICE_UNAVAILABLE && !observed->settled) {

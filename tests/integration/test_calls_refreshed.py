@@ -12,7 +12,7 @@ from rig.app import App
 from pjfail.testing import SILENT, Registrar
 from pjfail.testing.sip import Request
 
-FIRST, SECOND = "127.0.97.1", "127.0.97.2"
+FIRST, SECOND = "127.0.98.1", "127.0.98.2"
 
 # "register", "call", "end" do so; every line is answered with what is known.
 APP = """
