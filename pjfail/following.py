@@ -19,7 +19,7 @@ from .bridge.pins import Pin, Registration
 from .bridge.status import INVALID_OPERATION, NOT_FOUND, REGISTERING
 from .follow_settings import Follow
 from .model import Health, Plan, Server, Target
-from .network import Change
+from .network import Change, source_towards
 from .reconnection import Reconnections
 
 log = logging.getLogger("pjfail")
@@ -368,18 +368,26 @@ class Follower:
         """The addresses of the servers of accounts that follow changes of the network; of all that may be the next one
         where an account has lost its server.
         """
-        found: set[str] = set()
-        for each in self._followed.values():
-            if each.settings.network and each.server is not None:
-                found.add(each.server.address)
-            elif each.settings.network and (each.lost or each.trying is not None):
-                plan = self._context.plan(each.next_hop)
-                found |= {server.address for server in (plan.servers if plan is not None else ())}
-        return frozenset(found)
+        kept = [each for each in self._followed.values() if each.settings.network]
+        own = {each.server.address for each in kept if each.server is not None}
+        lost = {each.next_hop for each in kept if each.server is None and (each.lost or each.trying is not None)}
+        return frozenset(own.union(*map(self._addresses_of, lost)))
+
+    def other_addresses(self) -> Iterator[str]:
+        """All addresses that accounts which follow changes of the network may go to."""
+        for target in {each.next_hop for each in self._followed.values() if each.settings.network}:
+            yield from self._addresses_of(target)
+
+    def _addresses_of(self, target: Target) -> frozenset[str]:
+        plan = self._context.plan(target)
+        return frozenset() if plan is None else frozenset(server.address for server in plan.servers)
 
     def network_changed(self, change: Change, now: float) -> None:
-        """Has the accounts that follow changes of the network register."""
+        """Has the accounts that follow changes of the network register: those whose server is cut off, or all."""
         for followed in list(self._followed.values()):
+            own = followed.server
+            if change is Change.CUT and (own is None or source_towards(own.address) is not None):
+                continue
             self._set(on_another_network(followed, change, now, self._random))
         self.review(now)
 
@@ -480,7 +488,9 @@ class Follower:
         self._followed[followed.account] = followed
         if before is None or before.pin != followed.pin:
             pins.set_pin(followed.pin)
-        if followed.server is not None and (before is None or before.server != followed.server):
+        if followed.server is not None and (
+            before is None or (before.server, before.settings) != (followed.server, followed.settings)
+        ):
             self.on_server(followed.server)
         known = () if before is None else (before.register_at, before.return_at)
         for due in (followed.register_at, followed.return_at):

@@ -30,6 +30,9 @@ SETTLING = 1.0
 # Seconds by which CLOCK_BOOTTIME gains on CLOCK_MONOTONIC when the machine was suspended.
 SUSPENDED = 1.0
 
+# A source that differs from every other.
+UNKNOWN = ""
+
 # linux/rtnetlink.h: RTMGRP_IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE
 _GROUPS = 0x10 | 0x40 | 0x100 | 0x400
 _NETLINK_ROUTE = 0
@@ -44,6 +47,7 @@ class Change(enum.Enum):
     NONE = "nothing that matters"
     LOST = "no route to any server"
     BACK = "the same addresses as before it was lost"
+    CUT = "no route to a server, but to others"
     MOVED = "another address, or a resumed machine"
 
 
@@ -82,21 +86,23 @@ class Network:
     resumed: bool = False
 
 
-def compare(network: Network, found: Mapping[str, str | None]) -> tuple[Network, Change]:
+def compare(network: Network, found: Mapping[str, str | None], elsewhere: bool) -> tuple[Network, Change]:
     """Returns the network after a look that *found* these sources (None: no route), and what has changed. Pure.
 
-    A server that was not known before has no address to differ from.
+    *elsewhere*: there is a route to another server that accounts may go to. A server that was not known before has no
+    address to differ from.
     """
     if not found:
         return Network(), Change.NONE
     reached = {server: source for server, source in found.items() if source is not None}
-    if not reached:
+    if not reached and not elsewhere:
         return replace(network, lost=True), Change.NONE if network.lost else Change.LOST
-    sources = {server: network.sources[server] for server in found if server in network.sources} | reached
     moved = any(network.sources.get(server, source) != source for server, source in reached.items())
     if moved or network.resumed:
-        return Network(sources), Change.MOVED
-    return Network(sources), Change.BACK if network.lost else Change.NONE
+        return Network(reached), Change.MOVED
+    if any(server in network.sources for server in found.keys() - reached.keys()):
+        return Network(reached), Change.CUT
+    return Network(reached), Change.BACK if network.lost else Change.NONE
 
 
 def source_towards(server: str) -> str | None:
@@ -114,17 +120,20 @@ class NetworkWatch:
     """Looks after changes of addresses and routes, and of the machine's sleep. Worker only.
 
     *stirred* is called once the kernel's news have ended; then *changed* with what that means to *servers*, the
-    addresses that matter, and since when. Where the kernel tells nothing (a container may forbid that), only sleep is
+    addresses that matter, and since when. *others* are those of servers that accounts may go to. Where the kernel tells
+    nothing (a container may forbid that), only sleep is
     noticed.
     """
 
     def __init__(
         self,
         servers: Callable[[], Iterable[str]],
+        others: Callable[[], Iterable[str]],
         stirred: Callable[[], object],
         changed: Callable[[Change, float], object],
     ) -> None:
         self._servers = servers
+        self._others = others
         self._stirred = stirred
         self._changed = changed
         self._network = Network()
@@ -159,9 +168,13 @@ class NetworkWatch:
         self._news = self._timer = self._loop = self._first = None
 
     def remember(self, server: Server) -> None:
-        """Notes the source towards *server*, which an account is on from now on."""
+        """Notes the source towards *server*, which an account is on from now on.
+
+        While there is news that has not been looked at, nobody knows from which address the account has registered.
+        """
         if server.address not in self._network.sources:
-            source = source_towards(server.address)
+            self._read()
+            source = source_towards(server.address) if self._network.since is None else UNKNOWN
             if source is not None:
                 sources = {**self._network.sources, server.address: source}
                 self._network = replace(self._network, sources=sources)
@@ -180,17 +193,20 @@ class NetworkWatch:
         return outcome.seen in _UNHEARD and self._gap[0] <= outcome.at and began < self._gap[1]
 
     def _read(self) -> None:
-        """Takes what the kernel has told."""
+        """Takes what the kernel has told, if anything."""
+        told = False
         while self._news is not None:
             try:
-                self._news.recv(65536)
+                told = bool(self._news.recv(65536)) or told
             except BlockingIOError:
                 break
             except OSError as error:
+                told = True
                 if error.errno != errno.ENOBUFS:  # which says that more has changed than there was room for
                     break
-        now = time.monotonic()
-        self._stir(now, now)
+        if told:
+            now = time.monotonic()
+            self._stir(now, now)
 
     def _stir(self, since: float, now: float) -> None:
         """Has the network looked at soon; something may have changed at *since*."""
@@ -214,11 +230,13 @@ class NetworkWatch:
     def _act(self, found: Mapping[str, str | None], since: float | None) -> None:
         now = time.monotonic()
         began = now if since is None else since
-        self._network, change = compare(self._network, found)
+        reached = any(source is not None for source in found.values())
+        elsewhere = not reached and any(source_towards(server) is not None for server in self._others())
+        self._network, change = compare(self._network, found, elsewhere)
         if change is Change.LOST:
             log.warning("no server can be reached from this machine: none is judged until one can")
             self._gap = (began, math.inf)
-        elif change in (Change.BACK, Change.MOVED):
+        elif change is not Change.NONE:
             self._acted = now
             self._gap = (began, now + SETTLING)
             self._changed(change, began)

@@ -90,7 +90,10 @@ class Worker:
             self.maintenance.aor_for,
             random,
         )
-        self._network = NetworkWatch(self.maintenance.follower.addresses, self._network_stirred, self._network_changed)
+        follower = self.maintenance.follower
+        self._network = NetworkWatch(
+            follower.addresses, follower.other_addresses, self._network_stirred, self._network_changed
+        )
         self._machine = MachineWatch(lookup, self._targets.outdate, self._network)
         self.monitor.excuses = self._network.excuses
         self.maintenance.follower.on_server = self._network.remember

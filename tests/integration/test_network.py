@@ -20,6 +20,7 @@ from pjfail.testing.sockets import bind
 
 SERVER, FIRST, SECOND, THIRD = "192.0.2.1", "192.0.2.11", "192.0.2.12", "192.0.2.13"
 STAYS = "192.0.2.99"
+ELSEWHERE, FAR = "198.51.100.1", "198.51.100.11"  # another server, and the address that leads there
 SERVER6, FIRST6, SECOND6 = "2001:db8::1", "2001:db8::11", "2001:db8::12"
 
 OPTIONS = "\r\n".join([
@@ -66,10 +67,11 @@ APP = """
         tones[0].startTransmit(call.getAudioMedia(-1))
 
     Call.onCallMediaState = lambda call, _: speak(call)
-    host = f"[{server}]" if ":" in server else server
+    servers = {"voip.test": server.split(",")} if "," in server else None
+    host = "voip.test" if servers else f"[{server}]" if ":" in server else server
     endpoint = Endpoint(transports=[transport], address=address, ending=0, log_level=4)
     events = []
-    failover = pjfail.attach(listeners=[lambda event: events.append(event.as_dict())])
+    failover = pjfail.attach(servers, listeners=[lambda event: events.append(event.as_dict())])
     account = Rewriting(endpoint, retries=False)
     uri = f"sip:{host};transport={transport.rstrip('6')}"
     account.open(f"sip:alice@{host}", uri)
@@ -126,7 +128,9 @@ def app(
         cable.give(f"{SERVER}/24")
         cable.give(f"{SERVER6}/64")
         cable.move(("add", f"{FIRST}/24"), ("add", f"{FIRST6}/64"), ("add", f"{STAYS}/32"))
-        registrar = stack.enter_context(Registrar(server))
+        cable.give(f"{ELSEWHERE}/24")
+        cable.move(("add", f"{FAR}/24"))
+        registrar = stack.enter_context(Registrar(server.partition(",")[0]))
         assert running.ask("go")["code"] == 200
         yield running, cable, registrar
 
@@ -223,6 +227,14 @@ def test_a_network_that_was_lost_and_is_back_has_the_account_register_once(tmp_p
         state = running.ask("state")
         assert set(state["health"].values()) == {"up"}
         assert not [event for event in state["events"] if event["event"] in ("ServerDown", "ServerSuspected")]
+
+
+def test_an_account_leaves_a_server_that_cannot_be_reached_any_more_for_one_that_can(tmp_path: Path) -> None:
+    with app(tmp_path, server=f"{SERVER},{ELSEWHERE}") as (running, cable, _), Registrar(ELSEWHERE) as other:
+        cable.move(("del", f"{FIRST}/24"))
+        running.ask("message")
+        wait(lambda: bool(other.requests), 30)
+        wait(lambda: bool(registers(other, FAR)), 30)
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])

@@ -51,19 +51,28 @@ looks = st.dictionaries(st.sampled_from("ABC"), st.sampled_from(["10.0.0.1", "10
         (
             Network({"A": "1", "B": "1"}),
             {"A": "1", "B": None},
-            Change.NONE,
-        ),  # one server out of reach is its own affair
+            Change.CUT,
+        ),
         (Network({"A": "1", "B": "1"}), {"A": None, "B": "2"}, Change.MOVED),
+        (Network({"A": "1"}), {"A": "1", "B": None}, Change.NONE),  # there never was a route
     ],
 )
 def test_what_a_look_means(network: Network, found: Mapping[str, str | None], change: Change) -> None:
-    assert compare(network, found)[1] is change
+    assert compare(network, found, False)[1] is change
+
+
+def test_a_network_with_another_server_to_go_to_is_not_lost() -> None:
+    """The accounts must leave theirs. It is told once."""
+    network, change = compare(Network(HOME, since=7.0), GONE, True)
+    assert (network, change) == (Network(), Change.CUT)
+    assert compare(network, GONE, True)[1] is Change.NONE
+    assert compare(network, HOME, False) == (Network(HOME), Change.NONE)
 
 
 def test_a_network_that_was_lost_remembers_its_addresses_and_since_when() -> None:
-    network, _ = compare(Network(HOME, since=7.0, resumed=True), GONE)
+    network, _ = compare(Network(HOME, since=7.0, resumed=True), GONE, False)
     assert network == Network(HOME, since=7.0, lost=True, resumed=True)
-    assert compare(network, HOME) == (Network(HOME), Change.MOVED)
+    assert compare(network, HOME, False) == (Network(HOME), Change.MOVED)
 
 
 @given(sources, st.lists(looks, max_size=8))
@@ -72,15 +81,15 @@ def test_looks_that_find_the_same_again_change_nothing(
 ) -> None:
     network = Network(known)
     for each in found:
-        network, _ = compare(network, each)
-        again, change = compare(network, each)
+        network, _ = compare(network, each, False)
+        again, change = compare(network, each, False)
         assert (again, change) == (network, Change.NONE)
 
 
 @given(sources, looks)
 def test_only_a_server_whose_source_differs_means_a_move(known: dict[str, str], found: dict[str, str | None]) -> None:
     differs = any(source is not None and known.get(server, source) != source for server, source in found.items())
-    assert (compare(Network(known), found)[1] is Change.MOVED) == differs
+    assert (compare(Network(known), found, False)[1] is Change.MOVED) == differs
 
 
 @pytest.mark.parametrize(
@@ -111,7 +120,9 @@ def test_a_machine_that_slept_is_told_by_its_clocks(before: Clocks, after: Clock
 
 
 def test_sleep_is_a_change_of_the_network() -> None:
-    watch = NetworkWatch(lambda: ["127.0.0.1"], lambda: None, lambda change, began: told.append((change, began)))
+    watch = NetworkWatch(
+        lambda: ["127.0.0.1"], lambda: [], lambda: None, lambda change, began: told.append((change, began))
+    )
     told: list[tuple[Change, float]] = []
     watch._clocks = Clocks(100, 200)
     watch.tick(Clocks(102, 202))
@@ -122,6 +133,20 @@ def test_sleep_is_a_change_of_the_network() -> None:
     assert told == [(Change.MOVED, 102)]
     watch._look()
     assert len(told) == 1
+
+
+def test_an_account_that_has_registered_amid_news_is_taken_to_have_moved() -> None:
+    """Nobody knows from which address it has registered."""
+    told: list[Change] = []
+    watch = NetworkWatch(lambda: ["127.0.0.1"], lambda: [], lambda: None, lambda change, _: told.append(change))
+    watch.remember(Server("127.0.0.1", 5060))
+    watch._look()
+    assert told == []
+    watch = NetworkWatch(lambda: ["127.0.0.1"], lambda: [], lambda: None, lambda change, _: told.append(change))
+    watch._network = Network(since=1.0)
+    watch.remember(Server("127.0.0.1", 5060))
+    watch._look()
+    assert told == [Change.MOVED]
 
 
 @pytest.mark.parametrize(
@@ -138,10 +163,12 @@ def test_sleep_is_a_change_of_the_network() -> None:
     ],
 )
 def test_which_outcomes_are_the_networks(seen: OutcomeKind, began: float | None, at: float, excused: bool) -> None:
-    watch = NetworkWatch(lambda: [], lambda: None, lambda *_: None)
+    watch = NetworkWatch(lambda: [], lambda: [], lambda: None, lambda *_: None)
     watch._gap = (100, 110)
     assert watch.excuses(Outcome(SERVER, seen, at, began=began)) is excused
-    assert not NetworkWatch(lambda: [], lambda: None, lambda *_: None).excuses(Outcome(SERVER, seen, at, began=began))
+    assert not NetworkWatch(lambda: [], lambda: [], lambda: None, lambda *_: None).excuses(
+        Outcome(SERVER, seen, at, began=began)
+    )
 
 
 def test_the_source_towards_a_server_is_the_kernels() -> None:
@@ -170,7 +197,7 @@ NEXT_HOP = Target("voip.example")
 REFUSED = Refusal(SERVER, 500.0, 500)
 
 
-@pytest.mark.parametrize("change", [Change.MOVED, Change.BACK])
+@pytest.mark.parametrize("change", [Change.MOVED, Change.BACK, Change.CUT])
 def test_an_account_registers_on_another_network(change: Change) -> None:
     account = FollowedAccount(
         0, "a@b", NEXT_HOP, Follow(network=True, spread=2), SERVER, failed_at=SERVER, refused=(REFUSED,)
