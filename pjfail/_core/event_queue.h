@@ -23,12 +23,12 @@ void event_queue_post_query(pf_query *query);
 
 /* Events that are fetched one by one. An event is a malloc() block that begins with the pointer to the next one. */
 enum event_kind {
-    EVENT_CALL,
     EVENT_DNS_ANSWER,
     EVENT_FAILOVER,
     EVENT_REGISTRATION,
     EVENT_RESPONSE,
     EVENT_RULING,
+    EVENT_CALL,
     EVENT_KINDS
 };
 
