@@ -26,6 +26,7 @@ LAYERS = (
     {
         "affinity",
         "calls",
+        "finder",
         "following",
         "host",
         "machine",
@@ -34,6 +35,7 @@ LAYERS = (
         "news",
         "probe",
         "reconnection",
+        "recovery",
         "request",
         "resolution",
         "rulings",

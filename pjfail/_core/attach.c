@@ -21,6 +21,7 @@
 #include "resolver.h"
 #include "send_guard.h"
 #include "servers.h"
+#include "subscriptions.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -85,6 +86,7 @@ static void attach_clear(void)
     calls_clear();
     affinity_close();
     registrations_clear();
+    subscriptions_clear();
     outgoing_close();
     plans_clear();
     poller_close();

@@ -254,13 +254,14 @@ static pf_registration *event_queue_put_latest_locked(pf_registration *registrat
 }
 
 /*
- * Responses and DNS answers have no bound here: Python has asked for each, and waits for it. Each account's latest
+ * Responses, DNS answers and accounts have no bound here: Python has asked for each, and waits for it. Each account's latest
  * registration is always kept, so that the worker learns the account's state.
  */
 int event_queue_post(enum event_kind kind, void *event)
 {
     struct events *events = &event_queue.events[kind];
-    int bounded = kind != EVENT_DNS_ANSWER && kind != EVENT_RESPONSE, taken = 0;
+    int bounded = kind == EVENT_CALL || kind == EVENT_FAILOVER || kind == EVENT_REGISTRATION || kind == EVENT_RULING;
+    int taken = 0;
     const unsigned most = kind == EVENT_RULING ? MAX_RULINGS : MAX_EVENTS;
 
     pthread_mutex_lock(&event_queue.lock);
@@ -352,6 +353,8 @@ pf_registration *pf_next_registration(void)
     }
     return registration;
 }
+
+pf_found_account *pf_next_found_account(void) { return event_queue_next(EVENT_ACCOUNT); }
 
 pf_ruling *pf_next_ruling(void) { return event_queue_next(EVENT_RULING); }
 

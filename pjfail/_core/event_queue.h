@@ -28,6 +28,7 @@ enum event_kind {
     EVENT_REGISTRATION,
     EVENT_RESPONSE,
     EVENT_RULING,
+    EVENT_ACCOUNT,
     EVENT_CALL,
     EVENT_KINDS
 };
