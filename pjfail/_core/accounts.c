@@ -304,6 +304,25 @@ void accounts_resume_lookups(void)
     accounts_lookups_stopped = 0;
 }
 
+/* --- a change of the network -------------------------------------------------------------------------------------- */
+
+/*
+ * With restart_listener, the default, pjsip 2.17 loses its TCP or TLS factory for good where the listener's port is taken:
+ * pjsip_tcp_transport_restart() has unregistered the factory by then, and its retry only changes the address. So listeners are left
+ * alone. The member is the first in every version; a later one has more of them.
+ */
+pj_status_t accounts_change_network(void)
+{
+    union {
+        pjsua_ip_change_param param;
+        char room[256];
+    } change;
+
+    host.pjsua_ip_change_param_default(&change.param);
+    change.param.restart_listener = PJ_FALSE;
+    return host.pjsua_handle_ip_change(&change.param);
+}
+
 /* --- pjsip's own affinity, after 2.17 ---------------------------------------------------------------------------- */
 
 pj_status_t accounts_pin_natively(int id, const pf_address *server)
