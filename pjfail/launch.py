@@ -27,6 +27,7 @@ def attach() -> None:
         retry=settings.retry,
         probe=settings.probe,
         control=settings.control,
+        shared=settings.shared,
     )
     attached.gives_way = True
 

@@ -70,6 +70,7 @@ class Monitor:
         self._unanswered: set[Target] = set()  # targets without a server that answers
         self._said_unwatched = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.may_probe: Callable[[Server], bool] = lambda _: True  # of those half-open
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Watches the servers that are down or in doubt, in *loop*; timers and probes of an earlier loop are gone."""
@@ -165,6 +166,10 @@ class Monitor:
                 log.info("%s is %s: %s", self._targets.label(server), after.state.value, after.reason)
         self._health_changed(set(servers))
         self._news.deliver()
+
+    def look_at(self, server: Server) -> None:
+        """Probes *server* now, if it is in doubt; when its hold-down ends, if it is down."""
+        self._watch(server, self._health.get(server, time.monotonic()))
 
     def _doubt(self, server: Server) -> None:
         """Has *server* probed over UDP, because no TCP connection to it came about, as a large request needs one."""
@@ -330,6 +335,9 @@ class Monitor:
     def _probe(self, server: Server) -> None:
         """Sends one probe, if *server* is in doubt and in use."""
         self._probe_due.discard(server)
+        if self._health.get(server, time.monotonic()).state is State.HALF_OPEN and not self.may_probe(server):
+            self._probe_soon(server)
+            return
         if server in self._options:
             if self._is_in_doubt(server) and not self._ask_by_account(server):
                 self._leave_to_traffic(server)
@@ -348,7 +356,11 @@ class Monitor:
         if outcome is not None and (outcome.seen is OutcomeKind.ANSWERED or not _knows(health, outcome)):
             self.judge([outcome])
         self._news.deliver()
-        if self._is_in_doubt(server) and server not in self._probe_due:
+        if self._is_in_doubt(server):
+            self._probe_soon(server)
+
+    def _probe_soon(self, server: Server) -> None:
+        if self._loop is not None and server not in self._probe_due:
             self._probe_due.add(server)
             soon = PROBE_AGAIN * self._random.uniform(1 - PROBE_JITTER, 1 + PROBE_JITTER)
             self._loop.call_later(soon, self._probe, server)

@@ -242,6 +242,17 @@ def left_to_traffic(health: Health, policy: Policy, now: float, random: Random) 
     )
 
 
+def told_up(health: Health, reason: str, policy: Policy, now: float, random: Random) -> Health:
+    """Up again by the word of another process, for *reason*. Pure.
+
+    All processes hear that at once, so each gives the server its tier back at a time of its own within ``slow_start``.
+    Its failures are forgotten once it answers this process; until then the next one holds it down for longer.
+    """
+    spread = policy.failback * random.uniform(1, 1 + FAILBACK_SPREAD) + random.uniform(0, policy.slow_start)
+    up = left_to_traffic(health, policy, now, random)
+    return replace(up, reason=reason, told=0, returning=spread > 0, returns_at=now + spread)
+
+
 def _own_of_method(health: Health, outcome: Outcome) -> Health | None:
     """Returns the health that a failure of one method alone changes; None if the failure counts against the server."""
     alone = health.usable and not outcome.probe and outcome.seen in (OutcomeKind.SILENT, OutcomeKind.UNAVAILABLE)
@@ -291,6 +302,7 @@ def _taken_down(health: Health, outcome: Outcome, policy: Policy, now: float, ra
         failed_at=outcome.at,
         failed_method=outcome.method,
         hold=remembered,
+        told=0,
         generation=health.generation + (not down_already),
         returning=False,
         returns_at=None,

@@ -33,6 +33,8 @@ from .request import Requests
 from .resolution import Resolution
 from .retry import Decide
 from .rulings import Rulings
+from .shared import Shared
+from .shared.sharing import FIRST_READ_S, Sharing
 from .targets import Targets
 
 log = logging.getLogger("pjfail")
@@ -62,8 +64,10 @@ class Worker:
         detached: Callable[[], bool],
         random: Random | None = None,
         decide: Decide | None = None,
+        shared: Shared | None = None,
     ) -> None:
         random = random or Random()
+        self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._rulings = Rulings(decide)
         complain = PolicyErrors()
         self._detached = detached
@@ -85,13 +89,18 @@ class Worker:
             self.maintenance.aor_for,
             random,
         )
+        self.sharing: Sharing | None = None
+        if shared is not None:
+            self.sharing = Sharing(shared, policy, health, self._targets, self.monitor, self._news, random)
+            self.monitor.may_probe = self.sharing.may_probe
+            self._news.add(self.sharing)
+            self._beside.append(self.sharing.serve)
         self._machine = MachineWatch(lookup, self._targets.outdate)
         self._attachment = 0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
         self._ready = threading.Event()
-        self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._thread = threading.Thread(target=self._run, name="pjfail", daemon=True)
 
     # --- any thread ---------------------------------------------------------------------------------------------------
@@ -105,6 +114,8 @@ class Worker:
         self._attachment = attachment
         self._thread.start()
         self._ready.wait()
+        if self.sharing is not None:
+            self.sharing.first_read.wait(FIRST_READ_S)
 
     def stop(self, timeout: float = 2.0) -> None:
         """Ends the thread. If a policy or listener blocks it for more than *timeout* seconds, the thread is left to end
