@@ -29,6 +29,8 @@ from .store import Store
 log = logging.getLogger("pjfail")
 
 TICK_S = 1.0
+UNSURE_S = 3.0
+"""Who has had no answer of another server either waits so long before it tells: its own network may be the one."""
 LEASE_S = 3.0
 """Longer than a probe takes (2.2 s)."""
 STAND_BACK_S = 2.0
@@ -71,7 +73,8 @@ class _Said:
     reason: str = ""
     failures: int = 0
     sure: bool = False
-    sequence: int = 0
+    sequence: int = 0  # 0: it has not been told
+    tell_at: float = 0.0
 
 
 class Sharing:
@@ -155,8 +158,9 @@ class Sharing:
                 self._believed.pop(server, None)
                 if health.last_answer is not None and health.last_answer == health.since:
                     self._answered(server, health.since, time.monotonic())
-                elif server in self._said and self._said[server].kind == "down":
-                    self._say(server, _Said("gone", time.monotonic(), time.monotonic() + RECOVERY_S))
+                elif (said := self._said.get(server)) is not None and said.kind == "down":
+                    now = time.monotonic()
+                    self._say(server, _Said("gone", now, now + RECOVERY_S))
 
     def _convicted(self, server: Server, health: Health, began: float, now: float) -> None:
         if self._leases.pop(server, 0.0) and health.until is not None:
@@ -168,7 +172,10 @@ class Sharing:
         until = now + CEILING_S if health.until is None else min(health.until, now + CEILING_S)
         said = _Said("down", began, until, printable(health.reason)[:MAX_REASON], health.failures)
         said.sure = self._others_answer(server, began)
-        self._say(server, said)
+        if said.sure:
+            self._say(server, said)
+        else:
+            self._said[server] = replace(said, tell_at=now + UNSURE_S)
 
     def _answered(self, server: Server, at: float, now: float) -> None:
         self._alone.pop(server, None)
@@ -218,7 +225,11 @@ class Sharing:
         changed = self._board.take(entries, began, now)
         self._heard += len(changed)
         if self._link.is_up or self._once:  # what the store has lost is told again
-            own = [self._entry(server, said, now) for server, said in self._said.items() if said.until > now]
+            own = [
+                self._entry(server, said, now)
+                for server, said in self._said.items()
+                if said.until > now and said.sequence
+            ]
             for entry in missing(own, entries):
                 self._link.say(entry)
         self._review(changed)
@@ -254,10 +265,16 @@ class Sharing:
                 del kept[server]
         alone = self._every_server_fails()
         for server, said in list(self._said.items()):
-            if said.kind == "down" and alone:
+            if said.kind != "down":
+                continue
+            if alone and said.sequence:
                 self._say(server, _Said("gone", now, now + RECOVERY_S))
-            elif said.kind == "down" and not said.sure and self._others_answer(server, said.since):
+            elif alone:
+                del self._said[server]
+            elif not said.sure and self._others_answer(server, said.since):
                 self._say(server, replace(said, sure=True))
+            elif not said.sequence and said.tell_at <= now:
+                self._say(server, said)
         self._review({*changed, *self._believed, *self._ordered})
 
     def _review(self, servers: set[Server]) -> None:
