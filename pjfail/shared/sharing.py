@@ -24,7 +24,7 @@ from .board import CEILING_S, MAX_VOICES, RECOVERY_S, Belief, Board, Heard, miss
 from .entries import MAX_REASON, Entry, Kind, printable
 from .link import Link
 from .settings import Shared
-from .store import Store
+from .stores import store_of
 
 log = logging.getLogger("pjfail")
 
@@ -364,17 +364,17 @@ class Sharing:
 
     def _obey(self, server: Server, order: Heard | None) -> None:
         """Does what an operator has said of *server*, or ends it (None)."""
-        before = self._ordered.get(server)
+        before = self._ordered.pop(server, None)
+        if order is not None:
+            self._ordered[server] = order
+            if before is order:
+                return
+            log.info("%s: %s, says %s to the fleet", server, order.entry.kind, order.entry.host or "an operator")
         if order is None or order.entry.kind == "restore":
-            if self._ordered.pop(server, None) is not None or (order is not None and before is not order):
+            if order is not None or (before is not None and before.entry.kind != "restore"):
                 self._believed.pop(server, None)
                 self._put(server, lambda known, now: told_up(known, "restored", _AT_ONCE, now, self._random))
-            if order is not None:
-                self._ordered[server] = order
             return
-        if before is order:
-            return
-        self._ordered[server] = order
         self._believed.pop(server, None)
         kind, author = order.entry.kind, order.entry.host or "an operator"
         state, words = (State.DRAINING, "drained") if kind == "drain" else (State.DOWN, "marked down")
@@ -416,17 +416,6 @@ class Sharing:
 
 MAX_RAISED = 1000
 _AT_ONCE = Policy(slow_start=0)
-
-
-def store_of(settings: Shared) -> Store:
-    """The store for *settings*. Raises StoreFailed where redis-py is missing."""
-    if settings.is_redis:
-        from .redis import RedisStore
-
-        return RedisStore(settings)
-    from .sqlite import SqliteStore
-
-    return SqliteStore(settings)
 
 
 def _last_answer(server: Server) -> float | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -90,3 +93,45 @@ def test_a_forked_child_is_inert_and_the_parent_goes_on(first: Registrar, store:
         until(one, "down")
         until(two, "down")
         assert one.ask("status")["connected"]
+
+
+def ctl(store: Path, *words: str, status: int = 0) -> str:
+    """What `pjfail ctl --fleet` prints."""
+    command = [sys.executable, "-m", "pjfail", "ctl", "--fleet", *words]
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PJFAIL_SHARED": str(store)}
+    )
+    assert run.returncode == status, run.stderr
+    return run.stdout + run.stderr
+
+
+def test_an_operators_order_is_for_all_and_for_a_time(first: Registrar, store: Path) -> None:
+    server = f"udp:{FIRST}:5060"
+    with app_with(store) as one, app_with(store) as two:
+        started(one).ask("plan")
+        started(two).ask("plan")
+        assert "for 3600 s, says alice" in ctl(store, "--author", "alice", "drain", server)
+        for app in (one, two):
+            assert until(app, "draining")["reason"] == "drained for the fleet by alice"
+            assert went_to(app) == SECOND
+        with app_with(store) as late:
+            assert went_to(started(late), "INVITE") == SECOND
+        ctl(store, "restore", server)
+        for app in (one, two):
+            until(app, "up")
+            assert went_to(app) == FIRST
+        ctl(store, "--author", "bob", "mark-down", server, "3")
+        for app in (one, two):
+            assert until(app, "down")["reason"] == "marked down for the fleet by bob"
+        for app in (one, two):
+            until(app, "up", 12)  # by itself
+            assert went_to(app) == FIRST
+
+
+def test_an_order_that_cannot_be_meant_is_refused(store: Path) -> None:
+    assert "--fleet is for drain, mark-down, restore, not for servers" in ctl(store, "servers", status=2)
+    assert "write udp:192.0.2.1:5060" in ctl(store, "drain", "192.0.2.1:5060", status=2)
+    assert "an order to a fleet holds from 1 to 86400 seconds" in ctl(
+        store, "--for", "1e9", "drain", "udp:192.0.2.1:5060", status=2
+    )
+    assert "No such file" in ctl(store / "nowhere" / "x.db", "drain", "udp:192.0.2.1:5060", status=1)

@@ -12,7 +12,7 @@ from ..._tables import print_table
 from ...control.client import Client, find
 from ...errors import ControlError
 from ...model import Target
-from . import words
+from . import fleet, words
 
 COMMANDS = {
     "process": "show which program it is",
@@ -40,6 +40,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         epilog="Exit status: 0 done, 1 refused or not reached, 2 wrong arguments.",
     )
     parser.add_argument("--to", metavar="PID|SOCKET|all", help="which program, if there are several")
+    fleet.add(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
     # "command" alone would hide what main() keeps there.
@@ -61,6 +62,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Asks, and prints what is answered. Raises ControlError when nothing can be asked, and ValueError."""
+    if arguments.fleet:
+        return fleet.run(arguments)
     command: str = arguments.asked
     names = ("server", "seconds", "uri", "level")
     given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
