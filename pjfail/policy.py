@@ -23,6 +23,8 @@ Backoff = Callable[[int, Random], float]
 
 # A server gets its tier back up to this share of ``failback`` later, at random: a fleet does not return at once.
 FAILBACK_SPREAD = 0.5
+# A server that was down for less by another's word, and is not, has its tier back at once.
+TOLD_BRIEFLY_S = 5.0
 # The share of its weight that a server has when it comes back.
 SMALLEST_SHARE = 0.1
 
@@ -245,12 +247,16 @@ def left_to_traffic(health: Health, policy: Policy, now: float, random: Random) 
 def told_up(health: Health, reason: str, policy: Policy, now: float, random: Random) -> Health:
     """Up again by the word of another process, for *reason*. Pure.
 
-    All processes hear that at once, so each gives the server its tier back at a time of its own within ``slow_start``.
-    Its failures are forgotten once it answers this process; until then the next one holds it down for longer.
+    All processes hear that at once, so each gives the server its tier back at a time of its own, within twice
+    ``slow_start``; at once, if it was down only briefly, since then the word that took it down was a mistake. Its
+    failures are forgotten once it answers this process; until then the next one holds it down for longer.
     """
-    spread = policy.failback * random.uniform(1, 1 + FAILBACK_SPREAD) + random.uniform(0, policy.slow_start)
+    spread = 0.0
+    if now - health.since > TOLD_BRIEFLY_S:
+        spread = policy.failback * random.uniform(1, 1 + FAILBACK_SPREAD) + 2 * random.uniform(0, policy.slow_start)
     up = left_to_traffic(health, policy, now, random)
-    return replace(up, reason=reason, told=0, returning=spread > 0, returns_at=now + spread)
+    returns_at = now + spread if spread else None
+    return replace(up, reason=reason, told=0, returning=spread > 0, returns_at=returns_at)
 
 
 def _own_of_method(health: Health, outcome: Outcome) -> Health | None:

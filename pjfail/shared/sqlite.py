@@ -199,7 +199,7 @@ class SqliteStore:
         assert connection is not None
         cursor = connection.execute(
             "INSERT INTO leases VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET holder = excluded.holder,"
-            " expires = excluded.expires WHERE expires <= ? OR expires > ? OR holder = excluded.holder",
+            " expires = excluded.expires WHERE expires <= ? OR expires > ?",
             (self._namespace, str(server), holder, now + seconds, now, now + MAX_LEASE_S),
         )
         return cursor.rowcount == 1
