@@ -35,6 +35,8 @@ LEASE_S = 3.0
 """Longer than a probe takes (2.2 s)."""
 STAND_BACK_S = 2.0
 """Whose probe has failed lets others go first, for so long after the next hold-down."""
+CONTRADICT_S = 0.3
+"""Within so long one of the many who know better says so, and the others have heard it."""
 STUBBORN_S = 60.0
 """A server that fails again so soon after another process has found it well is judged by this process alone."""
 FIRST_READ_S = 0.5
@@ -112,6 +114,7 @@ class Sharing:
         self._asking: set[Server] = set()
         self._stand_back: dict[Server, float] = {}
         self._heard = self._contradicted = 0
+        self._contradicting: set[Server] = set()
         self._down_since: float | None = None
         self._once = False
         self.first_read = threading.Event()
@@ -119,6 +122,7 @@ class Sharing:
     async def serve(self) -> None:
         """Runs until it is cancelled."""
         self._asking.clear()
+        self._contradicting.clear()
         link = asyncio.get_running_loop().create_task(self._link.serve())
         try:
             while True:
@@ -260,7 +264,7 @@ class Sharing:
         """What time brings: words that end, an own success, a lost network."""
         changed = self._board.expire(now)
         self._said = {server: said for server, said in self._said.items() if said.until > now}
-        for kept in (self._alone, self._leases):
+        for kept in (self._alone, self._leases, self._stand_back):
             for server in [server for server, until in kept.items() if until <= now]:
                 del kept[server]
         alone = self._every_server_fails()
@@ -294,15 +298,18 @@ class Sharing:
         before = self._believed.get(server)
         own_doubt = before is None and health.state in (State.DOWN, State.HALF_OPEN)
         verdict = self._board.weigh(server, now, _last_answer(server), doubted=own_doubt)
-        if verdict.contradicted:
-            self._contradicted += 1
-            self._say(server, _Said("up", _last_answer(server) or now, now + RECOVERY_S))
+        if verdict.contradicted and server not in self._contradicting:
+            self._contradicting.add(server)
+            wait = self._random.uniform(0, CONTRADICT_S)
+            asyncio.get_running_loop().call_later(wait, self._contradict, server)
         if verdict.down is not None and self._alone.get(server, 0.0) <= now:
             self._believe(server, health, verdict.down, before)
         elif before is not None:
             del self._believed[server]
             if verdict.contradicted or verdict.recovered is not None:
                 self._raise(server, verdict.recovered)
+            elif self._targets.host_of(server) is None:
+                self._health.drop(server)
             elif health.state is State.DOWN:  # taken back: nobody knows, so a probe is to tell
                 self._put(server, lambda known, at: replace(known, until=at))
             else:
@@ -314,6 +321,14 @@ class Sharing:
             and self._alone.get(server, 0.0) <= now
         ):
             self._raise(server, verdict.recovered)
+
+    def _contradict(self, server: Server) -> None:
+        """Tells the own success, unless another process has told one meanwhile."""
+        self._contradicting.discard(server)
+        now, last_answer = time.monotonic(), _last_answer(server)
+        if last_answer is not None and self._board.weigh(server, now, last_answer, doubted=False).contradicted:
+            self._contradicted += 1
+            self._say(server, _Said("up", last_answer, now + RECOVERY_S))
 
     def _believe(self, server: Server, health: Health, belief: Belief, before: Belief | None) -> None:
         self._believed[server] = belief

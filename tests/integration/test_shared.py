@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,9 @@ from rig import shared_app
 from rig.app import App
 from rig.shared_app import started, until, went_to
 
+from pjfail import Server, Shared
+from pjfail.shared.entries import Entry
+from pjfail.shared.sqlite import SqliteStore
 from pjfail.testing import SILENT, WELL, Registrar
 
 FIRST, SECOND = "127.0.131.1", "127.0.131.2"
@@ -135,3 +142,50 @@ def test_an_order_that_cannot_be_meant_is_refused(store: Path) -> None:
         store, "--for", "1e9", "drain", "udp:192.0.2.1:5060", status=2
     )
     assert "No such file" in ctl(store / "nowhere" / "x.db", "drain", "udp:192.0.2.1:5060", status=1)
+
+
+def told(store: Path, entry: Entry) -> None:
+    """Another process says that."""
+
+    async def write() -> None:
+        opened = SqliteStore(Shared(str(store)))
+        await opened.open()
+        await opened.write([entry])
+        await opened.close()
+
+    asyncio.run(write())
+
+
+def said(store: Path) -> dict[str, str]:
+    """What stands in the store: writers, and what they say."""
+    connection = sqlite3.connect(store)
+    rows = connection.execute("SELECT body FROM entries").fetchall()
+    connection.close()
+    return {row["writer"]: row["kind"] for row in (json.loads(body) for (body,) in rows)}
+
+
+def test_an_own_fresh_success_outranks_a_stranger_and_is_told(first: Registrar, store: Path) -> None:
+    down = Entry(Server(FIRST, 5060), "stranger", "down", 1, 60.0, host="host-7", reason="silent to INVITE")
+    with app_with(store) as one:
+        assert went_to(started(one)) == FIRST
+        told(store, replace(down, age=20.0))  # its request was sent before ours, which was answered
+        deadline = time.monotonic() + 8
+        while "up" not in said(store).values():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert one.ask("health")["state"] == "up"
+        assert one.ask("status")["contradicted"] == 1
+        told(store, replace(down, sequence=2))
+        assert until(one, "down")["reason"] == "silent to INVITE at host-7, told by 1"
+        assert went_to(one) == SECOND
+        told(store, replace(down, sequence=3, kind="gone"))
+        until(one, "up")  # nobody says so any more, so a probe has told
+        assert went_to(one) == FIRST
+
+
+def test_when_all_are_down_by_others_words_a_request_is_answered_all_the_same(first: Registrar, store: Path) -> None:
+    for address in (FIRST, SECOND):
+        told(store, Entry(Server(address, 5060), "stranger", "down", 1, 60.0, host="host-7", reason="silent"))
+    with app_with(store) as one:
+        assert one.next() == {"ready": True}
+        assert one.ask("INVITE")["code"] == 200
