@@ -110,7 +110,7 @@ def main() -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(draw(loads, probes), encoding="utf-8")
         print(f"written to {path}")
-    for title, (_, load) in loads.items():
+    for title, (_, load) in loads.items():  # those that share a memory
         peak = load.peak(0, 180, 419, 10) / load.mean(0, 10, 60)
         print(f"{title}: {load.late} requests late, {sum(load.probes[0])} probes, peak at failback {peak:.2f}")
 
