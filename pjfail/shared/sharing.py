@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 import socket
@@ -215,7 +216,8 @@ class Sharing:
         )
 
     def _others_answer(self, server: Server, since: float) -> bool:
-        return any((_last_answer(other) or 0.0) > since for other in self._targets.servers() if other != server)
+        others = itertools.islice(self._targets.servers(), MAX_OTHERS)
+        return any((_last_answer(other) or 0.0) > since for other in others if other != server)
 
     # --- hearing ------------------------------------------------------------------------------------------------------
 
@@ -430,6 +432,7 @@ class Sharing:
 
 
 MAX_RAISED = 1000
+MAX_OTHERS = 1000
 _AT_ONCE = Policy(slow_start=0)
 
 
