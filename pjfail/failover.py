@@ -15,17 +15,18 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Unpack, runtime_checkable
 
 from . import host as hosts
 from ._validation import checked_listeners, is_amount, require, require_arguments, require_function
-from .affinity import Routes, account_id, own_next_hop, require_reachable, route_server, server_for
+from .affinity import account_id, own_next_hop, require_reachable, route_server, server_for
 from .bridge import accounts, core, counts, plans
 from .bridge.accounts import Account
 from .bridge.counts import Counters, RoundTrips
 from .control.service import Control
-from .errors import DETACHED, AffinityError, BadServer, NotAttached
+from .errors import DETACHED, AffinityError, BadServer, NotAttached, PjfailError
 from .events import Listener
+from .follow_settings import Changes, Follow
 from .following import FollowedAccount
 from .lookup import ChainLookup, DnsLookup, Lookup, StaticLookup
 from .lookup.static import Listed
@@ -56,6 +57,7 @@ def attach(
     policy: Policy | Order | None = None,
     probe: Probe | None = None,
     retry: RetryPolicy | None = None,
+    follow: bool | Follow = True,
     listeners: Iterable[Listener] = (),
     host: str | Path | ModuleType | None = None,
     control: bool | str | Path | None = None,
@@ -71,6 +73,9 @@ def attach(
     a plain function ``(candidates, health) -> candidates``).
     *probe* says when servers are asked whether they are alive (default: :class:`pjfail.Probe`, as it is).
     *retry* says when a request under way fails over to the next server (default: :class:`pjfail.RetryPolicy`).
+    *follow* says whether and how accounts are kept on the servers that they registered with: True (every account that
+    has a registrar, those too that are made later), False (only those of :meth:`Failover.follow`), or a
+    :class:`pjfail.Follow`.
     *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
     loaded object that carries pjsip, where that cannot be found out. *control* is True for a control socket, by which
     ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
@@ -104,8 +109,8 @@ def attach(
     found = attached()
     if found is not None and found.gives_way:
         found.detach()
-    wanted = Control.wanted(control), Shared.wanted(shared)
-    return Failover(lookup, policy, probe, retry, checked_listeners(listeners), host, *wanted)
+    hear, wanted = checked_listeners(listeners), (Control.wanted(control), Shared.wanted(shared))
+    return Failover(lookup, policy, probe, retry, _followed(follow), hear, host, *wanted)
 
 
 def attached() -> Failover | None:
@@ -138,6 +143,7 @@ class Failover:
         policy: Policy,
         probe: Probe,
         retry: RetryPolicy,
+        follow: Follow | None,
         listeners: tuple[Listener, ...],
         host: str | Path | ModuleType | None,
         control: Control | None,
@@ -148,12 +154,12 @@ class Failover:
         self._once = threading.Lock()
         self._ended = False
         self.gives_way = False  # to an attach() of the program's own: it was attached without one (see launch.py)
-        self._routes = Routes()
+        self._follow = follow
         self._control = control
         hear: tuple[Listener, ...] = listeners if control is None else (*listeners, control)
-        self._worker = Worker(lookup, policy, probe, hear, self._end, decide=retry.decide, shared=shared)
+        self._worker = Worker(lookup, policy, probe, follow, hear, self._end, decide=retry.decide, shared=shared)
         plans.ask_each(policy.per_request)
-        self._attachment = core.attach(QUESTION_DEADLINE, retry)
+        self._attachment = core.attach(QUESTION_DEADLINE, retry, find_accounts=follow is not None)
         try:
             if control is not None:
                 control.open(self, self._worker, version("pjfail"))
@@ -257,7 +263,7 @@ class Failover:
         return None if self._worker.sharing is None else self._worker.sharing.status()
 
     def mark_down(self, server: Server | str, seconds: float | None = None) -> None:
-        """Puts *server* behind the others for *seconds*, or until :meth:`restore`; answers do not lift it.
+        """Puts *server* behind the others for *seconds*, or until :meth:`restore`. Its answers do not end that.
 
         *server* is a ``Server``, "tls:address:port", or one in our plans: "address:port", "address" or a host name, for
         whatever transport and port it has there.
@@ -315,7 +321,9 @@ class Failover:
         if not found and transport is not None and Target(host).is_numeric:
             return [Server.parse(server)]
         if not found:
-            raise BadServer(f'{server!r} is not in any plan yet; to name it before its first use, write "udp:address"')
+            first_use = f'to name it before its first use, write "udp:{server.strip()}"'
+            hint = first_use if Target(host).is_numeric else "name its address"
+            raise BadServer(f"{server!r} is not in any plan yet; {hint}")
         return found
 
     def _by_name(self, server: Server | str, spoken: Transport | None) -> Server | str:
@@ -334,34 +342,39 @@ class Failover:
     # --- accounts -----------------------------------------------------------------------------------------------------
 
     def pin(self, account: object, server: Server | str) -> None:
-        """Sends *account*'s requests to *server* alone: those to the account's own next hop (the proxy of all accounts,
-        ``outboundProxies``, else its first proxy, else its registrar; a URI of that host may leave port and transport
-        out). Dialogs stay where they are, and requests to other hosts go their way.
+        """Keeps *account* on *server*: all its requests to its own next hop go there.
+
+        The next hop is the first of ``outboundProxies``, else the account's first proxy, else its registrar; a request
+        URI with that host counts also without the port and transport. Dialogs stay on their servers, and requests to
+        other hosts are not affected.
 
         *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server``, "address:port", "address", or
-        the host name of one in our plans. The account's own host name stays what it is, for TLS too. In force when this
-        returns; call :meth:`unpin` to end it. While *server* is down the pin rests, and the account's plan decides.
-        Where pjsip has a server affinity of its own (after 2.17), that is used: ``pjsua_acc_set_affinity_addr()``.
+        the host name of one in the plans. TLS still shows and checks the account's own host name. In force when this
+        returns; :meth:`unpin` ends it. While *server* is down the pin rests, and the account's plan decides. If pjsip
+        has its own server affinity (after 2.17), pjfail uses that: ``pjsua_acc_set_affinity_addr()``.
 
-        Not while holding a lock that a pjsua2 callback takes. Raises :class:`pjfail.UnknownAccount`,
-        :class:`pjfail.BadServer`, :class:`pjfail.AffinityDisabled`, :class:`pjfail.AffinityError`,
-        :class:`pjfail.NotAttached`; the earlier pin is kept then.
+        Do not call it while you hold a lock that one of your pjsua2 callbacks takes. Raises
+        :class:`pjfail.UnknownAccount`, :class:`pjfail.BadServer`, :class:`pjfail.AffinityDisabled`,
+        :class:`pjfail.AffinityError`, :class:`pjfail.NotAttached`; the earlier pin then stays.
         """
         settings = self._account(account)
         chosen = server_for(settings, self._by_name(server, _spoken(settings)))
-        if settings.id in self._worker.maintenance.follower:
+        if self._follows_by_order(settings):
             raise AffinityError(f"account {settings.id} follows its servers: unfollow() it before pinning it")
         self._require_no_route(settings)
-        self._worker.maintenance.pins.pin(settings, chosen)
+        with self._taken_over(settings):
+            self._worker.maintenance.pins.pin(settings, chosen)
         self._worker.maintenance.maintain_soon()
 
     def unpin(self, account: object) -> None:
         """Ends the account's :meth:`pin`, if there is one. Raises :class:`pjfail.NotAttached`."""
         self._require_attached()
-        self._worker.maintenance.pins.unpin(account_id(account))
+        number = account_id(account)
+        self._worker.maintenance.pins.unpin(number)
+        self._consider(number)
 
     def pinned(self, account: object) -> Server | None:
-        """Returns the server that :meth:`pin`, or at this moment :meth:`follow`, keeps *account* on; otherwise None.
+        """Returns the server that *account* is pinned to, or at this moment followed on; otherwise None.
 
         Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.NotAttached`.
         """
@@ -369,7 +382,7 @@ class Failover:
         return self._worker.maintenance.pins.pinned(settings) or self._worker.maintenance.follower.server(settings.id)
 
     def accounts(self) -> Mapping[int, Server | None]:
-        """The accounts (pjsua's ids) that :meth:`follow` or :meth:`pin` keeps, each with its server.
+        """The accounts (pjsua's ids) that are followed or pinned, each with its server.
 
         None stands for an account whose plan decides at this moment. Never blocks.
         """
@@ -393,24 +406,26 @@ class Failover:
         """
         self._worker.maintenance.pins.enable(self._account(account))
 
-    def follow(self, account: object, failback: float | None = 60.0, spread: float = 2.0) -> None:
+    def follow(self, account: object, **changes: Unpack[Changes]) -> None:
         """Keeps *account* on a working server: on the one that it registered with, for all its requests.
 
-        When that fails, the next one of its plan has the account's requests at once, and a REGISTER within *spread*
-        seconds (a share of them, so that many accounts do not come together). Dialogs stay where they are. When a
-        server in a better tier has been well for *failback* seconds (and up to half as long again), the account
-        registers there, and moves once it is; None: it never moves back. The server is asked with an OPTIONS when it
-        has said nothing for some seconds. ``events.AccountMoved`` tells of each move.
+        When that server fails, the account's requests go to the next server of its plan at once, and the account
+        registers there within the seconds of ``spread`` (at a random moment, so that many accounts do not register
+        together). Dialogs stay on their servers. When a server in a better tier has been up for ``failback`` seconds,
+        the account registers there, and moves once that REGISTER is accepted. ``events.AccountMoved`` reports each
+        move.
 
-        Call it before or after the account has registered; one that unregisters is left alone until it registers again.
-        Called again, it changes the times. Retry-After of a REGISTER is honoured. A server that fails two registrations
-        in a row is left by this account alone, other than with 401, 403, 404, 407, 423 or a 6xx, which move nothing.
-        Raises as :meth:`pin` does, and ValueError for times that are none.
+        ``attach(follow=True)`` does so for every account; this gives one account settings of its own, or follows one
+        that is not followed. *changes* are the settings of :class:`pjfail.Follow` that differ for this account from
+        those in ``attach(follow=)``.
+
+        Call it before or after the account has registered. pjfail leaves an account that unregisters alone until it
+        registers again. A second call changes the settings. pjfail honours the Retry-After of a REGISTER. An account
+        leaves a server that fails two of its registrations in a row, for itself alone; 401, 403, 404, 407, 423 and 6xx
+        do not count. Raises the exceptions of :meth:`pin`, and ValueError for an invalid setting.
         """
-        if failback is not None and not is_amount(failback):
-            raise ValueError(f"failback is {failback!r}; give seconds, or None for never")
-        if not is_amount(spread):
-            raise ValueError(f"spread is {spread!r}; give seconds")
+        self._require_attached()
+        chosen = replace(self._worker.maintenance.settings, **changes)
         settings = self._account(account)
         next_hop = own_next_hop(settings)
         if not settings.registers:
@@ -423,14 +438,27 @@ class Failover:
                 "that it registered with, dead or alive: create it with sipConfig.serverAffinity disabled"
             )
         self._require_no_route(settings)
-        followed = FollowedAccount(settings.id, settings.aor, next_hop, failback, spread)
+        followed = FollowedAccount(settings.id, settings.aor, next_hop, chosen)
         self._worker.call(lambda: self._worker.maintenance.follow(followed))
 
     def unfollow(self, account: object) -> None:
-        """Ends the account's :meth:`follow`, if there is one: its plan decides again. Raises :class:`NotAttached`."""
+        """Ends the following of *account*, whoever began it: its plan decides again. Raises :class:`NotAttached`.
+
+        Until it is deleted, the account is followed again only by :meth:`follow`.
+        """
         self._require_attached()
         number = account_id(account)
-        self._worker.call(lambda: self._worker.maintenance.unfollow(number))
+        try:
+            settings = accounts.read_account(number)
+        except PjfailError:  # it is gone
+            settings = None
+
+        def leave() -> None:
+            if settings is not None:
+                self._worker.maintenance.finder.leave(settings)
+            self._worker.maintenance.unfollow(number)
+
+        self._worker.call(leave)
 
     def route_via(self, account: object, server: Server | str | None) -> None:
         """Puts *server*'s address into *account*'s Route, in place of its first proxy: the classic way for UDP and TCP.
@@ -441,25 +469,48 @@ class Failover:
         exceptions of :meth:`pin`.
         """
         settings = self._account(account)
-        if server is None:
-            self._routes.restore(settings)
-            return
         maintenance = self._worker.maintenance
-        if maintenance.pins.pinned(settings) is not None or settings.id in maintenance.follower:
+        if server is None:
+            maintenance.routes.restore(settings)
+            self._consider(settings.id)
+            return
+        if maintenance.pins.pinned(settings) is not None or self._follows_by_order(settings):
             raise AffinityError(f"account {settings.id} is pinned or followed: unpin() or unfollow() it first")
         if settings.affinity:
             raise AffinityError(
                 f"pjsip's own server affinity is enabled on account {settings.id}: it keeps the account where it has "
                 "registered, whatever its Route says; use pin() or follow()"
             )
-        self._routes.via(settings, route_server(settings, self._by_name(server, _spoken(settings))))
+        chosen = route_server(settings, self._by_name(server, _spoken(settings)))
+        with self._taken_over(settings):
+            maintenance.routes.via(settings, chosen)
+
+    @contextmanager
+    def _taken_over(self, account: Account) -> Iterator[None]:
+        """Ends the following that has begun by itself for the block, in which *account* gets another keeper."""
+        if self._follow is not None:
+            self._worker.call(lambda: self._worker.maintenance.finder.take_over(account))
+        try:
+            yield
+        finally:
+            self._consider(account.id)
+
+    def _consider(self, number: int) -> None:
+        """Has account *number* followed again, if that is how all are and nothing else keeps it."""
+        if self._follow is not None:
+            self._worker.call(lambda: self._worker.maintenance.finder.consider(number))
+
+    def _follows_by_order(self, account: Account) -> bool:
+        """Returns whether the application itself has called :meth:`follow`."""
+        followed = self._worker.maintenance.follower.get(account.id)
+        return followed is not None and followed.aor == account.aor and not followed.automatic
 
     def _account(self, account: object) -> Account:
         self._require_attached()
         return accounts.read_account(account_id(account))
 
     def _require_no_route(self, account: Account) -> None:
-        if self._routes.has(account):
+        if self._worker.maintenance.routes.has(account):
             raise AffinityError(f"account {account.id} has a route of its own: route_via(account, None) ends it")
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -546,6 +597,14 @@ def _spoken(account: Account) -> Transport | None:
     """The transport that *account* speaks to its next hop, None where it may be any."""
     next_hop = account.next_hop
     return None if next_hop is None else "tls" if next_hop.secure else next_hop.transport
+
+
+def _followed(follow: object) -> Follow | None:
+    """How ``attach(follow=)`` has all accounts followed; None: none is."""
+    if isinstance(follow, bool):
+        return Follow() if follow else None
+    require("follow", follow, Follow, "True, False or a Follow")
+    return follow  # type: ignore[return-value]  # require() has looked
 
 
 def _require_timeout(timeout: float) -> None:

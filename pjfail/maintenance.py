@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
-from .affinity import Pins
+from .affinity import Pins, Routes
 from .bridge import plans
+from .bridge.accounts import Account
+from .bridge.pins import Registration
 from .errors import NotAttached
+from .finder import Finder, FinderContext
+from .follow_settings import Follow
 from .following import FollowedAccount, Follower, FollowerContext
 from .health import HealthTable
 from .model import Health, Server
@@ -30,12 +34,14 @@ INTERVAL = 0.25
 class Maintenance:
     """Keeps accounts on their servers. Worker only, except :meth:`maintain_soon` and ``pins``.
 
-    *news* gets the events of accounts that move.
+    *follow*: how accounts are followed without being asked for; None: they are not. ``settings`` are those of a
+    followed account that has none of its own. *news* gets the events of accounts that move.
     """
 
     def __init__(
         self,
         probe: Probe,
+        follow: Follow | None,
         health: HealthTable,
         targets: Targets,
         resolution: Resolution,
@@ -43,8 +49,11 @@ class Maintenance:
         random: Random,
     ) -> None:
         self.pins = Pins()
+        self.settings = Follow() if follow is None else follow
         context = FollowerContext(resolution.plan_of, self._health_now, news.tell, self._at, targets.label)
         self.follower = Follower(context, random)
+        self.routes = Routes()
+        self.finder = Finder(follow, self.follower, FinderContext(self._is_kept_otherwise, self._at))
         self._probe = probe
         self._health = health
         self._targets = targets
@@ -61,16 +70,32 @@ class Maintenance:
         self._loop = loop
         self._monitor = monitor
         self._running = False
+        self.finder.begin()
+        self._maintain_now()
+
+    def on_registration(self, registration: Registration) -> None:
+        """Takes a REGISTER, or its response, of an account that is followed, or that may be found by it."""
+        if registration.account < 0:
+            self.finder.on_registration(registration, time.monotonic())
+        else:
+            self.follower.on_registration(registration, time.monotonic())
+
+    def on_found(self, found: Iterable[tuple[int, Account | None]]) -> None:
+        """Takes accounts that the finder has had read."""
+        for number, account in found:
+            self.finder.on_found(number, account, time.monotonic())
+        self._resolution.follow(self.follower.next_hops())
         self._maintain_now()
 
     def follow(self, account: FollowedAccount) -> None:
         """Keeps an account on a working server from now on."""
+        self.finder.on_follow(account)
         self.follower.follow(account, time.monotonic())
         self._resolution.follow(self.follower.next_hops())
         self._maintain_now()
 
     def unfollow(self, account: int) -> None:
-        """Ends what :meth:`follow` began, if it did."""
+        """Ends the following of *account*, if it is followed."""
         self.follower.unfollow(account)
         self._resolution.follow(self.follower.next_hops())
 
@@ -84,6 +109,7 @@ class Maintenance:
         with contextlib.suppress(NotAttached):
             self.pins.review(self._health_now())
             self.follower.review(time.monotonic())
+            self.finder.review()
             self._resolution.follow(self.follower.next_hops())
 
     def aor_for(self, server: Server) -> str:
@@ -97,13 +123,14 @@ class Maintenance:
             self._loop.call_soon(self._maintain)
 
     def _maintain(self) -> None:
-        needed = self.follower or self.pins or self._probe.interval
+        needed = self.follower or self.pins or self.finder or self._probe.interval
         if self._targets.ended or self._loop is None or self._monitor is None or not needed:
             self._running = False
             return
         try:
             self.review()
             self._monitor.probe_quiet(self._watched())
+            self._monitor.probe_wanted(self.follower.wanted())
         except Exception:
             log.exception("accounts and quiet servers cannot be looked after just now")
         self._news.deliver()
@@ -124,9 +151,15 @@ class Maintenance:
             }
         watched = dict(self._in_use)
         if self._probe.accounts is not None:
-            for server, host in {**self.pins.servers(), **self.follower.servers()}.items():
+            for server, host in self.pins.servers().items():
                 watched[server] = Watched(host, self._probe.accounts)
+        for server, each in self.follower.servers().items():
+            if server not in watched or each.interval < watched[server].interval:
+                watched[server] = each
         return watched
+
+    def _is_kept_otherwise(self, account: Account) -> bool:
+        return self.pins.pinned(account) is not None or self.routes.has(account)
 
     def _health_now(self) -> Mapping[Server, Health]:
         return self._health.snapshot(time.monotonic())

@@ -31,11 +31,11 @@ class Probe:
     """When servers are asked whether they are alive; those in doubt (suspect, half-open) are, each second. Seconds.
 
     ``interval``: a server in use that has said nothing for so long is asked; None: it is not. ``accounts``: the same
-    for one that a followed or pinned account lives on. Both give or take the share ``jitter``. A target that no request
-    went to for ``idle`` seconds is idle, and its servers are left alone. ``timeout``: how long a server has to answer;
-    the default allows three sends over UDP, so that one lost packet takes no server down. A server that ignores OPTIONS
-    and answers other requests is not taken down for that, and not asked by OPTIONS any more; a log line says so once.
-    Raises ValueError for what is not a valid time.
+    for one that a pinned account lives on; for followed accounts :class:`pjfail.Follow` says so. Both give or take the
+    share ``jitter``. A target that no request went to for ``idle`` seconds is idle, and its servers are left alone.
+    ``timeout``: how long a server has to answer; the default allows three sends over UDP, so that one lost packet takes
+    no server down. A server that ignores OPTIONS and answers other requests is not taken down for that, and not asked
+    by OPTIONS any more; a log line says so once. Raises ValueError for what is not a valid time.
     """
 
     interval: float | None = None
@@ -109,12 +109,12 @@ class IgnoredOptions:
 
 
 async def probe(requests: Requests, server: Server, host: str, timeout: float, aor: str = "") -> Outcome | None:
-    """Asks *server* with an OPTIONS for *host*: what was seen of it.
+    """Asks *server* with an OPTIONS for *host*, and returns the outcome.
 
     With *aor* that is a REGISTER which asks for the bindings of that account, and changes none (RFC 3261 10.2.3); that
     it may have no credentials is an answer, too.
 
-    None for what the C core tells by itself, failed connections too, and where nothing could be asked.
+    Returns None for what the C core reports itself (failed connections too), and if the request could not be sent.
     """
     parameter = "" if server.transport == "udp" else f";transport={server.transport}"
     where = f"[{host}]" if ":" in host else host

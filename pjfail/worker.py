@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from random import Random
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 from . import events
 from .bridge import core, queue
 from .errors import DETACHED, LookupFailed, NotAttached
+from .follow_settings import Follow
 from .health import HealthTable
 from .lookup import Lookup, pjsip_dns
 from .machine import MachineWatch
@@ -60,6 +60,7 @@ class Worker:
         lookup: Lookup,
         policy: Policy,
         probe: Probe,
+        follow: Follow | None,
         listeners: Sequence[events.Listener],
         detached: Callable[[], bool],
         random: Random | None = None,
@@ -76,7 +77,7 @@ class Worker:
         self._targets = Targets(policy, health, self._news.tell, self._server_gone, complain)
         self.requests = Requests()
         self.resolution = Resolution(lookup, self._targets, self._news)
-        self.maintenance = Maintenance(probe, health, self._targets, self.resolution, self._news, random)
+        self.maintenance = Maintenance(probe, follow, health, self._targets, self.resolution, self._news, random)
         self.monitor = Monitor(
             policy,
             probe,
@@ -242,7 +243,8 @@ class Worker:
         outcomes = queue.outcomes()
         with contextlib.suppress(NotAttached):  # before the outcome of the same answer can move the account
             for registration in queue.registrations():
-                self.maintenance.follower.on_registration(registration, time.monotonic())
+                self.maintenance.on_registration(registration)
+            self.maintenance.on_found(queue.found_accounts())
         self.monitor.note_failovers(queue.failovers())
         self.monitor.judge(outcomes)
         self.maintenance.follower.tell_moved()

@@ -16,9 +16,11 @@
 #include "plans.h"
 #include "poller.h"
 #include "queries.h"
+#include "registrations.h"
 #include "resolver.h"
 #include "send_guard.h"
 #include "servers.h"
+#include "subscriptions.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -81,6 +83,8 @@ static void attach_clear(void)
     connections_clear();
     dialogs_clear();
     affinity_close();
+    registrations_clear();
+    subscriptions_clear();
     outgoing_close();
     plans_clear();
     poller_close();

@@ -417,8 +417,8 @@ class Sharing:
         now = time.monotonic()
         if not self._link.is_up or self._leases.get(server, 0.0) > now:
             return True
-        if server not in self._asking and self._stand_back.get(server, 0.0) <= now:
-            self._stand_back.pop(server, None)
+        stand_back = self._stand_back.get(server, 0.0) > now
+        if server not in self._asking and not (stand_back and self._health.get(server, now).state is State.HALF_OPEN):
             self._asking.add(server)
 
             def got(ours: bool) -> None:
