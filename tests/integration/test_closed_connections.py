@@ -13,7 +13,7 @@ from rig.certificates import Authority
 from rig.network import BECOME, alone
 from rig.tls import TlsServer
 
-from pjfail.testing import REFUSING, Registrar, Request
+from pjfail.testing import REFUSING, WELL, Fault, Registrar, Request
 
 FIRST, SECOND = "127.0.49.1", "127.0.49.2"
 # Nobody is probed, so that nothing but the connection's end tells of a server.
@@ -242,6 +242,20 @@ def test_a_connection_that_this_process_closes_is_not_made_anew() -> None:
         first.close_connections()
         time.sleep(1.5)
         assert (len(registers(first)), len(registers(second))) == before
+
+
+def test_the_connection_of_a_server_that_was_slow_to_accept_counts() -> None:
+    """Its REGISTER was hedged, and the next server accepted it first; the account stays where it is."""
+    with Registrar(FIRST) as first, Registrar(SECOND) as second, Program() as app:
+        do(app, "alice = account('alice'); time.sleep(0.3)")
+        first.fault = Fault(delay=0.6)
+        do(app, "assert alice.reregister().server == '127.0.49.2:5060'; time.sleep(1.5)")
+        assert registers(second)
+        do(app, "assert failover.pinned(alice).address == '127.0.49.1'")
+        first.fault = WELL
+        before = len(registers(first))
+        first.close_connections()
+        eventually(lambda: len(registers(first)) > before)
 
 
 KEEPALIVE = """
