@@ -216,6 +216,21 @@ void affinity_tell(int account, pjsip_msg *message, const pf_target *next_hop, c
     event_queue_post(EVENT_REGISTRATION, registration);
 }
 
+int affinity_is_on(int account, pjsip_msg *response, const pf_address *server)
+{
+    char aor[PF_MAX_URI];
+    const struct pin *pin;
+    int is_on;
+
+    if (!affinity_write_aor(response, aor, sizeof aor))
+        return 0;
+    pthread_mutex_lock(&affinity.lock);
+    pin = affinity_pin_of_locked(aor, account);
+    is_on = pin && !memcmp(&pin->is.server, server, sizeof *server);
+    pthread_mutex_unlock(&affinity.lock);
+    return is_on;
+}
+
 double affinity_keepalive(int account, pjsip_msg *response)
 {
     char aor[PF_MAX_URI];

@@ -48,6 +48,9 @@ int affinity_registered(pjsip_msg *response, int account);
 void affinity_tell(int account, pjsip_msg *message, const pf_target *next_hop, const pf_address *server,
                    const pf_address *answered, int code, int retry_after, int removed);
 
+/* Returns whether the account that the response is for is on the server. Any SIP thread. */
+int affinity_is_on(int account, pjsip_msg *response, const pf_address *server);
+
 /* Returns the keepalive of the account that the response is for, in seconds; 0: none. Any SIP thread. */
 double affinity_keepalive(int account, pjsip_msg *response);
 

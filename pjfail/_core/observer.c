@@ -103,6 +103,14 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
                                          observed->removes, affinity_keepalive(account, msg));
         }
     }
+    /* The REGISTER was hedged and accepted elsewhere before, but the account stays on its own server, over this connection. */
+    if (code / 100 == 2 && observed->settled && method->id == PJSIP_REGISTER_METHOD && observed->account >= 0) {
+        const pf_address answered = servers_original(&observed->server);
+
+        if (affinity_is_on(observed->account, msg, &answered))
+            registrations_on_success(observed->account, msg, rdata->tp_info.transport, observed->removes,
+                                     affinity_keepalive(observed->account, msg));
+    }
     if (code / 100 == 2 && !observed->settled && method->name.slen == 9 && !memcmp(method->name.ptr, "SUBSCRIBE", 9)) {
         int account = affinity_registered(msg, AFFINITY_NO_ACCOUNT);
 
