@@ -39,6 +39,7 @@ from .errors import (
     UnsupportedVersion,
     UnusablePjsip,
 )
+from .follow_settings import Follow
 from .lookup import ChainLookup, DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
 from .model import (
     Candidate,
@@ -80,6 +81,7 @@ __all__ = [
     "ExponentialBackoff",
     "Failover",
     "FailureRate",
+    "Follow",
     "Health",
     "HostError",
     "LayoutMismatch",

@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Unpack, runtime_checkable
 
 from . import host as hosts
 from ._validation import checked_listeners, is_amount, require, require_arguments, require_function
@@ -26,6 +26,7 @@ from .bridge.counts import Counters, RoundTrips
 from .control.service import Control
 from .errors import DETACHED, AffinityError, BadServer, NotAttached
 from .events import Listener
+from .follow_settings import Changes, Follow
 from .following import FollowedAccount
 from .lookup import ChainLookup, DnsLookup, Lookup, StaticLookup
 from .lookup.static import Listed
@@ -54,6 +55,7 @@ def attach(
     policy: Policy | Order | None = None,
     probe: Probe | None = None,
     retry: RetryPolicy | None = None,
+    follow: bool | Follow = True,
     listeners: Iterable[Listener] = (),
     host: str | Path | ModuleType | None = None,
     control: bool | str | Path | None = None,
@@ -68,6 +70,7 @@ def attach(
     a plain function ``(candidates, health) -> candidates``).
     *probe* says when servers are asked whether they are alive (default: :class:`pjfail.Probe`, as it is).
     *retry* says when a request under way fails over to the next server (default: :class:`pjfail.RetryPolicy`).
+    *follow* is how accounts are followed: a :class:`pjfail.Follow`.
     *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
     loaded object that carries pjsip, where that cannot be found out. *control* is True for a control socket, by which
     ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
@@ -99,7 +102,9 @@ def attach(
     found = attached()
     if found is not None and found.gives_way:
         found.detach()
-    return Failover(lookup, policy, probe, retry, checked_listeners(listeners), host, Control.wanted(control))
+    return Failover(
+        lookup, policy, probe, retry, _followed(follow), checked_listeners(listeners), host, Control.wanted(control)
+    )
 
 
 def attached() -> Failover | None:
@@ -132,6 +137,7 @@ class Failover:
         policy: Policy,
         probe: Probe,
         retry: RetryPolicy,
+        follow: Follow | None,
         listeners: tuple[Listener, ...],
         host: str | Path | ModuleType | None,
         control: Control | None,
@@ -144,7 +150,7 @@ class Failover:
         self._routes = Routes()
         self._control = control
         hear: tuple[Listener, ...] = listeners if control is None else (*listeners, control)
-        self._worker = Worker(lookup, policy, probe, hear, self._end, decide=retry.decide)
+        self._worker = Worker(lookup, policy, probe, follow, hear, self._end, decide=retry.decide)
         plans.ask_each(policy.per_request)
         self._attachment = core.attach(QUESTION_DEADLINE, retry)
         try:
@@ -381,24 +387,23 @@ class Failover:
         """
         self._worker.maintenance.pins.enable(self._account(account))
 
-    def follow(self, account: object, failback: float | None = 60.0, spread: float = 2.0) -> None:
+    def follow(self, account: object, **changes: Unpack[Changes]) -> None:
         """Keeps *account* on a working server: on the one that it registered with, for all its requests.
 
-        When that fails, the next one of its plan has the account's requests at once, and a REGISTER within *spread*
-        seconds (a share of them, so that many accounts do not come together). Dialogs stay where they are. When a
-        server in a better tier has been well for *failback* seconds (and up to half as long again), the account
-        registers there, and moves once it is; None: it never moves back. The server is asked with an OPTIONS when it
-        has said nothing for some seconds. ``events.AccountMoved`` tells of each move.
+        When that fails, the next one of its plan has the account's requests at once, and a REGISTER within the seconds
+        of ``spread``. Dialogs stay where they are. When a server in a better tier has been well for ``failback``
+        seconds, the account registers there, and moves once it is. ``events.AccountMoved`` tells of each move.
+        *changes* are the settings of :class:`pjfail.Follow` that are others for this account than in
+        ``attach(follow=)``.
 
         Call it before or after the account has registered; one that unregisters is left alone until it registers again.
-        Called again, it changes the times. Retry-After of a REGISTER is honoured. A server that fails two registrations
-        in a row is left by this account alone, other than with 401, 403, 404, 407, 423 or a 6xx, which move nothing.
-        Raises as :meth:`pin` does, and ValueError for times that are none.
+        Called again, it changes the settings. Retry-After of a REGISTER is honoured. A server that fails two
+        registrations in a row is left by this account alone, other than with 401, 403, 404, 407, 423 or a 6xx, which
+        move nothing.
+        Raises as :meth:`pin` does, and ValueError for what is not a valid setting.
         """
-        if failback is not None and not is_amount(failback):
-            raise ValueError(f"failback is {failback!r}; give seconds, or None for never")
-        if not is_amount(spread):
-            raise ValueError(f"spread is {spread!r}; give seconds")
+        self._require_attached()
+        chosen = replace(self._worker.maintenance.settings, **changes)
         settings = self._account(account)
         next_hop = own_next_hop(settings)
         if not settings.registers:
@@ -411,7 +416,7 @@ class Failover:
                 "that it registered with, dead or alive: create it with sipConfig.serverAffinity disabled"
             )
         self._require_no_route(settings)
-        followed = FollowedAccount(settings.id, settings.aor, next_hop, failback, spread)
+        followed = FollowedAccount(settings.id, settings.aor, next_hop, chosen)
         self._worker.call(lambda: self._worker.maintenance.follow(followed))
 
     def unfollow(self, account: object) -> None:
@@ -534,6 +539,14 @@ def _spoken(account: Account) -> Transport | None:
     """The transport that *account* speaks to its next hop, None where it may be any."""
     next_hop = account.next_hop
     return None if next_hop is None else "tls" if next_hop.secure else next_hop.transport
+
+
+def _followed(follow: object) -> Follow | None:
+    """How ``attach(follow=)`` has all accounts followed; None: none is."""
+    if isinstance(follow, bool):
+        return Follow() if follow else None
+    require("follow", follow, Follow, "True, False or a Follow")
+    return follow  # type: ignore[return-value]  # require() has looked
 
 
 def _require_timeout(timeout: float) -> None:

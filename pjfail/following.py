@@ -17,6 +17,7 @@ from . import events
 from .bridge import accounts, pins, plans
 from .bridge.pins import Pin, Registration
 from .bridge.status import INVALID_OPERATION, NOT_FOUND, REGISTERING
+from .follow_settings import Follow
 from .model import Health, Plan, Server, Target
 
 log = logging.getLogger("pjfail")
@@ -65,8 +66,7 @@ class FollowedAccount:
     account: int
     aor: str
     next_hop: Target
-    failback: float | None
-    spread: float
+    settings: Follow
     server: Server | None = None
     trying: Server | None = None
     lost: bool = False
@@ -102,7 +102,7 @@ def decide(
     refusals = followed.refusals(now)
     usable = [server for server in order if health.get(server, Health()).usable]
     usable.sort(key=lambda server: refusals[server].until if server in refusals else 0.0)
-    soon = now + random.uniform(0, followed.spread)
+    soon = now + random.uniform(0, followed.settings.spread)
     if followed.trying is not None and followed.trying not in usable:
         due = soon if usable else followed.register_at
         followed = replace(followed, trying=None, lost=followed.server is None, register_at=due, return_at=None)
@@ -122,15 +122,15 @@ def decide(
     if followed.server in refusals and usable and usable[0] != followed.server:
         reason = _describe(refusals[followed.server])
         return replace(followed, server=usable[0], trying=None, register_at=soon, return_at=None, reason=reason)
-    if followed.failback is None or plan is None or followed.trying is not None:
+    if followed.settings.failback is None or plan is None or followed.trying is not None:
         return followed
     better = _better(plan, followed.server, [server for server in usable if server not in refusals])
     if better is None:
         overdue = followed.return_at is not None and followed.return_at <= now
         return replace(followed, return_at=None) if overdue else followed
-    due = health.get(better, Health()).since + followed.failback
+    due = health.get(better, Health()).since + followed.settings.failback
     if followed.return_at is None or followed.return_at < due:
-        due = max(due, now) + random.uniform(0, FAILBACK_SPREAD * followed.failback)
+        due = max(due, now) + random.uniform(0, FAILBACK_SPREAD * followed.settings.failback)
         followed = replace(followed, return_at=due)
         if now < due:
             return followed
@@ -165,12 +165,14 @@ def settled(
         if followed.server in refusals:
             return False
         tiers = {server: tier for server, tier in tiers.items() if server not in refusals}
-    if followed.failback is None:
+    if followed.settings.failback is None:
         return True
     at = followed.return_at
     if at is None:
         return own <= min(tiers.values())
-    waits = (health.get(server, Health()).since + followed.failback <= at for server in tiers if tiers[server] < own)
+    waits = (
+        health.get(server, Health()).since + followed.settings.failback <= at for server in tiers if tiers[server] < own
+    )
     return now < at and all(waits)
 
 
@@ -186,7 +188,7 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
     if code in CHALLENGES:
         return followed
     if registration.removed:  # as soon as it is sent, whatever the answer: pjfail must not register again
-        given = followed.account, followed.aor, followed.next_hop, followed.failback, followed.spread
+        given = followed.account, followed.aor, followed.next_hop, followed.settings
         return FollowedAccount(*given, reason="it unregisters")
     if code == 0:  # where its first one goes
         return replace(followed, trying=server) if followed.server is None else followed
@@ -209,7 +211,7 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
         )
     if server == followed.trying and followed.server is not None:
         # The better server refuses the account: it stays where it is, and tries again later.
-        later = None if followed.failback is None else now + max(followed.failback, MIN_REFUSED_HOLD)
+        later = None if followed.settings.failback is None else now + max(followed.settings.failback, MIN_REFUSED_HOLD)
         return replace(followed, trying=None, register_at=now, return_at=later)
     followed = _failed(followed, server, code, now)
     if followed.server is None:
@@ -226,7 +228,7 @@ def _failed(followed: FollowedAccount, server: Server, code: int, now: float) ->
         return replace(followed, failed_at=None)
     if followed.failed_at != server:
         return replace(followed, failed_at=server)
-    hold = REFUSAL_HOLD if followed.failback is None else max(followed.failback, MIN_REFUSED_HOLD)
+    hold = REFUSAL_HOLD if followed.settings.failback is None else max(followed.settings.failback, MIN_REFUSED_HOLD)
     others = [refusal for refusal in followed.refused if refusal.server != server and refusal.until > now]
     refused = (*others[-MAX_REFUSALS + 1 :], Refusal(server, now + hold, code))
     return replace(followed, failed_at=None, refused=refused)
@@ -292,7 +294,7 @@ class Follower:
     def follow(self, followed: FollowedAccount, now: float) -> None:
         before = self._followed.get(followed.account)
         if before is not None and (before.aor, before.next_hop) == (followed.aor, followed.next_hop):
-            followed = replace(before, failback=followed.failback, spread=followed.spread, return_at=None)
+            followed = replace(before, settings=followed.settings, return_at=None)
         elif before is not None:
             self.unfollow(followed.account)  # the id was another account's, or it has another registrar now
         self._unfollow_deleted(each for each in list(self._followed) if self._followed[each].aor == followed.aor)

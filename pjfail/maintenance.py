@@ -12,6 +12,7 @@ from random import Random
 from .affinity import Pins
 from .bridge import plans
 from .errors import NotAttached
+from .follow_settings import Follow
 from .following import FollowedAccount, Follower, FollowerContext
 from .health import HealthTable
 from .model import Health, Server
@@ -30,12 +31,13 @@ INTERVAL = 0.25
 class Maintenance:
     """Keeps accounts on their servers. Worker only, except :meth:`maintain_soon` and ``pins``.
 
-    *news* gets the events of accounts that move.
+    *news* gets the events of accounts that move. ``settings`` are those of a followed account that has none of its own.
     """
 
     def __init__(
         self,
         probe: Probe,
+        follow: Follow | None,
         health: HealthTable,
         targets: Targets,
         resolution: Resolution,
@@ -43,6 +45,7 @@ class Maintenance:
         random: Random,
     ) -> None:
         self.pins = Pins()
+        self.settings = Follow() if follow is None else follow
         context = FollowerContext(resolution.plan_of, self._health_now, news.tell, self._at, targets.label)
         self.follower = Follower(context, random)
         self._probe = probe

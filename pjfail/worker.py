@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from . import events
 from .bridge import core, queue
 from .errors import DETACHED, LookupFailed, NotAttached
+from .follow_settings import Follow
 from .health import HealthTable
 from .lookup import Lookup, pjsip_dns
 from .machine import MachineWatch
@@ -58,6 +59,7 @@ class Worker:
         lookup: Lookup,
         policy: Policy,
         probe: Probe,
+        follow: Follow | None,
         listeners: Sequence[events.Listener],
         detached: Callable[[], bool],
         random: Random | None = None,
@@ -72,7 +74,7 @@ class Worker:
         self._targets = Targets(policy, health, self._news.tell, self._server_gone, complain)
         self.requests = Requests()
         self.resolution = Resolution(lookup, self._targets, self._news)
-        self.maintenance = Maintenance(probe, health, self._targets, self.resolution, self._news, random)
+        self.maintenance = Maintenance(probe, follow, health, self._targets, self.resolution, self._news, random)
         self.monitor = Monitor(
             policy,
             probe,

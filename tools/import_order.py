@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     {"_native", "_tables", "_validation", "errors", "window"},
     {"model"},
-    {"detection", "events", "health", "order", "policy", "retry"},
+    {"detection", "events", "follow_settings", "health", "order", "policy", "retry"},
     {"planning"},
     {"bridge"},
     {"lookup"},

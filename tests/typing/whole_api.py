@@ -95,6 +95,7 @@ def attaching(path: Path) -> None:
         retry=pjfail.RetryPolicy(
             timeouts={**pjfail.retry.TIMEOUTS, "MESSAGE": 1.0}, codes=(503, 480), connection_attempt_delay=None
         ),
+        follow=pjfail.Follow(watch=4, standby=True, calls="refresh", keepalive=None),
         listeners=[hear, listeners.LogListener(getLogger("voip")), listeners.PrometheusListener(most_servers=10)],
         host=path,
         control=path,
@@ -130,6 +131,8 @@ def not_attaching() -> None:
     pjfail.attach(lookup=["192.0.2.53"])  # type: ignore[arg-type]
     pjfail.attach(probe=30)  # type: ignore[arg-type]
     pjfail.attach(retry=False)  # type: ignore[arg-type]
+    pjfail.attach(follow=False)
+    pjfail.attach(follow=pjfail.Follow)  # type: ignore[arg-type]
     pjfail.attach(listeners=hear)  # type: ignore[arg-type]
     pjfail.DnsLookup(transports=["sctp"])  # type: ignore[list-item]
     pjfail.DnsLookup(naptr="sometimes")  # type: ignore[arg-type]
@@ -178,7 +181,8 @@ def accounts(failover: Failover, account: object, server: Server) -> None:
     failover.pin(0, "192.0.2.1:5060")
     assert_type(failover.pinned(account), Server | None)
     failover.unpin(account)
-    failover.follow(account, failback=None, spread=0)
+    failover.follow(account, failback=None, spread=0, watch=4)
+    failover.follow(account, fallback=1)  # type: ignore[call-arg]
     failover.unfollow(account)
     failover.route_via(account, None)
     failover.enable_affinity(account)

@@ -38,7 +38,7 @@ class Known:
 
 @pytest.fixture
 def known() -> commands.Commands:
-    worker = Worker(StaticLookup({}), Policy(), Probe(), (), lambda: True)
+    worker = Worker(StaticLookup({}), Policy(), Probe(), None, (), lambda: True)
     return commands.Commands(Known(), worker, journal.Journal(), "1.0")
 
 

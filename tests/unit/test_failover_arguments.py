@@ -91,7 +91,7 @@ def test_a_plain_function_is_the_order_of_the_default_policy(made: list[tuple[An
         return candidates
 
     pjfail.attach(lookup=LOOKUP, policy=as_they_come)
-    assert made == [(LOOKUP, pjfail.Policy(order=as_they_come), pjfail.Probe(), pjfail.RetryPolicy(), (), None, None)]
+    assert made[0][:2] == (LOOKUP, pjfail.Policy(order=as_they_come))
 
 
 def test_a_policy_is_taken_as_it_is(made: list[tuple[Any, ...]]) -> None:
@@ -102,10 +102,22 @@ def test_a_policy_is_taken_as_it_is(made: list[tuple[Any, ...]]) -> None:
 
 def test_the_defaults_are_the_dns_and_the_default_policy(made: list[tuple[Any, ...]]) -> None:
     pjfail.attach()
-    lookup, policy, probe, retry, listeners, host, control = made[0]
-    assert (probe, retry) == (pjfail.Probe(), pjfail.RetryPolicy())
+    lookup, policy, probe, retry, follow, listeners, host, control = made[0]
+    assert (probe, retry, follow) == (pjfail.Probe(), pjfail.RetryPolicy(), pjfail.Follow())
     assert isinstance(lookup, pjfail.DnsLookup)
     assert (policy, listeners, host, control) == (pjfail.Policy(), (), None, None)
+
+
+@pytest.mark.parametrize(("follow", "all_of"), [(True, pjfail.Follow()), (False, None), (pjfail.Follow(watch=4),) * 2])
+def test_accounts_are_followed_as_it_is_said(made: list[tuple[Any, ...]], follow: Any, all_of: object) -> None:
+    pjfail.attach(lookup=LOOKUP, follow=follow)
+    assert made[0][4] == all_of
+
+
+@pytest.mark.parametrize("follow", [None, 4, "udp", pjfail.Follow])
+def test_what_does_not_say_how_to_follow_is_a_type_error(follow: Any) -> None:
+    with pytest.raises(TypeError, match=r"follow is .*; give True, False or a Follow"):
+        pjfail.attach(lookup=LOOKUP, follow=follow)
 
 
 @pytest.mark.parametrize("control", [5, "", ["a.sock"]])
@@ -120,13 +132,13 @@ def test_no_control_socket_whatever_the_environment_says(
     monkeypatch.setenv("PJFAIL_CONTROL", "1")
     pjfail.attach(lookup=LOOKUP, control=False)
     pjfail.attach(lookup=LOOKUP)
-    assert made[0][6] is None
-    assert made[1][6] is not None
+    assert made[0][7] is None
+    assert made[1][7] is not None
 
 
 def test_listeners_may_come_one_by_one(made: list[tuple[Any, ...]]) -> None:
     pjfail.attach(lookup=LOOKUP, listeners=(each for each in [print, repr]))
-    assert made[0][4] == (print, repr)
+    assert made[0][5] == (print, repr)
 
 
 def test_a_lookup_that_is_empty_so_far_is_a_lookup_too(made: list[tuple[Any, ...]]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pjfail.bridge.pins import Registration
 from pjfail.bridge.status import INVALID_OPERATION, REGISTERING
+from pjfail.follow_settings import Follow
 from pjfail.following import (
     FAILBACK_SPREAD,
     MAX_REFUSALS,
@@ -59,8 +60,7 @@ followings = st.builds(
         3,
         "alice@example.com",
         TARGET,
-        failback,
-        SPREAD,
+        Follow(failback=failback, spread=SPREAD),
         server,
         trying,
         lost and server is None,
@@ -82,7 +82,7 @@ codes = st.sampled_from([0, 200, 202, 302, 401, 403, 404, 407, 408, 423, 500, 50
 
 
 def following_on(server: Server | None, failback: float | None = FAILBACK, spread: float = SPREAD) -> FollowedAccount:
-    return FollowedAccount(3, "alice@example.com", TARGET, failback, spread, server)
+    return FollowedAccount(3, "alice@example.com", TARGET, Follow(failback=failback, spread=spread), server)
 
 
 def plan_of(order: Sequence[int], health: AccountsHealth, now: float = NOW) -> Plan:

@@ -29,7 +29,7 @@ RESTORED = Health(since=2.0, reason="restored")
 
 def worker(*listeners: Listener, detached: Callable[[], bool] = lambda: True) -> Worker:
     """A worker whose thread does not run: the test's own thread is its writer."""
-    return Worker(StaticLookup({"example.com": ["192.0.2.1:5060"]}), Policy(), Probe(), listeners, detached)
+    return Worker(StaticLookup({"example.com": ["192.0.2.1:5060"]}), Policy(), Probe(), None, listeners, detached)
 
 
 def become(health: Health) -> Callable[[Health, float], Health]:
@@ -184,7 +184,7 @@ def test_a_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
             return []
 
     monkeypatch.setattr("pjfail.resolution.LOOKUP_TIMEOUT", 0.05)
-    one = Worker(Hanging(), Policy(), Probe(), (), lambda: True)
+    one = Worker(Hanging(), Policy(), Probe(), None, (), lambda: True)
     with pytest.raises(LookupFailed, match=r"did not end within 0\.05 s") as caught:
         asyncio.run(one.resolution.plan(Target("example.com")))
     assert caught.value.temporary
@@ -210,7 +210,7 @@ def test_of_so_many_hosts_is_it_told_that_a_port_keeps_their_srv_records_unused(
         while len(asyncio.all_tasks()) > 1:
             await asyncio.sleep(0.01)
 
-    asyncio.run(use(Worker(SrvBeside(), Policy(), Probe(), (), lambda: True).resolution))
+    asyncio.run(use(Worker(SrvBeside(), Policy(), Probe(), None, (), lambda: True).resolution))
     for target in targets:
         plans.forget(target)
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]

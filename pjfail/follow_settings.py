@@ -1,0 +1,77 @@
+"""How accounts are followed: the settings of all of them in ``attach(follow=)``, and of one in ``follow()``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from ._validation import is_amount
+
+GENTLE_WATCH = 15.0
+"""Seconds of quiet after which a server is asked; asked so seldom, one over TCP or TLS is left to its connection."""
+
+MAX_STANDBY = 7  # servers beside the account's own
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """How accounts are kept on servers that work. Times are in seconds.
+
+    ``watch``: a UDP server that followed accounts are on is asked by one OPTIONS, not one for each account, when it has
+    been quiet for so long, give or take a fifth; None: never. Over TCP and TLS the end of the connection tells; their
+    servers are asked, too, where ``watch`` is less than 15.
+
+    ``failback``: how long a server in a better tier must have been well before accounts go back to it, which they do up
+    to half as long later; None: they never go back. ``spread``: an account that has to leave its server registers with
+    the next one within this time, at random.
+
+    ``standby``: with how many further servers the account is registered all the time; True is 1.
+
+    ``subscriptions``: whether presence and message waiting are subscribed to anew at the server that an account has
+    moved to. ``calls``: "refresh" sends a re-INVITE or UPDATE in calls whose connection has ended, once the account is
+    registered again; None leaves calls alone.
+
+    ``network``: whether changes of this machine's addresses and routes are passed on to pjsip. ``keepalive``: after so
+    many quiet seconds TCP asks whether the other end of a connection is there; None: it does not.
+
+    Raises ValueError for what is not a valid value.
+    """
+
+    watch: float | None = GENTLE_WATCH
+    failback: float | None = 60.0
+    spread: float = 2.0
+    standby: int = 0
+    subscriptions: bool = False
+    calls: Literal["refresh"] | None = None
+    network: bool = False
+    keepalive: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("watch", self.watch), ("keepalive", self.keepalive)):
+            if value is not None and not (is_amount(value) and value > 0):
+                raise ValueError(f"{name} is {value!r}; give seconds, more than 0, or None for never")
+        if self.failback is not None and not is_amount(self.failback):
+            raise ValueError(f"failback is {self.failback!r}; give seconds, or None for never")
+        if not is_amount(self.spread):
+            raise ValueError(f"spread is {self.spread!r}; give seconds")
+        if not isinstance(self.standby, int) or not 0 <= self.standby <= MAX_STANDBY:
+            raise ValueError(f"standby is {self.standby!r}; give True, or a number of servers up to {MAX_STANDBY}")
+        for name, value in (("subscriptions", self.subscriptions), ("network", self.network)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} is {value!r}; give True or False")
+        if self.calls not in ("refresh", None):
+            raise ValueError(f'calls is {self.calls!r}; give "refresh", or None to leave calls alone')
+        object.__setattr__(self, "standby", int(self.standby))
+
+
+class Changes(TypedDict, total=False):
+    """The settings that one account has otherwise than all: those of :class:`Follow`."""
+
+    watch: float | None
+    failback: float | None
+    spread: float
+    standby: int
+    subscriptions: bool
+    calls: Literal["refresh"] | None
+    network: bool
+    keepalive: float | None
