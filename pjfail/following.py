@@ -312,6 +312,11 @@ class Follower:
         followed = self._followed.get(account)
         return None if followed is None else followed.server
 
+    def get(self, account: int, aor: str) -> FollowedAccount | None:
+        """The account with this number and AOR, if it is followed."""
+        followed = self._followed.get(account)
+        return followed if followed is not None and followed.aor == aor else None
+
     def __contains__(self, account: int) -> bool:
         return account in self._followed
 

@@ -11,6 +11,8 @@ from random import Random
 
 from .affinity import Pins
 from .bridge import plans
+from .bridge.pins import Registration
+from .bridge.standby import StandbyResult
 from .errors import NotAttached
 from .follow_settings import Follow
 from .following import FollowedAccount, Follower, FollowerContext
@@ -20,6 +22,7 @@ from .monitor import Monitor
 from .news import News
 from .probe import Probe, Watched
 from .resolution import Resolution
+from .standby import Standbys
 from .targets import Targets
 
 log = logging.getLogger("pjfail")
@@ -48,6 +51,7 @@ class Maintenance:
         self.settings = Follow() if follow is None else follow
         context = FollowerContext(resolution.plan_of, self._health_now, news.tell, self._at, targets.label)
         self.follower = Follower(context, random)
+        self.standbys = Standbys(resolution.plan_of, self._at, targets.label, random)
         self._probe = probe
         self._health = health
         self._targets = targets
@@ -87,7 +91,18 @@ class Maintenance:
         with contextlib.suppress(NotAttached):
             self.pins.review(self._health_now())
             self.follower.review(time.monotonic())
+            self.standbys.review(self.follower.followed(), self._health_now(), time.monotonic())
             self._resolution.follow(self.follower.next_hops())
+
+    def on_registration(self, registration: Registration) -> None:
+        """Takes how a followed account's REGISTER ended."""
+        self.follower.on_registration(registration, time.monotonic())
+        self.standbys.on_registration(registration)
+
+    def on_standby(self, result: StandbyResult) -> None:
+        """Takes how a standby's REGISTER, or its connection, ended."""
+        followed = self.follower.get(result.account, result.aor)
+        self.standbys.on_result(result, followed, time.monotonic())
 
     def aor_for(self, server: Server) -> str:
         """The address of record of a followed account that *server* may serve; empty where there is none."""

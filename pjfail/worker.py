@@ -233,7 +233,9 @@ class Worker:
         outcomes = queue.outcomes()
         with contextlib.suppress(NotAttached):  # before the outcome of the same answer can move the account
             for registration in queue.registrations():
-                self.maintenance.follower.on_registration(registration, time.monotonic())
+                self.maintenance.on_registration(registration)
+            for result in queue.standbys():
+                self.maintenance.on_standby(result)
         self.monitor.note_failovers(queue.failovers())
         self.monitor.judge(outcomes)
         self.maintenance.follower.tell_moved()

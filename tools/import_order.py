@@ -34,6 +34,7 @@ LAYERS = (
         "request",
         "resolution",
         "rulings",
+        "standby",
         "targets",
     },
     {"maintenance"},

@@ -22,8 +22,11 @@ void affinity_close(void);
  */
 int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_info *info);
 
-/* No followed account; and none because the REGISTER has no Contact: it asks for bindings, and changes none (RFC 3261 10.2.3). */
-enum { AFFINITY_NO_ACCOUNT = -1, AFFINITY_QUERY = -2 };
+/*
+ * No followed account; and none because the REGISTER says nothing of where the account is: one without a Contact asks for bindings and
+ * changes none (RFC 3261 10.2.3), and one of a standby leaves the account's own as it is.
+ */
+enum { AFFINITY_NO_ACCOUNT = -1, AFFINITY_BESIDE = -2 };
 
 /*
  * The followed account that a REGISTER is of, or its response; else a negative number. A request says where its next hop is, a

@@ -260,7 +260,7 @@ static pf_registration *event_queue_put_latest_locked(pf_registration *registrat
 int event_queue_post(enum event_kind kind, void *event)
 {
     struct events *events = &event_queue.events[kind];
-    int bounded = kind == EVENT_FAILOVER || kind == EVENT_REGISTRATION || kind == EVENT_RULING, taken = 0;
+    int bounded = kind == EVENT_FAILOVER || kind == EVENT_REGISTRATION || kind == EVENT_RULING || kind == EVENT_STANDBY, taken = 0;
     const unsigned most = kind == EVENT_RULING ? MAX_RULINGS : MAX_EVENTS;
 
     pthread_mutex_lock(&event_queue.lock);
@@ -352,6 +352,8 @@ pf_registration *pf_next_registration(void)
 }
 
 pf_ruling *pf_next_ruling(void) { return event_queue_next(EVENT_RULING); }
+
+pf_standby *pf_next_standby(void) { return event_queue_next(EVENT_STANDBY); }
 
 pf_response *pf_next_response(void) { return event_queue_next(EVENT_RESPONSE); }
 

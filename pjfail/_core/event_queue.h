@@ -20,7 +20,15 @@ void event_queue_close(void);
 void event_queue_post_query(pf_query *query);
 
 /* Events that are fetched one by one. An event is a malloc() block that begins with the pointer to the next one. */
-enum event_kind { EVENT_DNS_ANSWER, EVENT_FAILOVER, EVENT_REGISTRATION, EVENT_RESPONSE, EVENT_RULING, EVENT_KINDS };
+enum event_kind {
+    EVENT_DNS_ANSWER,
+    EVENT_FAILOVER,
+    EVENT_REGISTRATION,
+    EVENT_RESPONSE,
+    EVENT_RULING,
+    EVENT_STANDBY,
+    EVENT_KINDS
+};
 
 /* Takes ownership of event. Returns 0 where there is no room for it. */
 int event_queue_post(enum event_kind kind, void *event);

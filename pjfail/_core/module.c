@@ -8,6 +8,7 @@
 #include "layout.h"
 #include "observer.h"
 #include "send_guard.h"
+#include "standby.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -171,6 +172,7 @@ static void module_on_transport_state(pjsip_transport *transport, pjsip_transpor
     if (gate_enter()) {
         failover_on_transport_state(transport, state, info);
         connection_attempts_on_transport_state(transport, state);
+        standby_on_transport_state(transport, state);
         gate_leave();
     }
     if (host.pjsip_tpmgr_get_state_cb(transport_manager(transport)) == chained)

@@ -13,6 +13,7 @@ from .dns import DnsAnswer, DnsRecord
 from .pins import Registration
 from .requests import Answer
 from .rulings import Ruling
+from .standby import StandbyResult
 from .status import strerror
 from .values import known, own_text_of, server_of, server_or_none, target_of, text_of
 
@@ -60,6 +61,11 @@ def failovers() -> Iterator[events.FailedOver]:
 def registrations() -> Iterator[Registration]:
     """Takes the news of followed accounts and their REGISTERs, oldest first."""
     return _taken(lib.pf_next_registration, _registration)
+
+
+def standbys() -> Iterator[StandbyResult]:
+    """Takes what became of standby registrations, oldest first."""
+    return _taken(lib.pf_next_standby, _standby)
 
 
 def answers() -> Iterator[Answer]:
@@ -145,6 +151,19 @@ def _registration(c: Any) -> Registration:
         retry_after=known(c.retry_after),
         removed=bool(c.removed),
         registered=bool(c.registered),
+    )
+
+
+def _standby(c: Any) -> StandbyResult:
+    return StandbyResult(
+        account=int(c.account),
+        aor=own_text_of(c.aor),
+        server=server_of(c.server),
+        code=int(c.code),
+        status=int(c.status),
+        retry_after=known(c.retry_after),
+        lost=bool(c.lost),
+        unknown=bool(c.unknown),
     )
 
 

@@ -1,0 +1,857 @@
+#include "standby.h"
+
+#include "accounts.h"
+#include "address.h"
+#include "clock.h"
+#include "event_queue.h"
+#include "gate.h"
+#include "hash_table.h"
+#include "lock.h"
+#include "text.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    MAX_REGISTER = 8000, /* octets of the copy of an account's REGISTER; a longer one gets no standby */
+    MAX_CONTACT = 1000
+};
+
+/* How long a detach waits for the answers to what it has sent. */
+#define END_TIMEOUT_S 0.5
+
+/* What the clients' callback posts, beside the jobs of pjfail.h. */
+enum { JOB_FINISHED = 100 };
+
+struct standby {
+    struct hash_link by_id, by_call_id, by_transport;
+    struct standby *next; /* of its account */
+    struct standby_account *owner;
+    unsigned id;
+    pf_address server;
+    char call_id[128];                /* "": it is in no table by it */
+    const pjsip_transport *transport; /* the connection of its last 2xx; NULL: it is in no table by it */
+    /* The fields below belong to the thread that runs jobs. */
+    pjsip_regc *regc;
+    char contact[MAX_CONTACT];
+    int registered; /* a 2xx has come; guarded by the lock */
+    int removing;   /* guarded by the lock */
+    int unregistering;
+};
+
+/* An account that has, or shall have, standbys. */
+struct standby_account {
+    struct hash_link link; /* by the AOR's hash */
+    int account;
+    char aor[PF_MAX_URI];
+    char *message; /* its last own REGISTER, without what each request has anew; NULL: none was seen */
+    struct standby *first;
+    int forgotten; /* the table drops it once it has no standby left */
+};
+
+struct standby_job {
+    struct standby_job *next;
+    int what; /* PF_STANDBY_, or JOB_FINISHED */
+    int account;
+    char aor[PF_MAX_URI];
+    pf_address server;
+    unsigned number; /* of PF_STANDBY_REGISTER: its reg-id; of JOB_FINISHED: the standby's id */
+};
+
+/* Guarded by lock; count is read without it. */
+static struct {
+    pthread_mutex_t lock;
+    struct hash_table accounts, by_id, by_call_id, by_transport;
+    atomic_uint count; /* accounts */
+    unsigned last_id;
+    struct standby_job *first, **end;
+    int running;
+    void (*wake)(void); /* NULL: detached */
+} standbys = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &standbys.first };
+
+/* --- the tables, under standbys.lock ------------------------------------------------------------------------------- */
+
+static struct standby_account *standby_find_account_locked(int account, const char *aor)
+{
+    struct hash_link *link = hash_table_first(&standbys.accounts, hash_bytes(HASH_SEED, aor, strlen(aor)));
+
+    for (; link; link = hash_table_next(link)) {
+        struct standby_account *owner = entry_of(link, struct standby_account, link);
+
+        if (owner->account == account && !strcmp(owner->aor, aor))
+            return owner;
+    }
+    return NULL;
+}
+
+static struct standby *standby_find_locked(const struct standby_account *owner, const pf_address *server)
+{
+    struct standby *standby = owner ? owner->first : NULL;
+
+    while (standby && (standby->removing || !address_equals(&standby->server, server)))
+        standby = standby->next;
+    return standby;
+}
+
+static struct standby *standby_by_id_locked(unsigned id)
+{
+    struct hash_link *link = hash_table_first(&standbys.by_id, id);
+
+    return link ? entry_of(link, struct standby, by_id) : NULL;
+}
+
+static uint64_t standby_transport_hash(const pjsip_transport *transport)
+{
+    return hash_bytes(HASH_SEED, &transport, sizeof transport);
+}
+
+static void standby_set_transport_locked(struct standby *standby, const pjsip_transport *transport)
+{
+    if (standby->transport)
+        hash_table_remove(&standbys.by_transport, &standby->by_transport);
+    standby->transport = NULL;
+    standby->by_transport.hash = standby_transport_hash(transport);
+    if (transport && hash_table_put(&standbys.by_transport, &standby->by_transport))
+        standby->transport = transport;
+}
+
+static void standby_set_call_id_locked(struct standby *standby, const pj_str_t *call_id)
+{
+    copy_text(standby->call_id, sizeof standby->call_id, call_id);
+    standby->by_call_id.hash = hash_bytes(HASH_SEED, standby->call_id, strlen(standby->call_id));
+    if (!hash_table_put(&standbys.by_call_id, &standby->by_call_id))
+        standby->call_id[0] = '\0';
+}
+
+/* Takes the standby out of all tables; the caller destroys its client and frees it. */
+static void standby_take_out_locked(struct standby *standby)
+{
+    struct standby **place = &standby->owner->first;
+
+    while (*place != standby)
+        place = &(*place)->next;
+    *place = standby->next;
+    hash_table_remove(&standbys.by_id, &standby->by_id);
+    if (standby->call_id[0])
+        hash_table_remove(&standbys.by_call_id, &standby->by_call_id);
+    standby_set_transport_locked(standby, NULL);
+}
+
+static int standby_post_job_locked(int what, int account, const char *aor, const pf_address *server, unsigned number)
+{
+    struct standby_job *job = standbys.wake ? calloc(1, sizeof *job) : NULL;
+
+    if (!job)
+        return 0;
+    job->what = what;
+    job->account = account;
+    job->number = number;
+    strncpy(job->aor, aor, sizeof job->aor - 1);
+    if (server)
+        job->server = *server;
+    *standbys.end = job;
+    standbys.end = &job->next;
+    standbys.wake();
+    return 1;
+}
+
+/* Returns what to tell the worker about the standby; the caller posts it without the lock. NULL: there is no memory. */
+static pf_standby *standby_make_event_locked(const struct standby *standby, int code, pj_status_t status)
+{
+    pf_standby *event = calloc(1, sizeof *event);
+
+    if (event) {
+        event->account = standby->owner->account;
+        memcpy(event->aor, standby->owner->aor, sizeof event->aor);
+        event->server = standby->server;
+        event->code = code;
+        event->status = status;
+        event->retry_after = -1;
+    }
+    return event;
+}
+
+static void standby_post_event(pf_standby *event)
+{
+    if (event)
+        event_queue_post(EVENT_STANDBY, event);
+}
+
+/* --- SIP threads ------------------------------------------------------------------------------------------------- */
+
+int standby_server_of(pjsip_msg *request, pf_address *server)
+{
+    const pjsip_cid_hdr *header;
+    struct standby *standby;
+    struct hash_link *link;
+    char call_id[128];
+
+    if (!atomic_load_explicit(&standbys.count, memory_order_acquire) ||
+        request->line.req.method.id != PJSIP_REGISTER_METHOD)
+        return 0;
+    header = host.pjsip_msg_find_hdr(request, PJSIP_H_CALL_ID, NULL);
+    if (!header)
+        return 0;
+    copy_text(call_id, sizeof call_id, &header->id);
+
+    HOLD_LOCK(&standbys.lock);
+    link = hash_table_first(&standbys.by_call_id, hash_bytes(HASH_SEED, call_id, strlen(call_id)));
+    for (; link; link = hash_table_next(link)) {
+        standby = entry_of(link, struct standby, by_call_id);
+        if (!strcmp(standby->call_id, call_id)) {
+            *server = standby->server;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Returns whether pjsip's registration client adds the header by itself, or each request has its own. */
+static int standby_is_of_one_request(const pjsip_hdr *header)
+{
+    switch (header->type) {
+    case PJSIP_H_VIA:
+    case PJSIP_H_CALL_ID:
+    case PJSIP_H_CSEQ:
+    case PJSIP_H_MAX_FORWARDS:
+    case PJSIP_H_CONTENT_LENGTH:
+    case PJSIP_H_AUTHORIZATION:
+    case PJSIP_H_PROXY_AUTHORIZATION:
+    case PJSIP_H_ALLOW: return 1;
+    default: return 0;
+    }
+}
+
+/* Writes the header as a line. Returns its length; negative: there is no room. */
+static int standby_write_header(const pjsip_hdr *header, char *text, int size)
+{
+    int length, prefix = 0;
+
+    if (header->type == PJSIP_H_ROUTE) { /* pjsip itself prints no hidden one */
+        const pjsip_route_hdr *route = (const pjsip_route_hdr *)(const void *)header;
+
+        pjsip_uri *uri = route->name_addr.uri;
+
+        prefix = snprintf(text, (size_t)size, "Route: <");
+        if (!uri || prefix >= size)
+            return -1;
+        length = pjsip_uri_print(PJSIP_URI_IN_ROUTING_HDR, uri, text + prefix, (pj_size_t)(size - prefix));
+        if (length > 0 && prefix + length + 1 < size)
+            text[prefix + length++] = '>';
+    } else {
+        length = header->vptr->print_on((void *)(uintptr_t)header, text, (pj_size_t)size);
+    }
+    if (length < 0 || prefix + length + 2 >= size)
+        return -1;
+    memcpy(text + prefix + length, "\r\n", 2);
+    return prefix + length + 2;
+}
+
+/* Writes what a standby copies of the REGISTER. Returns NULL if that is too long. */
+static char *standby_copy_register(const pjsip_msg *request)
+{
+    char text[MAX_REGISTER];
+    const pjsip_hdr *header;
+    int at, length;
+
+    at = snprintf(text, sizeof text, "REGISTER ");
+    length = pjsip_uri_print(PJSIP_URI_IN_REQ_URI, request->line.req.uri, text + at, sizeof text - (size_t)at - 100);
+    if (length < 0)
+        return NULL;
+    at += length;
+    at += snprintf(text + at, sizeof text - (size_t)at, " SIP/2.0\r\n");
+    for (header = request->hdr.next; header != &request->hdr; header = header->next) {
+        if (standby_is_of_one_request(header))
+            continue;
+        length = standby_write_header(header, text + at, (int)sizeof text - at - 3);
+        if (length < 0)
+            return NULL;
+        at += length;
+    }
+    memcpy(text + at, "\r\n", 3);
+    return strdup(text);
+}
+
+void standby_on_register(int account, pjsip_tx_data *request, int removes)
+{
+    const pjsip_from_hdr *from = host.pjsip_msg_find_hdr(tdata_msg(request), PJSIP_H_FROM, NULL);
+    struct standby_account *owner;
+    char aor[PF_MAX_URI], *message, *old;
+
+    if (!atomic_load_explicit(&standbys.count, memory_order_acquire) || !from ||
+        !accounts_write_aor(from->uri, aor, sizeof aor))
+        return;
+    old = message = removes ? NULL : standby_copy_register(tdata_msg(request));
+    pthread_mutex_lock(&standbys.lock);
+    owner = standby_find_account_locked(account, aor);
+    if (owner && removes) {
+        standby_post_job_locked(PF_STANDBY_END_ALL, account, aor, NULL, 1);
+    } else if (owner && message) {
+        old = owner->message;
+        owner->message = message;
+    }
+    pthread_mutex_unlock(&standbys.lock);
+    free(old);
+}
+
+void standby_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state)
+{
+    pf_standby *events = NULL, *event;
+    struct hash_link *link;
+
+    if (!atomic_load_explicit(&standbys.count, memory_order_acquire) ||
+        (state != PJSIP_TP_STATE_DISCONNECTED && state != PJSIP_TP_STATE_DESTROY))
+        return;
+    pthread_mutex_lock(&standbys.lock);
+    while ((link = hash_table_first(&standbys.by_transport, standby_transport_hash(transport))) != NULL) {
+        struct standby *standby = entry_of(link, struct standby, by_transport);
+
+        standby_set_transport_locked(standby, NULL);
+        event = standby->removing ? NULL : standby_make_event_locked(standby, 0, PJ_SUCCESS);
+        if (event) {
+            event->lost = 1;
+            event->next = events;
+            events = event;
+        }
+    }
+    pthread_mutex_unlock(&standbys.lock);
+    for (; events; events = event) {
+        event = events->next;
+        standby_post_event(events);
+    }
+}
+
+/* Tells the worker how a standby's REGISTER ended. A SIP thread, inside the gate. */
+static void standby_on_end(const struct pjsip_regc_cbparam *result)
+{
+    const unsigned id = (unsigned)(uintptr_t)result->token;
+    const int good = result->status == PJ_SUCCESS && result->code / 100 == 2;
+    const pjsip_retry_after_hdr *retry_after =
+        result->rdata ? host.pjsip_msg_find_hdr(RDATA_INFO(result->rdata)->msg, PJSIP_H_RETRY_AFTER, NULL) : NULL;
+    pf_standby *event = NULL;
+    struct standby *standby;
+
+    pthread_mutex_lock(&standbys.lock);
+    standby = standby_by_id_locked(id);
+    if (standby && standby->removing) {
+        standby->registered |= good;
+        standby_post_job_locked(JOB_FINISHED, 0, "", NULL, id);
+    } else if (standby) {
+        standby->registered |= good;
+        if (good && result->rdata && !transport_is_udp(result->rdata->tp_info.transport))
+            standby_set_transport_locked(standby, result->rdata->tp_info.transport);
+        event = standby_make_event_locked(standby, result->code, result->status);
+        if (event && retry_after)
+            event->retry_after = retry_after->ivalue;
+    }
+    pthread_mutex_unlock(&standbys.lock);
+    standby_post_event(event);
+}
+
+/* The clients' callback. A SIP thread. */
+static void standby_on_result(struct pjsip_regc_cbparam *result)
+{
+    if (!gate_enter())
+        return;
+    standby_on_end(result);
+    gate_leave();
+}
+
+/* --- jobs: one thread at a time, no lock held ---------------------------------------------------------------------- */
+
+/* Returns the header's value as pjsip prints it, in text; NULL: it does not fit. */
+static const char *standby_value_of(const pjsip_hdr *header, char *text, int size)
+{
+    int length = header->vptr->print_on((void *)(uintptr_t)header, text, (pj_size_t)(size - 1));
+    const char *value;
+
+    if (length <= 0)
+        return NULL;
+    text[length] = '\0';
+    value = strchr(text, ':');
+    return value ? value + 1 + strspn(value + 1, " ") : NULL;
+}
+
+/*
+ * Writes the account's Contact; that of a standby, where number is not 0, has that number for its reg-id (RFC 5626
+ * section 4.2), if the account's has one. Returns 0 if there is none, or it is too long.
+ */
+static int standby_write_contact(const pjsip_msg *message, unsigned number, char contact[MAX_CONTACT])
+{
+    static const char parameter[] = ";reg-id=";
+    const pjsip_contact_hdr *header = host.pjsip_msg_find_hdr(message, PJSIP_H_CONTACT, NULL);
+    char text[MAX_CONTACT];
+    const char *value, *id;
+
+    while (header && header->expires == 0) /* one that pjsua removes */
+        header = host.pjsip_msg_find_hdr(message, PJSIP_H_CONTACT, header->next);
+    value = header ? standby_value_of((const pjsip_hdr *)header, text, sizeof text) : NULL;
+    if (!value)
+        return 0;
+    id = number ? strstr(value, parameter) : NULL;
+    if (!id)
+        return snprintf(contact, MAX_CONTACT, "%s", value) < MAX_CONTACT;
+    id += strlen(parameter);
+    return snprintf(contact, MAX_CONTACT, "%.*s%u%s", (int)(id - value), value, number, id + strspn(id, "0123456789")) <
+           MAX_CONTACT;
+}
+
+/* Moves the message's headers that are not the client's own to others, and the Routes to routes. */
+static void standby_sort_headers(pjsip_msg *message, pjsip_hdr *routes, pjsip_hdr *others)
+{
+    pjsip_hdr *header, *next;
+
+    routes->next = routes->prev = routes; /* as pj_list_init() does, which asserts with a function that we do not link */
+    others->next = others->prev = others;
+    for (header = message->hdr.next; header != &message->hdr; header = next) {
+        pjsip_hdr *list = header->type == PJSIP_H_ROUTE ? routes : others;
+
+        next = header->next;
+        if (header->type == PJSIP_H_FROM || header->type == PJSIP_H_TO || header->type == PJSIP_H_CONTACT ||
+            header->type == PJSIP_H_EXPIRES)
+            continue;
+        header->prev->next = header->next; /* as pj_list_erase() does */
+        header->next->prev = header->prev;
+        header->prev = list->prev;
+        header->next = list;
+        list->prev->next = header;
+        list->prev = header;
+    }
+}
+
+/* Prepares the client as a copy of the account's own. */
+static pj_status_t standby_prepare(struct standby *standby, pjsip_msg *message)
+{
+    const pjsip_expires_hdr *expires = host.pjsip_msg_find_hdr(message, PJSIP_H_EXPIRES, NULL);
+    const pjsip_hdr *from = host.pjsip_msg_find_hdr(message, PJSIP_H_FROM, NULL);
+    const pj_str_t contact = { standby->contact, (pj_ssize_t)strlen(standby->contact) };
+    char uri[PF_MAX_URI], from_text[2 * PF_MAX_URI];
+    pj_str_t server, own;
+    pjsip_hdr routes, others;
+    pj_status_t status;
+    int length;
+
+    length = pjsip_uri_print(PJSIP_URI_IN_REQ_URI, message->line.req.uri, uri, sizeof uri);
+    if (length <= 0 || !from)
+        return PJ_EINVAL;
+    server.ptr = uri;
+    server.slen = length;
+    length = pjsip_uri_print(PJSIP_URI_IN_FROMTO_HDR, ((const pjsip_from_hdr *)from)->uri, from_text, sizeof from_text);
+    if (length <= 0)
+        return PJ_EINVAL;
+    own.ptr = from_text;
+    own.slen = length;
+    standby_sort_headers(message, &routes, &others);
+    status = host.pjsip_regc_init(standby->regc, &server, &own, &own, 1, &contact,
+                                  expires ? (pj_uint32_t)expires->ivalue : PJSIP_REGC_EXPIRATION_NOT_SPECIFIED);
+    if (status == PJ_SUCCESS)
+        status = host.pjsip_regc_set_route_set(standby->regc, (const pjsip_route_hdr *)(const void *)&routes);
+    if (status == PJ_SUCCESS)
+        status = host.pjsip_regc_add_headers(standby->regc, &others);
+    if (status == PJ_SUCCESS)
+        status = accounts_lend_credentials(standby->owner->account, standby->owner->aor, standby->regc);
+    return status;
+}
+
+static void standby_free(struct standby *standby)
+{
+    if (standby->regc)
+        host.pjsip_regc_destroy(standby->regc);
+    free(standby);
+}
+
+/* Drops an account that is forgotten and has no standby left. */
+static void standby_drop_account_locked(struct standby_account *owner)
+{
+    if (!owner->forgotten || owner->first)
+        return;
+    hash_table_remove(&standbys.accounts, &owner->link);
+    atomic_store(&standbys.count, (unsigned)standbys.accounts.count);
+    free(owner->message);
+    free(owner);
+}
+
+static void standby_forget(struct standby *standby)
+{
+    pthread_mutex_lock(&standbys.lock);
+    standby_take_out_locked(standby);
+    standby_drop_account_locked(standby->owner);
+    pthread_mutex_unlock(&standbys.lock);
+    standby_free(standby);
+}
+
+/* Puts a new standby into the tables, with a client. NULL: there is no memory. */
+static struct standby *standby_make(struct standby_account *owner, const pf_address *server)
+{
+    struct standby *standby = calloc(1, sizeof *standby);
+
+    if (!standby)
+        return NULL;
+    standby->owner = owner;
+    standby->server = *server;
+    pthread_mutex_lock(&standbys.lock);
+    standby->id = ++standbys.last_id;
+    standby->by_id.hash = standby->id;
+    if (!hash_table_put(&standbys.by_id, &standby->by_id)) {
+        pthread_mutex_unlock(&standbys.lock);
+        free(standby);
+        return NULL;
+    }
+    standby->next = owner->first;
+    owner->first = standby;
+    pthread_mutex_unlock(&standbys.lock);
+    if (host.pjsip_regc_create(host_endpoint(), (void *)(uintptr_t)standby->id, &standby_on_result, &standby->regc) !=
+        PJ_SUCCESS) {
+        standby->regc = NULL;
+        standby_forget(standby);
+        return NULL;
+    }
+    return standby;
+}
+
+/* Sends what the client has made. */
+static pj_status_t standby_send(struct standby *standby, pjsip_tx_data *tdata)
+{
+    const pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_CALL_ID, NULL);
+
+    pthread_mutex_lock(&standbys.lock);
+    if (!standby->call_id[0])
+        standby_set_call_id_locked(standby, &call_id->id);
+    pthread_mutex_unlock(&standbys.lock);
+    return host.pjsip_regc_send(standby->regc, tdata);
+}
+
+/* Sends a standby's unregistration, or destroys it where there is nothing to unregister or no way to. */
+static void standby_unregister(struct standby *standby)
+{
+    pjsip_tx_data *tdata;
+    pj_status_t status = PJ_EINVALIDOP;
+    int registered;
+
+    pthread_mutex_lock(&standbys.lock);
+    registered = standby->registered;
+    pthread_mutex_unlock(&standbys.lock);
+    if (registered && !standby->unregistering) {
+        standby->unregistering = 1;
+        status = host.pjsip_regc_unregister(standby->regc, &tdata);
+        if (status == PJ_SUCCESS)
+            status = standby_send(standby, tdata);
+        if (status == PJSIP_EBUSY) { /* a refresh is under way: after its end */
+            standby->unregistering = 0;
+            return;
+        }
+    }
+    if (status != PJ_SUCCESS)
+        standby_forget(standby);
+}
+
+/*
+ * Ends a standby. Its binding is removed unless its Contact is the account's own, for registrars may share what they
+ * know of locations, and the account's binding would go with it; then it is let go, and ends by itself. account_ends:
+ * the account removes its own.
+ */
+static void standby_end(struct standby *standby, int account_ends)
+{
+    int shared, registered;
+
+    pthread_mutex_lock(&standbys.lock);
+    shared = standby->owner->message && strstr(standby->owner->message, standby->contact) != NULL;
+    registered = standby->registered;
+    standby->removing = 1;
+    standby_set_transport_locked(standby, NULL);
+    pthread_mutex_unlock(&standbys.lock);
+    if (registered && (account_ends || !shared))
+        standby_unregister(standby);
+    else
+        standby_forget(standby);
+}
+
+/* Returns a copy of the account's last REGISTER, the caller's to free. */
+static char *standby_last_register(const struct standby_account *owner)
+{
+    char *message;
+
+    pthread_mutex_lock(&standbys.lock);
+    message = owner->message ? strdup(owner->message) : NULL;
+    pthread_mutex_unlock(&standbys.lock);
+    return message;
+}
+
+static void standby_report(const struct standby_job *job, pj_status_t status, int unknown)
+{
+    pf_standby *event = calloc(1, sizeof *event);
+
+    if (event) {
+        event->account = job->account;
+        memcpy(event->aor, job->aor, sizeof event->aor);
+        event->server = job->server;
+        event->status = status;
+        event->retry_after = -1;
+        event->unknown = unknown;
+    }
+    standby_post_event(event);
+}
+
+static pj_status_t standby_register_with(struct standby_account *owner, const struct standby_job *job, char *text,
+                                         pj_pool_t *pool)
+{
+    pjsip_msg *message = host.pjsip_parse_msg(pool, text, strlen(text), NULL);
+    struct standby *standby;
+    char contact[MAX_CONTACT];
+    pjsip_tx_data *tdata;
+    pj_status_t status;
+
+    if (!message || !standby_write_contact(message, job->number, contact))
+        return PJ_EINVAL;
+    pthread_mutex_lock(&standbys.lock);
+    standby = standby_find_locked(owner, &job->server);
+    pthread_mutex_unlock(&standbys.lock);
+    if (job->what == PF_STANDBY_UPDATE && (!standby || !strcmp(standby->contact, contact)))
+        return PJ_SUCCESS;
+    if (standby && strcmp(standby->contact, contact)) { /* pjsua has another one by now */
+        standby_end(standby, 0);
+        standby = NULL;
+    }
+    if (!standby) {
+        standby = standby_make(owner, &job->server);
+        if (!standby)
+            return PJ_ENOMEM;
+        strcpy(standby->contact, contact);
+        status = standby_prepare(standby, message);
+        if (status != PJ_SUCCESS) {
+            standby_forget(standby);
+            return status;
+        }
+    }
+    status = host.pjsip_regc_register(standby->regc, PJ_TRUE, &tdata);
+    if (status == PJ_SUCCESS)
+        status = standby_send(standby, tdata);
+    return status == PJSIP_EBUSY ? PJ_SUCCESS : status;
+}
+
+static void standby_register(struct standby_account *owner, const struct standby_job *job)
+{
+    char *text = standby_last_register(owner);
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 4000, 4000);
+    pj_status_t status = PJ_ENOMEM;
+
+    if (pool && text)
+        status = standby_register_with(owner, job, text, pool);
+    if (pool)
+        host.pjsip_endpt_release_pool(host_endpoint(), pool);
+    if (status != PJ_SUCCESS)
+        standby_report(job, status, !text);
+    free(text);
+}
+
+static void standby_end_all(struct standby_account *owner, int account_ends)
+{
+    struct standby *standby = owner->first, *next;
+
+    for (; standby; standby = next) {
+        next = standby->next;
+        if (!standby->removing)
+            standby_end(standby, account_ends);
+    }
+}
+
+static void standby_on_kept_alive(void *token, pjsip_tx_data *tdata, pj_ssize_t sent)
+{
+    (void)token;
+    (void)tdata;
+    (void)sent;
+}
+
+/* Has what NATs on the way know of the standby's socket renewed, as pjsua does for the account's own server. */
+static void standby_keep_alive(const struct standby *standby)
+{
+    pj_sockaddr address;
+    int length = address_to_sockaddr(&standby->server, &address);
+
+    host.pjsip_endpt_send_raw(host_endpoint(), (pjsip_transport_type_e)address_pjsip_type(&standby->server), NULL,
+                              "\r\n", 2, &address, length, NULL, &standby_on_kept_alive);
+}
+
+static void standby_forget_account(struct standby_account *owner)
+{
+    pthread_mutex_lock(&standbys.lock);
+    owner->forgotten = 1;
+    standby_drop_account_locked(owner);
+    pthread_mutex_unlock(&standbys.lock);
+}
+
+static void standby_do_job(const struct standby_job *job)
+{
+    struct standby_account *owner;
+    struct standby *standby;
+
+    pthread_mutex_lock(&standbys.lock);
+    owner = standby_find_account_locked(job->account, job->aor);
+    standby = job->what == JOB_FINISHED ? standby_by_id_locked(job->number) : standby_find_locked(owner, &job->server);
+    pthread_mutex_unlock(&standbys.lock);
+    if (job->what == JOB_FINISHED) {
+        if (standby)
+            standby_unregister(standby);
+        return;
+    }
+    if (!owner)
+        return;
+    switch (job->what) {
+    case PF_STANDBY_REGISTER:
+    case PF_STANDBY_UPDATE: standby_register(owner, job); break;
+    case PF_STANDBY_END:
+        if (standby)
+            standby_end(standby, 0);
+        break;
+    case PF_STANDBY_LET_GO:
+        if (standby)
+            standby_forget(standby);
+        break;
+    case PF_STANDBY_KEEP_ALIVE:
+        if (standby)
+            standby_keep_alive(standby);
+        break;
+    default:
+        standby_end_all(owner, (int)job->number);
+        if (job->what == PF_STANDBY_FORGET)
+            standby_forget_account(owner);
+    }
+}
+
+void standby_run(void)
+{
+    struct standby_job *job;
+
+    pthread_mutex_lock(&standbys.lock);
+    if (standbys.running) { /* that thread does these, too */
+        pthread_mutex_unlock(&standbys.lock);
+        return;
+    }
+    standbys.running = 1;
+    while ((job = standbys.first) != NULL) {
+        standbys.first = job->next;
+        if (!standbys.first)
+            standbys.end = &standbys.first;
+        pthread_mutex_unlock(&standbys.lock);
+        standby_do_job(job);
+        free(job);
+        pthread_mutex_lock(&standbys.lock);
+    }
+    standbys.running = 0;
+    pthread_mutex_unlock(&standbys.lock);
+}
+
+/* --- attaching --------------------------------------------------------------------------------------------------- */
+
+void standby_open(void (*wake)(void))
+{
+    HOLD_LOCK(&standbys.lock);
+    standbys.wake = wake;
+}
+
+static void standby_free_account(struct hash_link *link)
+{
+    struct standby_account *owner = entry_of(link, struct standby_account, link);
+    struct standby *standby, *next;
+
+    for (standby = owner->first; standby; standby = next) {
+        next = standby->next;
+        standby_free(standby);
+    }
+    free(owner->message);
+    free(owner);
+}
+
+void standby_close(void)
+{
+    struct hash_table accounts;
+    struct standby_job *job, *next;
+
+    pthread_mutex_lock(&standbys.lock);
+    standbys.wake = NULL;
+    accounts = standbys.accounts;
+    memset(&standbys.accounts, 0, sizeof standbys.accounts);
+    hash_table_clear(&standbys.by_id, NULL);
+    hash_table_clear(&standbys.by_call_id, NULL);
+    hash_table_clear(&standbys.by_transport, NULL);
+    atomic_store(&standbys.count, 0);
+    job = standbys.first;
+    standbys.first = NULL;
+    standbys.end = &standbys.first;
+    pthread_mutex_unlock(&standbys.lock);
+    hash_table_clear(&accounts, &standby_free_account);
+    for (; job; job = next) {
+        next = job->next;
+        free(job);
+    }
+}
+
+/* --- from Python ------------------------------------------------------------------------------------------------- */
+
+int pf_standby_watch(int account, const char *aor)
+{
+    struct standby_account *owner = calloc(1, sizeof *owner);
+    HOLD_LOCK(&standbys.lock);
+
+    if (!owner || !standbys.wake || standby_find_account_locked(account, aor)) {
+        free(owner);
+        return standbys.wake != NULL;
+    }
+    owner->account = account;
+    strncpy(owner->aor, aor, sizeof owner->aor - 1);
+    owner->link.hash = hash_bytes(HASH_SEED, owner->aor, strlen(owner->aor));
+    if (!hash_table_put(&standbys.accounts, &owner->link)) {
+        free(owner);
+        return 0;
+    }
+    atomic_store(&standbys.count, (unsigned)standbys.accounts.count);
+    return 1;
+}
+
+int pf_standby_job(int what, int account, const char *aor, const pf_address *server, unsigned number)
+{
+    HOLD_LOCK(&standbys.lock);
+
+    return standby_post_job_locked(what, account, aor, server, number);
+}
+
+/* Posts the end of all accounts' standbys, at a detach. */
+static void standby_post_end_of_all(void)
+{
+    struct hash_link *link;
+    size_t i;
+    HOLD_LOCK(&standbys.lock);
+
+    for (i = 0; i < standbys.accounts.size; i++)
+        for (link = standbys.accounts.buckets[i]; link; link = link->next) {
+            const struct standby_account *owner = entry_of(link, struct standby_account, link);
+
+            standby_post_job_locked(PF_STANDBY_FORGET, owner->account, owner->aor, NULL, 0);
+        }
+}
+
+static int standby_any(void)
+{
+    HOLD_LOCK(&standbys.lock);
+
+    return standbys.by_id.count != 0;
+}
+
+void pf_standby_end_all(void)
+{
+    double until = clock_now() + END_TIMEOUT_S;
+
+    if (!host_enter())
+        return;
+    standby_post_end_of_all();
+    standby_run(); /* here, for this may be the thread that polls */
+    while (standby_any() && clock_now() < until)
+        clock_pause(0.005);
+    host_leave(0);
+}
+
+int pf_standby_is_possible(void) { return layout.proxies != 0; }

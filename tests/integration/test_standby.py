@@ -1,0 +1,143 @@
+"""Standby registrations: a real pjsua2 program's account at two registrars at once, and calls by either."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from rig.app import App, Line
+
+from pjfail.testing import SILENT, UNAVAILABLE, WELL, Fault, Registrar, Request
+
+ADDRESSES = FIRST, SECOND, THIRD = "127.0.131.1", "127.0.131.2", "127.0.131.3"
+
+# Runs each line that it is told, and prints the calls that come in.
+APP = """
+    import sys
+    import time
+
+    import pjfail
+    import pjsua2 as pj
+    from rig.prelude import Account, Endpoint, emit, heard
+
+    transport, standby, *listed = sys.argv[1:]
+    uri = "sip:sip.test" + ("" if transport == "udp" else f";transport={transport}")
+    calls = []
+    servers = [(f"{address}:5060", priority, 0) for priority, address in enumerate(listed)]
+
+    class Called(Account):
+        def onIncomingCall(self, prm):
+            calls.append(pj.Call(self, prm.callId))
+            emit(incoming=calls[-1].getInfo().callIdString, account=self.getId(), at=time.monotonic())
+            busy = pj.CallOpParam()
+            busy.statusCode = 486
+            calls[-1].answer(busy)
+
+    def account(name, **options):
+        made = Called(endpoint, **options)
+        made.open(f"sip:{name}@sip.test", uri)
+        return made
+
+    def moved(event):
+        if isinstance(event, pjfail.events.AccountMoved):
+            emit(moved=event.account, server=event.server and event.server.address)
+
+    endpoint = Endpoint(ending=0)
+    failover = pjfail.attach(
+        lookup=pjfail.StaticLookup({"sip.test": servers}, ttl=1),
+        follow=pjfail.Follow(standby=int(standby), spread=0.2),
+        listeners=[moved],
+    )
+    names = dict(globals())
+    while word := heard():
+        exec(word, names)
+"""
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Registrar]]:
+    registrars = [Registrar(address) for address in ADDRESSES]
+    for registrar in registrars:
+        registrar.start()
+    yield registrars
+    for registrar in registrars:
+        registrar.stop()
+
+
+def told(app: App, words: str, timeout: float = 10, **wanted: Any) -> Line:
+    """The next line with what is *wanted* in it, after the program was told *words*."""
+    if words:
+        app.tell(words)
+    until = time.monotonic() + timeout
+    while True:
+        line = app.next(max(until - time.monotonic(), 0.01))
+        if all(key in line and line[key] == value for key, value in wanted.items()):
+            return line
+
+
+def eventually(what: Callable[[], object], timeout: float = 5) -> None:
+    until = time.monotonic() + timeout
+    while not what():
+        assert time.monotonic() < until, "it has not come to that in time"
+        time.sleep(0.02)
+
+
+def registers(registrar: Registrar, expires: bool = True) -> list[Request]:
+    """The REGISTERs that a registrar has got, each once, or those that remove a binding."""
+    first: dict[str, Request] = {}
+    for each in registrar.requests:
+        if each.method == "REGISTER" and bool(each.expires) == expires:
+            first.setdefault(each.branch, each)
+    return list(first.values())
+
+
+def call(server: str, contact: str) -> str:
+    """Sends an INVITE to the Contact as that server would, over UDP from another port of its, and returns its Call-ID."""
+    uri = contact[contact.index("<") + 1 : contact.index(">")]
+    host, _, port = uri.partition("@")[2].partition(";")[0].partition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
+        caller.bind((server, 0))
+        own = f"{server}:{caller.getsockname()[1]}"
+        call_id = f"call-by-{own}"
+        head = f"INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{own}\r\nMax-Forwards: 70\r\n"
+        ids = f"From: <sip:bob@sip.test>;tag=b\r\nTo: <sip:alice@sip.test>\r\nCall-ID: {call_id}\r\nCSeq: 1 INVITE\r\n"
+        caller.sendto(f"{head}{ids}Contact: <sip:bob@{own}>\r\nContent-Length: 0\r\n\r\n".encode(), (host, int(port)))
+        caller.settimeout(5)
+        caller.recv(4000)
+    return call_id
+
+
+def started(transport: str = "udp", standby: int = 1, count: int = 2) -> App:
+    return App(APP, transport, str(standby), *ADDRESSES[:count])
+
+
+def stands(app: App, servers: list[Registrar], options: str = "") -> None:
+    """Has alice registered at the first, and followed; returns once she has a standby at the second."""
+    app.tell(f"alice = account('alice'{options}); alice.reregister(); failover.follow(alice)")
+    assert told(app, "", moved=0)["server"] == FIRST
+    eventually(lambda: registers(servers[1]))
+
+
+@pytest.mark.parametrize("realm", [None, "sip.test"])
+def test_a_call_comes_by_the_standby_while_its_own_server_is_silent(
+    servers: list[Registrar], realm: str | None
+) -> None:
+    for server in servers:
+        server.realm = realm
+    with started() as app:
+        stands(app, servers, ", password='secret'" if realm else "")
+        eventually(lambda: [each for each in servers[1].answers if each.code == 200])
+        assert not [each for each in servers[2].requests if each.method == "REGISTER"]
+        own, standby = registers(servers[0])[-1], registers(servers[1])[-1]
+        assert own.header("contact") == standby.header("contact")
+        assert own.call_id != standby.call_id
+        servers[0].fault = SILENT
+        at = time.monotonic()
+        call_id = call(SECOND, standby.header("contact"))
+        rang = told(app, "", incoming=call_id)
+        assert rang["account"] == 0
+        assert rang["at"] - at < 1
