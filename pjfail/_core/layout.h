@@ -316,6 +316,12 @@ static inline const pjsip_host_port *transport_local_name(const pjsip_transport 
     return &LAYOUT_READ(pjsip_host_port, transport, layout.row.transport_dir - NAME_TO_DIR);
 }
 
+/* Its own address: that of its connection, or its socket's. */
+static inline const pj_sockaddr *transport_local_address(const pjsip_transport *transport)
+{
+    return &transport->local_addr;
+}
+
 static inline int transport_is_closing(const pjsip_transport *transport) { return transport->is_shutdown; }
 
 static inline int transport_is_outgoing(const pjsip_transport *transport)

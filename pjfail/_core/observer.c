@@ -5,6 +5,7 @@
 #include "connections.h"
 #include "dialogs.h"
 #include "servers.h"
+#include "standby.h"
 #include "text.h"
 
 #include <string.h>
@@ -93,6 +94,8 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
         if (account >= 0) {
             const pf_address original = servers_original(&observed->registrar);
 
+            if (code < 300)
+                standby_on_registered(account, msg);
             affinity_tell(account, msg, &original, code, observer_retry_after(msg), observed->removes);
         }
     }

@@ -350,8 +350,8 @@ int pf_account_job(int job, int account, const char *aor, const pf_address *serv
 pf_registration *pf_next_registration(void); /* NULL: none; free with pf_free() */
 
 /* standby.c */
-int pf_standby_is_possible(void);                      /* the loaded pjsip's layout of credentials is known */
-int pf_standby_watch(int account, const char *aor);    /* keeps the account's next REGISTER; 0: detached, no memory */
+int pf_standby_is_possible(void);                   /* the loaded pjsip's layout of credentials is known */
+int pf_standby_watch(int account, const char *aor); /* keeps the account's next REGISTER; 0: detached, no memory */
 /* Runs the job on pjsip's polling thread, soon. number: of PF_STANDBY_REGISTER, its reg-id. */
 int pf_standby_job(int what, int account, const char *aor, const pf_address *server, unsigned number);
 void pf_standby_end_all(void);     /* at a detach; waits 0.5 s at the most */

@@ -3,18 +3,21 @@
 #include "accounts.h"
 #include "address.h"
 #include "clock.h"
+#include "connections.h"
 #include "event_queue.h"
 #include "gate.h"
 #include "hash_table.h"
 #include "lock.h"
 #include "text.h"
 
+#include <arpa/inet.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum {
     MAX_REGISTER = 8000, /* octets of the copy of an account's REGISTER; a longer one gets no standby */
@@ -25,7 +28,13 @@ enum {
 #define END_TIMEOUT_S 0.5
 
 /* What the clients' callback posts, beside the jobs of pjfail.h. */
-enum { JOB_FINISHED = 100 };
+enum { JOB_FINISHED = 100, JOB_MOVE };
+
+/* The host and port of a Contact, or what a server saw of them. port 0: unknown. */
+struct standby_place {
+    char host[PF_MAX_HOST];
+    int port;
+};
 
 struct standby {
     struct hash_link by_id, by_call_id, by_transport;
@@ -38,9 +47,14 @@ struct standby {
     /* The fields below belong to the thread that runs jobs. */
     pjsip_regc *regc;
     char contact[MAX_CONTACT];
-    int registered; /* a 2xx has come; guarded by the lock */
-    int removing;   /* guarded by the lock */
+    char own_contact[MAX_CONTACT]; /* the account's, of which that was made */
+    unsigned number;               /* its reg-id */
     int unregistering;
+    /* The fields below are guarded by the lock. */
+    struct standby_place at; /* of the Contact */
+    int registered;          /* a 2xx has come */
+    int removing;
+    int moved; /* its Contact was changed to what its server saw; once */
 };
 
 /* An account that has, or shall have, standbys. */
@@ -48,7 +62,9 @@ struct standby_account {
     struct hash_link link; /* by the AOR's hash */
     int account;
     char aor[PF_MAX_URI];
-    char *message; /* its last own REGISTER, without what each request has anew; NULL: none was seen */
+    char *message;           /* its last own REGISTER, without what each request has anew; NULL: none was seen */
+    struct standby_place at; /* of the Contact in it */
+    int as_seen;             /* that is what the account's server saw the REGISTER come from */
     struct standby *first;
     int forgotten; /* the table drops it once it has no standby left */
 };
@@ -59,7 +75,8 @@ struct standby_job {
     int account;
     char aor[PF_MAX_URI];
     pf_address server;
-    unsigned number; /* of PF_STANDBY_REGISTER: its reg-id; of JOB_FINISHED: the standby's id */
+    unsigned number;         /* of PF_STANDBY_REGISTER: its reg-id; of JOB_FINISHED: the standby's id */
+    struct standby_place at; /* of JOB_MOVE: what the server saw */
 };
 
 /* Guarded by lock; count is read without it. */
@@ -141,12 +158,13 @@ static void standby_take_out_locked(struct standby *standby)
     standby_set_transport_locked(standby, NULL);
 }
 
-static int standby_post_job_locked(int what, int account, const char *aor, const pf_address *server, unsigned number)
+static struct standby_job *standby_post_job_locked(int what, int account, const char *aor, const pf_address *server,
+                                                   unsigned number)
 {
     struct standby_job *job = standbys.wake ? calloc(1, sizeof *job) : NULL;
 
     if (!job)
-        return 0;
+        return NULL;
     job->what = what;
     job->account = account;
     job->number = number;
@@ -156,7 +174,7 @@ static int standby_post_job_locked(int what, int account, const char *aor, const
     *standbys.end = job;
     standbys.end = &job->next;
     standbys.wake();
-    return 1;
+    return job;
 }
 
 /* Returns what to tell the worker about the standby; the caller posts it without the lock. NULL: there is no memory. */
@@ -179,6 +197,58 @@ static void standby_post_event(pf_standby *event)
 {
     if (event)
         event_queue_post(EVENT_STANDBY, event);
+}
+
+/* --- Contacts ---------------------------------------------------------------------------------------------------- */
+
+/* Returns the message's Contact, other than one that pjsua removes; NULL: none. */
+static pjsip_contact_hdr *standby_contact_of(const pjsip_msg *message)
+{
+    pjsip_contact_hdr *header = host.pjsip_msg_find_hdr(message, PJSIP_H_CONTACT, NULL);
+
+    while (header && header->expires == 0)
+        header = host.pjsip_msg_find_hdr(message, PJSIP_H_CONTACT, header->next);
+    return header;
+}
+
+static pjsip_sip_uri *standby_uri_of(const pjsip_contact_hdr *contact)
+{
+    pjsip_uri *uri = contact && contact->uri ? pjsip_uri_get_uri(contact->uri) : NULL;
+    const pj_str_t *scheme = uri ? pjsip_uri_get_scheme(uri) : NULL;
+
+    return scheme && scheme->slen >= 3 && !strncasecmp(scheme->ptr, "sips", (size_t)scheme->slen)
+               ? (pjsip_sip_uri *)(void *)uri
+               : NULL;
+}
+
+static void standby_read_place(const pjsip_msg *message, struct standby_place *at)
+{
+    const pjsip_sip_uri *uri = standby_uri_of(standby_contact_of(message));
+
+    memset(at, 0, sizeof *at);
+    if (!uri)
+        return;
+    copy_text(at->host, sizeof at->host, &uri->host);
+    at->port = uri->port                                                              ? uri->port
+               : uri->transport_param.slen == 3 && uri->transport_param.ptr[1] == 'l' ? 5061
+                                                                                      : 5060;
+}
+
+/* Fills in where the server says that the request came from (RFC 3581). */
+static void standby_read_seen(pjsip_msg *response, struct standby_place *at)
+{
+    const pjsip_via_hdr *via = host.pjsip_msg_find_hdr(response, PJSIP_H_VIA, NULL);
+
+    memset(at, 0, sizeof *at);
+    if (!via || via->rport_param <= 0)
+        return;
+    copy_text(at->host, sizeof at->host, via->recvd_param.slen ? &via->recvd_param : &via->sent_by.host);
+    at->port = via->rport_param;
+}
+
+static int standby_same_place(const struct standby_place *one, const struct standby_place *other)
+{
+    return one->port == other->port && !strcmp(one->host, other->host);
 }
 
 /* --- SIP threads ------------------------------------------------------------------------------------------------- */
@@ -280,12 +350,14 @@ void standby_on_register(int account, pjsip_tx_data *request, int removes)
 {
     const pjsip_from_hdr *from = host.pjsip_msg_find_hdr(tdata_msg(request), PJSIP_H_FROM, NULL);
     struct standby_account *owner;
+    struct standby_place at;
     char aor[PF_MAX_URI], *message, *old;
 
     if (!atomic_load_explicit(&standbys.count, memory_order_acquire) || !from ||
         !accounts_write_aor(from->uri, aor, sizeof aor))
         return;
     old = message = removes ? NULL : standby_copy_register(tdata_msg(request));
+    standby_read_place(tdata_msg(request), &at);
     pthread_mutex_lock(&standbys.lock);
     owner = standby_find_account_locked(account, aor);
     if (owner && removes) {
@@ -293,9 +365,28 @@ void standby_on_register(int account, pjsip_tx_data *request, int removes)
     } else if (owner && message) {
         old = owner->message;
         owner->message = message;
+        owner->at = at;
     }
     pthread_mutex_unlock(&standbys.lock);
     free(old);
+}
+
+void standby_on_registered(int account, pjsip_msg *response)
+{
+    const pjsip_from_hdr *from = host.pjsip_msg_find_hdr(response, PJSIP_H_FROM, NULL);
+    struct standby_account *owner;
+    struct standby_place seen;
+    char aor[PF_MAX_URI];
+
+    if (!atomic_load_explicit(&standbys.count, memory_order_acquire) || !from ||
+        !accounts_write_aor(from->uri, aor, sizeof aor))
+        return;
+    standby_read_seen(response, &seen);
+
+    HOLD_LOCK(&standbys.lock);
+    owner = standby_find_account_locked(account, aor);
+    if (owner)
+        owner->as_seen = standby_same_place(&owner->at, &seen);
 }
 
 void standby_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state)
@@ -333,8 +424,13 @@ static void standby_on_end(const struct pjsip_regc_cbparam *result)
     const pjsip_retry_after_hdr *retry_after =
         result->rdata ? host.pjsip_msg_find_hdr(RDATA_INFO(result->rdata)->msg, PJSIP_H_RETRY_AFTER, NULL) : NULL;
     pf_standby *event = NULL;
+    struct standby_place seen;
+    struct standby_job *move;
     struct standby *standby;
 
+    memset(&seen, 0, sizeof seen);
+    if (good && result->rdata)
+        standby_read_seen(RDATA_INFO(result->rdata)->msg, &seen);
     pthread_mutex_lock(&standbys.lock);
     standby = standby_by_id_locked(id);
     if (standby && standby->removing) {
@@ -347,6 +443,11 @@ static void standby_on_end(const struct pjsip_regc_cbparam *result)
         event = standby_make_event_locked(standby, result->code, result->status);
         if (event && retry_after)
             event->retry_after = retry_after->ivalue;
+        if (seen.port && standby->owner->as_seen && !standby->moved && !standby_same_place(&seen, &standby->at)) {
+            move = standby_post_job_locked(JOB_MOVE, 0, "", NULL, id);
+            if (move)
+                move->at = seen;
+        }
     }
     pthread_mutex_unlock(&standbys.lock);
     standby_post_event(event);
@@ -377,22 +478,34 @@ static const char *standby_value_of(const pjsip_hdr *header, char *text, int siz
 }
 
 /*
- * Writes the account's Contact; that of a standby, where number is not 0, has that number for its reg-id (RFC 5626
- * section 4.2), if the account's has one. Returns 0 if there is none, or it is too long.
+ * Writes the account's Contact, with that host and port where port is not 0. That of a standby has number for its reg-id
+ * (RFC 5626 section 4.2), if the account's has one. Returns 0 if there is none, or it is too long.
  */
-static int standby_write_contact(const pjsip_msg *message, unsigned number, char contact[MAX_CONTACT])
+static int standby_write_contact(pj_pool_t *pool, const pjsip_msg *message, const struct standby_place *at,
+                                 unsigned number, char contact[MAX_CONTACT])
 {
     static const char parameter[] = ";reg-id=";
-    const pjsip_contact_hdr *header = host.pjsip_msg_find_hdr(message, PJSIP_H_CONTACT, NULL);
+    pjsip_contact_hdr *header = standby_contact_of(message);
+    pjsip_sip_uri *uri = standby_uri_of(header);
     char text[MAX_CONTACT];
     const char *value, *id;
+    pj_str_t host_name;
 
-    while (header && header->expires == 0) /* one that pjsua removes */
-        header = host.pjsip_msg_find_hdr(message, PJSIP_H_CONTACT, header->next);
-    value = header ? standby_value_of((const pjsip_hdr *)header, text, sizeof text) : NULL;
+    if (!uri)
+        return 0;
+    if (at->port) {
+        host_name.slen = (pj_ssize_t)strlen(at->host);
+        host_name.ptr = host.pj_pool_alloc(pool, strlen(at->host) + 1);
+        if (!host_name.ptr)
+            return 0;
+        memcpy(host_name.ptr, at->host, strlen(at->host) + 1);
+        uri->host = host_name;
+        uri->port = at->port;
+    }
+    value = standby_value_of((const pjsip_hdr *)header, text, sizeof text);
     if (!value)
         return 0;
-    id = number ? strstr(value, parameter) : NULL;
+    id = strstr(value, parameter);
     if (!id)
         return snprintf(contact, MAX_CONTACT, "%s", value) < MAX_CONTACT;
     id += strlen(parameter);
@@ -405,7 +518,8 @@ static void standby_sort_headers(pjsip_msg *message, pjsip_hdr *routes, pjsip_hd
 {
     pjsip_hdr *header, *next;
 
-    routes->next = routes->prev = routes; /* as pj_list_init() does, which asserts with a function that we do not link */
+    routes->next = routes->prev =
+        routes; /* as pj_list_init() does, which asserts with a function that we do not link */
     others->next = others->prev = others;
     for (header = message->hdr.next; header != &message->hdr; header = next) {
         pjsip_hdr *list = header->type == PJSIP_H_ROUTE ? routes : others;
@@ -549,6 +663,14 @@ static void standby_unregister(struct standby *standby)
         standby_forget(standby);
 }
 
+/* Returns whether the Contact is the account's own, as it stands in its last REGISTER. */
+static int standby_shares_contact(const struct standby *standby)
+{
+    HOLD_LOCK(&standbys.lock);
+
+    return standby->owner->message && strstr(standby->owner->message, standby->contact) != NULL;
+}
+
 /*
  * Ends a standby. Its binding is removed unless its Contact is the account's own, for registrars may share what they
  * know of locations, and the account's binding would go with it; then it is let go, and ends by itself. account_ends:
@@ -558,8 +680,8 @@ static void standby_end(struct standby *standby, int account_ends)
 {
     int shared, registered;
 
+    shared = standby_shares_contact(standby);
     pthread_mutex_lock(&standbys.lock);
-    shared = standby->owner->message && strstr(standby->owner->message, standby->contact) != NULL;
     registered = standby->registered;
     standby->removing = 1;
     standby_set_transport_locked(standby, NULL);
@@ -596,26 +718,67 @@ static void standby_report(const struct standby_job *job, pj_status_t status, in
     standby_post_event(event);
 }
 
-static pj_status_t standby_register_with(struct standby_account *owner, const struct standby_job *job, char *text,
-                                         pj_pool_t *pool)
+/*
+ * Finds or opens the connection that the REGISTER will go over. Its caller drops the reference; NULL over UDP, which
+ * has none. pjsip finds it again by the host name, which TLS shows and checks.
+ */
+static pj_status_t standby_connect(pj_pool_t *pool, const pjsip_msg *message, const pf_address *server,
+                                   pjsip_transport **connection)
 {
-    pjsip_msg *message = host.pjsip_parse_msg(pool, text, strlen(text), NULL);
+    const pjsip_route_hdr *route = host.pjsip_msg_find_hdr(message, PJSIP_H_ROUTE, NULL);
+    const pjsip_uri *uri = route && route->name_addr.uri ? route->name_addr.uri : message->line.req.uri;
+    pjsip_host_info next_hop;
+    char name[PF_MAX_HOST];
+    pj_status_t status;
+
+    *connection = NULL;
+    if (server->transport == PF_UDP)
+        return PJ_SUCCESS;
+    status = uri ? host.pjsip_get_dest_info(pjsip_uri_get_uri(uri), NULL, pool, &next_hop) : PJ_EINVAL;
+    if (status != PJ_SUCCESS)
+        return status;
+    if (next_hop.addr.host.slen >= (pj_ssize_t)sizeof name)
+        return PJ_ENAMETOOLONG;
+    copy_text(name, sizeof name, &next_hop.addr.host);
+    return connections_acquire(server, name, NULL, connection);
+}
+
+/*
+ * Gives a standby another Contact, to be sent next. Returns the standby, or NULL where it cannot: then it has been let
+ * go. pjsip's client has its next REGISTER remove the last Contact, which must be neither the account's own nor that of
+ * an outbound registration, which each new one replaces (RFC 5626 section 6).
+ */
+static struct standby *standby_change_contact(struct standby *standby, char contact[MAX_CONTACT])
+{
+    pj_str_t text = { contact, (pj_ssize_t)strlen(contact) };
+
+    if (!strcmp(standby->contact, contact))
+        return standby;
+    if (!standby_shares_contact(standby) && !strstr(contact, ";reg-id=") &&
+        host.pjsip_regc_update_contact(standby->regc, 1, &text) == PJ_SUCCESS) {
+        strcpy(standby->contact, contact);
+        return standby;
+    }
+    standby_forget(standby);
+    return NULL;
+}
+
+/* Registers at the server, with a Contact of that place (port 0: the account's). */
+static pj_status_t standby_register_as(struct standby_account *owner, const struct standby_job *job,
+                                       const struct standby_place *at, const char *own_contact, pjsip_msg *message,
+                                       pj_pool_t *pool)
+{
     struct standby *standby;
     char contact[MAX_CONTACT];
     pjsip_tx_data *tdata;
     pj_status_t status;
 
-    if (!message || !standby_write_contact(message, job->number, contact))
+    if (!standby_write_contact(pool, message, at, job->number, contact))
         return PJ_EINVAL;
     pthread_mutex_lock(&standbys.lock);
     standby = standby_find_locked(owner, &job->server);
     pthread_mutex_unlock(&standbys.lock);
-    if (job->what == PF_STANDBY_UPDATE && (!standby || !strcmp(standby->contact, contact)))
-        return PJ_SUCCESS;
-    if (standby && strcmp(standby->contact, contact)) { /* pjsua has another one by now */
-        standby_end(standby, 0);
-        standby = NULL;
-    }
+    standby = standby ? standby_change_contact(standby, contact) : NULL;
     if (!standby) {
         standby = standby_make(owner, &job->server);
         if (!standby)
@@ -627,10 +790,53 @@ static pj_status_t standby_register_with(struct standby_account *owner, const st
             return status;
         }
     }
+    standby->number = job->number;
+    strcpy(standby->own_contact, own_contact);
+    pthread_mutex_lock(&standbys.lock);
+    standby->moved = job->what == JOB_MOVE;
+    standby_read_place(message, &standby->at);
+    pthread_mutex_unlock(&standbys.lock);
     status = host.pjsip_regc_register(standby->regc, PJ_TRUE, &tdata);
     if (status == PJ_SUCCESS)
         status = standby_send(standby, tdata);
     return status == PJSIP_EBUSY ? PJ_SUCCESS : status;
+}
+
+/*
+ * Registers with a copy of the account's REGISTER. Where the account's Contact is what its server sees, its standby's
+ * has the port of its own connection at first, and then what its own server sees.
+ */
+static pj_status_t standby_register_with(struct standby_account *owner, const struct standby_job *job, char *text,
+                                         pj_pool_t *pool)
+{
+    pjsip_msg *message = host.pjsip_parse_msg(pool, text, strlen(text), NULL);
+    struct standby_place at = job->at;
+    const struct standby_place nowhere = { "", 0 };
+    const struct standby *standby;
+    char own_contact[MAX_CONTACT];
+    pjsip_transport *connection;
+    pj_status_t status;
+    int as_seen;
+
+    if (!message || !standby_write_contact(pool, message, &nowhere, job->number, own_contact))
+        return PJ_EINVAL;
+    pthread_mutex_lock(&standbys.lock);
+    as_seen = owner->as_seen;
+    standby = standby_find_locked(owner, &job->server);
+    pthread_mutex_unlock(&standbys.lock);
+    if (job->what == PF_STANDBY_UPDATE && (!standby || !strcmp(standby->own_contact, own_contact)))
+        return PJ_SUCCESS;
+    status = standby_connect(pool, message, &job->server, &connection);
+    if (status != PJ_SUCCESS)
+        return status;
+    if (connection && as_seen && !at.port) {
+        standby_read_place(message, &at);
+        at.port = ntohs(transport_local_address(connection)->ipv4.sin_port); /* IPv6 has it at the same place */
+    }
+    status = standby_register_as(owner, job, &at, own_contact, message, pool);
+    if (connection)
+        host.pjsip_transport_dec_ref(connection);
+    return status;
 }
 
 static void standby_register(struct standby_account *owner, const struct standby_job *job)
@@ -646,6 +852,17 @@ static void standby_register(struct standby_account *owner, const struct standby
     if (status != PJ_SUCCESS)
         standby_report(job, status, !text);
     free(text);
+}
+
+/* Gives the standby the Contact that its server sees. */
+static void standby_move(struct standby *standby, const struct standby_place *at)
+{
+    struct standby_account *owner = standby->owner;
+    struct standby_job job = { .what = JOB_MOVE, .account = owner->account, .number = standby->number, .at = *at };
+
+    memcpy(job.aor, owner->aor, sizeof job.aor);
+    job.server = standby->server;
+    standby_register(owner, &job);
 }
 
 static void standby_end_all(struct standby_account *owner, int account_ends)
@@ -691,8 +908,13 @@ static void standby_do_job(const struct standby_job *job)
 
     pthread_mutex_lock(&standbys.lock);
     owner = standby_find_account_locked(job->account, job->aor);
-    standby = job->what == JOB_FINISHED ? standby_by_id_locked(job->number) : standby_find_locked(owner, &job->server);
+    standby = job->what >= JOB_FINISHED ? standby_by_id_locked(job->number) : standby_find_locked(owner, &job->server);
     pthread_mutex_unlock(&standbys.lock);
+    if (job->what == JOB_MOVE) {
+        if (standby && !standby->removing)
+            standby_move(standby, &job->at);
+        return;
+    }
     if (job->what == JOB_FINISHED) {
         if (standby)
             standby_unregister(standby);
@@ -816,7 +1038,7 @@ int pf_standby_job(int what, int account, const char *aor, const pf_address *ser
 {
     HOLD_LOCK(&standbys.lock);
 
-    return standby_post_job_locked(what, account, aor, server, number);
+    return standby_post_job_locked(what, account, aor, server, number) != NULL;
 }
 
 /* Posts the end of all accounts' standbys, at a detach. */

@@ -28,5 +28,11 @@ int standby_server_of(pjsip_msg *request, pf_address *server);
  */
 void standby_on_register(int account, pjsip_tx_data *request, int removes);
 
+/*
+ * Notes whether an account's Contact is what its server sees of it: then a standby's is what that one's server sees.
+ * The SIP thread that has received the response, a 2xx to the account's own REGISTER.
+ */
+void standby_on_registered(int account, pjsip_msg *response);
+
 /* Tells the worker where a standby's connection has ended. Any SIP thread. */
 void standby_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state);

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rig.app import App, Line
 
-from pjfail.testing import SILENT, UNAVAILABLE, WELL, Fault, Registrar, Request
+from pjfail.testing import SILENT, Registrar, Request
 
 ADDRESSES = FIRST, SECOND, THIRD = "127.0.131.1", "127.0.131.2", "127.0.131.3"
 
@@ -96,7 +96,7 @@ def registers(registrar: Registrar, expires: bool = True) -> list[Request]:
 
 
 def call(server: str, contact: str) -> str:
-    """Sends an INVITE to the Contact as that server would, over UDP from another port of its, and returns its Call-ID."""
+    """Sends an INVITE to the Contact as that server would, over UDP from another port, and returns its Call-ID."""
     uri = contact[contact.index("<") + 1 : contact.index(">")]
     host, _, port = uri.partition("@")[2].partition(";")[0].partition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
