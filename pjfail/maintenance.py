@@ -115,7 +115,7 @@ class Maintenance:
             self._loop.call_soon(self._maintain)
 
     def _maintain(self) -> None:
-        needed = self.follower or self.pins or self._probe.interval
+        needed = self.follower or self.standbys or self.pins or self._probe.interval
         if self._targets.ended or self._loop is None or self._monitor is None or not needed:
             self._running = False
             return

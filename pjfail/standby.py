@@ -170,8 +170,10 @@ class Standbys:
             self._review(key, followed, health, now)
 
     def on_registration(self, registration: Registration) -> None:
-        """After a REGISTER of an account: its standbys take over its Contact."""
+        """After a REGISTER of an account: its standbys take over its Contact, or end with it."""
         key = registration.account, registration.aor
+        if registration.removed and key in self._standbys:
+            self._standbys[key] = ()  # the core has ended them, as that REGISTER was sent
         if not 200 <= registration.code < 300 or registration.removed:
             return
         for standby in self._standbys.get(key, ()):
@@ -191,6 +193,9 @@ class Standbys:
         after = heard(standby, result, followed.settings.spread, now, self._random)
         self._tell(key, standby, after, result)
         self._set(key, tuple({**before, result.server: after}.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._standbys)
 
     def end(self) -> None:
         """Any thread, at a detach. Removes the bindings of all standbys, within half a second."""

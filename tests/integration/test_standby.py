@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rig.app import App, Line
 
-from pjfail.testing import SILENT, Registrar, Request
+from pjfail.testing import SILENT, WELL, Fault, Registrar, Request
 
 ADDRESSES = FIRST, SECOND, THIRD = "127.0.131.1", "127.0.131.2", "127.0.131.3"
 
@@ -141,3 +141,105 @@ def test_a_call_comes_by_the_standby_while_its_own_server_is_silent(
         rang = told(app, "", incoming=call_id)
         assert rang["account"] == 0
         assert rang["at"] - at < 1
+
+
+def test_the_standby_is_unregistered_with_the_account(servers: list[Registrar]) -> None:
+    with started() as app:
+        stands(app, servers)
+        app.tell("alice.setRegistration(False)")
+        eventually(lambda: registers(servers[0], expires=False))
+        eventually(lambda: registers(servers[1], expires=False))
+        count = len(servers[1].requests)
+        app.tell("alice.reregister()")
+        told(app, "", moved=0, server=FIRST)
+        eventually(lambda: len(servers[1].requests) > count)
+        assert registers(servers[1])[-1].call_id != registers(servers[1])[0].call_id
+
+
+def test_the_end_of_pjsip_unregisters_the_standby(servers: list[Registrar]) -> None:
+    for server in servers:
+        server.realm = "sip.test"
+    with started() as app:
+        stands(app, servers, ", password='secret'")
+        app.tell("endpoint.destroy(); emit(ended=True)")
+        told(app, "", ended=True)
+        assert registers(servers[0], expires=False)
+        assert registers(servers[1], expires=False)
+
+
+@pytest.mark.parametrize("how", ["failover.detach()", "failover.unfollow(alice)"])
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_binding_of_its_own_is_removed(servers: list[Registrar], transport: str, how: str) -> None:
+    """Over TCP the standby has a Contact of its own. Over UDP it has the account's, and registrars may share what they
+    know: it is let go.
+    """
+    with started(transport) as app:
+        stands(app, servers)
+        eventually(lambda: [each for each in servers[1].answers if each.code == 200])
+        if transport == "tcp":
+            eventually(
+                lambda: registers(servers[1])[-1].header("contact") != registers(servers[0])[-1].header("contact")
+            )
+        app.tell(f"{how}; emit(done=True)")
+        told(app, "", done=True)
+        if transport == "tcp":
+            eventually(lambda: registers(servers[1], expires=False))
+        time.sleep(0.5)
+        assert bool(registers(servers[1], expires=False)) == (transport == "tcp")
+        assert not registers(servers[0], expires=False)
+
+
+def test_the_standby_goes_elsewhere_when_its_account_comes(servers: list[Registrar]) -> None:
+    with started(count=3) as app:
+        stands(app, servers)
+        servers[0].fault = SILENT
+        app.tell(f"failover.mark_down('udp:{FIRST}:5060')")
+        told(app, "", moved=0, server=SECOND)
+        eventually(lambda: registers(servers[2]))
+        time.sleep(0.5)
+        assert not registers(servers[1], expires=False)
+        own, standby = registers(servers[1])[-1], registers(servers[2])[-1]
+        assert own.call_id == registers(servers[0])[-1].call_id
+        assert standby.call_id != own.call_id
+        assert len({each.call_id for each in registers(servers[1])}) == 2
+
+
+def test_a_lost_connection_is_registered_again(servers: list[Registrar]) -> None:
+    with started("tcp") as app:
+        stands(app, servers)
+        eventually(lambda: [each for each in servers[1].answers if each.code == 200])
+        count = len(registers(servers[1]))
+        servers[1].reset()
+        eventually(lambda: len(registers(servers[1])) > count)
+        assert registers(servers[1])[-1].source != registers(servers[1])[0].source
+
+
+def test_credentials_refused_at_the_standby_alone(servers: list[Registrar]) -> None:
+    servers[1].fault = Fault(code=403, methods=("REGISTER",))
+    with started() as app:
+        stands(app, servers)
+        count = len(registers(servers[0]))
+        time.sleep(3)
+        assert len(registers(servers[1])) == 1
+        assert len(registers(servers[0])) == count
+        assert told(app, "emit(code=alice.getInfo().regStatus)", code=200)
+
+
+def test_a_503_is_tried_again(servers: list[Registrar]) -> None:
+    """pjsip's client does nothing any more after that."""
+    servers[1].fault = Fault(code=503, methods=("REGISTER",), retry_after=1)
+    with started() as app:
+        stands(app, servers)
+        time.sleep(0.3)
+        servers[1].fault = WELL
+        app.tell("failover.restore('udp:127.0.131.2:5060')")
+        eventually(lambda: any(each.code == 200 and each.request.method == "REGISTER" for each in servers[1].answers))
+
+
+def test_an_account_deleted_in_the_middle(servers: list[Registrar]) -> None:
+    with started() as app:
+        stands(app, servers)
+        app.tell("alice.shutdown(); emit(gone=True)")
+        told(app, "", gone=True)
+        eventually(lambda: registers(servers[1], expires=False))
+        told(app, "endpoint.run(1); emit(alive=True)", alive=True)
