@@ -28,8 +28,8 @@ LAST_RETRY = 120.0
 REFUSED_RETRY = 300.0
 REFUSED = frozenset({401, 403, 404, 407, *range(600, 700)})
 RETRY_AFTER_CEILING = 300.0
-# A connection that ended within so many seconds of the registration counts as a failure.
-BRIEF_CONNECTION = 30.0
+# One that lasted for less than so many seconds, as where a server closes every connection, continues the row.
+BRIEF_REGISTRATION = 30.0
 # Seconds between two datagrams that keep a NAT's binding; pjsua keeps the account's own as often.
 KEEP_ALIVE = 15.0
 # RFC 5626: the account's own binding is 1.
@@ -41,7 +41,7 @@ class Standby:
     """An account's standby registration at ``server``; ``number`` is its reg-id.
 
     ``due`` is when its next REGISTER of ours is, ``alive_at`` when a NAT's binding needs its next datagram.
-    ``since``: when it was last registered, None where it is not. ``failures``: how often it failed in a row;
+    ``since``: since when it is registered, None where it is not. ``failures``: how often it failed in a row;
     ``code``: with which response it was refused.
     """
 
@@ -124,15 +124,16 @@ def heard(standby: Standby, result: StandbyResult, spread: float, now: float, ra
         return standby
     if 200 <= result.code < 300:
         alive_at = _next_alive(now, random) if standby.server.transport == "udp" else None
-        return replace(standby, due=None, since=now, alive_at=alive_at, failures=0, code=0)
-    brief = standby.since is None or now - standby.since < BRIEF_CONNECTION
-    failed = replace(standby, since=None, alive_at=None)
-    if result.lost and not brief:
+        since = now if standby.since is None else standby.since
+        return replace(standby, due=None, since=since, alive_at=alive_at, code=0)
+    lasted = standby.since is not None and now - standby.since >= BRIEF_REGISTRATION
+    failures = 0 if lasted else standby.failures
+    failed = replace(standby, since=None, alive_at=None, failures=failures + 1)
+    if result.lost and lasted:
         return replace(failed, due=now + random.uniform(0, min(spread, FIRST_RETRY)))
-    failed = replace(failed, failures=standby.failures + 1)
     if result.code in REFUSED:
         return replace(failed, due=now + REFUSED_RETRY * random.uniform(0.8, 1.2), code=result.code)
-    wait = min(FIRST_RETRY * 2 ** min(standby.failures, 10), LAST_RETRY) * random.uniform(0.5, 1.0)
+    wait = min(FIRST_RETRY * 2 ** min(failures, 10), LAST_RETRY) * random.uniform(0.5, 1.0)
     if result.retry_after is not None:
         wait = max(wait, min(result.retry_after, RETRY_AFTER_CEILING))
     return replace(failed, due=now + wait)
@@ -158,7 +159,7 @@ class Standbys:
         self._ended = False
 
     def review(self, accounts: Iterable[FollowedAccount], health: Mapping[Server, Health], now: float) -> None:
-        """Does what is due. The worker calls it after every change of health, every 0.25 s, and when something is due."""
+        """Does what is due. The worker calls it after every change of health, and every 0.25 s."""
         if self._ended:
             return
         wanted = {(each.account, each.aor): each for each in accounts if each.settings.standby and self._is_possible()}

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from random import Random

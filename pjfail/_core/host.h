@@ -44,7 +44,7 @@
     X(pjsip_parse_msg) X(pjsip_regc_create) X(pjsip_regc_destroy) X(pjsip_regc_init) X(pjsip_regc_get_pool)       \
     X(pjsip_regc_set_credentials) X(pjsip_regc_set_prefs) X(pjsip_regc_set_route_set) X(pjsip_regc_add_headers)   \
     X(pjsip_regc_set_transport) X(pjsip_regc_register) X(pjsip_regc_unregister) X(pjsip_regc_send)        \
-    X(pjsip_regc_update_contact)
+    X(pjsip_regc_update_contact) X(pjsip_regc_get_info)
 /* clang-format on */
 
 struct host_functions {

@@ -8,6 +8,7 @@
 #include "gate.h"
 #include "hash_table.h"
 #include "lock.h"
+#include "raw_send.h"
 #include "text.h"
 
 #include <arpa/inet.h>
@@ -566,8 +567,6 @@ static pj_status_t standby_prepare(struct standby *standby, pjsip_msg *message)
         status = host.pjsip_regc_set_route_set(standby->regc, (const pjsip_route_hdr *)(const void *)&routes);
     if (status == PJ_SUCCESS)
         status = host.pjsip_regc_add_headers(standby->regc, &others);
-    if (status == PJ_SUCCESS)
-        status = accounts_lend_credentials(standby->owner->account, standby->owner->aor, standby->regc);
     return status;
 }
 
@@ -796,7 +795,9 @@ static pj_status_t standby_register_as(struct standby_account *owner, const stru
     standby->moved = job->what == JOB_MOVE;
     standby_read_place(message, &standby->at);
     pthread_mutex_unlock(&standbys.lock);
-    status = host.pjsip_regc_register(standby->regc, PJ_TRUE, &tdata);
+    status = accounts_lend_credentials(owner->account, owner->aor, standby->regc); /* they may be others by now */
+    if (status == PJ_SUCCESS)
+        status = host.pjsip_regc_register(standby->regc, PJ_TRUE, &tdata);
     if (status == PJ_SUCCESS)
         status = standby_send(standby, tdata);
     return status == PJSIP_EBUSY ? PJ_SUCCESS : status;
@@ -876,21 +877,16 @@ static void standby_end_all(struct standby_account *owner, int account_ends)
     }
 }
 
-static void standby_on_kept_alive(void *token, pjsip_tx_data *tdata, pj_ssize_t sent)
-{
-    (void)token;
-    (void)tdata;
-    (void)sent;
-}
-
-/* Has what NATs on the way know of the standby's socket renewed, as pjsua does for the account's own server. */
+/*
+ * Has the NATs on the way renew what they know of the standby's socket, as pjsua does for the account's own server. The
+ * client holds a reference to the transport of its last 2xx.
+ */
 static void standby_keep_alive(const struct standby *standby)
 {
-    pj_sockaddr address;
-    int length = address_to_sockaddr(&standby->server, &address);
+    pjsip_regc_info info;
 
-    host.pjsip_endpt_send_raw(host_endpoint(), (pjsip_transport_type_e)address_pjsip_type(&standby->server), NULL,
-                              "\r\n", 2, &address, length, NULL, &standby_on_kept_alive);
+    if (host.pjsip_regc_get_info(standby->regc, &info) == PJ_SUCCESS && info.transport && !info.is_busy)
+        raw_send_over(info.transport, &standby->server, "\r\n", 2);
 }
 
 static void standby_forget_account(struct standby_account *owner)
