@@ -252,7 +252,7 @@ class Failover:
         return self._worker.monitor.health()
 
     def mark_down(self, server: Server | str, seconds: float | None = None) -> None:
-        """Puts *server* behind the others for *seconds*, or until :meth:`restore`; answers do not lift it.
+        """Puts *server* behind the others for *seconds*, or until :meth:`restore`. Its answers do not end that.
 
         *server* is a ``Server``, "tls:address:port", or one in our plans: "address:port", "address" or a host name, for
         whatever transport and port it has there.
@@ -329,18 +329,20 @@ class Failover:
     # --- accounts -----------------------------------------------------------------------------------------------------
 
     def pin(self, account: object, server: Server | str) -> None:
-        """Sends *account*'s requests to *server* alone: those to the account's own next hop (the proxy of all accounts,
-        ``outboundProxies``, else its first proxy, else its registrar; a URI of that host may leave port and transport
-        out). Dialogs stay where they are, and requests to other hosts go their way.
+        """Keeps *account* on *server*: all its requests to its own next hop go there.
+
+        The next hop is the first of ``outboundProxies``, else the account's first proxy, else its registrar; a request
+        URI with that host counts also without the port and transport. Dialogs stay on their servers, and requests to
+        other hosts are not affected.
 
         *account* is a pjsua account id or a pjsua2 ``Account``, *server* a ``Server``, "address:port", "address", or
-        the host name of one in our plans. The account's own host name stays what it is, for TLS too. In force when this
-        returns; call :meth:`unpin` to end it. While *server* is down the pin rests, and the account's plan decides.
-        Where pjsip has a server affinity of its own (after 2.17), that is used: ``pjsua_acc_set_affinity_addr()``.
+        the host name of one in the plans. TLS still shows and checks the account's own host name. In force when this
+        returns; :meth:`unpin` ends it. While *server* is down the pin rests, and the account's plan decides. If pjsip
+        has its own server affinity (after 2.17), pjfail uses that: ``pjsua_acc_set_affinity_addr()``.
 
-        Not while holding a lock that a pjsua2 callback takes. Raises :class:`pjfail.UnknownAccount`,
-        :class:`pjfail.BadServer`, :class:`pjfail.AffinityDisabled`, :class:`pjfail.AffinityError`,
-        :class:`pjfail.NotAttached`; the earlier pin is kept then.
+        Do not call it while you hold a lock that one of your pjsua2 callbacks takes. Raises
+        :class:`pjfail.UnknownAccount`, :class:`pjfail.BadServer`, :class:`pjfail.AffinityDisabled`,
+        :class:`pjfail.AffinityError`, :class:`pjfail.NotAttached`; the earlier pin then stays.
         """
         settings = self._account(account)
         chosen = server_for(settings, self._by_name(server, _spoken(settings)))
@@ -391,17 +393,17 @@ class Failover:
     def follow(self, account: object, **changes: Unpack[Changes]) -> None:
         """Keeps *account* on a working server: on the one that it registered with, for all its requests.
 
-        When that fails, the next one of its plan has the account's requests at once, and a REGISTER within the seconds
-        of ``spread``. Dialogs stay where they are. When a server in a better tier has been well for ``failback``
-        seconds, the account registers there, and moves once it is. ``events.AccountMoved`` tells of each move.
-        *changes* are the settings of :class:`pjfail.Follow` that are others for this account than in
+        When that server fails, the account's requests go to the next server of its plan at once, and the account
+        registers there within the seconds of ``spread`` (at a random moment, so that many accounts do not register
+        together). Dialogs stay on their servers. When a server in a better tier has been up for ``failback`` seconds,
+        the account registers there, and moves once that REGISTER is accepted. ``events.AccountMoved`` reports each
+        move. *changes* are the settings of :class:`pjfail.Follow` that differ for this account from those in
         ``attach(follow=)``.
 
-        Call it before or after the account has registered; one that unregisters is left alone until it registers again.
-        Called again, it changes the settings. Retry-After of a REGISTER is honoured. A server that fails two
-        registrations in a row is left by this account alone, other than with 401, 403, 404, 407, 423 or a 6xx, which
-        move nothing.
-        Raises as :meth:`pin` does, and ValueError for what is not a valid setting.
+        Call it before or after the account has registered. pjfail leaves an account that unregisters alone until it
+        registers again. A second call changes the settings. pjfail honours the Retry-After of a REGISTER. An account
+        leaves a server that fails two of its registrations in a row, for itself alone; 401, 403, 404, 407, 423 and 6xx
+        do not count. Raises the exceptions of :meth:`pin`, and ValueError for an invalid setting.
         """
         self._require_attached()
         chosen = replace(self._worker.maintenance.settings, **changes)

@@ -31,8 +31,9 @@ class Follow:
     moved to. ``calls``: "refresh" sends a re-INVITE or UPDATE in calls whose connection has ended, once the account is
     registered again; None leaves calls alone.
 
-    ``network``: whether changes of this machine's addresses and routes are passed on to pjsip. ``keepalive``: after so
-    many quiet seconds TCP asks whether the other end of a connection is there; None: it does not.
+    ``network``: whether changes of this machine's addresses and routes are passed on to pjsip. ``keepalive``: a
+    connection that an account is registered over ends when its other end acknowledges nothing for so long (TCP
+    keepalive); None: as the system has it.
 
     Raises ValueError for what is not a valid value.
     """
@@ -44,7 +45,7 @@ class Follow:
     subscriptions: bool = False
     calls: Literal["refresh"] | None = None
     network: bool = False
-    keepalive: float | None = None
+    keepalive: float | None = 15.0
 
     def __post_init__(self) -> None:
         for name, value in (("watch", self.watch), ("keepalive", self.keepalive)):

@@ -19,6 +19,7 @@ from .bridge.pins import Pin, Registration
 from .bridge.status import INVALID_OPERATION, NOT_FOUND, REGISTERING
 from .follow_settings import Follow
 from .model import Health, Plan, Server, Target
+from .reconnection import Reconnections
 
 log = logging.getLogger("pjfail")
 
@@ -56,9 +57,9 @@ class Refusal(NamedTuple):
 class FollowedAccount:
     """One followed account, at one moment.
 
-    ``server`` has its requests, None while its plan decides; its REGISTERs go to ``trying``, if any, which takes the
-    others over once it has answered. ``lost``: it wants a server, and none was well so far. ``register_at`` is when the
-    next REGISTER of ours is due, ``return_at`` when the account goes back to a better server; ``reason`` tells of the
+    ``server`` gets the account's requests; None: its plan decides. ``trying`` gets its REGISTERs, if not None, and the
+    other requests too once it has answered. ``lost``: no server of the plan has been up so far. ``register_at`` is when
+    pjfail's next REGISTER is due, ``return_at`` when the account goes back to a better server; ``reason`` explains the
     last move. ``failed_at`` is the server of its last registration if that failed, and ``refused`` has those that
     failed it twice in a row: whatever they are to others, it goes to the others first.
     """
@@ -82,7 +83,16 @@ class FollowedAccount:
 
     @property
     def pin(self) -> Pin:
-        return Pin(self.account, self.aor, self.next_hop, self.server, self.trying, self.server is None, followed=True)
+        return Pin(
+            self.account,
+            self.aor,
+            self.next_hop,
+            self.server,
+            self.trying,
+            self.server is None,
+            followed=True,
+            keepalive=self.settings.keepalive,
+        )
 
 
 def decide(
@@ -93,7 +103,7 @@ def decide(
     now: float,
     random: Random,
 ) -> FollowedAccount:
-    """What becomes of an account, given its target's plan and a draw (*order*) of it. Pure.
+    """Returns the account's next state, given its target's plan and *order*, a draw of that plan. Pure.
 
     A server that is not usable, or that failed two registrations in a row while there is another, is left at once, for
     the first usable one in *order*, with a REGISTER within ``spread`` seconds. One in a better tier, well for
@@ -290,6 +300,7 @@ class Follower:
         self._turns: Iterator[int] = iter(())
         self._inquired: FollowedAccount | None = None
         self._moved: list[tuple[events.AccountMoved, int]] = []
+        self._reconnections = Reconnections(random)
 
     def follow(self, followed: FollowedAccount, now: float) -> None:
         before = self._followed.get(followed.account)
@@ -307,6 +318,7 @@ class Follower:
         followed = self._followed.pop(account, None)
         if followed is not None:
             pins.drop_pin(followed.pin)
+        self._reconnections.forget(account)
 
     def server(self, account: int) -> Server | None:
         followed = self._followed.get(account)
@@ -350,8 +362,25 @@ class Follower:
             return
         if registration.status == NOT_FOUND:
             self._unfollow_gone(followed)
+        elif registration.closed:
+            self._reconnect(followed, now)
         else:
             self._set(registered(followed, registration, now))
+
+    def _reconnect(self, followed: FollowedAccount, now: float) -> None:
+        """Has an account register again, as the connection that its last REGISTER was answered over has ended.
+
+        One that is moving registers anyway.
+        """
+        if followed.server is None or followed.trying is not None or followed.register_at is not None:
+            return
+        due = self._reconnections.due(followed.account, followed.settings.spread, now)
+        at = self._context.label(followed.server)
+        log.info(
+            "account %d (%s): its connection to %s has ended; it registers again in %.2f s",
+            followed.account, followed.aor, at, due - now,
+        )  # fmt: skip
+        self._set(replace(followed, register_at=due))
 
     def review(self, now: float) -> None:
         """Does what is due. The worker calls it after every change of health, and every 0.25 s."""

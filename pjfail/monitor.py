@@ -34,7 +34,7 @@ MAX_NAMED = 4
 
 
 class Monitor:
-    """Judges outcomes by the policy, and probes servers in doubt. Worker only, but for :meth:`health`.
+    """Judges outcomes by the policy, and probes servers in doubt. Worker only, except :meth:`health`.
 
     *changed* is called after the health of servers has changed, once the new plans are in force. *aor_for* tells of
     an account that a server may serve, so that it can be asked by that.

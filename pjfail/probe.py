@@ -109,12 +109,12 @@ class IgnoredOptions:
 
 
 async def probe(requests: Requests, server: Server, host: str, timeout: float, aor: str = "") -> Outcome | None:
-    """Asks *server* with an OPTIONS for *host*: what was seen of it.
+    """Asks *server* with an OPTIONS for *host*, and returns the outcome.
 
     With *aor* that is a REGISTER which asks for the bindings of that account, and changes none (RFC 3261 10.2.3); that
     it may have no credentials is an answer, too.
 
-    None for what the C core tells by itself, failed connections too, and where nothing could be asked.
+    Returns None for what the C core reports itself (failed connections too), and if the request could not be sent.
     """
     parameter = "" if server.transport == "udp" else f";transport={server.transport}"
     where = f"[{host}]" if ":" in host else host

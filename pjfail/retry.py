@@ -42,9 +42,10 @@ _CLASSES = ("3xx", "4xx", "5xx", "6xx")
 class RetryPolicy:
     """When a request under way fails over to the next server of its plan. Times are in seconds.
 
-    ``timeouts``: for each method, how long a request waits without any answer; a request of a method that is not named
-    waits for its server. To name more methods: ``RetryPolicy(timeouts={**pjfail.retry.TIMEOUTS, "MESSAGE": 1.0})``.
-    A server that was slow, not dead, then gets the same request as the next one does, so name methods that bear it.
+    ``timeouts``: for each method, how long a request waits without any answer; a method that is not named never fails
+    over because of a timeout. To name more methods: ``RetryPolicy(timeouts={**pjfail.retry.TIMEOUTS, "MESSAGE":
+    1.0})``. If the first server was slow, not dead, both servers get the request, so name only methods for which that
+    does no harm.
 
     ``codes``: final responses that mean "ask another server", unless the server has sent a 101 to 199 before: numbers,
     and classes such as "5xx", which stand for all of theirs but 401 and 407. The application sees such a response only
@@ -56,31 +57,32 @@ class RetryPolicy:
     application gets the response. It runs on pjfail's thread while the response is held, for 0.5 s at the most; then,
     and when it raises or returns something else, the response is passed on.
 
-    ``connection_attempt_delay``: when the first server has no connection and has not answered lately, connections to
-    several servers are tried side by side, each this long after the one before (RFC 8305). None: one after the other,
-    as pjsip does.
+    ``connection_attempt_delay``: if the first server has no connection and has not answered lately, connections to
+    several servers are tried side by side, each started this long after the one before (RFC 8305). None: one after the
+    other, as pjsip does.
 
     ``hedge_budget``: the share of requests (0 to 1) that may fail over before their timeout, once the answer is later
-    than the server's round trips so far (but after 0.1 s at the least). Never an INVITE.
+    than the server's round trips so far (but after 0.1 s at least). Never an INVITE.
 
-    ``port_check``: whether to test if a UDP server's port is closed (ICMP), so that the requests under way there, of
-    every method, fail over at once. The test sends an empty line (pjsip's keep-alive) to a server that has not answered
-    for half a minute, or whose answer is overdue, from another port than SIP's and at most once a second.
+    ``port_check``: whether to test if a UDP server's port is closed (ICMP), so that requests of every method fail over
+    at once. The test sends an empty line (pjsip's keep-alive) from another port than SIP's, at most once a second, to a
+    server that has not answered for half a minute, or whose answer is overdue.
 
-    ``attempts``: at how many servers one request is tried at the most, from 1 to 8, whatever its plan has: so many
-    servers the owner of a zone can have one request sent to, and retransmitted. With 1 the request stays with its first
-    server, unless pjsip itself cannot send there.
+    ``attempts``: the most servers that one request is tried at, from 1 to 8, however many its plan has. It limits how
+    many servers the owner of a zone can have one request sent to. With 1 the request stays with its first server,
+    unless pjsip itself cannot send there.
 
     ``dialogs``: names of clusters whose servers know each other's dialogs, or route by name alone and keep none. A
     request within a dialog (BYE, re-INVITE, UPDATE, NOTIFY) whose next hop is one of these names, by Record-Route or
     Contact, goes to a sibling when its own server is down or fails (RFC 3263 section 4.3). BYE, UPDATE and NOTIFY wait
     0.5 s where ``timeouts`` does not name them. Without it a dialog stays with its server.
 
-    ``enabled``: False leaves what is on the wire to pjsip; :meth:`off` gives such a value.
+    ``enabled``: False leaves everything on the wire to pjsip; :meth:`off` returns such a value.
 
-    Never fail over: ACK, CANCEL, requests within a dialog, a request with a provisional response other than 100, an
-    INVITE that the caller has hung up. A challenge's answer goes to the challenger, and on when the challenger fails.
-    Raises ValueError for what is not a valid time, code or share, and TypeError for what is not a mapping or sequence.
+    These never fail over: ACK, CANCEL, requests within a dialog, a request with a provisional response other than 100,
+    an INVITE that the caller has hung up. The answer to a challenge goes to the challenger, and to the next server when
+    the challenger then fails. Raises ValueError for an invalid time, code or share, and TypeError if an argument is not
+    a mapping or sequence.
     """
 
     timeouts: Mapping[str, float] = field(default_factory=lambda: TIMEOUTS)

@@ -81,7 +81,9 @@ def decide(
     if followed.server is None and not followed.lost:  # it is not registered
         return Changes((), end=tuple(each.server for each in standbys))
     usable = {server for server in order if health.get(server, Health()).usable}
-    end, let_go, kept = [], [], []
+    end: list[Server] = []
+    let_go: list[Server] = []
+    kept: list[Standby] = []
     for each in standbys:
         if each.server == followed.server or (each.server not in order):
             end.append(each.server)

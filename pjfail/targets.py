@@ -40,11 +40,11 @@ class TargetEntry:
 
 
 class Targets:
-    """The targets that have been asked for, the longest unasked first.
+    """The targets that requests went to; the first is the one that has not been asked for longest.
 
-    The worker is the only writer; those that say so may be called from any thread. No plan comes into
-    force once ``ended`` is true. *tell* is given each change of a plan, *gone* each server that no plan has any more,
-    *complain* what the policy did wrong.
+    Only the worker writes; any thread may call the methods that say so. Once ``ended`` is true, no plan comes into
+    force. *tell* gets each change of a plan, *gone* each server that no plan has any more, *complain* what the policy
+    did wrong.
     """
 
     def __init__(

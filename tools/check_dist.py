@@ -24,7 +24,6 @@ PLATFORM = "manylinux_2_17"
 # Of glibc alone. pjsip is found at run time in the process, and Python is the program itself.
 LIBRARIES = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0"}
 LOADER = "ld-linux"
-ONLY_IN_A_CLONE = {".gitattributes", ".gitignore", ".git_archival.txt", ".ci/run"}
 
 
 def wrong_with_wheel(path: Path) -> Iterator[str]:
@@ -75,11 +74,18 @@ def wrong_with_sdist(path: Path) -> Iterator[str]:
         members = [member for member in sdist.getmembers() if not member.isdir()]
     files = {member.name.partition("/")[2] for member in members}
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    yield from (f"it lacks {name}" for name in sorted(set(tracked.split("\0")) - {""} - ONLY_IN_A_CLONE - files))
+    expected = {name for name in tracked.split("\0") if name and not only_in_a_clone(name)}
+    yield from (f"it lacks {name}" for name in sorted(expected - files))
     yield from (f"it has {name} as a link" for name in sorted(member.name for member in members if not member.isreg()))
     yield from (f"it has {name}, which is built" for name in sorted(files) if name.endswith((".so", ".o", ".a")))
     if any(name.startswith("third_party/pjproject/src/") for name in files):
         yield "it has pjproject's sources"
+
+
+def only_in_a_clone(name: str) -> bool:
+    """Returns true for the files and folders that MANIFEST.in leaves out."""
+    left_out = re.findall(r"^(?:exclude|prune) (.*)", (ROOT / "MANIFEST.in").read_text(), re.MULTILINE)
+    return not {name, name.partition("/")[0]}.isdisjoint(" ".join(left_out).split())
 
 
 def main(folder: Path) -> int:

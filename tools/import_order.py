@@ -31,6 +31,7 @@ LAYERS = (
         "monitor",
         "news",
         "probe",
+        "reconnection",
         "request",
         "resolution",
         "rulings",

@@ -5,6 +5,7 @@
 #include "event_queue.h"
 #include "hash_table.h"
 #include "lock.h"
+#include "registrations.h"
 #include "servers.h"
 #include "standby.h"
 
@@ -204,6 +205,21 @@ void affinity_tell(int account, pjsip_msg *message, const pf_address *server, in
     event_queue_post(EVENT_REGISTRATION, registration);
 }
 
+double affinity_keepalive(int account, pjsip_msg *response)
+{
+    char aor[PF_MAX_URI];
+    const struct pin *pin;
+    double keepalive;
+
+    if (!affinity_write_aor(response, aor, sizeof aor))
+        return 0;
+    pthread_mutex_lock(&affinity.lock);
+    pin = affinity_pin_of_locked(aor, account);
+    keepalive = pin ? pin->is.keepalive : 0;
+    pthread_mutex_unlock(&affinity.lock);
+    return keepalive;
+}
+
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
 
 static int affinity_is_still_account(const struct job *job, int *registered)
@@ -361,6 +377,7 @@ void pf_drop_pin(const char *aor, int account)
     pthread_mutex_unlock(&affinity.lock);
     if (pin)
         affinity_drop_pin(&pin->link);
+    registrations_forget(account, aor);
 }
 
 int pf_account_job(int what, int account, const char *aor, const pf_address *server)

@@ -44,5 +44,8 @@ int affinity_registered(pjsip_msg *response, int account);
  */
 void affinity_tell(int account, pjsip_msg *message, const pf_address *server, int code, int retry_after, int removed);
 
+/* Returns the keepalive of the account that the response is for, in seconds; 0: none. Any SIP thread. */
+double affinity_keepalive(int account, pjsip_msg *response);
+
 /* Has pjsua do the jobs that wait. pjsip's polling thread, no lock held. */
 void affinity_run(void);

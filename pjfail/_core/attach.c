@@ -16,6 +16,7 @@
 #include "plans.h"
 #include "poller.h"
 #include "queries.h"
+#include "registrations.h"
 #include "resolver.h"
 #include "send_guard.h"
 #include "servers.h"
@@ -84,6 +85,7 @@ static void attach_clear(void)
     dialogs_clear();
     affinity_close();
     standby_close();
+    registrations_clear();
     outgoing_close();
     plans_clear();
     poller_close();

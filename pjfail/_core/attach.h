@@ -15,6 +15,7 @@
  *     queries.lock > servers.lock, poller.wake_lock
  *     the locks of affinity.c and outgoing.c > poller.wake_lock
  *     requests.lock, connections.lock > servers.lock
+ *     registrations.lock > event_queue.lock
  *     dns.lock > pjsip's lock of a DNS resolver
  *     pjsua's lock of accounts (accounts.c) > whatever pjsua takes
  *     a transaction's lock of pjsip's > all of ours but attach.lock: pjsip holds it while it sends. So hold none of

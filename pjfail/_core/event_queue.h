@@ -1,10 +1,12 @@
 /*
- * event_queue.h: what pjsip's threads tell the worker: queries, outcomes in batches, other events one by one.
+ * event_queue.h: what pjsip's threads report to the worker: queries, outcomes in batches, other events one by one.
  *
- * Any thread may put; only the worker takes. One mutex, held for a few instructions and never together with another.
+ * Any thread may post; only the worker fetches. One mutex, held for a few instructions and never together with
+ * another.
  *
- * While the worker does not fetch, 4096 of a kind are kept (256 held responses that it is asked about), and what is dropped is counted. Never dropped are a query that
- * somebody waits for, an answer that Python asked for, and the latest registration of an account.
+ * If the worker does not fetch, 4096 events of each kind are kept (of held responses that it is asked about, 256), and
+ * the dropped ones are counted. Never dropped are a query that a request waits for, an answer that Python asked for, and
+ * the latest registration of each account.
  */
 #pragma once
 

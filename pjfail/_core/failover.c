@@ -14,6 +14,7 @@
 #include "override.h"
 #include "plans.h"
 #include "port_check.h"
+#include "registrations.h"
 #include "requests.h"
 #include "resolver.h"
 #include "send_guard.h"
@@ -365,6 +366,8 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
 
         affinity_tell(account, msg, &original, 0, -1, removes);
         standby_on_register(account, tdata, removes);
+        if (removes)
+            registrations_on_removal(account, msg);
     }
 }
 

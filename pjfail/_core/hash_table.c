@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 struct hash_link *hash_table_first(const struct hash_table *table, uint64_t hash)
 {
@@ -103,7 +105,9 @@ __attribute__((constructor)) static void hash_table_draw_key(void)
 {
     const void *at_start = (const void *)getauxval(AT_RANDOM);
 
-    if (getrandom(hash_table_key, sizeof hash_table_key, GRND_NONBLOCK) != (ssize_t)sizeof hash_table_key && at_start)
+    /* glibc 2.17 has no getrandom() */
+    if (syscall(SYS_getrandom, hash_table_key, sizeof hash_table_key, GRND_NONBLOCK) != (long)sizeof hash_table_key &&
+        at_start)
         memcpy(hash_table_key, at_start, sizeof hash_table_key);
 }
 

@@ -7,6 +7,7 @@
 #include "gate.h"
 #include "layout.h"
 #include "observer.h"
+#include "registrations.h"
 #include "send_guard.h"
 #include "standby.h"
 
@@ -179,6 +180,10 @@ static void module_on_transport_state(pjsip_transport *transport, pjsip_transpor
         chained = below;
     if (chained)
         chained(transport, state, info);
+    if (gate_enter()) {
+        registrations_on_transport_state(transport, state, info);
+        gate_leave();
+    }
     inside = here.around;
 }
 

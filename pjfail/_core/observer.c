@@ -4,6 +4,7 @@
 #include "affinity.h"
 #include "connections.h"
 #include "dialogs.h"
+#include "registrations.h"
 #include "servers.h"
 #include "standby.h"
 #include "text.h"
@@ -97,6 +98,9 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
             if (code < 300)
                 standby_on_registered(account, msg);
             affinity_tell(account, msg, &original, code, observer_retry_after(msg), observed->removes);
+            if (code < 300)
+                registrations_on_success(account, msg, rdata->tp_info.transport, observed->removes,
+                                         affinity_keepalive(account, msg));
         }
     }
     if (code != PJSIP_SC_SERVICE_UNAVAILABLE && !observed->settled)

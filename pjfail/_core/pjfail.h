@@ -223,6 +223,7 @@ typedef struct pf_pin {
     pf_address registrar; /* gets the REGISTERs instead, if not none */
     int idle;             /* the plan decides, except for requests of dialogs */
     int followed;         /* its registrations are reported to the worker */
+    double keepalive;     /* seconds without a sign of the peer after which its TCP connection ends; 0: the system's */
 } pf_pin;
 
 /* A followed account's REGISTER: it was sent, or answered, or could not be sent. */
@@ -236,6 +237,7 @@ typedef struct pf_registration {
     int retry_after;   /* seconds; -1: none */
     int removed;       /* it removes the binding */
     int registered;    /* in an answer to PF_ASK_AFTER: whether the account is registered, by pjsua's own state */
+    int closed;        /* no REGISTER: the connection that answered its last one has ended */
 } pf_registration;
 
 enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER };
@@ -315,9 +317,10 @@ int pf_status(void);
 void pf_strerror(int status, char *text, int size);
 
 /* attach.c */
-int pf_attach(double deadline, int *attachment); /* seconds a query may wait; its number, from 1 on */
-int pf_attached(void);                           /* the number of the one in force, 0: none */
-void pf_detach(int attachment);                  /* any thread, again and again; harmless to another */
+/* deadline: seconds that a query may wait; *attachment: its number, from 1 on */
+int pf_attach(double deadline, int *attachment);
+int pf_attached(void);          /* the number of the attachment in force; 0: none */
+void pf_detach(int attachment); /* any thread; does nothing if that attachment has ended */
 /* After the detach, while callbacks still reach Python: waits for the queries that pjsip answers now, 2 s; drops the rest. */
 void pf_finish_at_exit(void);
 int pf_is_forked_child(void); /* in a forked child of the process that attached */
@@ -386,10 +389,13 @@ int pf_publish(const pf_target *target, const pf_entry *entries, int count, int 
 void pf_ask_each(int each); /* before pf_attach(); 1: each request asks for a plan of its own */
 /* Answers the request that asked as id with its own plan. Returns 0 if it no longer waits, or there is no memory. */
 int pf_answer(unsigned id, const pf_target *target, const pf_entry *entries, int count);
-/* Both end the waiting for the target, or that of the request that asked as id. */
-void pf_fail(const pf_target *target, unsigned id, int stale); /* stale: an old plan may serve */
-void pf_pass(const pf_target *target, unsigned id);            /* the system's resolver answers */
-void pf_forget(const pf_target *target);                       /* drops the plan */
+/*
+ * Both answer the queries that wait for the target (id 0), or the request that asked as id: pf_fail() with an error, or
+ * with an old plan if stale is set and there is one; pf_pass() by the system's resolver.
+ */
+void pf_fail(const pf_target *target, unsigned id, int stale);
+void pf_pass(const pf_target *target, unsigned id);
+void pf_forget(const pf_target *target); /* drops the plan */
 /*
  * Plans answer for these hosts that are addresses, and for no others: those stay pjsip's own. A host has no transport, and port 0
  * where none is named. Returns 0 when there was no memory for all.

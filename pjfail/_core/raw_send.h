@@ -8,8 +8,8 @@
 #include "pjfail.h"
 
 /*
- * The connection to server for what names host, opened where there is none; the caller drops its reference. It may be
- * connecting still. selector: from which listener (NULL: any). A SIP thread that holds no lock of ours.
+ * Returns, in *connection, a connection to server for host_name, opened if there is none; it may still be connecting.
+ * The caller drops its reference. selector: from which listener (NULL: any). A SIP thread that holds no lock of ours.
  */
 pj_status_t raw_send_connect(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
                              pjsip_transport **connection);

@@ -97,8 +97,8 @@ int servers_answered_within(const pf_address *server, double seconds);
 void servers_record_answer(const pf_address *server, const char *method, int code, int error, double rtt);
 
 /*
- * Fills in outcome's server, time (and when it began, where that is 0) and sequence, marks the server suspect where that is
- * due, and tells the worker. Nothing of this for a copy that could not be connected to.
+ * Records a failure: fills in the outcome's server, sequence and time (and when it began, if that is 0), makes the
+ * server suspect if that is due, and tells the worker. Does nothing for a copy that could not be connected to.
  */
 void servers_record_failure(const pf_address *server, pf_outcome *outcome);
 

@@ -14,8 +14,8 @@ enum { SIP_WRITE_VIA_ROOM = 300 };
 size_t sip_write_for_transport(char *text, const pjsip_transport *transport, const char *bytes, size_t size);
 
 /*
- * An ACK (with the To of what it acknowledges) or a CANCEL for the INVITE in bytes, into text; its length, 0 when there is no
- * room. RFC 3261 sections 9.1 and 17.1.1.3.
+ * Writes an ACK (with the To of the response that it acknowledges) or a CANCEL for the INVITE in bytes. Returns the
+ * length; 0: no room. RFC 3261 sections 9.1 and 17.1.1.3.
  */
 size_t sip_write_request(char *text, size_t room, const char *method, const char *bytes, size_t size,
                          const pjsip_to_hdr *to);

@@ -12,15 +12,15 @@ from .values import text_of
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What :func:`check_host` has found of this process's pjsip.
+    """What :func:`check_host` has found out about this process's pjsip.
 
-    ``layout`` is the name of its row in the table of layouts (see :func:`known_layouts`), "" before that. ``addresses``
-    is how many servers an answer may name (PJSIP_MAX_RESOLVED_ADDRESSES), ``packet`` the octets that a received message
-    may have, about (PJSIP_MAX_PKT_LEN). ``accounts`` tells whether accounts can be read and changed, each with up to
-    ``proxies`` (PJSUA_ACC_MAX_PROXIES); ``native_affinity`` whether pjsip has server affinity of its own;
-    ``state_callback`` whether pjsua's own state can be read, as it takes to share the transport state callback with a
-    pjsua that creates a transport later. ``own_lookups`` tells whether pjsua can be kept from looking up an account's
-    domain by itself.
+    ``layout`` is the name of its row in the table of layouts (see :func:`known_layouts`), "" before the check.
+    ``addresses`` is how many servers one answer may name (PJSIP_MAX_RESOLVED_ADDRESSES), ``packet`` about how many
+    octets a received message may have (PJSIP_MAX_PKT_LEN). ``accounts``: whether pjfail can read and change accounts,
+    each with up to ``proxies`` proxies (PJSUA_ACC_MAX_PROXIES). ``native_affinity``: whether pjsip has its own server
+    affinity. ``state_callback``: whether pjfail can read pjsua's own state, which it needs to share the transport state
+    callback with a pjsua that creates a transport later. ``own_lookups``: whether pjfail can keep pjsua from looking up
+    an account's domain by itself.
     """
 
     version: str

@@ -18,7 +18,7 @@ class Pin:
     """One account's server for its requests to ``next_hop``; ``registrar``, if not None, gets its REGISTERs instead.
 
     An ``idle`` pin changes nothing, but its server is watched. The registrations of a ``followed`` account are
-    reported.
+    reported; its connections end after ``keepalive`` seconds in which the other end acknowledges nothing, if not None.
     """
 
     account: int
@@ -28,6 +28,7 @@ class Pin:
     registrar: Server | None = None
     idle: bool = False
     followed: bool = False
+    keepalive: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class Registration:
     ``status``.
 
     ``retry_after`` is in seconds. ``removed``: the REGISTER removes the binding. With neither server nor status the
-    account exists, and ``registered`` says whether it is registered.
+    account exists, and ``registered`` says whether it is registered; or it is
+    ``closed``: the connection that answered the account's last REGISTER has ended.
     """
 
     account: int
@@ -47,6 +49,7 @@ class Registration:
     retry_after: float | None
     removed: bool
     registered: bool = False
+    closed: bool = False
 
 
 def set_pin(pin: Pin) -> None:
@@ -61,6 +64,7 @@ def set_pin(pin: Pin) -> None:
         fill_address(c.registrar, pin.registrar)
     c.idle = pin.idle
     c.followed = pin.followed
+    c.keepalive = pin.keepalive or 0.0
     if not lib.pf_set_pin(c):
         raise errors.NotAttached(f"account {pin.account} is not pinned: {errors.DETACHED}")
 

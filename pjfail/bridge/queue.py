@@ -151,6 +151,7 @@ def _registration(c: Any) -> Registration:
         retry_after=known(c.retry_after),
         removed=bool(c.removed),
         registered=bool(c.registered),
+        closed=bool(c.closed),
     )
 
 

@@ -25,16 +25,16 @@ log = logging.getLogger("pjfail")
 
 
 class ChainLookup:
-    """Asks *lookups* in their order; the first that finds candidates answers.
+    """Asks *lookups* in order, and returns what the first one finds.
 
-    One that does not know the target (:class:`pjfail.UnknownTarget`), finds no candidate, fails for the time being, or
-    raises what it should not, which is logged, passes it on to the next. One that says "there is none" ends the chain.
+    The next lookup is asked if one does not know the target (:class:`pjfail.UnknownTarget`), finds no candidates, fails
+    temporarily, or raises an unexpected exception (which is logged). A lookup that says "there is none" ends the chain.
 
     Servers that one of them knows by a host name (:class:`StaticLookup`) are found by those after it.
 
-    The seconds that each takes add up, and the worker waits ten for all of them.
+    The lookups' times add up; the worker waits ten seconds for all of them together.
 
-    Raises :class:`TypeError` without lookups, or for one that is none.
+    Raises :class:`TypeError` without lookups, or if an argument is not a lookup.
     """
 
     def __init__(self, *lookups: Lookup) -> None:

@@ -38,28 +38,28 @@ class DnsLookup:
 
     *nameservers* are ``"192.0.2.53"``, ``"192.0.2.54:5353"``, ``"[2001:db8::53]:5353"``; None takes those of
     *resolv_conf*, which is read again when it changes; while it names none, a warning in the log says so, and each host
-    is an :class:`pjfail.UnknownTarget`, left to the system. *transports* and *families* are what may be used, in the
-    order of preference; None takes what the endpoint has once pjfail is attached, and all of them without an endpoint.
-    *naptr* "on" asks for NAPTR records where RFC 3263 does, "off" never, "always" also where the URI names a transport.
-    *has_route* tells of a numeric address whether packets can reach it; those that cannot stand behind, whatever their
-    family (RFC 6724).
+    is an :class:`pjfail.UnknownTarget`, left to the system. *transports* and *families* are those that may be used, in
+    order of preference; None takes those that the endpoint has once pjfail is attached, and all of them without an
+    endpoint. *naptr* "on" asks for NAPTR records where RFC 3263 does, "off" never, "always" also if the URI names a
+    transport. *has_route* returns whether packets can reach a numeric address; candidates that they cannot reach stand
+    behind the others, whatever their family (RFC 6724).
 
-    A lookup ends within *timeout* seconds. An answer of the DNS is kept for its TTL, at least *ttl_floor* and at most
-    *ttl_ceiling* seconds of *clock*. While the name servers are silent or fail, the last good answer serves for
-    *max_stale* seconds beyond its TTL (RFC 8767; 0 for not at all): its candidates have a TTL of 30 s, and a log line
-    says so once. Where they answer, but are silent to questions for NAPTR and SRV records, as some routers are, the
-    addresses of the host serve, for 30 s at a time; a log line says that once, too. With *cache_file* the answers are
-    kept in that file too, and found again after a restart. All answers together take *cache_room* octets of memory at
-    the most; then those that were asked for longest ago go.
+    A lookup ends within *timeout* seconds. A DNS answer is kept for its TTL, at least *ttl_floor* and at most
+    *ttl_ceiling* seconds of *clock*. While the name servers are silent or fail, the last good answer is used for up to
+    *max_stale* seconds after its TTL (RFC 8767; 0: not at all): its candidates have a TTL of 30 s, and one log line
+    says so. If the name servers answer, but not the questions for NAPTR and SRV records, as some routers do, the
+    addresses of the host are used, for 30 s at a time; one log line says that, too. With *cache_file* the answers are
+    also kept in that file, and used after a restart. All answers together take at most *cache_room* octets of memory;
+    beyond that, those that were asked for longest ago are dropped.
 
-    Hosts that stand in the file *hosts* have their addresses from there (None: no such file). An international name is
-    asked for as IDNA 2008 writes it. Search domains and multicast DNS are left to the system: a host of one label (with
-    no dot at its end), one in ``.local``, or one of the hosts file, that the name servers do not lead to a server is an
-    :class:`pjfail.UnknownTarget`. A name that goes through more than *cname_limit* CNAMEs (16 at most) is not followed.
-    *trace* is told of each question to the name servers and of its answer.
+    Hosts in the file *hosts* have their addresses from there (None: no such file). International names are asked for as
+    IDNA 2008 writes them. Search domains and multicast DNS are left to the system: if the name servers lead to no
+    server, the lookup raises :class:`pjfail.UnknownTarget` for a host of one label (without a dot at its end), a host
+    in ``.local``, and a host of the hosts file. A name behind more than *cname_limit* CNAMEs (16 at most) is not
+    followed. *trace* gets each question to the name servers, and its answer.
 
-    Raises :class:`pjfail.BadServer` for a name server that is none, and :class:`ValueError` for another argument. Reads
-    the cache file.
+    Raises :class:`pjfail.BadServer` for an invalid name server, and :class:`ValueError` for another invalid argument.
+    Reads the cache file.
     """
 
     def __init__(

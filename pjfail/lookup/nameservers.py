@@ -79,7 +79,7 @@ class _Reply(NamedTuple):
 
 
 class NameServers:
-    """A :class:`Resolver` that asks name servers, in their order, those that were silent of late last.
+    """A :class:`Resolver` that asks name servers in order; those that were silent lately come last.
 
     *servers* gives those to ask, which may be others the next time; none are a temporary failure. Who does not answer
     within a tenth of *timeout* gets company: the next one is asked too, and then all of them again, while the first
@@ -103,7 +103,8 @@ class NameServers:
         self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
     async def resolve(self, name: Name, kind: Kind) -> Answer:
-        """The records of *kind* at *name*; also where a server gives a CNAME alone and the rest must be asked for.
+        """Returns the records of *kind* at *name*, also if a server answers with a CNAME only and the rest must be
+        asked for.
 
         Raises :class:`pjfail.LookupFailed`: temporary when no name server has a usable answer (:class:`Silence` when
         all of them are silent), and for good when the CNAMEs are more than the limit or go in a circle.

@@ -48,7 +48,7 @@ class Resolver(Protocol):
     """Answers DNS questions."""
 
     async def resolve(self, name: Name, kind: Kind) -> Answer:
-        """The records of *kind* at *name*, CNAMEs followed.
+        """Returns the records of *kind* at *name*, following CNAMEs.
 
         Raises :class:`pjfail.LookupFailed`, temporary where no name server gave an answer, and :class:`Silence` where
         none said anything.

@@ -41,7 +41,7 @@ NUMERIC_TTL = 86400.0  # seconds: an address in the URI does not change, so a da
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What the client is able to do. ``transports`` and ``families`` stand in its order of preference.
+    """What the client can do. ``transports`` and ``families`` are in its order of preference.
 
     ``naptr`` "on" asks for NAPTR records where RFC 3263 does, "always" also where the URI names a transport.
     ``patience`` is how many seconds optional or further answers may take once there is enough to go on; after as many
@@ -79,13 +79,13 @@ class Address(NamedTuple):
 async def locate(
     target: Target, resolver: Resolver, client: Client, on_silence: Callable[[str], object] = lambda _: None
 ) -> list[Candidate]:
-    """The candidates of *target*, at least one, by ascending priority, each server once: in its first place.
+    """Returns the candidates of *target*, at least one, by ascending priority; each server once, in its first position.
 
-    The addresses of one SRV record are adjacent. Where several sets of SRV records serve (one a transport, or several
-    NAPTR records of one order) each set follows the one before it as a whole, its priorities raised above that one's:
-    RFC 3263 does not merge them. Where the name servers are silent to the questions for SRV records, and to those
-    alone, the addresses of the host serve for ``SILENCE_TTL`` seconds, and *on_silence* is told the questions. Raises
-    :class:`pjfail.LookupFailed`, temporary where a name service failed, and :class:`NothingThere`.
+    The addresses of one SRV record are adjacent. If several sets of SRV records apply (one for each transport, or
+    several NAPTR records of one order), each set follows the one before it as a whole, with its priorities raised above
+    that set's: RFC 3263 does not merge them. If the name servers answer everything but the questions for SRV records,
+    the addresses of the host are used for ``SILENCE_TTL`` seconds, and *on_silence* gets the questions. Raises
+    :class:`pjfail.LookupFailed`, temporary if a name service failed, and :class:`NothingThere`.
     """
     if not (client.transports and client.families):
         raise LookupFailed(f"{target}: the lookup may use no transport, or no kind of address, that the endpoint has")

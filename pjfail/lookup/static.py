@@ -108,8 +108,8 @@ class StaticLookup:
     async def lookup(self, target: Target) -> list[Candidate]:
         """The servers of the target's host that it allows, and that the endpoint can use.
 
-        Raises :class:`pjfail.UnknownTarget` for a host that is not in the table, and :class:`pjfail.LookupFailed` for
-        one that has no server of the kind the target asks for, temporary where one of its names may be found later.
+        Raises :class:`pjfail.UnknownTarget` for a host that is not in the table, and :class:`pjfail.LookupFailed` for a
+        host without a server of the kind that the target asks for, temporary if one of its names may be found later.
         """
         rows = self._rows_of(target)
         if rows is None:

@@ -176,6 +176,10 @@ class Registrar:
         """Closes all connections with RST, and continues to listen."""
         self._run(self._sockets.reset())
 
+    def close_connections(self) -> None:
+        """Closes all connections with FIN, and continues to listen."""
+        self._run(self._sockets.finish())
+
     def start(self) -> None:
         """Listens, and starts the thread. Raises OSError, with the address in its message, if a port is taken."""
         self._loop = asyncio.new_event_loop()
@@ -234,7 +238,7 @@ class Registrar:
         if fault.methods and request.method not in fault.methods:
             fault = WELL
         if fault.latency:
-            asyncio.get_running_loop().call_later(fault.latency, self._handle, request, peer, fault)
+            self._sockets.call_later(fault.latency, self._handle, request, peer, fault)
         else:
             self._handle(request, peer, fault)
 

@@ -24,6 +24,9 @@ class Peer(Protocol):
         """Closes the connection with RST; does nothing over UDP."""
 
 
+# So long a TLS connection that we close waits for the client's close_notify (seconds): many clients send none.
+_CLOSE_NOTIFY = 0.05
+
 Receive: TypeAlias = Callable[[Request, Peer], None]
 
 # A server's context, or a function that returns one for the client at this (address, port).
@@ -89,6 +92,20 @@ class Sockets:
         for connection in tuple(self._connections):
             _reset(connection)
 
+    def call_later(self, delay: float, function: Callable[..., None], *arguments: Any) -> None:
+        """Calls *function* as the loop's `call_later()` does, unless the sockets are closed before."""
+
+        async def call() -> None:
+            await asyncio.sleep(delay)
+            function(*arguments)
+
+        self._spawn(asyncio.get_running_loop().create_task(call()))
+
+    async def finish(self) -> None:
+        """Closes all connections with FIN."""
+        for connection in tuple(self._connections):
+            connection.close()
+
     def _spawn(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -114,7 +131,10 @@ class Sockets:
             if callable(context):
                 context = context(accepted.getpeername()[:2])
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: _Stream(self._receive, self._connections, transport), accepted, ssl=context
+                lambda: _Stream(self._receive, self._connections, transport),
+                accepted,
+                ssl=context,
+                ssl_shutdown_timeout=None if context is None else _CLOSE_NOTIFY,
             )
         except OSError:  # ssl.SSLError is one: the client rejected the certificate, or went away
             accepted.close()
@@ -180,6 +200,8 @@ class _Stream(asyncio.Protocol):
 
 
 def _reset(connection: asyncio.Transport) -> None:
+    if connection.is_closing():  # the client was faster
+        return
     at_once = struct.pack("ii", 1, 0)
     connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
     connection.abort()

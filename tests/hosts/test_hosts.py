@@ -19,7 +19,7 @@ from rig.network import unanswered_connects
 from rig.tls import TlsServer
 
 from pjfail import _native
-from pjfail.testing import SILENT, UNAVAILABLE, WELL, Fault, Registrar
+from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, WELL, Fault, Registrar
 
 FIRST, SECOND, NAME_SERVER = "127.0.71.1", "127.0.71.2", "127.0.71.53"
 NAME = "host.test"
@@ -124,6 +124,18 @@ def test_failover_on_silence(program: Program, first: Registrar, second: Registr
     asked = len(second.requests)
     assert program.tell("OPTIONS")["server"] == f"{SECOND}:5060"
     assert len(second.requests) > asked
+
+
+def test_from_udp_to_tcp(program: Program, first: Registrar, second: Registrar) -> None:
+    """Neither server listens on UDP: the transaction goes on over TCP, and pjsip repeats the request no more."""
+    first.transports = second.transports = ("tcp",)
+    for server in (first, second):
+        server.fault = REFUSING
+        server.fault = Fault(delay=1.5)  # longer than pjsip's first two repetitions over UDP
+    answer = program.tell("REGISTER")
+    assert (answer["code"], answer["server"]) == (200, f"{FIRST}:5060")
+    assert [request.transport for request in first.requests] == ["tcp"]
+    assert program.tell("detach")["as_found"]
 
 
 @pytest.mark.parametrize("transport", ["tcp"])

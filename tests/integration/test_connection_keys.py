@@ -22,6 +22,7 @@ HEAD = f"""
     import pjfail
     import pjsua2 as pj
     from rig.prelude import Account, Endpoint, emit
+    from rig.pjsip_state import used_keys
 
     table = pjfail.StaticLookup({{
         "bad.test": ["{CLOSED}"], "good.test": ["{SECOND}:5060"],
@@ -83,3 +84,30 @@ def test_a_storm_of_connections_that_end_does_not_use_up_the_keys() -> None:
         assert program.next()["sent"] > 64
         assert program.next()["code"] == 200
         program.finish()
+
+
+def test_counting_the_keys_in_use_takes_none() -> None:
+    """The soak counts them while four threads poll. Taking all of them, to count, ended such a program."""
+    [line] = run_app(
+        app("""
+        with Endpoint(log_level=0, threads=4) as endpoint:
+            with pjfail.attach(lookup=table):
+                account = Account(endpoint)
+                account.open("sip:alice@good.test")
+                before = used_keys()
+                assert account.options("sip:good.test;transport=tcp").code == 200
+                connected = used_keys()
+                counts = []
+                until = time.monotonic() + 2
+                while time.monotonic() < until:
+                    with suppress(pj.Error):  # where pjsip takes a connection that is at its end
+                        account.send("OPTIONS", "sip:bad.test;transport=tcp")
+                    counts += [used_keys() for _ in range(3)]
+                    assert account.answer().code == 503
+            time.sleep(1)
+            emit(connected=connected - before, most=max(counts) - before, detached=used_keys() - before)
+        """)
+    ).lines
+    assert line["connected"] == 1
+    assert 1 <= line["most"] <= 64
+    assert line["detached"] == 0, "the connection to the live server has a key, the attachment's own has none"

@@ -194,6 +194,36 @@ def test_a_slow_answer_comes_once(registrar: Registrar, udp: socket.socket) -> N
     assert len(registrar.wait_for("REGISTER", 2)) == 2
 
 
+def test_what_waits_for_its_latency_ends_with_the_server(
+    registrar: Registrar, udp: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Answered after the sockets were closed, a request was an "OSError: Bad file descriptor" in the log."""
+    registrar.fault = Fault(latency=0.3)
+    udp.send(request("REGISTER"))
+    registrar.wait_for("REGISTER")
+    registrar.fault = REFUSING
+    time.sleep(0.5)
+    registrar.fault = WELL
+    udp.send(request("OPTIONS"))
+    assert b"OPTIONS" in udp.recv(4096)
+    assert [answer.request.method for answer in registrar.answers] == ["OPTIONS"]
+    assert not caplog.records
+
+
+def test_a_client_that_is_gone_before_its_latency_is_over(
+    registrar: Registrar, tcp: socket.socket, udp: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    registrar.fault = Fault(latency=0.3, resets=True)
+    tcp.sendall(request("OPTIONS", transport="TCP"))
+    registrar.wait_for("OPTIONS")
+    tcp.close()
+    time.sleep(0.5)
+    registrar.fault = WELL
+    udp.send(request("OPTIONS"))
+    assert status(udp.recv(4096)) == 200
+    assert not caplog.records
+
+
 def test_a_call_is_answered_busy_or_cancelled(registrar: Registrar, udp: socket.socket) -> None:
     udp.send(request("INVITE"))
     assert status(udp.recv(4096)) == 180

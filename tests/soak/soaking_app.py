@@ -22,7 +22,7 @@ from typing import Any
 
 import pjsua2 as pj
 from rig.ledger import Ledger
-from rig.pjsip_state import dump, free_keys, pjsip
+from rig.pjsip_state import dump, pjsip, used_keys
 from rig.prelude import Account, Endpoint, emit
 
 import pjfail
@@ -167,7 +167,7 @@ class Soak:
         held = {
             "memory": memory,
             "handles": len(os.listdir("/proc/self/fd")) - connections,
-            "keys": free_keys() + connections,
+            "keys": used_keys() - connections,
             "threads": threading.active_count(),
             "transactions": state["transactions"],
             "buffers": state["buffers"],

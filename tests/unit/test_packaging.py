@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -26,6 +27,18 @@ def test_the_bridge_alone_imports_the_core() -> None:
 def test_who_freezes_a_program_sees_what_the_core_imports() -> None:
     """The extension imports _cffi_backend in C, where PyInstaller does not look."""
     assert "_cffi_backend" in imported_by(ROOT / "pjfail/bridge/__init__.py")
+
+
+def test_the_core_needs_no_function_that_came_after_glibc_2_17() -> None:
+    """The wheel is linked for glibc 2.17. The versions from 2.33 on are new names of functions that 2.17 has, too."""
+    from pjfail.bridge import _native
+
+    symbols = subprocess.run(
+        ["nm", "-D", "--undefined-only", _native.__file__], capture_output=True, text=True, check=True
+    ).stdout
+    versions = {name: int(minor) for name, minor in re.findall(r"(\w+)@GLIBC_2\.(\d+)", symbols)}
+    assert versions["malloc"] <= 17
+    assert [name for name, minor in versions.items() if 17 < minor < 33] == []
 
 
 def imported_by(path: Path) -> set[str]:

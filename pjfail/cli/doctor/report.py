@@ -46,12 +46,12 @@ class Module:
 class Pjsip:
     """The pjsip that was found; None stands for what is not known.
 
-    ``object`` is the file that carries it: with all of pjsip in it (``linkage`` "static"), over libraries of pjsip's
-    ("shared"), or the very program that runs Python ("program"). ``layout`` is the row of pjfail's table that holds for
-    it, ``addresses`` how many servers an answer to it may name, ``accounts`` whether they can be pinned and followed,
-    ``native_affinity`` whether it has server affinity of its own, ``own_lookups`` whether pjsua can be kept from
-    looking an account's domain up by itself, ``digests`` the algorithms in which it answers a challenge, for a program
-    that has done nothing for it. ``tls``, ``ipv6`` and ``dns_resolver`` were tried; ``build`` are settings of pjlib's.
+    ``object`` is the file that carries it: with all of pjsip inside (``linkage`` "static"), with pjsip's own libraries
+    ("shared"), or the program that runs Python ("program"). ``layout`` is its row in pjfail's table, ``addresses`` how
+    many servers one answer may name, ``accounts`` whether accounts can be pinned and followed, ``native_affinity``
+    whether pjsip has its own server affinity, ``own_lookups`` whether pjfail can keep pjsua from looking up an
+    account's domain by itself, ``digests`` the algorithms in which it answers a challenge in a program that does
+    nothing special. ``tls``, ``ipv6`` and ``dns_resolver`` were tried; ``build`` are settings of pjlib.
     """
 
     object: str
