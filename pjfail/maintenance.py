@@ -96,8 +96,9 @@ class Maintenance:
 
     def on_registration(self, registration: Registration) -> None:
         """Takes how a followed account's REGISTER ended."""
-        self.follower.on_registration(registration, time.monotonic())
-        self.standbys.on_registration(registration)
+        now = time.monotonic()
+        self.follower.on_registration(registration, now)
+        self.standbys.on_registration(registration, now)
 
     def on_standby(self, result: StandbyResult) -> None:
         """Takes how a standby's REGISTER, or its connection, ended."""

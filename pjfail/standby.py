@@ -42,7 +42,7 @@ class Standby:
 
     ``due`` is when its next REGISTER of ours is, ``alive_at`` when a NAT's binding needs its next datagram.
     ``since``: since when it is registered, None where it is not. ``failures``: how often it failed in a row;
-    ``code``: with which response it was refused.
+    ``code``: with which response it was refused. ``waits``: for a REGISTER of the account, to copy it.
     """
 
     server: Server
@@ -52,6 +52,7 @@ class Standby:
     alive_at: float | None = None
     failures: int = 0
     code: int = 0
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _next_alive(now: float, random: Random) -> float:
 def heard(standby: Standby, result: StandbyResult, spread: float, now: float, random: Random) -> Standby:
     """Returns *standby* after its REGISTER, or its connection, ended. Pure."""
     if result.unknown:
-        return standby
+        return replace(standby, waits=True)
     if 200 <= result.code < 300:
         alive_at = _next_alive(now, random) if standby.server.transport == "udp" else None
         since = now if standby.since is None else standby.since
@@ -172,15 +173,18 @@ class Standbys:
         for key, followed in wanted.items():
             self._review(key, followed, health, now)
 
-    def on_registration(self, registration: Registration) -> None:
+    def on_registration(self, registration: Registration, now: float) -> None:
         """After a REGISTER of an account: its standbys take over its Contact, or end with it."""
         key = registration.account, registration.aor
-        if registration.removed and key in self._standbys:
+        standbys = self._standbys.get(key, ())
+        if registration.removed and standbys:
             self._standbys[key] = ()  # the core has ended them, as that REGISTER was sent
-        if not 200 <= registration.code < 300 or registration.removed:
+        if not (standbys and 200 <= registration.code < 300) or registration.removed:
             return
-        for standby in self._standbys.get(key, ()):
-            bridge.update(*key, standby.server, standby.number)
+        for standby in standbys:
+            if not standby.waits:
+                bridge.update(*key, standby.server, standby.number)
+        self._set(key, tuple(replace(each, waits=False, due=now) if each.waits else each for each in standbys))
 
     def on_result(self, result: StandbyResult, followed: FollowedAccount | None, now: float) -> None:
         key = result.account, result.aor

@@ -167,7 +167,7 @@ def test_a_server_that_closes_every_connection_is_tried_ever_later() -> None:
 
 def test_nothing_is_known_to_copy_yet() -> None:
     standby = at(B, due=None)
-    assert heard(standby, result(unknown=True), 2.0, NOW, Random(1)) == standby
+    assert heard(standby, result(unknown=True), 2.0, NOW, Random(1)) == replace(standby, waits=True)
 
 
 servers = st.sampled_from(ALL)
