@@ -21,7 +21,7 @@
 #include <strings.h>
 
 enum {
-    MAX_REGISTER = 8000, /* octets of the copy of an account's REGISTER; a longer one gets no standby */
+    MORE_ROOM = 2000, /* for the Routes that are not in the packet, in the copy of an account's REGISTER */
     MAX_CONTACT = 1000
 };
 
@@ -322,29 +322,39 @@ static int standby_write_header(const pjsip_hdr *header, char *text, int size)
     return prefix + length + 2;
 }
 
-/* Writes what a standby copies of the REGISTER. Returns NULL if that is too long. */
-static char *standby_copy_register(const pjsip_msg *request)
+/*
+ * Returns what a standby copies of the REGISTER, as text, the caller's to free; NULL: no memory, or more hidden Routes
+ * than fit.
+ */
+static char *standby_copy_register(const pjsip_tx_data *request)
 {
-    char text[MAX_REGISTER];
+    const pjsip_msg *message = tdata_msg(request);
     const pjsip_hdr *header;
-    int at, length;
+    size_t packet;
+    int size, at, length;
+    char *text;
 
-    at = snprintf(text, sizeof text, "REGISTER ");
-    length = pjsip_uri_print(PJSIP_URI_IN_REQ_URI, request->line.req.uri, text + at, sizeof text - (size_t)at - 100);
-    if (length < 0)
+    tdata_bytes(request, &packet);
+    size = (int)packet + MORE_ROOM;
+    text = malloc((size_t)size);
+    if (!text)
         return NULL;
-    at += length;
-    at += snprintf(text + at, sizeof text - (size_t)at, " SIP/2.0\r\n");
-    for (header = request->hdr.next; header != &request->hdr; header = header->next) {
+    at = snprintf(text, (size_t)size, "REGISTER ");
+    length = pjsip_uri_print(PJSIP_URI_IN_REQ_URI, message->line.req.uri, text + at, (pj_size_t)(size - at));
+    at += length > 0 ? length : 0;
+    at += snprintf(text + at, (size_t)(size - at), " SIP/2.0\r\n");
+    for (header = message->hdr.next; length > 0 && header != &message->hdr; header = header->next) {
         if (standby_is_of_one_request(header))
             continue;
-        length = standby_write_header(header, text + at, (int)sizeof text - at - 3);
-        if (length < 0)
-            return NULL;
-        at += length;
+        length = standby_write_header(header, text + at, size - at - 3);
+        at += length > 0 ? length : 0;
+    }
+    if (length <= 0 || at + 3 > size) {
+        free(text);
+        return NULL;
     }
     memcpy(text + at, "\r\n", 3);
-    return strdup(text);
+    return text;
 }
 
 void standby_on_register(int account, pjsip_tx_data *request, int removes)
@@ -357,7 +367,7 @@ void standby_on_register(int account, pjsip_tx_data *request, int removes)
     if (!atomic_load_explicit(&standbys.count, memory_order_acquire) || !from ||
         !accounts_write_aor(from->uri, aor, sizeof aor))
         return;
-    old = message = removes ? NULL : standby_copy_register(tdata_msg(request));
+    old = message = removes ? NULL : standby_copy_register(request);
     standby_read_place(tdata_msg(request), &at);
     pthread_mutex_lock(&standbys.lock);
     owner = standby_find_account_locked(account, aor);

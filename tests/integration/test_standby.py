@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rig.app import App, Line
 
 from pjfail.testing import SILENT, WELL, Fault, Registrar, Request
+from pjfail.testing.sockets import Peer
 
 ADDRESSES = FIRST, SECOND, THIRD = "127.0.131.1", "127.0.131.2", "127.0.131.3"
 
@@ -242,3 +244,95 @@ def test_an_account_deleted_in_the_middle(servers: list[Registrar]) -> None:
         told(app, "", gone=True)
         eventually(lambda: registers(servers[1], expires=False))
         told(app, "endpoint.run(1); emit(alive=True)", alive=True)
+
+
+class Elsewhere(Registrar):
+    """A registrar that sees its clients at another place, as behind a NAT."""
+
+    def _receive(self, request: Request, peer: Peer) -> None:
+        super()._receive(replace(request, source=("127.0.131.9", 40000)), peer)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_standby_whose_place_is_another_does_not_remove_the_accounts_own(transport: str) -> None:
+    """Its Contact is what its server sees; over UDP the last one was the account's own."""
+    with Registrar(FIRST) as first, Elsewhere(SECOND) as second, started(transport) as app:
+        app.tell("Called.contact_rewrite = 2")
+        stands(app, [first, second])
+        own = registers(first)[-1].header("contact")
+        eventually(lambda: len(registers(second)) > 1)
+        time.sleep(1)
+        early, late = registers(second)
+        assert "@127.0.131.9:40000" not in early.header("contact")
+        assert "@127.0.131.9:40000" in late.header("contact")
+        assert (early.header("contact") == own) == (transport == "udp")
+        removed = [each.partition(";expires=0")[0] for each in late.every("contact") if "expires=0" in each]
+        assert removed == ([early.header("contact")] if transport == "tcp" else [])
+
+
+def test_a_nat_is_kept_open(servers: list[Registrar]) -> None:
+    """The empty line comes from the socket that registered."""
+    arrived: list[tuple[bytes, tuple[str, int]]] = []
+    servers[2].stop()
+    with started(count=3, standby=2) as app, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as third:
+        app.tell("import pjfail.standby; pjfail.standby.KEEP_ALIVE = 0.5")
+        third.bind((THIRD, 5060))
+        third.settimeout(10)
+        stands(app, servers)
+        while not arrived or arrived[-1][0] != b"\r\n":
+            data, source = third.recvfrom(4000)
+            arrived.append((data, source))
+            if data.startswith(b"REGISTER"):
+                head = data.decode().split("\r\n\r\n")[0].split("\r\n")
+                kept = [
+                    line for line in head if line.split(":")[0] in ("Via", "From", "To", "Call-ID", "CSeq", "Contact")
+                ]
+                third.sendto("\r\n".join(["SIP/2.0 200 OK", *kept, "Content-Length: 0", "", ""]).encode(), source)
+        assert len({source for _, source in arrived}) == 1
+
+
+@pytest.mark.parametrize("ending", ["endpoint.destroy()", "failover.detach()", "alice.setRegistration(False)"])
+def test_what_ends_while_the_standby_is_silent(servers: list[Registrar], ending: str) -> None:
+    """Nothing waits for its 32 s."""
+    servers[1].fault = SILENT
+    with started() as app:
+        stands(app, servers)
+        at = time.monotonic()
+        app.tell(f"{ending}; emit(done=True)")
+        told(app, "", done=True)
+        assert time.monotonic() - at < 5
+        if "destroy" not in ending:
+            told(app, "endpoint.run(0.5); endpoint.destroy(); emit(gone=True)", gone=True)
+
+
+def test_a_server_that_closes_every_connection_is_left_in_peace(servers: list[Registrar]) -> None:
+    with started("tcp") as app:
+        stands(app, servers)
+        until = time.monotonic() + 6
+        while time.monotonic() < until:
+            servers[1].reset()
+            time.sleep(0.02)
+        count = len(registers(servers[1]))
+        assert 2 <= count <= 6
+        told(app, "emit(server=failover.pinned(alice).address)", server=FIRST)
+
+
+def test_with_outbound_it_has_a_reg_id_of_its_own(servers: list[Registrar]) -> None:
+    with started("tcp") as app:
+        stands(app, servers)
+        assert "reg-id=1" in registers(servers[0])[-1].header("contact")
+        standby = registers(servers[1])[-1].header("contact")
+        assert "reg-id=2" in standby
+        assert "+sip.instance" in standby
+        app.tell("failover.detach(); emit(done=True)")
+        told(app, "", done=True)
+        eventually(lambda: registers(servers[1], expires=False))
+        assert "reg-id=2" in registers(servers[1], expires=False)[-1].header("contact")
+
+
+def test_a_program_that_polls_has_a_standby_too(servers: list[Registrar]) -> None:
+    code = APP.replace("Endpoint(ending=0)", "Endpoint(ending=0, threads=0)")
+    with App(code, "udp", "1", FIRST, SECOND) as app:
+        app.tell("alice = account('alice'); alice.reregister(); failover.follow(alice); endpoint.run(3)")
+        eventually(lambda: registers(servers[1]), 10)
+        told(app, "failover.detach(); emit(done=True)", done=True)
