@@ -424,7 +424,7 @@ def test_a_request_that_went_on_over_udp_is_repeated(method: str, fault: Fault) 
     with crossing("TCP to UDP", fault) as (_, second, running, via):
         second.fault = SILENT
         running.tell(method)
-        requests = second.wait_for(method, 3)
+        requests = second.wait_for(method, 3, timeout=15)
         second.fault = WELL
         assert running.next()["code"] == 200
         assert requests[2].at - requests[0].at == pytest.approx(1.5, abs=0.5)
