@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
@@ -78,9 +78,12 @@ def decide(
 
     As many servers as the account wants have one: those that have it already stay, the first usable ones of *order*
     come after them. The account's own server has none; the one that it tries keeps its standby until it has answered.
+    A server of another transport has none, for the account's Contact names its own.
     """
     if followed.server is None and not followed.lost:  # it is not registered
         return Changes((), end=tuple(each.server for each in standbys))
+    if followed.server is not None:
+        order = [server for server in order if server.transport == followed.server.transport]
     usable = {server for server in order if health.get(server, Health()).usable}
     end: list[Server] = []
     let_go: list[Server] = []
@@ -106,6 +109,17 @@ def decide(
     alive = tuple(each.server for each in kept if each.alive_at is not None and each.alive_at <= now)
     later = tuple(_done(each, now, random) for each in kept)
     return Changes(later, register, tuple(end), tuple(let_go), alive)
+
+
+def settled(followed: FollowedAccount, standbys: Sequence[Standby], usable: Container[Server], now: float) -> bool:
+    """Returns whether :func:`decide` would change nothing, by the usable servers of the plan. Pure and fast."""
+    return len(standbys) == followed.settings.standby and all(
+        each.server in usable
+        and each.server != followed.server
+        and (each.due is None or each.due > now)
+        and (each.alive_at is None or each.alive_at > now)
+        for each in standbys
+    )
 
 
 def _done(standby: Standby, now: float, random: Random) -> Standby:
@@ -170,8 +184,17 @@ class Standbys:
             del self._standbys[key]
             self._asked.discard(key)
             bridge.forget(*key)
+        usable: dict[Target, frozenset[Server]] = {}  # accounts of one target share it
         for key, followed in wanted.items():
-            self._review(key, followed, health, now)
+            target = followed.next_hop
+            if target not in usable:
+                plan = self._plan(target)
+                servers = () if plan is None else plan.servers
+                usable[target] = frozenset(each for each in servers if health.get(each, Health()).usable)
+            if (followed.server is None and not followed.lost) or not settled(
+                followed, self._standbys.get(key, ()), usable[target], now
+            ):
+                self._review(key, followed, health, now)
 
     def on_registration(self, registration: Registration, now: float) -> None:
         """After a REGISTER of an account: its standbys take over its Contact, or end with it."""

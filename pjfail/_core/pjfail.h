@@ -256,11 +256,12 @@ typedef struct pf_standby {
 } pf_standby;
 
 /*
- * Registers an account at a server, or again there; does so if its Contact has changed; ends it there; lets go of it, with nothing
+ * Keeps copies of an account's REGISTERs from now on; registers it at a server, or again there; does so if its Contact has changed; ends it there; lets go of it, with nothing
  * sent; keeps a NAT's binding for it; ends all of the account's (number 1: as the account itself ends); that, and forgets the account.
  */
 enum {
-    PF_STANDBY_REGISTER = 1,
+    PF_STANDBY_WATCH = 1,
+    PF_STANDBY_REGISTER,
     PF_STANDBY_UPDATE,
     PF_STANDBY_END,
     PF_STANDBY_LET_GO,
@@ -353,8 +354,7 @@ int pf_account_job(int job, int account, const char *aor, const pf_address *serv
 pf_registration *pf_next_registration(void); /* NULL: none; free with pf_free() */
 
 /* standby.c */
-int pf_standby_is_possible(void);                   /* the loaded pjsip's layout of credentials is known */
-int pf_standby_watch(int account, const char *aor); /* keeps the account's next REGISTER; 0: detached, no memory */
+int pf_standby_is_possible(void); /* the loaded pjsip's layout of credentials is known */
 /* Runs the job on pjsip's polling thread, soon. number: of PF_STANDBY_REGISTER, its reg-id. */
 int pf_standby_job(int what, int account, const char *aor, const pf_address *server, unsigned number);
 void pf_standby_end_all(void);     /* at a detach; waits 0.5 s at the most */

@@ -907,6 +907,28 @@ static void standby_forget_account(struct standby_account *owner)
     pthread_mutex_unlock(&standbys.lock);
 }
 
+/* Begins to keep copies of the account's REGISTERs. */
+static void standby_watch(const struct standby_job *job)
+{
+    struct standby_account *owner = calloc(1, sizeof *owner), *known;
+    HOLD_LOCK(&standbys.lock);
+
+    known = standby_find_account_locked(job->account, job->aor);
+    if (known)
+        known->forgotten = 0;
+    if (!owner || known) {
+        free(owner);
+        return;
+    }
+    owner->account = job->account;
+    memcpy(owner->aor, job->aor, sizeof owner->aor);
+    owner->link.hash = hash_bytes(HASH_SEED, owner->aor, strlen(owner->aor));
+    if (hash_table_put(&standbys.accounts, &owner->link))
+        atomic_store(&standbys.count, (unsigned)standbys.accounts.count);
+    else
+        free(owner);
+}
+
 static void standby_do_job(const struct standby_job *job)
 {
     struct standby_account *owner;
@@ -926,9 +948,12 @@ static void standby_do_job(const struct standby_job *job)
             standby_unregister(standby);
         return;
     }
+    if (job->what == PF_STANDBY_WATCH)
+        standby_watch(job);
     if (!owner)
         return;
     switch (job->what) {
+    case PF_STANDBY_WATCH: break;
     case PF_STANDBY_REGISTER:
     case PF_STANDBY_UPDATE: standby_register(owner, job); break;
     case PF_STANDBY_END:
@@ -994,6 +1019,9 @@ static void standby_free_account(struct hash_link *link)
     free(owner);
 }
 
+/* Its account frees it. */
+static void standby_unlink(struct hash_link *link) { (void)link; }
+
 void standby_close(void)
 {
     struct hash_table accounts;
@@ -1003,9 +1031,9 @@ void standby_close(void)
     standbys.wake = NULL;
     accounts = standbys.accounts;
     memset(&standbys.accounts, 0, sizeof standbys.accounts);
-    hash_table_clear(&standbys.by_id, NULL);
-    hash_table_clear(&standbys.by_call_id, NULL);
-    hash_table_clear(&standbys.by_transport, NULL);
+    hash_table_clear(&standbys.by_id, &standby_unlink);
+    hash_table_clear(&standbys.by_call_id, &standby_unlink);
+    hash_table_clear(&standbys.by_transport, &standby_unlink);
     atomic_store(&standbys.count, 0);
     job = standbys.first;
     standbys.first = NULL;
@@ -1019,26 +1047,6 @@ void standby_close(void)
 }
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */
-
-int pf_standby_watch(int account, const char *aor)
-{
-    struct standby_account *owner = calloc(1, sizeof *owner);
-    HOLD_LOCK(&standbys.lock);
-
-    if (!owner || !standbys.wake || standby_find_account_locked(account, aor)) {
-        free(owner);
-        return standbys.wake != NULL;
-    }
-    owner->account = account;
-    strncpy(owner->aor, aor, sizeof owner->aor - 1);
-    owner->link.hash = hash_bytes(HASH_SEED, owner->aor, strlen(owner->aor));
-    if (!hash_table_put(&standbys.accounts, &owner->link)) {
-        free(owner);
-        return 0;
-    }
-    atomic_store(&standbys.count, (unsigned)standbys.accounts.count);
-    return 1;
-}
 
 int pf_standby_job(int what, int account, const char *aor, const pf_address *server, unsigned number)
 {

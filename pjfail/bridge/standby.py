@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .. import errors
 from .._native import ffi, lib
 from ..model import Server
 from .values import c_address, own_octets
@@ -37,9 +36,8 @@ def is_possible() -> bool:
 
 
 def watch(account: int, aor: str) -> None:
-    """Keeps a copy of each REGISTER of the account, for its standbys. Raises :class:`pjfail.NotAttached`."""
-    if not lib.pf_standby_watch(account, own_octets(aor)):
-        raise errors.NotAttached(f"account {account} gets no standby: {errors.DETACHED}")
+    """Keeps a copy of each REGISTER of the account from now on, for its standbys."""
+    lib.pf_standby_job(lib.PF_STANDBY_WATCH, account, own_octets(aor), ffi.NULL, 0)
 
 
 def register(account: int, aor: str, server: Server, number: int) -> None:

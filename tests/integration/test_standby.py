@@ -291,6 +291,34 @@ def test_a_nat_is_kept_open(servers: list[Registrar]) -> None:
         assert len({source for _, source in arrived}) == 1
 
 
+@pytest.mark.parametrize("flag", ["NO_TX_MSG", "NO_RX_MSG", "NO_NETWORK"])
+def test_pjsip_ends_without_a_word(servers: list[Registrar], flag: str) -> None:
+    with started() as app:
+        stands(app, servers)
+        app.tell(f"endpoint.pj.libDestroy(pj.PJSUA_DESTROY_{flag}); emit(done=True)")
+        told(app, "", done=True)
+
+
+def test_a_hidden_proxy_is_copied_too(servers: list[Registrar]) -> None:
+    """pjsip prints no hidden Route; TLS would show and check its host."""
+    with started() as app:
+        app.tell("alice = Called(endpoint, proxies=['sip:sip.test;lr;hide'])")
+        app.tell("alice.open('sip:alice@own.test', 'sip:own.test'); alice.reregister(); failover.follow(alice)")
+        eventually(lambda: registers(servers[1]))
+        assert registers(servers[1])[-1].uri == "sip:own.test"
+        assert not registers(servers[1])[-1].header("route")
+
+
+def test_unfollowed_and_followed_again(servers: list[Registrar]) -> None:
+    with started() as app:
+        stands(app, servers)
+        count = len(registers(servers[1]))
+        app.tell("failover.unfollow(alice); time.sleep(0.6); failover.follow(alice)")
+        eventually(lambda: len(registers(servers[1])) > count)
+        app.tell("failover.follow(alice, standby=0); emit(off=True)")
+        told(app, "", off=True)
+
+
 @pytest.mark.parametrize("ending", ["endpoint.destroy()", "failover.detach()", "alice.setRegistration(False)"])
 def test_what_ends_while_the_standby_is_silent(servers: list[Registrar], ending: str) -> None:
     """Nothing waits for its 32 s."""

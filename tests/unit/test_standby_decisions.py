@@ -23,6 +23,7 @@ from pjfail.standby import (
     Standby,
     decide,
     heard,
+    settled,
 )
 
 A, B, C, D = ALL = tuple(Server(f"192.0.2.{number}", 5060, "udp") for number in range(1, 5))
@@ -88,6 +89,11 @@ def test_which_servers_have_a_standby(
 
 def test_a_server_that_left_the_plan_has_none() -> None:
     assert decided(account(), at(D), order=(A, B)).end == (D,)
+
+
+def test_a_server_of_another_transport_has_none() -> None:
+    over_tcp = Server("192.0.2.9", 5060, "tcp")
+    assert [each.server for each in decided(account(), order=(over_tcp, A, B)).standbys] == [B]
 
 
 def test_the_first_register_is_spread() -> None:
@@ -205,6 +211,10 @@ def test_what_holds_whatever_happens(
     assert all(each.number >= FIRST_NUMBER for each in changes.standbys)
     assert {*changes.end, *changes.let_go} == set(had) - set(kept)
     assert all(each in changes.standbys or each.due is not None for each in changes.register)
+    if own is not None and settled(followed, changes.standbys, set(order) - down, NOW + 3):
+        assert decide(followed, changes.standbys, order, dict.fromkeys(down, DOWN), NOW + 3, Random(seed)) == Changes(
+            changes.standbys
+        )
     again = decide(followed, changes.standbys, order, dict.fromkeys(down, DOWN), NOW, Random(seed))
     assert not again.end
     assert not again.let_go
