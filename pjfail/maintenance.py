@@ -72,6 +72,7 @@ class Maintenance:
 
     def follow(self, account: FollowedAccount) -> None:
         """Keeps an account on a working server from now on."""
+        self.standbys.follow(account)  # before the follower has it register
         self.follower.follow(account, time.monotonic())
         self._resolution.follow(self.follower.next_hops())
         self._maintain_now()

@@ -175,6 +175,13 @@ class Standbys:
         self._warned = False
         self._ended = False
 
+    def follow(self, followed: FollowedAccount) -> None:
+        """Keeps a copy of each REGISTER of the account from now on, if it wants standbys."""
+        key = followed.account, followed.aor
+        if followed.settings.standby and key not in self._standbys and self._is_possible():
+            bridge.watch(*key)
+            self._standbys[key] = ()
+
     def review(self, accounts: Iterable[FollowedAccount], health: Mapping[Server, Health], now: float) -> None:
         """Does what is due. The worker calls it after every change of health, and every 0.25 s."""
         if self._ended:
@@ -243,9 +250,7 @@ class Standbys:
     def _review(
         self, key: tuple[int, str], followed: FollowedAccount, health: Mapping[Server, Health], now: float
     ) -> None:
-        if key not in self._standbys:
-            bridge.watch(*key)
-            self._standbys[key] = ()
+        self.follow(followed)
         before = self._standbys[key]
         plan = self._plan(followed.next_hop)
         if plan is None:

@@ -257,7 +257,7 @@ typedef struct pf_standby {
 
 /*
  * Keeps copies of an account's REGISTERs from now on; registers it at a server, or again there; does so if its Contact has changed; ends it there; lets go of it, with nothing
- * sent; keeps a NAT's binding for it; ends all of the account's (number 1: as the account itself ends); that, and forgets the account.
+ * sent; keeps a NAT's binding for it; ends all of the account's; that, and forgets the account.
  */
 enum {
     PF_STANDBY_WATCH = 1,

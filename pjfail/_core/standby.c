@@ -371,13 +371,13 @@ void standby_on_register(int account, pjsip_tx_data *request, int removes)
     standby_read_place(tdata_msg(request), &at);
     pthread_mutex_lock(&standbys.lock);
     owner = standby_find_account_locked(account, aor);
-    if (owner && removes) {
-        standby_post_job_locked(PF_STANDBY_END_ALL, account, aor, NULL, 1);
-    } else if (owner && message) {
+    if (owner && (removes || message)) {
         old = owner->message;
         owner->message = message;
         owner->at = at;
     }
+    if (owner && removes)
+        standby_post_job_locked(PF_STANDBY_END_ALL, account, aor, NULL, 0);
     pthread_mutex_unlock(&standbys.lock);
     free(old);
 }
@@ -648,30 +648,6 @@ static pj_status_t standby_send(struct standby *standby, pjsip_tx_data *tdata)
     return host.pjsip_regc_send(standby->regc, tdata);
 }
 
-/* Sends a standby's unregistration, or destroys it where there is nothing to unregister or no way to. */
-static void standby_unregister(struct standby *standby)
-{
-    pjsip_tx_data *tdata;
-    pj_status_t status = PJ_EINVALIDOP;
-    int registered;
-
-    pthread_mutex_lock(&standbys.lock);
-    registered = standby->registered;
-    pthread_mutex_unlock(&standbys.lock);
-    if (registered && !standby->unregistering) {
-        standby->unregistering = 1;
-        status = host.pjsip_regc_unregister(standby->regc, &tdata);
-        if (status == PJ_SUCCESS)
-            status = standby_send(standby, tdata);
-        if (status == PJSIP_EBUSY) { /* a refresh is under way: after its end */
-            standby->unregistering = 0;
-            return;
-        }
-    }
-    if (status != PJ_SUCCESS)
-        standby_forget(standby);
-}
-
 /* Returns whether the Contact is the account's own, as it stands in its last REGISTER. */
 static int standby_shares_contact(const struct standby *standby)
 {
@@ -681,24 +657,42 @@ static int standby_shares_contact(const struct standby *standby)
 }
 
 /*
- * Ends a standby. Its binding is removed unless its Contact is the account's own, for registrars may share what they
- * know of locations, and the account's binding would go with it; then it is let go, and ends by itself. account_ends:
- * the account removes its own.
+ * Removes a standby's binding, once no REGISTER of it is under way; destroys it where there is none. The binding stays
+ * where its Contact is the account's own, for registrars may share what they know of locations, and the account's binding
+ * would go with it; it then ends by itself. An account that unregisters has none.
  */
-static void standby_end(struct standby *standby, int account_ends)
+static void standby_unregister(struct standby *standby)
 {
-    int shared, registered;
+    pjsip_tx_data *tdata;
+    pj_status_t status = PJ_EINVALIDOP;
+    pjsip_regc_info info;
+    int registered;
 
-    shared = standby_shares_contact(standby);
     pthread_mutex_lock(&standbys.lock);
     registered = standby->registered;
+    pthread_mutex_unlock(&standbys.lock);
+    if (!standby->unregistering && !standby_shares_contact(standby)) {
+        if (registered)
+            status = host.pjsip_regc_unregister(standby->regc, &tdata);
+        else if (host.pjsip_regc_get_info(standby->regc, &info) == PJ_SUCCESS && info.is_busy)
+            return; /* its end posts JOB_FINISHED */
+        if (status == PJ_SUCCESS)
+            status = standby_send(standby, tdata);
+        standby->unregistering = status == PJ_SUCCESS;
+        if (status == PJSIP_EBUSY)
+            return; /* the same */
+    }
+    if (status != PJ_SUCCESS)
+        standby_forget(standby);
+}
+
+static void standby_end(struct standby *standby)
+{
+    pthread_mutex_lock(&standbys.lock);
     standby->removing = 1;
     standby_set_transport_locked(standby, NULL);
     pthread_mutex_unlock(&standbys.lock);
-    if (registered && (account_ends || !shared))
-        standby_unregister(standby);
-    else
-        standby_forget(standby);
+    standby_unregister(standby);
 }
 
 /* Returns a copy of the account's last REGISTER, the caller's to free. */
@@ -876,14 +870,14 @@ static void standby_move(struct standby *standby, const struct standby_place *at
     standby_register(owner, &job);
 }
 
-static void standby_end_all(struct standby_account *owner, int account_ends)
+static void standby_end_all(struct standby_account *owner)
 {
     struct standby *standby = owner->first, *next;
 
     for (; standby; standby = next) {
         next = standby->next;
         if (!standby->removing)
-            standby_end(standby, account_ends);
+            standby_end(standby);
     }
 }
 
@@ -958,7 +952,7 @@ static void standby_do_job(const struct standby_job *job)
     case PF_STANDBY_UPDATE: standby_register(owner, job); break;
     case PF_STANDBY_END:
         if (standby)
-            standby_end(standby, 0);
+            standby_end(standby);
         break;
     case PF_STANDBY_LET_GO:
         if (standby)
@@ -969,7 +963,7 @@ static void standby_do_job(const struct standby_job *job)
             standby_keep_alive(standby);
         break;
     default:
-        standby_end_all(owner, (int)job->number);
+        standby_end_all(owner);
         if (job->what == PF_STANDBY_FORGET)
             standby_forget_account(owner);
     }
