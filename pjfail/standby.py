@@ -178,9 +178,9 @@ class Standbys:
     def follow(self, followed: FollowedAccount) -> None:
         """Keeps a copy of each REGISTER of the account from now on, if it wants standbys."""
         key = followed.account, followed.aor
-        if followed.settings.standby and key not in self._standbys and self._is_possible():
-            bridge.watch(*key)
-            self._standbys[key] = ()
+        if followed.settings.standby and self._is_possible():
+            bridge.watch(*key, followed.settings.keepalive)
+            self._standbys.setdefault(key, ())
 
     def review(self, accounts: Iterable[FollowedAccount], health: Mapping[Server, Health], now: float) -> None:
         """Does what is due. The worker calls it after every change of health, and every 0.25 s."""
@@ -250,7 +250,8 @@ class Standbys:
     def _review(
         self, key: tuple[int, str], followed: FollowedAccount, health: Mapping[Server, Health], now: float
     ) -> None:
-        self.follow(followed)
+        if key not in self._standbys:
+            self.follow(followed)
         before = self._standbys[key]
         plan = self._plan(followed.next_hop)
         if plan is None:

@@ -256,7 +256,7 @@ typedef struct pf_standby {
 } pf_standby;
 
 /*
- * Keeps copies of an account's REGISTERs from now on; registers it at a server, or again there; does so if its Contact has changed; ends it there; lets go of it, with nothing
+ * Keeps copies of an account's REGISTERs from now on (number: the keepalive of its standbys' connections, in ms); registers it at a server, or again there; does so if its Contact has changed; ends it there; lets go of it, with nothing
  * sent; keeps a NAT's binding for it; ends all of the account's; that, and forgets the account.
  */
 enum {

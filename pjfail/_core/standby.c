@@ -7,6 +7,7 @@
 #include "event_queue.h"
 #include "gate.h"
 #include "hash_table.h"
+#include "keepalive.h"
 #include "lock.h"
 #include "raw_send.h"
 #include "text.h"
@@ -67,7 +68,8 @@ struct standby_account {
     struct standby_place at; /* of the Contact in it */
     int as_seen;             /* that is what the account's server saw the REGISTER come from */
     struct standby *first;
-    int forgotten; /* the table drops it once it has no standby left */
+    double keepalive; /* seconds, of its standbys' connections; 0: none */
+    int forgotten;    /* the table drops it once it has no standby left */
 };
 
 struct standby_job {
@@ -127,14 +129,22 @@ static uint64_t standby_transport_hash(const pjsip_transport *transport)
     return hash_bytes(HASH_SEED, &transport, sizeof transport);
 }
 
-static void standby_set_transport_locked(struct standby *standby, const pjsip_transport *transport)
+/*
+ * Records the connection that the standby is registered over; NULL: none. Returns the keepalive to set where no standby
+ * had it before, else 0.
+ */
+static double standby_set_transport_locked(struct standby *standby, const pjsip_transport *transport)
 {
+    const uint64_t hash = standby_transport_hash(transport);
+    const int is_new = transport && !hash_table_first(&standbys.by_transport, hash);
+
     if (standby->transport)
         hash_table_remove(&standbys.by_transport, &standby->by_transport);
     standby->transport = NULL;
-    standby->by_transport.hash = standby_transport_hash(transport);
+    standby->by_transport.hash = hash;
     if (transport && hash_table_put(&standbys.by_transport, &standby->by_transport))
         standby->transport = transport;
+    return is_new ? standby->owner->keepalive : 0;
 }
 
 static void standby_set_call_id_locked(struct standby *standby, const pj_str_t *call_id)
@@ -438,6 +448,7 @@ static void standby_on_end(const struct pjsip_regc_cbparam *result)
     struct standby_place seen;
     struct standby_job *move;
     struct standby *standby;
+    double keepalive = 0;
 
     memset(&seen, 0, sizeof seen);
     if (good && result->rdata)
@@ -450,7 +461,7 @@ static void standby_on_end(const struct pjsip_regc_cbparam *result)
     } else if (standby) {
         standby->registered |= good;
         if (good && result->rdata && !transport_is_udp(result->rdata->tp_info.transport))
-            standby_set_transport_locked(standby, result->rdata->tp_info.transport);
+            keepalive = standby_set_transport_locked(standby, result->rdata->tp_info.transport);
         event = standby_make_event_locked(standby, result->code, result->status);
         if (event && retry_after)
             event->retry_after = retry_after->ivalue;
@@ -461,6 +472,8 @@ static void standby_on_end(const struct pjsip_regc_cbparam *result)
         }
     }
     pthread_mutex_unlock(&standbys.lock);
+    if (keepalive)
+        keepalive_set(result->rdata->tp_info.transport, keepalive);
     standby_post_event(event);
 }
 
@@ -908,13 +921,16 @@ static void standby_watch(const struct standby_job *job)
     HOLD_LOCK(&standbys.lock);
 
     known = standby_find_account_locked(job->account, job->aor);
-    if (known)
+    if (known) {
         known->forgotten = 0;
+        known->keepalive = job->number / 1e3;
+    }
     if (!owner || known) {
         free(owner);
         return;
     }
     owner->account = job->account;
+    owner->keepalive = job->number / 1e3;
     memcpy(owner->aor, job->aor, sizeof owner->aor);
     owner->link.hash = hash_bytes(HASH_SEED, owner->aor, strlen(owner->aor));
     if (hash_table_put(&standbys.accounts, &owner->link))

@@ -35,9 +35,13 @@ def is_possible() -> bool:
     return bool(lib.pf_standby_is_possible())
 
 
-def watch(account: int, aor: str) -> None:
-    """Keeps a copy of each REGISTER of the account from now on, for its standbys."""
-    lib.pf_standby_job(lib.PF_STANDBY_WATCH, account, own_octets(aor), ffi.NULL, 0)
+def watch(account: int, aor: str, keepalive: float | None) -> None:
+    """Keeps a copy of each REGISTER of the account from now on, for its standbys.
+
+    Their connections end after *keepalive* seconds in which the other end acknowledges nothing, if not None.
+    """
+    milliseconds = 0 if keepalive is None else min(int(keepalive * 1000), 2**31)
+    lib.pf_standby_job(lib.PF_STANDBY_WATCH, account, own_octets(aor), ffi.NULL, milliseconds)
 
 
 def register(account: int, aor: str, server: Server, number: int) -> None:

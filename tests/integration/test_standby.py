@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -358,9 +359,40 @@ def test_with_outbound_it_has_a_reg_id_of_its_own(servers: list[Registrar]) -> N
         assert "reg-id=2" in registers(servers[1], expires=False)[-1].header("contact")
 
 
-def test_a_program_that_polls_has_a_standby_too(servers: list[Registrar]) -> None:
-    code = APP.replace("Endpoint(ending=0)", "Endpoint(ending=0, threads=0)")
+@pytest.mark.parametrize("threads", [0, 3])
+def test_whoever_polls_has_a_standby_too(servers: list[Registrar], threads: int) -> None:
+    code = APP.replace("Endpoint(ending=0)", f"Endpoint(ending=0, threads={threads})")
     with App(code, "udp", "1", FIRST, SECOND) as app:
         app.tell("alice = account('alice'); alice.reregister(); failover.follow(alice); endpoint.run(3)")
         eventually(lambda: registers(servers[1]), 10)
         told(app, "failover.detach(); emit(done=True)", done=True)
+
+
+def test_an_account_that_is_changed_takes_its_standby_along(servers: list[Registrar]) -> None:
+    with started() as app:
+        stands(app, servers)
+        app.tell("config = pj.AccountConfig(); config.idUri = 'sip:alice@sip.test'")
+        app.tell("config.regConfig.registrarUri = uri; config.natConfig.contactRewriteUse = 0")
+        app.tell("config.sipConfig.contactUriParams = ';changed=yes'; alice.modify(config)")
+        eventually(lambda: "changed=yes" in registers(servers[0])[-1].header("contact"))
+        eventually(lambda: "changed=yes" in registers(servers[1])[-1].header("contact"))
+
+
+def test_there_is_none_where_credentials_cannot_be_read(servers: list[Registrar]) -> None:
+    """As in a pjsip whose pjsua_acc_config is not known."""
+    with started() as app:
+        app.tell("import pjfail.bridge.standby; pjfail.bridge.standby.is_possible = lambda: False")
+        app.tell("alice = account('alice'); alice.reregister(); failover.follow(alice)")
+        assert told(app, "", moved=0)["server"] == FIRST
+        time.sleep(1)
+        assert not registers(servers[1])
+
+
+@pytest.mark.parametrize("keepalive", [7.0, None])
+def test_its_connection_has_a_keepalive_too(servers: list[Registrar], keepalive: float | None) -> None:
+    with started("tcp") as app:
+        app.tell(f"alice = account('alice'); alice.reregister(); failover.follow(alice, keepalive={keepalive})")
+        eventually(lambda: any(each.code == 200 for each in servers[1].answers))
+        time.sleep(0.3)
+        lines = subprocess.run(["ss", "-tnoH", "dst", SECOND], capture_output=True, text=True, check=True).stdout
+        assert ("keepalive" in lines) == (keepalive is not None), lines
