@@ -21,7 +21,7 @@ APP = """
     import pjsua2 as pj
     from rig.prelude import Account, Endpoint, emit, heard
 
-    transport, ca, rewrite, *servers = sys.argv[1:]
+    transport, ca, rewrite, registrar, *servers = sys.argv[1:]
     port = 5061 if transport == "tls" else 5060
     table = {"sip.test": [(f"{transport}:{server}:{port}", number, 0) for number, server in enumerate(servers)]}
     calls = []
@@ -38,8 +38,9 @@ APP = """
 
     with Endpoint(transports=("udp", "tcp", "tls"), ca=ca, ending=0) as endpoint:
         failover = pjfail.attach(servers=table, follow=pjfail.Follow(standby=True, spread=0.2))
-        alice = Called(endpoint)
-        alice.open("sip:alice@sip.test", "sip:sip.test" + ("" if transport == "udp" else f";transport={transport}"))
+        uri = "sip:sip.test" + ("" if transport == "udp" else f";transport={transport}")
+        alice = Called(endpoint, proxies=[f"{uri};lr;hide"] if registrar else ())
+        alice.open("sip:alice@sip.test", f"sip:{registrar}" if registrar else uri)
         alice.send_register()
         failover.follow(alice)
         names = dict(globals())
@@ -72,12 +73,22 @@ def call(server: str) -> None:
             assert answer.startswith((b"SIP/2.0 1", b"SIP/2.0 486")), answer
 
 
-@pytest.mark.parametrize(("transport", "rewrite"), [("udp", 0), ("udp", 2), ("tcp", 2), ("tls", 2)])
+@pytest.mark.parametrize(
+    ("transport", "rewrite", "registrar"),
+    [
+        ("udp", 0, ""),
+        ("udp", 2, ""),
+        ("tcp", 2, ""),
+        ("tls", 2, ""),
+        pytest.param("tls", 2, "other.test", id="hidden proxy"),
+    ],
+)
 def test_a_call_comes_by_the_standby(
-    kamailios: tuple[Kamailio, Kamailio], transport: str, rewrite: int, tmp_path: Path
+    kamailios: tuple[Kamailio, Kamailio], transport: str, rewrite: int, registrar: str
 ) -> None:
+    """A hidden Route is on no wire, and names the host that TLS shows and checks."""
     first, second = kamailios
-    with App(APP, transport, str(first.authority.path), str(rewrite), FIRST, SECOND) as app:
+    with App(APP, transport, str(first.authority.path), str(rewrite), registrar, FIRST, SECOND) as app:
         until = time.monotonic() + 15
         while not second.locations():
             assert time.monotonic() < until, "no standby"

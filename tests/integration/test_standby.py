@@ -300,14 +300,16 @@ def test_pjsip_ends_without_a_word(servers: list[Registrar], flag: str) -> None:
         told(app, "", done=True)
 
 
-def test_a_hidden_proxy_is_copied_too(servers: list[Registrar]) -> None:
-    """pjsip prints no hidden Route; TLS would show and check its host."""
-    with started() as app:
-        app.tell("alice = Called(endpoint, proxies=['sip:sip.test;lr;hide'])")
-        app.tell("alice.open('sip:alice@own.test', 'sip:own.test'); alice.reregister(); failover.follow(alice)")
-        eventually(lambda: registers(servers[1]))
-        assert registers(servers[1])[-1].uri == "sip:own.test"
-        assert not registers(servers[1])[-1].header("route")
+def test_a_standbys_register_goes_to_its_server_alone(servers: list[Registrar]) -> None:
+    """Another server would have a binding that nobody knows of."""
+    servers[1].fault = SILENT
+    with started(count=3) as app:
+        stands(app, servers)
+        eventually(lambda: registers(servers[2]), 15)
+        time.sleep(1)
+        at = [{each.call_id for each in registers(server)} for server in servers]
+        assert not at[1] & (at[0] | at[2])
+        told(app, "emit(server=failover.pinned(alice).address)", server=FIRST)
 
 
 def test_unfollowed_and_followed_again(servers: list[Registrar]) -> None:
