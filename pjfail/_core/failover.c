@@ -166,10 +166,7 @@ static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *ser
     pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
     pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     const pjsip_tpselector *selector = tdata_selector(tdata);
-    pf_address standby;
 
-    if (standby_server_of(msg, &standby))
-        return 0;
     if (!to || (to->tag.slen && !dialogs_may_move_within(tdata_dest_name(tdata))) || !call_id || override_is_for(tdata))
         return 0;
     /*
