@@ -1,11 +1,13 @@
 """What ``python -m pjfail run`` and ``PJFAIL=1`` attach with: a TOML file, and the variables of the environment.
 
-The keys of the file, and those of its tables ``retry`` and ``probe``, have the names of the arguments that they are.
+The keys of the file, and those of its tables ``retry``, ``probe`` and ``follow``, have the names of the arguments that
+they are.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -14,12 +16,13 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from .errors import PjfailError
+from .follow_settings import Follow
 from .lookup import DnsLookup, Lookup, StaticLookup
 from .model import TRANSPORTS, Transport
 from .probe import Probe
 from .retry import RetryPolicy
 
-T = TypeVar("T", RetryPolicy, Probe)
+T = TypeVar("T", RetryPolicy, Probe, Follow)
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -37,6 +40,7 @@ class Configuration:
     transports: tuple[Transport, ...] | None = None
     retry: RetryPolicy | None = None
     probe: Probe | None = None
+    follow: bool | Follow = True
     control: bool | str | None = None
     log: str | None = None
 
@@ -62,7 +66,6 @@ def read(environment: Mapping[str, str]) -> Configuration:
                 found[key] = KEYS[key](parse(text))
             except _Wrong as error:
                 raise BadConfiguration(f"{name}: {error}") from None
-    found.pop("follow", None)
     return Configuration(**{"servers": {}, **found})
 
 
@@ -83,6 +86,12 @@ def _servers(value: object) -> dict[str, tuple[str, ...]]:
     if not value:
         raise _Wrong("no name is listed; list the servers of one, or leave this out")
     for name, servers in value.items():
+        if isinstance(servers, dict) and servers:
+            rest, listed = next(iter(servers.items()))
+            quoted = json.dumps(f"{name}.{rest}")
+            raise _Wrong(
+                f"TOML reads a name with a dot as two; write it in quotes: {quoted} = {json.dumps(listed)}", name
+            )
         try:
             StaticLookup({name: servers})
         except (ValueError, TypeError) as error:
@@ -119,12 +128,12 @@ def _log(value: object) -> str:
     return str(value)
 
 
-def _follow(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _Wrong(f"{value!r} is not valid; write true or false")
-    if value:
-        raise _Wrong("this pjfail cannot follow all accounts yet; call failover.follow(account) in the program")
-    return value
+def _follow(value: object) -> bool | Follow:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, dict):
+        raise _Wrong(f"{value!r} is not valid; write true or false, or settings such as watch = 4 below [follow]")
+    return _FOLLOW(value)
 
 
 def _control(value: object) -> bool | str:
@@ -137,13 +146,13 @@ def _not_yet(_: object) -> NoReturn:
     raise _Wrong("this pjfail has no such setting yet; leave it out")
 
 
-def _keyword_arguments(kind: type[T]) -> Callable[[object], T]:
+def _keyword_arguments(table: str, kind: type[T]) -> Callable[[object], T]:
     """Reads a table of the arguments of *kind*; ``false`` stands for None, which TOML does not have."""
     known = {field.name: field for field in fields(kind)}
 
     def read_table(value: object) -> T:
         if not isinstance(value, dict):
-            raise _Wrong(f"{value!r} is not a valid table; write its keys below [{kind.__name__.lower()[:5]}]")
+            raise _Wrong(f"{value!r} is not a valid table; write its keys below [{table}]")
         arguments: dict[str, Any] = {}
         for key, given in value.items():
             if key not in known:
@@ -160,13 +169,15 @@ def _keyword_arguments(kind: type[T]) -> Callable[[object], T]:
     return read_table
 
 
+_FOLLOW = _keyword_arguments("follow", Follow)
+
 KEYS: Mapping[str, Callable[[object], Any]] = {
     "servers": _servers,
     "nameservers": _nameservers,
     "transports": _transports,
     "follow": _follow,
-    "retry": _keyword_arguments(RetryPolicy),
-    "probe": _keyword_arguments(Probe),
+    "retry": _keyword_arguments("retry", RetryPolicy),
+    "probe": _keyword_arguments("probe", Probe),
     "shared": _not_yet,
     "control": _control,
     "log": _log,
@@ -198,10 +209,24 @@ def _bool_of_text(text: str) -> bool | str:
     return {"1": True, "true": True, "0": False, "false": False}.get(text.lower(), text)
 
 
+def _follow_of_text(text: str) -> object:
+    """``1``, ``0``, or ``watch=4,failback=30``, each value as TOML has it; what is not TOML is text."""
+    if "=" not in text:
+        return _bool_of_text(text)
+    table: dict[str, object] = {}
+    for part in _list_of_text(text):
+        key, _, value = part.partition("=")
+        try:
+            table[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[key] = value
+    return table
+
+
 VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "PJFAIL_SERVERS": ("servers", _table_of_text),
     "PJFAIL_NAMESERVERS": ("nameservers", _list_of_text),
-    "PJFAIL_FOLLOW": ("follow", _bool_of_text),
+    "PJFAIL_FOLLOW": ("follow", _follow_of_text),
     "PJFAIL_SHARED": ("shared", str),
     "PJFAIL_CONTROL": ("control", _bool_of_text),
     "PJFAIL_LOG": ("log", str.lower),

@@ -19,12 +19,12 @@ from typing import Protocol, Unpack, runtime_checkable
 
 from . import host as hosts
 from ._validation import checked_listeners, is_amount, require, require_arguments, require_function
-from .affinity import Routes, account_id, own_next_hop, require_reachable, route_server, server_for
+from .affinity import account_id, own_next_hop, require_reachable, route_server, server_for
 from .bridge import accounts, core, counts, plans
 from .bridge.accounts import Account
 from .bridge.counts import Counters, RoundTrips
 from .control.service import Control
-from .errors import DETACHED, AffinityError, BadServer, NotAttached
+from .errors import DETACHED, AffinityError, BadServer, NotAttached, PjfailError
 from .events import Listener
 from .follow_settings import Changes, Follow
 from .following import FollowedAccount
@@ -70,7 +70,9 @@ def attach(
     a plain function ``(candidates, health) -> candidates``).
     *probe* says when servers are asked whether they are alive (default: :class:`pjfail.Probe`, as it is).
     *retry* says when a request under way fails over to the next server (default: :class:`pjfail.RetryPolicy`).
-    *follow* is how accounts are followed: a :class:`pjfail.Follow`.
+    *follow* says whether and how accounts are kept on the servers that they registered with: True (every account that
+    has a registrar, those too that are made later), False (only those of :meth:`Failover.follow`), or a
+    :class:`pjfail.Follow`.
     *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
     loaded object that carries pjsip, where that cannot be found out. *control* is True for a control socket, by which
     ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
@@ -147,12 +149,12 @@ class Failover:
         self._once = threading.Lock()
         self._ended = False
         self.gives_way = False  # to an attach() of the program's own: it was attached without one (see launch.py)
-        self._routes = Routes()
+        self._follow = follow
         self._control = control
         hear: tuple[Listener, ...] = listeners if control is None else (*listeners, control)
         self._worker = Worker(lookup, policy, probe, follow, hear, self._end, decide=retry.decide)
         plans.ask_each(policy.per_request)
-        self._attachment = core.attach(QUESTION_DEADLINE, retry)
+        self._attachment = core.attach(QUESTION_DEADLINE, retry, find_accounts=follow is not None)
         try:
             if control is not None:
                 control.open(self, self._worker, version("pjfail"))
@@ -310,7 +312,9 @@ class Failover:
         if not found and transport is not None and Target(host).is_numeric:
             return [Server.parse(server)]
         if not found:
-            raise BadServer(f'{server!r} is not in any plan yet; to name it before its first use, write "udp:address"')
+            first_use = f'to name it before its first use, write "udp:{server.strip()}"'
+            hint = first_use if Target(host).is_numeric else "name its address"
+            raise BadServer(f"{server!r} is not in any plan yet; {hint}")
         return found
 
     def _by_name(self, server: Server | str, spoken: Transport | None) -> Server | str:
@@ -346,19 +350,22 @@ class Failover:
         """
         settings = self._account(account)
         chosen = server_for(settings, self._by_name(server, _spoken(settings)))
-        if settings.id in self._worker.maintenance.follower:
+        if self._follows_by_order(settings):
             raise AffinityError(f"account {settings.id} follows its servers: unfollow() it before pinning it")
         self._require_no_route(settings)
-        self._worker.maintenance.pins.pin(settings, chosen)
+        with self._taken_over(settings):
+            self._worker.maintenance.pins.pin(settings, chosen)
         self._worker.maintenance.maintain_soon()
 
     def unpin(self, account: object) -> None:
         """Ends the account's :meth:`pin`, if there is one. Raises :class:`pjfail.NotAttached`."""
         self._require_attached()
-        self._worker.maintenance.pins.unpin(account_id(account))
+        number = account_id(account)
+        self._worker.maintenance.pins.unpin(number)
+        self._consider(number)
 
     def pinned(self, account: object) -> Server | None:
-        """Returns the server that :meth:`pin`, or at this moment :meth:`follow`, keeps *account* on; otherwise None.
+        """Returns the server that *account* is pinned to, or at this moment followed on; otherwise None.
 
         Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.NotAttached`.
         """
@@ -366,7 +373,7 @@ class Failover:
         return self._worker.maintenance.pins.pinned(settings) or self._worker.maintenance.follower.server(settings.id)
 
     def accounts(self) -> Mapping[int, Server | None]:
-        """The accounts (pjsua's ids) that :meth:`follow` or :meth:`pin` keeps, each with its server.
+        """The accounts (pjsua's ids) that are followed or pinned, each with its server.
 
         None stands for an account whose plan decides at this moment. Never blocks.
         """
@@ -397,8 +404,11 @@ class Failover:
         registers there within the seconds of ``spread`` (at a random moment, so that many accounts do not register
         together). Dialogs stay on their servers. When a server in a better tier has been up for ``failback`` seconds,
         the account registers there, and moves once that REGISTER is accepted. ``events.AccountMoved`` reports each
-        move. *changes* are the settings of :class:`pjfail.Follow` that differ for this account from those in
-        ``attach(follow=)``.
+        move.
+
+        ``attach(follow=True)`` does so for every account; this gives one account settings of its own, or follows one
+        that is not followed. *changes* are the settings of :class:`pjfail.Follow` that differ for this account from
+        those in ``attach(follow=)``.
 
         Call it before or after the account has registered. pjfail leaves an account that unregisters alone until it
         registers again. A second call changes the settings. pjfail honours the Retry-After of a REGISTER. An account
@@ -423,10 +433,23 @@ class Failover:
         self._worker.call(lambda: self._worker.maintenance.follow(followed))
 
     def unfollow(self, account: object) -> None:
-        """Ends the account's :meth:`follow`, if there is one: its plan decides again. Raises :class:`NotAttached`."""
+        """Ends the following of *account*, whoever began it: its plan decides again. Raises :class:`NotAttached`.
+
+        Until it is deleted, the account is followed again only by :meth:`follow`.
+        """
         self._require_attached()
         number = account_id(account)
-        self._worker.call(lambda: self._worker.maintenance.unfollow(number))
+        try:
+            settings = accounts.read_account(number)
+        except PjfailError:  # it is gone
+            settings = None
+
+        def leave() -> None:
+            if settings is not None:
+                self._worker.maintenance.finder.leave(settings)
+            self._worker.maintenance.unfollow(number)
+
+        self._worker.call(leave)
 
     def route_via(self, account: object, server: Server | str | None) -> None:
         """Puts *server*'s address into *account*'s Route, in place of its first proxy: the classic way for UDP and TCP.
@@ -437,25 +460,48 @@ class Failover:
         exceptions of :meth:`pin`.
         """
         settings = self._account(account)
-        if server is None:
-            self._routes.restore(settings)
-            return
         maintenance = self._worker.maintenance
-        if maintenance.pins.pinned(settings) is not None or settings.id in maintenance.follower:
+        if server is None:
+            maintenance.routes.restore(settings)
+            self._consider(settings.id)
+            return
+        if maintenance.pins.pinned(settings) is not None or self._follows_by_order(settings):
             raise AffinityError(f"account {settings.id} is pinned or followed: unpin() or unfollow() it first")
         if settings.affinity:
             raise AffinityError(
                 f"pjsip's own server affinity is enabled on account {settings.id}: it keeps the account where it has "
                 "registered, whatever its Route says; use pin() or follow()"
             )
-        self._routes.via(settings, route_server(settings, self._by_name(server, _spoken(settings))))
+        chosen = route_server(settings, self._by_name(server, _spoken(settings)))
+        with self._taken_over(settings):
+            maintenance.routes.via(settings, chosen)
+
+    @contextmanager
+    def _taken_over(self, account: Account) -> Iterator[None]:
+        """Ends the following that has begun by itself for the block, in which *account* gets another keeper."""
+        if self._follow is not None:
+            self._worker.call(lambda: self._worker.maintenance.finder.take_over(account))
+        try:
+            yield
+        finally:
+            self._consider(account.id)
+
+    def _consider(self, number: int) -> None:
+        """Has account *number* followed again, if that is how all are and nothing else keeps it."""
+        if self._follow is not None:
+            self._worker.call(lambda: self._worker.maintenance.finder.consider(number))
+
+    def _follows_by_order(self, account: Account) -> bool:
+        """Returns whether the application itself has called :meth:`follow`."""
+        followed = self._worker.maintenance.follower.get(account.id)
+        return followed is not None and followed.aor == account.aor and not followed.automatic
 
     def _account(self, account: object) -> Account:
         self._require_attached()
         return accounts.read_account(account_id(account))
 
     def _require_no_route(self, account: Account) -> None:
-        if self._routes.has(account):
+        if self._worker.maintenance.routes.has(account):
             raise AffinityError(f"account {account.id} has a route of its own: route_via(account, None) ends it")
 
     # --- requests -----------------------------------------------------------------------------------------------------

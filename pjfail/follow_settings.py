@@ -39,10 +39,10 @@ class Follow:
     """
 
     watch: float | None = GENTLE_WATCH
-    failback: float | None = 60.0
+    failback: float | None = 10.0
     spread: float = 2.0
     standby: int = 0
-    subscriptions: bool = False
+    subscriptions: bool = True
     calls: Literal["refresh"] | None = None
     network: bool = False
     keepalive: float | None = 15.0

@@ -17,8 +17,9 @@ from . import events
 from .bridge import accounts, pins, plans
 from .bridge.pins import Pin, Registration
 from .bridge.status import INVALID_OPERATION, NOT_FOUND, REGISTERING
-from .follow_settings import Follow
+from .follow_settings import GENTLE_WATCH, Follow
 from .model import Health, Plan, Server, Target
+from .probe import Watched
 from .reconnection import Reconnections
 
 log = logging.getLogger("pjfail")
@@ -61,7 +62,9 @@ class FollowedAccount:
     other requests too once it has answered. ``lost``: no server of the plan has been up so far. ``register_at`` is when
     pjfail's next REGISTER is due, ``return_at`` when the account goes back to a better server; ``reason`` explains the
     last move. ``failed_at`` is the server of its last registration if that failed, and ``refused`` has those that
-    failed it twice in a row: whatever they are to others, it goes to the others first.
+    failed it twice in a row: whatever they are to others, it goes to the others first. ``bound`` has its binding: that
+    server accepted its last REGISTER, at ``bound_at``. ``automatic``: nobody has called ``follow()`` for it.
+    ``over_tls``: its last REGISTER went over TLS, which none of ours leaves.
     """
 
     account: int
@@ -76,6 +79,14 @@ class FollowedAccount:
     reason: str = ""
     failed_at: Server | None = None
     refused: tuple[Refusal, ...] = ()
+    bound: Server | None = None
+    bound_at: float = 0.0
+    automatic: bool = False
+    over_tls: bool = False
+
+    def may_use(self, server: Server) -> bool:
+        """Whether pjfail may have it register with *server*, without the application."""
+        return server.transport == "tls" or not self.over_tls
 
     def refusals(self, now: float) -> Mapping[Server, Refusal]:
         """Those in force at *now*."""
@@ -110,10 +121,15 @@ def decide(
     ``failback`` seconds, is registered with first.
     """
     refusals = followed.refusals(now)
-    usable = [server for server in order if health.get(server, Health()).usable]
+    usable = [server for server in order if health.get(server, Health()).usable and followed.may_use(server)]
     usable.sort(key=lambda server: refusals[server].until if server in refusals else 0.0)
     soon = now + random.uniform(0, followed.settings.spread)
-    if followed.trying is not None and followed.trying not in usable:
+    bound = followed.bound if followed.bound in usable and followed.bound not in refusals else None
+    if bound is not None and health.get(bound, Health()).since <= followed.bound_at:
+        usable.insert(0, bound)  # a REGISTER was hedged there, and need not be sent again
+    else:
+        bound = None
+    if followed.trying is not None and plan is not None and followed.trying not in usable:
         due = soon if usable else followed.register_at
         followed = replace(followed, trying=None, lost=followed.server is None, register_at=due, return_at=None)
     if followed.server is not None and not health.get(followed.server, Health()).usable:
@@ -121,7 +137,7 @@ def decide(
         reason = f"{followed.server} is {lost.state.value}: {lost.reason}"
         followed = replace(followed, server=None, trying=None, return_at=None, reason=reason)
         if usable:
-            return replace(followed, server=usable[0], register_at=soon)
+            return replace(followed, server=usable[0], register_at=None if usable[0] == bound else soon)
         return replace(followed, lost=True)
     if followed.server is None:
         refused = bool(usable and refusals) and usable[0] not in refusals
@@ -166,6 +182,8 @@ def settled(
 ) -> bool:
     """Returns whether :func:`decide` would change nothing, by the tiers of the plan's usable servers. Pure and fast."""
     refusals = followed.refusals(now) if followed.refused else {}
+    if followed.over_tls:
+        tiers = {server: tier for server, tier in tiers.items() if followed.may_use(server)}
     if followed.server is None:
         return followed.trying is None and not ((followed.lost or refusals) and tiers)
     own = tiers.get(followed.server)
@@ -193,13 +211,14 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
         return _unsent(followed, registration.status, now)
     if server is None:
         # It was registered before it was followed; only another REGISTER shows with which server.
-        unknown = followed.server is None and followed.trying is None and not followed.lost
+        unknown = followed.server is None and followed.trying is None and not (followed.lost or followed.automatic)
         return replace(followed, register_at=now) if registration.registered and unknown else followed
     if code in CHALLENGES:
         return followed
+    followed = replace(followed, over_tls=server.transport == "tls")
     if registration.removed:  # as soon as it is sent, whatever the answer: pjfail must not register again
         given = followed.account, followed.aor, followed.next_hop, followed.settings
-        return FollowedAccount(*given, reason="it unregisters")
+        return FollowedAccount(*given, reason="it unregisters", automatic=followed.automatic)
     if code == 0:  # where its first one goes
         return replace(followed, trying=server) if followed.server is None else followed
     if 200 <= code < 300:
@@ -218,7 +237,10 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
             reason=reason,
             failed_at=None,
             refused=tuple(refusal for refusal in followed.refused if refusal.server != server),
+            bound=registration.answered or server,
+            bound_at=now,
         )
+    followed = replace(followed, bound=None)  # pjsua has dropped its registration
     if server == followed.trying and followed.server is not None:
         # The better server refuses the account: it stays where it is, and tries again later.
         later = None if followed.settings.failback is None else now + max(followed.settings.failback, MIN_REFUSED_HOLD)
@@ -242,6 +264,14 @@ def _failed(followed: FollowedAccount, server: Server, code: int, now: float) ->
     others = [refusal for refusal in followed.refused if refusal.server != server and refusal.until > now]
     refused = (*others[-MAX_REFUSALS + 1 :], Refusal(server, now + hold, code))
     return replace(followed, failed_at=None, refused=refused)
+
+
+def _has_arrived(before: FollowedAccount | None, after: FollowedAccount) -> bool:
+    """Returns whether the account is registered with the server that it is on, and was not before."""
+    was = (
+        before is not None and before.bound is not None and (before.server, before.bound) == (after.server, after.bound)
+    )
+    return after.server is not None and after.bound == after.server and not was
 
 
 def _unsent(followed: FollowedAccount, status: int, now: float) -> FollowedAccount:
@@ -272,6 +302,18 @@ class FollowerContext:
     label: Callable[[Server], str] = str
 
 
+def watched_servers(followed: Iterable[FollowedAccount]) -> Mapping[Server, Watched]:
+    """Which servers are asked after how much quiet (:attr:`pjfail.Follow.watch`). Pure."""
+    found: dict[Server, Watched] = {}
+    for each in followed:
+        server, watch = each.server, each.settings.watch
+        if server is None or watch is None or (server.transport != "udp" and watch >= GENTLE_WATCH):
+            continue
+        if server not in found or watch < found[server].interval:
+            found[server] = Watched(each.next_hop.host, watch)
+    return found
+
+
 class _Review:
     """What one review has worked out about servers; accounts of one target share it."""
 
@@ -299,16 +341,32 @@ class Follower:
         self._followed: dict[int, FollowedAccount] = {}
         self._turns: Iterator[int] = iter(())
         self._inquired: FollowedAccount | None = None
-        self._moved: list[tuple[events.AccountMoved, int]] = []
+        self._moved: list[tuple[events.AccountMoved, Target, bool]] = []  # whether it has no server any more
         self._reconnections = Reconnections(random)
+        self._told_of_subscriptions = False
+        self._of_aor: dict[str, set[int]] = {}
+        self._next_hops: frozenset[Target] | None = None
+        self._servers: Mapping[Server, Watched] | None = None
+
+    def add(self, followed: FollowedAccount) -> None:
+        """Follows an account of which nothing is known yet but what its REGISTERs will show."""
+        self._tell_of_subscriptions(followed.settings)
+        self._set(followed)
+
+    def _tell_of_subscriptions(self, settings: Follow) -> None:
+        if settings.subscriptions and not (self._told_of_subscriptions or pins.can_resubscribe()):
+            log.info("this pjsip hides functions that pjfail needs to move subscriptions: they stay with their server")
+            self._told_of_subscriptions = True
 
     def follow(self, followed: FollowedAccount, now: float) -> None:
+        """Follows an account as the application has asked for: one that is registered somewhere registers again."""
         before = self._followed.get(followed.account)
         if before is not None and (before.aor, before.next_hop) == (followed.aor, followed.next_hop):
-            followed = replace(before, settings=followed.settings, return_at=None)
+            followed = replace(before, settings=followed.settings, return_at=None, automatic=False)
         elif before is not None:
             self.unfollow(followed.account)  # the id was another account's, or it has another registrar now
-        self._unfollow_deleted(each for each in list(self._followed) if self._followed[each].aor == followed.aor)
+        self._unfollow_deleted(list(self._of_aor.get(followed.aor, ())))
+        self._tell_of_subscriptions(followed.settings)
         self._set(followed)
         self._inquired = followed  # once: asked twice it would register twice
         pins.ask_after(followed.account, followed.aor)  # is it registered? A REGISTER may be ending just now
@@ -317,6 +375,10 @@ class Follower:
     def unfollow(self, account: int) -> None:
         followed = self._followed.pop(account, None)
         if followed is not None:
+            self._next_hops = self._servers = None
+            self._of_aor[followed.aor].discard(account)
+            if not self._of_aor[followed.aor]:
+                del self._of_aor[followed.aor]
             pins.drop_pin(followed.pin)
         self._reconnections.forget(account)
 
@@ -324,28 +386,50 @@ class Follower:
         followed = self._followed.get(account)
         return None if followed is None else followed.server
 
-    def get(self, account: int, aor: str) -> FollowedAccount | None:
-        """The account with this number and AOR, if it is followed."""
-        followed = self._followed.get(account)
-        return followed if followed is not None and followed.aor == aor else None
+    def get(self, account: int) -> FollowedAccount | None:
+        """Any thread."""
+        return self._followed.get(account)
 
-    def __contains__(self, account: int) -> bool:
-        return account in self._followed
+    def find(self, aor: str, next_hop: Target | None) -> int | None:
+        """The account with this address of record and next hop; None as the next hop: it may be any, if one has it."""
+        found = [each for each in self._of_aor.get(aor, ()) if next_hop in (None, self._followed[each].next_hop)]
+        return found[0] if len(found) == 1 or (found and next_hop is not None) else None
 
     def __bool__(self) -> bool:
         return bool(self._followed)
 
     def next_hops(self) -> frozenset[Target]:
         """Where the followed accounts send."""
-        return frozenset(each.next_hop for each in self._followed.values())
+        if self._next_hops is None:
+            self._next_hops = frozenset(each.next_hop for each in self._followed.values())
+        return self._next_hops
 
     def followed(self) -> list[FollowedAccount]:
         """Any thread. The accounts as they are now."""
         return list(self._followed.values())
 
-    def servers(self) -> Mapping[Server, str]:
-        """Returns the servers that accounts are on, each with a host name that the accounts know it by."""
-        return {each.server: each.next_hop.host for each in self._followed.values() if each.server is not None}
+    def servers(self) -> Mapping[Server, Watched]:
+        """Returns the servers to be asked that accounts are on, as often as the account wants that wants it most."""
+        if self._servers is None:
+            self._servers = watched_servers(self._followed.values())
+        return self._servers
+
+    def wanted(self) -> Mapping[Server, str]:
+        """Returns the servers that accounts would go to if they worked, each with a host name to probe it by.
+
+        They have a better priority than the account's own; an account that is on none would go to any.
+        """
+        ways = {(each.next_hop, each.server, each.settings.failback is None) for each in self._followed.values()}
+        wanted: dict[Server, str] = {}
+        for next_hop, server, stays in ways:
+            plan = self._context.plan(next_hop)
+            if plan is None or (server is not None and stays):
+                continue
+            own = next((each.candidate.priority for each in plan.entries if each.server == server), None)
+            for each in plan.entries:
+                if server is None or own is None or each.candidate.priority < own:
+                    wanted[each.server] = next_hop.host
+        return wanted
 
     def aor_of(self, targets: Container[Target]) -> str:
         """The address of record of an account with one of *targets* as its next hop; empty where none has."""
@@ -440,23 +524,41 @@ class Follower:
     def _set(self, followed: FollowedAccount) -> None:
         before = self._followed.get(followed.account)
         self._followed[followed.account] = followed
+        if before is None:
+            self._of_aor.setdefault(followed.aor, set()).add(followed.account)
+            self._next_hops = None
+        if before is None or (before.server, before.settings) != (followed.server, followed.settings):
+            self._servers = None
         if before is None or before.pin != followed.pin:
             pins.set_pin(followed.pin)
         known = () if before is None else (before.register_at, before.return_at)
         for due in (followed.register_at, followed.return_at):
             if due is not None and due not in known:
                 self._context.at(due, partial(self._due, followed.account, due))
+        if _has_arrived(before, followed) and followed.settings.subscriptions and followed.server is not None:
+            pins.resubscribe(followed.account, followed.aor, followed.server)
         was = None if before is None else before.server
         if followed.server != was:
             moved = events.AccountMoved(followed.account, followed.aor, followed.server, was, followed.reason)
-            self._moved.append((moved, logging.WARNING if followed.lost else logging.INFO))
+            self._moved.append((moved, followed.next_hop, followed.lost))
 
     def tell_moved(self) -> None:
         """Logs and tells of the accounts that have moved; call it once what moved them has been told."""
         moved, self._moved = self._moved, []
-        for event, level in moved:
-            label = self._context.label
-            to = "no server" if event.server is None else label(event.server)
-            came = "" if event.before is None else f", after {label(event.before)}"
-            log.log(level, "account %d (%s) is on %s%s: %s", event.account, event.aor, to, came, event.reason)
+        lost: dict[Target, list[events.AccountMoved]] = {}
+        for event, next_hop, is_lost in moved:
+            if is_lost:
+                lost.setdefault(next_hop, []).append(event)
+            else:
+                log.info("%s", self._in_words(event))
+        for next_hop, each in lost.items():  # one line, however many accounts there are
+            others = f"; with it {len(each) - 1} more of {next_hop}" if len(each) > 1 else ""
+            log.warning("%s%s", self._in_words(each[0]), others)
+        for event, *_ in moved:
             self._context.tell(event)
+
+    def _in_words(self, event: events.AccountMoved) -> str:
+        label = self._context.label
+        to = "no server" if event.server is None else label(event.server)
+        came = "" if event.before is None else f", after {label(event.before)}"
+        return f"account {event.account} ({event.aor}) is on {to}{came}: {event.reason}"

@@ -26,6 +26,7 @@ def attach() -> None:
         lookup=settings.lookup(),
         retry=settings.retry,
         probe=settings.probe,
+        follow=settings.follow,
         control=settings.control,
     )
     attached.gives_way = True

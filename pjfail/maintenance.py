@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
-from .affinity import Pins
+from .affinity import Pins, Routes
 from .bridge import plans
+from .bridge.accounts import Account
 from .bridge.pins import Registration
 from .bridge.standby import StandbyResult
 from .errors import NotAttached
+from .finder import Finder, FinderContext
 from .follow_settings import Follow
 from .following import FollowedAccount, Follower, FollowerContext
 from .health import HealthTable
@@ -34,7 +36,8 @@ INTERVAL = 0.25
 class Maintenance:
     """Keeps accounts on their servers. Worker only, except :meth:`maintain_soon` and ``pins``.
 
-    *news* gets the events of accounts that move. ``settings`` are those of a followed account that has none of its own.
+    *follow*: how accounts are followed without being asked for; None: they are not. ``settings`` are those of a
+    followed account that has none of its own. *news* gets the events of accounts that move.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class Maintenance:
         context = FollowerContext(resolution.plan_of, self._health_now, news.tell, self._at, targets.label)
         self.follower = Follower(context, random)
         self.standbys = Standbys(resolution.plan_of, self._at, targets.label, random)
+        self.routes = Routes()
+        self.finder = Finder(follow, self.follower, FinderContext(self._is_kept_otherwise, self._at))
         self._probe = probe
         self._health = health
         self._targets = targets
@@ -68,17 +73,34 @@ class Maintenance:
         self._loop = loop
         self._monitor = monitor
         self._running = False
+        self.finder.begin()
+        self._maintain_now()
+
+    def on_registration(self, registration: Registration) -> None:
+        """Takes a REGISTER, or its response, of an account that is followed, or that may be found by it."""
+        if registration.account < 0:
+            self.finder.on_registration(registration, time.monotonic())
+        else:
+            self.follower.on_registration(registration, time.monotonic())
+            self.standbys.on_registration(registration, time.monotonic())
+
+    def on_found(self, found: Iterable[tuple[int, Account | None]]) -> None:
+        """Takes accounts that the finder has had read."""
+        for number, account in found:
+            self.finder.on_found(number, account, time.monotonic())
+        self._resolution.follow(self.follower.next_hops())
         self._maintain_now()
 
     def follow(self, account: FollowedAccount) -> None:
         """Keeps an account on a working server from now on."""
+        self.finder.on_follow(account)
         self.standbys.follow(account)  # before the follower has it register
         self.follower.follow(account, time.monotonic())
         self._resolution.follow(self.follower.next_hops())
         self._maintain_now()
 
     def unfollow(self, account: int) -> None:
-        """Ends what :meth:`follow` began, if it did."""
+        """Ends the following of *account*, if it is followed."""
         self.follower.unfollow(account)
         self._resolution.follow(self.follower.next_hops())
 
@@ -93,18 +115,14 @@ class Maintenance:
             self.pins.review(self._health_now())
             self.follower.review(time.monotonic())
             self.standbys.review(self.follower.followed(), self._health_now(), time.monotonic())
+            self.finder.review()
             self._resolution.follow(self.follower.next_hops())
-
-    def on_registration(self, registration: Registration) -> None:
-        """Takes how a followed account's REGISTER ended."""
-        now = time.monotonic()
-        self.follower.on_registration(registration, now)
-        self.standbys.on_registration(registration, now)
 
     def on_standby(self, result: StandbyResult) -> None:
         """Takes how a standby's REGISTER, or its connection, ended."""
-        followed = self.follower.get(result.account, result.aor)
-        self.standbys.on_result(result, followed, time.monotonic())
+        followed = self.follower.get(result.account)
+        if followed is not None and followed.aor == result.aor:
+            self.standbys.on_result(result, followed, time.monotonic())
 
     def aor_for(self, server: Server) -> str:
         """The address of record of a followed account that *server* may serve; empty where there is none."""
@@ -117,13 +135,14 @@ class Maintenance:
             self._loop.call_soon(self._maintain)
 
     def _maintain(self) -> None:
-        needed = self.follower or self.standbys or self.pins or self._probe.interval
+        needed = self.follower or self.standbys or self.pins or self.finder or self._probe.interval
         if self._targets.ended or self._loop is None or self._monitor is None or not needed:
             self._running = False
             return
         try:
             self.review()
             self._monitor.probe_quiet(self._watched())
+            self._monitor.probe_wanted(self.follower.wanted())
         except Exception:
             log.exception("accounts and quiet servers cannot be looked after just now")
         self._news.deliver()
@@ -144,9 +163,15 @@ class Maintenance:
             }
         watched = dict(self._in_use)
         if self._probe.accounts is not None:
-            for server, host in {**self.pins.servers(), **self.follower.servers()}.items():
+            for server, host in self.pins.servers().items():
                 watched[server] = Watched(host, self._probe.accounts)
+        for server, each in self.follower.servers().items():
+            if server not in watched or each.interval < watched[server].interval:
+                watched[server] = each
         return watched
+
+    def _is_kept_otherwise(self, account: Account) -> bool:
+        return self.pins.pinned(account) is not None or self.routes.has(account)
 
     def _health_now(self) -> Mapping[Server, Health]:
         return self._health.snapshot(time.monotonic())

@@ -113,7 +113,8 @@ def parse_server(text: str) -> tuple[Transport | None, str, int]:
     if _is_address(v6 or host):
         return transport, _canonical_address(v6 or host), port
     if v6 or not _is_name(host):
-        raise BadServer(f"{text!r}: {v6 or host!r} is not a valid host name or numeric address")
+        where = "" if host == text else f"{text!r}: "
+        raise BadServer(f"{where}{v6 or host!r} is not a valid host name or numeric address")
     return transport, canonical_host(host), port
 
 

@@ -18,6 +18,7 @@ from .news import News
 from .planning import Complain
 from .policy import Policy, describe, judge, left_to_traffic, suspected
 from .probe import PROBE, IgnoredOptions, OptionsVerdict, Probe, Prober, Watched
+from .recovery import Recoveries
 from .request import Requests
 from .targets import Targets, measured
 
@@ -64,6 +65,8 @@ class Monitor:
         self._prober = Prober(probe, requests, self._probed, random)
         self._probe_due: set[Server] = set()
         self._options = IgnoredOptions()
+        self._recoveries = Recoveries(policy.rise)
+        self._wanted: Mapping[Server, str] = {}
         self._suspected: set[Server] = set()  # of the servers in plans
         self._hold_downs: dict[Server, asyncio.TimerHandle] = {}
         self._down_since: dict[Server, float] = {}  # of those that plans have
@@ -75,6 +78,7 @@ class Monitor:
         """Watches the servers that are down or in doubt, in *loop*; timers and probes of an earlier loop are gone."""
         self._loop = loop
         self._hold_downs.clear()
+        self._probe_due.clear()
         self._prober.forget()
         for server, health in self._health.snapshot(time.monotonic()).items():
             self._watch(server, health)
@@ -89,6 +93,10 @@ class Monitor:
         """Any thread. The servers in any plan at this address or of this name (:meth:`Targets.find`)."""
         return self._targets.find(transport, host, port)
 
+    def down_since(self, server: Server) -> float | None:
+        """Worker. When *server* was first taken down, if it has not come back since; None for others."""
+        return self._down_since.get(server)
+
     # --- outcomes -----------------------------------------------------------------------------------------------------
 
     def judge(self, outcomes: Sequence[Outcome]) -> None:
@@ -99,8 +107,10 @@ class Monitor:
         for outcome in map(self._as_probed, outcomes):
             now = time.monotonic()
             before = self._health.get(outcome.server, now)
-            if self._is_options_alone(outcome, before):
+            if self._is_options_alone(outcome, before) or self._is_early(outcome, before):
                 continue
+            if outcome.seen is not OutcomeKind.ANSWERED:
+                before = self._recoveries.remembered(outcome.server, before, now)
             after = self._judged(before, outcome, now)
             self._health.put(outcome.server, after)
             self._suspect(outcome, after)
@@ -110,8 +120,10 @@ class Monitor:
                 self._news.tell(events.CertificateRejected(outcome.server, reason, outcome))
             if after.state is State.DOWN and before.state is not State.DOWN:
                 changed.add(outcome.server)
+                self._recoveries.went_down(outcome.server, after, outcome)
                 self._went_down(outcome.server, after, outcome, now)
             elif after.state is State.DOWN and after.until != before.until:
+                self._recoveries.went_down(outcome.server, after, outcome)
                 self._watch(outcome.server, after)
             elif after.state is State.UP and before.state is not State.UP:
                 changed.add(outcome.server)
@@ -156,6 +168,7 @@ class Monitor:
             after = change(before, now)
             self._health.put(server, after)
             self._options.forget(server)
+            self._recoveries.forget(server)
             if after.state is State.DOWN:
                 self._went_down(server, after, None, now)
             elif after.state is State.UP and before.state is not State.UP:
@@ -181,6 +194,7 @@ class Monitor:
         self._suspected.discard(server)
         self._down_since.pop(server, None)
         self._options.forget(server)
+        self._recoveries.forget(server)
         if self._health.get(server, time.monotonic()).state is State.UP:
             self._health.drop(server)
 
@@ -276,6 +290,7 @@ class Monitor:
 
     def _came_back(self, server: Server, reason: str, now: float) -> None:
         since = self._down_since.pop(server, None)
+        self._recoveries.came_back(server, now)
         out = "" if since is None else f" after {in_words(now - since)}"
         log.info("%s is up again%s: %s", self._targets.label(server), out, reason)
 
@@ -306,6 +321,41 @@ class Monitor:
         """Probes those of *servers* that have been quiet for too long; call it often."""
         asked = {server: watched for server, watched in servers.items() if server not in self._options}
         self._prober.watch(asked, _last_answer, time.monotonic())
+
+    def probe_wanted(self, servers: Mapping[Server, str]) -> None:
+        """Probes those of *servers*, each with its host name, that are down, so that they are up soon after they work
+        again; call it often.
+        """
+        self._wanted = {server: host for server, host in servers.items() if self._recoveries.may_end_early(server)}
+        for server in self._wanted:
+            self._probe_soon(server, self._probe_wanted)
+
+    def _probe_wanted(self, server: Server) -> None:
+        self._probe_due.discard(server)
+        host = self._wanted.get(server)
+        if host is None or self._targets.ended:
+            return
+        if server in self._options:
+            self._ask_by_account(server)
+        else:
+            self._prober.start(server, host)
+
+    def _is_early(self, outcome: Outcome, before: Health) -> bool:
+        """Whether *outcome* is the answer of a server that is down to a probe, of which one is not enough."""
+        server = outcome.server
+        if before.state is not State.DOWN or outcome.seen is not OutcomeKind.ANSWERED or not self._is_wanted(server):
+            return False
+        return outcome.probe or self._prober.is_asking(server, outcome.method)
+
+    def _is_wanted(self, server: Server) -> bool:
+        return server in self._wanted and self._recoveries.may_end_early(server)
+
+    def _probed_early(self, server: Server, health: Health, outcome: Outcome) -> bool:
+        """Takes note of a probe of a server that is down and wanted. Returns whether the server is down still."""
+        recovering = self._recoveries.probed(server, health, outcome)
+        if recovering is not None:
+            self._health.put(server, recovering)
+        return recovering is None
 
     def _watch(self, server: Server, health: Health) -> None:
         """Has *server* probed: now if it is suspect or half-open, otherwise when its hold-down ends."""
@@ -342,16 +392,24 @@ class Monitor:
         """Judges what the core has not seen of a probe, and probes again soon while the server is in doubt."""
         if self._targets.ended or self._loop is None:
             return
-        if outcome is not None and outcome.seen is not OutcomeKind.ANSWERED:
-            self._news.tell(events.ProbeFailed(server, outcome))
         health = self._health.get(server, time.monotonic())
+        if outcome is not None and health.state is State.DOWN and self._is_wanted(server):
+            if self._probed_early(server, health, outcome):
+                return
+        elif outcome is not None and outcome.seen is not OutcomeKind.ANSWERED:
+            self._news.tell(events.ProbeFailed(server, outcome))
         if outcome is not None and (outcome.seen is OutcomeKind.ANSWERED or not _knows(health, outcome)):
             self.judge([outcome])
         self._news.deliver()
-        if self._is_in_doubt(server) and server not in self._probe_due:
-            self._probe_due.add(server)
-            soon = PROBE_AGAIN * self._random.uniform(1 - PROBE_JITTER, 1 + PROBE_JITTER)
-            self._loop.call_later(soon, self._probe, server)
+        if self._is_in_doubt(server):
+            self._probe_soon(server, self._probe)
+
+    def _probe_soon(self, server: Server, probe: Callable[[Server], None]) -> None:
+        if self._loop is None or server in self._probe_due:
+            return
+        self._probe_due.add(server)
+        soon = PROBE_AGAIN * self._random.uniform(1 - PROBE_JITTER, 1 + PROBE_JITTER)
+        self._loop.call_later(soon, probe, server)
 
     def _is_in_doubt(self, server: Server) -> bool:
         return _in_doubt(self._health.get(server, time.monotonic()))

@@ -31,11 +31,11 @@ class Probe:
     """When servers are asked whether they are alive; those in doubt (suspect, half-open) are, each second. Seconds.
 
     ``interval``: a server in use that has said nothing for so long is asked; None: it is not. ``accounts``: the same
-    for one that a followed or pinned account lives on. Both give or take the share ``jitter``. A target that no request
-    went to for ``idle`` seconds is idle, and its servers are left alone. ``timeout``: how long a server has to answer;
-    the default allows three sends over UDP, so that one lost packet takes no server down. A server that ignores OPTIONS
-    and answers other requests is not taken down for that, and not asked by OPTIONS any more; a log line says so once.
-    Raises ValueError for what is not a valid time.
+    for one that a pinned account lives on; for followed accounts :class:`pjfail.Follow` says so. Both give or take the
+    share ``jitter``. A target that no request went to for ``idle`` seconds is idle, and its servers are left alone.
+    ``timeout``: how long a server has to answer; the default allows three sends over UDP, so that one lost packet takes
+    no server down. A server that ignores OPTIONS and answers other requests is not taken down for that, and not asked
+    by OPTIONS any more; a log line says so once. Raises ValueError for what is not a valid time.
     """
 
     interval: float | None = None

@@ -216,11 +216,11 @@ class Standbys:
                 bridge.update(*key, standby.server, standby.number)
         self._set(key, tuple(replace(each, waits=False, due=now) if each.waits else each for each in standbys))
 
-    def on_result(self, result: StandbyResult, followed: FollowedAccount | None, now: float) -> None:
+    def on_result(self, result: StandbyResult, followed: FollowedAccount, now: float) -> None:
         key = result.account, result.aor
         before = {each.server: each for each in self._standbys.get(key, ())}
         standby = before.get(result.server)
-        if standby is None or followed is None:
+        if standby is None:
             return
         if result.status == NOT_FOUND:  # the account is gone, and the follower will see that, too
             return

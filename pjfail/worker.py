@@ -235,6 +235,7 @@ class Worker:
                 self.maintenance.on_registration(registration)
             for result in queue.standbys():
                 self.maintenance.on_standby(result)
+            self.maintenance.on_found(queue.found_accounts())
         self.monitor.note_failovers(queue.failovers())
         self.monitor.judge(outcomes)
         self.maintenance.follower.tell_moved()

@@ -25,6 +25,7 @@ LAYERS = (
     {"lookup"},
     {
         "affinity",
+        "finder",
         "following",
         "host",
         "machine",
@@ -32,6 +33,7 @@ LAYERS = (
         "news",
         "probe",
         "reconnection",
+        "recovery",
         "request",
         "resolution",
         "rulings",

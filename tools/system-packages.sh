@@ -69,17 +69,18 @@ look() {
     [ -n "$(find /usr/lib -path '*/kamailio/modules/tls.so' 2>/dev/null)" ] || missing="$missing kamailio-tls-modules"
     need knotd knot
     need sipp sip-tester
+    need prometheus prometheus
     need patch patch
     need openssl openssl
     need ip iproute2
     need nft nftables
 }
 
-# The tests start their own kamailio and knotd. Debian's packages would each start one as a service too, on ports that
-# the tests then could not have.
+# The tests start their own kamailio, knotd and prometheus. Debian's packages would each start one as a service too, on
+# ports that the tests then could not have.
 stop_services() {
     [ -d /run/systemd/system ] || return 0
-    for service in kamailio knot; do
+    for service in kamailio knot prometheus; do
         case " $missing " in *" $service "*) ;; *) continue ;; esac
         say "disabling the service \"$service\", which came with its package"
         $as_root systemctl --quiet disable --now "$service.service" || say "\"$service\" could not be stopped"

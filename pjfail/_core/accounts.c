@@ -94,15 +94,24 @@ static int accounts_target_of(pj_pool_t *pool, const pj_str_t *text, pf_target *
 }
 
 /*
- * Returns whether the Route is the one by which pjsip's own affinity (after 2.17) pins an account over UDP:
- * <sip:ADDRESS;lr;hide>.
+ * Returns whether the first Route, which account has as its next hop, is the one by which pjsip's own affinity (after 2.17) pins an
+ * account over UDP: <sip:ADDRESS;lr;hide>. One of the account's own proxies is not, nor is there one without that affinity. A proxy of
+ * all accounts that is written so is taken for a pin.
  */
-static int accounts_is_native_pin(const pf_account *account)
+static int accounts_is_native_pin(pj_pool_t *pool, const account_config *found, const pf_account *account)
 {
     const char *name = account->next_hop.host;
+    const unsigned proxies = config_proxy_count(found);
+    pf_target proxy;
+    unsigned i;
 
-    return pf_has_native_affinity() && strstr(account->next_hop_uri, ";lr;hide") &&
-           (strchr(name, ':') || strspn(name, "0123456789.") == strlen(name));
+    if (!pf_has_native_affinity() || !config_affinity(found) || !strstr(account->next_hop_uri, ";lr;hide") ||
+        (!strchr(name, ':') && strspn(name, "0123456789.") != strlen(name)))
+        return 0;
+    for (i = 0; i < proxies; i++)
+        if (accounts_target_of(pool, config_proxy(found, i), &proxy) && !strcmp(proxy.host, name))
+            return 0;
+    return 1;
 }
 
 /*
@@ -110,14 +119,14 @@ static int accounts_is_native_pin(const pf_account *account)
  * (pjsua_config.outbound_proxy), which come before its own, can be read nowhere. Returns 0 when it has none. Accounts
  * locked.
  */
-static int accounts_fill_first_route(int id, pj_pool_t *pool, pf_account *account)
+static int accounts_fill_first_route(int id, pj_pool_t *pool, const account_config *config, pf_account *account)
 {
     static const pj_str_t nobody = { "sip:127.0.0.1", 13 }; /* an address, so that pjsua looks no name up */
     const int size = sizeof account->next_hop_uri - 1;
     pjsip_tx_data *tdata;
     pjsip_route_hdr *route;
     pjsip_host_info where;
-    int found = 0;
+    int found = 0, first = 1;
 
     if (host.pjsua_acc_create_request(id, host.pjsip_get_options_method(), &nobody, &tdata) != PJ_SUCCESS)
         return 0;
@@ -128,9 +137,9 @@ static int accounts_fill_first_route(int id, pj_pool_t *pool, pf_account *accoun
         account->next_hop_uri[length > 0 ? length : 0] = '\0';
         found = length > 0 && host.pjsip_get_dest_info(route->name_addr.uri, NULL, pool, &where) == PJ_SUCCESS &&
                 target_of_host_info(&where, &account->next_hop);
-        if (!found || !accounts_is_native_pin(account))
+        if (!found || !first || !accounts_is_native_pin(pool, config, account))
             break;
-        found = 0;
+        found = first = 0;
     }
     if (!found)
         account->next_hop_uri[0] = '\0';
@@ -154,7 +163,7 @@ static int accounts_fill_locked(int id, pj_pool_t *pool, const account_config *f
         return host_problem(PF_BAD_URI, 0, "%.*s", (int)config->id.slen, config->id.ptr);
     account->secure = (accounts_target_of(pool, &config->id, &target) && target.secure) ||
                       (config->reg_uri.slen && accounts_target_of(pool, &config->reg_uri, &target) && target.secure);
-    if (accounts_fill_first_route(id, pool, account)) {
+    if (accounts_fill_first_route(id, pool, found, account)) {
         account->secure |= account->next_hop.secure;
     } else if (next_hop->slen) {
         copy_text(account->next_hop_uri, sizeof account->next_hop_uri, next_hop);
@@ -310,6 +319,21 @@ int pf_set_proxies(int id, const char *const *proxies, int count)
     if (count > PF_MAX_PROXIES || (layout.proxies && count > (int)layout.proxies))
         return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "the account's proxies (PJSUA_ACC_MAX_PROXIES)");
     return host_enter() ? host_leave(accounts_set_proxies(id, proxies, count)) : PF_NO_ENDPOINT;
+}
+
+int pf_list_accounts(int *ids, int size)
+{
+    enum { MAX_ID = 1 << 16 };
+    unsigned count, found = 0;
+    int id;
+
+    if (!host_enter())
+        return 0;
+    count = host.pjsua_acc_get_count();
+    for (id = 0; found < count && (int)found < size && id < MAX_ID; id++)
+        if (host.pjsua_acc_is_valid(id))
+            ids[found++] = id;
+    return host_leave((int)found);
 }
 
 int pf_account_is_valid(int id) { return host_enter() && host_leave(host.pjsua_acc_is_valid(id)); }

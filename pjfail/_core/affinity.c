@@ -8,6 +8,7 @@
 #include "registrations.h"
 #include "servers.h"
 #include "standby.h"
+#include "subscriptions.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -28,11 +29,12 @@ struct job {
     char aor[PF_MAX_URI]; /* the id may belong to another account by then */
 };
 
-/* Guarded by lock; count is read without it. */
+/* Guarded by lock; count and finds are read without it. */
 static struct {
     pthread_mutex_t lock;
     struct hash_table pins;
     atomic_uint count;
+    atomic_int finds; /* the REGISTERs of accounts that are not followed are told, too */
     struct job *first, **end;
     void (*wake)(void); /* NULL: detached */
 } affinity = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &affinity.first };
@@ -146,24 +148,25 @@ int affinity_next_hop(pjsip_tx_data *tdata, pf_target *target)
            target_of_host_info(&where, target);
 }
 
-int affinity_registers(pjsip_tx_data *request)
+int affinity_finds_accounts(void) { return atomic_load_explicit(&affinity.finds, memory_order_relaxed); }
+
+int affinity_registers(pjsip_tx_data *request, pf_target *next_hop)
 {
     char aor[PF_MAX_URI];
     struct pin *pin;
-    pf_target next_hop;
     pf_address standby;
-    int account = AFFINITY_NO_ACCOUNT;
+    int account = affinity_finds_accounts() ? AFFINITY_NOT_FOLLOWED : AFFINITY_NO_ACCOUNT;
 
     if (tdata_msg(request)->line.req.method.id != PJSIP_REGISTER_METHOD)
         return AFFINITY_NO_ACCOUNT;
     if (!host.pjsip_msg_find_hdr(tdata_msg(request), PJSIP_H_CONTACT, NULL) ||
         standby_server_of(tdata_msg(request), &standby))
         return AFFINITY_BESIDE;
-    if (!atomic_load_explicit(&affinity.count, memory_order_acquire) ||
-        !affinity_write_aor(tdata_msg(request), aor, sizeof aor) || !affinity_next_hop(request, &next_hop))
+    if ((account == AFFINITY_NO_ACCOUNT && !atomic_load_explicit(&affinity.count, memory_order_acquire)) ||
+        !affinity_write_aor(tdata_msg(request), aor, sizeof aor) || !affinity_next_hop(request, next_hop))
         return AFFINITY_NO_ACCOUNT;
     pthread_mutex_lock(&affinity.lock);
-    pin = affinity_find_pin_locked(aor, &next_hop, PF_ANY);
+    pin = affinity_find_pin_locked(aor, next_hop, PF_ANY);
     if (pin && pin->is.followed)
         account = pin->is.account;
     pthread_mutex_unlock(&affinity.lock);
@@ -176,6 +179,8 @@ int affinity_registered(pjsip_msg *response, int account)
     struct hash_link *link;
     int found = AFFINITY_NO_ACCOUNT;
 
+    if (account == AFFINITY_NOT_FOLLOWED)
+        return account; /* the worker knows by the request which account is meant */
     if (account == AFFINITY_BESIDE || !atomic_load_explicit(&affinity.count, memory_order_acquire) ||
         !affinity_write_aor(response, aor, sizeof aor))
         return AFFINITY_NO_ACCOUNT;
@@ -190,15 +195,23 @@ int affinity_registered(pjsip_msg *response, int account)
     return found;
 }
 
-void affinity_tell(int account, pjsip_msg *message, const pf_address *server, int code, int retry_after, int removed)
+void affinity_tell(int account, pjsip_msg *message, const pf_target *next_hop, const pf_address *server,
+                   const pf_address *answered, int code, int retry_after, int removed)
 {
     pf_registration *registration = calloc(1, sizeof *registration);
+    const pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(message, PJSIP_H_CALL_ID, NULL);
 
     if (!registration)
         return;
     registration->account = account;
     affinity_write_aor(message, registration->aor, sizeof registration->aor);
+    if (next_hop)
+        registration->next_hop = *next_hop;
+    if (call_id)
+        registration->call = hash_bytes(HASH_SEED, call_id->id.ptr, (size_t)call_id->id.slen);
     registration->server = *server;
+    if (answered)
+        registration->answered = *answered;
     registration->code = code;
     registration->retry_after = retry_after;
     registration->removed = removed;
@@ -246,12 +259,26 @@ static void affinity_report(const struct job *job, pj_status_t status, int regis
     }
 }
 
+/* Reports the account's settings to the worker. */
+static void affinity_read(int account)
+{
+    pf_found_account *found = calloc(1, sizeof *found);
+
+    if (!found)
+        return;
+    found->id = account;
+    found->found = accounts_read(account, &found->account) == PF_OK;
+    event_queue_post(EVENT_ACCOUNT, found);
+}
+
 static void affinity_do_job(const struct job *job)
 {
     pj_status_t status;
     int registered;
 
-    if (!affinity_is_still_account(job, &registered)) {
+    if (job->what == PF_READ) {
+        affinity_read(job->account);
+    } else if (!affinity_is_still_account(job, &registered)) {
         affinity_report(job, PJ_ENOTFOUND, 0);
     } else if (job->what == PF_ASK_AFTER) {
         affinity_report(job, PJ_SUCCESS, registered);
@@ -259,6 +286,8 @@ static void affinity_do_job(const struct job *job)
         status = host.pjsua_acc_set_registration(job->account, PJ_TRUE);
         if (status != PJ_SUCCESS)
             affinity_report(job, status, 0);
+    } else if (job->what == PF_RESUBSCRIBE) {
+        subscriptions_move(job->account, job->aor, &job->server);
     } else {
         accounts_pin_natively(job->account, &job->server);
     }
@@ -287,7 +316,7 @@ static void affinity_forget_native(int account)
     struct job **place, *job;
 
     for (place = &affinity.first; (job = *place) != NULL;) {
-        if (job->what != PF_REGISTER && job->account == account) {
+        if ((job->what == PF_NATIVE_PIN || job->what == PF_NATIVE_UNPIN) && job->account == account) {
             *place = job->next;
             free(job);
         } else {
@@ -362,6 +391,11 @@ int pf_set_pin(const pf_pin *is)
         affinity_drop_pin(&old->link);
     if (!done)
         affinity_drop_pin(&pin->link);
+    if (done && is->followed && host_enter()) {
+        registrations_adopt(is->account, is->aor, is->keepalive);
+        subscriptions_adopt(is->account, is->aor);
+        host_leave(PF_OK);
+    }
     return done;
 }
 
@@ -378,7 +412,13 @@ void pf_drop_pin(const char *aor, int account)
     if (pin)
         affinity_drop_pin(&pin->link);
     registrations_forget(account, aor);
+    if (host_enter()) {
+        subscriptions_forget(account, aor);
+        host_leave(PF_OK);
+    }
 }
+
+void pf_find_accounts(int find) { atomic_store(&affinity.finds, find); }
 
 int pf_account_job(int what, int account, const char *aor, const pf_address *server)
 {

@@ -23,26 +23,31 @@ void affinity_close(void);
 int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_info *info);
 
 /*
- * No followed account; and none because the REGISTER says nothing of where the account is: one without a Contact asks for bindings and
- * changes none (RFC 3261 10.2.3), and one of a standby leaves the account's own as it is.
+ * No account; none because the REGISTER says nothing of where the account is: one without a Contact asks for bindings and changes none
+ * (RFC 3261 10.2.3), and one of a standby leaves the account's own as it is; and some account that is not followed, where the worker
+ * wants to know of those.
  */
-enum { AFFINITY_NO_ACCOUNT = -1, AFFINITY_BESIDE = -2 };
+enum { AFFINITY_NO_ACCOUNT = -1, AFFINITY_BESIDE = -2, AFFINITY_NOT_FOLLOWED = -3 };
+
+/* Returns whether the worker wants to know of the REGISTERs of accounts that are not followed. Any thread. */
+int affinity_finds_accounts(void);
 
 /*
- * The followed account that a REGISTER is of, or its response; else a negative number. A request says where its next hop is, a
- * response what this returned of its request, for its account may be followed only since. Any SIP thread.
+ * The followed account that a REGISTER is of, or its response; else a negative number. For a request next_hop is filled in where it
+ * is of an account; a response says what this returned of its request, for its account may be followed only since. Any SIP thread.
  */
-int affinity_registers(pjsip_tx_data *request);
+int affinity_registers(pjsip_tx_data *request, pf_target *next_hop);
 
 /* Fills in where a request goes, as its account has it. Returns 0 where that is not a target. Any SIP thread. */
 int affinity_next_hop(pjsip_tx_data *tdata, pf_target *target);
 int affinity_registered(pjsip_msg *response, int account);
 
 /*
- * Reports a REGISTER to the worker: message is the REGISTER, just sent (code 0), or the response to it. Any SIP
- * thread.
+ * Reports a REGISTER to the worker: message is the REGISTER, just sent to next_hop (code 0), or the response to it
+ * (next_hop NULL), which answered sent. Any SIP thread.
  */
-void affinity_tell(int account, pjsip_msg *message, const pf_address *server, int code, int retry_after, int removed);
+void affinity_tell(int account, pjsip_msg *message, const pf_target *next_hop, const pf_address *server,
+                   const pf_address *answered, int code, int retry_after, int removed);
 
 /* Returns the keepalive of the account that the response is for, in seconds; 0: none. Any SIP thread. */
 double affinity_keepalive(int account, pjsip_msg *response);

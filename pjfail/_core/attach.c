@@ -21,6 +21,7 @@
 #include "send_guard.h"
 #include "servers.h"
 #include "standby.h"
+#include "subscriptions.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -86,6 +87,7 @@ static void attach_clear(void)
     affinity_close();
     standby_close();
     registrations_clear();
+    subscriptions_clear();
     outgoing_close();
     plans_clear();
     poller_close();

@@ -81,7 +81,7 @@ static unsigned race_list_attempts(const server_addresses *planned, const struct
         if (!address_of(&attempt->server, addresses_address(&planned->addresses, i),
                         addresses_type(&planned->addresses, i)))
             continue;
-        if (!i && attempt->server.transport == PF_UDP)
+        if (!count && attempt->server.transport == PF_UDP)
             return 0;
         if (attempt->server.transport != attempts[0].server.transport &&
             (attempts[0].server.transport == PF_TLS || attempt->server.transport == PF_TLS))
@@ -200,8 +200,7 @@ static void race_finish(struct race *race, const struct connection_attempt *winn
                 race_copy_place(&given, &count, race, i);
         }
     addresses_set_count(&given, count);
-    if (race->query->request_info.large &&
-        (addresses_type(&given.addresses, 0) & ~PJSIP_TRANSPORT_IPV6) == PJSIP_TRANSPORT_UDP)
+    if (race->query->request_info.large)
         addresses_keep_udp(&given);
     for (i = 0; i < race->count; i++)
         if (race->attempts[i].state == CONNECTING) {

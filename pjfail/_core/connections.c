@@ -535,7 +535,9 @@ int connections_is_new(const pjsip_transport *transport, double seconds)
     HOLD_LOCK(&connections.lock);
     struct connection *connection = connections_hold_locked(transport, 0);
 
-    return connection && (!connection->connected || clock_now() < connection->connected_at + seconds);
+    if (!connection)
+        return !transport_is_udp(transport);
+    return !connection->connected || clock_now() < connection->connected_at + seconds;
 }
 
 int connections_has(const pf_address *server)

@@ -73,7 +73,10 @@ int connections_has_ended_under(const pjsip_tx_data *request);
 /* Returns whether that connection is known to be up. SIP threads. */
 int connections_is_up(const pjsip_transport *transport);
 
-/* Returns whether that connection of ours was not up so many seconds ago. SIP threads. */
+/*
+ * Returns whether that connection may not have been up so many seconds ago: of one that came up while we were
+ * detached, nobody has told us. SIP threads.
+ */
 int connections_is_new(const pjsip_transport *transport, double seconds);
 
 /* Returns whether any connection to the server is known to be up. SIP threads. */

@@ -254,7 +254,7 @@ static pf_registration *event_queue_put_latest_locked(pf_registration *registrat
 }
 
 /*
- * Responses and DNS answers have no bound here: Python has asked for each, and waits for it. Each account's latest
+ * Responses, DNS answers and accounts have no bound here: Python has asked for each, and waits for it. Each account's latest
  * registration is always kept, so that the worker learns the account's state.
  */
 int event_queue_post(enum event_kind kind, void *event)
@@ -351,6 +351,8 @@ pf_registration *pf_next_registration(void)
     }
     return registration;
 }
+
+pf_found_account *pf_next_found_account(void) { return event_queue_next(EVENT_ACCOUNT); }
 
 pf_ruling *pf_next_ruling(void) { return event_queue_next(EVENT_RULING); }
 

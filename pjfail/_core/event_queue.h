@@ -29,6 +29,7 @@ enum event_kind {
     EVENT_RESPONSE,
     EVENT_RULING,
     EVENT_STANDBY,
+    EVENT_ACCOUNT,
     EVENT_KINDS
 };
 

@@ -328,6 +328,7 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     pjsip_transport *transport = tdata_transport(tdata);
     struct request *request = NULL;
     int put, check, account, removes;
+    pf_target next_hop;
     double due;
 
     if (!servers_know(server))
@@ -339,7 +340,7 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     if (!request)
         return;
     request->state.reliable = server->transport != PF_UDP;
-    account = request->account = affinity_registers(tdata);
+    account = request->account = affinity_registers(tdata, &next_hop);
     removes = request->removes = method->id == PJSIP_REGISTER_METHOD && observer_removes_binding(msg);
     check = request->state.candidate_count && isinf(request->state.check_port_at);
     pthread_mutex_lock(&requests.lock);
@@ -358,13 +359,14 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
         connections_carry(transport);
     if (check)
         failover_check_port(server, transport, now);
-    if (account >= 0) {
+    if (account >= 0 || account == AFFINITY_NOT_FOLLOWED) {
         const pf_address original = servers_original(server);
 
-        affinity_tell(account, msg, &original, 0, -1, removes);
-        standby_on_register(account, tdata, removes);
+        affinity_tell(account, msg, &next_hop, &original, NULL, 0, -1, removes);
+        if (account >= 0)
+            standby_on_register(account, tdata, removes);
         if (removes)
-            registrations_on_removal(account, msg);
+            registrations_on_removal(account >= 0 ? account : REGISTRATIONS_UNKNOWN, msg);
     }
 }
 

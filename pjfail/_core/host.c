@@ -69,7 +69,10 @@ int pf_host_open(const char *object)
         HOST_FUNCTIONS(X)
 #undef X
 #define X(name) { #name, offsetof(struct host_functions, name), 1 },
-            X(pjsua_acc_set_affinity_addr) X(pjsua_acc_refresh_transport) X(pjsua_var) X(pjsip_sip_cfg_var)
+            X(pj_log_get_level) X(pj_log) X(pjsua_acc_set_affinity_addr) X(pjsua_acc_refresh_transport) X(pjsua_var)
+                X(pjsip_sip_cfg_var) X(pjsip_tsx_get_evsub) X(pjsip_evsub_add_ref) X(pjsip_evsub_dec_ref)
+                    X(pjsip_evsub_get_state) X(pjsip_evsub_terminate) X(pjsua_enum_buddies) X(pjsua_buddy_update_pres)
+                        X(pjsua_buddy_update_dlg_event) X(pjsua_start_mwi)
 #undef X
     };
     struct host_functions found;
@@ -101,6 +104,18 @@ int host_has(const void *address)
 
     memcpy(&known, &host.pjsip_tpmgr_set_state_cb, sizeof known);
     return dladdr(address, &its) && dladdr(known, &ours) && its.dli_fbase == ours.dli_fbase;
+}
+
+void host_log(int level, const char *format, ...)
+{
+    va_list arguments;
+
+    /* In parentheses: in headers of a build without a log it is a macro. */
+    if (!host.pj_log || !host.pj_log_get_level || (host.pj_log_get_level)() < level)
+        return;
+    va_start(arguments, format);
+    (host.pj_log)("pjfail", level, format, arguments);
+    va_end(arguments);
 }
 
 void host_register_thread(void)

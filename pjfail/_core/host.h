@@ -11,6 +11,7 @@
 #include <pjlib.h>
 #include <pjsip.h>
 #include <pjsua-lib/pjsua.h>
+#include <stdarg.h>
 
 /* clang-format off */
 #define HOST_FUNCTIONS(X)                                                                                         \
@@ -39,8 +40,8 @@
     X(pjsip_transport_shutdown2) X(pjsip_tsx_recv_msg) X(pjsip_rx_data_clone) X(pjsip_rx_data_free_cloned)         \
     X(pjsip_endpt_acquire_transport2) X(pjsip_endpt_send_raw) X(pjsip_udp_transport_get_socket)                   \
     X(pjsua_get_pjsip_endpt) X(pjsua_get_state) X(pjsua_config_default) X(pjsua_call_get_max_count)               \
-    X(pjsua_acc_is_valid) X(pjsua_acc_get_info) X(pjsua_acc_config_default) X(pjsua_acc_get_config)               \
-    X(pjsua_acc_modify) X(pjsua_acc_set_registration) X(pjsua_acc_create_request)                                 \
+    X(pjsua_acc_is_valid) X(pjsua_acc_get_count) X(pjsua_acc_get_info) X(pjsua_acc_config_default) X(pjsua_acc_get_config)               \
+    X(pjsua_acc_modify) X(pjsua_acc_set_registration) X(pjsua_acc_create_request) \
     X(pjsip_parse_msg) X(pjsip_regc_create) X(pjsip_regc_destroy) X(pjsip_regc_init) X(pjsip_regc_get_pool)       \
     X(pjsip_regc_set_credentials) X(pjsip_regc_set_prefs) X(pjsip_regc_set_route_set) X(pjsip_regc_add_headers)   \
     X(pjsip_regc_set_transport) X(pjsip_regc_register) X(pjsip_regc_unregister) X(pjsip_regc_send)        \
@@ -54,6 +55,19 @@ struct host_functions {
     /* Only after pjproject 2.17; NULL before. */
     pj_status_t (*pjsua_acc_set_affinity_addr)(pjsua_acc_id, const pj_sockaddr *);
     pj_status_t (*pjsua_acc_refresh_transport)(pjsua_acc_id);
+    /* Subscriptions; NULL in a build that hides them. */
+    __typeof__(&pjsip_tsx_get_evsub) pjsip_tsx_get_evsub;
+    __typeof__(&pjsip_evsub_add_ref) pjsip_evsub_add_ref;
+    __typeof__(&pjsip_evsub_dec_ref) pjsip_evsub_dec_ref;
+    __typeof__(&pjsip_evsub_get_state) pjsip_evsub_get_state;
+    __typeof__(&pjsip_evsub_terminate) pjsip_evsub_terminate;
+    __typeof__(&pjsua_enum_buddies) pjsua_enum_buddies;
+    __typeof__(&pjsua_buddy_update_pres) pjsua_buddy_update_pres;
+    __typeof__(&pjsua_buddy_update_dlg_event) pjsua_buddy_update_dlg_event;
+    pj_status_t (*pjsua_start_mwi)(pjsua_acc_id, pj_bool_t); /* pjsua_internal.h */
+    /* pjlib's log, which a build with PJ_LOG_MAX_LEVEL 0 lacks. */
+    int (*pj_log_get_level)(void);
+    void (*pj_log)(const char *, int, const char *, va_list);
     /* pjsua's own state, and pjsip's settings, which few builds hide. */
     void *pjsua_var;
     const pjsip_cfg_t *pjsip_sip_cfg_var;
@@ -66,6 +80,9 @@ static inline int host_writes_via_alias(void)
 {
     return host.pjsip_sip_cfg_var ? host.pjsip_sip_cfg_var->endpt.req_has_via_alias : PJSIP_REQ_HAS_VIA_ALIAS;
 }
+
+/* Writes to pjsip's log, as "pjfail", if its level is at least this one. A SIP thread that holds no lock of ours. */
+void host_log(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Registers the calling thread with pjlib, which every pj function needs. */
 void host_register_thread(void);

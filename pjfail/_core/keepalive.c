@@ -46,7 +46,7 @@ static void keepalive_set_socket(int fd, double seconds)
  * pjsip tells the socket of a TCP transport, in some versions, and of a TLS transport in none; so we look for the sockets
  * that lead to the same server.
  */
-void keepalive_set(const pjsip_transport *transport, double seconds)
+void keepalive_set(const pj_sockaddr *peer, double seconds)
 {
     struct dirent *entry;
     DIR *files;
@@ -56,7 +56,7 @@ void keepalive_set(const pjsip_transport *transport, double seconds)
     while ((entry = readdir(files)) != NULL) {
         int fd = (int)strtol(entry->d_name, NULL, 10);
 
-        if (entry->d_name[0] != '.' && keepalive_leads_to(fd, transport_peer(transport)))
+        if (entry->d_name[0] != '.' && keepalive_leads_to(fd, peer))
             keepalive_set_socket(fd, seconds);
     }
     closedir(files);

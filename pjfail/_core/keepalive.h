@@ -6,7 +6,7 @@
 #include "layout.h"
 
 /*
- * Has the system end the connection, TCP or TLS, after so many seconds in which the other end acknowledges nothing. Does
+ * Has the system end the connections to the peer, TCP or TLS, after so many seconds in which the other end acknowledges nothing. Does
  * nothing for 0. SIP threads; takes no lock, and as long as a look at each open file of the process.
  */
-void keepalive_set(const pjsip_transport *transport, double seconds);
+void keepalive_set(const pj_sockaddr *peer, double seconds);

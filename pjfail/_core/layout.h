@@ -113,8 +113,13 @@ static inline void addresses_set(server_addresses *addresses, unsigned index, co
     LAYOUT_AT(int, record, layout.row.record_addr_len) = length;
 }
 
+static inline int addresses_type(const pjsip_server_addresses *addresses, unsigned index)
+{
+    return (int)LAYOUT_READ(pjsip_transport_type_e, addresses, addresses_record(index) + layout.row.record_type);
+}
+
 /*
- * Makes the first record one that pjsip cannot send to and walks on from. Of a large request whose first server speaks UDP, pjsip tries
+ * If a UDP server is first, puts a record in front that pjsip cannot send to and walks on from. Of a large request whose first server speaks UDP, pjsip tries
  * TCP copies before (sip_util.c, stateless_send_resolver_callback()); it does not where something else is the first.
  */
 static inline void addresses_keep_udp(server_addresses *addresses)
@@ -122,16 +127,13 @@ static inline void addresses_keep_udp(server_addresses *addresses)
     char *first = (char *)addresses + addresses_record(0);
     unsigned count = addresses->addresses.count;
 
+    if ((addresses_type(&addresses->addresses, 0) & ~PJSIP_TRANSPORT_IPV6) != PJSIP_TRANSPORT_UDP)
+        return;
     if (count == addresses_limit())
         count--;
     memmove(first + layout.row.record_size, first, count * layout.row.record_size);
     LAYOUT_AT(pjsip_transport_type_e, first, layout.row.record_type) = PJSIP_TRANSPORT_UNSPECIFIED;
     addresses->addresses.count = count + 1;
-}
-
-static inline int addresses_type(const pjsip_server_addresses *addresses, unsigned index)
-{
-    return (int)LAYOUT_READ(pjsip_transport_type_e, addresses, addresses_record(index) + layout.row.record_type);
 }
 
 static inline const pj_sockaddr *addresses_address(const pjsip_server_addresses *addresses, unsigned index)

@@ -7,12 +7,14 @@
 #include "gate.h"
 #include "layout.h"
 #include "observer.h"
+#include "raw_send.h"
 #include "registrations.h"
 #include "send_guard.h"
 #include "standby.h"
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <string.h>
 
 /* --- our module, SIP threads ------------------------------------------------------------------------------------- */
 
@@ -133,11 +135,26 @@ int module_open(pjsip_endpoint *endpt, void (*on_endpoint_end)(pjsip_endpoint *e
     return module.slot != NULL;
 }
 
+/* Returns whether pjsua logs messages (pjsua_logging_config.msg_logging), with a module of its own that it registers at its start. */
+static int module_pjsua_logs(const pjsip_module *ours)
+{
+    static const pj_str_t logger = { "mod-pjsua-log", 13 };
+    const pjsip_module *each = ours->next;
+
+    while (each && each != ours &&
+           (each->name.slen != logger.slen || memcmp(each->name.ptr, logger.ptr, (size_t)logger.slen) != 0))
+        each = each->next;
+    return each && each != ours;
+}
+
 pj_status_t module_register(void)
 {
     struct module_slot *slot = module.slot;
+    pj_status_t status =
+        slot->module.id < 0 ? host.pjsip_endpt_register_module(slot->endpt, &slot->module) : PJ_SUCCESS;
 
-    return slot->module.id < 0 ? host.pjsip_endpt_register_module(slot->endpt, &slot->module) : PJ_SUCCESS;
+    raw_send_set_logged(status == PJ_SUCCESS && module_pjsua_logs(&slot->module));
+    return status;
 }
 
 /* --- the transport state callback -------------------------------------------------------------------------------- */

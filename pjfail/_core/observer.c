@@ -7,6 +7,7 @@
 #include "registrations.h"
 #include "servers.h"
 #include "standby.h"
+#include "subscriptions.h"
 #include "text.h"
 
 #include <string.h>
@@ -92,15 +93,25 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
         /* The account may have been followed or unfollowed since the request was sent. */
         int account = affinity_registered(msg, observed->account);
 
-        if (account >= 0) {
+        if (account >= 0 || account == AFFINITY_NOT_FOLLOWED) {
             const pf_address original = servers_original(&observed->registrar);
+            const pf_address answered = servers_original(&observed->server);
 
-            if (code < 300)
+            if (account >= 0 && code < 300)
                 standby_on_registered(account, msg);
-            affinity_tell(account, msg, &original, code, observer_retry_after(msg), observed->removes);
+            affinity_tell(account, msg, NULL, &original, &answered, code, observer_retry_after(msg), observed->removes);
             if (code < 300)
-                registrations_on_success(account, msg, rdata->tp_info.transport, observed->removes,
-                                         affinity_keepalive(account, msg));
+                registrations_on_success(account >= 0 ? account : REGISTRATIONS_UNKNOWN, msg, rdata->tp_info.transport,
+                                         observed->removes, affinity_keepalive(account, msg));
+        }
+    }
+    if (code / 100 == 2 && !observed->settled && method->name.slen == 9 && !memcmp(method->name.ptr, "SUBSCRIBE", 9)) {
+        int account = affinity_registered(msg, AFFINITY_NO_ACCOUNT);
+
+        if (account >= 0 || affinity_finds_accounts()) {
+            const pf_address original = servers_original(&observed->server);
+
+            subscriptions_on_success(account >= 0 ? account : SUBSCRIPTIONS_UNKNOWN, rdata, &original);
         }
     }
     if (code != PJSIP_SC_SERVICE_UNAVAILABLE && !observed->settled)

@@ -159,11 +159,11 @@ typedef struct pf_counters {
     unsigned long long failed;      /* of these, answered with an error */
     unsigned long long dropped;     /* outcomes, failovers, registrations, queries that Python did not fetch in time */
     unsigned long long retried;     /* times a request failed over: its timeout, a lost connection, a code */
-    unsigned long long hedged;      /* besides: times it did so before its timeout, by the server's round trips */
-    unsigned long long suppressed;  /* final responses that the application did not see */
-    unsigned long long raced;       /* queries for which connections were raced */
-    unsigned long long unwatched;   /* requests sent while too many were under way to be watched */
-    unsigned long long forgotten;   /* dialogs dropped to make room for newer ones */
+    unsigned long long hedged;     /* not in retried: times it did so before its timeout, by the server's round trips */
+    unsigned long long suppressed; /* final responses that the application did not see */
+    unsigned long long raced;      /* queries for which connections were raced */
+    unsigned long long unwatched;  /* requests sent while too many were under way to be watched */
+    unsigned long long forgotten;  /* dialogs dropped to make room for newer ones */
     unsigned long long plans, servers, waiting, outstanding, dialogs; /* now */
 } pf_counters;
 
@@ -226,21 +226,35 @@ typedef struct pf_pin {
     double keepalive;     /* seconds without a sign of the peer after which its TCP connection ends; 0: the system's */
 } pf_pin;
 
-/* A followed account's REGISTER: it was sent, or answered, or could not be sent. */
+/*
+ * A followed account's REGISTER: it was sent, or answered, or could not be sent. Also one of an account that is not
+ * followed, where pf_find_accounts() wants those; account is negative then, and the two fields below are filled in.
+ */
 typedef struct pf_registration {
     struct pf_registration *next;
     int account;
     char aor[PF_MAX_URI];
-    pf_address server; /* family 0: it was not sent, or this answers PF_ASK_AFTER */
-    int code;          /* 0: no answer yet */
-    int status;        /* why it was not sent; PJ_ENOTFOUND: the account no longer exists */
-    int retry_after;   /* seconds; -1: none */
-    int removed;       /* it removes the binding */
-    int registered;    /* in an answer to PF_ASK_AFTER: whether the account is registered, by pjsua's own state */
-    int closed;        /* no REGISTER: the connection that answered its last one has ended */
+    pf_target next_hop;      /* of a request; host "": this is a response */
+    unsigned long long call; /* a hash of the Call-ID, by which a response finds its request */
+    pf_address server;       /* family 0: it was not sent, or this answers PF_ASK_AFTER */
+    pf_address answered;     /* that answered; another server where the REGISTER was hedged; family 0: none */
+    int code;                /* 0: no answer yet */
+    int status;              /* why it was not sent; PJ_ENOTFOUND: the account no longer exists */
+    int retry_after;         /* seconds; -1: none */
+    int removed;             /* it removes the binding */
+    int registered;          /* in an answer to PF_ASK_AFTER: whether the account is registered, by pjsua's own state */
+    int closed;              /* no REGISTER: the connection that answered its last one has ended */
 } pf_registration;
 
-enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER };
+/* The settings of an account, as PF_READ has found them. */
+typedef struct pf_found_account {
+    struct pf_found_account *next;
+    int id;
+    int found; /* 0: pjsua has no such account, or its settings cannot be read */
+    pf_account account;
+} pf_found_account;
+
+enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER, PF_READ, PF_RESUBSCRIBE };
 
 /* A REGISTER of a standby ended; or it could not be sent, or its connection ended. */
 typedef struct pf_standby {
@@ -342,6 +356,7 @@ int pf_transports(unsigned *found);
 /* accounts.c: pjsua's accounts. Any Python thread that holds no lock which a callback of pjsua takes. */
 int pf_read_account(int id, pf_account *account);
 int pf_account_is_valid(int id);
+int pf_list_accounts(int *ids, int size); /* the ids of the accounts; returns how many were written */
 int pf_set_proxies(int id, const char *const *proxies, int count); /* by pjsua_acc_modify() */
 int pf_has_native_affinity(void);
 int pf_native_pin(int id, const pf_address *server); /* family 0: unpins */
@@ -349,9 +364,14 @@ int pf_native_pin(int id, const pf_address *server); /* family 0: unpins */
 /* affinity.c */
 int pf_set_pin(const pf_pin *pin); /* replaces the pin of this AOR and account; returns 0 if there is no memory */
 void pf_drop_pin(const char *aor, int account);
+void pf_find_accounts(int find); /* before pf_attach(); 1: the REGISTERs of other accounts are told, too */
 /* Runs the job on pjsip's polling thread, soon. */
 int pf_account_job(int job, int account, const char *aor, const pf_address *server);
-pf_registration *pf_next_registration(void); /* NULL: none; free with pf_free() */
+pf_registration *pf_next_registration(void);   /* NULL: none; free with pf_free() */
+pf_found_account *pf_next_found_account(void); /* NULL: none; free with pf_free() */
+
+/* subscriptions.c: whether PF_RESUBSCRIBE does anything with the loaded pjsip */
+int pf_can_move_subscriptions(void);
 
 /* standby.c */
 int pf_standby_is_possible(void); /* the loaded pjsip's layout of credentials is known */

@@ -256,10 +256,11 @@ static void plans_append(server_addresses *addresses, const struct plan_entry *p
 
 /*
  * Appends TCP copies of the UDP servers, as pjsip would once it has the answer (stateless_send_resolver_callback()), in an order
- * that connections can be tried in, and the UDP servers behind them. A TCP server of the plan is there already.
+ * that connections can be tried in, and the UDP servers behind them. A TCP server of the plan is there already. A server whose TCP has
+ * not answered lately gets no copy.
  */
-static void plans_append_large(const struct plan_entry **order, unsigned count, const pj_str_t *name,
-                               server_addresses *addresses)
+static void plans_append_large_locked(const struct plan_entry **order, unsigned count, double now, const pj_str_t *name,
+                                      server_addresses *addresses)
 {
     unsigned i;
 
@@ -268,7 +269,7 @@ static void plans_append_large(const struct plan_entry **order, unsigned count, 
 
         if (address.transport == PF_UDP) {
             address.transport = PF_TCP;
-            if (plans_has_address(order, count, &address))
+            if (plans_has_address(order, count, &address) || servers_copy_rests_locked(order[i]->server, now))
                 continue;
         }
         plans_append(addresses, order[i], &address, name, 0);
@@ -276,6 +277,7 @@ static void plans_append_large(const struct plan_entry **order, unsigned count, 
     for (i = 0; i < count; i++)
         if (order[i]->server->address.transport == PF_UDP)
             plans_append(addresses, order[i], &order[i]->server->address, name, TOO_LARGE);
+    addresses_keep_udp(addresses);
 }
 
 /*
@@ -323,7 +325,7 @@ static void plans_write_locked(const struct plan *plan, const struct request_inf
         count = limit;
     addresses_set_count(addresses, 0);
     if (info && info->large && order[0]->server->address.transport == PF_UDP)
-        plans_append_large(order, count, name, addresses);
+        plans_append_large_locked(order, count, now, name, addresses);
     else
         for (i = 0; i < count; i++)
             plans_append(addresses, order[i], &order[i]->server->address, name, 0);

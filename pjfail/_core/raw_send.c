@@ -2,8 +2,27 @@
 
 #include "address.h"
 
+#include <arpa/inet.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
+
+static atomic_int raw_send_is_logged;
+
+void raw_send_set_logged(int logged) { atomic_store(&raw_send_is_logged, logged); }
+
+/* Logs the message as pjsua logs those that pjsip sends: at the same level, in the same form. */
+static void raw_send_log(const pf_address *server, const char *bytes, size_t size)
+{
+    const int sixth = server->family == 6;
+    const pj_str_t transport = address_via_name(address_pjsip_type(server));
+    char ip[INET6_ADDRSTRLEN];
+
+    if (atomic_load_explicit(&raw_send_is_logged, memory_order_relaxed) &&
+        inet_ntop(sixth ? AF_INET6 : AF_INET, server->ip, ip, sizeof ip))
+        host_log(4, "TX %d bytes by pjfail to %.*s %s%s%s:%d:\n%.*s\n--end msg--", (int)size, (int)transport.slen,
+                 transport.ptr, sixth ? "[" : "", ip, sixth ? "]" : "", server->port, (int)size, bytes);
+}
 
 static void raw_send_datagram(pjsip_transport *udp, const pf_address *server, const char *bytes, size_t size)
 {
@@ -43,6 +62,7 @@ pj_status_t raw_send_over(pjsip_transport *transport, const pf_address *server, 
     pjsip_tpselector selector;
     pj_status_t status;
 
+    raw_send_log(server, bytes, size);
     if (transport_is_udp(transport)) {
         raw_send_datagram(transport, server, bytes, size);
         return PJ_SUCCESS;

@@ -14,6 +14,9 @@
 pj_status_t raw_send_connect(const pf_address *server, const char *host_name, const pjsip_tpselector *selector,
                              pjsip_transport **connection);
 
+/* Whether raw_send_over() logs what it sends, which passes no module of pjsip's: pjsua's own logger does not see that. */
+void raw_send_set_logged(int logged);
+
 /*
  * Sends to the server over that transport: at once over UDP, or over its connection, once that is there. A SIP thread that holds no lock
  * of ours.

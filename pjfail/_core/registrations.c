@@ -12,11 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* As many accounts that are not followed yet are kept. */
+enum { MAX_UNKNOWN = 20000 };
+
 /* An account, and the connection that answered its last REGISTER. */
 struct binding {
     struct hash_link by_account, by_connection;
     const pjsip_transport *connection;
-    int account;
+    pj_sockaddr peer;
+    int account;          /* REGISTRATIONS_UNKNOWN: not followed yet */
     char aor[PF_MAX_URI]; /* the id may belong to another account by now */
 };
 
@@ -76,10 +80,15 @@ static int registrations_put(int account, const char *aor, const pjsip_transport
 
     if (old)
         registrations_drop_locked(old);
-    if (!binding)
+    if ((old = registrations_of_account_locked(REGISTRATIONS_UNKNOWN, aor)) != NULL)
+        registrations_drop_locked(old);
+    if (!binding || (account == REGISTRATIONS_UNKNOWN && registrations.by_account.count >= MAX_UNKNOWN)) {
+        free(binding);
         return is_new;
+    }
     binding->account = account;
     binding->connection = connection;
+    binding->peer = *transport_peer(connection);
     snprintf(binding->aor, sizeof binding->aor, "%s", aor);
     binding->by_account.hash = registrations_account_hash(account, aor);
     binding->by_connection.hash = registrations_connection_hash(connection);
@@ -109,7 +118,32 @@ void registrations_on_success(int account, pjsip_msg *response, const pjsip_tran
     if (removed || transport_is_udp(transport))
         registrations_forget(account, aor);
     else if (registrations_put(account, aor, transport))
-        keepalive_set(transport, keepalive);
+        keepalive_set(transport_peer(transport), keepalive);
+}
+
+void registrations_adopt(int account, const char *aor, double keepalive)
+{
+    struct binding *binding, *old;
+    pj_sockaddr peer;
+
+    pthread_mutex_lock(&registrations.lock);
+    binding = registrations_of_account_locked(REGISTRATIONS_UNKNOWN, aor);
+    if (binding) {
+        peer = binding->peer;
+        old = registrations_of_account_locked(account, aor);
+        if (old)
+            registrations_drop_locked(old);
+        hash_table_remove(&registrations.by_account, &binding->by_account);
+        binding->account = account;
+        binding->by_account.hash = registrations_account_hash(account, aor);
+        if (!hash_table_put(&registrations.by_account, &binding->by_account)) {
+            hash_table_remove(&registrations.by_connection, &binding->by_connection);
+            free(binding);
+        }
+    }
+    pthread_mutex_unlock(&registrations.lock);
+    if (binding)
+        keepalive_set(&peer, keepalive);
 }
 
 void registrations_on_removal(int account, pjsip_msg *request)
@@ -153,7 +187,7 @@ void registrations_on_transport_state(const pjsip_transport *transport, pjsip_tr
         return;
     pthread_mutex_lock(&registrations.lock);
     while ((binding = registrations_of_connection_locked(transport)) != NULL) {
-        if (!closed_here)
+        if (!closed_here && binding->account != REGISTRATIONS_UNKNOWN)
             registrations_report_end(binding);
         registrations_drop_locked(binding);
     }

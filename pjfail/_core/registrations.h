@@ -7,12 +7,21 @@
 
 #include "layout.h"
 
+/* In place of an account's number: the account is not followed yet. */
+enum { REGISTRATIONS_UNKNOWN = -1 };
+
 /*
  * Notes the connection of a 2xx to an account's REGISTER. Forgets the account's connection instead where that was UDP, or where
  * the REGISTER removes the binding. A connection that is new here gets this keepalive (see keepalive_set()). SIP threads.
  */
 void registrations_on_success(int account, pjsip_msg *response, const pjsip_transport *transport, int removed,
                               double keepalive);
+
+/*
+ * The account is followed from now on: it gets the connection that was noted for its AOR before, and that this keepalive.
+ * Python threads.
+ */
+void registrations_adopt(int account, const char *aor, double keepalive);
 
 /* The account is about to unregister, or is followed no more: its connection's end concerns nobody. Any thread. */
 void registrations_forget(int account, const char *aor);

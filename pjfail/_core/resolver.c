@@ -222,6 +222,13 @@ static void resolver_unbind_from_closed(pjsip_tx_data *tdata)
     }
 }
 
+/* Returns whether the request shows the worker an account that may be followed. */
+static int resolver_finds_account(pjsip_msg *request)
+{
+    return request->line.req.method.id == PJSIP_REGISTER_METHOD && affinity_finds_accounts() &&
+           host.pjsip_msg_find_hdr(request, PJSIP_H_CONTACT, NULL);
+}
+
 int resolver_answer_anew(pjsip_tx_data *tdata, server_addresses *planned)
 {
     struct request_info request_info;
@@ -289,8 +296,11 @@ static void resolver_resolve_inside(pj_pool_t *pool, const pjsip_host_info *info
             return;
         }
     }
-    /* Plans answer for addresses to requests alone: a response goes back to where its request came from. */
-    if (!known || (numeric && (!request || named || !plans_answer_for(&at)))) {
+    /*
+     * Plans answer for addresses to requests alone: a response goes back to where its request came from. They also
+     * answer to the first REGISTER of an account that is going to be followed, so that its server is known by then.
+     */
+    if (!known || (numeric && (!request || named || (!plans_answer_for(&at) && !resolver_finds_account(request))))) {
         if (known)
             queries_count_inline(0);
         host.pjsip_resolve(resolver.built_in, pool, info, token, callback);

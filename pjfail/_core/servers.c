@@ -12,6 +12,9 @@
 /* Seconds that the core's own suspicion lasts if Python says nothing: timer F's 32 s. */
 #define LOCAL_SUSPICION_S 32.0
 
+/* For so many seconds after a connect to a TCP copy was given up, large requests go to the server over UDP at once. */
+#define COPY_REST_S 300.0
+
 /* Seconds after which a measured round trip says nothing about the next one. */
 #define RTT_FORGET_S 60.0
 
@@ -52,7 +55,7 @@ struct server *servers_hold_locked(const pf_address *address)
             return NULL;
         server->address = *address;
         server->link.hash = address_hash(address);
-        server->last_answer = server->connection_failed = server->rtt = -1;
+        server->last_answer = server->connection_failed = server->copy_timed_out = server->rtt = -1;
         server->answered_options = server->answered_other = -1;
         server->report_answer = 1;
         if (!hash_table_put(&servers.table, &server->link)) {
@@ -101,6 +104,11 @@ int servers_is_copy(const pf_address *address)
     const struct server *server = servers_find_locked(address);
 
     return server && server->address.transport != address->transport;
+}
+
+int servers_copy_rests_locked(const struct server *server, double now)
+{
+    return server->copy_timed_out >= 0 && now - server->copy_timed_out < COPY_REST_S;
 }
 
 pf_address servers_original(const pf_address *address)
@@ -205,8 +213,11 @@ void servers_record_failure(const pf_address *address, pf_outcome *outcome)
     pthread_mutex_lock(&servers.lock);
     server = servers_find_locked(address);
     copy = server && server->address.transport != address->transport;
-    if (copy && outcome->seen == PF_REFUSED)
+    if (copy && outcome->seen == PF_REFUSED) {
+        if (outcome->status == PJ_ETIMEDOUT)
+            server->copy_timed_out = outcome->at;
         server = NULL; /* that it takes no TCP says nothing of its UDP */
+    }
     if (server) {
         /* A certificate, or a 503 from further downstream, says nothing about the server itself. */
         if (outcome->seen != PF_CERTIFICATE && !outcome->after_provisional)

@@ -20,6 +20,7 @@ struct server {
     double answered_options,
         answered_other;       /* an OPTIONS, another request: when last, other than with 408; negative: never */
     double connection_failed; /* when a connection last failed or could not be made; negative: never */
+    double copy_timed_out;    /* when a connection to its TCP copy was last given up unanswered; negative: never */
     float rtt, rttvar;
     unsigned answers, silences, refusals, unavailable;
     unsigned good, reported; /* good answers: all of them, and those that Python knows of */
@@ -53,6 +54,12 @@ int servers_know(const pf_address *server);
 
 /* Returns whether that TCP address is a copy of a UDP server. */
 int servers_is_copy(const pf_address *server);
+
+/*
+ * Returns whether a connection to the UDP server's TCP copy was given up unanswered within the last COPY_REST_S: a firewall drops them, most
+ * likely. Under servers.lock.
+ */
+int servers_copy_rests_locked(const struct server *server, double now);
 
 /* Returns the server as plans have it: the UDP server where this is its copy. */
 pf_address servers_original(const pf_address *server);

@@ -473,7 +473,7 @@ static void standby_on_end(const struct pjsip_regc_cbparam *result)
     }
     pthread_mutex_unlock(&standbys.lock);
     if (keepalive)
-        keepalive_set(result->rdata->tp_info.transport, keepalive);
+        keepalive_set(transport_peer(result->rdata->tp_info.transport), keepalive);
     standby_post_event(event);
 }
 

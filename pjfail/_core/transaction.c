@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 uint64_t transaction_hash(const pj_str_t *branch, const pj_str_t *method)
 {
@@ -338,4 +339,47 @@ int transaction_try_keep_alive(const struct transaction_key *key, const pjsip_tr
     }
     transaction_drop(lock);
     return kept;
+}
+
+/* --- subscriptions ------------------------------------------------------------------------------------------------ */
+
+/* Returns the SUBSCRIBE's event, or TRANSACTION_UNSUBSCRIBES if it ends the subscription; -1: another event. */
+static int transaction_event_of(pjsip_msg *request)
+{
+    static const struct {
+        const char *name;
+        enum transaction_event event;
+    } events[] = { { "presence", TRANSACTION_PRESENCE },
+                   { "dialog", TRANSACTION_DIALOG },
+                   { "message-summary", TRANSACTION_MESSAGE_SUMMARY } };
+    const pjsip_expires_hdr *expires = host.pjsip_msg_find_hdr(request, PJSIP_H_EXPIRES, NULL);
+    const pjsip_hdr *header;
+    size_t i;
+
+    for (header = request->hdr.next; header != &request->hdr; header = header->next) {
+        const pj_str_t *type = &((const pjsip_event_hdr *)header)->event_type;
+
+        if (header->name.slen != 5 || strncasecmp(header->name.ptr, "Event", 5) != 0)
+            continue;
+        for (i = 0; i < PJ_ARRAY_SIZE(events); i++)
+            if (type->slen == (pj_ssize_t)strlen(events[i].name) &&
+                !strncasecmp(type->ptr, events[i].name, (size_t)type->slen))
+                return expires && !expires->ivalue ? TRANSACTION_UNSUBSCRIBES : (int)events[i].event;
+    }
+    return -1;
+}
+
+int transaction_subscription(pj_str_t branch, const pjsip_method *method, pjsip_evsub **evsub,
+                             enum transaction_event *event)
+{
+    HOLD_TRANSACTION(transaction_find_branch(branch, method));
+    pjsip_evsub *found = tsx ? host.pjsip_tsx_get_evsub(tsx) : NULL;
+    int of = found && tsx_last_sent(tsx) ? transaction_event_of(tdata_msg(tsx_last_sent(tsx))) : -1;
+
+    if (of < 0)
+        return 0;
+    host.pjsip_evsub_add_ref(found);
+    *evsub = found;
+    *event = (enum transaction_event)of;
+    return 1;
 }

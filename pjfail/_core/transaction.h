@@ -46,6 +46,21 @@ int transaction_awaits_final(const struct transaction_key *key);
 /* Returns whether it is an INVITE's whose call was hung up: pjsip sends no CANCEL before the first response. */
 int transaction_is_hung_up(const struct transaction_key *key);
 
+/* What a SUBSCRIBE subscribes to: as pjsua does, and nothing else. */
+enum transaction_event {
+    TRANSACTION_UNSUBSCRIBES,
+    TRANSACTION_PRESENCE,
+    TRANSACTION_DIALOG,
+    TRANSACTION_MESSAGE_SUMMARY
+};
+
+/*
+ * Fills in the subscription that the client transaction of that branch belongs to, referenced, and its event. Returns 0 if
+ * there is none, or of another event.
+ */
+int transaction_subscription(pj_str_t branch, const pjsip_method *method, pjsip_evsub **evsub,
+                             enum transaction_event *event);
+
 /*
  * Moves the transaction to the server, over that transport. Returns 0 if that is not possible.
  */

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .. import errors
 from .._native import ffi, lib
 from ..model import Server, Target
 from .status import check
 from .values import optional_address, own_octets, own_text_of, target_of, text_of
+
+MAX_ACCOUNTS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,22 @@ def read_account(number: int) -> Account:
     """Returns the settings of account *number*. Raises :class:`pjfail.UnknownAccount`, :class:`pjfail.HostError`."""
     c = ffi.new("pf_account *")
     check(lib.pf_read_account(number, c))
+    return account_of(number, c)
+
+
+def read_soon(number: int) -> None:
+    """Has pjsip's polling thread read account *number*: :func:`pjfail.bridge.queue.found_accounts` has it then."""
+    lib.pf_account_job(lib.PF_READ, number, b"", ffi.NULL)
+
+
+def account_ids() -> list[int]:
+    """Returns the ids of all accounts."""
+    ids = ffi.new("int[]", MAX_ACCOUNTS)
+    return [ids[index] for index in range(lib.pf_list_accounts(ids, MAX_ACCOUNTS))]
+
+
+def account_of(number: int, c: Any) -> Account:
+    """Returns the account of a ``pf_account``."""
     uri = text_of(c.next_hop_uri)
     affinity = {lib.PF_AFFINITY_ENABLED: True, lib.PF_AFFINITY_DISABLED: False}.get(c.affinity)
     return Account(

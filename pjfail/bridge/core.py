@@ -29,13 +29,15 @@ def _configure(retry: RetryPolicy) -> None:
     lib.pf_set_retry_policy(c)
 
 
-def attach(deadline: float, retry: RetryPolicy) -> int:
+def attach(deadline: float, retry: RetryPolicy, find_accounts: bool = False) -> int:
     """Attaches the core to the endpoint, and returns the attachment's number, which is not 0.
 
-    *deadline*: seconds that a question may wait for :func:`pjfail.bridge.plans.publish`. Raises
+    *deadline*: seconds that a question may wait for :func:`pjfail.bridge.plans.publish`. *find_accounts*: the queue
+    reports the REGISTERs of accounts that are not followed, too. Raises
     :class:`pjfail.HostError`.
     """
     _configure(retry)
+    lib.pf_find_accounts(find_accounts)
     number = ffi.new("int *")
     check(lib.pf_attach(deadline, number))
     return int(number[0])

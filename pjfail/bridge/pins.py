@@ -34,8 +34,10 @@ class Pin:
 @dataclass(frozen=True, slots=True)
 class Registration:
     """A followed account's REGISTER: answered with ``code``; just sent (code 0, with a server); or not sent, because of
-    ``status``.
+    ``status``. Or one of another account: ``account`` is negative then, and the response finds its request, which has
+    ``next_hop``, by ``call``.
 
+    ``answered`` is the server that answered, where the REGISTER was hedged not ``server``, where the account stays.
     ``retry_after`` is in seconds. ``removed``: the REGISTER removes the binding. With neither server nor status the
     account exists, and ``registered`` says whether it is registered; or it is
     ``closed``: the connection that answered the account's last REGISTER has ended.
@@ -50,6 +52,9 @@ class Registration:
     removed: bool
     registered: bool = False
     closed: bool = False
+    answered: Server | None = None
+    next_hop: Target | None = None
+    call: int = 0
 
 
 def set_pin(pin: Pin) -> None:
@@ -80,6 +85,20 @@ def register(number: int, aor: str) -> None:
     If the account is followed, the queue reports the result.
     """
     lib.pf_account_job(lib.PF_REGISTER, number, own_octets(aor), ffi.NULL)
+
+
+def resubscribe(number: int, aor: str, server: Server) -> None:
+    """Has account *number* subscribe again to what it is subscribed to at other servers than *server*, and tells these
+    nothing. On pjsip's polling thread, if the account's AOR is still *aor*.
+    """
+    address = ffi.new("pf_address *")
+    fill_address(address, server)
+    lib.pf_account_job(lib.PF_RESUBSCRIBE, number, own_octets(aor), address)
+
+
+def can_resubscribe() -> bool:
+    """Returns whether the loaded pjsip has what :func:`resubscribe` needs."""
+    return bool(lib.pf_can_move_subscriptions())
 
 
 def ask_after(number: int, aor: str) -> None:

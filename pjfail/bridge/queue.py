@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from .. import events
 from .._native import ffi, lib
 from ..model import CertificateProblem, Outcome, OutcomeKind, Question
+from .accounts import Account, account_of
 from .dns import DnsAnswer, DnsRecord
 from .pins import Registration
 from .requests import Answer
@@ -66,6 +67,11 @@ def registrations() -> Iterator[Registration]:
 def standbys() -> Iterator[StandbyResult]:
     """Takes what became of standby registrations, oldest first."""
     return _taken(lib.pf_next_standby, _standby)
+
+
+def found_accounts() -> Iterator[tuple[int, Account | None]]:
+    """Takes the accounts that :func:`pjfail.bridge.accounts.read_soon` asked for; None where there is none."""
+    return _taken(lib.pf_next_found_account, _found_account)
 
 
 def answers() -> Iterator[Answer]:
@@ -146,12 +152,15 @@ def _registration(c: Any) -> Registration:
         account=int(c.account),
         aor=own_text_of(c.aor),
         server=server_or_none(c.server),
+        answered=server_or_none(c.answered),
         code=int(c.code),
         status=int(c.status),
         retry_after=known(c.retry_after),
         removed=bool(c.removed),
         registered=bool(c.registered),
         closed=bool(c.closed),
+        next_hop=target_of(c.next_hop) if c.next_hop.host[0] != b"\0" else None,
+        call=int(c.call),
     )
 
 
@@ -166,6 +175,10 @@ def _standby(c: Any) -> StandbyResult:
         lost=bool(c.lost),
         unknown=bool(c.unknown),
     )
+
+
+def _found_account(c: Any) -> tuple[int, Account | None]:
+    return int(c.id), account_of(int(c.id), c.account) if c.found else None
 
 
 def _answer(c: Any) -> Answer:

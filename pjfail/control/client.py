@@ -126,7 +126,8 @@ def find(to: str | None) -> list[Path]:
     path = next((each for folder in folders(user) if (each := folder / f"{to}.sock").is_socket()), None)
     if path is None or not answers(path):
         raise ControlError(
-            f"process {to} has no control socket. Start it with {VARIABLE}=1 in its environment, or let it call "
+            f"process {to} has no control socket in {' or '.join(map(str, folders(user)))}: if it has one elsewhere, "
+            f"name its path; if it has none, start it with {VARIABLE}=1 in its environment, or let it call "
             "pjfail.attach(control=True)"
         )
     return [path]

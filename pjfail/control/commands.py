@@ -8,12 +8,13 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from ..bridge import counts
 from ..bridge.counts import Counters
-from ..model import Health, Plan, Server, State
+from ..model import Health, Plan, PlanEntry, Server, State, parse_server
+from ..planning import reason
 from ..resolution import asked_target
 from ..worker import Worker
 from .journal import Journal
@@ -103,16 +104,28 @@ class Commands:
 
     def servers(self) -> list[Row]:
         """Those that are not up first."""
-        now = time.monotonic()
+        now, monitor = time.monotonic(), self._worker.monitor
         found = sorted(self._failover.servers().items(), key=lambda item: (item[1].state is State.UP, item[0]))
-        return [_server(server, health, now) for server, health in found[:MAX_ROWS]]
+        return [_server(server, health, now, monitor.down_since(server)) for server, health in found[:MAX_ROWS]]
 
     async def plan(self, uri: str) -> Row:
         return _plan(await self._worker.resolution.plan(asked_target(uri)))
 
     def plans(self) -> list[Row]:
-        """The newest first."""
-        return [_plan(plan) for plan in self._worker.resolution.plans(MAX_ROWS)]
+        """The newest first, with the reasons of servers that are not up as of now: some count seconds."""
+        now, healths = time.monotonic(), self._failover.servers()
+        wall = time.time() - now
+
+        def at_present(entry: PlanEntry) -> PlanEntry:
+            health = healths.get(entry.server)
+            if health is None or health.state is State.UP:
+                return entry
+            return replace(entry, reason=reason(entry.candidate, health, now, wall))
+
+        return [
+            _plan(replace(plan, entries=tuple(map(at_present, plan.entries))))
+            for plan in self._worker.resolution.plans(MAX_ROWS)
+        ]
 
     def accounts(self) -> list[Row]:
         """Those without a server first."""
@@ -140,8 +153,8 @@ class Commands:
     def counters(self) -> Row:
         return asdict(self._failover.counters())
 
-    def events(self, last: int = 100) -> list[Row]:
-        """The newest last."""
+    def events(self, last: int = 20) -> list[Row]:
+        """The last of each kind, the newest last."""
         if not isinstance(last, int) or last < 0:
             raise ValueError(f"{last!r} is not a valid number of events; write 0 or more")
         return self._journal.last(last)
@@ -172,8 +185,9 @@ class Commands:
     def _said(self, server: str, say: Callable[[], None]) -> list[Row]:
         """Does what *say* does of *server*; returns the servers that it was said of."""
         say()
-        plain = server.strip().lower()
-        return [row for row in self.servers() if row["server"] == plain or row["server"].partition(":")[2] == plain]
+        found = self._worker.monitor.find(*parse_server(server)) or [Server.parse(server)]
+        meant = set(map(str, found))
+        return [row for row in self.servers() if row["server"] in meant]
 
     def refresh(self, uri: str | None = None) -> object:
         """Looks up again, as :meth:`pjfail.Failover.refresh`."""
@@ -189,14 +203,16 @@ class Commands:
         return {"level": level.lower(), "before": before}
 
 
-def _server(server: Server, health: Health, now: float) -> Row:
+def _server(server: Server, health: Health, now: float, down_since: float | None) -> Row:
+    """*down_since*: when it was first taken down. Each time that it is tried in vain its health begins anew."""
     stats = counts.stats(server)
+    since = down_since if down_since is not None and health.state in (State.DOWN, State.HALF_OPEN) else health.since
     return {
         "server": str(server),
         "state": health.state.value,
         "reason": health.reason,
         "failures": health.failures,
-        "since": round(now - health.since, 1) if health.since else None,
+        "since": round(now - since, 1) if since else None,
         "next_try": None if health.until is None else round(max(health.until - now, 0.0), 1),
         "rtt": None if health.rtt is None else round(health.rtt, 6),
         "last_answer": None if health.last_answer is None else round(now - health.last_answer, 1),

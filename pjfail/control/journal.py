@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from .. import events
 
-MAX_EVENTS = 200
+MAX_EVENTS = 100
+"""Events of each kind that are remembered: thousands of failovers leave the server that went down."""
 MAX_MOVED = 10_000
 """Accounts whose last move is remembered."""
 
@@ -18,11 +20,13 @@ class Journal:
     """Worker only."""
 
     def __init__(self) -> None:
-        self._told: deque[tuple[float, events.Event]] = deque(maxlen=MAX_EVENTS)
+        self._told: dict[type, deque[tuple[int, float, events.Event]]] = {}
+        self._number = 0
         self._moved: dict[int, float] = {}
 
     def note(self, event: events.Event) -> None:
-        self._told.append((time.time(), event))
+        self._number += 1
+        self._told.setdefault(type(event), deque(maxlen=MAX_EVENTS)).append((self._number, time.time(), event))
         if isinstance(event, events.AccountMoved):
             self._moved.pop(event.account, None)
             self._moved[event.account] = time.monotonic()
@@ -35,8 +39,9 @@ class Journal:
         return None if at is None else round(time.monotonic() - at, 1)
 
     def last(self, number: int) -> list[dict[str, Any]]:
-        """The last events, the newest last."""
-        return [as_row(*told) for told in islice(self._told, max(len(self._told) - number, 0), None)]
+        """The last events of each kind, the newest last."""
+        told = [each for kind in self._told.values() for each in islice(kind, max(len(kind) - number, 0), None)]
+        return [as_row(at, event) for _, at, event in sorted(told, key=itemgetter(0))]
 
 
 def as_row(at: float, event: events.Event) -> dict[str, Any]:

@@ -18,9 +18,10 @@ MAX_PATH = 107
 
 
 def wanted_by_environment() -> bool | str:
-    """What PJFAIL_CONTROL asks for: nothing (unset, empty, 0), the socket of the default place (1), one at a path."""
+    """What PJFAIL_CONTROL asks for: nothing (unset, empty, 0, false), the socket of the default place (1, true), one at
+    a path."""
     value = os.environ.get(VARIABLE, "")
-    return value not in ("", "0") if value in ("", "0", "1") else value
+    return {"": False, "0": False, "false": False, "1": True, "true": True}.get(value.lower(), value)
 
 
 def folders(user: int) -> list[Path]:
@@ -55,6 +56,11 @@ def own_path() -> Path:
 
 def given_path(path: str | os.PathLike[str]) -> Path:
     """A path that somebody chose, made absolute. Raises ControlError when others could put their socket there."""
+    if os.sep not in os.fspath(path):  # a "yes" or "on" that was meant for true
+        raise ControlError(
+            f"{os.fspath(path)!r} is not a valid path for a control socket; write its folder, too, or for the default "
+            "place 1, in Python True"
+        )
     chosen = Path(path).expanduser().absolute()
     folder, user = chosen.parent, os.geteuid()
     try:

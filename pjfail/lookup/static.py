@@ -264,7 +264,7 @@ def _key(text: object) -> tuple[str, int]:
 
 def _read(table: Mapping[str, Iterable[Listed]], ttl: float) -> dict[tuple[str, int], tuple[_Row, ...]]:
     if not isinstance(table, Mapping):
-        raise TypeError(f"table is {table!r}; give a mapping of each host to its list of servers")
+        raise TypeError(f'{table!r} is not a valid table of servers; write {{"voip.example": ["192.0.2.1", ...]}}')
     rows: dict[tuple[str, int], tuple[_Row, ...]] = {}
     for host, listed in table.items():
         key = _key(host)
@@ -272,7 +272,7 @@ def _read(table: Mapping[str, Iterable[Listed]], ttl: float) -> dict[tuple[str, 
             raise BadServer(f"{host} is in the table twice; write one list of its servers")
         if isinstance(listed, str):
             raise BadServer(f"{host}: {listed!r} is one server; write a list of servers")
-        if not isinstance(listed, Iterable):
+        if isinstance(listed, Mapping) or not isinstance(listed, Iterable):
             raise BadServer(f'{host}: {listed!r} is not a valid list of servers; write ["192.0.2.1", ...]')
         try:
             rows[key] = tuple(_each_once(_row(each, place, ttl) for place, each in enumerate(listed)))

@@ -1,11 +1,15 @@
 """Programs as people write them (`tests/apps`), unmodified, whose registrar fails: the next server has them in 8 s.
 
+The one that says nothing until it is called is called again in 20 s, and in 8 s with `watch=4`.
+
 `make test` runs a diagonal of program, fault, phase and launcher; `make test-apps`, by PJFAIL_TEST_APPS, all of them.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import socket
 import time
 from collections.abc import Callable, Collection
 from itertools import product
@@ -22,6 +26,7 @@ APPS = {  # whose requests must reach the second server
     "polling": {"polling"},
     "workers": {"workers"},
     "asyncio_loop": {"asyncio"},
+    "uvloop_loop": {"uvloop"},
     "singleton": {"singleton"},
     "collected": {"collected0", "collected1", "collected2"},
     "registered_threads": {"dialer"},
@@ -80,6 +85,46 @@ def test_a_program_nobody_has_touched_outlives_its_registrar(
         until = time.monotonic() + timeout
         for method in ("REGISTER", "INVITE"):
             wait_for_users(second, method, users, max(0.0, until - time.monotonic()))
+        for trouble in ("Traceback", "Assertion", "runs without it"):
+            assert trouble not in program.output()
+
+
+WATCHES = {"": 20.0, "watch=4": 8.0}
+CALLED = list(product(WATCHES, FAULTS, LAUNCHERS))
+
+
+def call(contact: str) -> int:
+    """The final response to a call to *contact* (sip:user@address:port), which comes over UDP."""
+    found = re.search(r"sip:[^@>]*@([\d.]+):(\d+)", contact)
+    assert found is not None, contact
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
+        caller.bind((SECOND, 0))
+        caller.settimeout(5)
+        host, port = caller.getsockname()
+        invite = (
+            f"INVITE {found[0]} SIP/2.0\r\nVia: SIP/2.0/UDP {host}:{port};branch=z9hG4bK{port}\r\n"
+            f"From: <sip:bob@{host}>;tag=1\r\nTo: <{found[0]}>\r\nCall-ID: {port}@{host}\r\nCSeq: 1 INVITE\r\n"
+            f"Contact: <sip:bob@{host}:{port}>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        )
+        caller.sendto(invite.encode(), (found[1], int(found[2])))
+        while (code := int(caller.recv(65535).split()[1])) < 200:
+            pass
+    return code
+
+
+@pytest.mark.parametrize(
+    ("watch", "fault", "launcher"),
+    CALLED if os.environ.get("PJFAIL_TEST_APPS") else [("", "killed", "PJFAIL=1"), ("watch=4", "silent", "run FILE")],
+)
+def test_a_program_that_says_nothing_is_called_again_soon(
+    first: Registrar, second: Registrar, watch: str, fault: str, launcher: str
+) -> None:
+    command, variables = LAUNCHERS[launcher]("answering")
+    with Launched(command, **variables, PJFAIL_SERVERS=SERVERS, PJFAIL_FOLLOW=watch, PJFAIL_LOG="info") as program:
+        program.wait_for("it registered with", 30)
+        first.fault = FAULTS[fault]
+        wait_for_users(second, "REGISTER", {"answering"}, WATCHES[watch])
+        assert call(second.wait_for("REGISTER")[-1].header("contact")) == 200
         for trouble in ("Traceback", "Assertion", "runs without it"):
             assert trouble not in program.output()
 

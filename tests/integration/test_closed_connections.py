@@ -48,7 +48,7 @@ APP = """
 
     endpoint = Endpoint(transports=(transport,), ca=ca or None, ending=0)
     attached = True
-    failover = pjfail.attach(lookup=pjfail.StaticLookup(table), probe=pjfail.Probe(accounts=None))
+    failover = pjfail.attach(lookup=pjfail.StaticLookup(table), follow=pjfail.Follow(watch=None))
     names = dict(globals())
     emit(ready=True)
     while word := heard():
@@ -266,7 +266,7 @@ KEEPALIVE = """
     port = 5061 if transport == "tls" else 5060
     table = {"sip.test": [(f"{transport}:{each}:{port}", number, 0) for number, each in enumerate((first, second))]}
     with Endpoint(transports=(transport,), ca=str(authority.path)) as endpoint:
-        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), probe=pjfail.Probe(accounts=None))
+        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), follow=pjfail.Follow(watch=None))
         account = Account(endpoint)
         account.open("sip:alice@sip.test", f"sip:sip.test;transport={transport}")
         failover.follow(account, keepalive=2.0)
@@ -286,3 +286,12 @@ def test_a_connection_whose_other_end_is_gone_without_a_word_ends_by_its_keepali
     with App(BECOME, *alone(), PYTHON, str(program), transport, str(tmp_path)) as app:
         assert app.next()["code"] == 200
         assert 1 < app.next(30)["seconds"] < 10
+
+
+def test_an_account_that_is_followed_by_itself_registers_again_too() -> None:
+    """Its first REGISTER was answered before anybody knew whose it was."""
+    with Registrar(FIRST) as first, Program() as app:
+        do(app, "bob = Quick(endpoint); bob.open('bob'); bob.reregister()")
+        do(app, "while not failover.pinned(bob): time.sleep(0.01)")
+        first.close_connections()
+        eventually(lambda: len(registers(first, "bob")) == 2)

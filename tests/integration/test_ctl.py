@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rig.console import Console
 
-from pjfail.testing import SILENT, Registrar
+from pjfail.testing import REFUSING, SILENT, Registrar
 
 FIRST, SECOND = "127.0.94.1", "127.0.94.2"
 ONE, OTHER = f"udp:{FIRST}:5060", f"udp:{SECOND}:5060"
@@ -70,20 +70,42 @@ def test_from_the_outage_to_the_drained_server(program: Console, ctl: Ctl, first
     assert "draining" in drained.stdout
     assert program.get(f"failover.servers()[pjfail.Server({FIRST!r}, 5060)].state.value") == "draining"
     assert ctl.json("restore", ONE)[0]["state"] == "up"
+    assert [row["server"] for row in ctl.json("drain", FIRST)] == [ONE]  # which is its address alone
+    assert ctl.json("restore", ONE)[0]["state"] == "up"
     assert 590 < ctl.json("mark-down", ONE, "600")[0]["next_try"] <= 600
+    reason = ctl.json("plans")[0]["entries"][-1]["reason"]
+    time.sleep(2)
+    assert ctl.json("plans")[0]["entries"][-1]["reason"] != reason  # "down, next tried in ...", as of now
     assert ctl.json("counters")["plans"] >= 1
     assert ctl.json("process")["pid"] == program.pid
     assert ctl.json("log", "debug")["level"] == "debug"
 
 
+def test_a_server_is_down_since_it_went_down_and_not_since_it_was_tried_last(
+    program: Console, ctl: Ctl, first: Registrar
+) -> None:
+    first.fault = REFUSING
+    assert program.get("account.reregister().code") == 200
+    deadline = time.monotonic() + 90
+    while True:
+        told = ctl.json("servers")[0]
+        downs = [row for row in ctl.json("events") if row["event"] == "ServerDown"]
+        if told["state"] == "down" and len(downs) > 2:
+            break
+        assert time.monotonic() < deadline, told
+    assert ctl.json("servers")[0]["since"] >= downs[2]["at"] - downs[0]["at"]
+
+
 def test_the_exit_status_says_what_was_wrong(program: Console, ctl: Ctl) -> None:
     refused = ctl("drain", "192.0.2.7:5060")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "is not in any plan yet" in refused.stderr
+    assert refused.stderr.endswith(
+        'is not in any plan yet; to name it before its first use, write "udp:192.0.2.7:5060"\n'
+    )
     assert "give a positive number" in ctl("mark-down", ONE, "0").stderr
     said = ctl("--json", "drain", "voip")
     assert said.returncode == 1
-    assert "is not in any plan yet" in json.loads(said.stdout)["error"]
+    assert json.loads(said.stdout)["error"] == "'voip' is not in any plan yet; name its address"
     for wrong in (["stop"], ["drain"], ["mark-down", ONE, "soon"], ["plan", "voip"], []):
         done = ctl(*wrong)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False), wrong

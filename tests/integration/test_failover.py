@@ -25,7 +25,7 @@ APP = """
     table = {"sip.test": [(server, priority, 0) for server, priority in zip(servers, priorities)]}
     uri = "sip:sip.test" + ("" if transport == "udp" else f";transport={transport}")
     with Endpoint() as endpoint:
-        failover = pjfail.attach(retry=pjfail.RetryPolicy.off(), lookup=pjfail.StaticLookup(table))
+        failover = pjfail.attach(follow=False, retry=pjfail.RetryPolicy.off(), lookup=pjfail.StaticLookup(table))
         account = Account(endpoint)
         emit(**account.register("sip:alice@sip.test", uri)._asdict())
         while word := heard():

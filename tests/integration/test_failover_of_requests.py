@@ -45,7 +45,7 @@ APP = """
     transports = ("udp", "tcp", "tls") if authority else ("udp", "tcp")
     told, refused = [], []
     with Endpoint(transports=transports, ca=authority or None, kind=Listening) as endpoint:
-        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), retry=RETRY, listeners=[told.append])
+        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), retry=RETRY, follow=False, listeners=[told.append])
         account = Account(endpoint)
         account.open("sip:alice@sip.test", uri)
         while word := heard():

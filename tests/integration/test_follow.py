@@ -53,7 +53,9 @@ APP = """
 
     endpoint = Endpoint(ending=pj.PJSUA_DESTROY_NO_TX_MSG)
     lookup = pjfail.StaticLookup({"sip.test": servers}, ttl=1)
-    failover = pjfail.attach(lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off())
+    failover = pjfail.attach(
+        lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off(), follow=pjfail.Follow(watch=4)
+    )
     names = dict(globals())
     while word := heard():
         exec(word, names)
@@ -73,10 +75,10 @@ def servers() -> Iterator[list[Registrar]]:
 def dropping_app(*priorities: int) -> App:
     """As :func:`app_on`, where accounts' servers are probed every half a second, and down for one second."""
     probing = (
-        "retry=pjfail.RetryPolicy(hedge_budget=0), probe=pjfail.Probe(accounts=0.5), "
+        "retry=pjfail.RetryPolicy(hedge_budget=0), follow=pjfail.Follow(watch=0.5), "
         "policy=pjfail.Policy(backoff=lambda failures, random: 1.0)"
     )
-    code = APP.replace("retry=pjfail.RetryPolicy.off()", probing)
+    code = APP.replace("retry=pjfail.RetryPolicy.off(), follow=pjfail.Follow(watch=4)", probing)
     return App(code, "udp", *(f"{address}/{number}" for address, number in zip(ADDRESSES, priorities, strict=False)))
 
 
@@ -180,6 +182,22 @@ def test_a_followed_request_under_way_goes_on_and_its_account_with_it(servers: l
         assert answer["seconds"] < 0.9
         assert {each.branch for each in first.requests[before:]} >= {of(second, "REGISTER")[0].branch}
         eventually(lambda: pinned(app) == SECOND)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_register_that_was_hedged_is_not_sent_again_when_its_server_turns_out_to_be_dead(
+    servers: list[Registrar], transport: str
+) -> None:
+    """The next server has accepted it already: 1 to 6 s later the account moves there, and says nothing."""
+    first, second, _ = servers
+    with app_on(1, 2, retry=True, transport=transport) as app:
+        follows(app, options="spread=0.2")
+        first.fault = SILENT
+        assert told(app, "ask(alice, 'REGISTER')", method="REGISTER")["server"] == f"{SECOND}:5060"
+        assert told(app, "", moved=0, timeout=20)["server"] == SECOND
+        time.sleep(1)
+        assert len(transactions(second)) == 1
+        assert asked(app, "alice.getInfo().regIsActive")
 
 
 @pytest.mark.parametrize("code", [403, 404])
@@ -412,6 +430,71 @@ def test_the_better_server_answers_a_register_before_anything_else_goes_there(se
         assert time.monotonic() >= asks + 1.0
         assert not of(first, "MESSAGE")
         told(app, "ask(alice, 'MESSAGE')", method="MESSAGE", server=f"{FIRST}:5060")
+
+
+@pytest.mark.parametrize(
+    ("transport", "fault"),
+    [
+        pytest.param("udp", SILENT, id="udp-silent"),
+        pytest.param("udp", UNAVAILABLE, id="udp-503"),
+        pytest.param("tcp", SILENT, id="tcp-silent"),
+        pytest.param("tcp", REFUSING, id="tcp-refusing"),
+    ],
+)
+def test_an_account_is_back_soon_after_its_server_works_again(
+    servers: list[Registrar], transport: str, fault: Fault
+) -> None:
+    """Not after the half minute for which the server is down by its failure; it would be 30 s otherwise."""
+    first, second, _ = servers
+    with app_on(1, 2, transport=transport, retry=True) as app:
+        follows(app, options="failback=1, spread=0.2")
+        first.fault = fault
+        if fault.listens:  # else its connection ends, and that is answered
+            app.tell("alice.send_register()")
+        eventually(lambda: pinned(app) == SECOND, 20)
+        first.fault = WELL
+        eventually(lambda: pinned(app) == FIRST, 10)
+        time.sleep(1)
+        assert len(transactions(second)) == 1
+
+
+def test_a_server_that_flaps_is_held_down_longer_and_to_the_end(servers: list[Registrar]) -> None:
+    """The second time within two minutes no answer to a probe ends it."""
+    first, _, _ = servers
+    with app_on(1, 2, retry=True) as app:
+        follows(app, options="failback=0.5, spread=0.1")
+        for home in (FIRST, None):
+            first.fault = UNAVAILABLE
+            told(app, "ask(alice, 'REGISTER')", method="REGISTER", code=200)
+            eventually(lambda: pinned(app) == SECOND)
+            first.fault = WELL
+            if home is not None:
+                assert told(app, "", moved=0, server=home, timeout=20)["before"] == SECOND
+        probed = len([each for each in first.requests if each.method == "OPTIONS"])
+        time.sleep(6)
+        assert pinned(app) == SECOND
+        health = f"[each for server, each in failover.servers().items() if server.address == '{FIRST}'][0]"
+        assert asked(app, f"{health}.failures") == 2
+        assert asked(app, f"{health}.until - time.monotonic()") > 30
+        assert len([each for each in first.requests if each.method == "OPTIONS"]) == probed
+
+
+@pytest.mark.parametrize("words", ["Retry-After", "mark_down"])
+def test_a_hold_down_that_the_server_or_the_application_asked_for_is_served_to_the_end(
+    servers: list[Registrar], words: str
+) -> None:
+    first, _, _ = servers
+    with app_on(1, 2, retry=True) as app:
+        follows(app, options="failback=0.2, spread=0.1")
+        if words == "mark_down":
+            app.tell(f"failover.mark_down('udp:{FIRST}:5060', 5)")
+        else:
+            first.fault = Fault(code=503, retry_after=5)
+            told(app, "ask(alice, 'REGISTER')", method="REGISTER", code=200)
+        eventually(lambda: pinned(app) == SECOND)
+        at, first.fault = time.monotonic(), WELL
+        assert told(app, "", moved=0, server=FIRST, timeout=20)["before"] == SECOND
+        assert time.monotonic() - at > 4
 
 
 def test_a_better_server_that_refuses_the_account_is_left_alone(servers: list[Registrar]) -> None:

@@ -376,6 +376,14 @@ def test_an_endpoint_that_ends_while_it_is_detached_from(first: Registrar, secon
     assert lines == [{"left": 0}] * 4
 
 
+def preload(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Has programs started from now on call the functions in *code*, C, before those of the same name."""
+    library, source = folder / "preloaded.so", folder / "preloaded.c"
+    source.write_text(code)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+
+
 SLOW_NAMES = r"""
     #define _GNU_SOURCE
     #include <dlfcn.h>
@@ -402,10 +410,7 @@ def test_attaching_again_does_not_wait_for_the_system_to_look_names_up(
 
     The endpoint's end waits for that.
     """
-    slow, source = tmp_path / "slow.so", tmp_path / "slow.c"
-    source.write_text(SLOW_NAMES)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", slow, source], check=True)
-    monkeypatch.setenv("LD_PRELOAD", str(slow))
+    preload(tmp_path, monkeypatch, SLOW_NAMES)
     [line] = run_app(
         app("""
         class Stalled(pjfail.Lookup):
@@ -424,3 +429,65 @@ def test_attaching_again_does_not_wait_for_the_system_to_look_names_up(
     ).lines
     assert line["seconds"] < 1.5
     assert line["code"] == 200
+
+
+SLOW_SENDS = r"""
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <sys/socket.h>
+    #include <unistd.h>
+
+    /* A connect on this machine succeeds within the call; elsewhere it does not. */
+    int connect(int fd, const struct sockaddr *address, socklen_t size)
+    {
+        int type = 0, failed = ((__typeof__(&connect))dlsym(RTLD_NEXT, "connect"))(fd, address, size);
+
+        getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){ sizeof type });
+        if (failed || type != SOCK_STREAM || !(fcntl(fd, F_GETFL) & O_NONBLOCK))
+            return failed;
+        errno = EINPROGRESS;
+        return -1;
+    }
+
+    ssize_t send(int fd, const void *octets, size_t size, int flags)
+    {
+        ssize_t sent = ((__typeof__(&send))dlsym(RTLD_NEXT, "send"))(fd, octets, size, flags);
+
+        usleep(50000);
+        return sent;
+    }
+"""
+
+
+@pytest.mark.parametrize("when", ["attached", "detached"])
+def test_a_response_overtakes_its_own_sending_over_a_new_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The thread that learns of the connect returns from sending while another brings the response.
+
+    That one is with the application for a while, and keeps the transaction's lock. Detached, nobody has told us of the
+    connection.
+    """
+    servers = [f"127.0.36.{number}" for number in range(11, 27)]
+    preload(tmp_path, monkeypatch, SLOW_SENDS)
+    code = app(f"""
+        class Slow(Account):
+            def onSendRequest(self, prm):
+                time.sleep(0.1)
+                super().onSendRequest(prm)
+        with Endpoint(threads=4) as endpoint:
+            account = Slow(endpoint)
+            account.open("sip:alice@sip.test")
+            failover = pjfail.attach(lookup=table)
+            if "{when}" == "detached":
+                failover.detach()
+            emit(codes=[account.options(f"sip:{{server}};transport=tcp").code for server in {servers}])
+            failover.detach()
+    """)
+    with contextlib.ExitStack() as stack:
+        for server in servers:
+            stack.enter_context(Registrar(server))
+        [line] = run_app(code).lines
+    assert line["codes"] == [200] * len(servers)

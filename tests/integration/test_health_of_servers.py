@@ -25,7 +25,7 @@ APP = """
     table = {"sip.test": [(f"{first}:5060", 10, 0), (f"{second}:5060", 20, 0)]}
     server = pjfail.Server(first, 5060)
     with Endpoint() as endpoint:
-        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), policy=eval(policy, vars(pjfail)))
+        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), policy=eval(policy, vars(pjfail)), follow=False)
         account = Account(endpoint)
         emit(**account.register("sip:alice@sip.test", "sip:sip.test")._asdict())
         while word := heard():
@@ -40,7 +40,7 @@ APP = """
                 failover.mark_down(server, 1.0)
                 emit(marked=True)
             elif word == "follow":
-                failover.follow(account)
+                failover.follow(account, watch=4)
                 emit(following=True)
             elif word == "restore":
                 failover.restore(server)

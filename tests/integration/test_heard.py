@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from rig.app import App
+from rig.app import App, run_app
 
 from pjfail.testing import SILENT, WELL, NameServer, Registrar
 
@@ -112,3 +112,35 @@ def test_a_log_tells_the_cause_before_the_effect(first: Registrar, second: Regis
     found = iter(told)
     for pattern in expected:
         assert any(re.match(pattern, line) for line in found), (pattern, told)
+
+
+def test_accounts_that_lose_their_last_server_together_are_one_line(first: Registrar) -> None:
+    """A program with 1 000 accounts had 1 000 warnings."""
+    code = f"""
+        import time
+        import pjfail
+        from rig.prelude import Account, Endpoint, emit
+
+        told = []
+
+        def moved():
+            return [event.account for event in told if isinstance(event, pjfail.events.AccountMoved)]
+
+        with Endpoint(log_level=0) as endpoint:
+            failover = pjfail.attach(servers={{"sip.test": ["{FIRST}"]}}, listeners=[told.append])
+            accounts = [Account(endpoint, retries=False) for _ in range(20)]
+            for number, account in enumerate(accounts):
+                account.register(f"sip:user{{number}}@sip.test", "sip:sip.test")
+                failover.follow(account)
+            for count in (20, 40):
+                deadline = time.monotonic() + 10
+                while len(moved()) < count and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                failover.mark_down("{FIRST}")
+            emit(moved=sorted(moved()))
+    """
+    result = run_app(code)
+    assert result.lines == [{"moved": sorted([*range(20), *range(20)])}], "each account is an event of its own"
+    [line] = [line for line in result.stderr.splitlines() if "is on no server" in line]
+    assert line.startswith(f"account 0 (user0@sip.test) is on no server, after udp:{FIRST}:5060 (sip.test): ")
+    assert line.endswith("; with it 19 more of sip:sip.test")

@@ -341,7 +341,7 @@ def test_literal_addresses_and_unknown_hosts_need_no_plan() -> None:
     [line] = run_app(
         app(f"""
         with Endpoint() as endpoint:
-            failover = pjfail.attach(lookup=table)
+            failover = pjfail.attach(lookup=table, follow=False)
             account = Account(endpoint)
             literal = account.register("sip:alice@{ADDRESS}", "sip:{ADDRESS}").code
             system = account.options("sip:localhost:5069;transport=tcp").code

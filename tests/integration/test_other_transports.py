@@ -251,6 +251,22 @@ def test_a_large_request_goes_over_udp_where_tcp_does_not_connect() -> None:
             assert running.ask("servers") == {f"udp:{FIRST}:5060": "up"}
 
 
+def test_large_requests_stop_waiting_for_tcp_that_never_connects() -> None:
+    """A connect is given up after five seconds; from then on calls go over UDP at once, answers to challenges too."""
+    with Registrar(FIRST, transports=("udp",), realm="sip.test") as first, unanswered_connects(FIRST, 5060):
+        with app(f"{FIRST}:5060", large=True) as running:
+            until, seconds = time.monotonic() + 20, 20.0
+            while seconds > 0.5:
+                assert time.monotonic() < until, "each one waits"
+                answer = running.ask("INVITE")
+                assert answer["code"] == 200
+                seconds = answer["seconds"]
+                assert running.ask("hang up")["code"] == 200
+            first.wait_for("ACK", 4)  # of each call's 401, and of its 200
+            assert {request.transport for request in first.requests} == {"udp"}
+            assert running.ask("servers") == {f"udp:{FIRST}:5060": "up"}
+
+
 def test_a_server_that_takes_no_tcp_but_well_is_probed_and_stays_up(second: Registrar) -> None:
     with Registrar(FIRST, transports=("udp",)) as first, unanswered_connects(FIRST, 5060):
         with app(f"{FIRST}:5060", f"{SECOND}:5060", large=True) as running:

@@ -27,7 +27,7 @@ APP = f"""
 
     with Endpoint() as endpoint:
         lookup = pjfail.DnsLookup(["{NAME_SERVER}:{PORT}"], cache_file=sys.argv[1])
-        with pjfail.attach(lookup=lookup, listeners=[note]):
+        with pjfail.attach(lookup=lookup, follow=False, listeners=[note]):
             account = Account(endpoint)
             emit(code=account.register("sip:alice@sip.test", "sip:sip.test").code)
             while word := heard():

@@ -42,7 +42,7 @@ APP = f"""
         failover = pjfail.attach(
             lookup=pjfail.StaticLookup(table),
             retry=pjfail.RetryPolicy(timeouts={{**pjfail.retry.TIMEOUTS, "OPTIONS": 1.0}}, hedge_budget=0.0),
-            probe=pjfail.Probe(accounts=1.0),
+            follow=pjfail.Follow(watch=1.0),
             listeners=[told.append],
         )
         account = Blocking(endpoint)

@@ -60,7 +60,7 @@ APP = """
     endpoint = Endpoint(transports=transports)
     table = pjfail.StaticLookup(table, ttl=1)
     dns = pjfail.DnsLookup([nameserver] if nameserver else ["127.0.93.54"])
-    failover = pjfail.attach(servers=table, lookup=dns, listeners=[moved])
+    failover = pjfail.attach(servers=table, lookup=dns, follow=False, listeners=[moved])
     names = dict(globals())
     while word := heard():
         exec(word, names)

@@ -63,7 +63,7 @@ APP = """
 
     with Endpoint(kind=Watching, transports=("udp", "tcp", "tls"), ca=ca if verify == "verify" else None) as endpoint:
         policy = pjfail.Policy(backoff=lambda failures, random: 1.0)
-        failover = pjfail.attach(lookup=EveryDomain(), policy=policy, listeners=[told])
+        failover = pjfail.attach(lookup=EveryDomain(), policy=policy, follow=False, listeners=[told])
         account = Account(endpoint)
         account.open("sip:alice@sip.test", registrar)
         while word := heard():

@@ -53,7 +53,8 @@ _PROGRAM = """
 
     with Endpoint(threads=settings["threads"], transports=settings["transports"], ca=settings["ca"]) as endpoint:
         failover = pjfail.attach(lookup=Table(), policy=pjfail.Policy(backoff=lambda failures, random: 1.0),
-                                 retry=pjfail.RetryPolicy(dialogs=settings["dialogs"]), control=settings["control"])
+                                 retry=pjfail.RetryPolicy(dialogs=settings["dialogs"]), control=settings["control"],
+                                 follow=False)
         names = dict(globals())
         while line := heard():
             source = json.loads(line)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pjfail import DnsLookup, Probe, RetryPolicy
+from pjfail import DnsLookup, Follow, Probe, RetryPolicy
 from pjfail.configuration import KEYS, OTHER_VARIABLES, VARIABLES, BadConfiguration, Configuration, line_of, read
 
 DOCS = Path(__file__).parents[2] / "docs"
 WHOLE = """\
 nameservers = ["192.0.2.53"]
 transports = ["udp", "tls"]
-follow = false
 log = "info"
 
 [servers]
@@ -32,6 +32,10 @@ timeouts.MESSAGE = 1.0
 [probe]
 interval = 10
 accounts = false
+
+[follow]
+watch = 4
+failback = false
 """
 
 
@@ -67,6 +71,7 @@ def test_every_setting_of_a_file_arrives(file: Path) -> None:
         timeouts={"MESSAGE": 1.0}, codes=(503, 480), attempts=3, connection_attempt_delay=None
     )
     assert configuration.probe == Probe(interval=10, accounts=None)
+    assert configuration.follow == Follow(watch=4, failback=None)
     assert configuration.log == "info"
 
 
@@ -116,8 +121,9 @@ def test_any_text_in_a_variable_is_read_or_refused_in_words(text: str) -> None:
         ("PJFAIL_SERVERS", "a=192.0.2.1:99999", "'99999' is not a valid port number; write 1 to 65535"),
         ("PJFAIL_NAMESERVERS", "here", "'here' is not a valid name server"),
         ("PJFAIL_LOG", "loud", "'loud' is not a valid level; use one of debug, info, warning, error"),
-        ("PJFAIL_FOLLOW", "maybe", "'maybe' is not valid; write true or false"),
-        ("PJFAIL_FOLLOW", "1", "this pjfail cannot follow all accounts yet"),
+        ("PJFAIL_FOLLOW", "maybe", "'maybe' is not valid; write true or false, or settings such as watch = 4"),
+        ("PJFAIL_FOLLOW", "watch=soon", "watch is 'soon'; give seconds, more than 0, or None for never"),
+        ("PJFAIL_FOLLOW", "watsch=4", "this is not a known key; did you mean watch?"),
         ("PJFAIL_SHARED", "redis://192.0.2.3", "this pjfail has no such setting yet; leave it out"),
         ("PJFAIL_SHARED", "x", "this pjfail has no such setting yet; leave it out"),
         ("PJFAIL_SERVER", "a=192.0.2.1:1", "is not a known variable; did you mean PJFAIL_SERVERS?"),
@@ -129,6 +135,20 @@ def test_a_wrong_variable_is_told(variable: str, text: str, said: str) -> None:
         read({variable: text})
     assert said in str(raised.value)
     assert variable in str(raised.value) or variable == "PJFAIL_CONFIG"
+
+
+@pytest.mark.parametrize(
+    ("text", "follow"),
+    [
+        ("1", True),
+        ("0", False),
+        ("watch=4", Follow(watch=4)),
+        ("watch=4,failback=false, spread=0.5", Follow(watch=4, failback=None, spread=0.5)),
+        ("standby=true calls=refresh", Follow(standby=True, calls="refresh")),
+    ],
+)
+def test_how_accounts_are_followed_fits_in_a_variable(text: str, follow: bool | Follow) -> None:
+    assert read({"PJFAIL_FOLLOW": text}).follow == follow
 
 
 def test_variables_of_somebody_else_are_left_alone() -> None:
@@ -158,6 +178,10 @@ def test_variables_of_somebody_else_are_left_alone() -> None:
         ("servers = []", 'line 1: servers: [] is not a valid table; write "name" = '),
         ('[servers]\na = ["192.0.2.1:1"]\nb = []', "line 3: servers.b: b: no server is listed"),
         ('[servers]\na = "192.0.2.1:1"', "line 2: servers.a: a: '192.0.2.1:1' is one server; write a list of servers"),
+        (
+            '[servers]\nvoip.example = ["192.0.2.1"]',
+            'line 2: servers.voip: TOML reads a name with a dot as two; write it in quotes: "voip.example" = ["192',
+        ),
         ('[servers]\n"a.example" = 3', "line 2: servers.a.example: a.example: 3 is not a valid list of servers"),
         (
             'nameservers = "192.0.2.53"',
@@ -204,7 +228,8 @@ def test_what_is_written_in_one_line_with_its_key_has_the_line_of_that_key() -> 
 def test_every_setting_is_documented() -> None:
     page = (DOCS / "howto" / "run.md").read_text("utf-8")
     rows = set(re.findall(r"^\| `([^`]+)` ", page, re.MULTILINE))
-    tables = {f"retry.{each.name}" for each in fields(RetryPolicy)} | {f"probe.{each.name}" for each in fields(Probe)}
+    kinds: tuple[tuple[str, Any], ...] = (("retry", RetryPolicy), ("probe", Probe), ("follow", Follow))
+    tables = {f"{table}.{each.name}" for table, kind in kinds for each in fields(kind)}
     assert rows == {*KEYS, *VARIABLES, *OTHER_VARIABLES, "PJFAIL", *tables} - {"retry", "probe"}
 
 

@@ -60,6 +60,17 @@ def test_no_more_than_so_many_events_and_moves_are_remembered(monkeypatch: pytes
     assert kept.last(0) == []
 
 
+def test_many_events_of_one_kind_leave_those_of_another() -> None:
+    kept = journal.Journal()
+    server = Server("192.0.2.1", 5060)
+    kept.note(events.ServerUp(server, Health(reason="before")))
+    for number in range(journal.MAX_EVENTS + 50):
+        kept.note(events.FailedOver("INVITE", str(number), server, server, events.Reason.SLOW, 0.1))
+    kept.note(events.ServerUp(server, Health(reason="after")))
+    told = [row.get("reason", row["event"]) for row in kept.last(3)]
+    assert told == ["before", "FailedOver", "FailedOver", "FailedOver", "after"]
+
+
 def test_a_refresh_is_passed_on(known: commands.Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
     monkeypatch.setattr(Known, "refresh", lambda _, uri: asked.append(uri), raising=False)

@@ -355,6 +355,8 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest
 def test_a_given_path_must_be_in_a_folder_where_no_other_may_write(tmp_path: Path) -> None:
     assert place.given_path(str(tmp_path / "a.sock")) == tmp_path / "a.sock"
     assert place.given_path("/tmp/a.sock") == Path("/tmp/a.sock")  # others may write, and not remove
+    with pytest.raises(ControlError, match="'yes' is not a valid path for a control socket; write its folder, too"):
+        place.given_path("yes")
     with pytest.raises(ControlError, match="No such file or directory; create this folder"):
         place.given_path(tmp_path / "missing" / "a.sock")
     tmp_path.chmod(0o777)
@@ -390,7 +392,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_with_nothing_to_find_it_says_how_to_turn_it_on(runtime: Path) -> None:
     with pytest.raises(ControlError, match=r"PJFAIL_CONTROL=1 in its environment, or .*pjfail.attach\(control=True\)"):
         find(None)
-    with pytest.raises(ControlError, match=f"process {os.getpid()} has no control socket. Start it with"):
+    with pytest.raises(ControlError, match=f"process {os.getpid()} has no control socket in .*, start it with"):
         find(str(os.getpid()))
     with pytest.raises(ControlError, match="there is no process 999999999"):
         find("999999999")
@@ -419,3 +421,19 @@ def test_a_client_of_nothing_says_so(tmp_path: Path) -> None:
 def test_the_client_needs_no_compiled_core() -> None:
     code = "import sys, pjfail.control.client; print('pjfail._native' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"), [("", False), ("0", False), ("false", False), ("1", True), ("True", True)]
+)
+def test_the_variable_asks_for_a_socket_or_for_none(value: str, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PJFAIL_CONTROL", value)
+    assert place.wanted_by_environment() is wanted
+
+
+def test_a_process_whose_socket_is_elsewhere_is_asked_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PJFAIL_CONTROL", raising=False)
+    with pytest.raises(
+        ControlError, match=r"has no control socket in /.*/pjfail or /.*: if it has one elsewhere, name its path;"
+    ):
+        find(str(os.getpid()))

@@ -551,3 +551,51 @@ def test_an_account_that_unregisters_is_not_registered_by_us(
         for now in (NOW, NOW + 100):
             after = decided(after, health, order, now, seed)
             assert (after.server, after.trying, after.register_at) == (None, None, None)
+
+
+# --- a REGISTER that another server has accepted ----------------------------------------------------------------------
+
+BOUND = [
+    pytest.param(SECOND, WELL, None, True, id="by-the-next-server"),
+    pytest.param(THIRD, WELL, None, True, id="by-the-one-after-it"),
+    pytest.param(SECOND, Health(since=NOW + 1), None, False, id="which-was-down-since"),
+    pytest.param(SECOND, DOWN, None, False, id="which-is-down"),
+    pytest.param(SECOND, WELL, 500, False, id="and-a-later-one-failed"),
+    pytest.param(FIRST, WELL, None, False, id="by-the-server-itself"),
+]
+
+
+@pytest.mark.parametrize(("answered", "its_health", "later", "bound"), BOUND)
+def test_an_account_that_leaves_a_server_registers_unless_it_has_a_binding_where_it_goes(
+    answered: Server, its_health: Health, later: int | None, bound: bool
+) -> None:
+    following = registered(following_on(FIRST), replace(register(FIRST, 200), answered=answered), NOW)
+    assert following.server == FIRST
+    if later is not None:
+        following = registered(following, register(FIRST, later), NOW)
+    health = {SECOND: WELL, THIRD: WELL, answered: its_health, FIRST: DOWN}
+    after = decided(following, health, now=NOW + 2)
+    assert after.server == (answered if bound else THIRD if health[SECOND] is DOWN else SECOND)
+    assert (after.register_at is None) == bound
+
+
+@given(healths, st.permutations(SERVERS), st.integers(0, 2**32))
+def test_an_account_that_registered_over_tls_is_not_taken_to_a_server_without(
+    health: AccountsHealth, order: list[Server], seed: int
+) -> None:
+    """By pjfail: a REGISTER of the application's may go wherever its plan leads."""
+    secure = replace(FIRST, transport="tls")
+    order = [secure, *order[1:]]
+    sent = Registration(3, "alice@example.com", secure, 200, 0, None, False)
+    followed = registered(following_on(None), sent, NOW)
+    for _ in range(3):
+        candidates = [Candidate(server, "a", priority=place) for place, server in enumerate(order)]
+        known = {**health, secure: health[FIRST]}
+        plan = make_plan(TARGET, candidates, known, by_priority, NOW + 60, NOW, print)
+        followed = decide(followed, plan, order, known, NOW, Random(seed))
+        assert followed.server in (None, secure)
+        assert followed.trying in (None, secure)
+    lost = registered(followed, replace(sent, code=503), NOW)
+    usable = {server: tier for tier, server in enumerate(order) if health[FIRST if server == secure else server].usable}
+    if secure not in usable and lost.server is None:
+        assert settled(lost, usable, health, NOW)

@@ -257,6 +257,11 @@ def test_names_that_lead_nowhere_are_told_of_at_once(caplog: pytest.LogCaptureFi
         ({"voip.example": []}, "voip.example: no server is listed"),
         ({"sip:voip.example": ["192.0.2.1"]}, "is a URI; write its host alone, 'voip.example'"),
         ({"Voip.example": ["192.0.2.1"], "voip.example.": ["192.0.2.2"]}, "is in the table twice"),
+        ({"voip": {"example": ["192.0.2.1"]}}, "{'example': ['192.0.2.1']} is not a valid list of servers; write"),
+        (
+            {"voip.example": ["192.0.2.1;transport=tcp"]},
+            "voip.example: '192.0.2.1;transport=tcp' is not a valid host name",
+        ),
         ({"voip.example": ["192.0.2.256"]}, "'192.0.2.256' is not a valid host name or numeric address"),
         ({"voip.example": ["[2001:db8::1"]}, 'write "address:port", an IPv6 address in brackets'),
         ({"voip.example": ["sctp:192.0.2.1"]}, "'sctp' is not a valid transport; use one of udp, tcp, tls"),

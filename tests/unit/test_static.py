@@ -144,5 +144,5 @@ def test_a_name_or_an_address_is_a_key(host: str) -> None:
 
 def test_what_is_no_table_is_a_type_error() -> None:
     table: Any = ["192.0.2.1:5060"]
-    with pytest.raises(TypeError, match="give a mapping of each host to its list of servers"):
+    with pytest.raises(TypeError, match="is not a valid table of servers"):
         StaticLookup(table)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...events import Reason
+
 Row = Mapping[str, Any]
 Cells = tuple[str, ...]
 
@@ -14,8 +16,7 @@ PLAN_COLUMNS = ("target", "order", "server", "reason")
 ACCOUNT_COLUMNS = ("account", "user", "server", "since", "reason")
 EVENT_COLUMNS = ("at", "event", "what")
 
-# Of an event's keys, those that say it; the rest is for programs.
-_SAID = ("method", "target", "aor", "server", "left", "taken", "servers", "before", "outcome", "why", "reason", "code")
+_WHY = {each.name.lower(): each.value for each in Reason}
 
 
 def server_cells(row: Row) -> Cells:
@@ -49,23 +50,24 @@ def account_cells(row: Row) -> Cells:
 
 
 def event_cells(row: Row) -> Cells:
-    at = time.strftime("%H:%M:%S", time.localtime(row["at"]))
-    said = []
-    for key in _SAID:
-        value = row.get(key)
-        if value in (None, "", 0, []) or (key == "outcome" and row.get("reason")):
-            continue
-        if key == "taken":
-            said.append(f"to {value}")
-        elif key == "left":
-            said.append(f"from {value}")
-        elif isinstance(value, list):
-            said.append(f"{'until now ' if key == 'before' else ''}{', '.join(value)}")
-        elif key == "before":
-            said.append(f"after {value}")
-        else:
-            said.append(str(value))
-    return (at, row["event"], " ".join(said))
+    return (time.strftime("%H:%M:%S", time.localtime(row["at"])), row["event"], _sentence(row))
+
+
+def _sentence(row: Row) -> str:
+    match row:
+        case {"event": "FailedOver", "why": why}:
+            code = f" {row['code']}" if row["code"] else ""
+            return f"{row['method']} from {row['left']} to {row['taken']}: {_WHY.get(why, why)}{code}"
+        case {"event": "AccountMoved", "before": before}:
+            left = f" from {before}" if before else ""
+            return f"{row['aor']}{left} to {row['server'] or 'no server'}: {row['reason']}"
+        case {"event": "PlanChanged", "servers": servers, "before": before}:
+            return f"{row['target']}: now {', '.join(servers) or 'no server'}; was {', '.join(before) or 'no server'}"
+        case {"server": about, "reason": said} | {"target": about, "reason": said}:
+            return f"{about}: {said}"
+        case {"server": about, "outcome": outcome, "method": method}:
+            return f"{about}: {outcome.replace('_', ' ')} to {method}"
+    return ", ".join(f"{key} {value}" for key, value in row.items() if key not in ("at", "event"))  # of a later version
 
 
 def span(seconds: float | None) -> str:

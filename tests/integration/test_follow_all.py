@@ -1,0 +1,262 @@
+"""attach(follow=): accounts are followed without being named, found by their REGISTERs; and what is left alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from rig.app import App, Line
+
+from pjfail.testing import SILENT, WELL, Registrar, Request
+
+ADDRESSES = FIRST, SECOND, OTHER = "127.0.98.1", "127.0.98.2", "127.0.98.3"
+
+# Runs each line that it is told, and prints the moves of its accounts.
+APP = """
+    import sys
+    import time
+
+    import pjfail
+    import pjsua2 as pj
+    from rig.prelude import Account, Endpoint, emit, heard
+
+    def moved(event):
+        if isinstance(event, pjfail.events.AccountMoved):
+            emit(moved=event.account, aor=event.aor, server=event.server and event.server.address, reason=event.reason)
+
+    def attach(**options):
+        global failover
+        failover = pjfail.attach(servers, listeners=[moved], retry=pjfail.RetryPolicy.off(), **options)
+
+    def account(name, host="sip.test", **options):
+        made = Account(endpoint, **options)
+        made.open(f"sip:{name}@sip.test", f"sip:{host}" if host else "")
+        return made
+
+    def register(account):
+        while not account.answers.empty():
+            account.answers.get()
+        account.reregister()
+
+    def raised(function, *arguments):
+        try:
+            function(*arguments)
+        except Exception as error:
+            return type(error).__name__
+
+    def on(account):
+        server = failover.pinned(account)
+        return server and server.address
+
+    def modify(account, host):
+        config = pj.AccountConfig()
+        config.idUri = "sip:alice@sip.test"
+        config.regConfig.registrarUri = f"sip:{host}"
+        account.modify(config)
+
+    first, second, other = sys.argv[1:]
+    servers = {"sip.test": [first, second], "other.test": [other]}
+    endpoint = Endpoint(ending=pj.PJSUA_DESTROY_NO_TX_MSG)
+    while word := heard():
+        exec(word)
+"""
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Registrar]]:
+    registrars = [Registrar(address) for address in ADDRESSES]
+    for registrar in registrars:
+        registrar.start()
+    yield registrars
+    for registrar in registrars:
+        registrar.stop()
+
+
+@pytest.fixture
+def app(servers: list[Registrar]) -> Iterator[App]:
+    with App(APP, *ADDRESSES) as program:
+        yield program
+
+
+def told(app: App, words: str, timeout: float = 10, **wanted: Any) -> Line:
+    """The next line with what is *wanted* in it, after the program was told *words*."""
+    if words:
+        app.tell(words)
+    until = time.monotonic() + timeout
+    while True:
+        line = app.next(max(until - time.monotonic(), 0.01))
+        if all(key in line and line[key] == value for key, value in wanted.items()):
+            return line
+
+
+def asked(app: App, expression: str) -> Any:
+    """The value of *expression* in the program."""
+    return told(app, f"emit(kind='asked', value={expression})", kind="asked")["value"]
+
+
+def of(registrar: Registrar, method: str, user: str = "") -> list[Request]:
+    """The requests of this method, without their retransmissions."""
+    first: dict[str, Request] = {}
+    for each in registrar.requests:
+        if each.method == method and f"sip:{user}" in each.from_:
+            first.setdefault(each.branch, each)
+    return list(first.values())
+
+
+def eventually(what: Callable[[], object], timeout: float = 5) -> None:
+    until = time.monotonic() + timeout
+    while not what():
+        assert time.monotonic() < until, "it has not come to that in time"
+        time.sleep(0.02)
+
+
+def test_an_account_is_followed_from_its_first_register_on(app: App, servers: list[Registrar]) -> None:
+    app.tell("attach(follow=pjfail.Follow(watch=0.5, spread=0.2)); alice = account('alice')")
+    assert not asked(app, "[*failover.accounts()]")
+    assert told(app, "register(alice)", moved=0)["server"] == FIRST
+    time.sleep(1)
+    assert [len(of(each, "REGISTER")) for each in servers] == [1, 0, 0]
+    servers[0].fault = SILENT
+    assert told(app, "", moved=0)["server"] == SECOND
+    eventually(lambda: of(servers[1], "REGISTER"))
+
+
+def test_an_account_of_before_is_followed_and_does_not_register_for_that(app: App, servers: list[Registrar]) -> None:
+    app.tell("alice = account('alice', host=first); register(alice); attach()")
+    eventually(lambda: asked(app, "[*failover.accounts()]") == [0])
+    time.sleep(1)
+    assert len(of(servers[0], "REGISTER")) == 1
+    assert told(app, "register(alice)", moved=0)["server"] == FIRST
+
+
+def test_an_account_at_an_address_is_followed_from_its_first_register_on(app: App) -> None:
+    assert told(app, "attach(); alice = account('alice', host=second); register(alice)", moved=0)["server"] == SECOND
+
+
+def test_without_follow_only_those_are_followed_that_are_named(app: App) -> None:
+    app.tell("attach(follow=False); alice = account('alice'); bob = account('bob')")
+    app.tell("register(alice); register(bob)")
+    assert told(app, "failover.follow(bob)", moved=1)["server"] == FIRST
+    assert asked(app, "[*failover.accounts()]") == [1]
+
+
+def test_an_account_without_a_registrar_is_left_alone(app: App) -> None:
+    app.tell("attach(); local = account('local', host=''); alice = account('alice'); register(alice)")
+    told(app, "", moved=1)
+    assert asked(app, "[*failover.accounts()]") == [1]
+
+
+def test_an_account_that_is_unfollowed_is_not_followed_again_as_long_as_it_lives(app: App) -> None:
+    told(app, "attach(); alice = account('alice'); register(alice)", moved=0)
+    app.tell("failover.unfollow(alice); [register(alice) for _ in range(2)]; time.sleep(0.5); register(alice)")
+    assert asked(app, "on(alice)") is None
+    told(app, "alice.shutdown(); bob = account('bob'); register(bob)", moved=0, aor="bob@sip.test")
+    app.tell("bob.shutdown(); time.sleep(1); again = account('alice'); register(again)")
+    told(app, "", moved=0, aor="alice@sip.test")
+    told(app, "failover.unfollow(again); failover.follow(again)", moved=0)
+
+
+def test_an_account_may_be_unfollowed_before_it_registers(app: App) -> None:
+    app.tell("attach(); alice = account('alice'); failover.unfollow(alice); register(alice); time.sleep(0.5)")
+    assert asked(app, "on(alice)") is None
+
+
+def test_a_pin_takes_an_account_over_and_gives_it_back(app: App) -> None:
+    told(app, "attach(); alice = account('alice'); register(alice)", moved=0)
+    app.tell("failover.pin(alice, second); [register(alice) for _ in range(2)]; time.sleep(0.5); register(alice)")
+    assert asked(app, "on(alice)") == SECOND
+    assert asked(app, "failover._worker.maintenance.follower.followed()") == []
+    app.tell("failover.unpin(alice); time.sleep(0.3)")
+    assert told(app, "register(alice)", moved=0)["server"] == SECOND
+    app.tell("failover.follow(alice, watch=4)")
+    assert asked(app, "raised(failover.pin, alice, second)") == "AffinityError"
+
+
+def test_a_route_takes_an_account_over_and_gives_it_back(app: App, servers: list[Registrar]) -> None:
+    told(app, "attach(); alice = account('alice'); register(alice)", moved=0)
+    app.tell("failover.route_via(alice, second); time.sleep(0.5); [register(alice) for _ in range(2)]")
+    assert asked(app, "on(alice)") is None
+    assert of(servers[1], "REGISTER")
+    app.tell("failover.route_via(alice, None); time.sleep(0.3); register(alice)")
+    eventually(lambda: asked(app, "on(alice)") == FIRST)
+    app.tell("failover.follow(alice)")
+    assert asked(app, "raised(failover.route_via, alice, second)") == "AffinityError"
+
+
+def test_two_accounts_of_one_address_at_two_registrars_are_both_followed(app: App) -> None:
+    app.tell("attach(); alice = account('alice'); elsewhere = account('alice', host='other.test')")
+    app.tell("register(alice); register(elsewhere)")
+    eventually(lambda: asked(app, "[on(alice), on(elsewhere)]") == [FIRST, OTHER])
+    app.tell("[register(each) for each in (elsewhere, alice, elsewhere)]")
+    assert asked(app, "[on(alice), on(elsewhere)]") == [FIRST, OTHER]
+
+
+def test_two_accounts_of_one_address_may_be_followed_by_name(app: App) -> None:
+    app.tell("attach(follow=False); alice = account('alice'); elsewhere = account('alice', host='other.test')")
+    app.tell("register(alice); register(elsewhere); failover.follow(alice); failover.follow(elsewhere)")
+    eventually(lambda: asked(app, "[on(alice), on(elsewhere)]") == [FIRST, OTHER])
+
+
+def test_an_account_that_unregisters_is_left_alone(app: App, servers: list[Registrar]) -> None:
+    told(app, "attach(follow=pjfail.Follow(watch=0.5, spread=0)); alice = account('alice'); register(alice)", moved=0)
+    assert told(app, "alice.setRegistration(False)", moved=0)["server"] is None
+    count = len(of(servers[0], "REGISTER"))
+    servers[0].fault = SILENT
+    time.sleep(1.5)
+    assert (len(of(servers[0], "REGISTER")), len(of(servers[1], "REGISTER"))) == (count, 0)
+    servers[0].fault = WELL
+    told(app, "register(alice)", moved=0, timeout=20)
+
+
+@pytest.mark.parametrize("by_name", ["", "failover.follow(alice, spread=0)"], ids=["automatic", "by name"])
+def test_another_registrar_starts_anew(app: App, by_name: str) -> None:
+    told(app, "attach(); alice = account('alice'); register(alice)", moved=0)
+    app.tell(f"{by_name or 'pass'}; modify(alice, 'other.test')")
+    eventually(lambda: asked(app, "on(alice)") == OTHER)
+    app.tell("modify(alice, 'sip.test')")
+    eventually(lambda: asked(app, "on(alice)") == FIRST)
+
+
+def test_a_server_is_asked_once_for_all_its_accounts(app: App, servers: list[Registrar]) -> None:
+    app.tell("attach(follow=pjfail.Follow(watch=1)); many = [account(f'user{each}') for each in range(6)]")
+    app.tell("[register(each) for each in many]")
+    servers[0].requests.clear()
+    time.sleep(5)
+    assert 3 <= len(of(servers[0], "OPTIONS")) <= 7
+    assert not of(servers[1], "OPTIONS")
+
+
+@pytest.mark.parametrize(("watch", "asks"), [("", False), ("watch=1", True)])
+def test_over_a_connection_a_server_is_asked_only_where_that_is_asked_for(
+    app: App, servers: list[Registrar], watch: str, asks: bool
+) -> None:
+    app.tell(f"attach(follow=pjfail.Follow({watch})); alice = account('alice', host='sip.test;transport=tcp')")
+    told(app, "register(alice)", moved=0)
+    time.sleep(3 if asks else 20)
+    assert bool(of(servers[0], "OPTIONS")) == asks
+
+
+@pytest.mark.parametrize("registers", ["", "; register(alice)"], ids=["first REGISTER", "second REGISTER"])
+def test_a_connection_that_ends_is_noticed_after_the_first_register(
+    app: App, servers: list[Registrar], registers: str
+) -> None:
+    """The account is followed only once that REGISTER is answered, or nearly."""
+    told(app, "attach(); alice = account('alice', host='sip.test;transport=tcp'); register(alice)", moved=0)
+    app.tell(f"pass{registers}")
+    assert asked(app, "on(alice)") == FIRST
+    before, at = len(of(servers[0], "REGISTER")), time.monotonic()
+    servers[0].close_connections()
+    eventually(lambda: len(of(servers[0], "REGISTER")) > before)
+    assert of(servers[0], "REGISTER")[before].at - at < 1
+    assert not servers[1].requests
+
+
+def test_by_default_a_quiet_udp_server_is_asked_after_fifteen_seconds(app: App, servers: list[Registrar]) -> None:
+    told(app, "attach(); alice = account('alice'); register(alice)", moved=0)
+    begun = time.monotonic()
+    eventually(lambda: of(servers[0], "OPTIONS"), 25)
+    assert time.monotonic() - begun > 11
+    servers[0].fault = SILENT
+    assert told(app, "", 25, moved=0)["server"] == SECOND
