@@ -152,7 +152,9 @@ class Failover:
         self._follow = follow
         self._control = control
         hear: tuple[Listener, ...] = listeners if control is None else (*listeners, control)
-        self._worker = Worker(lookup, policy, probe, follow, hear, self._end, decide=retry.decide)
+        self._worker = Worker(
+            lookup, policy, probe, follow, hear, self._end, decide=retry.decide, clusters=retry.dialogs
+        )
         plans.ask_each(policy.per_request)
         self._attachment = core.attach(QUESTION_DEADLINE, retry, find_accounts=follow is not None)
         try:

@@ -30,6 +30,7 @@ enum event_kind {
     EVENT_RULING,
     EVENT_STANDBY,
     EVENT_ACCOUNT,
+    EVENT_CALL,
     EVENT_KINDS
 };
 

@@ -10,6 +10,7 @@ from .. import events
 from .._native import ffi, lib
 from ..model import CertificateProblem, Outcome, OutcomeKind, Question
 from .accounts import Account, account_of
+from .calls import Call
 from .dns import DnsAnswer, DnsRecord
 from .pins import Registration
 from .requests import Answer
@@ -67,6 +68,11 @@ def registrations() -> Iterator[Registration]:
 def standbys() -> Iterator[StandbyResult]:
     """Takes what became of standby registrations, oldest first."""
     return _taken(lib.pf_next_standby, _standby)
+
+
+def calls() -> Iterator[Call]:
+    """Takes what has been found of the calls of followed accounts, oldest first."""
+    return _taken(lib.pf_next_call, _call)
 
 
 def found_accounts() -> Iterator[tuple[int, Account | None]]:
@@ -174,6 +180,17 @@ def _standby(c: Any) -> StandbyResult:
         retry_after=known(c.retry_after),
         lost=bool(c.lost),
         unknown=bool(c.unknown),
+    )
+
+
+def _call(c: Any) -> Call:
+    return Call(
+        account=int(c.account),
+        id=int(c.id),
+        call_id=own_text_of(c.call_id),
+        server=server_of(c.server),
+        ended=bool(c.ended),
+        refreshed=bool(c.refreshed),
     )
 
 

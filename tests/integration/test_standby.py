@@ -394,7 +394,7 @@ def test_there_is_none_where_credentials_cannot_be_read(servers: list[Registrar]
 def test_its_connection_has_a_keepalive_too(servers: list[Registrar], keepalive: float | None) -> None:
     with started("tcp") as app:
         app.tell(f"alice = account('alice'); alice.reregister(); failover.follow(alice, keepalive={keepalive})")
-        eventually(lambda: any(each.code == 200 for each in servers[1].answers))
+        eventually(lambda: any(each.code == 200 for each in servers[1].answers), 20)
         time.sleep(0.3)
         lines = subprocess.run(["ss", "-tnoH", "dst", SECOND], capture_output=True, text=True, check=True).stdout
         assert ("keepalive" in lines) == (keepalive is not None), lines

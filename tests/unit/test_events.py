@@ -50,6 +50,8 @@ EVENTS: list[events.Event] = [
     events.LookupFailed(TARGET, "no answer", temporary=True),
     events.LookupStale(TARGET, "no answer"),
     events.FailedOver("REGISTER", "1@here", ONE, OTHER, events.Reason.SILENT, 0.5),
+    events.CallRefreshed(3, 1, "1@here", ONE),
+    events.CallStranded(3, 1, "1@here", ONE, "it is down: silent to REGISTER"),
 ]
 
 
