@@ -20,7 +20,7 @@ from pjfail.events import Listener
 from pjfail.host import find
 from pjfail.testing import NameServer
 
-from . import faults, fleet, inflight, judging, lookups, native, observer, stall
+from . import faults, fleet, inflight, judging, lookups, native, observer, shared, stall
 
 ADDRESS = "127.0.90.1"
 NAME_SERVER = "127.0.90.53"
@@ -276,6 +276,7 @@ def show(results: dict[str, Any]) -> None:
     )
     judging.show(results["judging"])
     inflight.show(results["inflight"])
+    shared.show(results["shared"])
 
 
 def main() -> None:
@@ -294,6 +295,7 @@ def main() -> None:
         results["judging"] = judging.figures()
         results["resolve"]["inline_python"] = inline_python(bench)
     results["inflight"] = inflight.measure()
+    results["shared"] = shared.measure_apart()
     show(results)
     native.OUT.mkdir(exist_ok=True)
     path = native.OUT / "bench.json"

@@ -12,11 +12,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from rig.fleet import Fleet, Load, scenarios, simulate  # noqa: E402
+from rig.fleet import Fleet, Load, scenarios, shared_scenarios, simulate  # noqa: E402
 
 COLOURS = ("#d1242f", "#3f8cff", "#14a38b", "#d99000", "#a56be0")
 WIDTH, LEFT, RIGHT = 860, 56, 24
 TOP, PANEL, GAP, BOTTOM = 104, 128, 52, 44
+SHARED_CLIENTS = 10_000
 BIN = 10  # seconds a point
 TICK = 60  # seconds
 
@@ -33,7 +34,11 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 """
 
 
-def draw(loads: dict[str, tuple[Fleet, Load]]) -> str:
+PROBES = "each client sends one OPTIONS when its hold-down ends, the first about 30 s after the failure, at 95 s"
+SHARED_PROBES = "where the memory is shared, one client probes for all"
+
+
+def draw(loads: dict[str, tuple[Fleet, Load]], probes: str = PROBES) -> str:
     """The picture: a panel for each scenario, in it a line for each server."""
     height = TOP + len(loads) * (PANEL + GAP) + BOTTOM - GAP
     clients = next(iter(loads.values()))[0].clients
@@ -52,8 +57,7 @@ def draw(loads: dict[str, tuple[Fleet, Load]]) -> str:
         '<line class="aim" x1="298" x2="322" y1="49.5" y2="49.5"/>'
         '<text x="328" y="54">one and a half times the steady load of the one that fails</text>',
         f'<rect class="probes" x="18" y="64" width="11" height="11" rx="2" fill="{COLOURS[0]}"/>'
-        '<text x="34" y="74">of its load, the probes: each client sends one OPTIONS when its hold-down ends, the first '
-        "about 30 s after the failure, at 95 s</text>",
+        f'<text x="34" y="74">of its load, the probes: {probes}</text>',
     ]
     for number, (title, (_, load)) in enumerate(loads.items()):
         parts += _panel(TOP + number * (PANEL + GAP), title, load)
@@ -97,11 +101,18 @@ def _by_bin(counts: list[int], seconds: int) -> list[float]:
 
 
 def main() -> None:
-    loads = {title: (fleet, simulate(fleet)) for title, fleet in scenarios().items()}
-    path = ROOT / "docs" / "fleet.svg"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(draw(loads), encoding="utf-8")
-    print(f"written to {path}")
+    for name, fleets, probes in (
+        ("fleet", scenarios(), PROBES),
+        ("shared", shared_scenarios(SHARED_CLIENTS), SHARED_PROBES),
+    ):
+        loads = {title: (fleet, simulate(fleet)) for title, fleet in fleets.items()}
+        path = ROOT / "docs" / f"{name}.svg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(draw(loads, probes), encoding="utf-8")
+        print(f"written to {path}")
+    for title, (_, load) in loads.items():  # those that share a memory
+        peak = load.peak(0, 180, 419, 10) / load.mean(0, 10, 60)
+        print(f"{title}: {load.late} requests late, {sum(load.probes[0])} probes, peak at failback {peak:.2f}")
 
 
 if __name__ == "__main__":

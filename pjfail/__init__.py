@@ -59,6 +59,7 @@ from .model import (
 from .order import MaxExcluded, Panic, PreferFastest, Sticky, by_priority, spread
 from .policy import ExponentialBackoff, Policy
 from .retry import RetryPolicy
+from .shared import Shared
 
 if TYPE_CHECKING:
     from .failover import Failover, attach, attached
@@ -110,6 +111,7 @@ __all__ = [
     "RouteRefused",
     "SentRequest",
     "Server",
+    "Shared",
     "State",
     "StaticLookup",
     "Sticky",

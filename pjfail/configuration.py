@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from .errors import PjfailError
 from .follow_settings import Follow
@@ -21,6 +21,7 @@ from .lookup import DnsLookup, Lookup, StaticLookup
 from .model import TRANSPORTS, Transport
 from .probe import Probe
 from .retry import RetryPolicy
+from .shared import Shared
 
 T = TypeVar("T", RetryPolicy, Probe, Follow)
 
@@ -45,6 +46,7 @@ class Configuration:
     probe: Probe | None = None
     follow: bool | Follow = FOLLOW
     control: bool | str | None = None
+    shared: Shared | None = None
     log: str | None = None
 
     def lookup(self) -> Lookup | None:
@@ -145,8 +147,20 @@ def _control(value: object) -> bool | str:
     raise _Wrong(f"{value!r} is not valid; write true, false or the path of the socket")
 
 
-def _not_yet(_: object) -> NoReturn:
-    raise _Wrong("this pjfail has no such setting yet; leave it out")
+def _shared(value: object) -> Shared:
+    arguments: dict[str, Any] = value if isinstance(value, dict) else {"url": value}
+    known = [each.name for each in fields(Shared)]
+    for key, given in arguments.items():
+        below = (key,) if isinstance(value, dict) else ()
+        if key not in known:
+            raise _Wrong(_unknown(key, known), *below)
+        try:
+            Shared(**{"url": "x", key: given})
+        except ValueError as error:
+            raise _Wrong(error, *below) from None
+    if "url" not in arguments:
+        raise _Wrong('url is missing; write url = "PATH" or url = "redis://host:port/db"')
+    return Shared(**arguments)
 
 
 def _keyword_arguments(table: str, kind: type[T]) -> Callable[[object], T]:
@@ -181,7 +195,7 @@ KEYS: Mapping[str, Callable[[object], Any]] = {
     "follow": _follow,
     "retry": _keyword_arguments("retry", RetryPolicy),
     "probe": _keyword_arguments("probe", Probe),
-    "shared": _not_yet,
+    "shared": _shared,
     "control": _control,
     "log": _log,
 }

@@ -30,6 +30,8 @@ __all__ = [
     "ServerDown",
     "ServerSuspected",
     "ServerUp",
+    "SharedDown",
+    "SharedUp",
 ]
 
 
@@ -85,7 +87,8 @@ class ServerSuspected(_Told):
 
 @dataclass(frozen=True, slots=True)
 class ServerDown(_Told):
-    """A server was taken down; ``outcome`` is None if the application marked it down."""
+    """A server was taken down; ``outcome`` is None if the application marked it down, or if other
+    processes told so (``health.told``)."""
 
     server: Server
     health: Health
@@ -187,6 +190,25 @@ class LookupStale(_Told):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class SharedDown(_Told):
+    """The memory that processes share cannot be used; pjfail goes on with its own health. Sent once for each outage.
+
+    ``store`` is its place, without user name and password.
+    """
+
+    store: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharedUp(_Told):
+    """The memory that processes share is there again, ``after`` seconds; what still holds has been told again."""
+
+    store: str
+    after: float
+
+
 class Reason(enum.Enum):
     """Why a request failed over to another server; the value says what the server did that the request left."""
 
@@ -229,5 +251,7 @@ Event = (
     | LookupFailed
     | LookupStale
     | FailedOver
+    | SharedDown
+    | SharedUp
 )
 Listener = Callable[[Event], object]

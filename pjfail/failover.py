@@ -37,6 +37,8 @@ from .probe import Probe
 from .request import Headers, timeout_error
 from .resolution import asked_target
 from .retry import RetryPolicy
+from .shared import Shared
+from .shared.sharing import SharedStatus
 from .worker import Worker
 
 log = logging.getLogger("pjfail")
@@ -59,6 +61,7 @@ def attach(
     listeners: Iterable[Listener] = (),
     host: str | Path | ModuleType | None = None,
     control: bool | str | Path | None = None,
+    shared: Shared | str | Path | None = None,
 ) -> Failover:
     """Makes the pjsip of this process ask pjfail where its requests go, and watch what becomes of them.
 
@@ -76,7 +79,9 @@ def attach(
     *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
     loaded object that carries pjsip, where that cannot be found out. *control* is True for a control socket, by which
     ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
-    variable ``PJFAIL_CONTROL`` of the environment says so (``1``, or a path).
+    variable ``PJFAIL_CONTROL`` of the environment says so (``1``, or a path). *shared* is where the processes of a
+    fleet keep what they have learnt of servers: a path, ``redis://host:port/db``, or a :class:`pjfail.Shared`; by
+    default the variable ``PJFAIL_SHARED`` says so. ``attach()`` waits half a second at most for the first reading.
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
     and at interpreter exit. Raises :class:`pjfail.HostError`, :class:`pjfail.ControlError`, :class:`pjfail.BadServer`
@@ -104,9 +109,8 @@ def attach(
     found = attached()
     if found is not None and found.gives_way:
         found.detach()
-    return Failover(
-        lookup, policy, probe, retry, _followed(follow), checked_listeners(listeners), host, Control.wanted(control)
-    )
+    hear, wanted = checked_listeners(listeners), (Control.wanted(control), Shared.wanted(shared))
+    return Failover(lookup, policy, probe, retry, _followed(follow), hear, host, *wanted)
 
 
 def attached() -> Failover | None:
@@ -143,6 +147,7 @@ class Failover:
         listeners: tuple[Listener, ...],
         host: str | Path | ModuleType | None,
         control: Control | None,
+        shared: Shared | None = None,
     ) -> None:
         self.pjsip_version = hosts.bind(host)
         self._process = os.getpid()
@@ -153,7 +158,15 @@ class Failover:
         self._control = control
         hear: tuple[Listener, ...] = listeners if control is None else (*listeners, control)
         self._worker = Worker(
-            lookup, policy, probe, follow, hear, self._end, decide=retry.decide, clusters=retry.dialogs
+            lookup,
+            policy,
+            probe,
+            follow,
+            hear,
+            self._end,
+            decide=retry.decide,
+            clusters=retry.dialogs,
+            shared=shared,
         )
         plans.ask_each(policy.per_request)
         self._attachment = core.attach(QUESTION_DEADLINE, retry, find_accounts=follow is not None)
@@ -254,6 +267,11 @@ class Failover:
         """
         self._require_attached()
         return self._worker.monitor.health()
+
+    def shared(self) -> SharedStatus | None:
+        """Returns the state of the memory that processes share (``attach(shared=)``), or None. Never blocks."""
+        self._require_attached()
+        return None if self._worker.sharing is None else self._worker.sharing.status()
 
     def mark_down(self, server: Server | str, seconds: float | None = None) -> None:
         """Puts *server* behind the others for *seconds*, or until :meth:`restore`. Its answers do not end that.

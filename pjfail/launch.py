@@ -28,6 +28,7 @@ def attach() -> None:
         probe=settings.probe,
         follow=settings.follow,
         control=settings.control,
+        shared=settings.shared,
     )
     attached.gives_way = True
 

@@ -438,6 +438,8 @@ class Health:
     while half-open; ``window``, recent answers and failures. ``rtt`` and ``rttvar`` are those of RFC 6298, in
     seconds.
 
+    ``told``: so many other processes told that it is down; 0: this one found out (:class:`pjfail.Shared`).
+
     ``generation`` counts the changes of state. An outcome that began before ``since`` belongs to an earlier generation
     and changes nothing. Comparing two values ignores measurements and counts, except ``failures``.
 
@@ -463,6 +465,7 @@ class Health:
     generation: int = field(default=0, compare=False)
     returning: bool = False
     returns_at: float | None = field(default=None, compare=False)
+    told: int = field(default=0, compare=False)
     methods: Mapping[str, Health] = field(default_factory=lambda: _NO_METHODS, hash=False)
 
     def __repr__(self) -> str:

@@ -74,6 +74,7 @@ class Monitor:
         self._said_unwatched = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self.excuses: Callable[[Outcome], bool] = lambda _: False
+        self.may_probe: Callable[[Server], bool] = lambda _: True  # of those that are down
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Watches the servers that are down or in doubt, in *loop*; timers and probes of an earlier loop are gone."""
@@ -187,6 +188,10 @@ class Monitor:
         now = time.monotonic()
         judged = [server for server, health in self._health.snapshot(now).items() if is_pardonable(health, began)]
         self.set_health(judged, pardoned)
+
+    def look_at(self, server: Server) -> None:
+        """Probes *server* now, if it is in doubt; when its hold-down ends, if it is down."""
+        self._watch(server, self._health.get(server, time.monotonic()))
 
     def _doubt(self, server: Server) -> None:
         """Has *server* probed over UDP, because no TCP connection to it came about, as a large request needs one."""
@@ -342,7 +347,7 @@ class Monitor:
     def _probe_wanted(self, server: Server) -> None:
         self._probe_due.discard(server)
         host = self._wanted.get(server)
-        if host is None or self._targets.ended:
+        if host is None or self._targets.ended or not self.may_probe(server):  # it is called again soon
             return
         if server in self._options:
             self._ask_by_account(server)
@@ -389,6 +394,9 @@ class Monitor:
     def _probe(self, server: Server) -> None:
         """Sends one probe, if *server* is in doubt and in use."""
         self._probe_due.discard(server)
+        if self._health.get(server, time.monotonic()).state is State.HALF_OPEN and not self.may_probe(server):
+            self._probe_soon(server, self._probe)
+            return
         if server in self._options:
             if self._is_in_doubt(server) and not self._ask_by_account(server):
                 self._leave_to_traffic(server)

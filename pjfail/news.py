@@ -20,6 +20,10 @@ class News:
         self._listeners = tuple(listeners)
         self._events: list[events.Event] = []
 
+    def add(self, listener: events.Listener) -> None:
+        """Has *listener* called before the others."""
+        self._listeners = (listener, *self._listeners)
+
     def tell(self, event: events.Event) -> None:
         """Keeps *event* until :meth:`deliver`."""
         self._events.append(event)

@@ -23,6 +23,8 @@ Backoff = Callable[[int, Random], float]
 
 # A server gets its tier back up to this share of ``failback`` later, at random: a fleet does not return at once.
 FAILBACK_SPREAD = 0.5
+# A server that was down for less by another's word, and is not, has its tier back at once.
+TOLD_BRIEFLY_S = 5.0
 # The share of its weight that a server has when it comes back.
 SMALLEST_SHARE = 0.1
 
@@ -260,6 +262,21 @@ def pardoned(health: Health, now: float) -> Health:
     )
 
 
+def told_up(health: Health, reason: str, policy: Policy, now: float, random: Random) -> Health:
+    """Up again by the word of another process, for *reason*. Pure.
+
+    All processes hear that at once, so each gives the server its tier back at a time of its own, within twice
+    ``slow_start``; at once, if it was down only briefly, since then the word that took it down was a mistake. Its
+    failures are forgotten once it answers this process; until then the next one holds it down for longer.
+    """
+    spread = 0.0
+    if now - health.since > TOLD_BRIEFLY_S:
+        spread = policy.failback * random.uniform(1, 1 + FAILBACK_SPREAD) + 2 * random.uniform(0, policy.slow_start)
+    up = left_to_traffic(health, policy, now, random)
+    returns_at = now + spread if spread else None
+    return replace(up, reason=reason, told=0, returning=spread > 0, returns_at=returns_at)
+
+
 def _own_of_method(health: Health, outcome: Outcome) -> Health | None:
     """Returns the health that a failure of one method alone changes; None if the failure counts against the server."""
     alone = health.usable and not outcome.probe and outcome.seen in (OutcomeKind.SILENT, OutcomeKind.UNAVAILABLE)
@@ -309,6 +326,7 @@ def _taken_down(health: Health, outcome: Outcome, policy: Policy, now: float, ra
         failed_at=outcome.at,
         failed_method=outcome.method,
         hold=remembered,
+        told=0,
         generation=health.generation + (not down_already),
         returning=False,
         returns_at=None,

@@ -36,6 +36,8 @@ from .request import Requests
 from .resolution import Resolution
 from .retry import Decide
 from .rulings import Rulings
+from .shared import Shared
+from .shared.sharing import FIRST_READ_S, Sharing
 from .targets import Targets
 
 log = logging.getLogger("pjfail")
@@ -67,8 +69,10 @@ class Worker:
         random: Random | None = None,
         decide: Decide | None = None,
         clusters: Collection[str] = (),
+        shared: Shared | None = None,
     ) -> None:
         random = random or Random()
+        self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._rulings = Rulings(decide)
         complain = PolicyErrors()
         self._detached = detached
@@ -104,12 +108,17 @@ class Worker:
             self._later,
         )
         self.maintenance.follower.on_registered = self._calls.on_registered
+        self.sharing: Sharing | None = None
+        if shared is not None:
+            self.sharing = Sharing(shared, policy, health, self._targets, self.monitor, self._news, random)
+            self.monitor.may_probe = self.sharing.may_probe
+            self._news.add(self.sharing)
+            self._beside.append(self.sharing.serve)
         self._attachment = 0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
         self._ready = threading.Event()
-        self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._thread = threading.Thread(target=self._run, name="pjfail", daemon=True)
 
     # --- any thread ---------------------------------------------------------------------------------------------------
@@ -123,6 +132,8 @@ class Worker:
         self._attachment = attachment
         self._thread.start()
         self._ready.wait()
+        if self.sharing is not None:
+            self.sharing.first_read.wait(FIRST_READ_S)
 
     def stop(self, timeout: float = 2.0) -> None:
         """Ends the thread. If a policy or listener blocks it for more than *timeout* seconds, the thread is left to end

@@ -39,6 +39,7 @@ LAYERS = (
         "request",
         "resolution",
         "rulings",
+        "shared",
         "standby",
         "targets",
     },

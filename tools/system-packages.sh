@@ -74,13 +74,14 @@ look() {
     need openssl openssl
     need ip iproute2
     need nft nftables
+    need redis-server redis-server
 }
 
 # The tests start their own kamailio, knotd and prometheus. Debian's packages would each start one as a service too, on
 # ports that the tests then could not have.
 stop_services() {
     [ -d /run/systemd/system ] || return 0
-    for service in kamailio knot prometheus; do
+    for service in kamailio knot prometheus redis-server; do
         case " $missing " in *" $service "*) ;; *) continue ;; esac
         say "disabling the service \"$service\", which came with its package"
         $as_root systemctl --quiet disable --now "$service.service" || say "\"$service\" could not be stopped"

@@ -67,6 +67,7 @@ class Commands:
             "accounts": self.accounts,
             "counters": self.counters,
             "events": self.events,
+            "shared": self.shared,
             "snapshot": self.snapshot,
             "drain": self.drain,
             "mark-down": self.mark_down,
@@ -159,6 +160,10 @@ class Commands:
             raise ValueError(f"{last!r} is not a valid number of events; write 0 or more")
         return self._journal.last(last)
 
+    def shared(self) -> Row | None:
+        """The memory that processes share; None where there is none."""
+        return None if self._worker.sharing is None else asdict(self._worker.sharing.status())
+
     def snapshot(self) -> Row:
         """All of it, at one moment."""
         return {
@@ -168,6 +173,7 @@ class Commands:
             "accounts": self.accounts(),
             "counters": self.counters(),
             "events": self.events(),
+            "shared": self.shared(),
             "log": logging.getLevelName(log.getEffectiveLevel()).lower(),
         }
 

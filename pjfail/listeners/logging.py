@@ -118,5 +118,15 @@ def _(event: events.LookupFailed) -> tuple[int, str]:
 
 
 @in_words.register
+def _(event: events.SharedDown) -> tuple[int, str]:
+    return logging.WARNING, f"the shared memory {event.store} cannot be used: {event.reason}"
+
+
+@in_words.register
+def _(event: events.SharedUp) -> tuple[int, str]:
+    return logging.INFO, f"the shared memory {event.store} is there again, after {event.after:.0f} s"
+
+
+@in_words.register
 def _(event: events.LookupStale) -> tuple[int, str]:
     return logging.WARNING, f"{event.target} uses old answers: {event.reason}"

@@ -16,6 +16,7 @@ from .. import events
 from ..bridge import counts
 from ..bridge.counts import Counters, RoundTrips
 from ..model import Health, OutcomeKind, Server, State, Transport
+from ..shared.sharing import SharedStatus
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
@@ -73,7 +74,7 @@ class PrometheusListener:
         # Counted from 0: of a series that begins with its first event Prometheus sees no increase.
         for counter, values in (
             (self._events, [kind.__name__ for kind in get_args(events.Event)]),
-            (self._detections, [*_OUTCOMES, "application"]),
+            (self._detections, [*_OUTCOMES, "application", "told"]),
             (self._probes, _OUTCOMES),
             (self._lookups, ["true", "false"]),
             (self._failovers, [reason.name.lower() for reason in events.Reason]),
@@ -92,7 +93,8 @@ class PrometheusListener:
         self._events.labels(type(event).__name__).inc()
         match event:
             case events.ServerDown(server, health, outcome):
-                self._detections.labels("application" if outcome is None else outcome.seen.name.lower()).inc()
+                unseen = "told" if health.told else "application"
+                self._detections.labels(unseen if outcome is None else outcome.seen.name.lower()).inc()
                 if outcome is not None and len(self._down_since) < MOST_DOWN:
                     self._down_since.setdefault(server, health.since)
             case events.ServerUp(server, health):
@@ -127,6 +129,8 @@ class _AtScrape(Collector):
         yield _round_trips(failover.round_trips())
         yield from self._servers(failover.servers())
         yield self._accounts(failover.accounts())
+        if (status := failover.shared()) is not None:
+            yield from _shared(status)
 
     def _accounts(self, kept: Mapping[int, Server | None]) -> Metric:
         """By server: those of the most accounts, and all others as "other"; "none" where an account's plan decides."""
@@ -185,6 +189,23 @@ def _core(counters: Counters) -> Iterator[Metric]:
     yield GaugeMetricFamily("pjfail_questions_waiting", "Questions that wait for an answer.", counters.waiting)
     yield GaugeMetricFamily("pjfail_requests_outstanding", "Requests without a final answer.", counters.outstanding)
     yield GaugeMetricFamily("pjfail_dialogs", "Dialogs that live.", counters.dialogs)
+
+
+def _shared(status: SharedStatus) -> Iterator[Metric]:
+    yield GaugeMetricFamily("pjfail_shared_up", "Whether the memory that processes share is there.", status.connected)
+    yield GaugeMetricFamily("pjfail_shared_entries", "Entries of other processes that are known.", status.entries)
+    yield GaugeMetricFamily("pjfail_shared_believed", "Servers that are down because others told so.", status.believed)
+    yield GaugeMetricFamily("pjfail_shared_strangers", "Entries that this pjfail cannot read.", status.strangers)
+    yield _counter(
+        "shared_entries_told",
+        "Entries by what became of them: written, heard from others, dropped.",
+        "way",
+        {"written": status.written, "heard": status.heard, "dropped": status.dropped},
+    )
+    yield CounterMetricFamily(
+        "pjfail_shared_contradictions", "Times that an own success outranked others.", status.contradicted
+    )
+    yield CounterMetricFamily("pjfail_shared_operations", "Operations on the store.", status.commands)
 
 
 def _round_trips(measured: Mapping[Transport, RoundTrips]) -> Metric:

@@ -3,6 +3,9 @@
 Each client has what a process with pjfail has: a table of health, a plan, judgements by :func:`pjfail.policy.judge`; no
 client knows of another. A request that a server leaves unanswered goes on to the next one after half a second, as
 a retry policy has it; a client whose first server changes registers there, as a followed account does.
+
+With ``Fleet.sharing`` the clients have a memory that they share: each has the board of :mod:`pjfail.shared`, and
+messages take their time and get lost. A clock that is wrong changes nothing, because no message has one in it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ from pjfail.health import at
 from pjfail.model import Candidate, Health, Outcome, OutcomeKind, Server, State, Target
 from pjfail.order import PreferFastest
 from pjfail.planning import make_plan, review_at, weighted
-from pjfail.policy import Policy, judge
+from pjfail.policy import Policy, judge, told_up
+from pjfail.shared.board import MAX_VOICES, RECOVERY_S, Board
+from pjfail.shared.entries import Entry, Kind
+from pjfail.shared.sharing import LEASE_S, STAND_BACK_S, UNSURE_S
 
 TARGET = Target("fleet.example")
 SILENT_AFTER = 1.5  # as the core's observer has it
@@ -35,8 +41,23 @@ class Behaviour:
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """A memory that all clients share: how long a message takes at the most, the share of them that is lost, after how
+    many seconds each client reads all anew, and when the store is out.
+    """
+
+    delay: float = 0.05
+    loss: float = 0.05
+    read_again: float = 10.0
+    out: Callable[[float], bool] = lambda _: False
+
+
+@dataclass(frozen=True)
 class Fleet:
-    """What is simulated. ``period``: seconds between two requests of one client, give or take a fifth."""
+    """What is simulated. ``period``: seconds between two requests of one client, give or take a fifth.
+
+    *poisoned*: so many clients get no answer of the first server, whoever else does.
+    """
 
     behaviours: Sequence[Behaviour]
     policy: Policy
@@ -45,6 +66,8 @@ class Fleet:
     period: float = 10.0
     duration: float = 420.0
     seed: int = 3261
+    sharing: Sharing | None = None
+    poisoned: int = 0
 
 
 @dataclass
@@ -60,6 +83,7 @@ class Load:
     answered: int = 0
     late: int = 0  # those that had to go on to another server
     moves: int = 0
+    told: int = 0  # entries that were written to the store
 
     def mean(self, server: int, begin: float, end: float) -> float:
         """Requests a second within a span of time."""
@@ -85,6 +109,13 @@ class Client:
     tiers: list[list[tuple[int, Server]]] = field(default_factory=list)  # the plan: weights and servers
     review: float = 0.0
     home: Server | None = None
+    poisoned: bool = False
+    number: int = 0
+    board: Board = field(default_factory=lambda: Board("", None))
+    believed: set[Server] = field(default_factory=set)
+    said: int = 0
+    raised: dict[Server, float] = field(default_factory=dict)
+    stand_back: dict[Server, float] = field(default_factory=dict)
 
 
 class Simulation:
@@ -101,13 +132,20 @@ class Simulation:
         self.now = 0.0
         self._order = itertools.count()
         self._events: list[tuple[float, int, Callable[[], object]]] = []
+        self._clients: list[Client] = []
+        self._store: dict[tuple[Server, str], tuple[float, Entry]] = {}
+        self._leases: dict[Server, float] = {}
 
     def after(self, seconds: float, event: Callable[[], object]) -> None:
         heapq.heappush(self._events, (self.now + seconds, next(self._order), event))
 
     def run(self) -> Load:
-        for _ in range(self.fleet.clients):
-            client = Client(Random(self.random.getrandbits(64)))
+        for number in range(self.fleet.clients):
+            client = Client(Random(self.random.getrandbits(64)), poisoned=number < self.fleet.poisoned, number=number)
+            self._clients.append(client)
+            if self.fleet.sharing is not None:
+                client.board = Board(str(number), None)
+                self.after(client.random.uniform(0, self.fleet.sharing.read_again), self._reading(client))
             self.after(self.random.uniform(0, self.fleet.period), self._sending(client))
         while self._events and self._events[0][0] < self.fleet.duration:
             self.now, _, event = heapq.heappop(self._events)
@@ -130,7 +168,7 @@ class Simulation:
         server = next(order, None)
         if server is None:
             return
-        if self._arrives(server):
+        if self._arrives(client, server):
             self.load.answered += 1
             self.load.late += not first
             rtt = self.fleet.behaviours[self.number[server]].rtt(self.now)
@@ -142,11 +180,11 @@ class Simulation:
         )
         self.after(RETRY_AFTER, lambda: self._try(client, order, first=False))
 
-    def _arrives(self, server: Server) -> bool:
+    def _arrives(self, client: Client, server: Server) -> bool:
         """A request gets to *server*: does it answer?"""
         number = self.number[server]
         self.load.seen[number][int(self.now)] += 1
-        return self.fleet.behaviours[number].answers(self.now)
+        return self.fleet.behaviours[number].answers(self.now) and not (client.poisoned and number == 0)
 
     def _answered(self, client: Client, server: Server, rtt: float, probe: bool = False) -> None:
         before, last = client.measured.get(server, (rtt, self.now))
@@ -165,6 +203,7 @@ class Simulation:
         client.health[server] = after
         if outcome.seen is not OutcomeKind.ANSWERED:
             client.told.discard(server)
+        self._share(client, outcome, before, after)
         if after.state is not before.state:
             self._replan(client)
         if after.state is State.DOWN and before.state is not State.DOWN and after.until is not None:
@@ -173,13 +212,108 @@ class Simulation:
     def _probe(self, client: Client, server: Server) -> None:
         if at(client.health[server], self.now).state is not State.HALF_OPEN:
             return
+        if self.fleet.sharing is not None and not self._may_probe(client, server):
+            self.after(client.random.uniform(0.8, 1.2), lambda: self._probe(client, server))
+            return
         self.load.probes[self.number[server]][int(self.now)] += 1
-        if self._arrives(server):
+        if self._arrives(client, server):
             rtt = self.fleet.behaviours[self.number[server]].rtt(self.now)
             self.after(rtt, lambda: self._answered(client, server, rtt, probe=True))
         else:
             silent = OutcomeKind.SILENT
             self.after(PROBE_TIMEOUT, lambda: self._judge(client, Outcome(server, silent, self.now, probe=True)))
+
+    # --- a client's shared memory -------------------------------------------------------------------------------------
+
+    def _share(self, client: Client, outcome: Outcome, before: Health, after: Health) -> None:
+        """Tells what a client has found out, as pjfail.shared.sharing does."""
+        if self.fleet.sharing is None:
+            return
+        server = outcome.server
+        if after.state is State.DOWN and before.state is not State.DOWN and after.until is not None:
+            client.believed.discard(server)
+            client.stand_back[server] = after.until + STAND_BACK_S
+            began = outcome.at if outcome.began is None else outcome.began
+            sure = any(last > began for other, (_, last) in client.measured.items() if other != server)
+            self.after(0 if sure else UNSURE_S, lambda: self._tell_down(client, server, after, began, sure=sure))
+        elif after.state is State.UP and before.state is not State.UP:
+            client.believed.discard(server)
+            self._tell(client, server, "up", RECOVERY_S)
+
+    def _tell_down(self, client: Client, server: Server, health: Health, began: float, *, sure: bool) -> None:
+        if client.health[server] is health and client.board.voices(server, self.now) < MAX_VOICES:
+            self._tell(client, server, "down", (health.until or 0.0) - self.now, self.now - began, sure=sure)
+
+    def _tell(
+        self, client: Client, server: Server, kind: Kind, left: float, age: float = 0.0, sure: bool = False
+    ) -> None:
+        sharing = self.fleet.sharing
+        assert sharing is not None
+        client.said += 1
+        entry = Entry(server, str(client.number), kind, client.said, left, age, "host", kind, 1, sure)
+        if sharing.out(self.now):
+            return
+        self.load.told += 1
+        self._store[server, entry.writer] = self.now, entry
+        for other in self._clients:
+            if self.random.random() >= sharing.loss:
+                self.after(self.random.uniform(0, sharing.delay), lambda to=other: self._hear(to, entry))
+
+    def _hear(self, client: Client, entry: Entry) -> None:
+        if client.board.hear(entry, self.now):
+            self._weigh(client, entry.server)
+
+    def _reading(self, client: Client) -> Callable[[], object]:
+        sharing = self.fleet.sharing
+        assert sharing is not None
+
+        def read() -> None:
+            self.after(sharing.read_again, read)
+            if not sharing.out(self.now):
+                there = [
+                    replace(entry, left=entry.left - (self.now - at), age=entry.age + self.now - at)
+                    for at, entry in self._store.values()
+                    if entry.left > self.now - at
+                ]
+                client.board.expire(self.now)
+                for server in client.board.take(there, self.now, self.now):
+                    self._weigh(client, server)
+
+        return read
+
+    def _weigh(self, client: Client, server: Server) -> None:
+        health = at(client.health.get(server, Health()), self.now)
+        doubted = server not in client.believed and health.state in (State.DOWN, State.HALF_OPEN)
+        last_answer = client.measured.get(server, (0.0, None))[1]
+        verdict = client.board.weigh(server, self.now, last_answer, doubted=doubted)
+        if verdict.contradicted:
+            self._tell(client, server, "up", RECOVERY_S, self.now - (last_answer or 0.0))
+        if verdict.down is not None:
+            if health.state is State.DOWN and (
+                server not in client.believed or (health.until or 0) >= verdict.down.until
+            ):
+                return
+            client.believed.add(server)
+            down = replace(health, state=State.DOWN, since=self.now, until=verdict.down.until, told=verdict.down.voices)
+            client.health[server] = replace(down, returning=False, returns_at=None)
+            self.after(verdict.down.until - self.now + 0.01, lambda: self._probe(client, server))
+        elif verdict.recovered is not None and health.state in (State.DOWN, State.HALF_OPEN):
+            if verdict.recovered.since <= (health.failed_at or health.since) and server not in client.believed:
+                return
+            client.believed.discard(server)
+            client.health[server] = told_up(health, "told", self.fleet.policy, self.now, client.random)
+        else:
+            return
+        self._replan(client)
+
+    def _may_probe(self, client: Client, server: Server) -> bool:
+        sharing = self.fleet.sharing
+        if sharing is None or sharing.out(self.now):
+            return True
+        if client.stand_back.get(server, 0.0) > self.now or self._leases.get(server, 0.0) > self.now:
+            return False
+        self._leases[server] = self.now + LEASE_S
+        return True
 
     def _replan(self, client: Client) -> None:
         policy, now = self.fleet.policy, self.now
@@ -247,6 +381,25 @@ def slow(begin: float, end: float, rtt: float) -> Behaviour:
 
 
 WELL = Behaviour()
+
+
+def shared_scenarios(clients: int = 1000) -> dict[str, Fleet]:
+    """Outages with and without a shared memory, drawn in ``docs/shared.svg``."""
+    one_first = (1, 2, 2, 2, 2)
+    out, shared = [outage(60, 180), *[WELL] * 4], Sharing()
+    store_out = Sharing(out=lambda now: 50 <= now < 200)
+    return {
+        "each for itself: one of five equals is out from 60 to 180 s": Fleet(out, Policy(), clients=clients),
+        "shared: the same": Fleet(out, Policy(), clients=clients, sharing=shared),
+        "each for itself: the primary is out": Fleet(out, Policy(failback=30.0), one_first, clients=clients),
+        "shared: the primary is out": Fleet(out, Policy(failback=30.0), one_first, clients=clients, sharing=shared),
+        "shared: nobody is out, but the first never answers one client, which says so": Fleet(
+            [WELL] * 5, Policy(), clients=clients, sharing=shared, poisoned=1
+        ),
+        "shared: one of five equals is out, and the store is out from 50 to 200 s": Fleet(
+            out, Policy(), clients=clients, sharing=store_out
+        ),
+    }
 
 
 def scenarios() -> dict[str, Fleet]:

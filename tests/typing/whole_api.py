@@ -58,6 +58,10 @@ def hear(event: events.Event) -> None:
         assert_type((event.target, event.reason), tuple[Target, str])
     elif isinstance(event, events.FailedOver):
         assert_type((event.left, event.taken, event.why), tuple[Server, Server, events.Reason])
+    elif isinstance(event, events.SharedDown):
+        assert_type((event.store, event.reason), tuple[str, str])
+    elif isinstance(event, events.SharedUp):
+        assert_type((event.store, event.after), tuple[str, float])
     else:
         assert_never(event)  # a new kind of event is a line here, and in the changelog
 
@@ -101,11 +105,14 @@ def attaching(path: Path) -> None:
         listeners=[hear, listeners.LogListener(getLogger("voip")), listeners.PrometheusListener(most_servers=10)],
         host=path,
         control=path,
+        shared=pjfail.Shared("redis://192.0.2.9:6379/0", namespace="eu", trust=2),
     )
     with failover as same:
         assert_type(same, Failover)
     assert_type((failover.attached, failover.native_affinity), tuple[bool, bool])
     assert_type(failover.pjsip_version, str)
+    if (status := failover.shared()) is not None:
+        assert_type((status.connected, status.believed), tuple[bool, int])
     failover.detach()
     any_lookup: pjfail.Lookup = pjfail.PjsipDnsLookup(["192.0.2.53"], families=["ipv6"])
     listener: events.Listener = hear

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from pjfail.lookup import StaticLookup
 from pjfail.model import Health, Server, State, Target
 from pjfail.policy import Policy
 from pjfail.probe import Probe
+from pjfail.shared import Shared
 from pjfail.worker import Worker
 
 
@@ -80,3 +82,13 @@ def test_a_refresh_is_passed_on(known: commands.Commands, monkeypatch: pytest.Mo
 
 def test_a_target_of_a_sips_uri_is_that_which_pjsip_asks_for() -> None:
     assert commands.asked_target("sips:voip.example") == Target("voip.example", 0, "tls", secure=True)
+
+
+def test_the_shared_memory_is_told_of_where_there_is_one(known: commands.Commands, tmp_path: Path) -> None:
+    assert known.shared() is None
+    worker = Worker(
+        StaticLookup({}), Policy(), Probe(), None, (), lambda: True, shared=Shared(str(tmp_path / "shared.db"), trust=3)
+    )
+    told = commands.Commands(Known(), worker, journal.Journal(), "1.0").shared()
+    assert told is not None
+    assert (told["store"], told["connected"]) == (str(tmp_path / "shared.db"), False)

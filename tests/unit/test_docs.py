@@ -30,6 +30,7 @@ from pjfail.bridge.counts import Counters, RoundTrips
 from pjfail.bridge.host import known_layouts
 from pjfail.cli.main import make_parser
 from pjfail.listeners import prometheus
+from pjfail.shared.sharing import SharedStatus
 
 SNIPPETS = DOCS / "snippets"
 TARGET = Target("voip.example")
@@ -210,6 +211,9 @@ class Attached:
 
     def accounts(self) -> dict[int, Server | None]:
         return {0: None}
+
+    def shared(self) -> SharedStatus:
+        return SharedStatus("x.db", True, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def metrics_and_labels() -> dict[str, set[str]]:

@@ -49,6 +49,8 @@ EVENTS: list[events.Event] = [
     events.AccountMoved(3, "alice@voip.example", OTHER, None, "it registered with it"),
     events.LookupFailed(TARGET, "no answer", temporary=True),
     events.LookupStale(TARGET, "no answer"),
+    events.SharedDown("redis://192.0.2.9:6379/0", "no answer within 2 s"),
+    events.SharedUp("redis://192.0.2.9:6379/0", 11.5),
     events.FailedOver("REGISTER", "1@here", ONE, OTHER, events.Reason.SILENT, 0.5),
     events.CallRefreshed(3, 1, "1@here", ONE),
     events.CallStranded(3, 1, "1@here", ONE, "it is down: silent to REGISTER"),
@@ -105,7 +107,7 @@ def test_what_the_keys_hold() -> None:
     assert (marked["hold"], marked["outcome"]) == (None, None)
     assert EVENTS[5].as_dict()["certificate"] == ["OUT_OF_DATE", "WRONG_NAME"]
     assert EVENTS[6].as_dict()["servers"] == ["udp:192.0.2.1:5060", "tls:[2001:db8::2]:5061"]
-    assert EVENTS[10].as_dict()["why"] == "silent"
+    assert EVENTS[12].as_dict()["why"] == "silent"
 
 
 def test_the_recipe_for_logging(caplog: pytest.LogCaptureFixture) -> None:

@@ -102,10 +102,10 @@ def test_a_policy_is_taken_as_it_is(made: list[tuple[Any, ...]]) -> None:
 
 def test_the_defaults_are_the_dns_and_the_default_policy(made: list[tuple[Any, ...]]) -> None:
     pjfail.attach()
-    lookup, policy, probe, retry, follow, listeners, host, control = made[0]
+    lookup, policy, probe, retry, follow, listeners, host, control, shared = made[0]
     assert (probe, retry, follow) == (pjfail.Probe(), pjfail.RetryPolicy(), pjfail.Follow())
     assert isinstance(lookup, pjfail.DnsLookup)
-    assert (policy, listeners, host, control) == (pjfail.Policy(), (), None, None)
+    assert (policy, listeners, host, control, shared) == (pjfail.Policy(), (), None, None, None)
 
 
 @pytest.mark.parametrize(("follow", "all_of"), [(True, pjfail.Follow()), (False, None), (pjfail.Follow(watch=4),) * 2])
@@ -124,6 +124,24 @@ def test_what_does_not_say_how_to_follow_is_a_type_error(follow: Any) -> None:
 def test_a_control_socket_is_asked_for_by_true_or_a_path(control: Any) -> None:
     with pytest.raises(TypeError, match=r"control is .*; give True, False, or a path for the socket"):
         pjfail.attach(lookup=LOOKUP, control=control)
+
+
+@pytest.mark.parametrize("shared", [5, True, ["a.db"]])
+def test_the_shared_memory_is_a_place(shared: Any) -> None:
+    with pytest.raises(TypeError, match=r"shared is .*; give a path, \"redis://host:port/db\" or a pjfail.Shared"):
+        pjfail.attach(lookup=LOOKUP, shared=shared)
+
+
+def test_the_environment_names_the_shared_memory_where_the_program_does_not(
+    made: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PJFAIL_SHARED", "redis://192.0.2.9:6379/0")
+    pjfail.attach(lookup=LOOKUP)
+    pjfail.attach(lookup=LOOKUP, shared="/var/lib/pjfail.db")
+    assert [arguments[8] for arguments in made] == [
+        pjfail.Shared("redis://192.0.2.9:6379/0"),
+        pjfail.Shared("/var/lib/pjfail.db"),
+    ]
 
 
 def test_no_control_socket_whatever_the_environment_says(

@@ -51,6 +51,16 @@ LINES: list[tuple[events.Event, int, str]] = [
         "tls:192.0.2.2:5061 showed a certificate for another name",
     ),
     (
+        events.SharedDown("/var/lib/pjfail.db", "the disk is full"),
+        logging.WARNING,
+        "the shared memory /var/lib/pjfail.db cannot be used: the disk is full",
+    ),
+    (
+        events.SharedUp("/var/lib/pjfail.db", 11.5),
+        logging.INFO,
+        "the shared memory /var/lib/pjfail.db is there again, after 12 s",
+    ),
+    (
         events.FailedOver("REGISTER", "1@here", ONE, OTHER, events.Reason.SILENT, 0.52),
         logging.INFO,
         "REGISTER failed over from udp:192.0.2.1:5060 to tls:192.0.2.2:5061 after 0.5 s: no response",

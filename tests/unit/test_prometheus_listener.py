@@ -11,6 +11,7 @@ import pytest
 from pjfail import events, listeners
 from pjfail.bridge.counts import Counters, RoundTrips
 from pjfail.model import Health, Outcome, OutcomeKind, Server, State, Target, Transport
+from pjfail.shared.sharing import SharedStatus
 
 prometheus_client = pytest.importorskip("prometheus_client", reason="make test installs it")
 prometheus = pytest.importorskip("pjfail.listeners.prometheus")
@@ -136,6 +137,9 @@ class Running:
     def accounts(self) -> Mapping[int, Server | None]:
         return {0: ONE, 1: ONE, 2: None, 3: OTHER}
 
+    def shared(self) -> SharedStatus | None:
+        return SharedStatus("x.db", True, 3, 5, 1, 2, 0, 0, 40, 6)
+
 
 @pytest.mark.parametrize(
     ("counted", "name"),
@@ -150,6 +154,23 @@ def test_what_tells_of_a_bound_is_shown(metrics: Metrics, counted: str, name: st
     running = Running(**{counted: 7})
     metrics.listener.on_attach(running)  # type: ignore[arg-type]
     assert metrics.value(name) == 7
+
+
+def test_the_shared_memory_is_shown(metrics: Metrics) -> None:
+    running = Running()
+    metrics.listener.on_attach(running)  # type: ignore[arg-type]
+    assert metrics.value("pjfail_shared_up") == 1
+    assert metrics.value("pjfail_shared_entries") == 6
+    assert metrics.value("pjfail_shared_believed") == 1
+    assert metrics.value("pjfail_shared_entries_told_total", way="heard") == 5
+    assert metrics.value("pjfail_shared_contradictions_total") == 2
+    assert metrics.value("pjfail_shared_operations_total") == 40
+
+
+def test_a_server_that_others_told_is_down_is_counted_as_that(metrics: Metrics) -> None:
+    metrics.listener(events.ServerDown(ONE, Health(State.DOWN, told=2), None))
+    assert metrics.value("pjfail_detections_total", reason="told") == 1
+    assert metrics.value("pjfail_detections_total", reason="application") == 0
 
 
 def test_accounts_are_counted_by_server(metrics: Metrics) -> None:

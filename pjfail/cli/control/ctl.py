@@ -12,7 +12,7 @@ from ..._tables import print_table
 from ...control.client import Client, find
 from ...errors import ControlError
 from ...model import Target
-from . import words
+from . import fleet, words
 
 COMMANDS = {
     "process": "show which program it is",
@@ -22,6 +22,7 @@ COMMANDS = {
     "accounts": "list the accounts that are followed or pinned, each with its server",
     "events": "show the last events",
     "counters": "show what the core has counted",
+    "shared": "show the memory that processes share",
     "drain": "send new requests elsewhere; dialogs stay",
     "mark-down": "put a server behind the others",
     "restore": "take a server for up again",
@@ -40,6 +41,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         epilog="Exit status: 0 done, 1 refused or not reached, 2 wrong arguments.",
     )
     parser.add_argument("--to", metavar="PID|SOCKET|all", help="which program, if there are several")
+    fleet.add(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
     # "command" alone would hide what main() keeps there.
@@ -61,6 +63,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Asks, and prints what is answered. Raises ControlError when nothing can be asked, and ValueError."""
+    if arguments.fleet:
+        return fleet.run(arguments)
     command: str = arguments.asked
     names = ("server", "seconds", "uri", "level")
     given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
@@ -116,6 +120,7 @@ _PRINT: dict[str, Callable[[Any], None]] = {
     "process": _facts,
     "counters": _facts,
     "log": _facts,
+    "shared": lambda facts: _facts(facts) if facts else print("there is no shared memory"),
     "plan": lambda plan: _table("plan", words.PLAN_COLUMNS, words.plan_cells([plan])),
     "plans": lambda plans: _table("plans", words.PLAN_COLUMNS, words.plan_cells(plans)),
     "accounts": lambda rows: _table("accounts", words.ACCOUNT_COLUMNS, [*map(words.account_cells, rows)]),

@@ -115,7 +115,11 @@ def _requests(view: View) -> str:
             before = view.before["counters"]
             asked, failed = now["resolved"] - before["resolved"], went_on - _failed_over(before)
             said += f"; {asked / seconds:.1f} a second, {failed / seconds:.1f} of them failed over"
-    return f"{said}; {now['dialogs']} dialogs"
+    said += f"; {now['dialogs']} dialogs"
+    if (shared := view.told.get("shared")) is not None:
+        there = "there" if shared["connected"] else "not there"
+        said += f"; shared memory {there}, {shared['believed']} servers down by others' words"
+    return said
 
 
 def _failed_over(counters: Mapping[str, int]) -> int:
