@@ -224,6 +224,7 @@ class Failover:
             if self._ended:
                 return False
             self._ended = True
+        self._worker.maintenance.standbys.end()
         core.detach(self._attachment)
         self._worker.stop()
         if self._control is not None:

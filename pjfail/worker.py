@@ -261,6 +261,8 @@ class Worker:
         with contextlib.suppress(NotAttached):  # before the outcome of the same answer can move the account
             for registration in queue.registrations():
                 self.maintenance.on_registration(registration)
+            for result in queue.standbys():
+                self.maintenance.on_standby(result)
             self.maintenance.on_found(queue.found_accounts())
         self.monitor.note_failovers(queue.failovers())
         self.monitor.judge(outcomes)

@@ -7,6 +7,7 @@
 #include "dialogs.h"
 #include "registrations.h"
 #include "servers.h"
+#include "standby.h"
 #include "subscriptions.h"
 #include "text.h"
 
@@ -97,6 +98,8 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
             const pf_address original = servers_original(&observed->registrar);
             const pf_address answered = servers_original(&observed->server);
 
+            if (account >= 0 && code < 300)
+                standby_on_registered(account, msg);
             affinity_tell(account, msg, NULL, &original, &answered, code, observer_retry_after(msg), observed->removes);
             if (code < 300)
                 registrations_on_success(account >= 0 ? account : REGISTRATIONS_UNKNOWN, msg, rdata->tp_info.transport,
