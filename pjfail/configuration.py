@@ -25,6 +25,9 @@ from .shared import Shared
 
 T = TypeVar("T", RetryPolicy, Probe, Follow)
 
+FOLLOW = Follow(network=True)
+"""How the accounts of a program are followed that nobody has touched: it does not look after its network either."""
+
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -41,7 +44,7 @@ class Configuration:
     transports: tuple[Transport, ...] | None = None
     retry: RetryPolicy | None = None
     probe: Probe | None = None
-    follow: bool | Follow = True
+    follow: bool | Follow = FOLLOW
     control: bool | str | None = None
     shared: Shared | None = None
     log: str | None = None
@@ -132,10 +135,10 @@ def _log(value: object) -> str:
 
 def _follow(value: object) -> bool | Follow:
     if isinstance(value, bool):
-        return value
+        return FOLLOW if value else False
     if not isinstance(value, dict):
         raise _Wrong(f"{value!r} is not valid; write true or false, or settings such as watch = 4 below [follow]")
-    return _FOLLOW(value)
+    return _FOLLOW({"network": FOLLOW.network, **value})
 
 
 def _control(value: object) -> bool | str:

@@ -16,6 +16,8 @@ from .model import Health, Outcome, Plan, Server, Target
 
 __all__ = [
     "AccountMoved",
+    "CallRefreshed",
+    "CallStranded",
     "CertificateRejected",
     "Event",
     "FailedOver",
@@ -145,6 +147,33 @@ class AccountMoved(_Told):
 
 
 @dataclass(frozen=True, slots=True)
+class CallRefreshed(_Told):
+    """The connection of a call under way had ended, and its server knows the new one, by a re-INVITE of pjfail's.
+
+    ``account`` and ``call`` are pjsua's ids, ``call_id`` is the Call-ID header.
+    """
+
+    account: int
+    call: int
+    call_id: str
+    server: Server
+
+
+@dataclass(frozen=True, slots=True)
+class CallStranded(_Told):
+    """The server that has a call's dialog is down. Media may go on, but nobody can end, hold or transfer the call.
+
+    Sent once for each call. An application that wants to can place the call anew.
+    """
+
+    account: int
+    call: int
+    call_id: str
+    server: Server
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LookupFailed(_Told):
     """A lookup found nothing for a target."""
 
@@ -217,6 +246,8 @@ Event = (
     | CertificateRejected
     | PlanChanged
     | AccountMoved
+    | CallRefreshed
+    | CallStranded
     | LookupFailed
     | LookupStale
     | FailedOver

@@ -81,7 +81,7 @@ def attach(
     ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
     variable ``PJFAIL_CONTROL`` of the environment says so (``1``, or a path). *shared* is where the processes of a
     fleet keep what they have learnt of servers: a path, ``redis://host:port/db``, or a :class:`pjfail.Shared`; by
-    default the variable ``PJFAIL_SHARED`` says so. ``attach()`` waits half a second at most for the first reading.
+    default the variable ``PJFAIL_SHARED`` says so. ``attach()`` waits a second at most for the first reading.
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
     and at interpreter exit. Raises :class:`pjfail.HostError`, :class:`pjfail.ControlError`, :class:`pjfail.BadServer`
@@ -157,7 +157,9 @@ class Failover:
         self._follow = follow
         self._control = control
         hear: tuple[Listener, ...] = listeners if control is None else (*listeners, control)
-        self._worker = Worker(lookup, policy, probe, follow, hear, self._end, decide=retry.decide, shared=shared)
+        self._worker = Worker(
+            lookup, policy, probe, follow, hear, self._end, decide=retry.decide, clusters=retry.dialogs, shared=shared
+        )
         plans.ask_each(policy.per_request)
         self._attachment = core.attach(QUESTION_DEADLINE, retry, find_accounts=follow is not None)
         try:

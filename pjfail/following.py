@@ -19,6 +19,7 @@ from .bridge.pins import Pin, Registration
 from .bridge.status import INVALID_OPERATION, NOT_FOUND, REGISTERING
 from .follow_settings import GENTLE_WATCH, Follow
 from .model import Health, Plan, Server, Target
+from .network import Change, source_towards
 from .probe import Watched
 from .reconnection import Reconnections
 
@@ -42,6 +43,8 @@ REFUSAL_HOLD = 60.0
 MAX_REFUSALS = 16  # that an account keeps; of more servers than these the one that failed it longest ago goes
 # An account moves back up to this share of its failback later, at random, so that a fleet does not move at once.
 FAILBACK_SPREAD = 0.5
+# Seconds after a change of the network until an account registers for which pjsip has not; it does so at once.
+REGISTER_AFTER_MOVE = 1.0
 # At each review, one account in so many is checked: the application may have deleted it.
 INQUIRY_SHARE = 4
 
@@ -291,6 +294,18 @@ def _with_retry_after(followed: FollowedAccount, registration: Registration, now
     return replace(followed, register_at=now + min(max(asked, RETRY_AFTER_FLOOR), RETRY_AFTER_CEILING))
 
 
+def on_another_network(followed: FollowedAccount, change: Change, now: float, random: Random) -> FollowedAccount:
+    """Returns the account's state after a change of the network: it registers, and holds nothing against servers. Pure.
+
+    Where pjsip has been told of new addresses, it registers by itself at once; a REGISTER of ours is due in case that
+    one fails, or pjsip sends none.
+    """
+    if not followed.settings.network or not (followed.server or followed.trying or followed.lost):
+        return followed  # the application does not have it registered
+    wait = REGISTER_AFTER_MOVE if change is Change.MOVED else random.uniform(0, followed.settings.spread)
+    return replace(followed, failed_at=None, refused=(), register_at=now + wait)
+
+
 @dataclass(frozen=True, slots=True)
 class FollowerContext:
     """What the follower asks the worker for; ``at`` is a function to call, and when; ``label`` names a server."""
@@ -333,11 +348,14 @@ class _Review:
 
 
 class Follower:
-    """The followed accounts. Worker only."""
+    """The followed accounts. Worker only. ``on_server`` is called with each server that an account comes to,
+    ``on_registered`` with each account that has been registered or moved."""
 
     def __init__(self, context: FollowerContext, random: Random) -> None:
         self._context = context
         self._random = random
+        self.on_server: Callable[[Server], object] = lambda _: None
+        self.on_registered: Callable[[FollowedAccount], object] = lambda _: None
         self._followed: dict[int, FollowedAccount] = {}
         self._turns: Iterator[int] = iter(())
         self._inquired: FollowedAccount | None = None
@@ -408,6 +426,10 @@ class Follower:
         """Any thread. The accounts as they are now."""
         return list(self._followed.values())
 
+    def aor(self, account: int) -> str | None:
+        followed = self._followed.get(account)
+        return None if followed is None else followed.aor
+
     def servers(self) -> Mapping[Server, Watched]:
         """Returns the servers to be asked that accounts are on, as often as the account wants that wants it most."""
         if self._servers is None:
@@ -431,6 +453,33 @@ class Follower:
                     wanted[each.server] = next_hop.host
         return wanted
 
+    def addresses(self) -> frozenset[str]:
+        """The addresses of the servers of accounts that follow changes of the network; of all that may be the next one
+        where an account has lost its server.
+        """
+        kept = [each for each in self._followed.values() if each.settings.network]
+        own = {each.server.address for each in kept if each.server is not None}
+        lost = {each.next_hop for each in kept if each.server is None and (each.lost or each.trying is not None)}
+        return frozenset(own.union(*map(self._addresses_of, lost)))
+
+    def other_addresses(self) -> Iterator[str]:
+        """All addresses that accounts which follow changes of the network may go to."""
+        for target in {each.next_hop for each in self._followed.values() if each.settings.network}:
+            yield from self._addresses_of(target)
+
+    def _addresses_of(self, target: Target) -> frozenset[str]:
+        plan = self._context.plan(target)
+        return frozenset() if plan is None else frozenset(server.address for server in plan.servers)
+
+    def network_changed(self, change: Change, now: float) -> None:
+        """Has the accounts that follow changes of the network register: those whose server is cut off, or all."""
+        for followed in list(self._followed.values()):
+            own = followed.server
+            if change is Change.CUT and (own is None or source_towards(own.address) is not None):
+                continue
+            self._set(on_another_network(followed, change, now, self._random))
+        self.review(now)
+
     def aor_of(self, targets: Container[Target]) -> str:
         """The address of record of an account with one of *targets* as its next hop; empty where none has."""
         return next((each.aor for each in self._followed.values() if each.next_hop in targets), "")
@@ -450,6 +499,8 @@ class Follower:
             self._reconnect(followed, now)
         else:
             self._set(registered(followed, registration, now))
+            if 200 <= registration.code < 300 and not registration.removed:
+                self.on_registered(followed)
 
     def _reconnect(self, followed: FollowedAccount, now: float) -> None:
         """Has an account register again, as the connection that its last REGISTER was answered over has ended.
@@ -531,6 +582,10 @@ class Follower:
             self._servers = None
         if before is None or before.pin != followed.pin:
             pins.set_pin(followed.pin)
+        if followed.server is not None and (
+            before is None or (before.server, before.settings) != (followed.server, followed.settings)
+        ):
+            self.on_server(followed.server)
         known = () if before is None else (before.register_at, before.return_at)
         for due in (followed.register_at, followed.return_at):
             if due is not None and due not in known:
@@ -540,6 +595,8 @@ class Follower:
         was = None if before is None else before.server
         if followed.server != was:
             moved = events.AccountMoved(followed.account, followed.aor, followed.server, was, followed.reason)
+            if was is not None:
+                self.on_registered(followed)
             self._moved.append((moved, followed.next_hop, followed.lost))
 
     def tell_moved(self) -> None:

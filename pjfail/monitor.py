@@ -16,7 +16,7 @@ from .health import HealthTable
 from .model import Health, Outcome, OutcomeKind, Server, State, Target, Transport
 from .news import News
 from .planning import Complain
-from .policy import Policy, describe, judge, left_to_traffic, suspected
+from .policy import Policy, describe, is_pardonable, judge, left_to_traffic, pardoned, suspected
 from .probe import PROBE, IgnoredOptions, OptionsVerdict, Probe, Prober, Watched
 from .recovery import Recoveries
 from .request import Requests
@@ -38,7 +38,7 @@ class Monitor:
     """Judges outcomes by the policy, and probes servers in doubt. Worker only, except :meth:`health`.
 
     *changed* is called after the health of servers has changed, once the new plans are in force. *aor_for* tells of
-    an account that a server may serve, so that it can be asked by that.
+    an account that a server may serve, so that it can be asked by that. ``excuses``: which outcomes judge no server.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Monitor:
         self._said_unwatched = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self.may_probe: Callable[[Server], bool] = lambda _: True  # of those that are down
+        self.excuses: Callable[[Outcome], bool] = lambda _: False
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Watches the servers that are down or in doubt, in *loop*; timers and probes of an earlier loop are gone."""
@@ -106,6 +107,8 @@ class Monitor:
             return
         changed: set[Server] = set()
         for outcome in map(self._as_probed, outcomes):
+            if self.excuses(outcome):
+                continue
             now = time.monotonic()
             before = self._health.get(outcome.server, now)
             if self._is_options_alone(outcome, before) or self._is_early(outcome, before):
@@ -183,6 +186,12 @@ class Monitor:
     def look_at(self, server: Server) -> None:
         """Probes *server* now, if it is in doubt; when its hold-down ends, if it is down."""
         self._watch(server, self._health.get(server, time.monotonic()))
+
+    def pardon(self, began: float) -> None:
+        """Takes back what servers have been judged for since *began*, when this machine's network failed."""
+        now = time.monotonic()
+        judged = [server for server, health in self._health.snapshot(now).items() if is_pardonable(health, began)]
+        self.set_health(judged, pardoned)
 
     def _doubt(self, server: Server) -> None:
         """Has *server* probed over UDP, because no TCP connection to it came about, as a large request needs one."""

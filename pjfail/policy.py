@@ -259,6 +259,24 @@ def told_up(health: Health, reason: str, policy: Policy, now: float, random: Ran
     return replace(up, reason=reason, told=0, returning=spread > 0, returns_at=returns_at)
 
 
+def is_pardonable(health: Health, began: float) -> bool:
+    """Returns whether the server is in doubt or down only for what it left undone since *began*. Pure."""
+    doubted = health.state in (State.SUSPECT, State.DOWN, State.HALF_OPEN)
+    return doubted and not health.held and health.failures <= 1 and health.since >= began
+
+
+def pardoned(health: Health, now: float) -> Health:
+    """Up again, with its failures forgotten: they were the network's. Pure."""
+    return Health(
+        since=now,
+        reason="the network had failed",
+        rtt=health.rtt,
+        last_answer=health.last_answer,
+        rttvar=health.rttvar,
+        generation=health.generation + 1,
+    )
+
+
 def _own_of_method(health: Health, outcome: Outcome) -> Health | None:
     """Returns the health that a failure of one method alone changes; None if the failure counts against the server."""
     alone = health.usable and not outcome.probe and outcome.seen in (OutcomeKind.SILENT, OutcomeKind.UNAVAILABLE)

@@ -11,13 +11,15 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+import time
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from random import Random
 from typing import Any, TypeVar
 
 from . import events
-from .bridge import core, queue
+from .bridge import accounts, core, queue
+from .calls import Calls
 from .errors import DETACHED, LookupFailed, NotAttached
 from .follow_settings import Follow
 from .health import HealthTable
@@ -26,6 +28,7 @@ from .machine import MachineWatch
 from .maintenance import Maintenance
 from .model import Plan, Server, Target
 from .monitor import Monitor
+from .network import Change, NetworkWatch
 from .news import News, PolicyErrors
 from .policy import Policy
 from .probe import Probe
@@ -65,6 +68,7 @@ class Worker:
         detached: Callable[[], bool],
         random: Random | None = None,
         decide: Decide | None = None,
+        clusters: Collection[str] = (),
         shared: Shared | None = None,
     ) -> None:
         random = random or Random()
@@ -96,7 +100,20 @@ class Worker:
             self.monitor.may_probe = self.sharing.may_probe
             self._news.add(self.sharing)
             self._beside.append(self.sharing.serve)
-        self._machine = MachineWatch(lookup, self._targets.outdate)
+        follower = self.maintenance.follower
+        self._network = NetworkWatch(
+            follower.addresses, follower.other_addresses, self._network_stirred, self._network_changed
+        )
+        self._machine = MachineWatch(lookup, self._targets.outdate, self._network)
+        self.monitor.excuses = self._network.excuses
+        self.maintenance.follower.on_server = self._network.remember
+        self._calls = Calls(
+            lambda server: health.get(server, time.monotonic()),
+            lambda server: any(target.host in clusters for target in self._targets.of(server)),
+            self._news.tell,
+            self._later,
+        )
+        self.maintenance.follower.on_registered = self._calls.on_registered
         self._attachment = 0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -248,12 +265,33 @@ class Worker:
         self.monitor.note_failovers(queue.failovers())
         self.monitor.judge(outcomes)
         self.maintenance.follower.tell_moved()
+        for call in queue.calls():
+            aor = self.maintenance.follower.aor(call.account)
+            if aor is not None:
+                self._calls.on_call(call, aor)
         for answer in queue.answers():
             self.requests.deliver(answer)
         self.monitor.note_unwatched()
         for question in questions:
             self.resolution.answer(question)
         self._news.deliver()
+
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        if self._loop is not None:
+            self._loop.call_later(seconds, function)
+
+    def _network_stirred(self) -> None:
+        log.info("the network has changed: every name is looked up again")
+        self._targets.outdate()
+
+    def _network_changed(self, change: Change, began: float) -> None:
+        """Has pjsip use its new addresses, and accounts register; *began*: since when the network had failed."""
+        log.info("the network has changed: %s; accounts register again", change.value)
+        with contextlib.suppress(NotAttached):
+            self.monitor.pardon(began)
+            if change is Change.MOVED:
+                accounts.change_network()
+            self.maintenance.follower.network_changed(change, time.monotonic())
 
     def _server_gone(self, server: Server) -> None:
         self.monitor.forget(server)

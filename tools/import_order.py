@@ -25,11 +25,13 @@ LAYERS = (
     {"lookup"},
     {
         "affinity",
+        "calls",
         "finder",
         "following",
         "host",
         "machine",
         "monitor",
+        "network",
         "news",
         "probe",
         "reconnection",

@@ -109,7 +109,8 @@ static int accounts_is_native_pin(pj_pool_t *pool, const account_config *found, 
         (!strchr(name, ':') && strspn(name, "0123456789.") != strlen(name)))
         return 0;
     for (i = 0; i < proxies; i++)
-        if (accounts_target_of(pool, config_proxy(found, i), &proxy) && !strcmp(proxy.host, name))
+        if (accounts_target_of(pool, config_proxy(found, i), &proxy) && proxy.port == account->next_hop.port &&
+            !strcmp(proxy.host, name))
             return 0;
     return 1;
 }
@@ -301,6 +302,25 @@ void accounts_resume_lookups(void)
     if (accounts_lookups_stopped)
         __atomic_store_n(pjsua_nameserver_count(), 0, __ATOMIC_RELAXED);
     accounts_lookups_stopped = 0;
+}
+
+/* --- a change of the network -------------------------------------------------------------------------------------- */
+
+/*
+ * With restart_listener, the default, pjsip 2.17 loses its TCP or TLS factory for good where the listener's port is taken:
+ * pjsip_tcp_transport_restart() has unregistered the factory by then, and its retry only changes the address. So listeners are left
+ * alone. The member is the first in every version; a later one has more of them.
+ */
+pj_status_t accounts_change_network(void)
+{
+    union {
+        pjsua_ip_change_param param;
+        char room[256];
+    } change;
+
+    host.pjsua_ip_change_param_default(&change.param);
+    change.param.restart_listener = PJ_FALSE;
+    return host.pjsua_handle_ip_change(&change.param);
 }
 
 /* --- pjsip's own affinity, after 2.17 ---------------------------------------------------------------------------- */

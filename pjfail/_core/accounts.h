@@ -25,6 +25,12 @@ void accounts_stop_lookups(void);
 void accounts_resume_lookups(void);
 
 /*
+ * Has pjsua close its connections, register all accounts with their new addresses, and refresh calls as each account says
+ * (pjsua_handle_ip_change()). pjsip's polling thread, no lock held; pjsua's and those of its transports are taken.
+ */
+pj_status_t accounts_change_network(void);
+
+/*
  * Calls pjsua_acc_set_affinity_addr(), or with family 0 pjsua_acc_refresh_transport(). Returns their status. Any
  * thread that pjsip knows; takes pjsua's lock.
  */

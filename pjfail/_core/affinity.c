@@ -2,6 +2,7 @@
 
 #include "accounts.h"
 #include "address.h"
+#include "calls.h"
 #include "event_queue.h"
 #include "hash_table.h"
 #include "lock.h"
@@ -26,6 +27,8 @@ struct job {
     int account;
     pf_address server;
     char aor[PF_MAX_URI]; /* the id may belong to another account by then */
+    int call;
+    char call_id[PF_MAX_CALL_ID]; /* not empty: of the call to refresh */
 };
 
 /* Guarded by lock; count and finds are read without it. */
@@ -273,10 +276,17 @@ static void affinity_do_job(const struct job *job)
 
     if (job->what == PF_READ) {
         affinity_read(job->account);
+    } else if (job->what == PF_CHANGE_NETWORK) {
+        accounts_change_network();
     } else if (!affinity_is_still_account(job, &registered)) {
         affinity_report(job, PJ_ENOTFOUND, 0);
     } else if (job->what == PF_ASK_AFTER) {
         affinity_report(job, PJ_SUCCESS, registered);
+    } else if (job->what == PF_REVIEW_CALLS) {
+        if (*job->call_id)
+            calls_refresh(job->call, job->call_id);
+        else
+            calls_review(job->account);
     } else if (job->what == PF_REGISTER) {
         status = host.pjsua_acc_set_registration(job->account, PJ_TRUE);
         if (status != PJ_SUCCESS)
@@ -415,24 +425,51 @@ void pf_drop_pin(const char *aor, int account)
 
 void pf_find_accounts(int find) { atomic_store(&affinity.finds, find); }
 
-int pf_account_job(int what, int account, const char *aor, const pf_address *server)
+static struct job *affinity_make_job(int what, int account, const char *aor)
 {
     struct job *job = calloc(1, sizeof *job);
+
+    if (job) {
+        job->what = what;
+        job->account = account;
+        strncpy(job->aor, aor, sizeof job->aor - 1);
+    }
+    return job;
+}
+
+/* Takes ownership of job. Returns 0 when there is none, or detached a moment ago. */
+static int affinity_queue_job(struct job *job)
+{
     HOLD_LOCK(&affinity.lock);
 
     if (!job || !affinity.wake) {
         free(job);
         return 0;
     }
-    job->what = what;
-    job->account = account;
-    if (server)
-        job->server = *server;
-    strncpy(job->aor, aor, sizeof job->aor - 1);
     *affinity.end = job;
     affinity.end = &job->next;
     affinity.wake();
     return 1;
+}
+
+int pf_account_job(int what, int account, const char *aor, const pf_address *server)
+{
+    struct job *job = affinity_make_job(what, account, aor);
+
+    if (job && server)
+        job->server = *server;
+    return affinity_queue_job(job);
+}
+
+int pf_refresh_call(int account, const char *aor, int call, const char *call_id)
+{
+    struct job *job = affinity_make_job(PF_REVIEW_CALLS, account, aor);
+
+    if (job) {
+        job->call = call;
+        strncpy(job->call_id, call_id, sizeof job->call_id - 1);
+    }
+    return affinity_queue_job(job);
 }
 
 static int affinity_pin_natively(int id, const pf_address *server)

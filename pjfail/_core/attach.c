@@ -2,6 +2,7 @@
 
 #include "accounts.h"
 #include "affinity.h"
+#include "calls.h"
 #include "clock.h"
 #include "connection_attempts.h"
 #include "connections.h"
@@ -82,6 +83,7 @@ static void attach_clear(void)
     failover_close();
     connections_clear();
     dialogs_clear();
+    calls_clear();
     affinity_close();
     registrations_clear();
     subscriptions_clear();

@@ -260,7 +260,8 @@ static pf_registration *event_queue_put_latest_locked(pf_registration *registrat
 int event_queue_post(enum event_kind kind, void *event)
 {
     struct events *events = &event_queue.events[kind];
-    int bounded = kind == EVENT_FAILOVER || kind == EVENT_REGISTRATION || kind == EVENT_RULING, taken = 0;
+    int bounded = kind == EVENT_CALL || kind == EVENT_FAILOVER || kind == EVENT_REGISTRATION || kind == EVENT_RULING;
+    int taken = 0;
     const unsigned most = kind == EVENT_RULING ? MAX_RULINGS : MAX_EVENTS;
 
     pthread_mutex_lock(&event_queue.lock);
@@ -334,6 +335,8 @@ static void *event_queue_next(enum event_kind kind)
     }
     return event;
 }
+
+pf_call *pf_next_call(void) { return event_queue_next(EVENT_CALL); }
 
 pf_dns_answer *pf_next_dns_answer(void) { return event_queue_next(EVENT_DNS_ANSWER); }
 

@@ -29,6 +29,7 @@ enum event_kind {
     EVENT_RESPONSE,
     EVENT_RULING,
     EVENT_ACCOUNT,
+    EVENT_CALL,
     EVENT_KINDS
 };
 

@@ -41,7 +41,9 @@
     X(pjsip_endpt_acquire_transport2) X(pjsip_endpt_send_raw) X(pjsip_udp_transport_get_socket)                   \
     X(pjsua_get_pjsip_endpt) X(pjsua_get_state) X(pjsua_config_default) X(pjsua_call_get_max_count)               \
     X(pjsua_acc_is_valid) X(pjsua_acc_get_count) X(pjsua_acc_get_info) X(pjsua_acc_config_default) X(pjsua_acc_get_config)               \
-    X(pjsua_acc_modify) X(pjsua_acc_set_registration) X(pjsua_acc_create_request)
+    X(pjsua_acc_modify) X(pjsua_acc_set_registration) X(pjsua_acc_create_request) \
+    X(pjsua_ip_change_param_default) X(pjsua_handle_ip_change)                                                     \
+    X(pjsua_enum_calls) X(pjsua_call_get_info) X(pjsua_call_reinvite)
 /* clang-format on */
 
 struct host_functions {

@@ -1,5 +1,6 @@
 #include "module.h"
 
+#include "calls.h"
 #include "connection_attempts.h"
 #include "connections.h"
 #include "dialogs.h"
@@ -17,6 +18,12 @@
 
 /* --- our module, SIP threads ------------------------------------------------------------------------------------- */
 
+static void module_on_bye(const pjsip_msg *bye, int incoming)
+{
+    dialogs_on_bye(bye, incoming);
+    calls_on_bye(bye);
+}
+
 static pj_status_t module_on_tx_request(pjsip_tx_data *tdata)
 {
     pj_status_t status = PJ_SUCCESS;
@@ -28,7 +35,7 @@ static pj_status_t module_on_tx_request(pjsip_tx_data *tdata)
     } else {
         failover_on_tx_request(tdata);
         if (tdata_msg(tdata)->line.req.method.id == PJSIP_BYE_METHOD)
-            dialogs_on_bye(tdata_msg(tdata), 0);
+            module_on_bye(tdata_msg(tdata), 0);
     }
     gate_leave();
     return status;
@@ -53,7 +60,7 @@ static pj_bool_t module_on_rx_request(pjsip_rx_data *rdata)
     if (!gate_enter())
         return PJ_FALSE;
     if (RDATA_INFO(rdata)->msg->line.req.method.id == PJSIP_BYE_METHOD)
-        dialogs_on_bye(RDATA_INFO(rdata)->msg, 1);
+        module_on_bye(RDATA_INFO(rdata)->msg, 1);
     gate_leave();
     return PJ_FALSE;
 }
@@ -189,6 +196,7 @@ static void module_on_transport_state(pjsip_transport *transport, pjsip_transpor
     if (gate_enter()) {
         failover_on_transport_state(transport, state, info);
         connection_attempts_on_transport_state(transport, state);
+        calls_on_transport_state(transport, state);
         gate_leave();
     }
     if (host.pjsip_tpmgr_get_state_cb(transport_manager(transport)) == chained)

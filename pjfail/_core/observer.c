@@ -2,6 +2,7 @@
 
 #include "address.h"
 #include "affinity.h"
+#include "calls.h"
 #include "connections.h"
 #include "dialogs.h"
 #include "registrations.h"
@@ -111,8 +112,10 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
             subscriptions_on_success(account >= 0 ? account : SUBSCRIPTIONS_UNKNOWN, rdata, &original);
         }
     }
-    if (code != PJSIP_SC_SERVICE_UNAVAILABLE && !observed->settled)
+    if (code != PJSIP_SC_SERVICE_UNAVAILABLE && !observed->settled) {
         dialogs_on_response(rdata, &observed->server);
+        calls_on_accepted(&RDATA_INFO(rdata)->cid->id, method, code, rdata->tp_info.transport, &observed->server);
+    }
 }
 
 /*
@@ -136,8 +139,14 @@ static int observer_server_of_request(pjsip_tx_data *response, pf_address *serve
 
 void observer_on_tx_response(pjsip_tx_data *response)
 {
+    const pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(tdata_msg(response), PJSIP_H_CALL_ID, NULL);
+    const pjsip_cseq_hdr *cseq = host.pjsip_msg_find_hdr(tdata_msg(response), PJSIP_H_CSEQ, NULL);
     pf_address server;
 
-    if (dialogs_concern(tdata_msg(response)) && observer_server_of_request(response, &server))
-        dialogs_on_own_response(tdata_msg(response), &server);
+    if (!dialogs_concern(tdata_msg(response)) || !observer_server_of_request(response, &server))
+        return;
+    dialogs_on_own_response(tdata_msg(response), &server);
+    if (call_id && cseq)
+        calls_on_accepted(&call_id->id, &cseq->method, tdata_msg(response)->line.status.code, tdata_transport(response),
+                          &server);
 }

@@ -246,6 +246,19 @@ typedef struct pf_registration {
     int closed;              /* no REGISTER: the connection that answered its last one has ended */
 } pf_registration;
 
+enum { PF_MAX_CALL_ID = 128 };
+
+/* A call of a followed account: as PF_REVIEW_CALLS has found it, or refreshed. */
+typedef struct pf_call {
+    struct pf_call *next;
+    int account;
+    int id; /* pjsua's */
+    char call_id[PF_MAX_CALL_ID];
+    pf_address server; /* of its dialog */
+    int ended;         /* its connection has ended */
+    int refreshed;     /* pf_refresh_call() has had its answer */
+} pf_call;
+
 /* The settings of an account, as PF_READ has found them. */
 typedef struct pf_found_account {
     struct pf_found_account *next;
@@ -254,7 +267,16 @@ typedef struct pf_found_account {
     pf_account account;
 } pf_found_account;
 
-enum { PF_REGISTER = 1, PF_NATIVE_PIN, PF_NATIVE_UNPIN, PF_ASK_AFTER, PF_READ, PF_RESUBSCRIBE };
+enum {
+    PF_REGISTER = 1,
+    PF_NATIVE_PIN,
+    PF_NATIVE_UNPIN,
+    PF_ASK_AFTER,
+    PF_READ,
+    PF_RESUBSCRIBE,
+    PF_CHANGE_NETWORK,
+    PF_REVIEW_CALLS
+};
 
 /* How a request of pf_request() ended. */
 typedef struct pf_response {
@@ -339,8 +361,10 @@ void pf_drop_pin(const char *aor, int account);
 void pf_find_accounts(int find); /* before pf_attach(); 1: the REGISTERs of other accounts are told, too */
 /* Runs the job on pjsip's polling thread, soon. */
 int pf_account_job(int job, int account, const char *aor, const pf_address *server);
-pf_registration *pf_next_registration(void);   /* NULL: none; free with pf_free() */
-pf_found_account *pf_next_found_account(void); /* NULL: none; free with pf_free() */
+int pf_refresh_call(int account, const char *aor, int call, const char *call_id); /* soon, too */
+pf_call *pf_next_call(void);                                                      /* NULL: none; free with pf_free() */
+pf_registration *pf_next_registration(void);                                      /* NULL: none; free with pf_free() */
+pf_found_account *pf_next_found_account(void);                                    /* NULL: none; free with pf_free() */
 
 /* subscriptions.c: whether PF_RESUBSCRIBE does anything with the loaded pjsip */
 int pf_can_move_subscriptions(void);

@@ -106,3 +106,8 @@ def native_pin_soon(number: int, aor: str, server: Server | None) -> None:
     """Does what :func:`native_pin` does, on pjsip's polling thread; pjsip logs what fails there."""
     job = lib.PF_NATIVE_UNPIN if server is None else lib.PF_NATIVE_PIN
     lib.pf_account_job(job, number, own_octets(aor), optional_address(server))
+
+
+def change_network() -> None:
+    """Has pjsip close its connections and register all accounts with their new addresses, on its polling thread."""
+    lib.pf_account_job(lib.PF_CHANGE_NETWORK, -1, b"", ffi.NULL)

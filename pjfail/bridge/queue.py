@@ -10,6 +10,7 @@ from .. import events
 from .._native import ffi, lib
 from ..model import CertificateProblem, Outcome, OutcomeKind, Question
 from .accounts import Account, account_of
+from .calls import Call
 from .dns import DnsAnswer, DnsRecord
 from .pins import Registration
 from .requests import Answer
@@ -61,6 +62,11 @@ def failovers() -> Iterator[events.FailedOver]:
 def registrations() -> Iterator[Registration]:
     """Takes the news of followed accounts and their REGISTERs, oldest first."""
     return _taken(lib.pf_next_registration, _registration)
+
+
+def calls() -> Iterator[Call]:
+    """Takes what has been found of the calls of followed accounts, oldest first."""
+    return _taken(lib.pf_next_call, _call)
 
 
 def found_accounts() -> Iterator[tuple[int, Account | None]]:
@@ -155,6 +161,17 @@ def _registration(c: Any) -> Registration:
         closed=bool(c.closed),
         next_hop=target_of(c.next_hop) if c.next_hop.host[0] != b"\0" else None,
         call=int(c.call),
+    )
+
+
+def _call(c: Any) -> Call:
+    return Call(
+        account=int(c.account),
+        id=int(c.id),
+        call_id=own_text_of(c.call_id),
+        server=server_of(c.server),
+        ended=bool(c.ended),
+        refreshed=bool(c.refreshed),
     )
 
 

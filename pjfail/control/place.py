@@ -26,11 +26,18 @@ def wanted_by_environment() -> bool | str:
 
 def folders(user: int) -> list[Path]:
     """The folders where the sockets of *user*'s processes may be."""
-    found = [Path(f"/run/user/{user}/pjfail"), Path(tempfile.gettempdir()) / f"pjfail-{user}"]
+    found = [Path(f"/run/user/{user}/pjfail"), _temporary() / f"pjfail-{user}"]
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime) and Path(runtime, "pjfail") not in found:
         found.insert(0, Path(runtime, "pjfail"))
     return found
+
+
+def _temporary() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:  # this process may write nowhere, and learns so when it makes its folder
+        return Path("/tmp")
 
 
 def own_path() -> Path:

@@ -101,6 +101,16 @@ def _(event: events.AccountMoved) -> tuple[int, str]:
 
 
 @in_words.register
+def _(event: events.CallRefreshed) -> tuple[int, str]:
+    return logging.INFO, f"call {event.call} of account {event.account} is refreshed at {event.server}"
+
+
+@in_words.register
+def _(event: events.CallStranded) -> tuple[int, str]:
+    return logging.WARNING, f"call {event.call} of account {event.account} is stranded: {event.reason}"
+
+
+@in_words.register
 def _(event: events.LookupFailed) -> tuple[int, str]:
     target = str(event.target)
     reason = event.reason if event.reason.startswith(target) else f"{target}: {event.reason}"

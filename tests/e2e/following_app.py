@@ -1,4 +1,4 @@
-"""An ordinary pjsua2 program with many accounts, each followed, and calls between some of them.
+"""An ordinary pjsua2 program with many accounts, all followed, and calls between some of them.
 
 following_app.py ACCOUNTS FAILBACK FIRST SECOND: user0, user1, ... at many.test, FIRST preferred; each answer to a
 REGISTER is printed, with its time, and for how many of them pjsua has room. Each line on its standard input is run.
@@ -48,7 +48,8 @@ def dial(caller: int, callee: int) -> Call:
 calls: list[Call] = []
 accounts: list[Account] = []
 with Endpoint(transports=("udp",), log_level=1, max_calls=32) as endpoint:
-    failover = pjfail.attach(lookup=pjfail.StaticLookup({"many.test": servers}))
+    follow = pjfail.Follow(failback=failback, watch=4)
+    failover = pjfail.attach(lookup=pjfail.StaticLookup({"many.test": servers}), follow=follow)
     try:
         for number in range(count):
             account = Account()
@@ -57,7 +58,6 @@ with Endpoint(transports=("udp",), log_level=1, max_calls=32) as endpoint:
             config.regConfig.registrarUri = "sip:many.test"
             account.create(config)
             accounts.append(account)
-            failover.follow(account, failback=failback)
     except pj.Error:  # PJSUA_MAX_ACC
         assert accounts
     emit(room=len(accounts))

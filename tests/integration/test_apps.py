@@ -89,7 +89,7 @@ def test_a_program_nobody_has_touched_outlives_its_registrar(
             assert trouble not in program.output()
 
 
-WATCHES = {"": 20.0, "watch=4": 8.0}
+WATCHES = {"": 20.0, "watch=4,spread=1": 8.0}
 CALLED = list(product(WATCHES, FAULTS, LAUNCHERS))
 
 
@@ -114,7 +114,9 @@ def call(contact: str) -> int:
 
 @pytest.mark.parametrize(
     ("watch", "fault", "launcher"),
-    CALLED if os.environ.get("PJFAIL_TEST_APPS") else [("", "killed", "PJFAIL=1"), ("watch=4", "silent", "run FILE")],
+    CALLED
+    if os.environ.get("PJFAIL_TEST_APPS")
+    else [("", "killed", "PJFAIL=1"), ("watch=4,spread=1", "silent", "run FILE")],
 )
 def test_a_program_that_says_nothing_is_called_again_soon(
     first: Registrar, second: Registrar, watch: str, fault: str, launcher: str
@@ -122,6 +124,7 @@ def test_a_program_that_says_nothing_is_called_again_soon(
     command, variables = LAUNCHERS[launcher]("answering")
     with Launched(command, **variables, PJFAIL_SERVERS=SERVERS, PJFAIL_FOLLOW=watch, PJFAIL_LOG="info") as program:
         program.wait_for("it registered with", 30)
+        first.wait_for("OPTIONS", timeout=30)  # silence tells at once only of a server that has answered one
         first.fault = FAULTS[fault]
         wait_for_users(second, "REGISTER", {"answering"}, WATCHES[watch])
         assert call(second.wait_for("REGISTER")[-1].header("contact")) == 200

@@ -53,9 +53,12 @@ APP = """
 
     endpoint = Endpoint(ending=pj.PJSUA_DESTROY_NO_TX_MSG)
     lookup = pjfail.StaticLookup({"sip.test": servers}, ttl=1)
-    failover = pjfail.attach(
-        lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off(), follow=pjfail.Follow(watch=4)
-    )
+    # None is followed by itself: that may come before follow(), which then has no registration to find out.
+    failover = pjfail.attach(lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off(), follow=False)
+
+    def follow(account, **settings):
+        names["failover"].follow(account, **{"watch": 4} | settings)
+
     names = dict(globals())
     while word := heard():
         exec(word, names)
@@ -74,11 +77,8 @@ def servers() -> Iterator[list[Registrar]]:
 
 def dropping_app(*priorities: int) -> App:
     """As :func:`app_on`, where accounts' servers are probed every half a second, and down for one second."""
-    probing = (
-        "retry=pjfail.RetryPolicy(hedge_budget=0), follow=pjfail.Follow(watch=0.5), "
-        "policy=pjfail.Policy(backoff=lambda failures, random: 1.0)"
-    )
-    code = APP.replace("retry=pjfail.RetryPolicy.off(), follow=pjfail.Follow(watch=4)", probing)
+    policy = "retry=pjfail.RetryPolicy(hedge_budget=0), policy=pjfail.Policy(backoff=lambda failures, random: 1.0)"
+    code = APP.replace("retry=pjfail.RetryPolicy.off()", policy).replace('"watch": 4', '"watch": 0.5')
     return App(code, "udp", *(f"{address}/{number}" for address, number in zip(ADDRESSES, priorities, strict=False)))
 
 
@@ -132,7 +132,7 @@ def eventually(what: Callable[[], object], timeout: float = 5) -> None:
 
 def follows(app: App, server: str = FIRST, options: str = "spread=0.5", retries: bool = True) -> None:
     """Has alice registered and followed: she is at *server*. With *retries* pjsua registers again by itself too."""
-    app.tell(f"alice = account('alice', retries={retries}); alice.reregister(); failover.follow(alice, {options})")
+    app.tell(f"alice = account('alice', retries={retries}); alice.reregister(); follow(alice, {options})")
     assert told(app, "", moved=0)["server"] == server
     eventually(lambda: asked(app, "alice.answers.qsize()"))  # pjsua too is done with the REGISTER
 
@@ -143,9 +143,9 @@ def follows(app: App, server: str = FIRST, options: str = "spread=0.5", retries:
 def test_an_account_stays_among_equals_whenever_it_is_followed(servers: list[Registrar]) -> None:
     """Followed before it registers, meanwhile, and after: all its requests go where it is registered."""
     moments = {
-        "before": "{0} = account('{0}'); failover.follow({0}); emit(code={0}.reregister().code)",
-        "meanwhile": "{0} = account('{0}'); {0}.send_register(); failover.follow({0}); emit(code={0}.answer().code)",
-        "after": "{0} = account('{0}'); emit(code={0}.reregister().code); failover.follow({0})",
+        "before": "{0} = account('{0}'); follow({0}); emit(code={0}.reregister().code)",
+        "meanwhile": "{0} = account('{0}'); {0}.send_register(); follow({0}); emit(code={0}.answer().code)",
+        "after": "{0} = account('{0}'); emit(code={0}.reregister().code); follow({0})",
     }
     users = [f"{moment}{number}" for moment in moments for number in range(2)]
     with app_on(1, 1, 1) as app:
@@ -218,7 +218,7 @@ def test_a_401_is_answered_to_the_server_that_challenged() -> None:
     with Registrar(FIRST, realm="test") as first, Registrar(SECOND, realm="test") as second, app_on(1, 1) as app:
         app.tell(
             "many = [account(f'user{number}', password='secret') for number in range(12)]; "
-            "[failover.follow(each, spread=0.5) for each in many]; [each.send_register() for each in many]"
+            "[follow(each, spread=0.5) for each in many]; [each.send_register() for each in many]"
         )
         eventually(lambda: all(pinned(app, f"many[{number}]") for number in range(12)))
         calls = [{each.call_id for each in server.requests if each.method == "REGISTER"} for server in (first, second)]
@@ -280,7 +280,7 @@ def test_an_account_leaves_a_server_that_ignores_options_by_its_traffic_and_goes
 
 def test_an_account_with_octets_in_its_name_that_are_no_text_is_followed(servers: list[Registrar]) -> None:
     with app_on(1, 2) as app:
-        app.tell("alice = account('al%ffice'); failover.follow(alice); emit(code=alice.reregister().code)")
+        app.tell("alice = account('al%ffice'); follow(alice); emit(code=alice.reregister().code)")
         assert told(app, "", code=200)
         eventually(lambda: pinned(app) == FIRST)
 
@@ -323,7 +323,7 @@ def test_an_account_whose_first_register_fails_goes_on(servers: list[Registrar])
     first, second, _ = servers
     first.fault = Fault(code=503, retry_after=60)
     with app_on(1, 2) as app:
-        app.tell("alice = account('alice'); failover.follow(alice, spread=0.2); alice.send_register()")
+        app.tell("alice = account('alice'); follow(alice, spread=0.2); alice.send_register()")
         assert told(app, "", moved=0)["server"] == SECOND
         assert second.wait_for("REGISTER")[0].at - first.requests[0].at < 0.8
 
@@ -362,7 +362,7 @@ def test_an_account_that_its_first_registrar_never_takes_goes_on(servers: list[R
     first, second, _ = servers
     first.fault = Fault(code=480)
     with app_on(1, 2) as app:
-        app.tell("alice = account('alice', retries=False); failover.follow(alice, spread=0.2)")
+        app.tell("alice = account('alice', retries=False); follow(alice, spread=0.2)")
         for _ in range(2):
             told(app, "ask(alice, 'REGISTER')", method="REGISTER", code=480)
         assert told(app, "", moved=0)["server"] == SECOND
@@ -558,11 +558,11 @@ def test_followed_twice_and_no_more(servers: list[Registrar]) -> None:
         follows(app, options="failback=None, spread=0")
         assert told(app, f"failover.mark_down('udp:{FIRST}:5060')", moved=0)["server"] == SECOND
         second.wait_for("REGISTER")
-        app.tell(f"failover.restore('udp:{FIRST}:5060'); failover.follow(alice, failback=None)")
+        app.tell(f"failover.restore('udp:{FIRST}:5060'); follow(alice, failback=None)")
         time.sleep(1)
         assert pinned(app) == SECOND
         assert len(of(second, "REGISTER")) == 1, "it was known where it is"
-        assert told(app, "failover.follow(alice, failback=0.5, spread=0)", moved=0)["before"] == SECOND
+        assert told(app, "follow(alice, failback=0.5, spread=0)", moved=0)["before"] == SECOND
         assert told(app, f"failover.mark_down('udp:{FIRST}:5060')", moved=0)["server"] == SECOND
         app.tell("failover.unfollow(alice); failover.unfollow(alice)")
         app.tell(f"failover.restore('udp:{FIRST}:5060')")
@@ -595,7 +595,7 @@ def test_accounts_come_and_go_and_ids_are_used_again(servers: list[Registrar]) -
     second = servers[1]
     with app_on(1, 2) as app:
         follows(app, options="failback=0.2, spread=0.2")
-        app.tell("alice.shutdown(); bob = account('bob'); bob.reregister()")
+        app.tell("alice.shutdown(); bob = account('bob'); failover.unfollow(bob); bob.reregister()")
         assert asked(app, "bob.getId()") == 0
         # Bob is not followed, and alice is not any more: neither has a server of its own.
         eventually(lambda: pinned(app, "bob") is None)
@@ -605,7 +605,7 @@ def test_accounts_come_and_go_and_ids_are_used_again(servers: list[Registrar]) -
         time.sleep(0.7)
         assert not second.requests
         app.tell(f"failover.restore('udp:{FIRST}:5060')")
-        app.tell("failover.follow(bob, spread=0.2)")
+        app.tell("follow(bob, spread=0.2)")
         assert told(app, "", moved=0, aor="bob@sip.test")["server"] == FIRST
         # What was asked about alice says nothing of bob.
         app.tell(
@@ -616,9 +616,9 @@ def test_accounts_come_and_go_and_ids_are_used_again(servers: list[Registrar]) -
         )
         assert pinned(app, "bob") == FIRST
         # At once, too: followed while the last one of the id still was.
-        app.tell("bob.shutdown(); carol = account('carol'); failover.follow(carol); carol.reregister()")
+        app.tell("bob.shutdown(); carol = account('carol'); follow(carol); carol.reregister()")
         assert told(app, "", moved=0, aor="carol@sip.test")["server"] == FIRST
-        app.tell("carol.shutdown(); again = account('carol'); failover.follow(again); again.reregister()")
+        app.tell("carol.shutdown(); again = account('carol'); follow(again); again.reregister()")
         told(app, "emit(kind='same', id=again.getId())", kind="same")
         assert pinned(app, "again") == FIRST
         # Nor is anything left of one whose id was followed next, and that had nothing to unregister.
@@ -626,7 +626,7 @@ def test_accounts_come_and_go_and_ids_are_used_again(servers: list[Registrar]) -
         told(app, "ask(again, 'REGISTER')", method="REGISTER", code=403)
         servers[0].fault = WELL
         assert pinned(app, "again") == FIRST
-        app.tell("again.shutdown(); dora = account('dora'); failover.follow(dora)")
+        app.tell("again.shutdown(); dora = account('dora'); follow(dora)")
         app.tell(f"carol = account('carol'); failover.mark_down('udp:{FIRST}:5060')")
         told(app, "ask(carol, 'MESSAGE')", method="MESSAGE", server=f"{SECOND}:5060")
         app.tell(f"failover.restore('udp:{FIRST}:5060')")
@@ -634,7 +634,7 @@ def test_accounts_come_and_go_and_ids_are_used_again(servers: list[Registrar]) -
         app.tell("many = []")
         for number in range(20):
             app.tell(
-                f"many.append(account('user{number}')); failover.follow(many[-1], failback=0.1, spread=0.1); "
+                f"many.append(account('user{number}')); follow(many[-1], failback=0.1, spread=0.1); "
                 f"many[-1].send_register(); failover.{'mark_down' if number % 2 else 'restore'}('udp:{FIRST}:5060'); "
                 "time.sleep(0.02); len(many) > 4 and many.pop(0).shutdown()"
             )
@@ -653,21 +653,23 @@ def test_an_account_may_be_deleted_and_all_may_end_at_any_moment(servers: list[R
             "Leaving = type('Leaving', (Account,), {'onRegState': lambda self, prm: self.shutdown()})",
             "leaving = Leaving(endpoint)",
             "leaving.open('sip:leaving@sip.test', uri)",
-            "failover.follow(leaving, spread=0); leaving.setRegistration(True)",
+            "follow(leaving, spread=0); leaving.setRegistration(True)",
         )
         for word in words:
             app.tell(word)
         first.wait_for("REGISTER")
         app.tell("many = [account(f'user{number}') for number in range(6)]")
-        app.tell("[failover.follow(each, failback=0, spread=0.3) for each in many]")
+        app.tell("[follow(each, failback=0, spread=0.3) for each in many]")
         app.tell("[each.send_register() for each in many]")
         eventually(lambda: all(pinned(app, f"many[{number}]") == FIRST for number in range(6)))
         app.tell(f"failover.mark_down('udp:{FIRST}:5060'); failover.detach()")
         assert asked(app, "raised(failover.follow, many[0])") == "NotAttached"
         assert asked(app, "raised(failover.unfollow, many[0])") == "NotAttached"
-        app.tell("failover = pjfail.attach(lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off())")
+        app.tell(
+            "failover = pjfail.attach(lookup=lookup, listeners=[moved], retry=pjfail.RetryPolicy.off(), follow=False)"
+        )
         assert pinned(app, "many[0]") is None
-        app.tell("[failover.follow(each, failback=0, spread=0.3) for each in many]")
+        app.tell("[follow(each, failback=0, spread=0.3) for each in many]")
         eventually(lambda: all(pinned(app, f"many[{number}]") == FIRST for number in range(6)))
         app.tell(f"failover.mark_down('udp:{FIRST}:5060'); endpoint.destroy(); emit(kind='destroyed')")
         told(app, "", 20, kind="destroyed")
@@ -690,7 +692,7 @@ def test_misuse(servers: list[Registrar]) -> None:
         app.tell(f"failover.enable_affinity(alice); failover.pin(alice, '{SECOND}:5060')")
         assert asked(app, "raised(failover.follow, alice)") == "AffinityError"
         assert pinned(app) == SECOND
-        app.tell("failover.unpin(alice); failover.follow(alice)")
+        app.tell("failover.unpin(alice); follow(alice)")
         assert asked(app, f"raised(failover.pin, alice, '{SECOND}:5060')") == "AffinityError"
         assert asked(app, f"raised(failover.route_via, alice, '{SECOND}:5060')") == "AffinityError"
         eventually(lambda: pinned(app) == FIRST)

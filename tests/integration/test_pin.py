@@ -310,6 +310,17 @@ def test_an_account_bound_to_a_transport(site: Site) -> None:
         assert site.console.get("erin.reregister().server") == site.at(PINNED)
 
 
+def test_a_proxy_of_the_accounts_own_is_no_pin(site: Site) -> None:
+    """pjsip's own affinity pins over UDP by a Route that looks like such a proxy."""
+    proxies = [f"sip:{OTHER}{parameter(site.transport)};lr;hide", "sip:other.test;lr"]
+    site.console.run(f'erin = opened("sip:erin@sip.test", "{site.uri}", proxies={proxies})')
+    site.console.run("from pjfail.bridge.accounts import read_account")
+    next_hop = "read_account(erin.getId()).next_hop.host"
+    assert site.console.get(next_hop) == OTHER
+    site.pin(PINNED, "erin")
+    assert site.console.get(next_hop) == OTHER
+
+
 def test_an_account_without_affinity_says_so_and_can_be_given_it(site: Site) -> None:
     site.console.run("Account.affinity = False")
     site.console.run(f'dave = opened("sip:dave@sip.test", "{site.uri}")')

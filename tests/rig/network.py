@@ -68,3 +68,41 @@ def unanswered_connects(address: str, port: int) -> Iterator[None]:
             filling.setblocking(False)
             filling.connect_ex((address, port))
         yield
+
+
+class Cable:
+    """A pair of interfaces: `near` in this network, `far` in that of the process *pid*, which alone() has started."""
+
+    def __init__(self, pid: int, near: str = "pjfail0", far: str = "eth0") -> None:
+        self._pid, self.near, self.far = str(pid), near, far
+        self._here("ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", self._pid)
+        for run, end in ((self._here, near), (self._there, far)):
+            run("ip", "link", "set", end, "up")
+
+    def give(self, address: str) -> None:
+        """Adds an address, such as "192.0.2.1/24", to this end."""
+        self._here("ip", "address", "add", address, "dev", self.near, *_at_once(address))
+
+    def move(self, *changes: tuple[str, str]) -> None:
+        """Adds and deletes addresses at the other end, ("add", "192.0.2.2/24") each, all in one step."""
+        lines = (
+            f"ip address {what} {address} dev {self.far} {' '.join(_at_once(address))}" for what, address in changes
+        )
+        self._there("sh", "-c", " && ".join(lines))
+
+    def _here(self, *command: str) -> None:
+        subprocess.run(command, check=True)
+
+    def _there(self, *command: str) -> None:
+        subprocess.run(["nsenter", "--target", self._pid, "--net", *command], check=True)
+
+    def __enter__(self) -> Cable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["ip", "link", "delete", self.near], check=False, capture_output=True)
+
+
+def _at_once(address: str) -> list[str]:
+    """An IPv6 address is not usable before the kernel has looked for another one alike."""
+    return ["nodad"] if ":" in address else []

@@ -54,7 +54,7 @@ class Answer(NamedTuple):
 
 
 class Endpoint:
-    """pjsua2 started with its stock settings on ephemeral ports of *address* (and ::1), without sound.
+    """pjsua2 started with its stock settings on ephemeral ports of *address* (and ::1; "": of all), without sound.
 
     `listeners` has pjsua's number of each transport.
 
@@ -97,7 +97,7 @@ class Endpoint:
         self.listeners: dict[str, int] = {}
         for name in transports:
             transport = pj.TransportConfig()
-            transport.boundAddress = "::1" if name.endswith("6") else address
+            transport.boundAddress = "::1" if address and name.endswith("6") else address
             if name.startswith("tls") and ca is not None:
                 transport.tlsConfig.CaListFile = ca
                 transport.tlsConfig.verifyServer = True

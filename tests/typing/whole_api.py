@@ -52,6 +52,8 @@ def hear(event: events.Event) -> None:
         assert_type((event.before, event.plan), tuple[pjfail.Plan, pjfail.Plan])
     elif isinstance(event, events.AccountMoved):
         assert_type((event.account, event.aor, event.server), tuple[int, str, Server | None])
+    elif isinstance(event, events.CallRefreshed | events.CallStranded):
+        assert_type((event.account, event.call, event.call_id, event.server), tuple[int, int, str, Server])
     elif isinstance(event, events.LookupFailed | events.LookupStale):
         assert_type((event.target, event.reason), tuple[Target, str])
     elif isinstance(event, events.FailedOver):

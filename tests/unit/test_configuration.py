@@ -71,7 +71,7 @@ def test_every_setting_of_a_file_arrives(file: Path) -> None:
         timeouts={"MESSAGE": 1.0}, codes=(503, 480), attempts=3, connection_attempt_delay=None
     )
     assert configuration.probe == Probe(interval=10, accounts=None)
-    assert configuration.follow == Follow(watch=4, failback=None)
+    assert configuration.follow == Follow(watch=4, failback=None, network=True)
     assert configuration.log == "info"
 
 
@@ -144,11 +144,11 @@ def test_a_wrong_variable_is_told(variable: str, text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "follow"),
     [
-        ("1", True),
+        ("1", Follow(network=True)),
         ("0", False),
-        ("watch=4", Follow(watch=4)),
-        ("watch=4,failback=false, spread=0.5", Follow(watch=4, failback=None, spread=0.5)),
-        ("standby=true calls=refresh", Follow(standby=True, calls="refresh")),
+        ("watch=4", Follow(watch=4, network=True)),
+        ("watch=4,failback=false, spread=0.5", Follow(watch=4, failback=None, spread=0.5, network=True)),
+        ("standby=true calls=refresh network=false", Follow(standby=True, calls="refresh", network=False)),
     ],
 )
 def test_how_accounts_are_followed_fits_in_a_variable(text: str, follow: bool | Follow) -> None:

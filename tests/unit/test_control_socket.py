@@ -327,6 +327,17 @@ def test_without_a_runtime_folder_it_is_in_the_temporary_one(tmp_path: Path, mon
     assert place.own_path().parent == tmp_path / f"pjfail-{os.geteuid()}"
 
 
+def test_a_process_that_may_write_nowhere_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose root is read-only, and has no /tmp of its own."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(place.os, "geteuid", lambda: 4_000_000_000)
+    monkeypatch.setattr(place.tempfile, "tempdir", None)
+    monkeypatch.setattr(place.tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
+    with pytest.raises(ControlError, match=r"/tmp/pjfail-4000000000 cannot be made: Read-only file system; give"):
+        place.own_path()
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o777])
 def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

@@ -52,6 +52,8 @@ EVENTS: list[events.Event] = [
     events.SharedDown("redis://192.0.2.9:6379/0", "no answer within 2 s"),
     events.SharedUp("redis://192.0.2.9:6379/0", 11.5),
     events.FailedOver("REGISTER", "1@here", ONE, OTHER, events.Reason.SILENT, 0.5),
+    events.CallRefreshed(3, 1, "1@here", ONE),
+    events.CallStranded(3, 1, "1@here", ONE, "it is down: silent to REGISTER"),
 ]
 
 

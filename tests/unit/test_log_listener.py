@@ -85,6 +85,12 @@ LINES: list[tuple[events.Event, int, str]] = [
         logging.WARNING,
         "account 3 (alice@example.com) has no healthy server",
     ),
+    (events.CallRefreshed(3, 1, "1@here", ONE), logging.INFO, "call 1 of account 3 is refreshed at udp:192.0.2.1:5060"),
+    (
+        events.CallStranded(3, 1, "1@here", ONE, "udp:192.0.2.1:5060 is down: silent"),
+        logging.WARNING,
+        "call 1 of account 3 is stranded: udp:192.0.2.1:5060 is down: silent",
+    ),
     (
         events.LookupFailed(TARGET, "sip:example.com: no record", False),
         logging.WARNING,
