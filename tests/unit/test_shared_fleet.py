@@ -1,4 +1,4 @@
-"""A thousand clients with one memory, in virtual time, beside as many without (docs/shared.svg shows them)."""
+"""A thousand clients with one memory, in virtual time, beside as many without (docs/shared.svg shows ten thousand)."""
 
 from __future__ import annotations
 
