@@ -17,7 +17,7 @@ from rig.fleet import Fleet, Load, scenarios, shared_scenarios, simulate  # noqa
 COLOURS = ("#d1242f", "#3f8cff", "#14a38b", "#d99000", "#a56be0")
 WIDTH, LEFT, RIGHT = 860, 56, 24
 TOP, PANEL, GAP, BOTTOM = 104, 128, 52, 44
-SHARED_CLIENTS = 10_000
+SHARED_CLIENTS = 10_000  # some minutes
 BIN = 10  # seconds a point
 TICK = 60  # seconds
 

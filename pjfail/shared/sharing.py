@@ -40,7 +40,7 @@ CONTRADICT_S = 0.3
 """Within so long one of the many who know better says so, and the others have heard it."""
 STUBBORN_S = 60.0
 """A server that fails again so soon after another process has found it well is judged by this process alone."""
-FIRST_READ_S = 0.5
+FIRST_READ_S = 1.0
 """``attach()`` waits so long for the first reading, so that a new process knows before its first request."""
 
 
@@ -104,6 +104,7 @@ class Sharing:
         self._writer = secrets.token_hex(6)
         self._host = printable(socket.gethostname())
         self._board = Board(self._writer, trust)
+        store_of(settings)  # here, not on the worker: the first time imports redis-py, which takes its time
         self._link = Link(lambda: store_of(settings), self, random)
         self._said: dict[Server, _Said] = {}
         self._sequence = 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pjfail.model import Server
+from pjfail.shared import Shared
 from pjfail.shared.board import CEILING_S, MAX_ENTRIES, MAX_ORDER_S, WINDOW_S, Board, missing
 from pjfail.shared.entries import MAX_OCTETS, Entry, decode, dumps, encode
 
@@ -229,3 +232,31 @@ def test_nothing_of_calls_or_accounts_is_in_an_entry() -> None:
     assert set(json.loads(dumps(encode(entry())))) == {
         "v", "server", "writer", "kind", "n", "left", "age", "host", "reason", "failures", "sure",
     }  # fmt: skip
+
+
+def test_without_redis_py_it_is_said_what_to_install() -> None:
+    program = """
+import sys
+sys.modules["redis"] = None
+from pjfail.shared import Shared
+from pjfail.shared.stores import store_of
+try:
+    store_of(Shared("redis://192.0.2.9"))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == 'StoreFailed Redis as shared memory needs redis-py: pip install "pjfail[redis]"\n'
+
+
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        ("redis://alice:secret@[2001:db8::1]:6380/2?ssl_ca_certs=x", "redis://[2001:db8::1]:6380/2"),
+        ("rediss://:secret@redis.example/0", "rediss://redis.example/0"),
+        ("/var/lib/pjfail.db", "/var/lib/pjfail.db"),
+    ],
+)
+def test_a_place_is_shown_without_its_password(url: str, label: str) -> None:
+    assert Shared(url).label == label
+    assert "secret" not in repr(Shared(url))
