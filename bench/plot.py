@@ -23,7 +23,7 @@ TICKS = {0.001: "1 ms", 0.01: "10 ms", 0.1: "0.1 s", 0.6: "0.6", 2.0: "2", 32.0:
 SHORTEST, LONGEST = 0.0004, 48.0  # what the time axis spans
 
 LABELS, PANEL, GAP, PAIR_GAP, EDGE = 200, 196, 28, 32, 22
-LANE, PAD, TOP, BOTTOM = 3.6, 1.5, 108, 46  # low: the whole picture shows on README's first screen
+LANE, PAD, TOP, BOTTOM = 3.6, 1.5, 122, 46  # low: the whole picture shows on README's first screen
 ROW = LANE * len(METHODS) + 2 * PAD
 WIDTH = LABELS + 4 * PANEL + 2 * GAP + PAIR_GAP + EDGE
 

@@ -24,6 +24,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(bool|bytes|float|int|object|str|type|None|Path|ModuleType|TracebackType|Random)"),
     ("py:.*", r"(TypeError|ValueError|RuntimeError|OSError|ImportError|Exception|BaseException)"),
     ("py:.*", r"prometheus_client\..*"),
+    ("py:class", r"pjfail\.follow_settings\.Changes"),  # the settings of Follow, as keywords
 ]
 
 myst_enable_extensions = ["colon_fence"]

@@ -158,7 +158,15 @@ class Failover:
         self._control = control
         hear: tuple[Listener, ...] = listeners if control is None else (*listeners, control)
         self._worker = Worker(
-            lookup, policy, probe, follow, hear, self._end, decide=retry.decide, clusters=retry.dialogs, shared=shared
+            lookup,
+            policy,
+            probe,
+            follow,
+            hear,
+            self._end,
+            decide=retry.decide,
+            clusters=retry.dialogs,
+            shared=shared,
         )
         plans.ask_each(policy.per_request)
         self._attachment = core.attach(QUESTION_DEADLINE, retry, find_accounts=follow is not None)
@@ -216,6 +224,7 @@ class Failover:
             if self._ended:
                 return False
             self._ended = True
+        self._worker.maintenance.standbys.end()
         core.detach(self._attachment)
         self._worker.stop()
         if self._control is not None:

@@ -13,6 +13,7 @@ from .affinity import Pins, Routes
 from .bridge import plans
 from .bridge.accounts import Account
 from .bridge.pins import Registration
+from .bridge.standby import StandbyResult
 from .errors import NotAttached
 from .finder import Finder, FinderContext
 from .follow_settings import Follow
@@ -23,6 +24,7 @@ from .monitor import Monitor
 from .news import News
 from .probe import Probe, Watched
 from .resolution import Resolution
+from .standby import Standbys
 from .targets import Targets
 
 log = logging.getLogger("pjfail")
@@ -52,6 +54,7 @@ class Maintenance:
         self.settings = Follow() if follow is None else follow
         context = FollowerContext(resolution.plan_of, self._health_now, news.tell, self._at, targets.label)
         self.follower = Follower(context, random)
+        self.standbys = Standbys(resolution.plan_of, self._at, targets.label, random)
         self.routes = Routes()
         self.finder = Finder(follow, self.follower, FinderContext(self._is_kept_otherwise, self._at))
         self._probe = probe
@@ -79,6 +82,7 @@ class Maintenance:
             self.finder.on_registration(registration, time.monotonic())
         else:
             self.follower.on_registration(registration, time.monotonic())
+            self.standbys.on_registration(registration, time.monotonic())
 
     def on_found(self, found: Iterable[tuple[int, Account | None]]) -> None:
         """Takes accounts that the finder has had read."""
@@ -90,6 +94,7 @@ class Maintenance:
     def follow(self, account: FollowedAccount) -> None:
         """Keeps an account on a working server from now on."""
         self.finder.on_follow(account)
+        self.standbys.follow(account)  # before the follower has it register
         self.follower.follow(account, time.monotonic())
         self._resolution.follow(self.follower.next_hops())
         self._maintain_now()
@@ -109,8 +114,15 @@ class Maintenance:
         with contextlib.suppress(NotAttached):
             self.pins.review(self._health_now())
             self.follower.review(time.monotonic())
+            self.standbys.review(self.follower.followed(), self._health_now(), time.monotonic())
             self.finder.review()
             self._resolution.follow(self.follower.next_hops())
+
+    def on_standby(self, result: StandbyResult) -> None:
+        """Takes how a standby's REGISTER, or its connection, ended."""
+        followed = self.follower.get(result.account)
+        if followed is not None and followed.aor == result.aor:
+            self.standbys.on_result(result, followed, time.monotonic())
 
     def aor_for(self, server: Server) -> str:
         """The address of record of a followed account that *server* may serve; empty where there is none."""
@@ -123,7 +135,7 @@ class Maintenance:
             self._loop.call_soon(self._maintain)
 
     def _maintain(self) -> None:
-        needed = self.follower or self.pins or self.finder or self._probe.interval
+        needed = self.follower or self.standbys or self.pins or self.finder or self._probe.interval
         if self._targets.ended or self._loop is None or self._monitor is None or not needed:
             self._running = False
             return

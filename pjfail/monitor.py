@@ -73,8 +73,8 @@ class Monitor:
         self._unanswered: set[Target] = set()  # targets without a server that answers
         self._said_unwatched = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.may_probe: Callable[[Server], bool] = lambda _: True  # of those that are down
         self.excuses: Callable[[Outcome], bool] = lambda _: False
+        self.may_probe: Callable[[Server], bool] = lambda _: True  # of those that are down
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Watches the servers that are down or in doubt, in *loop*; timers and probes of an earlier loop are gone."""
@@ -183,15 +183,15 @@ class Monitor:
         self._health_changed(set(servers))
         self._news.deliver()
 
-    def look_at(self, server: Server) -> None:
-        """Probes *server* now, if it is in doubt; when its hold-down ends, if it is down."""
-        self._watch(server, self._health.get(server, time.monotonic()))
-
     def pardon(self, began: float) -> None:
         """Takes back what servers have been judged for since *began*, when this machine's network failed."""
         now = time.monotonic()
         judged = [server for server, health in self._health.snapshot(now).items() if is_pardonable(health, began)]
         self.set_health(judged, pardoned)
+
+    def look_at(self, server: Server) -> None:
+        """Probes *server* now, if it is in doubt; when its hold-down ends, if it is down."""
+        self._watch(server, self._health.get(server, time.monotonic()))
 
     def _doubt(self, server: Server) -> None:
         """Has *server* probed over UDP, because no TCP connection to it came about, as a large request needs one."""

@@ -244,21 +244,6 @@ def left_to_traffic(health: Health, policy: Policy, now: float, random: Random) 
     )
 
 
-def told_up(health: Health, reason: str, policy: Policy, now: float, random: Random) -> Health:
-    """Up again by the word of another process, for *reason*. Pure.
-
-    All processes hear that at once, so each gives the server its tier back at a time of its own, within twice
-    ``slow_start``; at once, if it was down only briefly, since then the word that took it down was a mistake. Its
-    failures are forgotten once it answers this process; until then the next one holds it down for longer.
-    """
-    spread = 0.0
-    if now - health.since > TOLD_BRIEFLY_S:
-        spread = policy.failback * random.uniform(1, 1 + FAILBACK_SPREAD) + 2 * random.uniform(0, policy.slow_start)
-    up = left_to_traffic(health, policy, now, random)
-    returns_at = now + spread if spread else None
-    return replace(up, reason=reason, told=0, returning=spread > 0, returns_at=returns_at)
-
-
 def is_pardonable(health: Health, began: float) -> bool:
     """Returns whether the server is in doubt or down only for what it left undone since *began*. Pure."""
     doubted = health.state in (State.SUSPECT, State.DOWN, State.HALF_OPEN)
@@ -275,6 +260,21 @@ def pardoned(health: Health, now: float) -> Health:
         rttvar=health.rttvar,
         generation=health.generation + 1,
     )
+
+
+def told_up(health: Health, reason: str, policy: Policy, now: float, random: Random) -> Health:
+    """Up again by the word of another process, for *reason*. Pure.
+
+    All processes hear that at once, so each gives the server its tier back at a time of its own, within twice
+    ``slow_start``; at once, if it was down only briefly, since then the word that took it down was a mistake. Its
+    failures are forgotten once it answers this process; until then the next one holds it down for longer.
+    """
+    spread = 0.0
+    if now - health.since > TOLD_BRIEFLY_S:
+        spread = policy.failback * random.uniform(1, 1 + FAILBACK_SPREAD) + 2 * random.uniform(0, policy.slow_start)
+    up = left_to_traffic(health, policy, now, random)
+    returns_at = now + spread if spread else None
+    return replace(up, reason=reason, told=0, returning=spread > 0, returns_at=returns_at)
 
 
 def _own_of_method(health: Health, outcome: Outcome) -> Health | None:

@@ -94,12 +94,6 @@ class Worker:
             self.maintenance.aor_for,
             random,
         )
-        self.sharing: Sharing | None = None
-        if shared is not None:
-            self.sharing = Sharing(shared, policy, health, self._targets, self.monitor, self._news, random)
-            self.monitor.may_probe = self.sharing.may_probe
-            self._news.add(self.sharing)
-            self._beside.append(self.sharing.serve)
         follower = self.maintenance.follower
         self._network = NetworkWatch(
             follower.addresses, follower.other_addresses, self._network_stirred, self._network_changed
@@ -114,6 +108,12 @@ class Worker:
             self._later,
         )
         self.maintenance.follower.on_registered = self._calls.on_registered
+        self.sharing: Sharing | None = None
+        if shared is not None:
+            self.sharing = Sharing(shared, policy, health, self._targets, self.monitor, self._news, random)
+            self.monitor.may_probe = self.sharing.may_probe
+            self._news.add(self.sharing)
+            self._beside.append(self.sharing.serve)
         self._attachment = 0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -261,6 +261,8 @@ class Worker:
         with contextlib.suppress(NotAttached):  # before the outcome of the same answer can move the account
             for registration in queue.registrations():
                 self.maintenance.on_registration(registration)
+            for result in queue.standbys():
+                self.maintenance.on_standby(result)
             self.maintenance.on_found(queue.found_accounts())
         self.monitor.note_failovers(queue.failovers())
         self.monitor.judge(outcomes)

@@ -40,6 +40,7 @@ LAYERS = (
         "resolution",
         "rulings",
         "shared",
+        "standby",
         "targets",
     },
     {"maintenance"},

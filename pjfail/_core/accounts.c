@@ -215,6 +215,69 @@ int accounts_read(int id, pf_account *account)
     return result;
 }
 
+/* Returns whether what was read as credentials can be: few, each with a scheme and a user name. */
+static int accounts_are_credentials(const account_config *config, unsigned count)
+{
+    enum { MAX_TEXT = 4096 };
+    const char *each = (const char *)config_credentials(config);
+    unsigned i;
+
+    for (i = 0; i < count && i < layout.proxies; i++, each += layout.row.config_credential) {
+        const pjsip_cred_info *credential = (const pjsip_cred_info *)(const void *)each;
+
+        if (credential->realm.slen < 0 || credential->realm.slen > MAX_TEXT || credential->scheme.slen < 0 ||
+            credential->scheme.slen > MAX_TEXT || credential->username.slen < 0 || credential->username.slen > MAX_TEXT)
+            return 0;
+    }
+    return count <= layout.proxies;
+}
+
+/* Accounts locked. */
+static pj_status_t accounts_lend_locked(int id, const char *aor, pj_pool_t *pool, pjsip_regc *regc)
+{
+    static const pj_str_t nobody = { "sip:127.0.0.1", 13 }; /* an address, so that pjsua looks no name up */
+    char text[2 * PF_MAX_URI], own[PF_MAX_URI];
+    account_config config;
+    pjsip_tx_data *tdata;
+    pj_status_t status;
+    pjsip_uri *uri;
+    unsigned count;
+
+    if (accounts_read_config_locked(id, pool, &config) != PF_OK)
+        return PJ_ENOTFOUND;
+    uri = accounts_parse(pool, &config.config.id, text, sizeof text);
+    if (!uri || !accounts_write_aor(uri, own, sizeof own) || strcmp(own, aor))
+        return PJ_ENOTFOUND;
+    count = config_cred_count(&config);
+    if (!accounts_are_credentials(&config, count))
+        return PJ_EINVAL;
+    status = count ? host.pjsip_regc_set_credentials(regc, (int)count, config_credentials(&config)) : PJ_SUCCESS;
+    if (status == PJ_SUCCESS)
+        status = host.pjsip_regc_set_prefs(regc, config_auth_pref(&config));
+    if (status == PJ_SUCCESS)
+        status = host.pjsua_acc_create_request(id, host.pjsip_get_options_method(), &nobody, &tdata);
+    if (status != PJ_SUCCESS)
+        return status;
+    status = host.pjsip_regc_set_transport(regc, tdata_selector(tdata));
+    host.pjsip_tx_data_dec_ref(tdata);
+    return status;
+}
+
+pj_status_t accounts_lend_credentials(int id, const char *aor, pjsip_regc *regc)
+{
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 4000, 4000);
+    pj_mutex_t *locked;
+    pj_status_t status;
+
+    if (!pool)
+        return PJ_ENOMEM;
+    locked = accounts_lock();
+    status = accounts_lend_locked(id, aor, pool, regc);
+    accounts_unlock(locked);
+    host.pjsip_endpt_release_pool(host_endpoint(), pool);
+    return status;
+}
+
 /* --- from Python ------------------------------------------------------------------------------------------------- */
 
 int pf_read_account(int id, pf_account *account)

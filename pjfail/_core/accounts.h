@@ -16,6 +16,12 @@ int accounts_write_aor(const pjsip_uri *uri, char *aor, size_t size);
 int accounts_read(int id, pf_account *account);
 
 /*
+ * Gives a registration client the account's credentials and what it is bound to (transportId, ipv6Use), if the account
+ * still has this AOR. Returns PJ_ENOTFOUND if not. Any thread that pjsip knows; takes pjsua's lock.
+ */
+pj_status_t accounts_lend_credentials(int id, const char *aor, pjsip_regc *regc);
+
+/*
  * Keeps pjsua from looking up an account's domain by itself, until accounts_resume_lookups(). While attaching; nothing where it is
  * not known how (doctor says so).
  */

@@ -8,6 +8,7 @@
 #include "lock.h"
 #include "registrations.h"
 #include "servers.h"
+#include "standby.h"
 #include "subscriptions.h"
 
 #include <pthread.h>
@@ -118,6 +119,8 @@ int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_
     struct pin *pin;
     int alone = 0;
 
+    if (request && standby_server_of(request, &info->server))
+        return 1;
     if (!atomic_load_explicit(&affinity.count, memory_order_acquire) || !request ||
         !affinity_write_aor(request, aor, sizeof aor))
         return 0;
@@ -154,12 +157,14 @@ int affinity_registers(pjsip_tx_data *request, pf_target *next_hop)
 {
     char aor[PF_MAX_URI];
     struct pin *pin;
+    pf_address standby;
     int account = affinity_finds_accounts() ? AFFINITY_NOT_FOLLOWED : AFFINITY_NO_ACCOUNT;
 
     if (tdata_msg(request)->line.req.method.id != PJSIP_REGISTER_METHOD)
         return AFFINITY_NO_ACCOUNT;
-    if (!host.pjsip_msg_find_hdr(tdata_msg(request), PJSIP_H_CONTACT, NULL))
-        return AFFINITY_QUERY;
+    if (!host.pjsip_msg_find_hdr(tdata_msg(request), PJSIP_H_CONTACT, NULL) ||
+        standby_server_of(tdata_msg(request), &standby))
+        return AFFINITY_BESIDE;
     if ((account == AFFINITY_NO_ACCOUNT && !atomic_load_explicit(&affinity.count, memory_order_acquire)) ||
         !affinity_write_aor(tdata_msg(request), aor, sizeof aor) || !affinity_next_hop(request, next_hop))
         return AFFINITY_NO_ACCOUNT;
@@ -179,7 +184,7 @@ int affinity_registered(pjsip_msg *response, int account)
 
     if (account == AFFINITY_NOT_FOLLOWED)
         return account; /* the worker knows by the request which account is meant */
-    if (account == AFFINITY_QUERY || !atomic_load_explicit(&affinity.count, memory_order_acquire) ||
+    if (account == AFFINITY_BESIDE || !atomic_load_explicit(&affinity.count, memory_order_acquire) ||
         !affinity_write_aor(response, aor, sizeof aor))
         return AFFINITY_NO_ACCOUNT;
     pthread_mutex_lock(&affinity.lock);
@@ -214,6 +219,21 @@ void affinity_tell(int account, pjsip_msg *message, const pf_target *next_hop, c
     registration->retry_after = retry_after;
     registration->removed = removed;
     event_queue_post(EVENT_REGISTRATION, registration);
+}
+
+int affinity_is_on(int account, pjsip_msg *response, const pf_address *server)
+{
+    char aor[PF_MAX_URI];
+    const struct pin *pin;
+    int is_on;
+
+    if (!affinity_write_aor(response, aor, sizeof aor))
+        return 0;
+    pthread_mutex_lock(&affinity.lock);
+    pin = affinity_pin_of_locked(aor, account);
+    is_on = pin && !memcmp(&pin->is.server, server, sizeof *server);
+    pthread_mutex_unlock(&affinity.lock);
+    return is_on;
 }
 
 double affinity_keepalive(int account, pjsip_msg *response)

@@ -23,10 +23,11 @@ void affinity_close(void);
 int affinity_answer(const pf_target *target, pjsip_msg *request, struct request_info *info);
 
 /*
- * No account; none because the REGISTER has no Contact: it asks for bindings, and changes none (RFC 3261 10.2.3); and
- * some account that is not followed, where the worker wants to know of those.
+ * No account; none because the REGISTER says nothing of where the account is: one without a Contact asks for bindings and changes none
+ * (RFC 3261 10.2.3), and one of a standby leaves the account's own as it is; and some account that is not followed, where the worker
+ * wants to know of those.
  */
-enum { AFFINITY_NO_ACCOUNT = -1, AFFINITY_QUERY = -2, AFFINITY_NOT_FOLLOWED = -3 };
+enum { AFFINITY_NO_ACCOUNT = -1, AFFINITY_BESIDE = -2, AFFINITY_NOT_FOLLOWED = -3 };
 
 /* Returns whether the worker wants to know of the REGISTERs of accounts that are not followed. Any thread. */
 int affinity_finds_accounts(void);
@@ -47,6 +48,9 @@ int affinity_registered(pjsip_msg *response, int account);
  */
 void affinity_tell(int account, pjsip_msg *message, const pf_target *next_hop, const pf_address *server,
                    const pf_address *answered, int code, int retry_after, int removed);
+
+/* Returns whether the account that the response is for is on the server. Any SIP thread. */
+int affinity_is_on(int account, pjsip_msg *response, const pf_address *server);
 
 /* Returns the keepalive of the account that the response is for, in seconds; 0: none. Any SIP thread. */
 double affinity_keepalive(int account, pjsip_msg *response);

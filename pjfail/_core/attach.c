@@ -21,6 +21,7 @@
 #include "resolver.h"
 #include "send_guard.h"
 #include "servers.h"
+#include "standby.h"
 #include "subscriptions.h"
 
 #include <errno.h>
@@ -63,6 +64,7 @@ static struct {
 static void attach_on_wake(double now)
 {
     affinity_run();
+    standby_run();
     outgoing_run();
     queries_tick(now);
     connections_tick(now, poller_polled_since(now));
@@ -85,6 +87,7 @@ static void attach_clear(void)
     dialogs_clear();
     calls_clear();
     affinity_close();
+    standby_close();
     registrations_clear();
     subscriptions_clear();
     outgoing_close();
@@ -259,6 +262,7 @@ static int attach_plug_in_locked(pjsip_endpoint *endpt, double deadline)
     plans_clear(); /* plans that a late publish of the last attachment may have left */
     queries_open(deadline, &poller_wake);
     affinity_open(&poller_wake);
+    standby_open(&poller_wake);
     failover_open(&poller_wake_at, &poller_polled_since);
     connection_attempts_open(deadline, failover_connection_attempt_delay(), &poller_wake_at);
     outgoing_open(&poller_wake);

@@ -260,7 +260,8 @@ static pf_registration *event_queue_put_latest_locked(pf_registration *registrat
 int event_queue_post(enum event_kind kind, void *event)
 {
     struct events *events = &event_queue.events[kind];
-    int bounded = kind == EVENT_CALL || kind == EVENT_FAILOVER || kind == EVENT_REGISTRATION || kind == EVENT_RULING;
+    int bounded = kind == EVENT_CALL || kind == EVENT_FAILOVER || kind == EVENT_REGISTRATION || kind == EVENT_RULING ||
+                  kind == EVENT_STANDBY;
     int taken = 0;
     const unsigned most = kind == EVENT_RULING ? MAX_RULINGS : MAX_EVENTS;
 
@@ -357,6 +358,8 @@ pf_registration *pf_next_registration(void)
 pf_found_account *pf_next_found_account(void) { return event_queue_next(EVENT_ACCOUNT); }
 
 pf_ruling *pf_next_ruling(void) { return event_queue_next(EVENT_RULING); }
+
+pf_standby *pf_next_standby(void) { return event_queue_next(EVENT_STANDBY); }
 
 pf_response *pf_next_response(void) { return event_queue_next(EVENT_RESPONSE); }
 

@@ -19,6 +19,7 @@
 #include "resolver.h"
 #include "send_guard.h"
 #include "servers.h"
+#include "standby.h"
 #include "text.h"
 #include "transaction.h"
 
@@ -362,6 +363,8 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
         const pf_address original = servers_original(server);
 
         affinity_tell(account, msg, &next_hop, &original, NULL, 0, -1, removes);
+        if (account >= 0)
+            standby_on_register(account, tdata, removes);
         if (removes)
             registrations_on_removal(account >= 0 ? account : REGISTRATIONS_UNKNOWN, msg);
     }

@@ -43,7 +43,11 @@
     X(pjsua_acc_is_valid) X(pjsua_acc_get_count) X(pjsua_acc_get_info) X(pjsua_acc_config_default) X(pjsua_acc_get_config)               \
     X(pjsua_acc_modify) X(pjsua_acc_set_registration) X(pjsua_acc_create_request) \
     X(pjsua_ip_change_param_default) X(pjsua_handle_ip_change)                                                     \
-    X(pjsua_enum_calls) X(pjsua_call_get_info) X(pjsua_call_reinvite)
+    X(pjsua_enum_calls) X(pjsua_call_get_info) X(pjsua_call_reinvite) \
+    X(pjsip_parse_msg) X(pjsip_regc_create) X(pjsip_regc_destroy) X(pjsip_regc_init) X(pjsip_regc_get_pool)       \
+    X(pjsip_regc_set_credentials) X(pjsip_regc_set_prefs) X(pjsip_regc_set_route_set) X(pjsip_regc_add_headers)   \
+    X(pjsip_regc_set_transport) X(pjsip_regc_register) X(pjsip_regc_unregister) X(pjsip_regc_send)        \
+    X(pjsip_regc_update_contact) X(pjsip_regc_get_info)
 /* clang-format on */
 
 struct host_functions {

@@ -49,15 +49,19 @@ struct layout layout;
 /* pjsua_acc_config, with the size of a pjsip_cred_info in it */
 #define CONFIG_2_14(FIELD)                                                                                        \
     FIELD(config_proxy_cnt, 336) FIELD(config_proxy, 344) FIELD(config_proxies, 8) FIELD(config_reg_timeout, 476) \
+    FIELD(config_auth_pref, 232) FIELD(config_cred_count, 488) FIELD(config_cred_info, 496)                       \
     FIELD(config_credential, 128) FIELD(config_transport_id, 1520) FIELD(config_server_affinity, LAYOUT_NONE)
 #define CONFIG_2_15(FIELD)                                                                                        \
     FIELD(config_proxy_cnt, 336) FIELD(config_proxy, 344) FIELD(config_proxies, 8) FIELD(config_reg_timeout, 476) \
+    FIELD(config_auth_pref, 232) FIELD(config_cred_count, 488) FIELD(config_cred_info, 496)                       \
     FIELD(config_credential, 136) FIELD(config_transport_id, 1584) FIELD(config_server_affinity, LAYOUT_NONE)
 #define CONFIG_2_16(FIELD)                                                                                        \
     FIELD(config_proxy_cnt, 340) FIELD(config_proxy, 344) FIELD(config_proxies, 8) FIELD(config_reg_timeout, 476) \
+    FIELD(config_auth_pref, 232) FIELD(config_cred_count, 488) FIELD(config_cred_info, 496)                       \
     FIELD(config_credential, 136) FIELD(config_transport_id, 1584) FIELD(config_server_affinity, LAYOUT_NONE)
 #define CONFIG_2_17_DEV(FIELD)                                                                                    \
     FIELD(config_proxy_cnt, 348) FIELD(config_proxy, 352) FIELD(config_proxies, 8) FIELD(config_reg_timeout, 484) \
+    FIELD(config_auth_pref, 232) FIELD(config_cred_count, 496) FIELD(config_cred_info, 504)                       \
     FIELD(config_credential, 136) FIELD(config_transport_id, 1592) FIELD(config_server_affinity, 2340)
 
 #define LAYOUTS(ROW)                                                                                              \
@@ -100,6 +104,9 @@ struct layout layout;
     FIELD(config_proxy, offsetof(pjsua_acc_config, proxy))                                                        \
     FIELD(config_proxies, PJSUA_ACC_MAX_PROXIES)                                                                  \
     FIELD(config_reg_timeout, offsetof(pjsua_acc_config, reg_timeout))                                            \
+    FIELD(config_auth_pref, offsetof(pjsua_acc_config, auth_pref))                                                \
+    FIELD(config_cred_count, offsetof(pjsua_acc_config, cred_count))                                              \
+    FIELD(config_cred_info, offsetof(pjsua_acc_config, cred_info))                                                \
     FIELD(config_credential, sizeof(pjsip_cred_info))                                                             \
     FIELD(config_transport_id, offsetof(pjsua_acc_config, transport_id))                                          \
     FIELD(config_server_affinity, SERVER_AFFINITY)
@@ -484,9 +491,12 @@ static void layout_find_config(struct layout *found)
             break;
         if (LAYOUT_READ(unsigned, config, row->config_proxy_cnt) ||
             LAYOUT_READ(unsigned, config, timeout) != PJSUA_REG_INTERVAL ||
+            LAYOUT_READ(unsigned, config, row->config_cred_count + more * (unsigned)sizeof(pj_str_t)) ||
             LAYOUT_READ(int, config, row->config_transport_id + behind) != PJSUA_INVALID_ID)
             continue;
         found->proxies = proxies;
+        found->config_cred_count = row->config_cred_count + more * (unsigned)sizeof(pj_str_t);
+        found->config_cred_info = row->config_cred_info + more * (unsigned)sizeof(pj_str_t);
         found->config_transport_id = row->config_transport_id + behind;
         if (row->config_server_affinity)
             found->config_server_affinity = row->config_server_affinity + behind;

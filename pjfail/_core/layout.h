@@ -26,6 +26,7 @@
     FIELD(tsx_addr_len) FIELD(tsx_transport_err) FIELD(tsx_tp_st_key) FIELD(tsx_last_tx)                          \
     FIELD(tsx_retransmit_timer)                                                                                   \
     FIELD(config_proxy_cnt) FIELD(config_proxy) FIELD(config_proxies) FIELD(config_reg_timeout)                   \
+    FIELD(config_auth_pref) FIELD(config_cred_count) FIELD(config_cred_info)                                      \
     FIELD(config_credential) FIELD(config_transport_id) FIELD(config_server_affinity)
 /* clang-format on */
 
@@ -48,7 +49,7 @@ struct layout {
     unsigned tdata_cur_addr, tdata_transport, tdata_dst_addr, tdata_selector; /* these follow from it */
     ptrdiff_t rdata_shift; /* by so much later than compiled here lies what follows a packet: PJSIP_MAX_PKT_LEN */
     unsigned proxies;      /* PJSUA_ACC_MAX_PROXIES; 0: pjsua_acc_config could not be made out */
-    unsigned config_transport_id, config_server_affinity;
+    unsigned config_cred_count, config_cred_info, config_transport_id, config_server_affinity;
     unsigned keys; /* PJSIP_MAX_TRANSPORTS: how many keys the endpoint's ioqueue bears; 0: it could not be made out */
     unsigned ioqueue_count;    /* where an ioqueue has how many are in use */
     unsigned nameserver_count; /* where pjsua's state has ua_cfg.nameserver_count; 0: it could not be made out */
@@ -317,6 +318,12 @@ static inline const pjsip_host_port *transport_local_name(const pjsip_transport 
     return &LAYOUT_READ(pjsip_host_port, transport, layout.row.transport_dir - NAME_TO_DIR);
 }
 
+/* Its own address: that of its connection, or its socket's. */
+static inline const pj_sockaddr *transport_local_address(const pjsip_transport *transport)
+{
+    return &transport->local_addr;
+}
+
 static inline int transport_is_closing(const pjsip_transport *transport) { return transport->is_shutdown; }
 
 static inline int transport_is_outgoing(const pjsip_transport *transport)
@@ -498,6 +505,22 @@ static inline void config_set_proxy_count(account_config *config, unsigned count
 static inline int config_transport_id(const account_config *config)
 {
     return LAYOUT_READ(pjsua_transport_id, config, layout.config_transport_id);
+}
+
+static inline const pjsip_auth_clt_pref *config_auth_pref(const account_config *config)
+{
+    return &LAYOUT_READ(pjsip_auth_clt_pref, config, layout.row.config_auth_pref);
+}
+
+static inline unsigned config_cred_count(const account_config *config)
+{
+    return LAYOUT_READ(unsigned, config, layout.config_cred_count);
+}
+
+/* Returns the account's credentials, an array of the loaded pjsip's own pjsip_cred_info: for its functions alone. */
+static inline const pjsip_cred_info *config_credentials(const account_config *config)
+{
+    return &LAYOUT_READ(pjsip_cred_info, config, layout.config_cred_info);
 }
 
 /* pjsua_server_affinity_mode, after pjproject 2.17: 1 enabled, 0 disabled, or there is none, -1 inherited. */

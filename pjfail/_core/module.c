@@ -11,6 +11,7 @@
 #include "raw_send.h"
 #include "registrations.h"
 #include "send_guard.h"
+#include "standby.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -196,6 +197,7 @@ static void module_on_transport_state(pjsip_transport *transport, pjsip_transpor
     if (gate_enter()) {
         failover_on_transport_state(transport, state, info);
         connection_attempts_on_transport_state(transport, state);
+        standby_on_transport_state(transport, state);
         calls_on_transport_state(transport, state);
         gate_leave();
     }

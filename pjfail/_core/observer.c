@@ -7,6 +7,7 @@
 #include "dialogs.h"
 #include "registrations.h"
 #include "servers.h"
+#include "standby.h"
 #include "subscriptions.h"
 #include "text.h"
 
@@ -97,11 +98,21 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
             const pf_address original = servers_original(&observed->registrar);
             const pf_address answered = servers_original(&observed->server);
 
+            if (account >= 0 && code < 300)
+                standby_on_registered(account, msg);
             affinity_tell(account, msg, NULL, &original, &answered, code, observer_retry_after(msg), observed->removes);
             if (code < 300)
                 registrations_on_success(account >= 0 ? account : REGISTRATIONS_UNKNOWN, msg, rdata->tp_info.transport,
                                          observed->removes, affinity_keepalive(account, msg));
         }
+    }
+    /* The REGISTER was hedged and accepted elsewhere before, but the account stays on its own server, over this connection. */
+    if (code / 100 == 2 && observed->settled && method->id == PJSIP_REGISTER_METHOD && observed->account >= 0) {
+        const pf_address answered = servers_original(&observed->server);
+
+        if (affinity_is_on(observed->account, msg, &answered))
+            registrations_on_success(observed->account, msg, rdata->tp_info.transport, observed->removes,
+                                     affinity_keepalive(observed->account, msg));
     }
     if (code / 100 == 2 && !observed->settled && method->name.slen == 9 && !memcmp(method->name.ptr, "SUBSCRIBE", 9)) {
         int account = affinity_registered(msg, AFFINITY_NO_ACCOUNT);

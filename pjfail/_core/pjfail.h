@@ -278,6 +278,34 @@ enum {
     PF_REVIEW_CALLS
 };
 
+/* A REGISTER of a standby ended; or it could not be sent, or its connection ended. */
+typedef struct pf_standby {
+    struct pf_standby *next;
+    int account;
+    char aor[PF_MAX_URI];
+    pf_address server;
+    int code;        /* 0: there is no response */
+    int status;      /* why not; PJ_ENOTFOUND: the account no longer exists */
+    int retry_after; /* seconds; -1: none */
+    int lost;        /* its connection has ended */
+    int unknown;     /* the account has not sent a REGISTER of its own so far, of which to make a copy */
+} pf_standby;
+
+/*
+ * Keeps copies of an account's REGISTERs from now on (number: the keepalive of its standbys' connections, in ms); registers it at a server, or again there; does so if its Contact has changed; ends it there; lets go of it, with nothing
+ * sent; keeps a NAT's binding for it; ends all of the account's; that, and forgets the account.
+ */
+enum {
+    PF_STANDBY_WATCH = 1,
+    PF_STANDBY_REGISTER,
+    PF_STANDBY_UPDATE,
+    PF_STANDBY_END,
+    PF_STANDBY_LET_GO,
+    PF_STANDBY_KEEP_ALIVE,
+    PF_STANDBY_END_ALL,
+    PF_STANDBY_FORGET
+};
+
 /* How a request of pf_request() ended. */
 typedef struct pf_response {
     struct pf_response *next;
@@ -368,6 +396,13 @@ pf_found_account *pf_next_found_account(void);                                  
 
 /* subscriptions.c: whether PF_RESUBSCRIBE does anything with the loaded pjsip */
 int pf_can_move_subscriptions(void);
+
+/* standby.c */
+int pf_standby_is_possible(void); /* the loaded pjsip's layout of credentials is known */
+/* Runs the job on pjsip's polling thread, soon. number: of PF_STANDBY_REGISTER, its reg-id. */
+int pf_standby_job(int what, int account, const char *aor, const pf_address *server, unsigned number);
+void pf_standby_end_all(void);     /* at a detach; waits 0.5 s at the most */
+pf_standby *pf_next_standby(void); /* NULL: none; free with pf_free() */
 
 /* poller.c: since when pjsip's polling thread has run, on CLOCK_MONOTONIC; now, while it does not. */
 double pf_polled_since(void);

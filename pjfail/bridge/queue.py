@@ -15,6 +15,7 @@ from .dns import DnsAnswer, DnsRecord
 from .pins import Registration
 from .requests import Answer
 from .rulings import Ruling
+from .standby import StandbyResult
 from .status import strerror
 from .values import known, own_text_of, server_of, server_or_none, target_of, text_of
 
@@ -62,6 +63,11 @@ def failovers() -> Iterator[events.FailedOver]:
 def registrations() -> Iterator[Registration]:
     """Takes the news of followed accounts and their REGISTERs, oldest first."""
     return _taken(lib.pf_next_registration, _registration)
+
+
+def standbys() -> Iterator[StandbyResult]:
+    """Takes what became of standby registrations, oldest first."""
+    return _taken(lib.pf_next_standby, _standby)
 
 
 def calls() -> Iterator[Call]:
@@ -161,6 +167,19 @@ def _registration(c: Any) -> Registration:
         closed=bool(c.closed),
         next_hop=target_of(c.next_hop) if c.next_hop.host[0] != b"\0" else None,
         call=int(c.call),
+    )
+
+
+def _standby(c: Any) -> StandbyResult:
+    return StandbyResult(
+        account=int(c.account),
+        aor=own_text_of(c.aor),
+        server=server_of(c.server),
+        code=int(c.code),
+        status=int(c.status),
+        retry_after=known(c.retry_after),
+        lost=bool(c.lost),
+        unknown=bool(c.unknown),
     )
 
 
