@@ -28,7 +28,9 @@ DASHBOARD = json.loads((DOCS / "snippets" / "grafana-dashboard.json").read_text(
 
 PROGRAM = f"""
     import time
+    from contextlib import suppress
     import pjfail
+    import pjsua2 as pj
     from prometheus_client import start_http_server
     from rig.prelude import Account, Endpoint, emit
 
@@ -44,7 +46,8 @@ PROGRAM = f"""
         pjfail.attached().follow(account, spread=0)
         emit(attached=True)
         while True:
-            account.reregister()
+            with suppress(pj.Error):  # a REGISTER of pjfail's is under way
+                account.reregister()
             time.sleep(0.3)
 """
 

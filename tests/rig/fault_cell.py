@@ -118,7 +118,7 @@ def main(kind: str, transport: str, method: str, stack: str, certificates: str) 
         authority = str(Path(certificates, "authority.pem"))
         endpoint = running.enter_context(Endpoint(nameserver=NAME_SERVER, transports=tuple(transports), ca=authority))
         if stack == "pjfail":
-            pjfail.attach(lookup=pjfail.DnsLookup([NAME_SERVER]))
+            pjfail.attach(lookup=pjfail.DnsLookup([NAME_SERVER]), follow=False)  # each REGISTER is the client's
         client = Client(endpoint, method, uri, transport if method.startswith("bound") else None)
         emit(up=True)
         if failure.connected:

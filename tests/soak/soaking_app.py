@@ -108,6 +108,7 @@ class Soak:
             lookup=pjfail.StaticLookup({DOMAIN: [(server, 1, 1) for server in servers]}),
             policy=pjfail.Policy(backoff=lambda *_: 0.5),
             retry=pjfail.RetryPolicy(timeouts={**TIMEOUTS, "MESSAGE": 0.5, "SUBSCRIBE": 0.5}),
+            follow=False,  # every REGISTER here is one that the program has sent
         )
 
     def end(self, key: str, code: int) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -169,11 +170,10 @@ def test_all_who_hear_the_same_in_any_order_and_any_number_of_times_agree(
 def test_who_lost_messages_agrees_with_who_heard_all_after_one_reading(told: list[Entry], random: Any) -> None:
     told = unique(told)
     heard, lossy = board(*told), board(*(each for each in told if random.random() < 0.5))
-    newest = {
-        (each.server, each.writer): each for each in sorted(told, key=lambda each: each.sequence) if each.left > 0
-    }
+    newest = {(each.server, each.writer): each for each in sorted(told, key=lambda each: each.sequence)}
+    aged = [replace(each, left=each.left - 1, age=each.age + 1) for each in newest.values() if each.left > 1]
     for each in (heard, lossy):
-        each.take(list(newest.values()), began=100.5, now=101.0)
+        each.take(aged, began=100.5, now=101.0)
     assert is_down(heard, 101.5) == is_down(lossy, 101.5)
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import socket
 
-from ... import configuration
 from ...errors import BadServer
 from ...model import Server, parse_server
 from ...shared import Shared
@@ -32,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Gives the order. Raises ValueError, StoreFailed."""
     if arguments.asked not in ORDERS:
         raise ValueError(f"--fleet is for {', '.join(ORDERS)}, not for {arguments.asked}")
-    settings = Shared(arguments.shared) if arguments.shared else configuration.read(os.environ).shared
+    settings = Shared(arguments.shared) if arguments.shared else _configured()
     if settings is None:
         raise ValueError('--fleet needs the shared memory; set PJFAIL_SHARED, or write --shared "redis://host:port/db"')
     transport, _, port = parse_server(arguments.server)
@@ -51,3 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"{settings.label}: {arguments.asked} {server} for {holds:g} s, says {author}")
     return 0
+
+
+def _configured() -> Shared | None:
+    from ... import configuration  # which loads the core: ctl does without
+
+    return configuration.read(os.environ).shared
