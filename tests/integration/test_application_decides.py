@@ -43,7 +43,10 @@ APP = """
     uri = "sip:sip.test" + ("" if transport == "udp" else f";transport={transport}")
     calls = []
     with Endpoint(transports=("udp", "tcp", "tls"), ca=authority or None) as endpoint:
-        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), retry=pjfail.RetryPolicy(decide=decide))
+        # A followed account would send the next request to the server that it has registered with.
+        failover = pjfail.attach(
+            lookup=pjfail.StaticLookup(table), retry=pjfail.RetryPolicy(decide=decide), follow=False
+        )
         account = Account(endpoint, retries=False)
         account.open("sip:alice@sip.test", uri)
         while word := heard():

@@ -61,6 +61,7 @@ def unanswered_connects(address: str, port: int) -> Iterator[None]:
     with ExitStack() as stack:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         listening = stack.enter_context(socket.socket(family))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of before may be in TIME_WAIT
         listening.bind((address, port))
         listening.listen(0)
         for _ in range(4):
