@@ -47,7 +47,6 @@ APP = f"""
         )
         account = Blocking(endpoint)
         account.open("sip:alice@sip.test", uri)
-        failover.follow(account)
         while word := heard():
             if word == "block":
                 account.block = {STALL_S}
