@@ -29,8 +29,9 @@ APP = f"""
         block = 0.0
 
         def onRegState(self, prm):
+            seconds = self.block  # before the answer is there: the program may ask to block by then
             super().onRegState(prm)
-            if seconds := self.block:
+            if seconds:
                 blocked.set()
                 time.sleep(seconds)
 
