@@ -189,7 +189,7 @@ class Monitor:
         judged = [server for server, health in self._health.snapshot(now).items() if is_pardonable(health, began)]
         self.set_health(judged, pardoned)
 
-    def look_at(self, server: Server) -> None:
+    def probe_if_in_doubt(self, server: Server) -> None:
         """Probes *server* now, if it is in doubt; when its hold-down ends, if it is down."""
         self._watch(server, self._health.get(server, time.monotonic()))
 

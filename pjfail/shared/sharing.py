@@ -316,7 +316,7 @@ class Sharing:
             elif health.state is State.DOWN:  # taken back: nobody knows, so a probe is to tell
                 self._put(server, lambda known, at: replace(known, until=at))
             else:
-                self._monitor.look_at(server)
+                self._monitor.probe_if_in_doubt(server)
         elif (
             own_doubt
             and verdict.recovered is not None
@@ -426,7 +426,7 @@ class Sharing:
                 self._asking.discard(server)
                 if ours:
                     self._leases[server] = time.monotonic() + LEASE_S
-                    self._monitor.look_at(server)
+                    self._monitor.probe_if_in_doubt(server)
 
             self._link.ask_lease(server, self._writer, LEASE_S, got)
         return False
