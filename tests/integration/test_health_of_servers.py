@@ -33,6 +33,7 @@ APP = """
                 health = failover.servers()[server]
                 states = {method: own.state.value for method, own in health.methods.items()}
                 counts = {"streak": health.streak, "answers": health.window.answers}
+                failover.resolve("sip:sip.test")  # passes through the worker: the plans, too, are of this health then
                 emit(state=health.state.value, reason=health.reason, methods=states, **counts)
             elif word == "plan":
                 emit(plan=str(failover.resolve("sip:sip.test")))
