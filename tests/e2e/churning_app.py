@@ -64,7 +64,7 @@ with Endpoint(transports=(transport,)) as endpoint:
     lookup = pjfail.StaticLookup({DOMAIN: [(server, 1, 1) for server in servers]})
     policy = pjfail.Policy(backoff=lambda *_: 0.5)
     retry = pjfail.RetryPolicy(timeouts={**TIMEOUTS, "MESSAGE": 0.5})
-    pjfail.attach(lookup=lookup, policy=policy, retry=retry)
+    pjfail.attach(lookup=lookup, policy=policy, retry=retry, follow=False)  # each REGISTER is one of these
     senders = [Sender(endpoint, f"user{number}") for number in range(ACCOUNTS)]
     for number, sender in enumerate(senders):
         sender.send_one("REGISTER", -number)
