@@ -125,11 +125,11 @@ def test_an_operators_order_is_for_all_and_for_a_time(first: Registrar, store: P
         for app in (one, two):
             until(app, "up")
             assert went_to(app) == FIRST
-        ctl(store, "--author", "bob", "mark-down", server, "3")
+        ctl(store, "--author", "bob", "mark-down", server, "5")
         for app in (one, two):
             assert until(app, "down")["reason"] == "marked down for the fleet by bob"
         for app in (one, two):
-            until(app, "up", 12)  # by itself
+            until(app, "up", 20)  # by itself
             assert went_to(app) == FIRST
 
 

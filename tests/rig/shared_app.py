@@ -62,6 +62,7 @@ def until(app: App, state: str, seconds: float = 8.0) -> Line:
     while (health := app.ask("health"))["state"] != state:
         assert time.monotonic() < deadline, health
         time.sleep(0.02)
+    app.ask("plan")  # passes through the worker: the plans, too, are of this health then
     return health
 
 
