@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of accounts that are not followed, or not yet, no more are kept once there are so many in all: each holds a dialog of pjsip's. */
+enum { MAX_UNKNOWN_AT = 1024 };
+
 struct subscription {
     struct hash_link link; /* by account and AOR; after it was taken out, link.next leads to the next one taken out */
     pjsip_evsub *evsub;    /* referenced */
@@ -103,7 +106,8 @@ void subscriptions_on_success(int account, pjsip_rx_data *rdata, const pf_addres
     subscription->link.hash = subscriptions_hash(account, subscription->aor);
     pthread_mutex_lock(&subscriptions.lock);
     taken = subscriptions_take_locked(account, subscription->aor, subscription->evsub, NULL);
-    if (subscription->event != TRANSACTION_UNSUBSCRIBES)
+    if (subscription->event != TRANSACTION_UNSUBSCRIBES &&
+        (account != SUBSCRIPTIONS_UNKNOWN || subscriptions.table.count < MAX_UNKNOWN_AT))
         put = hash_table_put(&subscriptions.table, &subscription->link);
     pthread_mutex_unlock(&subscriptions.lock);
     subscriptions_release(taken);
