@@ -52,4 +52,4 @@ if ! fresh; then
     mv "$work/dist/$wheel" build/pjsua2
     printf '%s\n' "$root/build/pjsua2/$wheel" "$tree" >"$told"
 fi
-say "$(sed -n "1s,^$root/,,p" "$told")"
+say "pip install $(sed -n "1s,^$root/,,p" "$told")"

@@ -50,6 +50,9 @@ for version in $pythons; do
         continue
     fi
     "$tools/pjsua2-wheel.sh" "$its_python" "$tree"
+    for its_pjsua2 in "$tools"/../build/pjsua2/*.whl; do
+        ! "$python" -m zipfile -l "$its_pjsua2" | grep -E '^[^ ]*\.(i|c|h|cpp|hpp|o|a) ' || die 'that wheel has sources in it'
+    done
     venv=venv-$version
     "$its_python" -m venv "$venv"
     quietly "Python $version: pip install pjfail[demo]" bare pip install "$wheel[demo]"
