@@ -96,7 +96,7 @@ test-apps: setup test-packages $(done)/test
 
 # Where a host is not there, the table says so.
 test-hosts: setup test-packages $(done)/test
-	@tools/hosts.sh '$(python)' '$(tree)' static shared wheel pybind11 python3.12 python3.13 python3.14 own
+	@tools/hosts.sh '$(python)' '$(tree)' static shared wheel pybind11 python3.12 python3.13 python3.14 python3.15 own
 	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts
 
 # Both have their say, whatever the first one finds. The longest tests first.

@@ -7,7 +7,7 @@
 #   static   our pjproject, its libraries linked into pjsua2
 #   shared   the same sources, built a second time with shared libraries
 #   wheel    pjsua2-python 2.15.1 as pip installs it
-#   pybind11 pjsua2-pybind11 0.1a3, another pjsua2 of PyPI: pjsip 2.14.1 in shared libraries that auditwheel has renamed
+#   pybind11 pjsua2-pybind11 0.1a3 as pip installs it: pjsip 2.14.1 in shared libraries that auditwheel has renamed
 #   python3.X that Python (tools/python.sh), with the wheel that `make pjsua2-wheel` makes of TREE for it
 #   own      the tree that PJPROJECT_DIR names, where it does
 set -eu

@@ -10,7 +10,7 @@ home=$(pwd -P)/build/pythons
 root=$home/$version
 die() { printf 'python.sh: %s\n' "$*" >&2; exit 1; }
 
-for python in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python "$root/usr/bin/python$version"; do
+for python in "python$version" "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$version".*/bin/python "$root/usr/bin/python$version"; do
     if "$python" -c "import ensurepip, sys; assert '%d.%d' % sys.version_info[:2] == '$version'" 2>/dev/null; then
         "$python" -c 'import sys; print(sys.executable)'
         exit 0

@@ -6,7 +6,7 @@
 set -eu
 
 pjsua2=pjsua2-python==2.15.1
-pythons='3.12 3.13 3.14'
+pythons='3.12 3.13 3.14 3.15'
 die() { printf 'test-wheel: %s\n' "$*" >&2; exit 1; }
 
 [ $# -eq 3 ] || die 'usage: test_wheel.sh PYTHON FOLDER TREE'
