@@ -164,12 +164,12 @@ def test_a_name_server_silent_to_all_but_addresses_leads_to_the_host(
 ) -> None:
     caplog.set_level(logging.INFO, "pjfail")
     server.fault(fault, *kinds)
-    lookup = lookup_of(server, timeout=3.0)
-    with seconds(at_most=2.95):
+    lookup = lookup_of(server, timeout=4.0)
+    with seconds(at_most=4.0):
         found = look_up(lookup, "sip:example.com")
     assert servers(found) == ["udp:192.0.2.9:5060"]
     assert [each.ttl for each in found] == [SILENCE_TTL]
-    with seconds(at_most=1.0):  # by now it is known
+    with seconds(at_most=2.0):  # by now it is known
         assert servers(look_up(lookup, "sip:example.com")) == ["udp:192.0.2.9:5060"]
     [said] = caplog.messages
     assert "SRV _sip._udp.example.com" in said
@@ -193,8 +193,8 @@ def test_slow_srv_answers_are_waited_for(server: DnsServer) -> None:
 @pytest.mark.parametrize("fault", ["servfail", "silent", "half"])
 def test_what_is_swallowed_beside_does_not_matter(server: DnsServer, fault: str, kinds: tuple[str, ...]) -> None:
     server.fault(fault, *kinds)
-    with seconds(at_most=3.0):
-        found = look_up(lookup_of(server, timeout=3.0, families=("ipv4", "ipv6")), "sip:example.com")
+    with seconds(at_most=6.0):
+        found = look_up(lookup_of(server, timeout=6.0, families=("ipv4", "ipv6")), "sip:example.com")
     addresses = [each.server.address for each in found]
     assert addresses[:1] == ["192.0.2.1"]
     assert "192.0.2.2" in addresses
