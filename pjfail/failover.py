@@ -76,12 +76,12 @@ def attach(
     *follow* says whether and how accounts are kept on the servers that they registered with: True (every account that
     has a registrar, those too that are made later), False (only those of :meth:`Failover.follow`), or a
     :class:`pjfail.Follow`.
-    *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
-    loaded object that carries pjsip, where that cannot be found out. *control* is True for a control socket, by which
+    *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* is the
+    loaded module or library that contains pjsip, for a process in which two do. *control* is True for a control socket, by which
     ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
     variable ``PJFAIL_CONTROL`` of the environment says so (``1``, or a path). *shared* is where the processes of a
     fleet keep what they have learnt of servers: a path, ``redis://host:port/db``, or a :class:`pjfail.Shared`; by
-    default the variable ``PJFAIL_SHARED`` says so. ``attach()`` waits half a second at most for the first reading.
+    default the variable ``PJFAIL_SHARED`` says so. ``attach()`` waits one second at most for the first reading.
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
     and at interpreter exit. Raises :class:`pjfail.HostError`, :class:`pjfail.ControlError`, :class:`pjfail.BadServer`
