@@ -76,9 +76,9 @@ def attach(
     *follow* says whether and how accounts are kept on the servers that they registered with: True (every account that
     has a registrar, those too that are made later), False (only those of :meth:`Failover.follow`), or a
     :class:`pjfail.Follow`.
-    *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* is the
-    loaded module or library that contains pjsip, for a process in which two do. *control* is True for a control socket, by which
-    ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
+    *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* is the loaded
+    module or library that contains pjsip, for a process in which two do. *control* is True for a control socket, by
+    which ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
     variable ``PJFAIL_CONTROL`` of the environment says so (``1``, or a path). *shared* is where the processes of a
     fleet keep what they have learnt of servers: a path, ``redis://host:port/db``, or a :class:`pjfail.Shared`; by
     default the variable ``PJFAIL_SHARED`` says so. ``attach()`` waits one second at most for the first reading.
