@@ -7,13 +7,15 @@
 #   static   our pjproject, its libraries linked into pjsua2
 #   shared   the same sources, built a second time with shared libraries
 #   wheel    pjsua2-python 2.15.1 as pip installs it
+#   pybind11 pjsua2-pybind11 0.1a3 as pip installs it: pjsip 2.14.1 in shared libraries that auditwheel has renamed
+#   python3.X that Python (tools/python.sh), with the wheel that `make pjsua2-wheel` makes of TREE for it
 #   own      the tree that PJPROJECT_DIR names, where it does
 set -eu
 
 say() { printf 'hosts: %s\n' "$*"; }
 die() { printf 'hosts: %s\n' "$*" >&2; exit 1; }
 
-[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|own..."
+[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|pybind11|python3.X|own..."
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 tree=$(cd "$2" && pwd -P)
@@ -27,11 +29,11 @@ tab=$(printf '\t')
 
 add() { printf '%s\n' "$1$tab$2$tab$3" >>"$folder/list.new"; }
 
-# The environment of a host, with what pjfail needs and pjfail itself. Its pjsua2 is not in it yet.
+# environment HOST PYTHON: the environment of a host, with what pjfail needs and pjfail itself. Its pjsua2 is not in it yet.
 environment() {
     venv=$folder/$1
     [ ! -e "$venv/done" ] || [ -n "$(find build/requirements.txt -newer "$venv/done")" ] || return 0
-    tools/step.sh "host-$1" "making the environment of \"$1\"" tools/venv.sh "$venv" "$python"
+    tools/step.sh "host-$1" "making the environment of \"$1\"" tools/venv.sh "$venv" "$2"
     tools/step.sh "host-$1" "installing the Python packages that pjfail needs into it" \
         "$venv/bin/python" -m pip --disable-pip-version-check --no-input install -r build/requirements.txt
     printf '%s\n' "$root" >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pjfail.pth"
@@ -50,6 +52,18 @@ copy_sources() {
     touch "$1/copied"
 }
 
+# from_pypi HOST WHEEL: the host whose pjsua2 is that wheel, where pip has it for this Python.
+from_pypi() {
+    environment "$1" "$python"
+    if "$venv/bin/python" -c 'import pjsua2; pjsua2.Endpoint' 2>/dev/null ||
+        tools/step.sh "host-$1" "installing the wheel $2" "$venv/bin/python" -m pip --disable-pip-version-check \
+            --no-input install --no-deps --only-binary :all: "$2"; then
+        add "$1" "$venv/bin/python" "$2"
+    else
+        add "$1" - "pip has no wheel $2 for this Python; see build/host-$1.log"
+    fi
+}
+
 : >"$folder/list.new"
 for host in "$@"; do
     case $host in
@@ -60,7 +74,7 @@ for host in "$@"; do
         fi
         $recipe/fetch.sh
         $recipe/build.sh "$ours"
-        environment static
+        environment static "$python"
         $recipe/pjsua2.sh "$ours" "$venv"
         add static "$venv/bin/python" "$ours"
         ;;
@@ -69,19 +83,25 @@ for host in "$@"; do
         $recipe/build.sh "$ours"
         copy_sources "$folder/pjproject-shared"
         $recipe/build.sh "$folder/pjproject-shared" --enable-shared
-        environment shared
+        environment shared "$python"
         $recipe/pjsua2.sh "$folder/pjproject-shared" "$venv"
         add shared "$venv/bin/python" "$folder/pjproject-shared"
         ;;
     wheel)
-        environment wheel
-        wheel=pjsua2-python==2.15.1
-        if "$venv/bin/python" -c 'import pjsua2; pjsua2.Endpoint' 2>/dev/null ||
-            tools/step.sh host-wheel "installing the wheel $wheel" "$venv/bin/python" -m pip --disable-pip-version-check \
-                --no-input install --no-deps --only-binary :all: "$wheel"; then
-            add wheel "$venv/bin/python" "$wheel"
+        from_pypi wheel pjsua2-python==2.15.1
+        ;;
+    pybind11)
+        from_pypi pybind11 pjsua2-pybind11==0.1a3
+        ;;
+    python3.*)
+        if its_python=$(PATH=$(dirname "$python"):$PATH tools/python.sh "${host#python}" 2>"build/host-$host.log"); then
+            tools/pjsua2-wheel.sh "$its_python" "$tree"
+            environment "$host" "$its_python"
+            tools/step.sh "host-$host" 'installing that wheel' "$venv/bin/python" -m pip --disable-pip-version-check \
+                --no-input install --force-reinstall --no-deps --no-index --find-links build/pjsua2 pjsua2
+            add "$host" "$venv/bin/python" "$("$its_python" --version)"
         else
-            add wheel - "pip has no wheel $wheel for this Python; see build/host-wheel.log"
+            add "$host" - "$(cat "build/host-$host.log")"
         fi
         ;;
     own)
@@ -91,7 +111,7 @@ for host in "$@"; do
             add own "$python" "$tree"
         fi
         ;;
-    *) die "\"$host\" is none of static, shared, wheel, own." ;;
+    *) die "\"$host\" is none of static, shared, wheel, pybind11, python3.X, own." ;;
     esac
 done
 mv "$folder/list.new" "$folder/list"
