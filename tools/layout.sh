@@ -26,5 +26,5 @@ includes=
 for part in pjlib pjlib-util pjnath pjmedia pjsip; do includes="$includes -isystem $tree/$part/include"; done
 # shellcheck disable=SC2086
 ${CC:-cc} -std=gnu11 -D_GNU_SOURCE -DPJ_AUTOCONF=1 -DPJ_IS_LITTLE_ENDIAN=1 -DPJ_IS_BIG_ENDIAN=0 -DLAYOUT_UNCHECKED \
-    -w -I "$core" $includes -o "$work/row" "$work/row.c" "$core/host.c" "$core/gate.c"
+    -w -I "$core" $includes -o "$work/row" "$work/row.c" "$core/host.c" "$core/loader.c" "$core/gate.c"
 "$work/row" | sed '/^FIELD/{s/^/    /;s/$/ \\/;}' | sed '$s/ \\$//'

@@ -10,10 +10,9 @@
  */
 #include "layout.h"
 
+#include "loader.h"
 #include "pjfail.h"
 
-#include <dlfcn.h>
-#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -538,17 +537,14 @@ static void layout_find_pjsua_config(struct layout *found)
 {
     unsigned char *defaults = layout_mark();
     const unsigned calls = host.pjsua_call_get_max_count();
-    const ElfW(Sym) * symbol;
-    size_t at, size, place = 0;
+    size_t at, size, all, place = 0;
     unsigned places = 0;
-    void *extra;
-    Dl_info info;
 
-    if (defaults && pjsua_state_is_known() && dladdr1(host.pjsua_var, &info, &extra, RTLD_DL_SYMENT) && extra) {
+    if (defaults && pjsua_state_is_known()) {
         host.pjsua_config_default((pjsua_config *)(void *)defaults);
         size = layout_written(defaults);
-        symbol = extra;
-        for (at = sizeof(void *); at + size <= symbol->st_size; at += sizeof(void *))
+        all = loader_size_of(host.pjsua_var);
+        for (at = sizeof(void *); at + size <= all; at += sizeof(void *))
             if (layout_is_pjsua_config(&LAYOUT_READ(unsigned, host.pjsua_var, at), (unsigned *)(void *)defaults,
                                        size / sizeof(unsigned), calls)) {
                 place = at;
