@@ -56,7 +56,7 @@ help:
 	@echo 'make lint       ruff, clang-format, mypy, the order of imports, the layers of the C core'
 	@echo 'make format     the formatting that make lint wants, of Python and C'
 	@echo 'make docs       the documentation, from docs/ and the docstrings, in build/docs/index.html'
-	@echo 'make dist       the sdist and the wheel, in dist/'
+	@echo 'make dist       the sdist and the wheels, glibc and musl, x86-64 and ARM, in dist/'
 	@echo 'make test-wheel the wheel in an empty environment, the pjsua2 wheel beside it, without a compiler'
 	@echo 'make clean      removes what was built here; the pjproject tree stays'
 	@echo 'make distclean  removes the fetched pjproject tree and its archive too'

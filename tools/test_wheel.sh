@@ -34,7 +34,7 @@ bare() { env -u PYTHONPATH -u CC PATH="$work/venv/bin:$work/path" "$@"; }
 for compiler in cc gcc clang c++ g++; do
     ! bare sh -c "command -v $compiler" 2>/dev/null || die "$compiler is on the path, which was to be without compilers"
 done
-quietly 'pip install pjfail[demo]' bare pip install "$(echo "$dist"/pjfail-*.whl)[demo]"
+quietly 'pip install pjfail[demo]' bare pip install "$(echo "$dist"/pjfail-*manylinux*_"$(uname -m)".whl)[demo]"
 quietly "pip install $pjsua2" bare pip install "$pjsua2"
 quietly 'python -m pjfail demo --fast' bare python -m pjfail demo --fast
 sed -n '/^servers:/,$p' log
