@@ -15,3 +15,4 @@ for platform in manylinux_2_17_x86_64 manylinux_2_17_aarch64 musllinux_1_2_x86_6
 done
 tools/step.sh abi3audit "asking whether they keep to CPython's stable ABI" "$python" -m abi3audit --strict dist/*.whl
 "$python" tools/check_dist.py dist
+tools/try_wheels.sh "$python" dist
