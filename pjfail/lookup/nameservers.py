@@ -8,7 +8,6 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import dns.asyncbackend
@@ -20,6 +19,7 @@ import dns.rcode
 import dns.rdatatype
 from dns.name import Name
 
+from .._values import dataclass
 from ..errors import BadServer, LookupFailed
 from .resolver import Answer, Kind, Silence
 

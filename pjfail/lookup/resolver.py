@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from dns.name import Name
 from dns.rdata import Rdata
 
+from .._values import dataclass
 from ..errors import LookupFailed
 
 Kind = Literal["NAPTR", "SRV", "A", "AAAA"]

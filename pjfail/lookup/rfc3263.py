@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -20,6 +20,7 @@ from dns.rdtypes.IN.AAAA import AAAA
 from dns.rdtypes.IN.NAPTR import NAPTR
 from dns.rdtypes.IN.SRV import SRV
 
+from .._values import dataclass
 from ..errors import LookupFailed
 from ..model import DEFAULT_PORT, TRANSPORTS, Candidate, Family, Server, Target, Transport
 from .patience import settle
