@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .protocol import Adaptive, Caching, Lookup, ReadsFiles, ServesStale
+from .protocol import Adaptive, Caching, Lookup, NamesFiles, ReadsFiles, ServesStale
 
 if TYPE_CHECKING:
     from .chain import ChainLookup
@@ -31,6 +31,7 @@ __all__ = [
     "ChainLookup",
     "DnsLookup",
     "Lookup",
+    "NamesFiles",
     "PjsipDnsLookup",
     "ReadsFiles",
     "ServesStale",

@@ -172,6 +172,10 @@ class DnsLookup:
             families=in_common(self._families, families or FAMILIES),
         )
 
+    def files(self) -> Sequence[Path]:
+        """The hosts file and resolv.conf, where they are read."""
+        return self._files
+
     def files_changed(self) -> bool:
         """Whether the hosts file or resolv.conf has changed since the last call: all is asked anew then."""
         versions = [version_of(path) for path in self._files]
