@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import dns.exception
@@ -24,7 +25,7 @@ from .._values import dataclass
 from ..errors import LookupFailed
 from ..model import DEFAULT_PORT, TRANSPORTS, Candidate, Family, Server, Target, Transport
 from .patience import settle
-from .resolver import Answer, Kind, Resolver, Silence
+from .resolver import Answer, Asked, Kind, Resolver, Silence
 
 UseOfNaptr = Literal["on", "off", "always"]
 
@@ -258,7 +259,13 @@ async def _by_services(
             raise failures[0]  # a failed name service has not said "there is none"
         return []
     hosts = list({record.target: None for _, _, records in sets for record in records})[:MAX_SRV_HOSTS]
-    resolved = await settle([_addresses(host, resolver, client) for host in hosts], client.patience)
+    beside = {
+        asked: Answer(asked.name, found, answer.ttl)
+        for answer in answers
+        if not isinstance(answer, LookupFailed)
+        for asked, found in answer.beside.items()
+    }
+    resolved = await settle([_addresses(host, resolver, client, beside) for host in hosts], client.patience)
     addresses = {host: each for host, each in zip(hosts, resolved, strict=True) if not isinstance(each, LookupFailed)}
     found = _stacked(
         list(islice(_candidates_of(service, ttl, records, addresses), MAX_CANDIDATES)) for service, ttl, records in sets
@@ -344,14 +351,21 @@ def _once(candidates: Iterable[Candidate]) -> list[Candidate]:
     return list(first.values())
 
 
-async def _addresses(host: Name, resolver: Resolver, client: Client) -> list[Address]:
+async def _addresses(
+    host: Name, resolver: Resolver, client: Client, beside: Mapping[Asked, Answer] = MappingProxyType({})
+) -> list[Address]:
     """Returns the addresses of *host*: those with a route first, then by family in the client's order (RFC 6724, RFC
     7984).
 
-    If the question for one family fails, the addresses of the other are still returned.
+    What *beside* has is not asked for. If the question for one family fails, the addresses of the other are still
+    returned.
     """
-    questions = [resolver.resolve(host, ADDRESS_KINDS[family]) for family in client.families]
-    answers = await settle(questions, client.patience)
+    asked = [Asked(host, ADDRESS_KINDS[family]) for family in client.families]
+    missing = [each for each in asked if each not in beside]
+    enough = len(missing) < len(asked)
+    further = await settle([resolver.resolve(*each) for each in missing], client.patience, enough=enough)
+    told = {**beside, **dict(zip(missing, further, strict=True))}
+    answers = [told[each] for each in asked]
     found = [
         Address(record.address, answer.ttl)
         for answer in answers

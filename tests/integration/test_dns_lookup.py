@@ -63,6 +63,13 @@ def test_shared_case(case: dict[str, Any], zones: dict[str, DnsServer]) -> None:
     check(case, str(zones[case["zone"]]))
 
 
+@pytest.mark.parametrize("kinds", [("A", "AAAA"), ("A",)], ids=["both", "A alone"])
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+def test_shared_case_with_addresses_beside_the_srv_records(case: dict[str, Any], kinds: tuple[str, ...]) -> None:
+    with DnsServer(ZONES[case["zone"]]["records"], beside=kinds) as server:
+        check(case, str(server))
+
+
 def test_every_must_is_held_to_the_letter() -> None:
     assert {case["verdict"] for name, case in CASES.items() if name in OURS} <= {"policy", "differs"}
     assert len(CASES) == 121

@@ -11,6 +11,8 @@ import pytest
 NEVER_AT_FIRST = {
     "argparse",
     "cffi",
+    "dns.asyncquery",
+    "dns.query",
     "http",
     "json",
     "pjfail.cli",
