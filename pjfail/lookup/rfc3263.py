@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -103,11 +104,16 @@ async def locate(
 
     services: list[Service] = []
     if client.naptr == "always" or (client.naptr == "on" and target.transport is None):
-        services = await _naptr_services(target, host, transports, resolver, client)
+        # Most domains have no NAPTR records. So that they are found one question sooner, what comes next is asked, too.
+        ahead = asyncio.get_running_loop().create_task(_ask_ahead(host, transports, resolver, client.patience))
+        try:
+            services = await _naptr_services(target, host, transports, resolver, client)
+        finally:
+            ahead.cancel()
         if services:
             fallback = services[0].transport
     if not services:
-        services = [Service(_under(SERVICE_LABELS[each], host), each, NUMERIC_TTL) for each in transports]
+        services = _usual_services(host, transports)
     asked = {service.transport for service in services}
     over = "" if asked.issuperset(TRANSPORTS) else f" over {' or '.join(each for each in TRANSPORTS if each in asked)}"
     sought = f"SRV record{over} and no address"
@@ -122,6 +128,18 @@ async def locate(
     finally:
         answers.cancel()
     return _once(found) or await by_host()
+
+
+def _usual_services(host: Name, transports: Iterable[Transport]) -> list[Service]:
+    """The services of a host without NAPTR records."""
+    return [Service(_under(SERVICE_LABELS[each], host), each, NUMERIC_TTL) for each in transports]
+
+
+async def _ask_ahead(host: Name, transports: Iterable[Transport], resolver: Resolver, patience: float) -> None:
+    """Has *resolver* learn the answers that are needed where there are no NAPTR records: it keeps them."""
+    with suppress(LookupFailed):
+        services = _usual_services(host, transports)
+        await settle([resolver.resolve(service.name, "SRV") for service in services], patience)
 
 
 def numeric_candidate(target: Target, transport: Transport) -> Candidate:
