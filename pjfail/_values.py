@@ -27,6 +27,7 @@ def _made(cls: type) -> type:
     representation = own.get("__repr__", _represent)
     # slots=True makes a new class, so that methods are set on what it returns.
     made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True)(cls)
+    made.__dataclass_params__.frozen = True  # so that a frozen dataclass may inherit from it
     fields = dataclasses.fields(made)
     made.__init__ = _initializer(made, fields)
     made.__repr__ = representation

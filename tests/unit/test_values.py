@@ -108,3 +108,18 @@ def test_the_functions_for_dataclasses_and_copies_serve(kind: Any) -> None:
 def test_both_have_the_same_signature() -> None:
     ours, theirs = (inspect.signature(kind) for kind in (Ours, Theirs))
     assert str(ours) == str(theirs)
+
+
+@BOTH
+@pytest.mark.parametrize("slots", [True, False])
+def test_a_users_dataclass_may_have_one_as_its_base(kind: Any, slots: bool) -> None:
+    @dataclasses.dataclass(frozen=True, slots=slots)
+    class More(kind):  # type: ignore[misc]
+        more: int = 3
+
+    value = More(1, more=4)
+    assert (value.number, value.text, value.more) == (1, "a", 4)
+    assert value == More(1, more=4) != More(1)
+    assert "more=4" in repr(value)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        value.number = 2
