@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Protocol, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Unpack, runtime_checkable
 
 from . import host as hosts
 from ._validation import checked_listeners, is_amount, require, require_arguments, require_function
@@ -28,8 +28,7 @@ from .errors import DETACHED, AffinityError, BadServer, NotAttached, PjfailError
 from .events import Listener
 from .follow_settings import Changes, Follow
 from .following import FollowedAccount
-from .lookup import ChainLookup, DnsLookup, Lookup, StaticLookup
-from .lookup.static import Listed
+from .lookup import Lookup
 from .model import Health, Plan, Response, Server, State, Target, Transport, parse_server
 from .order import Order
 from .policy import Policy
@@ -38,8 +37,12 @@ from .request import Headers, timeout_error
 from .resolution import asked_target
 from .retry import RetryPolicy
 from .shared import Shared
-from .shared.sharing import SharedStatus
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from .lookup import StaticLookup
+    from .lookup.static import Listed
+    from .shared.sharing import SharedStatus
 
 log = logging.getLogger("pjfail")
 
@@ -93,15 +96,17 @@ def attach(
         arguments = ("candidates", "health")
         require_function("policy", policy, arguments, "candidates", keywords=("request",), instead="a Policy, or ")
         policy = Policy(order=policy)
-    if servers is not None and not isinstance(servers, StaticLookup):
-        servers = StaticLookup(servers)
     if lookup is None:
+        from .lookup import DnsLookup
+
         lookup = DnsLookup()
     advice = "an object with a method: async def lookup(self, target)"
     require("lookup", lookup, Lookup, advice)
     require_arguments("lookup", lookup.lookup, ("target",), advice)
     if servers is not None:
-        lookup = ChainLookup(servers, lookup)
+        from .lookup import ChainLookup, StaticLookup
+
+        lookup = ChainLookup(servers if isinstance(servers, StaticLookup) else StaticLookup(servers), lookup)
     probe = Probe() if probe is None else probe
     require("probe", probe, Probe, "a Probe")
     retry = RetryPolicy() if retry is None else retry
