@@ -23,7 +23,8 @@
 
 enum {
     MORE_ROOM = 2000, /* for the Routes that are not in the packet, in the copy of an account's REGISTER */
-    MAX_CONTACT = 1000
+    MAX_CONTACT = 1000,
+    MAX_WAITING = 4096 /* jobs: behind so many, none is taken that only keeps a NAT's binding */
 };
 
 /* How long a detach waits for the answers to what it has sent. */
@@ -89,6 +90,7 @@ static struct {
     atomic_uint count; /* accounts */
     unsigned last_id;
     struct standby_job *first, **end;
+    unsigned waiting; /* of these jobs */
     int running;
     void (*wake)(void); /* NULL: detached */
 } standbys = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &standbys.first };
@@ -169,13 +171,19 @@ static void standby_take_out_locked(struct standby *standby)
     standby_set_transport_locked(standby, NULL);
 }
 
+/*
+ * Has pjsip's polling thread do a job, and returns it; NULL: detached, or no memory. Python asks for another keepalive
+ * every few seconds, whether that thread runs or not; of the other jobs it awaits the end.
+ */
 static struct standby_job *standby_post_job_locked(int what, int account, const char *aor, const pf_address *server,
                                                    unsigned number)
 {
-    struct standby_job *job = standbys.wake ? calloc(1, sizeof *job) : NULL;
+    const int taken = standbys.wake && (what != PF_STANDBY_KEEP_ALIVE || standbys.waiting < MAX_WAITING);
+    struct standby_job *job = taken ? calloc(1, sizeof *job) : NULL;
 
     if (!job)
         return NULL;
+    standbys.waiting++;
     job->what = what;
     job->account = account;
     job->number = number;
@@ -999,6 +1007,7 @@ void standby_run(void)
         standbys.first = job->next;
         if (!standbys.first)
             standbys.end = &standbys.first;
+        standbys.waiting--;
         pthread_mutex_unlock(&standbys.lock);
         standby_do_job(job);
         free(job);
@@ -1048,6 +1057,7 @@ void standby_close(void)
     job = standbys.first;
     standbys.first = NULL;
     standbys.end = &standbys.first;
+    standbys.waiting = 0;
     pthread_mutex_unlock(&standbys.lock);
     hash_table_clear(&accounts, &standby_free_account);
     for (; job; job = next) {
