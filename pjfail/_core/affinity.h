@@ -1,7 +1,7 @@
 /*
  * affinity.h: keeps accounts on their servers (pins), whatever the plan says.
  *
- * One mutex guards the pins; nothing is called with it held. Calls to pjsua run on pjsip's polling thread, where
+ * One mutex guards the pins; nothing but wake is called with it held. Calls to pjsua run on pjsip's polling thread, where
  * pjsua's own timers make the same calls, so that no Python thread waits for pjsua's lock.
  */
 #pragma once
