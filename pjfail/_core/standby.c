@@ -92,6 +92,7 @@ static struct {
     struct standby_job *first, **end;
     unsigned waiting; /* of these jobs */
     int running;
+    int ending;         /* pf_standby_end_all() was called: none begins any more */
     void (*wake)(void); /* NULL: detached */
 } standbys = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &standbys.first };
 
@@ -947,15 +948,25 @@ static void standby_watch(const struct standby_job *job)
         free(owner);
 }
 
+/* Returns whether the job sends a REGISTER that makes a binding. */
+static int standby_registers(const struct standby_job *job)
+{
+    return job->what == PF_STANDBY_REGISTER || job->what == PF_STANDBY_UPDATE || job->what == JOB_MOVE;
+}
+
 static void standby_do_job(const struct standby_job *job)
 {
     struct standby_account *owner;
     struct standby *standby;
+    int ending;
 
     pthread_mutex_lock(&standbys.lock);
+    ending = standbys.ending;
     owner = standby_find_account_locked(job->account, job->aor);
     standby = job->what >= JOB_FINISHED ? standby_by_id_locked(job->number) : standby_find_locked(owner, &job->server);
     pthread_mutex_unlock(&standbys.lock);
+    if (ending && standby_registers(job))
+        return;
     if (job->what == JOB_MOVE) {
         if (standby && !standby->removing)
             standby_move(standby, &job->at);
@@ -1023,6 +1034,7 @@ void standby_open(void (*wake)(void))
 {
     HOLD_LOCK(&standbys.lock);
     standbys.wake = wake;
+    standbys.ending = 0;
 }
 
 static void standby_free_account(struct hash_link *link)
@@ -1082,6 +1094,7 @@ static void standby_post_end_of_all(void)
     size_t i;
     HOLD_LOCK(&standbys.lock);
 
+    standbys.ending = 1;
     for (i = 0; i < standbys.accounts.size; i++)
         for (link = standbys.accounts.buckets[i]; link; link = link->next) {
             const struct standby_account *owner = entry_of(link, struct standby_account, link);
