@@ -88,7 +88,8 @@ def attach(
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
     and at interpreter exit. Raises :class:`pjfail.HostError`, :class:`pjfail.ControlError`, :class:`pjfail.BadServer`
-    for what is wrong in *servers*, and TypeError for an argument of another kind.
+    for what is wrong in *servers*, ValueError for what is wrong in *shared*, another :class:`pjfail.PjfailError` where
+    that is a Redis and redis-py is missing, and TypeError for an argument of another kind.
     """
     if policy is None:
         policy = Policy()
@@ -214,7 +215,8 @@ class Failover:
     def detach(self) -> None:
         """Leaves pjsip as pjfail found it; pjsip's own resolver answers the queries that wait. May be called again.
 
-        Do not call it while you hold a lock that one of your pjsua2 callbacks takes. Waits for the worker, 2 s at most.
+        Do not call it while you hold a lock that one of your pjsua2 callbacks takes. Waits for what is under way: 0.5 s
+        at the most for standby registrations to be removed, 2 s for SIP threads, 2 s for a listener or policy.
         """
         if self._end():
             log.info("pjfail is detached")
@@ -246,7 +248,7 @@ class Failover:
         """Returns the plan for requests to *uri*: the servers in order, each with the reason for its position.
 
         Returns the plan in force if there is one; otherwise looks the servers up. Blocks up to *timeout* seconds; do
-        not call it from a listener. Raises :class:`pjfail.BadURI`, :class:`pjfail.LookupFailed`,
+        not call it from a listener or policy (RuntimeError). Raises :class:`pjfail.BadURI`, :class:`pjfail.LookupFailed`,
         :class:`pjfail.NotAttached`, and ValueError if *timeout* is not a positive number.
         """
         self._require_attached()
@@ -281,10 +283,9 @@ class Failover:
     def mark_down(self, server: Server | str, seconds: float | None = None) -> None:
         """Puts *server* behind the others for *seconds*, or until :meth:`restore`. Its answers do not end that.
 
-        *server* is a ``Server``, "tls:address:port", or one in our plans: "address:port", "address" or a host name, for
-        whatever transport and port it has there.
-        In force when this returns. Raises :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for
-        seconds that are none.
+        *server* is a ``Server``, "tls:address:port", or one in pjfail's plans: "address:port", "address" or a host
+        name, for whatever transport and port it has there. In force when this returns. Raises
+        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for seconds that are not valid.
         """
         if seconds is not None and not (is_amount(seconds) and seconds > 0):
             raise ValueError(f"seconds is {seconds!r}; give a positive number, or None for until restored")
@@ -548,7 +549,8 @@ class Failover:
         :meth:`request_async` in a pjsua2 callback, and in the thread that polls ``libHandleEvents()``.
 
         Raises :class:`pjfail.RequestTimeout`, :class:`pjfail.RequestFailed`, :class:`pjfail.BadURI`,
-        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for an invalid method, header or timeout.
+        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, ValueError for an invalid method, header or timeout, and
+        RuntimeError in a listener or policy.
         """
         if self._worker.is_current():
             raise RuntimeError("request() waits for pjfail's worker; do not call it from a listener or policy")

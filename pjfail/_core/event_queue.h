@@ -1,8 +1,7 @@
 /*
  * event_queue.h: what pjsip's threads report to the worker: queries, outcomes in batches, other events one by one.
  *
- * Any thread may post; only the worker fetches. One mutex, held for a few instructions and never together with
- * another.
+ * Any thread may post; only the worker fetches. One mutex, held for a few instructions; no other is taken inside.
  *
  * If the worker does not fetch, 4096 events of each kind are kept (of held responses that it is asked about, 256), and
  * the dropped ones are counted. Never dropped are a query that a request waits for, an answer that Python asked for, and

@@ -208,7 +208,8 @@ static int failover_may_cross(const pjsip_tpselector *selector, const pf_address
 }
 
 /*
- * Lists the servers that pjsip was given for this request, over the same transport, so that Via and Contact stay true.
+ * Lists the servers that the request may go to, of those that pjsip was given for it: within a tier those of its
+ * transport and family come first. Returns how many; a bit of *last_resorts is set for each last resort.
  */
 static unsigned failover_list_candidates(pjsip_tx_data *tdata, const pf_address *server, int for_challenger,
                                          pf_address *candidates, unsigned *last_resorts)
