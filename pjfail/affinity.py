@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from ._values import dataclass
 from .bridge import accounts, core, counts, pins
 from .bridge.accounts import Account
 from .bridge.pins import Pin

@@ -1,8 +1,8 @@
 #!/bin/sh
 # hosts.sh PYTHON TREE HOST...: makes the HOSTs that pjfail is tested in, where that has not been done, and lists them in
 # build/hosts/list (tests/rig/hosts.py says how). PYTHON is that of the virtual environment which `make setup` has made of
-# the pjproject tree TREE, and is a host itself; each other one has an environment of its own in build/hosts. They all
-# use the pjfail of this clone, its extension too; only pjsua2 is another.
+# the pjproject tree TREE, and is a host itself; each other one has an environment of its own in build/hosts. The first four
+# use the pjfail of this clone, its extension too; only pjsua2 is another. The last two run the wheel for their platform.
 #
 #   static   our pjproject, its libraries linked into pjsua2
 #   shared   the same sources, built a second time with shared libraries
@@ -10,12 +10,14 @@
 #   pybind11 pjsua2-pybind11 0.1a3 as pip installs it: pjsip 2.14.1 in shared libraries that auditwheel has renamed
 #   python3.X that Python (tools/python.sh), with the wheel that `make pjsua2-wheel` makes of TREE for it
 #   own      the tree that PJPROJECT_DIR names, where it does
+#   arm64    the same sources, built for aarch64, and run by qemu
+#   musl     the same sources without OpenSSL, built with musl, and so is its Python
 set -eu
 
 say() { printf 'hosts: %s\n' "$*"; }
 die() { printf 'hosts: %s\n' "$*" >&2; exit 1; }
 
-[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|pybind11|python3.X|own..."
+[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|pybind11|python3.X|own|arm64|musl..."
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 tree=$(cd "$2" && pwd -P)
@@ -44,7 +46,7 @@ environment() {
 copy_sources() {
     [ ! -e "$1" ] || cmp -s "$1/pjlib/include/pj/config_site.h" $recipe/config_site.h || rm -rf "$1"
     [ ! -e "$1/copied" ] || return 0
-    say "copying the sources of our pjproject, to build them with shared libraries"
+    say "copying the sources of our pjproject, to build them once more"
     rm -rf "$1"
     mkdir -p "$1"
     (cd "$ours" && tar -cf - --exclude='*.[ao]' --exclude='.*.depend' --exclude=output --exclude=build.mak \
@@ -62,6 +64,31 @@ from_pypi() {
     else
         add "$1" - "pip has no wheel $2 for this Python; see build/host-$1.log"
     fi
+}
+
+# platform NAME PLATFORM OPTION...: the host NAME, in whose folder are a Python and compilers for PLATFORM, with the wheel of
+# these sources, and with a pjsua2 of our pjproject, configured with the OPTIONs.
+platform() {
+    name=$1 platform=$2 machine=$folder/$1
+    shift 2
+    of_python() { "$machine/bin/python" -c "import sysconfig; print(sysconfig.get_$1)"; }
+    site=$(of_python "path('purelib')")
+    mkdir -p "$site"
+    if [ ! -e "$machine/installed" ] || [ -n "$(find pjfail setup.py pjfail_build.py pyproject.toml -newer "$machine/installed" \
+        -name '*.[chp]*' ! -name '*.pyc' ! -name '_native.*')" ]; then
+        rm -rf "$machine/wheel"
+        tools/step.sh "host-$name" 'building the sdist' "$python" -m build --sdist --no-isolation --outdir "$machine/wheel" .
+        tools/wheel.sh "$python" "$tree" "$platform" "$machine"/wheel/*.tar.gz "$machine/wheel"
+        tools/step.sh "host-$name" 'installing it' "$python" -m pip --disable-pip-version-check --no-input install \
+            --target "$site" --upgrade --implementation cp --python-version "$(of_python 'python_version()')" \
+            --platform "$platform" --only-binary :all: "$machine"/wheel/*.whl
+        touch "$machine/installed"
+    fi
+    $recipe/fetch.sh
+    copy_sources "$folder/pjproject-$name"
+    CC=$machine/bin/cc CXX=$machine/bin/c++ $recipe/build.sh "$folder/pjproject-$name" "$@"
+    CXX=$machine/bin/c++ $recipe/pjsua2.sh "$folder/pjproject-$name" "$machine"
+    add "$name" "$machine/bin/python" "$folder/pjproject-$name"
 }
 
 : >"$folder/list.new"
@@ -111,7 +138,19 @@ for host in "$@"; do
             add own "$python" "$tree"
         fi
         ;;
-    *) die "\"$host\" is none of static, shared, wheel, pybind11, python3.X, own." ;;
+    arm64)
+        if [ "$(uname -m)" = aarch64 ]; then
+            add arm64 - "this machine is one"
+        else
+            tools/arm64.sh "$folder/arm64"
+            platform arm64 manylinux_2_17_aarch64 --host=aarch64-linux-gnu --with-ssl="$folder/arm64/root/usr"
+        fi
+        ;;
+    musl)
+        tools/musl.sh "$python" "$folder/musl"
+        platform musl "musllinux_1_2_$(uname -m)" --disable-ssl
+        ;;
+    *) die "\"$host\" is none of static, shared, wheel, pybind11, python3.X, own, arm64, musl." ;;
     esac
 done
 mv "$folder/list.new" "$folder/list"

@@ -51,5 +51,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line("  ".join(map(str.ljust, line, widths)).rstrip())
     for absent in ABSENT:
         terminalreporter.line(f"{absent.name}: not there: {absent.why}")
-    for extension in {(each["extension"], each["sha256"]): None for each in facts.values() if "extension" in each}:
-        terminalreporter.line("one extension in all of them: {}, SHA-256 {}".format(*extension))
+    extensions: dict[tuple[object, object], list[str]] = {}
+    for host, each in facts.items():
+        if "extension" in each:
+            extensions.setdefault((each["extension"], each["sha256"]), []).append(host)
+    for (extension, sha256), hosts in extensions.items():
+        terminalreporter.line(f"one extension in {'; '.join(hosts)}: {extension}, SHA-256 {sha256}")
