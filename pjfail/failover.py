@@ -243,8 +243,8 @@ class Failover:
         """Returns the plan for requests to *uri*: the servers in order, each with the reason for its position.
 
         Returns the plan in force if there is one; otherwise looks the servers up. Blocks up to *timeout* seconds; do
-        not call it from a listener or policy (RuntimeError). Raises :class:`pjfail.BadURI`, :class:`pjfail.LookupFailed`,
-        :class:`pjfail.NotAttached`, and ValueError if *timeout* is not a positive number.
+        not call it from a listener or policy (RuntimeError). Raises :class:`pjfail.BadURI`,
+        :class:`pjfail.LookupFailed`, :class:`pjfail.NotAttached`, and ValueError if *timeout* is not a positive number.
         """
         self._require_attached()
         _require_timeout(timeout)
