@@ -1,4 +1,5 @@
-"""A program with four polling threads that sends requests and calls over UDP and TCP, round after round.
+"""A program with four polling threads that sends requests and calls over UDP and TCP, round after round. Beside them are
+accounts that are followed, with a standby each.
 
 soaking_app.py SECONDS SERVER...: within a round pjfail is detached and attached again, at random and with requests
 under way. A line comes for each request that was lost (`excused`: during a detach), and at the end of each round one
@@ -29,7 +30,7 @@ import pjfail
 from pjfail.retry import TIMEOUTS
 
 DOMAIN = "soak.test"
-ACCOUNTS, AT_ONCE, A_SECOND, MOST_CALLS = 6, 40, 100, 3
+ACCOUNTS, FOLLOWED, AT_ONCE, A_SECOND, MOST_CALLS = 6, 4, 40, 100, 3
 # pjfail waits for the late answer of a request that failed over for 33 s.
 ROUND_S, AT_REST_WITHIN_S = 60.0, 45.0
 METHODS = ("OPTIONS", "MESSAGE", "REGISTER", "OPTIONS", "MESSAGE", "SUBSCRIBE")
@@ -101,15 +102,23 @@ class Soak:
         self.detaches: list[float] = []
         self.calls: list[Call] = []
         self.number = 0
+        self.followed = [Account(endpoint) for _ in range(FOLLOWED)]
+        for number, account in enumerate(self.followed):
+            account.open(f"sip:followed{number}@{DOMAIN}", f"sip:{DOMAIN}{TRANSPORTS[number % 2]}")
         self.failover = self.attach()
+        for account in self.followed:
+            account.send_register()
 
     def attach(self) -> pjfail.Failover:
-        return pjfail.attach(
+        failover = pjfail.attach(
             lookup=pjfail.StaticLookup({DOMAIN: [(server, 1, 1) for server in servers]}),
             policy=pjfail.Policy(backoff=lambda *_: 0.5),
             retry=pjfail.RetryPolicy(timeouts={**TIMEOUTS, "MESSAGE": 0.5, "SUBSCRIBE": 0.5}),
-            follow=False,  # every REGISTER here is one that the program has sent
+            follow=False,  # every REGISTER of the senders is one that the program has sent
         )
+        for account in self.followed:
+            failover.follow(account, standby=True, spread=0.2, failback=1.0)
+        return failover
 
     def end(self, key: str, code: int) -> None:
         sent, told = self.ledger.sent.get(key, 0.0), time.monotonic()
