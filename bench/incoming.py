@@ -103,9 +103,8 @@ def _cell(number: int, transport: str, fault: str, program: str) -> Row:
             answer = app.next()
             assert answer["code"] == 200, answer
             time.sleep(4)  # a standby is there, and a rewritten Contact
-            registers = _registers(first) + _registers(second)
             rang = []
-            began = time.monotonic()
+            began, began_at = time.monotonic(), time.time()
             if fault in ("killed", "restarted"):
                 first.stop()
             else:
@@ -124,17 +123,15 @@ def _cell(number: int, transport: str, fault: str, program: str) -> Row:
                 "deaf_s": back * SECONDS / len(rang),
                 "calls": len(rang),
                 "lost": rang.count(False),
-                "registers": _registers(second) + (_registers(first) if fault != "killed" else 0) - registers,
+                "registers": sum(
+                    each.method == "REGISTER" and each.at > began_at for each in first.heard() + second.heard()
+                ),
                 "bound_at": " ".join(
                     name
                     for name, server in (("first", first), ("second", second))
                     if not (name == "first" and fault == "killed") and "alice" in server.locations()
                 ),
             }
-
-
-def _registers(server: Kamailio) -> int:
-    return sum(each.method == "REGISTER" for each in server.heard())
 
 
 def _rings(caller: str, server: str) -> bool:

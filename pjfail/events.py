@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, ClassVar, Protocol
 
+from ._values import dataclass
 from .model import Health, Outcome, Plan, Server, Target
 
 __all__ = [

@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Protocol, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Unpack, runtime_checkable
 
 from . import host as hosts
 from ._validation import checked_listeners, is_amount, require, require_arguments, require_function
@@ -28,8 +28,7 @@ from .errors import DETACHED, AffinityError, BadServer, NotAttached, PjfailError
 from .events import Listener
 from .follow_settings import Changes, Follow
 from .following import FollowedAccount
-from .lookup import ChainLookup, DnsLookup, Lookup, StaticLookup
-from .lookup.static import Listed
+from .lookup import Lookup
 from .model import Health, Plan, Response, Server, State, Target, Transport, parse_server
 from .order import Order
 from .policy import Policy
@@ -38,8 +37,12 @@ from .request import Headers, timeout_error
 from .resolution import asked_target
 from .retry import RetryPolicy
 from .shared import Shared
-from .shared.sharing import SharedStatus
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from .lookup import StaticLookup
+    from .lookup.static import Listed
+    from .shared.sharing import SharedStatus
 
 log = logging.getLogger("pjfail")
 
@@ -76,9 +79,9 @@ def attach(
     *follow* says whether and how accounts are kept on the servers that they registered with: True (every account that
     has a registrar, those too that are made later), False (only those of :meth:`Failover.follow`), or a
     :class:`pjfail.Follow`.
-    *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* is the
-    loaded module or library that contains pjsip, for a process in which two do. *control* is True for a control socket, by which
-    ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
+    *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* is the loaded
+    module or library that contains pjsip, for a process in which two do. *control* is True for a control socket, by
+    which ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
     variable ``PJFAIL_CONTROL`` of the environment says so (``1``, or a path). *shared* is where the processes of a
     fleet keep what they have learnt of servers: a path, ``redis://host:port/db``, or a :class:`pjfail.Shared`; by
     default the variable ``PJFAIL_SHARED`` says so. ``attach()`` waits one second at most for the first reading.
@@ -94,15 +97,17 @@ def attach(
         arguments = ("candidates", "health")
         require_function("policy", policy, arguments, "candidates", keywords=("request",), instead="a Policy, or ")
         policy = Policy(order=policy)
-    if servers is not None and not isinstance(servers, StaticLookup):
-        servers = StaticLookup(servers)
     if lookup is None:
+        from .lookup import DnsLookup
+
         lookup = DnsLookup()
     advice = "an object with a method: async def lookup(self, target)"
     require("lookup", lookup, Lookup, advice)
     require_arguments("lookup", lookup.lookup, ("target",), advice)
     if servers is not None:
-        lookup = ChainLookup(servers, lookup)
+        from .lookup import ChainLookup, StaticLookup
+
+        lookup = ChainLookup(servers if isinstance(servers, StaticLookup) else StaticLookup(servers), lookup)
     probe = Probe() if probe is None else probe
     require("probe", probe, Probe, "a Probe")
     retry = RetryPolicy() if retry is None else retry

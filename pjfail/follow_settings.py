@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from ._validation import is_amount
+from ._values import dataclass
 
 GENTLE_WATCH = 15.0
 """Seconds of quiet after which a server is asked; asked so seldom, one over TCP or TLS is left to its connection."""

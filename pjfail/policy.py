@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from types import MappingProxyType
 
 from ._validation import is_amount, require_function
+from ._values import dataclass
 from .detection import Consecutive, Detect, counts
 from .model import CertificateProblem, Health, Outcome, OutcomeKind, State
 from .order import Order, asks_for_request, by_priority, require_order

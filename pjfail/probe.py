@@ -10,10 +10,10 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from random import Random
 
 from ._validation import is_amount
+from ._values import dataclass
 from .errors import PjfailError, RequestTimeout
 from .model import Outcome, OutcomeKind, Server
 from .request import Requests

@@ -6,8 +6,9 @@ end, each longer than the one before, until it has stayed up for ``STEADY`` seco
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ._values import dataclass
 from .model import Health, Outcome, OutcomeKind, Server, State
 
 # So many probes in a row must be answered, or as many as the policy's ``rise`` where that is more.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from ._validation import is_amount
+from ._values import dataclass
 from .model import Response, SentRequest, Server
 
 TIMEOUTS: Mapping[str, float] = MappingProxyType(

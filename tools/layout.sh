@@ -1,6 +1,8 @@
 #!/bin/sh
 # layout.sh TREE: prints the row of the pjproject tree TREE for the table in pjfail/_core/layout.c. TREE must be configured;
-# with a config_site.h that is not stock the row may be another.
+# with a config_site.h that is not stock the row may be another. For another machine, CC and RUN:
+#
+#   CC='aarch64-linux-gnu-gcc -static' RUN=qemu-aarch64-static tools/layout.sh TREE
 set -eu
 
 [ $# -eq 1 ] && [ -e "$1/version.mak" ] || { echo "usage: layout.sh TREE (a configured pjproject tree)" >&2; exit 2; }
@@ -26,5 +28,5 @@ includes=
 for part in pjlib pjlib-util pjnath pjmedia pjsip; do includes="$includes -isystem $tree/$part/include"; done
 # shellcheck disable=SC2086
 ${CC:-cc} -std=gnu11 -D_GNU_SOURCE -DPJ_AUTOCONF=1 -DPJ_IS_LITTLE_ENDIAN=1 -DPJ_IS_BIG_ENDIAN=0 -DLAYOUT_UNCHECKED \
-    -w -I "$core" $includes -o "$work/row" "$work/row.c" "$core/host.c" "$core/gate.c"
-"$work/row" | sed '/^FIELD/{s/^/    /;s/$/ \\/;}' | sed '$s/ \\$//'
+    -w -I "$core" $includes -o "$work/row" "$work/row.c" "$core/host.c" "$core/loader.c" "$core/gate.c"
+${RUN:-} "$work/row" | sed '/^FIELD/{s/^/    /;s/$/ \\/;}' | sed '$s/ \\$//'

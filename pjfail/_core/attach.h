@@ -11,7 +11,7 @@
  * called with it held.
  *
  *     attach.lock > poller.wake_lock, servers.lock, those of the parts that are opened; pjsip's, but no transaction's
- *     poller.tick_lock > queries.lock, event_queue.lock, poller.wake_lock
+ *     poller.tick_lock > queries.lock, event_queue.lock, requests.lock, poller.wake_lock
  *     queries.lock > servers.lock, poller.wake_lock
  *     the locks of affinity.c, standby.c and outgoing.c > poller.wake_lock
  *     races.lock (connection_attempts.c) > connections.lock

@@ -10,14 +10,14 @@
  */
 #include "layout.h"
 
+#include "loader.h"
 #include "pjfail.h"
 
-#include <dlfcn.h>
-#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct layout layout;
@@ -348,6 +348,26 @@ static int layout_find_via(pj_pool_t *pool, pjsip_via_hdr **message, const pjsip
 }
 
 /*
+ * Maps the same memory so many times in a row; NULL: the system refuses. (A mremap() without a size, which would do that too, is
+ * not to be had under qemu.)
+ */
+static char *layout_map(size_t length, size_t copies)
+{
+    const int file = (int)syscall(SYS_memfd_create, "pjfail", MFD_CLOEXEC);
+    char *room = mmap(NULL, copies * length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int failed = file < 0 || room == MAP_FAILED || ftruncate(file, (off_t)length) < 0;
+    size_t i;
+
+    for (i = 0; i < copies && !failed; i++)
+        failed = mmap(room + i * length, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED;
+    if (file >= 0)
+        close(file);
+    if (failed && room != MAP_FAILED)
+        munmap(room, copies * length);
+    return failed ? NULL : room;
+}
+
+/*
  * Finds where the host looks for a received message's Via, behind a packet of whatever size: of a message that is nothing but
  * pointers to two Vias it takes one, and halving tells which. The message is as long as a packet may be, and is there COPIES times
  * in a row, so that a host whose packets are longer finds a pointer, too. What it takes from a copy is then put into the first
@@ -356,21 +376,17 @@ static int layout_find_via(pj_pool_t *pool, pjsip_via_hdr **message, const pjsip
 static const char *layout_find_packet(pj_pool_t *pool, struct layout *found)
 {
     enum { LENGTH = 1 << 20, COPIES = 64, SLOTS = LENGTH / sizeof(void *), AT = offsetof(pjsip_rx_data, msg_info.via) };
-    const int shared = MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE;
-    char *room = mmap(NULL, (size_t)COPIES * LENGTH, PROT_READ | PROT_WRITE, shared, -1, 0);
+    char *room = layout_map(LENGTH, COPIES);
     pjsip_via_hdr **message = (pjsip_via_hdr **)(void *)room, vias[2];
     size_t low = 0, high = SLOTS, i;
     int via = 0;
 
-    if (room == MAP_FAILED)
-        return "mmap()";
+    if (!room)
+        return "memfd_create()";
     memset(vias, 0, sizeof vias);
     vias[0].branch_param.ptr = "z9hG4bK-pjfail-0";
     vias[1].branch_param.ptr = "z9hG4bK-pjfail-1";
     vias[0].branch_param.slen = vias[1].branch_param.slen = 16;
-    for (i = 1; i < COPIES && via >= 0; i++) /* of a shared mapping, without a size: the same pages once more */
-        if (mremap(room, 0, LENGTH, MREMAP_MAYMOVE | MREMAP_FIXED, room + i * LENGTH) == MAP_FAILED)
-            via = -1;
     while (via >= 0 && high - low > 1) {
         size_t middle = (low + high) / 2;
 
@@ -538,17 +554,14 @@ static void layout_find_pjsua_config(struct layout *found)
 {
     unsigned char *defaults = layout_mark();
     const unsigned calls = host.pjsua_call_get_max_count();
-    const ElfW(Sym) * symbol;
-    size_t at, size, place = 0;
+    size_t at, size, all, place = 0;
     unsigned places = 0;
-    void *extra;
-    Dl_info info;
 
-    if (defaults && pjsua_state_is_known() && dladdr1(host.pjsua_var, &info, &extra, RTLD_DL_SYMENT) && extra) {
+    if (defaults && pjsua_state_is_known()) {
         host.pjsua_config_default((pjsua_config *)(void *)defaults);
         size = layout_written(defaults);
-        symbol = extra;
-        for (at = sizeof(void *); at + size <= symbol->st_size; at += sizeof(void *))
+        all = loader_size_of(host.pjsua_var);
+        for (at = sizeof(void *); at + size <= all; at += sizeof(void *))
             if (layout_is_pjsua_config(&LAYOUT_READ(unsigned, host.pjsua_var, at), (unsigned *)(void *)defaults,
                                        size / sizeof(unsigned), calls)) {
                 place = at;

@@ -404,6 +404,14 @@ pf_standby *pf_next_standby(void); /* NULL: none; free with pf_free() */
 /* poller.c: since when pjsip's polling thread has run, on CLOCK_MONOTONIC; now, while it does not. */
 double pf_polled_since(void);
 
+/*
+ * machine.c: descriptors that can be read when something has changed, for the caller to read and to close; -1: there is
+ * none, see errno. Any thread.
+ */
+int pf_watch_clock(void); /* the time of day was set, or the machine was suspended: a read then fails by ECANCELED */
+int pf_watch_files(void);
+int pf_watch_file(int watch, const char *path); /* a file, or what is in a folder; returns 0 where it is not there */
+
 /* outgoing.c: sends a request; server NULL: the plan decides. PF_OK: its end comes by the queue, with this id. */
 int pf_request(unsigned id, const pf_address *server, const char *method, const char *uri, const char *from,
                const char *to, const char *const *names, const char *const *values, int headers,

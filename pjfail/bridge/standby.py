@@ -5,9 +5,8 @@ What becomes of them comes through :func:`pjfail.bridge.queue.standbys`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .._native import ffi, lib
+from .._values import dataclass
 from ..model import Server
 from .values import c_address, own_octets
 

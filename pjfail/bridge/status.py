@@ -39,6 +39,11 @@ def check(result: int) -> None:
         )
     if result == lib.PF_BAD_LAYOUT:
         version = text_of(lib.pf_host_version())
+        if problem.endswith("()"):
+            raise errors.LayoutMismatch(
+                f"pjfail cannot compare the layout of this process's pjsip {version} with the one that it knows: "
+                f"{problem} failed"
+            )
         raise errors.LayoutMismatch(
             f"{problem} has another layout in this process's pjsip {version} than in the one that pjfail knows; "
             f"{errors.WHAT_TO_DO}"

@@ -182,6 +182,32 @@ def test_packets_that_are_too_long_are_refused_by_name(more: int) -> None:
     assert "PJSIP_MAX_PKT_LEN" in result["why"]
 
 
+def test_without_a_file_descriptor_to_compare_with_the_error_says_so() -> None:
+    """It is no other layout; and with one, the next attach() works."""
+    (line,) = run_app(
+        """
+        import resource
+        import pjfail
+        from rig.prelude import Endpoint, emit
+
+        with Endpoint():
+            pjfail.attach(servers={"sip.test": ["127.0.34.1"]}).detach()  # Python has loaded all modules now
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+            try:
+                pjfail.attach(servers={"sip.test": ["127.0.34.1"]})
+                why = ""
+            except pjfail.HostError as error:
+                why = str(error)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            with pjfail.attach(servers={"sip.test": ["127.0.34.1"]}):
+                emit(why=why)
+        """
+    ).lines
+    assert "memfd_create() failed" in line["why"]
+    assert "has another layout" not in line["why"]
+
+
 def test_the_number_of_keys_is_the_hosts_own(tmp_path: Path) -> None:
     source = '#include <pjsip.h>\n#include <stdio.h>\nint main(void) { printf("%d", PJSIP_MAX_TRANSPORTS); }'
     assert own()["keys"] == int(subprocess.check_output([program(tmp_path / "keys", source)]))

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pjfail import _native
+
 from .app import PYTHON
 
 Mode = Literal["threads", "polls"]
 MODES: tuple[Mode, ...] = ("threads", "polls")
+# Those for another machine or C library than this one, each with the wheel for it.
+PLATFORMS = ("arm64", "musl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,11 @@ class Host:
     name: str
     python: str
     mode: Mode
+
+    @property
+    def pjfail(self) -> Path:
+        """Where its pjfail lies: in this clone; for a host of another platform, in the host's own folder."""
+        return Path(self.python).parents[1] if self.name in PLATFORMS else Path(_native.__file__).parent
 
     def __str__(self) -> str:
         return f"{self.name}, {self.mode}"

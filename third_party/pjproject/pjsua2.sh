@@ -52,7 +52,7 @@ if outdated "$object" include '*.h*'; then
     quietly make pjsua2_wrap.cpp
     # Optimization would more than double the time, and a call through the wrapper is not where time goes.
     # shellcheck disable=SC2046
-    quietly g++ $(of_tree cflags) -fPIC -O0 -g0 -w -I"$(of_python "path('include')")" -c pjsua2_wrap.cpp -o "$object.new"
+    quietly ${CXX:-g++} $(of_tree cflags) -fPIC -O0 -g0 -w -I"$(of_python "path('include')")" -c pjsua2_wrap.cpp -o "$object.new"
     mv "$object.new" "$object"
 fi
 [ "$install" ] || exit 0
@@ -65,10 +65,11 @@ if outdated "$module" lib 'lib*' || [ "$object" -nt "$module" ]; then
         [ ! -e "$library" ] || rpath="$rpath -Wl,--disable-new-dtags,-rpath,${library%/*}"
     done
     # shellcheck disable=SC2046,SC2086
-    quietly g++ -shared -o "$module" "$object" $(of_tree ldflags) $(of_tree libs | sed 's/^/-l/') $rpath
+    quietly ${CXX:-g++} -shared -o "$module" "$object" $(of_tree ldflags) $(of_tree libs | sed 's/^/-l/') $rpath
 fi
 # The ready wheel, which the demo makes do with, would hide it.
-quietly "$python" -m pip uninstall --yes pjsua2-python pjsua2
+[ -z "$(find "$folder" -maxdepth 1 -name 'pjsua2*.dist-info')" ] ||
+    quietly "$python" -m pip uninstall --yes pjsua2-python pjsua2
 cp "$module" pjsua2.py "$folder"
 quietly "$python" -c 'import pjsua2'
 # Only what can be imported is done.

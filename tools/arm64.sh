@@ -1,0 +1,27 @@
+#!/bin/sh
+# arm64.sh FOLDER: makes an ARM machine of FOLDER, as far as a Python program can tell, where that has not been done: FOLDER/root
+# has Debian's Python and OpenSSL for arm64, FOLDER/bin/python runs that Python by qemu, and FOLDER/bin/cc and c++ compile
+# for it. Nothing is installed in this machine, and nothing needs to be root.
+set -eu
+
+[ $# -eq 1 ] || { echo 'usage: arm64.sh FOLDER' >&2; exit 2; }
+mkdir -p "$1"
+folder=$(cd "$1" && pwd)
+cd "$(dirname "$0")/.."
+[ ! -e "$folder/done" ] || exit 0
+
+root=$folder/root
+rm -rf "$root"
+# shellcheck disable=SC2046
+set -- $(tools/debian-mirror.sh)
+mode=root
+[ "$(id -u)" = 0 ] || mode=chrootless
+tools/step.sh host-arm64 "unpacking Debian's Python for arm64" mmdebstrap --variant=extract --mode=$mode --architectures=arm64 \
+    --include=python3,libpython3-dev,libssl-dev,libc6-dev,libstdc++6 "$1" "$root" "$2"
+mkdir -p "$folder/bin"
+for tool in cc=gcc c++=g++; do
+    printf '#!/bin/sh\nexec aarch64-linux-gnu-%s --sysroot="%s" "$@"\n' "${tool#*=}" "$root" >"$folder/bin/${tool%=*}"
+done
+printf '#!/bin/sh\nexec qemu-aarch64-static -L "%s" "%s/usr/bin/python3" "$@"\n' "$root" "$root" >"$folder/bin/python"
+chmod +x "$folder"/bin/*
+touch "$folder/done"
