@@ -35,7 +35,8 @@ class Probe:
 
     ``interval``: a server in use that has said nothing for so long is asked; None: it is not. ``accounts``: the same
     for one that a pinned account lives on; for followed accounts :class:`pjfail.Follow` says so. Both give or take the
-    share ``jitter``. A target that no request went to for ``idle`` seconds is idle, and its servers are left alone.
+    share ``jitter``. A target that no request went to for ``idle`` seconds is idle: ``interval`` asks none of its
+    servers.
     ``timeout``: how long a server has to answer; the default allows three sends over UDP, so that one lost packet takes
     no server down. A server that ignores OPTIONS and answers other requests is not taken down for that, and not asked
     by OPTIONS any more; a log line says so once. Raises ValueError for what is not a valid time.

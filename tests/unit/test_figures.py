@@ -117,7 +117,7 @@ SENTENCES = [
         "it waits {unsure:g} s before it says so, and is believed once another says the same within {window:g} s",
     ),
     ("docs/howto/shared.md", "No word holds longer than {word:g} s, whatever it says."),
-    ("docs/howto/shared.md", "a time to live: {order:g} s if you do not say otherwise, a day at the most."),
+    ("docs/howto/shared.md", "a time to live: {order:g} s if you do not say otherwise, a day at the most"),
     (
         "docs/howto/shared.md",
         "tries again after {retry_floor:g} s, then after twice as long each time, up to {retry_ceiling:g} s",
