@@ -193,10 +193,11 @@ def cold_lookups(bench: Bench, domain: str) -> Figures:
             with pjfail.attach(lookup=lookups.lookup()):
                 ours.append(asked(range(number + COLD_ROUND, number + 2 * COLD_ROUND)))
         at_once = min(lookups.at_once_seconds(domain) for _ in range(3))
+    # The best round of each: on a busy machine three threads that wake each other wait for a processor, too.
     return {
-        "stock_ms": statistics.median(stock),
-        "pjfail_ms": statistics.median(ours),
-        "ratio": statistics.median(ours) / statistics.median(stock),
+        "stock_ms": min(stock),
+        "pjfail_ms": min(ours),
+        "ratio": min(ours) / min(stock),
         "at_once_s": at_once,
     }
 
