@@ -27,8 +27,8 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages
-.PHONY: pjproject fuzz soak docs embed dist test-wheel test-hosts test-apps sanitize-hosts
+.PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages musl-packages
+.PHONY: pjproject fuzz soak docs embed dist test-wheel test-hosts test-musl test-apps sanitize-hosts
 .PHONY: unit check format headers wrapper pjsua2 ready-pjsua2 pjsua2-wheel
 
 # One goal's prerequisites are made in parallel; several goals are made one after the other.
@@ -45,7 +45,8 @@ help:
 	@echo 'make unit       the tests that take seconds, which need no pjsip'
 	@echo 'make check      lint, and make unit'
 	@echo 'make test       lint and docs, then all tests'
-	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR, newer Pythons; a table'
+	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR, newer Pythons, ARM; a table'
+	@echo 'make test-musl  the same in a Python built with musl, which is made first, some minutes'
 	@echo 'make test-apps  programs as people write them, unmodified, while their registrar fails: all combinations'
 	@echo 'make sanitize   the tests of the C core, with it and pjsip built with the sanitizers, half an hour'
 	@echo 'make sanitize-hosts  the programs of make test-hosts on such a core, in two hosts'
@@ -101,6 +102,11 @@ test-apps: setup test-packages $(done)/test
 test-hosts: setup test-packages $(done)/test $(done)/dist
 	@tools/hosts.sh '$(python)' '$(tree)' static shared wheel pybind11 python3.12 python3.13 python3.14 python3.15 own arm64
 	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts
+
+# The host of those that takes longest to build. Debian has no OpenSSL for musl.
+test-musl: setup test-packages musl-packages $(done)/test $(done)/dist
+	@tools/hosts.sh '$(python)' '$(tree)' musl
+	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts -k 'not tls'
 
 # Both have their say, whatever the first one finds. The longest tests first.
 sanitized := $(patsubst %,tests/integration/test_%.py,failover_scenarios failover_of_requests life follow health_of_servers failover core_regressions pin \
@@ -179,6 +185,9 @@ test-packages: | build-packages
 
 sanitize-packages: | build-packages
 	@tools/system-packages.sh sanitize '$(PYTHON)'
+
+musl-packages: | build-packages
+	@tools/system-packages.sh musl '$(PYTHON)'
 
 headers: | build-packages
 ifeq ($(PJPROJECT_DIR),)

@@ -1,7 +1,8 @@
 """The pjsua2 program that every host runs, with pjfail in it: an account at host.test, whose servers DNS knows.
 
 host_program.py MODE TRANSPORT AFFINITY NAME-SERVER AUTHORITY: in MODE "polls" it has no thread of pjsip's and polls
-while it waits; with AFFINITY "native" its account has pjsip's own server affinity, where there is such a thing.
+while it waits; with AFFINITY "native" its account has pjsip's own server affinity, where there is such a thing;
+AUTHORITY is "-" where pjsip was built without TLS.
 Each line of its standard input is a thing to do, and each is answered by one line:
 
     REGISTER, or another method     sends it to host.test and waits: how it ended
@@ -82,7 +83,7 @@ uri = f"sip:{DOMAIN}" + ("" if transport == "udp" else f";transport={transport}"
 
 endpoint = Endpoint(
     threads=0 if mode == "polls" else 1,
-    transports=("udp", "tcp", "tls"),
+    transports=("udp", "tcp") if authority == "-" else ("udp", "tcp", "tls"),
     nameserver=name_server.partition(":")[0],
     ca=authority,
 )

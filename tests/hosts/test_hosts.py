@@ -100,7 +100,7 @@ def affinity() -> str:
 def program(
     host: Host, transport: str, affinity: str, name_server: DnsServer, authority: Authority
 ) -> Iterator[Program]:
-    arguments = host.mode, transport, affinity, str(name_server), str(authority.path)
+    arguments = host.mode, transport, affinity, str(name_server), str(authority.path) if host.tls else "-"
     with App(PROGRAM, *arguments, python=host.python) as app:
         yield Program(app)
 

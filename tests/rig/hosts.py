@@ -32,8 +32,12 @@ class Host:
 
     @property
     def pjfail(self) -> Path:
-        """Where its pjfail lies: in this clone; for a host of another platform, in the host's own folder."""
+        """Where its pjfail lies: in this clone, or, for another platform, in the host's own folder."""
         return Path(self.python).parents[1] if self.name in PLATFORMS else Path(_native.__file__).parent
+
+    @property
+    def tls(self) -> bool:
+        return self.name != "musl"  # Debian has no OpenSSL for it
 
     def __str__(self) -> str:
         return f"{self.name}, {self.mode}"

@@ -52,7 +52,8 @@ if outdated "$object" include '*.h*'; then
     quietly make pjsua2_wrap.cpp
     # Optimization would more than double the time, and a call through the wrapper is not where time goes.
     # shellcheck disable=SC2046
-    quietly ${CXX:-g++} $(of_tree cflags) -fPIC -O0 -g0 -w -I"$(of_python "path('include')")" -c pjsua2_wrap.cpp -o "$object.new"
+    quietly ${CXX:-g++} $(of_tree cflags) -fPIC -O0 -g0 -w -I"$(of_python "path('include')")" \
+        -I"$(of_python "path('platinclude')")" -c pjsua2_wrap.cpp -o "$object.new"
     mv "$object.new" "$object"
 fi
 [ "$install" ] || exit 0

@@ -1,0 +1,75 @@
+#!/bin/sh
+# musl.sh PYTHON FOLDER: makes FOLDER/bin/python, a CPython that was built with musl from Debian's sources, and FOLDER/bin/cc and
+# c++, which compile for it, where that has not been done. PYTHON is that of a virtual environment with the extra "dist".
+set -eu
+
+# Called from a Makefile: its variables and flags are not meant for those of others.
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
+
+[ $# -eq 2 ] || { echo 'usage: musl.sh PYTHON FOLDER' >&2; exit 2; }
+python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+mkdir -p "$2/bin"
+folder=$(cd "$2" && pwd)
+cd "$(dirname "$0")/.."
+[ ! -e "$folder/done" ] || exit 0
+step() { tools/step.sh host-musl "$@"; }
+triplet=$(uname -m)-linux-musl
+zig=$("$python" -c 'import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).with_name("zig"))')
+
+# Without -fPIC a program would have a copy of its own of musl's "environ", of which musl knows nothing.
+for tool in cc c++; do
+    cat >"$folder/bin/$tool" <<COMPILER
+#!/bin/sh
+export ZIG_GLOBAL_CACHE_DIR="$(pwd)/build/zig" ZIG_LOCAL_CACHE_DIR="$(pwd)/build/zig"
+exec "$zig" $tool -target $triplet -fno-sanitize=undefined -fPIC -Wno-date-time "\$@"
+COMPILER
+done
+printf '#!/bin/sh\nexec "%s/python/python" "$@"\n' "$folder" >"$folder/bin/python"
+chmod +x "$folder"/bin/*
+
+# The sources come from this machine's own mirror. apt's own settings are not touched.
+download=$folder/download
+rm -rf "$download"
+mkdir -p "$download/lists/partial" "$download/archives/partial"
+# shellcheck disable=SC2046
+set -- $(tools/debian-mirror.sh)
+cat >"$download/debian.sources" <<SOURCES
+Types: deb-src
+URIs: $2
+Suites: $1
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+SOURCES
+cat >"$download/apt.conf" <<SETTINGS
+Dir::Etc::SourceList "$download/debian.sources";
+Dir::Etc::SourceParts "/dev/null";
+Dir::State::Lists "$download/lists";
+Dir::Cache::archives "$download/archives";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+APT::Sandbox::User "root";
+SETTINGS
+cpython=$(apt-cache depends python3 | sed -n 's/.* \(python3\.[0-9]*\)$/\1/p' | head -n 1)
+step "asking Debian's mirror for the sources of $cpython and libffi" env APT_CONFIG="$download/apt.conf" apt-get -q update
+step "fetching them" env -C "$download" APT_CONFIG="$download/apt.conf" \
+    apt-get -q source --download-only --only-source "$cpython" libffi
+for package in "$cpython" libffi; do
+    rm -rf "$folder/${package%3.*}"
+    mkdir "$folder/${package%3.*}"
+    tar -xf "$download/$package"_*.orig.tar.?z -C "$folder/${package%3.*}" --strip-components=1
+done
+
+jobs=$(nproc 2>/dev/null || echo 1)
+step 'configuring libffi' env -C "$folder/libffi" ./configure --build="$triplet" --prefix="$folder" --libdir="$folder/lib" \
+    --disable-shared --disable-docs --disable-multi-os-directory --disable-exec-static-tramp CC="$folder/bin/cc"
+step 'building it' make -j"$jobs" -C "$folder/libffi" install
+# The libraries of this machine are not for musl. preadv2() and pwritev2() are in zig's musl, and not in every other. The stack of
+# musl's threads, 128 kB, is too small for Python's.
+step "configuring $cpython" env -C "$folder/python" ./configure --build="$triplet" --host="$triplet" --prefix="$folder" \
+    --without-ensurepip --disable-test-modules CC="$folder/bin/cc" AR="$(command -v ar)" CPPFLAGS="-I$folder/include" \
+    LDFLAGS="-dynamic -L$folder/lib" OPT='-O1 -DNDEBUG -DTHREAD_STACK_SIZE=0x100000' \
+    PKG_CONFIG_LIBDIR="$folder/lib/pkgconfig" ac_cv_func_preadv2=no ac_cv_func_pwritev2=no
+# It runs where it was built.
+step 'building it, some minutes' make -j"$jobs" -C "$folder/python"
+step 'looking whether it has what the tests need' "$folder/bin/python" -c 'import asyncio, binascii, ctypes'
+touch "$folder/done"
