@@ -28,9 +28,9 @@ class Follow:
 
     ``standby``: with how many further servers the account is registered all the time; True is 1.
 
-    ``subscriptions``: whether presence and message waiting are subscribed to anew at the server that an account has
-    moved to. ``calls``: "refresh" sends a re-INVITE in calls whose connection has ended, once the account is registered
-    again; None leaves calls alone.
+    ``subscriptions``: whether presence, dialogs and message waiting are subscribed to anew at the server that an
+    account has moved to. ``calls``: "refresh" sends a re-INVITE in calls whose connection has ended, once the account
+    is registered again; None leaves calls alone.
 
     ``network``: whether changes of this machine's addresses and routes are passed on to pjsip. ``keepalive``: a
     connection that an account is registered over ends when its other end acknowledges nothing for so long (TCP
