@@ -19,11 +19,8 @@ done
 
 command -v apt-get >/dev/null 2>&1 || die "no Python $version is here, and this machine has no apt"
 command -v patchelf >/dev/null 2>&1 || die "no Python $version is here, and \"patchelf\" is missing to adapt Debian's"
-# shellcheck source=/dev/null
-codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-testing}")
-mirror=$(apt-get --print-uris update 2>/dev/null |
-    sed -n "s#^'\(.*\)/dists/\($codename\|stable\|testing\|unstable\|sid\)/InRelease'.*#\1#p" | head -n 1)
-[ -n "$mirror" ] || die "no Python $version is here, and apt names no Debian mirror"
+release=$(tools/debian-mirror.sh) || die "no Python $version is here, and no Debian mirror to ask for it"
+mirror=${release#* }
 rm -rf "$root" "$root.apt"
 trap 'rm -rf "$root.apt"' EXIT
 mkdir -p "$root" "$root.apt/lists/partial" "$root.apt/archives/partial"

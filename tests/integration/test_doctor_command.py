@@ -330,9 +330,10 @@ def test_a_python_without_pjsua2(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (NOTHING, "")
-    *_, verdict, advice = done.stdout.splitlines()
+    *_, verdict, advice, source = done.stdout.splitlines()
     assert verdict == "nothing found: this Python has no module pjsua2"
     assert "--module" in advice
+    assert "make pjsua2-wheel" in source
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 
 from ..._tables import print_table
+from ...errors import WHERE_PJSUA2_IS_FROM
 from ..version import own_version
 from . import registrar
 from .examination import USUAL
@@ -66,6 +67,7 @@ def _print(report: Report) -> None:
     print(f"{report.verdict}: {report.reason}")
     if report.verdict is Verdict.NOTHING:
         print(_where_to_look())
+        print(f"Where pjsua2 comes from: {WHERE_PJSUA2_IS_FROM}.")
     if report.registrar is not None:
         print_table("registrar", ("what", "found"), report.registrar.rows())
         for sentence in report.registrar.advice:
