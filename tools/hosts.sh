@@ -60,7 +60,7 @@ platform() {
     of_python() { "$machine/bin/python" -c "import sysconfig; print(sysconfig.get_$1)"; }
     site=$(of_python "path('purelib')")
     mkdir -p "$site"
-    if [ ! -e "$machine/installed" ] || [ -n "$(find pjfail setup.py pjfail_build.py pyproject.toml -newer "$machine/installed" \
+    if [ ! -e "$machine/installed" ] || [ -n "$(find pjfail* _pjfail_hook.py setup.py pyproject.toml -newer "$machine/installed" \
         -name '*.[chp]*' ! -name '*.pyc' ! -name '_native.*')" ]; then
         rm -rf "$machine/wheel"
         tools/step.sh "host-$name" 'building the sdist' "$python" -m build --sdist --no-isolation --outdir "$machine/wheel" .
