@@ -29,7 +29,7 @@ endif
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages musl-packages
 .PHONY: pjproject fuzz soak docs embed dist test-wheel test-hosts test-musl test-apps sanitize-hosts
-.PHONY: unit check format headers wrapper pjsua2 ready-pjsua2
+.PHONY: unit check format headers wrapper pjsua2 ready-pjsua2 pjsua2-wheel
 
 # One goal's prerequisites are made in parallel; several goals are made one after the other.
 jobs := $(or $(shell nproc 2>/dev/null),1)
@@ -45,7 +45,7 @@ help:
 	@echo 'make unit       the tests that take seconds, which need no pjsip'
 	@echo 'make check      lint, and make unit'
 	@echo 'make test       lint and docs, then all tests'
-	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR, for ARM; a table'
+	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR, newer Pythons, ARM; a table'
 	@echo 'make test-musl  the same in a Python built with musl, which is made first, some minutes'
 	@echo 'make test-apps  programs as people write them, unmodified, while their registrar fails: all combinations'
 	@echo 'make sanitize   the tests of the C core, with it and pjsip built with the sanitizers, half an hour'
@@ -58,6 +58,7 @@ help:
 	@echo 'make format     the formatting that make lint wants, of Python and C'
 	@echo 'make docs       the documentation, from docs/ and the docstrings, in build/docs/index.html'
 	@echo 'make dist       the sdist and the wheels, glibc and musl, x86-64 and ARM, in dist/'
+	@echo 'make pjsua2-wheel  a wheel of pjsua2 for PYTHON, optimised, in build/pjsua2, a minute or two'
 	@echo 'make test-wheel the wheel in an empty environment, the pjsua2 wheel beside it, without a compiler'
 	@echo 'make clean      removes what was built here; the pjproject tree stays'
 	@echo 'make distclean  removes the fetched pjproject tree and its archive too'
@@ -84,10 +85,11 @@ check: lint unit
 longest := $(patsubst %,tests/%.py,integration/test_dns_faults integration/test_doctor_command integration/test_failover_of_requests \
 	e2e/test_churn e2e/test_fault_matrix integration/test_life integration/test_core_regressions e2e/test_examples \
 	integration/test_follow integration/test_hosts_in_process)
-# Of a program for ARM, which qemu runs, this has a doctor and a failover; make test-hosts has all of it.
-part := not test_hosts.py or wheel or (polls and not arm64) or (arm64 and threads and (challenge or silence or raced))
+# Of other Pythons and of a program for ARM, which qemu runs, this has a failover; make test-hosts has all of them.
+part := not test_hosts.py or wheel or (polls and not arm64 and not python3) or (python3 and (failover or challenge)) \
+	or (arm64 and threads and (challenge or silence or raced))
 test: setup test-packages lint docs $(done)/test $(done)/dist
-	@tools/hosts.sh '$(python)' '$(tree)' $(if $(PJPROJECT_DIR),own,static) wheel arm64
+	@tools/hosts.sh '$(python)' '$(tree)' $(if $(PJPROJECT_DIR),own,static) wheel pybind11 python3.14 arm64
 	@PYTEST_XDIST_AUTO_NUM_WORKERS=$$((3 * $(jobs))) PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest -n auto \
 		--dist loadfile --no-loadscope-reorder -k '$(part)' \
 		$(longest) tests/e2e tests/hosts tests/integration tests/unit
@@ -98,7 +100,7 @@ test-apps: setup test-packages $(done)/test
 
 # Where a host is not there, the table says so.
 test-hosts: setup test-packages $(done)/test $(done)/dist
-	@tools/hosts.sh '$(python)' '$(tree)' static shared wheel own arm64
+	@tools/hosts.sh '$(python)' '$(tree)' static shared wheel pybind11 python3.12 python3.13 python3.14 python3.15 own arm64
 	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts
 
 # The host of those that takes longest to build. Debian has no OpenSSL for musl.
@@ -149,6 +151,10 @@ format: $(done)/lint
 
 dist: pjproject $(done)/dist
 	@tools/dist.sh '$(python)' '$(tree)'
+
+# For PYTHON, whatever Python $(VENV) is of; it is left alone.
+pjsua2-wheel: pjproject
+	@tools/pjsua2-wheel.sh '$(PYTHON)' '$(tree)'
 
 test-wheel: dist $(done)/lint
 	@tools/test_wheel.sh '$(python)' dist '$(tree)'

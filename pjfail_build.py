@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from cffi import FFI
@@ -17,6 +18,13 @@ CORE = "pjfail/_core"  # setuptools wants sources relative to the project
 PARTS = ("pjlib", "pjlib-util", "pjnath", "pjmedia", "pjsip")
 MACROS = {"_GNU_SOURCE": None, "PJ_AUTOCONF": "1", "PJ_IS_LITTLE_ENDIAN": "1", "PJ_IS_BIG_ENDIAN": "0"}
 STANDARD = "-std=gnu11"
+
+
+if "t" in sys.abiflags:
+    raise SystemExit(
+        "pjfail does not run on a free-threaded Python, which lacks the stable ABI abi3 of its core; "
+        "install pjfail with the ordinary Python of this version."
+    )
 
 
 class NoPjproject(SystemExit):

@@ -35,9 +35,11 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_type_aliases = {
     "Backoff": "pjfail.policy.Backoff",
+    "Decide": "pjfail.retry.Decide",
     "Detect": "pjfail.detection.Detect",
     "Event": "pjfail.events.Event",
     "Family": "pjfail.model.Family",
+    "Headers": "pjfail.request.Headers",
     "Listed": "pjfail.lookup.static.Listed",
     "Listener": "pjfail.events.Listener",
     "Order": "pjfail.order.Order",

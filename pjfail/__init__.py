@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import events, listeners
+from . import events
 from .detection import Consecutive, FailureRate, any_of
 from .errors import (
     AffinityDisabled,
@@ -40,7 +40,7 @@ from .errors import (
     UnusablePjsip,
 )
 from .follow_settings import Follow
-from .lookup import ChainLookup, DnsLookup, Lookup, PjsipDnsLookup, StaticLookup, SystemLookup
+from .lookup.protocol import Lookup
 from .model import (
     Candidate,
     CertificateProblem,
@@ -62,7 +62,9 @@ from .retry import RetryPolicy
 from .shared import Shared
 
 if TYPE_CHECKING:
+    from . import listeners
     from .failover import Failover, attach, attached
+    from .lookup import ChainLookup, DnsLookup, PjsipDnsLookup, StaticLookup, SystemLookup
     from .probe import Probe
 
     __version__: str
@@ -135,7 +137,8 @@ __all__ = [
 if not TYPE_CHECKING:  # type checkers shall know of no other names than these
 
     def __getattr__(name: str) -> object:
-        # What needs the compiled core is imported when asked for: lookups and the command line do without it.
+        # Imported when asked for: what needs the compiled core, which lookups and the command line do without, and what
+        # is large.
         if name in ("Failover", "attach", "attached"):
             from . import failover
 
@@ -144,6 +147,14 @@ if not TYPE_CHECKING:  # type checkers shall know of no other names than these
             from .probe import Probe
 
             return Probe
+        if name in ("ChainLookup", "DnsLookup", "PjsipDnsLookup", "StaticLookup", "SystemLookup"):
+            from . import lookup
+
+            return getattr(lookup, name)
+        if name == "listeners":
+            import pjfail.listeners
+
+            return pjfail.listeners
         if name == "__version__":  # the git tag's, which is in what pip has installed
             from importlib.metadata import version
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from ._values import dataclass
 from .bridge import accounts, core, counts, pins
 from .bridge.accounts import Account
 from .bridge.pins import Pin
@@ -19,17 +20,18 @@ log = logging.getLogger("pjfail")
 
 
 def account_id(account: object) -> int:
-    """Returns the pjsua account id of *account*, which is an id or a pjsua2 ``Account``. Raises TypeError for anything
-    else.
+    """Returns the pjsua account id of *account*, which is an id or a pjsua2 ``Account``: SWIG's with its ``getId()``,
+    or that of pjsua2-pybind11 with its ``id``. Raises TypeError for anything else.
     """
-    get_id: Callable[[], Any] | None = getattr(account, "getId", None)
-    if get_id is not None and not isinstance(account, type):
-        return int(get_id())
-    if not isinstance(account, int) or isinstance(account, bool):
+    number = account
+    if not isinstance(account, type):
+        get_id: Callable[[], Any] | None = getattr(account, "getId", None)
+        number = getattr(account, "id", account) if get_id is None else get_id()
+    if not isinstance(number, int) or isinstance(number, bool):
         raise TypeError(f"{account!r} is not a valid account; give a pjsua account id or a pjsua2 Account")
-    if not -(2**31) <= account < 2**31:
-        raise UnknownAccount(f"pjsua has no account {account}")
-    return account
+    if not -(2**31) <= number < 2**31:
+        raise UnknownAccount(f"pjsua has no account {number}")
+    return number
 
 
 def own_next_hop(account: Account) -> Target:

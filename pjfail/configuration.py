@@ -11,10 +11,11 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ._values import dataclass
 from .errors import PjfailError
 from .follow_settings import Follow
 from .lookup import DnsLookup, Lookup, StaticLookup

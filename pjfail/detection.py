@@ -7,9 +7,9 @@ or 500 after a provisional response (both come from further downstream), say not
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ._validation import is_amount, require_function
+from ._values import dataclass
 from .model import Health, Outcome, OutcomeKind, State
 
 Detect = Callable[[Health, Outcome], bool | State]

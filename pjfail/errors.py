@@ -32,7 +32,7 @@ class NoPjsip(HostError):
 
 WHERE_PJSUA2_IS_FROM = (
     'in a clone of pjfail "make setup" builds it into .venv, elsewhere "pip install pjsua2-python" installs a '
-    "ready-made one for CPython up to 3.12"
+    'ready-made one for CPython up to 3.12 on x86-64; for any other, "make pjsua2-wheel" in a clone makes a wheel'
 )
 
 

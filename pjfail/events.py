@@ -1,17 +1,18 @@
 """The events that listeners get: frozen values, delivered on pjfail's worker once the new plans are in force.
 
 A listener is a callable that takes one event. If it raises, pjfail logs that and goes on calling it. A listener must
-not block the worker, and must not call :meth:`pjfail.Failover.resolve`, which waits for the worker. Each event has
-a method ``as_dict()``: the event as plain values with stable keys, for logs and traces.
+not block the worker, and must not call :meth:`pjfail.Failover.resolve` or :meth:`pjfail.Failover.request`, which wait
+for the worker. Each event has a method ``as_dict()``: the event as plain values with stable keys, for logs and traces.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, ClassVar, Protocol
 
+from ._values import dataclass
 from .model import Health, Outcome, Plan, Server, Target
 
 __all__ = [
@@ -87,8 +88,9 @@ class ServerSuspected(_Told):
 
 @dataclass(frozen=True, slots=True)
 class ServerDown(_Told):
-    """A server was taken down; ``outcome`` is None if the application marked it down, or if other
-    processes told so (``health.told``)."""
+    """A server was taken down; ``outcome`` is None if the application marked it down, or if other processes told so
+    (``health.told``).
+    """
 
     server: Server
     health: Health
@@ -203,7 +205,7 @@ class SharedDown(_Told):
 
 @dataclass(frozen=True, slots=True)
 class SharedUp(_Told):
-    """The memory that processes share is there again, ``after`` seconds; what still holds has been told again."""
+    """The memory that processes share is there again after ``after`` seconds; what still holds is told again."""
 
     store: str
     after: float

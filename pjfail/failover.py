@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Protocol, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Unpack, runtime_checkable
 
 from . import host as hosts
 from ._validation import checked_listeners, is_amount, require, require_arguments, require_function
@@ -28,8 +28,7 @@ from .errors import DETACHED, AffinityError, BadServer, NotAttached, PjfailError
 from .events import Listener
 from .follow_settings import Changes, Follow
 from .following import FollowedAccount
-from .lookup import ChainLookup, DnsLookup, Lookup, StaticLookup
-from .lookup.static import Listed
+from .lookup import Lookup
 from .model import Health, Plan, Response, Server, State, Target, Transport, parse_server
 from .order import Order
 from .policy import Policy
@@ -38,8 +37,12 @@ from .request import Headers, timeout_error
 from .resolution import asked_target
 from .retry import RetryPolicy
 from .shared import Shared
-from .shared.sharing import SharedStatus
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from .lookup import StaticLookup
+    from .lookup.static import Listed
+    from .shared.sharing import SharedStatus
 
 log = logging.getLogger("pjfail")
 
@@ -76,16 +79,17 @@ def attach(
     *follow* says whether and how accounts are kept on the servers that they registered with: True (every account that
     has a registrar, those too that are made later), False (only those of :meth:`Failover.follow`), or a
     :class:`pjfail.Follow`.
-    *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* names the
-    loaded object that carries pjsip, where that cannot be found out. *control* is True for a control socket, by which
-    ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
+    *listeners* are called with :mod:`pjfail.events`; ready ones are in :mod:`pjfail.listeners`. *host* is the loaded
+    module or library that contains pjsip, for a process in which two do. *control* is True for a control socket, by
+    which ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
     variable ``PJFAIL_CONTROL`` of the environment says so (``1``, or a path). *shared* is where the processes of a
     fleet keep what they have learnt of servers: a path, ``redis://host:port/db``, or a :class:`pjfail.Shared`; by
-    default the variable ``PJFAIL_SHARED`` says so. ``attach()`` waits half a second at most for the first reading.
+    default the variable ``PJFAIL_SHARED`` says so. ``attach()`` waits one second at most for the first reading.
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
     and at interpreter exit. Raises :class:`pjfail.HostError`, :class:`pjfail.ControlError`, :class:`pjfail.BadServer`
-    for what is wrong in *servers*, and TypeError for an argument of another kind.
+    for what is wrong in *servers*, ValueError for what is wrong in *shared*, another :class:`pjfail.PjfailError` where
+    that is a Redis and redis-py is missing, and TypeError for an argument of another kind.
     """
     if policy is None:
         policy = Policy()
@@ -93,15 +97,17 @@ def attach(
         arguments = ("candidates", "health")
         require_function("policy", policy, arguments, "candidates", keywords=("request",), instead="a Policy, or ")
         policy = Policy(order=policy)
-    if servers is not None and not isinstance(servers, StaticLookup):
-        servers = StaticLookup(servers)
     if lookup is None:
+        from .lookup import DnsLookup
+
         lookup = DnsLookup()
     advice = "an object with a method: async def lookup(self, target)"
     require("lookup", lookup, Lookup, advice)
     require_arguments("lookup", lookup.lookup, ("target",), advice)
     if servers is not None:
-        lookup = ChainLookup(servers, lookup)
+        from .lookup import ChainLookup, StaticLookup
+
+        lookup = ChainLookup(servers if isinstance(servers, StaticLookup) else StaticLookup(servers), lookup)
     probe = Probe() if probe is None else probe
     require("probe", probe, Probe, "a Probe")
     retry = RetryPolicy() if retry is None else retry
@@ -209,7 +215,8 @@ class Failover:
     def detach(self) -> None:
         """Leaves pjsip as pjfail found it; pjsip's own resolver answers the queries that wait. May be called again.
 
-        Do not call it while you hold a lock that one of your pjsua2 callbacks takes. Waits for the worker, 2 s at most.
+        Do not call it while you hold a lock that one of your pjsua2 callbacks takes. Waits for what is under way: 0.5 s
+        at the most for standby registrations to be removed, 2 s for SIP threads, 2 s for a listener or policy.
         """
         if self._end():
             log.info("pjfail is detached")
@@ -241,8 +248,8 @@ class Failover:
         """Returns the plan for requests to *uri*: the servers in order, each with the reason for its position.
 
         Returns the plan in force if there is one; otherwise looks the servers up. Blocks up to *timeout* seconds; do
-        not call it from a listener. Raises :class:`pjfail.BadURI`, :class:`pjfail.LookupFailed`,
-        :class:`pjfail.NotAttached`, and ValueError if *timeout* is not a positive number.
+        not call it from a listener or policy (RuntimeError). Raises :class:`pjfail.BadURI`,
+        :class:`pjfail.LookupFailed`, :class:`pjfail.NotAttached`, and ValueError if *timeout* is not a positive number.
         """
         self._require_attached()
         _require_timeout(timeout)
@@ -276,10 +283,9 @@ class Failover:
     def mark_down(self, server: Server | str, seconds: float | None = None) -> None:
         """Puts *server* behind the others for *seconds*, or until :meth:`restore`. Its answers do not end that.
 
-        *server* is a ``Server``, "tls:address:port", or one in our plans: "address:port", "address" or a host name, for
-        whatever transport and port it has there.
-        In force when this returns. Raises :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for
-        seconds that are none.
+        *server* is a ``Server``, "tls:address:port", or one in pjfail's plans: "address:port", "address" or a host
+        name, for whatever transport and port it has there. In force when this returns. Raises
+        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for seconds that are not valid.
         """
         if seconds is not None and not (is_amount(seconds) and seconds > 0):
             raise ValueError(f"seconds is {seconds!r}; give a positive number, or None for until restored")
@@ -543,7 +549,8 @@ class Failover:
         :meth:`request_async` in a pjsua2 callback, and in the thread that polls ``libHandleEvents()``.
 
         Raises :class:`pjfail.RequestTimeout`, :class:`pjfail.RequestFailed`, :class:`pjfail.BadURI`,
-        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for an invalid method, header or timeout.
+        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, ValueError for an invalid method, header or timeout, and
+        RuntimeError in a listener or policy.
         """
         if self._worker.is_current():
             raise RuntimeError("request() waits for pjfail's worker; do not call it from a listener or policy")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
+from ._values import dataclass
 from .bridge import accounts
 from .bridge.accounts import Account
 from .bridge.pins import Registration

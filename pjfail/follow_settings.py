@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from ._validation import is_amount
+from ._values import dataclass
 
 GENTLE_WATCH = 15.0
 """Seconds of quiet after which a server is asked; asked so seldom, one over TCP or TLS is left to its connection."""
 
 MAX_STANDBY = 7  # servers beside the account's own
+MAX_KEEPALIVE = 7200.0  # seconds: what the system has by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,13 @@ class Follow:
 
     ``standby``: with how many further servers the account is registered all the time; True is 1.
 
-    ``subscriptions``: whether presence and message waiting are subscribed to anew at the server that an account has
-    moved to. ``calls``: "refresh" sends a re-INVITE in calls whose connection has ended, once the account is registered
-    again; None leaves calls alone.
+    ``subscriptions``: whether presence, dialogs and message waiting are subscribed to anew at the server that an
+    account has moved to. ``calls``: "refresh" sends a re-INVITE in calls whose connection has ended, once the account
+    is registered again; None leaves calls alone.
 
     ``network``: whether changes of this machine's addresses and routes are passed on to pjsip. ``keepalive``: a
     connection that an account is registered over ends when its other end acknowledges nothing for so long (TCP
-    keepalive); None: as the system has it.
+    keepalive), 7200 at the most; None: as the system has it. A change holds for the account's next connection.
 
     Raises ValueError for what is not a valid value.
     """
@@ -48,9 +49,13 @@ class Follow:
     keepalive: float | None = 15.0
 
     def __post_init__(self) -> None:
-        for name, value in (("watch", self.watch), ("keepalive", self.keepalive)):
-            if value is not None and not (is_amount(value) and value > 0):
-                raise ValueError(f"{name} is {value!r}; give seconds, more than 0, or None for never")
+        if self.watch is not None and not (is_amount(self.watch) and self.watch > 0):
+            raise ValueError(f"watch is {self.watch!r}; give seconds, more than 0, or None for never")
+        if self.keepalive is not None and not (is_amount(self.keepalive, most=MAX_KEEPALIVE) and self.keepalive > 0):
+            raise ValueError(
+                f"keepalive is {self.keepalive!r}; give seconds, more than 0 and up to {MAX_KEEPALIVE:g}, or None for "
+                "the system's"
+            )
         if self.failback is not None and not is_amount(self.failback):
             raise ValueError(f"failback is {self.failback!r}; give seconds, or None for never")
         if not is_amount(self.spread):

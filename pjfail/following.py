@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from random import Random
 from typing import NamedTuple
 
 from . import events
+from ._values import dataclass
 from .bridge import accounts, pins, plans
 from .bridge.pins import Pin, Registration
 from .bridge.status import INVALID_OPERATION, NOT_FOUND, REGISTERING

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 
 from . import configuration, failover
+from .errors import ControlError
 
 log = logging.getLogger("pjfail")
 
@@ -13,23 +15,30 @@ log = logging.getLogger("pjfail")
 def attach() -> None:
     """Attaches with the configuration of this process, unless the program has attached by itself.
 
-    When it does so later, its own attachment takes the place of this one. Any Python thread, after ``libInit()``.
-    Raises :class:`pjfail.PjfailError`.
+    When it does so later, its own attachment takes the place of this one. A control socket that cannot be made costs no
+    failover, unless PJFAIL_STRICT is set. Any Python thread, after ``libInit()``. Raises :class:`pjfail.PjfailError`.
     """
     if failover.attached() is not None:
         return
     settings = configuration.read(os.environ)
     if settings.log is not None:
         _show_log(settings.log)
-    attached = failover.attach(
+    attach_with = partial(
+        failover.attach,
         settings.servers or None,
         lookup=settings.lookup(),
         retry=settings.retry,
         probe=settings.probe,
         follow=settings.follow,
-        control=settings.control,
         shared=settings.shared,
     )
+    try:
+        attached = attach_with(control=settings.control)
+    except ControlError as error:
+        if os.environ.get("PJFAIL_STRICT", "0") not in ("", "0"):
+            raise
+        log.warning("there is no control socket: %s", error)
+        attached = attach_with(control=False)
     attached.gives_way = True
 
 

@@ -1,18 +1,23 @@
-"""What changes on this machine while pjfail is attached: its network, and files that the lookup reads."""
+"""What changes on this machine while pjfail is attached: its network, its sleep, and files that the lookup reads."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
 
-from .lookup import Lookup, ReadsFiles
+from .bridge.machine import drain, watch_clock, watch_files
+from .lookup import Lookup, NamesFiles, ReadsFiles
 from .network import Clocks, NetworkWatch
 
 log = logging.getLogger("pjfail")
 
-# How often files and clocks are looked at (seconds).
+# How often files and clocks are looked at whose changes the system does not tell (seconds).
 INTERVAL = 2.0
+# A change is looked at so long after the system has told of its first part (seconds).
+PAUSE = 0.1
 
 
 class MachineWatch:
@@ -22,21 +27,65 @@ class MachineWatch:
         self._lookup = lookup
         self._changed = changed
         self._network = network
+        self._descriptors: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Looks every two seconds from now on, in *loop*, until :meth:`end`."""
+        """Looks when the system tells of a change from now on, in *loop*, until :meth:`end`."""
+        self._loop = loop
         self._network.begin(loop)
-        self._timer = loop.call_later(INTERVAL, self._look, loop)
+        self._look()
 
     def end(self) -> None:
         self._network.end()
+        self._unwatch()
+        self._loop = None
+
+    def _watch(self) -> None:
+        """Has the system tell of the next change; has a timer look for what it does not tell."""
+        files = self._files()
+        watches = [watch_clock()] if files == () else [watch_clock(), None if files is None else watch_files(files)]
+        for descriptor in watches:
+            if self._loop is not None and descriptor is not None:
+                self._descriptors.append(descriptor)
+                self._loop.add_reader(descriptor, self._told, descriptor)
+        if None in watches:
+            self._look_in(INTERVAL)
+
+    def _unwatch(self) -> None:
+        for descriptor in self._descriptors:
+            if self._loop is not None:
+                self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+        self._descriptors.clear()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(INTERVAL, self._look, loop)
+    def _files(self) -> Collection[Path] | None:
+        """The files to watch; None where they are not known."""
+        if not isinstance(self._lookup, ReadsFiles):
+            return ()
+        return self._lookup.files() if isinstance(self._lookup, NamesFiles) else None
+
+    def _told(self, descriptor: int) -> None:
+        drain(descriptor)
+        self._look_in(PAUSE)
+
+    def _look_in(self, seconds: float) -> None:
+        if self._loop is not None:
+            when = self._loop.time() + seconds
+            if self._timer is not None and self._timer.when() <= when:
+                return
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        # A file may be another one now, which is watched before it is looked at: so no change is missed.
+        self._unwatch()
+        self._watch()
         try:
             self._network.tick(Clocks.now())
             if isinstance(self._lookup, ReadsFiles) and self._lookup.files_changed():

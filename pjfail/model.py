@@ -12,11 +12,12 @@ import re
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from types import MappingProxyType
 from typing import Literal, get_args
 
 from ._validation import is_amount
+from ._values import dataclass
 from .errors import BadServer, BadURI
 from .window import Window
 

@@ -276,6 +276,7 @@ class Monitor:
         if _in_doubt(health):
             after = left_to_traffic(health, self._policy, now, self._random)
             self._health.put(server, after)
+            self._recoveries.came_back(server, now)
             log.info("%s is up again: %s", server, after.reason)
             self._news.tell(events.ServerUp(server, after))
             self._health_changed({server})

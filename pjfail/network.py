@@ -13,9 +13,10 @@ import math
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import NamedTuple
 
+from ._values import dataclass
 from .model import Outcome, OutcomeKind, Server
 
 log = logging.getLogger("pjfail")

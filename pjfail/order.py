@@ -12,11 +12,12 @@ import hashlib
 import inspect
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, Protocol, cast
 
 from ._validation import is_amount, require_function
+from ._values import dataclass
 from .model import Candidate, Health, Request, Server, State
 
 Ordered = Sequence[Candidate] | Sequence[Sequence[Candidate]]

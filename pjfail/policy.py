@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from types import MappingProxyType
 
 from ._validation import is_amount, require_function
+from ._values import dataclass
 from .detection import Consecutive, Detect, counts
 from .model import CertificateProblem, Health, Outcome, OutcomeKind, State
 from .order import Order, asks_for_request, by_priority, require_order
@@ -59,7 +60,7 @@ class Policy:
     """How pjfail decides. Times are in seconds.
 
     ``order``, ``detect`` and ``backoff`` are callables. A hold-down is never shorter than the one before it, unless the
-    server has answered in between; that of a server which followed accounts want back may end early, the first time.
+    server has answered in between; that of a server which followed accounts want back may end early, unless it flaps.
 
     ``retry_after_floor`` and ``retry_after_ceiling`` bound the Retry-After of a 503. ``rise``: how many probes in a row
     a server must answer to be up again; with 1 any answer is enough. ``failback``: how long the server must then stay

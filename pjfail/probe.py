@@ -10,10 +10,10 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from random import Random
 
 from ._validation import is_amount
+from ._values import dataclass
 from .errors import PjfailError, RequestTimeout
 from .model import Outcome, OutcomeKind, Server
 from .request import Requests
@@ -28,7 +28,10 @@ TOLD_BY_THE_CORE = frozenset({500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """When servers are asked whether they are alive; those in doubt (suspect, half-open) are, each second. Seconds.
+    """When servers are asked whether they are alive. Times are in seconds.
+
+    Each second, whatever is set here, pjfail asks the servers in doubt (suspect, half-open), and those that are down
+    and that followed accounts would go back to.
 
     ``interval``: a server in use that has said nothing for so long is asked; None: it is not. ``accounts``: the same
     for one that a pinned account lives on; for followed accounts :class:`pjfail.Follow` says so. Both give or take the

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
+
+from ._values import dataclass
 
 # The account registers within so many seconds, at random, so that programs that lost a server do not come in step.
 JITTER = 0.1

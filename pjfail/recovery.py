@@ -6,8 +6,9 @@ end, each longer than the one before, until it has stayed up for ``STEADY`` seco
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ._values import dataclass
 from .model import Health, Outcome, OutcomeKind, Server, State
 
 # So many probes in a row must be answered, or as many as the policy's ``rise`` where that is more.
@@ -18,16 +19,22 @@ STEADY = 120.0
 
 @dataclass(slots=True)
 class _Down:
-    """A server that is down: whether that may end early, and how many probes in a row it has answered, since when."""
+    """A server that is down: whether that may end early, and how many probes in a row it has answered, since when.
+
+    ``first`` is its health in the first hold-down of this outage.
+    """
 
     may_end: bool
+    first: Health
     answers: int = 0
     since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Spared:
-    """A server that came back before its hold-down ended: its last hold-down, and when it came back last."""
+    """A server that came back before its hold-down ended: the hold-down that the next is to be longer than, and when it
+    came back last. However long the outage was, it counts for one hold-down.
+    """
 
     failures: int
     hold: float
@@ -56,8 +63,9 @@ class Recoveries:
     def went_down(self, server: Server, health: Health, outcome: Outcome) -> None:
         """Called when *outcome* has taken *server* down, or moved the end of its hold-down."""
         asked = outcome.seen is OutcomeKind.UNAVAILABLE and outcome.retry_after is not None
-        self._down[server] = _Down(may_end=health.failures <= 1 and not asked)
-        spared = self._spared.get(server)
+        spared, before = self._spared.get(server), self._down.get(server)
+        first = health if before is None else before.first
+        self._down[server] = _Down(may_end=spared is None and not asked, first=first)
         if spared is not None:
             self._spared[server] = replace(spared, failures=health.failures, hold=health.hold)
 
@@ -79,7 +87,7 @@ class Recoveries:
         down.answers += 1
         if down.answers < self._needed:
             return None
-        self._spared[server] = _Spared(health.failures, health.hold, outcome.at)
+        self._spared[server] = _Spared(down.first.failures, down.first.hold, outcome.at)
         return replace(
             health,
             state=State.HALF_OPEN,

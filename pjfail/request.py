@@ -20,6 +20,7 @@ from .errors import DETACHED, BadServer, BadURI, NoEndpoint, NotAttached, PjsipE
 from .model import Response, Server, Target
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+"""Further headers of a request, in order: names and their values."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")  # RFC 3261 section 25.1
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from ._validation import is_amount
+from ._values import dataclass
 from .model import Response, SentRequest, Server
 
 TIMEOUTS: Mapping[str, float] = MappingProxyType(
@@ -19,7 +20,7 @@ A server must send a 100 to an INVITE within 0.2 s (RFC 3261 section 17.2.1); 1.
 """
 
 MAX_ATTEMPTS = 8
-"""The most servers that one request is tried at; pjsip itself does not send more often within a transaction's 32 s."""
+"""The most servers that one request is tried at: the C core has room for so many."""
 
 RULING_TIME = 0.5
 """How long a final response is held while the application decides about it, in seconds."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from random import Random
 
+from ._values import dataclass
 from .bridge import pins, plans
 from .bridge import standby as bridge
 from .bridge.pins import Registration

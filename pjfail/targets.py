@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from . import events
+from ._values import dataclass
 from .bridge import counts, plans
 from .health import HealthTable
 from .model import Candidate, Health, Plan, Request, Server, Target, Transport

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from random import Random
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import events
 from .bridge import accounts, core, queue
@@ -23,7 +23,7 @@ from .calls import Calls
 from .errors import DETACHED, LookupFailed, NotAttached
 from .follow_settings import Follow
 from .health import HealthTable
-from .lookup import Lookup, pjsip_dns
+from .lookup import Lookup
 from .machine import MachineWatch
 from .maintenance import Maintenance
 from .model import Plan, Server, Target
@@ -37,8 +37,10 @@ from .resolution import Resolution
 from .retry import Decide
 from .rulings import Rulings
 from .shared import Shared
-from .shared.sharing import FIRST_READ_S, Sharing
 from .targets import Targets
+
+if TYPE_CHECKING:
+    from .shared.sharing import Sharing
 
 log = logging.getLogger("pjfail")
 
@@ -110,6 +112,8 @@ class Worker:
         self.maintenance.follower.on_registered = self._calls.on_registered
         self.sharing: Sharing | None = None
         if shared is not None:
+            from .shared.sharing import Sharing
+
             self.sharing = Sharing(shared, policy, health, self._targets, self.monitor, self._news, random)
             self.monitor.may_probe = self.sharing.may_probe
             self._news.add(self.sharing)
@@ -133,7 +137,7 @@ class Worker:
         self._thread.start()
         self._ready.wait()
         if self.sharing is not None:
-            self.sharing.first_read.wait(FIRST_READ_S)
+            self.sharing.wait_for_first_read()
 
     def stop(self, timeout: float = 2.0) -> None:
         """Ends the thread. If a policy or listener blocks it for more than *timeout* seconds, the thread is left to end
@@ -256,7 +260,9 @@ class Worker:
         for ruling in queue.rulings():  # responses are held for them
             self._rulings.rule(ruling)
         for dns_answer in queue.dns_answers():
-            pjsip_dns.deliver(dns_answer)
+            from .lookup.pjsip_dns import deliver  # it has asked, so that it is loaded
+
+            deliver(dns_answer)
         outcomes = queue.outcomes()
         with contextlib.suppress(NotAttached):  # before the outcome of the same answer can move the account
             for registration in queue.registrations():

@@ -7,6 +7,8 @@
 #   static   our pjproject, its libraries linked into pjsua2
 #   shared   the same sources, built a second time with shared libraries
 #   wheel    pjsua2-python 2.15.1 as pip installs it
+#   pybind11 pjsua2-pybind11 0.1a3 as pip installs it: pjsip 2.14.1 in shared libraries that auditwheel has renamed
+#   python3.X that Python (tools/python.sh), with the wheel that `make pjsua2-wheel` makes of TREE for it
 #   own      the tree that PJPROJECT_DIR names, where it does
 #   arm64    the same sources, built for aarch64, and run by qemu
 #   musl     the same sources without OpenSSL, built with musl, and so is its Python
@@ -15,7 +17,7 @@ set -eu
 say() { printf 'hosts: %s\n' "$*"; }
 die() { printf 'hosts: %s\n' "$*" >&2; exit 1; }
 
-[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|own|arm64|musl..."
+[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|pybind11|python3.X|own|arm64|musl..."
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 tree=$(cd "$2" && pwd -P)
@@ -29,11 +31,11 @@ tab=$(printf '\t')
 
 add() { printf '%s\n' "$1$tab$2$tab$3" >>"$folder/list.new"; }
 
-# The environment of a host, with what pjfail needs and pjfail itself. Its pjsua2 is not in it yet.
+# environment HOST PYTHON: the environment of a host, with what pjfail needs and pjfail itself. Its pjsua2 is not in it yet.
 environment() {
     venv=$folder/$1
     [ ! -e "$venv/done" ] || [ -n "$(find build/requirements.txt -newer "$venv/done")" ] || return 0
-    tools/step.sh "host-$1" "making the environment of \"$1\"" tools/venv.sh "$venv" "$python"
+    tools/step.sh "host-$1" "making the environment of \"$1\"" tools/venv.sh "$venv" "$2"
     tools/step.sh "host-$1" "installing the Python packages that pjfail needs into it" \
         "$venv/bin/python" -m pip --disable-pip-version-check --no-input install -r build/requirements.txt
     printf '%s\n' "$root" >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pjfail.pth"
@@ -50,6 +52,18 @@ copy_sources() {
     (cd "$ours" && tar -cf - --exclude='*.[ao]' --exclude='.*.depend' --exclude=output --exclude=build.mak \
         --exclude='pjfail-*' --exclude=pjsip-apps/src/swig/python/build .) | tar -xf - -C "$1"
     touch "$1/copied"
+}
+
+# from_pypi HOST WHEEL: the host whose pjsua2 is that wheel, where pip has it for this Python.
+from_pypi() {
+    environment "$1" "$python"
+    if "$venv/bin/python" -c 'import pjsua2; pjsua2.Endpoint' 2>/dev/null ||
+        tools/step.sh "host-$1" "installing the wheel $2" "$venv/bin/python" -m pip --disable-pip-version-check \
+            --no-input install --no-deps --only-binary :all: "$2"; then
+        add "$1" "$venv/bin/python" "$2"
+    else
+        add "$1" - "pip has no wheel $2 for this Python; see build/host-$1.log"
+    fi
 }
 
 # platform NAME PLATFORM OPTION...: the host NAME, in whose folder are a Python and compilers for PLATFORM, with the wheel of
@@ -87,7 +101,7 @@ for host in "$@"; do
         fi
         $recipe/fetch.sh
         $recipe/build.sh "$ours"
-        environment static
+        environment static "$python"
         $recipe/pjsua2.sh "$ours" "$venv"
         add static "$venv/bin/python" "$ours"
         ;;
@@ -96,19 +110,25 @@ for host in "$@"; do
         $recipe/build.sh "$ours"
         copy_sources "$folder/pjproject-shared"
         $recipe/build.sh "$folder/pjproject-shared" --enable-shared
-        environment shared
+        environment shared "$python"
         $recipe/pjsua2.sh "$folder/pjproject-shared" "$venv"
         add shared "$venv/bin/python" "$folder/pjproject-shared"
         ;;
     wheel)
-        environment wheel
-        wheel=pjsua2-python==2.15.1
-        if "$venv/bin/python" -c 'import pjsua2; pjsua2.Endpoint' 2>/dev/null ||
-            tools/step.sh host-wheel "installing the wheel $wheel" "$venv/bin/python" -m pip --disable-pip-version-check \
-                --no-input install --no-deps --only-binary :all: "$wheel"; then
-            add wheel "$venv/bin/python" "$wheel"
+        from_pypi wheel pjsua2-python==2.15.1
+        ;;
+    pybind11)
+        from_pypi pybind11 pjsua2-pybind11==0.1a3
+        ;;
+    python3.*)
+        if its_python=$(PATH=$(dirname "$python"):$PATH tools/python.sh "${host#python}" 2>"build/host-$host.log"); then
+            tools/pjsua2-wheel.sh "$its_python" "$tree"
+            environment "$host" "$its_python"
+            tools/step.sh "host-$host" 'installing that wheel' "$venv/bin/python" -m pip --disable-pip-version-check \
+                --no-input install --force-reinstall --no-deps --no-index --find-links build/pjsua2 pjsua2
+            add "$host" "$venv/bin/python" "$("$its_python" --version)"
         else
-            add wheel - "pip has no wheel $wheel for this Python; see build/host-wheel.log"
+            add "$host" - "$(cat "build/host-$host.log")"
         fi
         ;;
     own)
@@ -130,7 +150,7 @@ for host in "$@"; do
         tools/musl.sh "$python" "$folder/musl"
         platform musl "musllinux_1_2_$(uname -m)" --disable-ssl
         ;;
-    *) die "\"$host\" is none of static, shared, wheel, own, arm64, musl." ;;
+    *) die "\"$host\" is none of static, shared, wheel, pybind11, python3.X, own, arm64, musl." ;;
     esac
 done
 mv "$folder/list.new" "$folder/list"

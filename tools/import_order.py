@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each layer imports only from those before it, and its modules from each other where there is no cycle. A name stands
 # for a module, or for a package with all that is in it. The last layer is the package itself, with what users import.
 LAYERS = (
-    {"_native", "_tables", "_validation", "errors", "window"},
+    {"_native", "_tables", "_validation", "_values", "errors", "window"},
     {"model"},
     {"detection", "events", "follow_settings", "health", "order", "policy", "retry"},
     {"planning"},

@@ -1,7 +1,7 @@
 /*
  * affinity.h: keeps accounts on their servers (pins), whatever the plan says.
  *
- * One mutex guards the pins; nothing is called with it held. Calls to pjsua run on pjsip's polling thread, where
+ * One mutex guards the pins; nothing but wake is called with it held. Calls to pjsua run on pjsip's polling thread, where
  * pjsua's own timers make the same calls, so that no Python thread waits for pjsua's lock.
  */
 #pragma once
@@ -37,10 +37,10 @@ int affinity_finds_accounts(void);
  * is of an account; a response says what this returned of its request, for its account may be followed only since. Any SIP thread.
  */
 int affinity_registers(pjsip_tx_data *request, pf_target *next_hop);
+int affinity_registered(pjsip_msg *response, int account);
 
 /* Fills in where a request goes, as its account has it. Returns 0 where that is not a target. Any SIP thread. */
 int affinity_next_hop(pjsip_tx_data *tdata, pf_target *target);
-int affinity_registered(pjsip_msg *response, int account);
 
 /*
  * Reports a REGISTER to the worker: message is the REGISTER, just sent to next_hop (code 0), or the response to it

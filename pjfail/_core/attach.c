@@ -18,6 +18,7 @@
 #include "poller.h"
 #include "queries.h"
 #include "registrations.h"
+#include "requests.h"
 #include "resolver.h"
 #include "send_guard.h"
 #include "servers.h"
@@ -79,6 +80,15 @@ static int attach_on_tick(void)
     return queries_waiting() || connections_are_late();
 }
 
+/*
+ * Returns whether a deadline, a connection or the worker needs the ticks, or a request under way, whose server is not
+ * judged for a time in which this process was stopped. The attachment's own thread, under poller.tick_lock.
+ */
+static int attach_needs_ticks(void)
+{
+    return queries_waiting() || connections_are_late() || event_queue_has_news() || requests_under_way();
+}
+
 /* Frees what the parts hold. No thread is inside the gate; no lock held. */
 static void attach_clear(void)
 {
@@ -135,7 +145,7 @@ static void *attach_live(void *argument)
 {
     host_register_thread();
     atomic_store(&attach.registered, module_register());
-    poller_run(&attach_on_tick);
+    poller_run(&attach_on_tick, &attach_needs_ticks);
     attach_start_returning(attach.returning);
     while (gate_others())
         clock_pause(POLL_S);
@@ -251,7 +261,7 @@ static int attach_plug_in_locked(pjsip_endpoint *endpt, double deadline)
 
     if (!module_open(endpt, &attach_on_endpoint_end))
         return host_problem(PF_PJSIP_FAILED, PJ_ETOOMANY, "one more endpoint in this process");
-    if (!event_queue_open())
+    if (!event_queue_open(&poller_begin_ticks))
         return host_problem(PF_PJSIP_FAILED, PJ_STATUS_FROM_OS(errno), "eventfd()");
     host_set_endpoint(endpt);
     result = poller_open(&attach_on_wake);
@@ -260,10 +270,10 @@ static int attach_plug_in_locked(pjsip_endpoint *endpt, double deadline)
         return result;
     }
     plans_clear(); /* plans that a late publish of the last attachment may have left */
-    queries_open(deadline, &poller_wake);
+    queries_open(deadline, &poller_wake, &poller_begin_ticks);
     affinity_open(&poller_wake);
     standby_open(&poller_wake);
-    failover_open(&poller_wake_at, &poller_polled_since);
+    failover_open(&poller_wake_at, &poller_begin_ticks, &poller_polled_since);
     connection_attempts_open(deadline, failover_connection_attempt_delay(), &poller_wake_at);
     outgoing_open(&poller_wake);
     if (!attach_start_life_locked()) {

@@ -11,9 +11,10 @@
  * called with it held.
  *
  *     attach.lock > poller.wake_lock, servers.lock, those of the parts that are opened; pjsip's, but no transaction's
- *     poller.tick_lock > queries.lock, event_queue.lock, poller.wake_lock
+ *     poller.tick_lock > queries.lock, event_queue.lock, requests.lock, poller.wake_lock
  *     queries.lock > servers.lock, poller.wake_lock
  *     the locks of affinity.c, standby.c and outgoing.c > poller.wake_lock
+ *     races.lock (connection_attempts.c) > connections.lock
  *     requests.lock, connections.lock > servers.lock
  *     registrations.lock > event_queue.lock
  *     dns.lock > pjsip's lock of a DNS resolver

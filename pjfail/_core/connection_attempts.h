@@ -4,7 +4,8 @@
  * established gets the request.
  *
  * Needed because pjsip does not limit how long a TCP or TLS connect may take, and a request that waits for one cannot
- * be taken back. One mutex, no other lock taken inside. The polling thread opens the connections, holding no lock.
+ * be taken back. One mutex; that of connections.c may be taken inside. The polling thread opens the connections, holding
+ * no lock.
  */
 #pragma once
 

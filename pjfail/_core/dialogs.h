@@ -3,7 +3,7 @@
  * a Call-ID outside dialogs is bound to, so that the answer to a challenge goes to the challenger, and the refreshes
  * of a registration do not wander among equal servers.
  *
- * One mutex, no other lock taken inside. All functions are for SIP threads.
+ * One mutex, no other lock taken inside. The functions are for SIP threads, unless they say otherwise.
  */
 #pragma once
 

@@ -51,6 +51,7 @@ static struct {
     pf_outcome *ring;
     unsigned head, used;
     unsigned long long dropped;
+    void (*begin_ticks)(void);
 } event_queue = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1, .end = &event_queue.first };
 
 static void event_queue_signal_locked(void)
@@ -65,18 +66,20 @@ static void event_queue_signal_locked(void)
 
 /*
  * Wakes the worker for what nobody waits for: at once after a pause, else with the next tick, so that an outage in
- * which thousands of requests go on does not wake the worker for each.
+ * which thousands of requests go on does not wake the worker for each. Returns what begins the ticks, if they are
+ * needed; the caller calls it without the lock.
  */
-static void event_queue_signal_news_locked(void)
+static void (*event_queue_signal_news_locked(void))(void)
 {
     double now = clock_now();
 
     event_queue.news = 1;
     if (event_queue.news_at + NEWS_PAUSE_S > now && event_queue.used < MAX_EVENTS / 2 &&
         event_queue.events[EVENT_FAILOVER].count < MAX_EVENTS / 2)
-        return;
+        return event_queue.begin_ticks;
     event_queue.news_at = now;
     event_queue_signal_locked();
+    return NULL;
 }
 
 void event_queue_tick(void)
@@ -86,7 +89,13 @@ void event_queue_tick(void)
         event_queue_signal_locked();
 }
 
-int event_queue_open(void)
+int event_queue_has_news(void)
+{
+    HOLD_LOCK(&event_queue.lock);
+    return event_queue.news && event_queue.fd >= 0;
+}
+
+int event_queue_open(void (*begin_ticks)(void))
 {
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     pf_outcome *ring = malloc(MAX_EVENTS * sizeof *ring);
@@ -100,6 +109,7 @@ int event_queue_open(void)
     pthread_mutex_lock(&event_queue.lock);
     event_queue.fd = fd;
     event_queue.ring = ring;
+    event_queue.begin_ticks = begin_ticks;
     event_queue.signalled = 0;
     event_queue.head = event_queue.used = 0;
     event_queue.dropped = 0;
@@ -262,6 +272,7 @@ int event_queue_post(enum event_kind kind, void *event)
     struct events *events = &event_queue.events[kind];
     int bounded = kind == EVENT_CALL || kind == EVENT_FAILOVER || kind == EVENT_REGISTRATION || kind == EVENT_RULING ||
                   kind == EVENT_STANDBY;
+    void (*begin_ticks)(void) = NULL;
     int taken = 0;
     const unsigned most = kind == EVENT_RULING ? MAX_RULINGS : MAX_EVENTS;
 
@@ -282,24 +293,31 @@ int event_queue_post(enum event_kind kind, void *event)
             taken = 1;
         }
         if (kind == EVENT_FAILOVER)
-            event_queue_signal_news_locked();
+            begin_ticks = event_queue_signal_news_locked();
         else
             event_queue_signal_locked();
     }
     pthread_mutex_unlock(&event_queue.lock);
+    if (begin_ticks)
+        begin_ticks();
     free(event);
     return taken;
 }
 
 void event_queue_post_outcome(const pf_outcome *outcome)
 {
-    HOLD_LOCK(&event_queue.lock);
+    void (*begin_ticks)(void) = NULL;
+
+    pthread_mutex_lock(&event_queue.lock);
     if (event_queue.ring && event_queue.used < MAX_EVENTS) {
         event_queue.ring[(event_queue.head + event_queue.used++) % MAX_EVENTS] = *outcome;
-        event_queue_signal_news_locked();
+        begin_ticks = event_queue_signal_news_locked();
     } else {
         event_queue.dropped++;
     }
+    pthread_mutex_unlock(&event_queue.lock);
+    if (begin_ticks)
+        begin_ticks();
 }
 
 unsigned long long event_queue_dropped(void)

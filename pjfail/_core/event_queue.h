@@ -1,8 +1,7 @@
 /*
  * event_queue.h: what pjsip's threads report to the worker: queries, outcomes in batches, other events one by one.
  *
- * Any thread may post; only the worker fetches. One mutex, held for a few instructions and never together with
- * another.
+ * Any thread may post; only the worker fetches. One mutex, held for a few instructions; no other is taken inside.
  *
  * If the worker does not fetch, 4096 events of each kind are kept (of held responses that it is asked about, 256), and
  * the dropped ones are counted. Never dropped are a query that a request waits for, an answer that Python asked for, and
@@ -12,8 +11,11 @@
 
 #include "pjfail.h"
 
-/* Begins to take events. Returns 0 when there is no event descriptor, see errno. Attaching thread. */
-int event_queue_open(void);
+/*
+ * Begins to take events. begin_ticks: has event_queue_tick() called soon. Returns 0 when there is no event descriptor,
+ * see errno. Attaching thread.
+ */
+int event_queue_open(void (*begin_ticks)(void));
 
 /* Drops what nobody has fetched. Detaching thread. */
 void event_queue_close(void);
@@ -34,10 +36,10 @@ enum event_kind {
     EVENT_KINDS
 };
 
-/* Takes ownership of event. Returns 0 where there is no room for it. */
+/* Takes ownership of event. Returns 0 where there is no room for it. No lock of ours held for a failover. */
 int event_queue_post(enum event_kind kind, void *event);
 
-/* Copies outcome. */
+/* Copies outcome. No lock of ours held. */
 void event_queue_post_outcome(const pf_outcome *outcome);
 
 /*
@@ -45,6 +47,9 @@ void event_queue_post_outcome(const pf_outcome *outcome);
  * regularly.
  */
 void event_queue_tick(void);
+
+/* Returns whether such events wait for event_queue_tick(). */
+int event_queue_has_news(void);
 
 /* Returns how many events were dropped. */
 unsigned long long event_queue_dropped(void);

@@ -44,6 +44,7 @@
 static struct {
     double due; /* the soonest that a tick was asked for */
     void (*wake_at)(double when);
+    void (*begin_ticks)(void);
     double (*polled_since)(double now);
     atomic_int on;
     pf_retry_policy policy;
@@ -207,7 +208,8 @@ static int failover_may_cross(const pjsip_tpselector *selector, const pf_address
 }
 
 /*
- * Lists the servers that pjsip was given for this request, over the same transport, so that Via and Contact stay true.
+ * Lists the servers that the request may go to, of those that pjsip was given for it: within a tier those of its
+ * transport and family come first. Returns how many; a bit of *last_resorts is set for each last resort.
  */
 static unsigned failover_list_candidates(pjsip_tx_data *tdata, const pf_address *server, int for_challenger,
                                          pf_address *candidates, unsigned *last_resorts)
@@ -354,6 +356,7 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
         request_release(request);
         return;
     }
+    failover.begin_ticks();
     failover_schedule(due);
     if (server->transport != PF_UDP)
         connections_carry(transport);
@@ -1101,10 +1104,11 @@ void failover_on_transport_state(pjsip_transport *transport, pjsip_transport_sta
 
 /* --- opening and closing ------------------------------------------------------------------------------------------ */
 
-void failover_open(void (*wake_at)(double when), double (*polled_since)(double now))
+void failover_open(void (*wake_at)(double when), void (*begin_ticks)(void), double (*polled_since)(double now))
 {
     pthread_mutex_lock(&requests.lock);
     failover.wake_at = wake_at;
+    failover.begin_ticks = begin_ticks;
     failover.polled_since = polled_since;
     failover.policy = failover_wanted;
     dialogs_set_clusters(failover_wanted.clusters, failover_wanted.enabled ? failover_wanted.cluster_count : 0);

@@ -16,9 +16,10 @@
 #include "pjfail.h"
 
 /*
- * wake_at: makes the polling thread call failover_tick() at that time. Attaching thread.
+ * wake_at: makes the polling thread call failover_tick() at that time. begin_ticks: tells that a request is under way
+ * now. Attaching thread.
  */
-void failover_open(void (*wake_at)(double when), double (*polled_since)(double now));
+void failover_open(void (*wake_at)(double when), void (*begin_ticks)(void), double (*polled_since)(double now));
 
 /*
  * Gives all requests back to pjsip, and frees them. The detaching thread, once no SIP thread is inside the gate; no

@@ -1,8 +1,8 @@
 /*
  * host.c: binds the loaded pjsip, and has layout.c find out how its structures lie.
  *
- * Called by Python while it attaches, one thread at a time (pjfail.host holds a lock). Of these functions, SIP threads
- * call only host_register_thread().
+ * Python calls pf_host_open() while it attaches, one thread at a time (pjfail.host holds a lock). host.h says which
+ * threads call the other functions.
  */
 #include "host.h"
 

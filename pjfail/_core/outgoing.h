@@ -1,7 +1,7 @@
 /*
  * outgoing.h: Python's own requests, outside any dialog. pjfail.h declares what Python calls.
  *
- * One mutex guards the requests whose end has not been reported; nothing is called with it held.
+ * One mutex guards the requests whose end has not been reported; nothing but wake is called with it held.
  */
 #pragma once
 

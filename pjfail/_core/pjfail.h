@@ -94,7 +94,7 @@ typedef struct pf_stats {
     int suspect; /* the core itself has put it last */
 } pf_stats;
 
-/* The most servers that one request is tried at; pjsip itself does not send more often in the time of a transaction. */
+/* The most servers that one request is tried at. */
 enum { PF_MAX_ATTEMPTS = 8 };
 
 /* So many clusters may be named whose servers take over each other's dialogs. */
@@ -157,7 +157,7 @@ typedef struct pf_counters {
     unsigned long long from_stale;  /* of these, answered from a plan that was too old */
     unsigned long long from_system; /* of these, answered by the system's resolver */
     unsigned long long failed;      /* of these, answered with an error */
-    unsigned long long dropped;     /* outcomes, failovers, registrations, queries that Python did not fetch in time */
+    unsigned long long dropped;     /* events that Python did not fetch in time: see event_queue.h */
     unsigned long long retried;     /* times a request failed over: its timeout, a lost connection, a code */
     unsigned long long hedged;     /* not in retried: times it did so before its timeout, by the server's round trips */
     unsigned long long suppressed; /* final responses that the application did not see */
@@ -291,19 +291,16 @@ typedef struct pf_standby {
     int unknown;     /* the account has not sent a REGISTER of its own so far, of which to make a copy */
 } pf_standby;
 
-/*
- * Keeps copies of an account's REGISTERs from now on (number: the keepalive of its standbys' connections, in ms); registers it at a server, or again there; does so if its Contact has changed; ends it there; lets go of it, with nothing
- * sent; keeps a NAT's binding for it; ends all of the account's; that, and forgets the account.
- */
+/* The jobs of pf_standby_job(). */
 enum {
-    PF_STANDBY_WATCH = 1,
-    PF_STANDBY_REGISTER,
-    PF_STANDBY_UPDATE,
-    PF_STANDBY_END,
-    PF_STANDBY_LET_GO,
-    PF_STANDBY_KEEP_ALIVE,
-    PF_STANDBY_END_ALL,
-    PF_STANDBY_FORGET
+    PF_STANDBY_WATCH = 1, /* keep copies of the account's REGISTERs from now on; number: keepalive of connections, ms */
+    PF_STANDBY_REGISTER,  /* register it at the server, or again there; number: its reg-id */
+    PF_STANDBY_UPDATE,    /* the same, if its Contact has changed */
+    PF_STANDBY_END,       /* remove its binding there */
+    PF_STANDBY_LET_GO,    /* end it there, with nothing sent */
+    PF_STANDBY_KEEP_ALIVE, /* keep a NAT's binding for it */
+    PF_STANDBY_END_ALL,    /* remove all bindings of the account */
+    PF_STANDBY_FORGET      /* the same, and keep no more copies */
 };
 
 /* How a request of pf_request() ended. */
@@ -384,7 +381,7 @@ int pf_has_native_affinity(void);
 int pf_native_pin(int id, const pf_address *server); /* family 0: unpins */
 
 /* affinity.c */
-int pf_set_pin(const pf_pin *pin); /* replaces the pin of this AOR and account; returns 0 if there is no memory */
+int pf_set_pin(const pf_pin *pin); /* replaces that of this AOR and account; returns 0: detached, or no memory */
 void pf_drop_pin(const char *aor, int account);
 void pf_find_accounts(int find); /* before pf_attach(); 1: the REGISTERs of other accounts are told, too */
 /* Runs the job on pjsip's polling thread, soon. */
@@ -399,13 +396,21 @@ int pf_can_move_subscriptions(void);
 
 /* standby.c */
 int pf_standby_is_possible(void); /* the loaded pjsip's layout of credentials is known */
-/* Runs the job on pjsip's polling thread, soon. number: of PF_STANDBY_REGISTER, its reg-id. */
+/* Runs the job on pjsip's polling thread, soon. Returns 0: detached, no memory, or too many keepalives wait. */
 int pf_standby_job(int what, int account, const char *aor, const pf_address *server, unsigned number);
 void pf_standby_end_all(void);     /* at a detach; waits 0.5 s at the most */
 pf_standby *pf_next_standby(void); /* NULL: none; free with pf_free() */
 
 /* poller.c: since when pjsip's polling thread has run, on CLOCK_MONOTONIC; now, while it does not. */
 double pf_polled_since(void);
+
+/*
+ * machine.c: descriptors that can be read when something has changed, for the caller to read and to close; -1: there is
+ * none, see errno. Any thread.
+ */
+int pf_watch_clock(void); /* the time of day was set, or the machine was suspended: a read then fails by ECANCELED */
+int pf_watch_files(void);
+int pf_watch_file(int watch, const char *path); /* a file, or what is in a folder; returns 0 where it is not there */
 
 /* outgoing.c: sends a request; server NULL: the plan decides. PF_OK: its end comes by the queue, with this id. */
 int pf_request(unsigned id, const pf_address *server, const char *method, const char *uri, const char *from,

@@ -7,11 +7,12 @@
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* Seconds between two looks at deadlines and silent servers, while there are any. */
+/* Seconds between two looks at deadlines and silent servers, while there are any, or requests under way. */
 #define TICK_S 0.1
 
 /* A wake-up that is this late tells that the polling thread did not run: it was busy elsewhere, or the whole process was stopped. */
@@ -39,12 +40,13 @@ static struct {
     pthread_mutex_t wake_lock;
     int wake_socket;           /* guarded by wake_lock, as what follows */
     double woken_at;           /* since when a wake-up is on its way; 0: none is */
-    double beat_at;            /* when the attachment's own thread ran last */
+    double beat_at;            /* when the attachment's own thread ran last; INFINITY: it rests */
     double polled_since;       /* since when the polling thread has run */
+    atomic_int resting;        /* there are no regular ticks; written under tick_lock */
     pthread_mutex_t tick_lock; /* guards the fields below */
     int ticking;
     int timer;      /* a timerfd, set to the sooner of the next two */
-    double regular; /* when the next tick is */
+    double regular; /* when the next tick is; INFINITY: there is none */
     double due;     /* when somebody wants to be woken sooner */
 } poller = {
     .wake_lock = PTHREAD_MUTEX_INITIALIZER,
@@ -126,12 +128,12 @@ static void poller_on_woken(pj_ioqueue_key_t *key, pj_ioqueue_op_key_t *operatio
 }
 
 /*
- * Has the timer go off at that time, at once where that is past. A timer, for setting it wakes nobody, as signalling a
- * condition would; at 0 it would never go off.
+ * Has the timer go off at that time, at once where that is past, never for INFINITY. A timer, for setting it wakes
+ * nobody, as signalling a condition would.
  */
 static void poller_set_timer_locked(double when)
 {
-    const double at = fmax(when, 1);
+    const double at = isfinite(when) ? fmax(when, 1) : 0; /* 0 stops the timer */
     const struct itimerspec next = { .it_value = { (time_t)at, (long)((at - (double)(time_t)at) * 1e9) } };
 
     timerfd_settime(poller.timer, TFD_TIMER_ABSTIME, &next, NULL);
@@ -191,6 +193,7 @@ int poller_open(void (*on_wake)(double now))
     pthread_mutex_lock(&poller.tick_lock);
     poller.ticking = 1;
     poller.due = INFINITY;
+    atomic_store(&poller.resting, 0);
     poller.regular = clock_now() + TICK_S;
     poller_set_timer_locked(poller.regular);
     pthread_mutex_unlock(&poller.tick_lock);
@@ -213,8 +216,16 @@ void poller_close(void)
 
 /* --- time -------------------------------------------------------------------------------------------------------- */
 
+/* Notes that the attachment's own thread may sleep for long without being stopped. */
+static void poller_note_rest(void)
+{
+    pthread_mutex_lock(&poller.wake_lock);
+    poller.beat_at = INFINITY;
+    pthread_mutex_unlock(&poller.wake_lock);
+}
+
 /* Returns 0 when it is time to end. */
-static int poller_tick(int (*on_tick)(void))
+static int poller_tick(int (*on_tick)(void), int (*needs_ticks)(void))
 {
     HOLD_LOCK(&poller.tick_lock);
     double now = clock_now();
@@ -226,19 +237,40 @@ static int poller_tick(int (*on_tick)(void))
         poller_wake();
     if (now >= poller.due)
         poller.due = INFINITY;
-    if (now >= poller.regular)
-        poller.regular = now + TICK_S;
+    if (now >= poller.regular) {
+        /* First this, then the look: who begins something after the look waits for tick_lock, and has the ticks begin again. */
+        atomic_store(&poller.resting, 1);
+        atomic_store(&poller.resting, !needs_ticks());
+        poller.regular = atomic_load(&poller.resting) ? INFINITY : now + TICK_S;
+    }
+    if (atomic_load(&poller.resting))
+        poller_note_rest();
     poller_set_timer_locked(fmin(poller.regular, poller.due));
     return 1;
 }
 
-void poller_run(int (*on_tick)(void))
+void poller_run(int (*on_tick)(void), int (*needs_ticks)(void))
 {
     unsigned long long times;
 
     do
         (void)!read(poller.timer, &times, sizeof times);
-    while (poller_tick(on_tick));
+    while (poller_tick(on_tick, needs_ticks));
+}
+
+void poller_begin_ticks(void)
+{
+    if (!atomic_load(&poller.resting))
+        return;
+    HOLD_LOCK(&poller.tick_lock);
+    double now = clock_now();
+
+    if (!poller.ticking || isfinite(poller.regular))
+        return;
+    poller_note_beat(now);
+    atomic_store(&poller.resting, 0);
+    poller.regular = now + TICK_S;
+    poller_set_timer_locked(fmin(poller.regular, poller.due));
 }
 
 void poller_stop(void)

@@ -25,10 +25,16 @@ double poller_polled_since(double now);
 void poller_wake_at(double when);
 
 /*
- * Calls on_tick every 0.1 s, or sooner, until poller_stop(); wakes the polling thread if it returns true. The
- * attachment's own thread.
+ * Calls on_tick every 0.1 s, or sooner, until poller_stop(); wakes the polling thread if it returns true. Rests while
+ * needs_ticks returns false, until poller_begin_ticks(). The attachment's own thread.
  */
-void poller_run(int (*on_tick)(void));
+void poller_run(int (*on_tick)(void), int (*needs_ticks)(void));
+
+/*
+ * Has the ticks begin again if they rest: there is something now that needs them. Any thread that holds no lock of
+ * ours.
+ */
+void poller_begin_ticks(void);
 
 /* Makes poller_run() return. Any thread that holds no lock of ours. */
 void poller_stop(void);

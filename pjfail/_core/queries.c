@@ -43,6 +43,7 @@ static struct {
     int open;
     double deadline;
     void (*wake)(void);
+    void (*begin_ticks)(void);
     struct hash_table table;
     struct query_group *waiting, *ready, **ready_end;
     unsigned long long count;
@@ -120,11 +121,12 @@ static void queries_end_group_locked(struct query_group *group, enum answer_from
 
 /* --- asking and ending ------------------------------------------------------------------------------------------- */
 
-void queries_open(double deadline, void (*wake)(void))
+void queries_open(double deadline, void (*wake)(void), void (*begin_ticks)(void))
 {
     pthread_mutex_lock(&queries.lock);
     queries.deadline = deadline;
     queries.wake = wake;
+    queries.begin_ticks = begin_ticks;
     queries.open = 1;
     pthread_mutex_unlock(&queries.lock);
     atomic_store(&queries_counted.numeric, 0);
@@ -199,6 +201,7 @@ int queries_ask(const pf_target *target, uint64_t hash, struct pending_query *qu
     pthread_mutex_unlock(&queries.lock);
     if (!group)
         return 0;
+    queries.begin_ticks();
     atomic_fetch_add(&queries_counted.questions, 1);
     if (new)
         event_queue_post_query(asked);

@@ -12,8 +12,11 @@
 
 enum answer_from { ANSWER_PLAN, ANSWER_STALE, ANSWER_SYSTEM, ANSWER_ERROR };
 
-/* deadline: seconds that Python has for a query. wake: makes the polling thread call queries_run(). */
-void queries_open(double deadline, void (*wake)(void));
+/*
+ * deadline: seconds that Python has for a query. wake: makes the polling thread call queries_run(); begin_ticks:
+ * queries_tick(), as long as queries wait.
+ */
+void queries_open(double deadline, void (*wake)(void), void (*begin_ticks)(void));
 
 /* Stops taking queries and returns those that wait, for the caller to answer and free. */
 struct pending_query *queries_close(void);

@@ -1,7 +1,8 @@
 /*
- * registrations.h: the connection that answered each followed account's last REGISTER, for the worker to hear of its end.
+ * registrations.h: the connection that answered each account's last REGISTER, for the worker to hear of its end.
  *
- * One mutex; the event queue's may be taken inside. One record at the most for each followed account.
+ * One mutex; the event queue's may be taken inside. One record at the most for each account; MAX_UNKNOWN bounds those of
+ * accounts that are not followed yet.
  */
 #pragma once
 
@@ -12,7 +13,7 @@ enum { REGISTRATIONS_UNKNOWN = -1 };
 
 /*
  * Notes the connection of a 2xx to an account's REGISTER. Forgets the account's connection instead where that was UDP, or where
- * the REGISTER removes the binding. A connection that is new here gets this keepalive (see keepalive_set()). SIP threads.
+ * the REGISTER removes the binding. A connection that is new here gets this keepalive (see keepalive_set()). A SIP thread.
  */
 void registrations_on_success(int account, pjsip_msg *response, const pjsip_transport *transport, int removed,
                               double keepalive);

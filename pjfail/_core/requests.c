@@ -40,6 +40,12 @@ struct request *request_make(const pj_str_t *method, pjsip_method_e method_id, s
     return request;
 }
 
+int requests_under_way(void)
+{
+    HOLD_LOCK(&requests.lock);
+    return requests.table.count != 0;
+}
+
 struct request *request_find_locked(uint64_t hash)
 {
     struct hash_link *link = hash_table_first(&requests.table, hash);

@@ -66,6 +66,9 @@ struct requests {
 
 extern struct requests requests;
 
+/* Returns whether any request is under way. Any thread without requests.lock. */
+int requests_under_way(void);
+
 /*
  * Makes a request that no other thread knows, with one reference and so many octets in room. Returns NULL if there is
  * no memory.

@@ -23,7 +23,8 @@
 
 enum {
     MORE_ROOM = 2000, /* for the Routes that are not in the packet, in the copy of an account's REGISTER */
-    MAX_CONTACT = 1000
+    MAX_CONTACT = 1000,
+    MAX_WAITING = 4096 /* jobs: behind so many, none is taken that only keeps a NAT's binding */
 };
 
 /* How long a detach waits for the answers to what it has sent. */
@@ -89,7 +90,9 @@ static struct {
     atomic_uint count; /* accounts */
     unsigned last_id;
     struct standby_job *first, **end;
+    unsigned waiting; /* of these jobs */
     int running;
+    int ending;         /* pf_standby_end_all() was called: none begins any more */
     void (*wake)(void); /* NULL: detached */
 } standbys = { .lock = PTHREAD_MUTEX_INITIALIZER, .end = &standbys.first };
 
@@ -169,13 +172,19 @@ static void standby_take_out_locked(struct standby *standby)
     standby_set_transport_locked(standby, NULL);
 }
 
+/*
+ * Has pjsip's polling thread do a job, and returns it; NULL: detached, or no memory. Python asks for another keepalive
+ * every few seconds, whether that thread runs or not; of the other jobs it awaits the end.
+ */
 static struct standby_job *standby_post_job_locked(int what, int account, const char *aor, const pf_address *server,
                                                    unsigned number)
 {
-    struct standby_job *job = standbys.wake ? calloc(1, sizeof *job) : NULL;
+    const int taken = standbys.wake && (what != PF_STANDBY_KEEP_ALIVE || standbys.waiting < MAX_WAITING);
+    struct standby_job *job = taken ? calloc(1, sizeof *job) : NULL;
 
     if (!job)
         return NULL;
+    standbys.waiting++;
     job->what = what;
     job->account = account;
     job->number = number;
@@ -939,15 +948,25 @@ static void standby_watch(const struct standby_job *job)
         free(owner);
 }
 
+/* Returns whether the job sends a REGISTER that makes a binding. */
+static int standby_registers(const struct standby_job *job)
+{
+    return job->what == PF_STANDBY_REGISTER || job->what == PF_STANDBY_UPDATE || job->what == JOB_MOVE;
+}
+
 static void standby_do_job(const struct standby_job *job)
 {
     struct standby_account *owner;
     struct standby *standby;
+    int ending;
 
     pthread_mutex_lock(&standbys.lock);
+    ending = standbys.ending;
     owner = standby_find_account_locked(job->account, job->aor);
     standby = job->what >= JOB_FINISHED ? standby_by_id_locked(job->number) : standby_find_locked(owner, &job->server);
     pthread_mutex_unlock(&standbys.lock);
+    if (ending && standby_registers(job))
+        return;
     if (job->what == JOB_MOVE) {
         if (standby && !standby->removing)
             standby_move(standby, &job->at);
@@ -999,6 +1018,7 @@ void standby_run(void)
         standbys.first = job->next;
         if (!standbys.first)
             standbys.end = &standbys.first;
+        standbys.waiting--;
         pthread_mutex_unlock(&standbys.lock);
         standby_do_job(job);
         free(job);
@@ -1014,6 +1034,7 @@ void standby_open(void (*wake)(void))
 {
     HOLD_LOCK(&standbys.lock);
     standbys.wake = wake;
+    standbys.ending = 0;
 }
 
 static void standby_free_account(struct hash_link *link)
@@ -1048,6 +1069,7 @@ void standby_close(void)
     job = standbys.first;
     standbys.first = NULL;
     standbys.end = &standbys.first;
+    standbys.waiting = 0;
     pthread_mutex_unlock(&standbys.lock);
     hash_table_clear(&accounts, &standby_free_account);
     for (; job; job = next) {
@@ -1072,6 +1094,7 @@ static void standby_post_end_of_all(void)
     size_t i;
     HOLD_LOCK(&standbys.lock);
 
+    standbys.ending = 1;
     for (i = 0; i < standbys.accounts.size; i++)
         for (link = standbys.accounts.buckets[i]; link; link = link->next) {
             const struct standby_account *owner = entry_of(link, struct standby_account, link);

@@ -2,8 +2,8 @@
  * standby.h: further registrations of an account, each at one server beside its own (standbys). Python decides which;
  * pjsip's registration client (pjsip_regc) keeps each, with the account's credentials and a copy of its REGISTER.
  *
- * One mutex guards them; nothing is called with it held. The clients are used by one thread at a time: pjsip's polling
- * thread, or a Python thread that detaches.
+ * One mutex guards them; but for wake and plain getters of pjsip's nothing is called with it held. The clients are used
+ * by one thread at a time: pjsip's polling thread, or a Python thread that detaches.
  */
 #pragma once
 
@@ -16,7 +16,7 @@ void standby_open(void (*wake)(void));
 /* Lets go of all standbys. Nobody is inside the gate, no lock held. */
 void standby_close(void);
 
-/* Does the jobs that wait. pjsip's polling thread, no lock of ours or pjsip's held. */
+/* Does the jobs that wait. pjsip's polling thread, or pf_standby_end_all()'s; no lock of ours or pjsip's held. */
 void standby_run(void);
 
 /* Returns whether the REGISTER is a standby's, and fills in its server. Any SIP thread, whatever it holds. */
@@ -24,7 +24,7 @@ int standby_server_of(pjsip_msg *request, pf_address *server);
 
 /*
  * Keeps a copy of an account's own REGISTER, for its standbys; where that removes the account's binding, ends them.
- * The SIP thread that sends it.
+ * The thread that sends it.
  */
 void standby_on_register(int account, pjsip_tx_data *request, int removes);
 

@@ -2,7 +2,7 @@
  * subscriptions.h: the presence, dialog and message-summary subscriptions of followed accounts, each with the server that
  * accepted it; has pjsua make them anew when the account has moved.
  *
- * One mutex; nothing is called with it held.
+ * One mutex; nothing but pjsip_evsub_get_state(), which takes no lock, is called with it held.
  */
 #pragma once
 

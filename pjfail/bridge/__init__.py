@@ -6,8 +6,16 @@ locks for microseconds, and no Python runs under them.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+if "t" in sys.abiflags:
+    _version = f"3.{sys.version_info.minor}"
+    raise ImportError(
+        f"pjfail does not run on a free-threaded Python, and this is one ({_version}t): its compiled core uses "
+        "CPython's stable ABI abi3, which no free-threaded Python has; "
+        f"run your program with the ordinary python{_version}"
+    )
 try:
     import _cffi_backend as _cffi_backend  # which _native imports in C, where those who freeze programs do not see it
 

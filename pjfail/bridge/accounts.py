@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from .. import errors
 from .._native import ffi, lib
+from .._values import dataclass
 from ..model import Server, Target
 from .status import check
 from .values import optional_address, own_octets, own_text_of, target_of, text_of

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from .._native import ffi, lib
+from .._values import dataclass
 from ..model import TRANSPORTS, Server, Transport
 from .values import c_address, known
 
@@ -16,8 +16,8 @@ class Counters:
 
     ``resolved``: times pjsip asked for a server; of these ``numeric`` were an address already, ``from_plan`` were
     answered at once, and ``questions`` had to wait for Python. Of those that waited, ``from_stale`` were answered by an
-    old plan, ``from_system`` by the system's resolver, ``failed`` with an error. ``dropped``: outcomes, failovers,
-    registrations and refreshes of plans that Python did not fetch in time. ``retried``: times a request under way
+    old plan, ``from_system`` by the system's resolver, ``failed`` with an error. ``dropped``: events that Python did
+    not fetch in time (docs/limits.md lists their kinds). ``retried``: times a request under way
     failed over to another server because of its timeout, a response or a lost connection; ``hedged``: times, not
     counted in ``retried``, a request failed over before its timeout, because the answer was later than the server's
     round trips; ``suppressed``: final responses that the application did not see; ``raced``: queries for which several

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from .. import errors
 from .._native import ffi, lib
+from .._values import dataclass
 from .status import check
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .._native import ffi, lib
+from .._values import dataclass
 from .loader import c_object
 from .status import check
 from .values import text_of

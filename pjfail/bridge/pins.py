@@ -5,10 +5,9 @@ The results of registrations come through :func:`pjfail.bridge.queue.registratio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .. import errors
 from .._native import ffi, lib
+from .._values import dataclass
 from ..model import Server, Target
 from .values import c_target, fill_address, own_octets
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from .._native import ffi, lib
+from .._values import dataclass
 from ..model import Server
 from .status import check
 from .values import c_address

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .._native import lib
+from .._values import dataclass
 from ..model import Server
 from .requests import Answer
 

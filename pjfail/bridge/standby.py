@@ -5,9 +5,8 @@ What becomes of them comes through :func:`pjfail.bridge.queue.standbys`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .._native import ffi, lib
+from .._values import dataclass
 from ..model import Server
 from .values import c_address, own_octets
 
@@ -40,7 +39,7 @@ def watch(account: int, aor: str, keepalive: float | None) -> None:
 
     Their connections end after *keepalive* seconds in which the other end acknowledges nothing, if not None.
     """
-    milliseconds = 0 if keepalive is None else min(int(keepalive * 1000), 2**31)
+    milliseconds = 0 if keepalive is None else int(keepalive * 1000)
     lib.pf_standby_job(lib.PF_STANDBY_WATCH, account, own_octets(aor), ffi.NULL, milliseconds)
 
 

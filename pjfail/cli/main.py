@@ -11,34 +11,43 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from ..errors import PjfailError
-from . import lookup, run
-from .control import ctl, watch
-from .demo import command as demo
-from .doctor import command as doctor
-from .doctor.command import own_version
-from .probe import command as probe
+from .version import own_version
 
-SUBCOMMANDS = (run, lookup, probe, doctor, demo, watch, ctl)
+SUBCOMMANDS = {
+    "run": "run",
+    "lookup": "lookup",
+    "probe": "probe.command",
+    "doctor": "doctor.command",
+    "demo": "demo.command",
+    "watch": "control.watch",
+    "ctl": "control.ctl",
+}
+"""The modules of the subcommands; one is imported when its subcommand is run, or when help is asked for."""
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Returns the parser with all subcommands and their options; the documentation uses it too."""
+def make_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Returns the parser with all subcommands and their options, or with that named *only*, if there is such a one.
+
+    The documentation uses it too.
+    """
     parser = argparse.ArgumentParser(prog="python -m pjfail", description="SIP server failover for pjsip.")
     parser.add_argument("--version", action="version", version=f"pjfail {own_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for subcommand in SUBCOMMANDS:
-        subcommand.add(commands)
+    for name in [only] if only in SUBCOMMANDS else SUBCOMMANDS:
+        import_module(f".{SUBCOMMANDS[name]}", __package__).add(commands)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the subcommand that *arguments* (default: the process's) name, and returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parsed = argparse.Namespace()
     _open_closed_streams()
     try:
-        make_parser().parse_args(arguments, parsed)
+        make_parser(next(iter(arguments), None)).parse_args(arguments, parsed)
         status: int = parsed.run(parsed)
         print(end="", flush=True)
     except KeyboardInterrupt:

@@ -6,14 +6,17 @@ import logging
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import events
 from ..errors import ControlError
-from ..worker import Worker
-from .commands import Commands, Controlled
 from .journal import Journal, as_row
 from .place import VARIABLE, given_path, own_path, wanted_by_environment
-from .server import ControlSocket
+
+if TYPE_CHECKING:
+    from ..worker import Worker
+    from .commands import Controlled
+    from .server import ControlSocket
 
 log = logging.getLogger("pjfail")
 
@@ -54,6 +57,9 @@ class Control:
 
     def open(self, failover: Controlled, worker: Worker, version: str) -> None:
         """Makes the socket, which *worker* serves once it is started. Raises ControlError."""
+        from .commands import Commands
+        from .server import ControlSocket
+
         try:
             path = own_path() if self._where is True else given_path(str(self._where))
             self._socket = opened = ControlSocket(path)

@@ -14,12 +14,16 @@ A lookup is anything with one async method, so an application can bring its own 
 
 from __future__ import annotations
 
-from .chain import ChainLookup
-from .dns import DnsLookup
-from .pjsip_dns import PjsipDnsLookup
-from .protocol import Adaptive, Caching, Lookup, ReadsFiles, ServesStale
-from .static import StaticLookup
-from .system import SystemLookup
+from typing import TYPE_CHECKING
+
+from .protocol import Adaptive, Caching, Lookup, NamesFiles, ReadsFiles, ServesStale
+
+if TYPE_CHECKING:
+    from .chain import ChainLookup
+    from .dns import DnsLookup
+    from .pjsip_dns import PjsipDnsLookup
+    from .static import StaticLookup
+    from .system import SystemLookup
 
 __all__ = [
     "Adaptive",
@@ -27,9 +31,32 @@ __all__ = [
     "ChainLookup",
     "DnsLookup",
     "Lookup",
+    "NamesFiles",
     "PjsipDnsLookup",
     "ReadsFiles",
     "ServesStale",
     "StaticLookup",
     "SystemLookup",
 ]
+
+
+if not TYPE_CHECKING:  # type checkers shall know of no other names than these
+
+    def __getattr__(name: str) -> object:
+        # Imported when asked for: each process needs one or two of them.
+        if name == "ChainLookup":
+            from .chain import ChainLookup as found
+        elif name == "DnsLookup":
+            from .dns import DnsLookup as found
+        elif name == "PjsipDnsLookup":
+            from .pjsip_dns import PjsipDnsLookup as found
+        elif name == "StaticLookup":
+            from .static import StaticLookup as found
+        elif name == "SystemLookup":
+            from .system import SystemLookup as found
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

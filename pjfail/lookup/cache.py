@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from dns.name import Name
 
+from .._values import dataclass
 from ..errors import LookupFailed
 from .resolver import Answer, Asked, Kind, Resolver
 from .store import Store, octets_of

@@ -10,12 +10,13 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import dns.name
 import dns.rdata
+from dns.rdata import Rdata
 
 from .resolver import Answer, Asked
 
@@ -45,7 +46,8 @@ def encode(answers: Answers, now: float, most: int = MAX_SIZE) -> str:
                 "kind": asked.kind,
                 "owner": answer.name.to_text(),
                 "expires": round(now + answer.ttl, 3),
-                "records": [record.to_text() for record in answer.records],
+                "records": _texts(answer.records),
+                "beside": [[each.name.to_text(), each.kind, _texts(found)] for each, found in answer.beside.items()],
             }
         )
         if len(row) + 2 <= left:
@@ -64,11 +66,23 @@ def decode(text: str, now: float) -> dict[Asked, Answer]:
     return {
         Asked(dns.name.from_text(row["name"]), row["kind"]): Answer(
             dns.name.from_text(row["owner"]),
-            tuple(dns.rdata.from_text("IN", row["kind"], record) for record in row["records"]),
+            _records(row["kind"], row["records"]),
             float(row["expires"]) - now,
+            beside={
+                Asked(dns.name.from_text(name), kind): _records(kind, records)
+                for name, kind, records in row.get("beside", [])
+            },
         )
         for row in content["answers"]
     }
+
+
+def _texts(records: Iterable[Rdata]) -> list[str]:
+    return [record.to_text() for record in records]
+
+
+def _records(kind: str, texts: Iterable[str]) -> tuple[Rdata, ...]:
+    return tuple(dns.rdata.from_text("IN", kind, text) for text in texts)
 
 
 class CacheFile:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
+from pathlib import Path
 
 from ..errors import LookupFailed, UnknownTarget
 from ..model import Candidate, Family, Target, Transport
@@ -13,6 +14,7 @@ from .protocol import (
     Caching,
     HasTable,
     Lookup,
+    NamesFiles,
     NamesHosts,
     Prepares,
     ReadsFiles,
@@ -108,6 +110,17 @@ class ChainLookup:
         for lookup in self._lookups:
             if isinstance(lookup, Prepares):
                 await lookup.prepare()
+
+    def files(self) -> Collection[Path] | None:
+        """The files that the lookups read; None where one does not tell which."""
+        named: list[Path] = []
+        for lookup in self._lookups:
+            if isinstance(lookup, ReadsFiles):
+                files = lookup.files() if isinstance(lookup, NamesFiles) else None
+                if files is None:
+                    return None
+                named += files
+        return named
 
     def files_changed(self) -> bool:
         """Whether one of the lookups says that a file of its own has changed (:class:`ReadsFiles`)."""

@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from .._validation import is_amount
 from ..errors import LookupFailed, UnknownTarget
 from ..model import FAMILIES, TRANSPORTS, Candidate, Family, Target, Transport
 from .cache import ROOM, Cache
-from .cachefile import CacheFile
 from .files import ResolvConf, version_of
 from .hosts import HostsFile
 from .nameservers import NameServer, NameServers
@@ -24,6 +23,9 @@ from .resolver import Resolver
 from .rfc3263 import Client, NothingThere, UseOfNaptr, locate, name_of
 from .stale import StaleRecorder, StaleTargets, TargetsInTrouble
 from .trace import Trace, TracedResolver
+
+if TYPE_CHECKING:
+    from .cachefile import CacheFile
 
 T = TypeVar("T")
 
@@ -101,7 +103,7 @@ class DnsLookup:
         self._transports = None if transports is None else tuple(transports)
         self._families = None if families is None else tuple(families)
         self._client = Client(self._transports or TRANSPORTS, self._families or FAMILIES, naptr, timeout / 3, has_route)
-        self._file = None if cache_file is None else CacheFile(Path(cache_file))
+        self._file = None if cache_file is None else _cache_file(Path(cache_file))
         self._stale = StaleTargets()
         self._silent = TargetsInTrouble(
             "%s is found by the addresses of its host, because the name servers are silent to other questions: %s",
@@ -170,6 +172,10 @@ class DnsLookup:
             families=in_common(self._families, families or FAMILIES),
         )
 
+    def files(self) -> Sequence[Path]:
+        """The hosts file and resolv.conf, where they are read."""
+        return self._files
+
     def files_changed(self) -> bool:
         """Whether the hosts file or resolv.conf has changed since the last call: all is asked anew then."""
         versions = [version_of(path) for path in self._files]
@@ -203,6 +209,12 @@ class DnsLookup:
         if last == "local" or not (others or host.endswith(".")):
             return True
         return self._hosts is not None and self._hosts.lists(name_of(host))
+
+
+def _cache_file(path: Path) -> CacheFile:
+    from .cachefile import CacheFile  # few have one, and it imports json
+
+    return CacheFile(path)
 
 
 def in_common(preferred: Sequence[T] | None, had: Sequence[T]) -> tuple[T, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -33,9 +34,13 @@ class HostsFile:
     async def resolve(self, name: Name, kind: Kind) -> Answer:
         """Does what :meth:`Resolver.resolve` says."""
         listed = self._addresses(name) if kind in ("A", "AAAA") else None
-        if listed is None:
-            return await self._resolver.resolve(name, kind)
-        return Answer(name, _records(listed, kind), TTL)
+        if listed is not None:
+            return Answer(name, _records(listed, kind), TTL)
+        answer = await self._resolver.resolve(name, kind)
+        if answer.beside:
+            beside = {asked: found for asked, found in answer.beside.items() if not self.lists(asked.name)}
+            answer = replace(answer, beside=beside)
+        return answer
 
     def lists(self, name: Name) -> bool:
         """Returns whether *name* is in the file."""

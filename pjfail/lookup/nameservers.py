@@ -5,27 +5,32 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
-import dns.asyncbackend
-import dns.asyncquery
 import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
 import dns.rdatatype
 from dns.name import Name
+from dns.rdata import Rdata
+from dns.rdataclass import IN
+from dns.rdatatype import RdataType
+from dns.rdtypes.IN.SRV import SRV
+from dns.rrset import RRset
 
+from .._values import dataclass
 from ..errors import BadServer, LookupFailed
-from .resolver import Answer, Kind, Silence
+from .resolver import Answer, Asked, Kind, Silence
+from .wire import Query, Truncated, ask
 
-EDNS_PAYLOAD = 1232  # octets that pass without fragments (DNS flag day 2020)
 REST = 30.0  # seconds during which a silent name server is asked after the others
 MAX_QUESTIONS = 100  # on the wire at once, each with one socket or a few
+
+_ADDRESSES: Mapping[RdataType, Kind] = {RdataType.A: "A", RdataType.AAAA: "AAAA"}
 
 SILENT = "is silent"
 GARBLED = "gives no usable answer"
@@ -118,15 +123,18 @@ class NameServers:
                 start = name.to_text(omit_final_dot=True)
                 raise LookupFailed(f"{start} leads through more than {self._cname_limit} CNAMEs, or in a circle")
             if answer or answer.name == asked:
-                return Answer(answer.name, answer.records, ttl)
+                return replace(answer, ttl=ttl)
             asked = answer.name
 
     async def _ask(self, name: Name, kind: Kind) -> _Reply:
         """Returns the first good reply of any name server."""
         turn = self._turn()
         try:
-            async with asyncio.timeout(self._timeout):
-                await turn.acquire()
+            if turn.locked():
+                async with asyncio.timeout(self._timeout):
+                    await turn.acquire()
+            else:
+                await turn.acquire()  # at once
         except TimeoutError:
             asked = f"{kind} {name.to_text(omit_final_dot=True)}"
             reason = f"{asked} was not asked: {MAX_QUESTIONS} other questions were under way for {self._timeout:g} s"
@@ -198,9 +206,9 @@ class NameServers:
 async def _exchange(server: NameServer, name: Name, kind: Kind, timeout: float) -> _Reply | str:
     """Returns the reply of one name server, or says in words why there is none."""
     try:
-        response = await _send(server, dns.message.make_query(name, kind, use_edns=0, payload=EDNS_PAYLOAD), timeout)
+        response = await _send(server, name, kind, timeout, edns=True)
         if response.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP):
-            response = await _send(server, dns.message.make_query(name, kind), timeout)  # the server may not know EDNS
+            response = await _send(server, name, kind, timeout, edns=False)  # the server may not know EDNS
         if response.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
             return f"says {dns.rcode.to_text(response.rcode())}"
         if not isinstance(response, dns.message.QueryMessage) or response.flags & dns.flags.TC:
@@ -219,18 +227,42 @@ async def _exchange(server: NameServer, name: Name, kind: Kind, timeout: float) 
     records = tuple(chain.answer) if chain.answer is not None else ()
     # RFC 2308 section 5: "there is none" without a SOA record must not be cached.
     lasts = records or chain.cnames or any(rrset.rdtype == dns.rdatatype.SOA for rrset in response.authority)
-    ttl = float(chain.minimum_ttl) if lasts else 0.0
-    return _Reply(Answer(chain.canonical_name, records, ttl), len(chain.cnames))
+    beside = _beside(chain.canonical_name, records, response.additional)
+    ttl = float(min([chain.minimum_ttl, *(rrset.ttl for rrset in beside.values())])) if lasts else 0.0
+    addresses = {asked: tuple(rrset) for asked, rrset in beside.items()}
+    return _Reply(Answer(chain.canonical_name, records, ttl, beside=addresses), len(chain.cnames))
 
 
-async def _send(server: NameServer, query: dns.message.Message, timeout: float) -> dns.message.Message:
-    """Returns the response over UDP, or over TCP if that is truncated. Ignores whatever is not an answer to *query*."""
-    backend: Any = dns.asyncbackend.get_backend("asyncio")
-    family = socket.AF_INET6 if ":" in server.address else socket.AF_INET
-    destination = (server.address, server.port)
-    # A connected socket learns at once that nobody listens on the port.
-    async with await backend.make_socket(family, socket.SOCK_DGRAM, destination=destination) as udp:
-        response, _ = await dns.asyncquery.udp_with_fallback(
-            query, server.address, timeout, server.port, ignore_unexpected=True, udp_sock=udp, ignore_errors=True
-        )
-    return response
+def _beside(owner: Name, records: Sequence[Rdata], additional: Iterable[RRset]) -> dict[Asked, RRset]:
+    """Returns the addresses in *additional* of the servers in *records*, the SRV records of *owner*.
+
+    Only of servers in the domain whose SRV records were asked for ("in bailiwick"): whoever answers for that domain may
+    name any address for them. An address of a server elsewhere is asked for, as if it were not there. So is a kind of
+    address that is not there: that it is missing does not say that there is none.
+    """
+    domain = owner
+    while domain.labels[0].startswith(b"_"):
+        domain = domain.parent()
+    servers = {record.target for record in records if isinstance(record, SRV) and record.target.is_subdomain(domain)}
+    return {
+        Asked(rrset.name, kind): rrset
+        for rrset in additional
+        if (kind := _ADDRESSES.get(rrset.rdtype)) is not None and rrset.rdclass == IN and rrset.name in servers
+    }
+
+
+async def _send(server: NameServer, name: Name, kind: Kind, timeout: float, *, edns: bool) -> dns.message.Message:
+    """Returns the response over UDP, or over TCP if that is truncated. Ignores whatever is not an answer."""
+    try:
+        return await ask(server.address, server.port, Query(name, kind, edns=edns))
+    except Truncated:
+        return await _send_over_tcp(server, name, kind, timeout, edns=edns)
+
+
+async def _send_over_tcp(
+    server: NameServer, name: Name, kind: Kind, timeout: float, *, edns: bool
+) -> dns.message.Message:
+    import dns.asyncquery  # few answers are that long, and it imports much
+
+    query = dns.message.from_wire(Query(name, kind, edns=edns).octets)
+    return await dns.asyncquery.tcp(query, server.address, timeout, server.port)

@@ -11,15 +11,23 @@ from ..errors import LookupFailed
 T = TypeVar("T")
 
 
-async def settle(questions: Sequence[Coroutine[Any, Any, T]], patience: float) -> list[T | LookupFailed]:
+async def settle(
+    questions: Sequence[Coroutine[Any, Any, T]], patience: float, *, enough: bool = False
+) -> list[T | LookupFailed]:
     """Returns every result in the order of *questions*; a :class:`LookupFailed` stands where one was raised.
 
-    Once one result is true, the others have *patience* more seconds; then they count as failed temporarily.
+    Once one result is true, or from the beginning if there is *enough* without them, the others have *patience* more
+    seconds; then they count as failed temporarily.
     """
+    if len(questions) == 1 and not enough:  # without a task
+        try:
+            return [await questions[0]]
+        except LookupFailed as failure:
+            return [failure]
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(question) for question in questions]
     waiting = set(tasks)
-    until: float | None = None
+    until = loop.time() + patience if enough else None
     try:
         while waiting:
             left = None if until is None else until - loop.time()

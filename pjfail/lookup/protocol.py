@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from ..model import Candidate, Family, Target, Transport
@@ -88,8 +89,17 @@ class ReadsFiles(Protocol):
     def files_changed(self) -> bool:
         """Whether one has changed since the last call; then all targets are looked up again.
 
-        Called on the worker, every two seconds.
+        Called on the worker: every two seconds, or when the system tells of a change to one of :class:`NamesFiles`.
         """
+        ...
+
+
+@runtime_checkable
+class NamesFiles(ReadsFiles, Protocol):
+    """A lookup that tells which files it reads, so that nobody has to look at them every two seconds."""
+
+    def files(self) -> Collection[Path] | None:
+        """The files, which may be missing; None where not all of them are known. Called on the worker."""
         ...
 
 

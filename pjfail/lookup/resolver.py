@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import field
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from dns.name import Name
 from dns.rdata import Rdata
 
+from .._values import dataclass
 from ..errors import LookupFailed
 
 Kind = Literal["NAPTR", "SRV", "A", "AAAA"]
@@ -27,18 +30,24 @@ class Asked(NamedTuple):
         return f"{self.kind} {self.name.to_text(omit_final_dot=True)}"
 
 
+NOTHING_BESIDE: Mapping[Asked, tuple[Rdata, ...]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A name service's answer to one question. Without records it is false, and means "there is none".
 
     ``name`` is where the CNAME chain ended. ``ttl`` is in seconds; without records it is RFC 2308's negative TTL.
-    ``stale`` says why an answer is used after its TTL (RFC 8767); otherwise it is empty.
+    ``stale`` says why an answer is used after its TTL (RFC 8767); otherwise it is empty. ``beside`` are the addresses
+    of the servers in ``records`` that came in the same answer: for lookups that use these records, and for no others
+    (RFC 2181 section 5.4.1).
     """
 
     name: Name
     records: tuple[Rdata, ...]
     ttl: float
     stale: str = ""
+    beside: Mapping[Asked, tuple[Rdata, ...]] = field(default_factory=lambda: NOTHING_BESIDE, hash=False)
 
     def __bool__(self) -> bool:
         return bool(self.records)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from .._validation import is_amount
+from .._values import dataclass
 from ..errors import BadServer, LookupFailed, UnknownTarget
 from ..model import (
     DEFAULT_PORT,

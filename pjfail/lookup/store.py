@@ -22,13 +22,17 @@ LARGE_SHARE = 1 / 4  # of the room, for all large ones together
 _ENTRY = 750  # question, answer, and their entry in the store
 _RECORD = 160  # without its names and its texts
 _NAME = 60  # without its labels
+_BESIDE = 250  # one of the addresses beside an answer, without their name and records
 
 
 def octets_of(outcome: Answer | LookupFailed) -> int:
     """Returns how much memory it takes to keep *outcome*, correct to a third."""
     if isinstance(outcome, LookupFailed):
         return _ENTRY + len(str(outcome))
-    return _ENTRY + len(outcome.stale) + sum(map(_octets_of_record, outcome.records))
+    beside = sum(
+        _BESIDE + _octets_of_name(asked.name) + _RECORD * len(found) for asked, found in outcome.beside.items()
+    )
+    return _ENTRY + len(outcome.stale) + sum(map(_octets_of_record, outcome.records)) + beside
 
 
 def _octets_of_record(record: object) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from .._values import dataclass
 from ..model import Server
 from .entries import ORDERS, Entry
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from .._validation import is_amount
+from .._values import dataclass
 from ..errors import BadServer
 from ..model import Server
 

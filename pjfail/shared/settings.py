@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from .._values import dataclass
 
 VARIABLE = "PJFAIL_SHARED"
 SCHEMES = ("redis", "rediss")

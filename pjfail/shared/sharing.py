@@ -10,10 +10,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 from .. import events
+from .._values import dataclass
 from ..bridge import counts
 from ..health import HealthTable
 from ..model import Health, Server, State
@@ -119,7 +120,7 @@ class Sharing:
         self._contradicting: set[Server] = set()
         self._down_since: float | None = None
         self._once = False
-        self.first_read = threading.Event()
+        self._first_read = threading.Event()
 
     async def serve(self) -> None:
         """Runs until it is cancelled."""
@@ -135,6 +136,10 @@ class Sharing:
                     log.exception("what other processes told of servers cannot be looked through just now")
         finally:
             link.cancel()
+
+    def wait_for_first_read(self) -> None:
+        """Any thread but the worker. Waits until the store has been read, or cannot be, for a limited time."""
+        self._first_read.wait(FIRST_READ_S)
 
     def status(self) -> SharedStatus:
         """Any thread."""
@@ -240,7 +245,7 @@ class Sharing:
             for entry in missing(own, entries):
                 self._link.say(entry)
         self._review(changed)
-        self.first_read.set()
+        self._first_read.set()
 
     def on_up(self) -> None:
         if self._down_since is not None:
@@ -253,7 +258,7 @@ class Sharing:
         self._down_since, self._once = None, True
 
     def on_down(self, reason: str) -> None:
-        self.first_read.set()
+        self._first_read.set()
         if self._down_since is None:
             self._down_since = time.monotonic()
             log.warning(

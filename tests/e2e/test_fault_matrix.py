@@ -9,6 +9,8 @@ from __future__ import annotations
 import pytest
 from rig.faults import Cell, Outcomes, cells, run
 
+pytestmark = pytest.mark.timeout(600)  # the programs get up one after the other
+
 CELLS = cells(("pjfail",))
 WITHIN, INVITE_WITHIN, NEXT_WITHIN = 3.0, 6.0, 1.0
 

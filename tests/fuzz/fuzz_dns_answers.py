@@ -1,7 +1,8 @@
 """Bytes made of real answers, through all that reads answers: a lookup ends with candidates, or as LookupFailed.
 
-There is no network: dnspython is given sockets that answer at once. So it is its parser and its rules of what is an
-answer, the name servers' trouble, CNAMEs, the cache and RFC 3263 that see the bytes, thousands of times a minute.
+There is no network: the question over UDP, and dnspython over TCP, are given answers at once. So it is the parser and
+the rules of what is an answer, the name servers' trouble, CNAMEs, the cache and RFC 3263 that see the bytes, thousands
+of times a minute.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rig.dns_server import DnsServer
 
 from pjfail.errors import LookupFailed
 from pjfail.lookup import DnsLookup
+from pjfail.lookup.wire import Query
 from pjfail.model import Candidate, Target
 
 ZONE = DnsServer(
@@ -73,33 +75,16 @@ spoilt = st.lists(st.lists(edits, max_size=3), min_size=1, max_size=8)
 """The edits of the first answer, of the second and so on; those after the last are good."""
 
 
-class _Socket(dns.asyncbackend.DatagramSocket, dns.asyncbackend.StreamSocket):
-    """Holds the answer to whatever is sent, as a datagram or as a stream."""
+class _Stream(dns.asyncbackend.StreamSocket):
+    """Holds the answer to whatever is sent."""
 
-    def __init__(self, family: int, over: str, edits_of: Iterator[Sequence[Edit]]) -> None:
-        super().__init__(family, socket.SOCK_DGRAM if over == "udp" else socket.SOCK_STREAM)
-        self._over = over
-        self._edits_of = edits_of
+    def __init__(self, family: int, answer: Callable[[bytes, str], bytes]) -> None:
+        super().__init__(family, socket.SOCK_STREAM)
+        self._answer = answer
         self._received = b""
 
-    def _answer(self, query: bytes) -> bytes:
-        wire = ZONE.answer(dns.message.from_wire(query), self._over)
-        for edit in next(self._edits_of):
-            wire = edit(wire)
-        return wire
-
-    async def sendto(self, what: bytes, _destination: Any, _timeout: float | None) -> int:
-        self._received = self._answer(what)
-        return len(what)
-
-    async def recvfrom(self, _size: int, _timeout: float | None) -> tuple[bytes, tuple[str, int]]:
-        received, self._received = self._received, b""
-        if not received:
-            raise dns.exception.Timeout
-        return received, NAME_SERVER
-
     async def sendall(self, what: bytes, _timeout: float | None) -> None:
-        wire = self._answer(what[2:])
+        wire = self._answer(what[2:], "tcp")
         self._received = len(wire).to_bytes(2) + wire
 
     async def recv(self, size: int, _timeout: float | None) -> bytes:
@@ -111,15 +96,26 @@ class _Socket(dns.asyncbackend.DatagramSocket, dns.asyncbackend.StreamSocket):
 
 @contextmanager
 def answering(spoiling: Sequence[Sequence[Edit]]) -> Iterator[None]:
-    """dnspython's network is ZONE here, its answers edited by *spoiling*."""
+    """The network is ZONE here, its answers edited by *spoiling*."""
     edits_of = chain(spoiling, repeat(()))
 
+    def answer(query: bytes, over: str) -> bytes:
+        wire = ZONE.answer(dns.message.from_wire(query), over)
+        for edit in next(edits_of):
+            wire = edit(wire)
+        return wire
+
+    async def ask(_address: str, _port: int, query: Query) -> dns.message.Message:
+        if (reply := query.read(answer(query.octets, "udp"))) is None:
+            raise dns.exception.Timeout
+        return reply
+
     class Backend(dns.asyncbackend.Backend):
-        async def make_socket(self, family: int, kind: int, *_: Any, **__: Any) -> _Socket:
-            return _Socket(family, "udp" if kind == socket.SOCK_DGRAM else "tcp", edits_of)
+        async def make_socket(self, family: int, *_: Any, **__: Any) -> _Stream:
+            return _Stream(family, answer)
 
     with (
-        mock.patch("dns.asyncbackend.get_backend", return_value=Backend()),
+        mock.patch("pjfail.lookup.nameservers.ask", ask),
         mock.patch("dns.asyncbackend.get_default_backend", return_value=Backend()),
     ):
         yield

@@ -63,6 +63,13 @@ def test_shared_case(case: dict[str, Any], zones: dict[str, DnsServer]) -> None:
     check(case, str(zones[case["zone"]]))
 
 
+@pytest.mark.parametrize("kinds", [("A", "AAAA"), ("A",)], ids=["both", "A alone"])
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+def test_shared_case_with_addresses_beside_the_srv_records(case: dict[str, Any], kinds: tuple[str, ...]) -> None:
+    with DnsServer(ZONES[case["zone"]]["records"], beside=kinds) as server:
+        check(case, str(server))
+
+
 def test_every_must_is_held_to_the_letter() -> None:
     assert {case["verdict"] for name, case in CASES.items() if name in OURS} <= {"policy", "differs"}
     assert len(CASES) == 121
@@ -164,12 +171,12 @@ def test_a_name_server_silent_to_all_but_addresses_leads_to_the_host(
 ) -> None:
     caplog.set_level(logging.INFO, "pjfail")
     server.fault(fault, *kinds)
-    lookup = lookup_of(server, timeout=3.0)
-    with seconds(at_most=2.95):
+    lookup = lookup_of(server, timeout=4.0)
+    with seconds(at_most=4.0):
         found = look_up(lookup, "sip:example.com")
     assert servers(found) == ["udp:192.0.2.9:5060"]
     assert [each.ttl for each in found] == [SILENCE_TTL]
-    with seconds(at_most=1.0):  # by now it is known
+    with seconds(at_most=2.0):  # by now it is known
         assert servers(look_up(lookup, "sip:example.com")) == ["udp:192.0.2.9:5060"]
     [said] = caplog.messages
     assert "SRV _sip._udp.example.com" in said
@@ -193,8 +200,8 @@ def test_slow_srv_answers_are_waited_for(server: DnsServer) -> None:
 @pytest.mark.parametrize("fault", ["servfail", "silent", "half"])
 def test_what_is_swallowed_beside_does_not_matter(server: DnsServer, fault: str, kinds: tuple[str, ...]) -> None:
     server.fault(fault, *kinds)
-    with seconds(at_most=3.0):
-        found = look_up(lookup_of(server, timeout=3.0, families=("ipv4", "ipv6")), "sip:example.com")
+    with seconds(at_most=6.0):
+        found = look_up(lookup_of(server, timeout=6.0, families=("ipv4", "ipv6")), "sip:example.com")
     addresses = [each.server.address for each in found]
     assert addresses[:1] == ["192.0.2.1"]
     assert "192.0.2.2" in addresses
@@ -408,3 +415,23 @@ def test_two_thousand_questions_that_nobody_answers_do_not_pile_up() -> None:
                     await asyncio.sleep(0.1)
 
         asyncio.run(many())
+
+
+def test_the_srv_records_are_asked_for_beside_the_naptr_records() -> None:
+    """So that a domain without NAPTR records is found by two round trips, not by three; each question goes out once."""
+    with DnsServer(ZONE) as server:
+        server.delay(0.5)
+        lookup = lookup_of(server, transports=("udp", "tcp"), families=("ipv4",), timeout=6.0)
+        with seconds(at_least=1.0, at_most=1.45):
+            found = look_up(lookup, "sip:example.com")
+        assert servers(found) == ["udp:192.0.2.1:5060", "tcp:192.0.2.2:5060"]
+        assert sorted(server.asked("SRV")) == ["_sip._tcp.example.com", "_sip._udp.example.com"]
+        assert server.asked("NAPTR") == ["example.com"]
+
+
+def test_naptr_records_are_the_last_word_whatever_was_asked_beside() -> None:
+    naptr = ['example.com. 60 IN NAPTR 0 0 "s" "SIP+D2T" "" _sip._tcp.example.com.', *ZONE]
+    with DnsServer(naptr) as server:
+        server.delay(0.4, "NAPTR")
+        found = look_up(lookup_of(server, transports=("udp", "tcp"), families=("ipv4",)), "sip:example.com")
+        assert servers(found) == ["tcp:192.0.2.2:5060"]

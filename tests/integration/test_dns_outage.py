@@ -46,7 +46,7 @@ def clock() -> Clock:
 
 
 def lookup_of(server: DnsServer, **options: Any) -> DnsLookup:
-    return DnsLookup([str(server)], **{"hosts": None, "timeout": 1.0} | options)
+    return DnsLookup([str(server)], **{"hosts": None, "timeout": 2.0} | options)
 
 
 def look_up(lookup: DnsLookup | ChainLookup, uri: str) -> list[Candidate]:

@@ -224,11 +224,11 @@ def test_weights_hold() -> None:
         server.start()
     try:
         run_app(app, *(server.address for server in servers))
-        shares = [len(server.requests) / 300 for server in servers]
+        shares = [len({each.branch for each in server.requests}) / 300 for server in servers]
     finally:
         for server in servers:
             server.stop()
-    assert sum(shares) == pytest.approx(1)
+    assert sum(shares) == pytest.approx(1, abs=0.05)  # on a busy machine some are sent to a second one, too
     assert shares == pytest.approx([0.6, 0.3, 0.1], abs=0.12)  # four standard deviations
 
 

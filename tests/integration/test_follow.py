@@ -458,6 +458,22 @@ def test_an_account_is_back_soon_after_its_server_works_again(
         assert len(transactions(second)) == 1
 
 
+@pytest.mark.parametrize("fault", [SILENT, UNAVAILABLE], ids=["silent", "503"])
+def test_an_account_is_back_soon_after_an_outage_of_several_hold_downs(servers: list[Registrar], fault: Fault) -> None:
+    """A server that has been down all along has not flapped."""
+    first, _, _ = servers
+    backoff = "policy=pjfail.Policy(backoff=lambda failures, random: 1.0 if failures < 3 else 60.0), retry="
+    code = APP.replace("retry=pjfail.RetryPolicy.off()", f"{backoff}pjfail.RetryPolicy()")
+    with App(code, "udp", f"{FIRST}/1", f"{SECOND}/2") as app:
+        follows(app, options="failback=1, spread=0.2")
+        first.fault = fault
+        app.tell("alice.send_register()")
+        health = f"[each for server, each in failover.servers().items() if server.address == '{FIRST}'][0]"
+        eventually(lambda: asked(app, f"({health}.state.value, {health}.failures)") == ["down", 3], 20)
+        first.fault = WELL
+        eventually(lambda: pinned(app) == FIRST, 10)
+
+
 def test_a_server_that_flaps_is_held_down_longer_and_to_the_end(servers: list[Registrar]) -> None:
     """The second time within two minutes no answer to a probe ends it."""
     first, _, _ = servers

@@ -38,7 +38,7 @@ def test_a_users_order_sees_method_account_and_call_id() -> None:
         return sorted(candidates, key=lambda each: (each.server.address == first) != first_comes)
 
     with Endpoint() as endpoint:
-        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), policy=by_method)
+        failover = pjfail.attach(lookup=pjfail.StaticLookup(table), policy=by_method, follow=False)
         account = Account(endpoint)
         registered = account.register("sip:alice@sip.test", "sip:sip.test").server
         emit(servers=[registered, *answers(account, 2), *answers(account, 1, "MESSAGE")], seen=seen[:2])

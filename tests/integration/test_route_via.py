@@ -62,7 +62,7 @@ def test_the_route_is_on_the_wire_and_the_account_gets_its_own_back(
     assert routes(servers, ROUTED, "MESSAGE") == routed
     console.run(f'call = pj.Call(account); call.makeCall("{uri}", pj.CallOpParam(True))')
     assert routes(servers, ROUTED, "INVITE") == routed
-    assert servers[FIRST].requests == []
+    assert not [each for each in servers[FIRST].requests if f"@{transport}.test" in each.from_]
     assert {each.transport for each in servers[ROUTED].requests if f"@{transport}.test" in each.from_} == {transport}
 
     clear(servers)

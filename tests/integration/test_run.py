@@ -118,6 +118,20 @@ def test_a_program_runs_on_without_pjfail_where_it_cannot_attach(program: Path) 
     assert "None" not in done.stdout
 
 
+def test_a_control_socket_that_cannot_be_made_costs_no_failover(program: Path) -> None:
+    """As where several processes are given one path, or a container may not be written to."""
+    path = f"{program.parent}/missing/x.sock"
+    (program.parent / "pjfail.toml").write_text(f'control = "{path}"\n')
+    program.write_text(ENDPOINT + WHO)
+    for settings in ({"PJFAIL_CONTROL": path}, {"PJFAIL_CONFIG": f"{program.parent}/pjfail.toml"}):
+        done = ran(*RUN, str(program), **settings)
+        assert "attached to" in done.stdout, done.stderr
+        assert "there is no control socket" in done.stderr
+        done = ran(*RUN, "--strict", str(program), **settings)
+        assert done.returncode == 1
+        assert "create this folder" in done.stderr
+
+
 def test_a_wrong_command_is_told() -> None:
     done = ran(*RUN)
     assert done.returncode == 2

@@ -370,6 +370,21 @@ def test_whoever_polls_has_a_standby_too(servers: list[Registrar], threads: int)
         told(app, "failover.detach(); emit(done=True)", done=True)
 
 
+def test_none_begins_while_pjfail_detaches(servers: list[Registrar]) -> None:
+    """The thread that detaches does the jobs that wait; a binding that it made would stay behind."""
+    code = APP.replace("Endpoint(ending=0)", "Endpoint(ending=0, threads=0)")
+    with App(code, "udp", "1", FIRST, SECOND) as app:
+        app.tell("alice = account('alice'); alice.reregister(); failover.follow(alice); endpoint.run(3)")
+        eventually(lambda: registers(servers[1]), 10)
+        app.tell("from pjfail.bridge import standby as bridge")
+        app.tell(
+            f"bridge.register(alice.getId(), 'alice@sip.test', pjfail.Server('{THIRD}', 5060), 3); failover.detach()"
+        )
+        told(app, "emit(done=True)", done=True)
+        time.sleep(0.5)
+        assert not registers(servers[2])
+
+
 def test_an_account_that_is_changed_takes_its_standby_along(servers: list[Registrar]) -> None:
     with started() as app:
         stands(app, servers)

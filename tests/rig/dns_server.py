@@ -91,6 +91,7 @@ class DnsServer:
     Wildcards, CNAMEs, NXDOMAIN and NODATA as in RFC 1034 and RFC 4592; answers that are too big for the client's EDNS
     size are truncated. With ``lone_cnames`` a CNAME comes without what it leads to. ``edns=False`` answers FORMERR to
     a query with EDNS, as servers of old do. ``negative_ttl=None`` leaves the SOA record out where there is no answer.
+    ``beside`` ("A", "AAAA") are the addresses of their servers that SRV records come with, in the additional section.
     Faults and records may be changed from any thread.
     """
 
@@ -103,12 +104,14 @@ class DnsServer:
         negative_ttl: int | None = 60,
         lone_cnames: bool = False,
         edns: bool = True,
+        beside: Sequence[str] = (),
     ) -> None:
         self.address = address
         self.port = port
         self.queries: list[Query] = []
         self._lone_cnames = lone_cnames
         self._edns = edns
+        self._beside = beside
         self._faults: dict[tuple[str, str], str] = {}
         self._delays: dict[str, float] = {}
         self._zone = dns.zone.Zone(dns.name.root)
@@ -226,9 +229,18 @@ class DnsServer:
             name, hops = link[0].target, hops + 1
             if self._lone_cnames or hops > 20:
                 return self._to_wire(response, query, over)
+        self._put_beside(response)
         if not response.answer or (name != question.name and response.answer[-1].rdtype == dns.rdatatype.CNAME):
             response.authority += self._soa
         return self._to_wire(response, query, over)
+
+    def _put_beside(self, response: Message) -> None:
+        records = [record for rrset in response.answer if rrset.rdtype == dns.rdatatype.SRV for record in rrset]
+        for target in dict.fromkeys(record.target for record in records):
+            for kind in self._beside:
+                found = self._zone.get_rrset(target, kind)
+                if found is not None:
+                    response.additional.append(found)
 
     def _node(self, name: Name) -> dns.node.Node | None:
         """The node at *name*, an empty one above other names, a wildcard's, or None."""

@@ -32,7 +32,7 @@ class Host:
 
     @property
     def pjfail(self) -> Path:
-        """Where its pjfail lies: in this clone, or, for another platform, in the host's own folder."""
+        """Where its pjfail lies: in this clone; for a host of another platform, in the host's own folder."""
         return Path(self.python).parents[1] if self.name in PLATFORMS else Path(_native.__file__).parent
 
     @property

@@ -20,6 +20,7 @@ from rig.prelude import Endpoint, emit, heard
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 settings: dict[str, Any] = json.loads(sys.argv[1])
 transport = settings["transport"]
+PJSIP_EBUSY = 171001
 
 
 class Call(pj.Call):  # type: ignore[misc]  # pjsua2 has no types
@@ -70,7 +71,14 @@ def settled(account: Account) -> int:
 
 def register() -> None:
     begun = time.monotonic()
-    account.setRegistration(True)
+    while True:
+        try:
+            account.setRegistration(True)
+            break
+        except pj.Error as error:
+            if error.status != PJSIP_EBUSY:
+                raise
+            account.codes.get(timeout=40)  # of the REGISTER that is under way
     code = account.codes.get(timeout=40)
     emit(code=code, seconds=time.monotonic() - begun)
 

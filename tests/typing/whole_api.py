@@ -14,7 +14,7 @@ from typing import Any, assert_never, assert_type
 import pjfail
 import pjfail.retry
 from pjfail import Candidate, Failover, Health, Server, Target, events, listeners
-from pjfail.lookup import Adaptive, Caching, ReadsFiles, ServesStale
+from pjfail.lookup import Adaptive, Caching, NamesFiles, ReadsFiles, ServesStale
 
 assert_type(pjfail.__version__, str)
 pjfail.atach()  # type: ignore[attr-defined]
@@ -117,8 +117,8 @@ def attaching(path: Path) -> None:
     any_lookup: pjfail.Lookup = pjfail.PjsipDnsLookup(["192.0.2.53"], families=["ipv6"])
     listener: events.Listener = hear
     pjfail.attach(lookup=any_lookup, listeners=(each for each in (listener, print)))
-    wants_to_know: tuple[Adaptive, Caching, ReadsFiles, ServesStale, pjfail.listeners.Attached]
-    wants_to_know = pjfail.DnsLookup(), lookup, lookup, lookup, listeners.PrometheusListener()
+    wants_to_know: tuple[Adaptive, NamesFiles, Caching, ReadsFiles, ServesStale, pjfail.listeners.Attached]
+    wants_to_know = pjfail.DnsLookup(), lookup, lookup, lookup, lookup, listeners.PrometheusListener()
     assert wants_to_know
 
 

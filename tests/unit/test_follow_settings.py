@@ -18,6 +18,7 @@ from pjfail.follow_settings import Changes
         ({"watch": "4"}, "watch is '4'"),
         ({"watch": True}, "watch is True"),
         ({"keepalive": -1}, "keepalive is -1"),
+        ({"keepalive": 4294968.0}, "keepalive is 4294968.0; give seconds, more than 0 and up to 7200, or None"),
         ({"failback": -1}, "failback is -1; give seconds, or None for never"),
         ({"failback": float("nan")}, "failback is nan"),
         ({"spread": None}, "spread is None; give seconds"),

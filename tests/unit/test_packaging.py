@@ -41,6 +41,47 @@ def test_the_core_needs_no_function_that_came_after_glibc_2_17() -> None:
     assert [name for name, minor in versions.items() if 17 < minor < 33] == []
 
 
+FREE_THREADED = "import sys; sys.abiflags = 't'"
+"""What a free-threaded Python says of itself (PEP 703), said by this one: neither Debian nor PyPI has one to try."""
+
+
+def failing(program: str) -> str:
+    """Returns the last line that *program* prints as it fails."""
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    return run.stderr.splitlines()[-1]
+
+
+def test_a_free_threaded_python_is_refused_by_name() -> None:
+    said = failing(f"{FREE_THREADED}; import pjfail; pjfail.attach()")
+    assert said.startswith("ImportError: pjfail does not run on a free-threaded Python, and this is one (3.")
+    assert said.endswith(f"run your program with the ordinary python3.{sys.version_info.minor}")
+
+
+def test_nothing_is_built_for_a_free_threaded_python() -> None:
+    assert failing(f"{FREE_THREADED}; import pjfail_build").startswith("pjfail does not run on a free-threaded Python")
+
+
+def python_of(version: str, path: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": path, "PYENV_ROOT": "/nowhere"}
+    command = ["/bin/sh", ROOT / "tools/python.sh", version]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_python_on_the_path_is_found_by_its_version() -> None:
+    version = f"3.{sys.version_info.minor}"
+    found = python_of(version, f"{Path(sys.executable).parent}:/usr/bin:/bin").stdout.strip()
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+    assert said.startswith(f"Python {version}.")
+
+
+def test_a_python_that_cannot_be_had_is_told_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "dirname").symlink_to("/usr/bin/dirname")
+    tried = python_of("3.99", str(tmp_path))
+    assert (tried.returncode, tried.stdout) == (1, "")
+    assert tried.stderr == "python.sh: no Python 3.99 is here, and this machine has no apt\n"
+
+
 def imported_by(path: Path) -> set[str]:
     """The names in the import statements of the module at *path*, wherever in it they stand."""
     names: set[str] = set()

@@ -13,7 +13,7 @@ from rig.core import library
 ROOM = 4096
 FAILOVER, REGISTRATION, DNS_ANSWER, RESPONSE, RULING = 1, 2, 0, 3, 4
 DECLARATIONS = """
-    int event_queue_open(void);
+    int event_queue_open(void (*begin_ticks)(void));
     void event_queue_close(void);
     void event_queue_post_query(pf_query *question);
     int event_queue_post(int kind, void *note);
@@ -64,7 +64,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 
 @pytest.fixture
 def queue(built: tuple[Any, Any]) -> Iterator[Queue]:
-    assert built[1].event_queue_open()
+    assert built[1].event_queue_open(built[0].NULL)
     yield Queue(*built)
     built[1].event_queue_close()
 
@@ -143,12 +143,12 @@ def test_what_python_asked_for_is_never_dropped(queue: Queue, kind: int, note: s
 
 def test_closing_forgets_everything(built: tuple[Any, Any]) -> None:
     queue = Queue(*built)
-    assert queue.lib.event_queue_open()
+    assert queue.lib.event_queue_open(queue.ffi.NULL)
     for code in range(ROOM + 10):
         queue.register(code % 7, code)
         queue.ask(code, 0)
     queue.lib.event_queue_close()
-    assert queue.lib.event_queue_open()
+    assert queue.lib.event_queue_open(queue.ffi.NULL)
     assert not queue.questions
     assert not queue.registrations
     queue.register(1, 200)

@@ -55,7 +55,7 @@ ENDS = [
         False,
         id="503-with-retry-after",
     ),
-    pytest.param(SILENCE, replace(DOWN, failures=2), False, id="silence-again"),
+    pytest.param(SILENCE, replace(DOWN, failures=4), True, id="silence-all-along"),
 ]
 
 
@@ -82,12 +82,24 @@ def test_a_server_that_was_spared_is_remembered_for_a_while(after: float, failur
     assert remembered.hold == (30.0 if failures else 0.0)
 
 
+def test_a_long_outage_counts_for_one_hold_down() -> None:
+    recoveries = down()
+    for failures in (2, 3, 4):
+        recoveries.went_down(SERVER, replace(DOWN, failures=failures, hold=30.0 * failures), SILENCE)
+    recoveries.probed(SERVER, DOWN, probe(1303.0))
+    recoveries.probed(SERVER, DOWN, probe(1304.0))
+    recoveries.came_back(SERVER, 1304.0)
+    remembered = recoveries.remembered(SERVER, Health(since=1303.0), 1310.0)
+    assert (remembered.failures, remembered.hold) == (1, 30.0)
+
+
 def test_a_server_that_flaps_is_remembered_from_its_last_return_on() -> None:
     recoveries = down()
     recoveries.probed(SERVER, DOWN, probe(1003.0))
     recoveries.probed(SERVER, DOWN, probe(1004.0))
     recoveries.came_back(SERVER, 1004.0)
     recoveries.went_down(SERVER, replace(DOWN, failures=2, hold=60.0), SILENCE)
+    assert not recoveries.may_end_early(SERVER)
     recoveries.came_back(SERVER, 1100.0)
     assert recoveries.remembered(SERVER, Health(), 1200.0).failures == 2
     assert recoveries.remembered(SERVER, Health(), 1100.0 + STEADY).failures == 0

@@ -8,9 +8,9 @@ import pkgutil
 import platform
 import sys
 from dataclasses import replace
-from importlib import metadata
 
 from ..._tables import print_table
+from ..version import own_version
 from . import registrar
 from .examination import USUAL
 from .process import examined
@@ -53,14 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(report)
     return STATUS[verdict]
-
-
-def own_version() -> str:
-    """Returns the version of pjfail that pip has installed."""
-    try:
-        return metadata.version("pjfail")
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _python() -> Python:

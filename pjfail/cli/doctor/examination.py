@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import NoPjsip, PjfailError, UnusablePjsip
-from ...lookup import StaticLookup
 from .endpoint import Endpoint
 from .report import Module, Pjsip, Report, Verdict
 
@@ -134,6 +133,7 @@ class Examination:
     def _attach(self, path: str | None) -> None:
         from ...bridge.host import host_facts
         from ...failover import attach
+        from ...lookup import StaticLookup
 
         with attach(lookup=StaticLookup({"doctor.invalid": ["192.0.2.1:5060"]}), host=path) as failover:
             failover.resolve("sip:doctor.invalid")

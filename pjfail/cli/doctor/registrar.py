@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ...errors import LookupFailed, UnknownTarget
-from ...lookup import DnsLookup, SystemLookup
 from ...model import Candidate, Target
+
+if TYPE_CHECKING:
+    from ...lookup import DnsLookup
 
 Kind = Literal["address", "SRV", "host", "nothing"]
 
@@ -38,6 +39,10 @@ class Registrar:
 
 def examined(uri: str, nameservers: Sequence[str] | None = None) -> Registrar:
     """Looks *uri* up as pjfail does. Raises :class:`pjfail.BadURI`, and :class:`pjfail.BadServer` for a name server."""
+    import asyncio  # it imports ssl, which a doctor without a URI needs not
+
+    from ...lookup import DnsLookup
+
     return asyncio.run(_examine(Target.parse(uri), DnsLookup(nameservers)))
 
 
@@ -68,6 +73,8 @@ async def _find(target: Target, dns: DnsLookup) -> Sequence[Candidate]:
     try:
         found = await dns.lookup(target)
     except UnknownTarget:
+        from ...lookup import SystemLookup
+
         found = await SystemLookup().lookup(target)
     return sorted(found, key=lambda each: (each.priority, -each.weight))
 
