@@ -1,8 +1,8 @@
 #!/bin/sh
 # hosts.sh PYTHON TREE HOST...: makes the HOSTs that pjfail is tested in, where that has not been done, and lists them in
 # build/hosts/list (tests/rig/hosts.py says how). PYTHON is that of the virtual environment which `make setup` has made of
-# the pjproject tree TREE, and is a host itself; each other one has an environment of its own in build/hosts. The first four
-# use the pjfail of this clone, its extension too; only pjsua2 is another. The last two run the wheel for their platform.
+# the pjproject tree TREE, and is a host itself; each other one has an environment of its own in build/hosts. All but the last two
+# use the pjfail of this clone, its extension too; only pjsua2 is another. Those two run the wheel for their platform.
 #
 #   static   our pjproject, its libraries linked into pjsua2
 #   shared   the same sources, built a second time with shared libraries
