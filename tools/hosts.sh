@@ -1,8 +1,8 @@
 #!/bin/sh
 # hosts.sh PYTHON TREE HOST...: makes the HOSTs that pjfail is tested in, where that has not been done, and lists them in
 # build/hosts/list (tests/rig/hosts.py says how). PYTHON is that of the virtual environment which `make setup` has made of
-# the pjproject tree TREE, and is a host itself; each other one has an environment of its own in build/hosts. All
-# but the last two use the pjfail of this clone, its extension too; those two run the wheel for their platform.
+# the pjproject tree TREE, and is a host itself; each other one has an environment of its own in build/hosts. All but the
+# last two use the pjfail of this clone, its extension too; those two run the wheel for their platform.
 #
 #   static   our pjproject, its libraries linked into pjsua2
 #   shared   the same sources, built a second time with shared libraries
@@ -74,7 +74,7 @@ platform() {
     of_python() { "$machine/bin/python" -c "import sysconfig; print(sysconfig.get_$1)"; }
     site=$(of_python "path('purelib')")
     mkdir -p "$site"
-    if [ ! -e "$machine/installed" ] || [ -n "$(find pjfail setup.py pjfail_build.py pyproject.toml -newer "$machine/installed" \
+    if [ ! -e "$machine/installed" ] || [ -n "$(find pjfail* _pjfail_hook.py setup.py pyproject.toml -newer "$machine/installed" \
         -name '*.[chp]*' ! -name '*.pyc' ! -name '_native.*')" ]; then
         rm -rf "$machine/wheel"
         tools/step.sh "host-$name" 'building the sdist' "$python" -m build --sdist --no-isolation --outdir "$machine/wheel" .

@@ -609,7 +609,8 @@ void connections_tick(double now, double polled_since)
     }
 }
 
-int connections_are_late(void) { return atomic_load_explicit(&connections.late_count, memory_order_relaxed) != 0; }
+/* In one order with poller.resting, which its caller has written before: a relaxed load may be made before that on ARM. */
+int connections_are_late(void) { return atomic_load(&connections.late_count) != 0; }
 
 static void connections_drop_locked(struct hash_link *link)
 {
