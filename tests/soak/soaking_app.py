@@ -1,5 +1,5 @@
-"""A program with four polling threads that sends requests and calls over UDP and TCP, round after round, and beside them
-has accounts that are followed, with a standby each.
+"""A program with four polling threads that sends requests and calls over UDP and TCP, round after round. It also has
+followed accounts, with a standby each.
 
 soaking_app.py SECONDS SERVER...: within a round pjfail is detached and attached again, at random and with requests
 under way. A line comes for each request that was lost (`excused`: during a detach), and at the end of each round one
