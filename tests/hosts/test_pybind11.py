@@ -14,21 +14,28 @@ from rig.app import SANITIZED, App
 from rig.hosts import Host
 
 from pjfail import _native
-from pjfail.testing import SILENT, Registrar
+from pjfail.testing import SILENT, Fault, Registrar
 
 FIRST, SECOND = "127.0.71.1", "127.0.71.2"
 PROGRAM = Path(__file__).with_name("pybind11_program.py")
 
 
+# setRegistration() keeps the GIL, and waits for a lock that pjsip's thread has while it calls Python: an answer that is there
+# before it has returned would block both.
+SOON = Fault(latency=0.3)
+
+
 @pytest.fixture
 def first() -> Iterator[Registrar]:
     with Registrar(FIRST) as registrar:
+        registrar.fault = SOON
         yield registrar
 
 
 @pytest.fixture
 def second() -> Iterator[Registrar]:
     with Registrar(SECOND) as registrar:
+        registrar.fault = SOON
         yield registrar
 
 

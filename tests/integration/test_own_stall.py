@@ -11,7 +11,7 @@ import pytest
 from rig.app import App
 
 from pjfail.model import Transport
-from pjfail.testing import Fault, Registrar
+from pjfail.testing import WELL, Fault, Registrar
 
 FIRST, SECOND = "127.0.79.1", "127.0.79.2"
 STALL_S = 6.0  # more than a probe's time (2.2 s), and than a silent connection's (5 s)
@@ -95,8 +95,10 @@ OVER = pytest.mark.parametrize("transport", ["udp", "tcp"])
 
 @OVER
 def test_a_callback_that_blocks_convicts_nobody(transport: Transport) -> None:
-    with app_on(transport) as (_, second, app):
+    with app_on(transport) as (first, second, app):
+        first.fault = Fault(latency=0.3)  # when its answer comes, the program has sent: both want pjsip's lock
         assert app.ask("block")["blocked"]
+        first.fault = WELL
         # It leaves from this thread, and is answered at once; nobody reads that for a while.
         answer = app.ask("OPTIONS")
         assert (answer["code"], answer["server"]) == (200, f"{FIRST}:5060")

@@ -23,9 +23,9 @@ def find(program: str) -> str:
 
 def group_lives(group: int) -> bool:
     """Whether a process of the group is still there. One that is dead, reaped or not, holds nothing any more."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, _parent, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError):  # it is gone
+            state, _parent, its_group = Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[:3]
             if int(its_group) == group and state not in "ZX":
                 return True
     return False

@@ -201,7 +201,7 @@ def test_a_full_disk_is_tried_again_less_and_less_often_until_there_is_room(path
     assert "cannot be written now, and is tried again" in failed
     exists, count = tried.split()
     assert exists == "False"
-    assert 2 <= int(count) <= 6  # after 0.02, 0.06, 0.14, 0.3, 0.62 s
+    assert 2 <= int(count) <= 10  # after 0.02, 0.06, 0.14, 0.3, 0.62 s, and so on while the machine is busy
     assert again == f"the DNS cache file {path} is written again"
     assert left == f"['{path.name}']"
     assert CacheFile(path).load().keys() == MANY.keys()
