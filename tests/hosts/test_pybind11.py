@@ -20,8 +20,8 @@ FIRST, SECOND = "127.0.71.1", "127.0.71.2"
 PROGRAM = Path(__file__).with_name("pybind11_program.py")
 
 
-# setRegistration() keeps the GIL, and waits for a lock that pjsip's thread has while it calls Python: an answer that is there
-# before it has returned would block both.
+# setRegistration() keeps the GIL, and waits for a lock that pjsip's thread has while it calls Python: an answer that is
+# there before it has returned would block both.
 SOON = Fault(latency=0.3)
 
 
