@@ -97,6 +97,7 @@ def attach(
         arguments = ("candidates", "health")
         require_function("policy", policy, arguments, "candidates", keywords=("request",), instead="a Policy, or ")
         policy = Policy(order=policy)
+    table = None if servers is None else _table(servers)
     if lookup is None:
         from .lookup import DnsLookup
 
@@ -104,10 +105,10 @@ def attach(
     advice = "an object with a method: async def lookup(self, target)"
     require("lookup", lookup, Lookup, advice)
     require_arguments("lookup", lookup.lookup, ("target",), advice)
-    if servers is not None:
-        from .lookup import ChainLookup, StaticLookup
+    if table is not None:
+        from .lookup import ChainLookup
 
-        lookup = ChainLookup(servers if isinstance(servers, StaticLookup) else StaticLookup(servers), lookup)
+        lookup = ChainLookup(table, lookup)
     probe = Probe() if probe is None else probe
     require("probe", probe, Probe, "a Probe")
     retry = RetryPolicy() if retry is None else retry
@@ -117,6 +118,12 @@ def attach(
         found.detach()
     hear, wanted = checked_listeners(listeners), (Control.wanted(control), Shared.wanted(shared))
     return Failover(lookup, policy, probe, retry, _followed(follow), hear, host, *wanted)
+
+
+def _table(servers: StaticLookup | Mapping[str, Iterable[Listed]]) -> StaticLookup:
+    from .lookup import StaticLookup  # many list no servers
+
+    return servers if isinstance(servers, StaticLookup) else StaticLookup(servers)
 
 
 def attached() -> Failover | None:
