@@ -5,20 +5,19 @@
 set -eu
 
 [ $# -eq 1 ] || { echo 'usage: arm64.sh FOLDER' >&2; exit 2; }
-mkdir -p "$1"
+[ ! -e "$1/done" ] || exit 0
+rm -rf "$1"
+mkdir -p "$1/bin"
 folder=$(cd "$1" && pwd)
-cd "$(dirname "$0")/.."
-[ ! -e "$folder/done" ] || exit 0
-
 root=$folder/root
-rm -rf "$root"
-# shellcheck disable=SC2046
-set -- $(tools/debian-mirror.sh)
+cd "$(dirname "$0")/.."
+suite_and_mirror=$(tools/debian-mirror.sh)
+# shellcheck disable=SC2086
+set -- $suite_and_mirror
 mode=root
 [ "$(id -u)" = 0 ] || mode=chrootless
 tools/step.sh host-arm64 "unpacking Debian's Python for arm64" mmdebstrap --variant=extract --mode=$mode --architectures=arm64 \
     --include=python3,libpython3-dev,libssl-dev,libc6-dev,libstdc++6 "$1" "$root" "$2"
-mkdir -p "$folder/bin"
 for tool in cc=gcc c++=g++; do
     printf '#!/bin/sh\nexec aarch64-linux-gnu-%s --sysroot="%s" "$@"\n' "${tool#*=}" "$root" >"$folder/bin/${tool%=*}"
 done

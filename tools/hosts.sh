@@ -141,8 +141,9 @@ for host in "$@"; do
     arm64)
         if [ "$(uname -m)" = aarch64 ]; then
             add arm64 - "this machine is one"
+        elif ! tools/arm64.sh "$folder/arm64"; then
+            add arm64 - "its Python could not be unpacked; see build/host-arm64.log"
         else
-            tools/arm64.sh "$folder/arm64"
             platform arm64 manylinux_2_17_aarch64 --host=aarch64-linux-gnu --with-ssl="$folder/arm64/root/usr"
         fi
         ;;

@@ -7,11 +7,12 @@ set -eu
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
 
 [ $# -eq 2 ] || { echo 'usage: musl.sh PYTHON FOLDER' >&2; exit 2; }
-python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+[ ! -e "$2/done" ] || exit 0
+rm -rf "$2"
 mkdir -p "$2/bin"
+python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 folder=$(cd "$2" && pwd)
 cd "$(dirname "$0")/.."
-[ ! -e "$folder/done" ] || exit 0
 step() { tools/step.sh host-musl "$@"; }
 triplet=$(uname -m)-linux-musl
 zig=$("$python" -c 'import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).with_name("zig"))')
@@ -29,10 +30,10 @@ chmod +x "$folder"/bin/*
 
 # The sources come from this machine's own mirror. apt's own settings are not touched.
 download=$folder/download
-rm -rf "$download"
 mkdir -p "$download/lists/partial" "$download/archives/partial"
-# shellcheck disable=SC2046
-set -- $(tools/debian-mirror.sh)
+suite_and_mirror=$(tools/debian-mirror.sh)
+# shellcheck disable=SC2086
+set -- $suite_and_mirror
 cat >"$download/debian.sources" <<SOURCES
 Types: deb-src
 URIs: $2
@@ -54,7 +55,6 @@ step "asking Debian's mirror for the sources of $cpython and libffi" env APT_CON
 step "fetching them" env -C "$download" APT_CONFIG="$download/apt.conf" \
     apt-get -q source --download-only --only-source "$cpython" libffi
 for package in "$cpython" libffi; do
-    rm -rf "$folder/${package%3.*}"
     mkdir "$folder/${package%3.*}"
     tar -xf "$download/$package"_*.orig.tar.?z -C "$folder/${package%3.*}" --strip-components=1
 done
