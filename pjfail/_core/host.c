@@ -7,6 +7,7 @@
 #include "host.h"
 
 #include "gate.h"
+#include "loader.h"
 #include "pjfail.h"
 
 #include <dlfcn.h>
@@ -76,7 +77,7 @@ int pf_host_open(const char *object)
 #undef X
     };
     struct host_functions found;
-    void *handle = dlopen(object, RTLD_NOW | RTLD_NOLOAD);
+    void *handle = loader_open(object);
     size_t i;
 
     if (!handle)

@@ -127,9 +127,27 @@ size_t loader_size_of(const void *variable)
     return 0;
 }
 
+void *loader_open(const char *object)
+{
+    void *handle = dlopen(object, RTLD_LAZY | RTLD_NOLOAD);
+
+#ifndef __GLIBC__
+    /* musl looks at the file, which may have been deleted or replaced; but its handle is the object's entry in this list. */
+    if (!handle && object) {
+        struct link_map *each = NULL;
+
+        dlinfo(dlopen(NULL, RTLD_LAZY), RTLD_DI_LINKMAP, &each);
+        while (each && strcmp(each->l_name, object))
+            each = each->l_next;
+        handle = each;
+    }
+#endif
+    return handle;
+}
+
 const char *pf_object(const char *path)
 {
-    void *handle = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
+    void *handle = loader_open(path);
     struct link_map *object;
     const char *name = NULL;
 
@@ -143,7 +161,7 @@ const char *pf_object(const char *path)
 
 void *pf_symbol(const char *object, const char *name)
 {
-    void *handle = dlopen(object, RTLD_LAZY | RTLD_NOLOAD), *symbol;
+    void *handle = loader_open(object), *symbol;
 
     if (!handle)
         return NULL;
