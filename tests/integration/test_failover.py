@@ -161,7 +161,7 @@ def test_a_challenge_is_answered_to_the_server_that_challenged() -> None:
         ends = queue.SimpleQueue()
         with Endpoint() as endpoint:
             table = {"sip.test": [(f"{address}:5060", 1, 0) for address in sys.argv[1:]]}
-            pjfail.attach(lookup=pjfail.StaticLookup(table))
+            pjfail.attach(lookup=pjfail.StaticLookup(table), follow=False)
             account = Writer(endpoint, password="secret")
             emit(code=account.register("sip:alice@sip.test", "sip:sip.test").code)
             buddy = pj.Buddy()
