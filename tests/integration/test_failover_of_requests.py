@@ -755,7 +755,7 @@ def test_a_program_that_polls_survives_as_well(first: Registrar, second: Registr
     with unanswered_connects("127.0.30.9", 5060):
         answers = run_app(app).lines
     assert [(answer["code"], answer["server"]) for answer in answers] == [(200, f"{SECOND}:5060")] * 2
-    assert all(answer["seconds"] < 0.9 for answer in answers)
+    assert all(answer["seconds"] < 3 for answer in answers)
 
 
 # --- off --------------------------------------------------------------------------------------------------------------
