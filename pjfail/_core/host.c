@@ -17,8 +17,8 @@
 
 struct host_functions host;
 
-/* Written while no thread is inside the gate. */
-static pjsip_endpoint *host_endpt;
+/* Written while no thread is inside the gate; read outside of it, too, by what guards pjsip's transactions while pjfail is detached. */
+static _Atomic(pjsip_endpoint *) host_endpt;
 
 /* One for each thread: the worker's probes fail at any time. */
 static __thread char problem[256];

@@ -40,6 +40,19 @@ SUMMARY: ThreadSanitizer: data race ../src/pj/pool.c:278 in reset_pool
 """
 
 
+NAME_SERVERS = """==================
+WARNING: ThreadSanitizer: data race (pid=31176)
+  Read of size 4 at 0x7ffff169fc58 by thread T9 (mutexes: write M655):
+    #0 pjsua_acc_get_uac_addr ../src/pjsua-lib/pjsua_acc.c:3913 (_pjsua2.cpython-311-x86_64-linux-gnu.so+0x71261a)
+    #1 pjsua_acc_create_request ../src/pjsua-lib/pjsua_acc.c:3699 (_pjsua2.cpython-311-x86_64-linux-gnu.so+0x713238)
+
+  Previous atomic write of size 4 at 0x7ffff169fc58 by main thread (mutexes: write M1819):
+    #0 accounts_resume_lookups pjfail/_core/accounts.c:366 (_native.abi3.so+0x114cc)
+    #1 attach_unplug_locked pjfail/_core/attach.c:213 (_native.abi3.so+0x13b13)
+
+SUMMARY: ThreadSanitizer: data race ../src/pjsua-lib/pjsua_acc.c:3913 in pjsua_acc_get_uac_addr
+"""
+
 # The ACK of an INVITE that was moved off a connection.
 VIA = """=================================================================
 ==10503==ERROR: AddressSanitizer: heap-use-after-free on address 0x623000030c28 at pc 0x7ff01704814b bp 0x7ff sp 0x7ff
@@ -143,6 +156,13 @@ def test_what_pjsip_reads_after_it_was_freed_counts() -> None:
 @pytest.mark.parametrize("report", [VIA.replace(" ../include/pj/", " Objects/"), LEAK])
 def test_what_others_read_and_what_pjsip_does_not_free_does_not(report: str) -> None:
     assert ours(report) == [False]
+
+
+def test_the_number_of_name_servers_may_be_written_meanwhile() -> None:
+    """And nothing else of pjsua's."""
+    assert not is_ours(NAME_SERVERS)
+    assert is_ours(NAME_SERVERS.replace("accounts_resume_lookups", "accounts_resume_others"))
+    assert is_ours(NAME_SERVERS.replace("pjsua_acc_get_uac_addr", "pjsua_acc_del"))
 
 
 def test_who_slept_meanwhile_has_no_part_in_a_race() -> None:
