@@ -3,8 +3,8 @@
 A report counts when the code at fault, or the code that allocated, freed or locked, is the core itself: the innermost
 frame of one of its stacks that is none of the sanitizer's own. A wrong access to memory counts within pjsip too, for
 the core hands pjsip pointers, unless it is one of stock pjsip's (STOCK). Other reports on Python, pjsip and others are
-counted only, and so are races that are none (POOL_FREED, NAME_SERVERS). UBSan sees nothing but the core. STATUS is pytest's. Exits
-with 1 when there is anything to mend.
+counted only, and so are races that are none (POOL_FREED, NAME_SERVERS). UBSan sees nothing but the core. STATUS is
+pytest's. Exits with 1 when there is anything to mend.
 """
 
 from __future__ import annotations
