@@ -78,7 +78,8 @@ def test_a_program_nobody_has_touched_outlives_its_registrar(
     with Launched(command, **variables, PJFAIL_SERVERS=SERVERS, PJFAIL_LOG="info") as program:
         if phase == "calling":
             wait_for_users(first, "INVITE", users, 30)
-            assert not second.requests
+            called = {each.call_id for each in first.requests}
+            assert {each.call_id for each in second.requests} <= called  # on a busy machine one is sent to both
             fail(FAULTS[fault])
         else:
             program.wait_for("pjfail is attached", 30)
