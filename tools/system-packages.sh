@@ -1,7 +1,7 @@
 #!/bin/sh
-# system-packages.sh build|test|sanitize|musl PYTHON: finds what building pjfail with that Python needs of this machine, or what
-# its tests, its tests with gcc's sanitizers, or those with musl need too. Missing Debian packages are installed where that is allowed (root, or sudo without a password);
-# otherwise this prints the line to run, and stops.
+# system-packages.sh build|test|sanitize|musl PYTHON: finds what building pjfail with that Python needs of this machine, or
+# what its tests, its tests with gcc's sanitizers, or those with musl need too. Missing Debian packages are installed where
+# that is allowed (root, or sudo without a password); otherwise this prints the line to run, and stops.
 set -eu
 
 # Debian's daemons are not on an ordinary user's path.
