@@ -123,7 +123,7 @@ class NameServers:
                 start = name.to_text(omit_final_dot=True)
                 raise LookupFailed(f"{start} leads through more than {self._cname_limit} CNAMEs, or in a circle")
             if answer or answer.name == asked:
-                return replace(answer, ttl=ttl)
+                return replace(answer, ttl=ttl) if links else answer
             asked = answer.name
 
     async def _ask(self, name: Name, kind: Kind) -> _Reply:

@@ -304,16 +304,12 @@ def _candidates_of(
     service: Service, ttl: float, records: Iterable[SRV], addresses: Mapping[Name, Sequence[Address]]
 ) -> Iterator[Candidate]:
     """Yields the candidates that *records* lead to, the addresses of each record adjacent."""
+    query = f"{_text(service.name)} SRV"
     for record in records:
+        name = _text(record.target)
         for address in addresses.get(record.target, ()):
-            yield Candidate(
-                Server(address.text, record.port, service.transport),
-                _text(record.target),
-                record.priority,
-                record.weight,
-                min(ttl, address.ttl),
-                query=f"{_text(service.name)} SRV",
-            )
+            server = Server(address.text, record.port, service.transport)
+            yield Candidate(server, name, record.priority, record.weight, min(ttl, address.ttl), query)
 
 
 def _usable_records(answer: Answer) -> list[SRV]:
@@ -395,4 +391,6 @@ async def _addresses(
     failures = [answer for answer in answers if isinstance(answer, LookupFailed)]
     if failures and not found:
         raise failures[0]
+    if len(found) == 1:  # as it mostly is, and looking for a route takes system calls
+        return found
     return sorted(found, key=lambda address: not client.has_route(address.text))

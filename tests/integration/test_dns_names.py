@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rig.dns_server import DnsServer
+from rig.network import alone
 
 from pjfail.errors import LookupFailed, UnknownTarget
 from pjfail.lookup import ChainLookup, DnsLookup, StaticLookup
@@ -125,3 +128,30 @@ def test_what_idna_does_not_allow_is_a_failed_lookup(server: DnsServer) -> None:
     failure = refused(DnsLookup([str(server)]), "sip:a\u2764\u200db.example")
     assert "is not a valid DNS name" in str(failure)
     assert server.queries == []
+
+
+ON_ONE_LINK = """
+import asyncio, socket, threading
+import dns.message, dns.rrset
+import pjfail
+
+def serve():
+    while True:
+        query, client = server.recvfrom(4096)
+        response = dns.message.make_response(dns.message.from_wire(query))
+        if query[-15:-11] == b"\\0\\x01\\0\\x01":  # A, before EDNS's 11 octets
+            response.answer.append(dns.rrset.from_text("sip.example.com.", 60, "IN", "A", "192.0.2.1"))
+        server.sendto(response.to_wire(), client)
+
+server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+server.bind(socket.getaddrinfo("fe80::53%lo", 0, type=socket.SOCK_DGRAM)[0][4])
+threading.Thread(target=serve, daemon=True).start()
+lookup = pjfail.DnsLookup([f"[fe80::53%lo]:{server.getsockname()[1]}"], naptr="off", transports=["udp"])
+print(asyncio.run(lookup.lookup(pjfail.Target.parse("sip:sip.example.com")))[0].server)
+"""
+
+
+def test_a_name_server_on_one_link_is_asked_there() -> None:
+    own_network = alone("ip address add fe80::53/64 dev lo nodad")
+    said = subprocess.run([*own_network, sys.executable, "-c", ON_ONE_LINK], capture_output=True, text=True, check=True)
+    assert said.stdout == "udp:192.0.2.1:5060\n"
