@@ -10,34 +10,24 @@
 #include "keepalive.h"
 #include "lock.h"
 #include "raw_send.h"
+#include "register_copy.h"
 #include "text.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-enum {
-    MORE_ROOM = 2000, /* for the Routes that are not in the packet, in the copy of an account's REGISTER */
-    MAX_CONTACT = 1000,
-    MAX_WAITING = 4096 /* jobs: behind so many, none is taken that only keeps a NAT's binding */
-};
+/* Jobs: behind so many, none is taken that only keeps a NAT's binding. */
+enum { MAX_WAITING = 4096 };
 
 /* How long a detach waits for the answers to what it has sent. */
 #define END_TIMEOUT_S 0.5
 
 /* What the clients' callback posts, beside the jobs of pjfail.h. */
 enum { JOB_FINISHED = 100, JOB_MOVE };
-
-/* The host and port of a Contact, or what a server saw of them. port 0: unknown. */
-struct standby_place {
-    char host[PF_MAX_HOST];
-    int port;
-};
 
 struct standby {
     struct hash_link by_id, by_call_id, by_transport;
@@ -49,12 +39,12 @@ struct standby {
     const pjsip_transport *transport; /* the connection of its last 2xx; NULL: it is in no table by it */
     /* The fields below belong to the thread that runs jobs. */
     pjsip_regc *regc;
-    char contact[MAX_CONTACT];
-    char own_contact[MAX_CONTACT]; /* the account's, of which that was made */
-    unsigned number;               /* its reg-id */
+    char contact[REGISTER_COPY_MAX_CONTACT];
+    char own_contact[REGISTER_COPY_MAX_CONTACT]; /* the account's, of which that was made */
+    unsigned number;                             /* its reg-id */
     int unregistering;
     /* The fields below are guarded by the lock. */
-    struct standby_place at; /* of the Contact */
+    struct contact_place at; /* of the Contact */
     int registered;          /* a 2xx has come */
     int removing;
     int moved; /* its Contact was changed to what its server saw; once */
@@ -66,7 +56,7 @@ struct standby_account {
     int account;
     char aor[PF_MAX_URI];
     char *message;           /* its last own REGISTER, without what each request has anew; NULL: none was seen */
-    struct standby_place at; /* of the Contact in it */
+    struct contact_place at; /* of the Contact in it */
     int as_seen;             /* that is what the account's server saw the REGISTER come from */
     struct standby *first;
     double keepalive; /* seconds, of its standbys' connections; 0: none */
@@ -80,7 +70,7 @@ struct standby_job {
     char aor[PF_MAX_URI];
     pf_address server;
     unsigned number;         /* of PF_STANDBY_REGISTER: its reg-id; of JOB_FINISHED: the standby's id */
-    struct standby_place at; /* of JOB_MOVE: what the server saw */
+    struct contact_place at; /* of JOB_MOVE: what the server saw */
 };
 
 /* Guarded by lock; count is read without it. */
@@ -219,58 +209,6 @@ static void standby_post_event(pf_standby *event)
         event_queue_post(EVENT_STANDBY, event);
 }
 
-/* --- Contacts ---------------------------------------------------------------------------------------------------- */
-
-/* Returns the message's Contact, other than one that pjsua removes; NULL: none. */
-static pjsip_contact_hdr *standby_contact_of(const pjsip_msg *message)
-{
-    pjsip_contact_hdr *header = host.pjsip_msg_find_hdr(message, PJSIP_H_CONTACT, NULL);
-
-    while (header && header->expires == 0)
-        header = host.pjsip_msg_find_hdr(message, PJSIP_H_CONTACT, header->next);
-    return header;
-}
-
-static pjsip_sip_uri *standby_uri_of(const pjsip_contact_hdr *contact)
-{
-    pjsip_uri *uri = contact && contact->uri ? pjsip_uri_get_uri(contact->uri) : NULL;
-    const pj_str_t *scheme = uri ? pjsip_uri_get_scheme(uri) : NULL;
-
-    return scheme && scheme->slen >= 3 && !strncasecmp(scheme->ptr, "sips", (size_t)scheme->slen)
-               ? (pjsip_sip_uri *)(void *)uri
-               : NULL;
-}
-
-static void standby_read_place(const pjsip_msg *message, struct standby_place *at)
-{
-    const pjsip_sip_uri *uri = standby_uri_of(standby_contact_of(message));
-
-    memset(at, 0, sizeof *at);
-    if (!uri)
-        return;
-    copy_text(at->host, sizeof at->host, &uri->host);
-    at->port = uri->port                                                              ? uri->port
-               : uri->transport_param.slen == 3 && uri->transport_param.ptr[1] == 'l' ? 5061
-                                                                                      : 5060;
-}
-
-/* Fills in where the server says that the request came from (RFC 3581). */
-static void standby_read_seen(pjsip_msg *response, struct standby_place *at)
-{
-    const pjsip_via_hdr *via = host.pjsip_msg_find_hdr(response, PJSIP_H_VIA, NULL);
-
-    memset(at, 0, sizeof *at);
-    if (!via || via->rport_param <= 0)
-        return;
-    copy_text(at->host, sizeof at->host, via->recvd_param.slen ? &via->recvd_param : &via->sent_by.host);
-    at->port = via->rport_param;
-}
-
-static int standby_same_place(const struct standby_place *one, const struct standby_place *other)
-{
-    return one->port == other->port && !strcmp(one->host, other->host);
-}
-
 /* --- SIP threads ------------------------------------------------------------------------------------------------- */
 
 int standby_server_of(pjsip_msg *request, pf_address *server)
@@ -300,94 +238,18 @@ int standby_server_of(pjsip_msg *request, pf_address *server)
     return 0;
 }
 
-/* Returns whether pjsip's registration client adds the header by itself, or each request has its own. */
-static int standby_is_of_one_request(const pjsip_hdr *header)
-{
-    switch (header->type) {
-    case PJSIP_H_VIA:
-    case PJSIP_H_CALL_ID:
-    case PJSIP_H_CSEQ:
-    case PJSIP_H_MAX_FORWARDS:
-    case PJSIP_H_CONTENT_LENGTH:
-    case PJSIP_H_AUTHORIZATION:
-    case PJSIP_H_PROXY_AUTHORIZATION:
-    case PJSIP_H_ALLOW: return 1;
-    default: return 0;
-    }
-}
-
-/* Writes the header as a line. Returns its length; negative: there is no room. */
-static int standby_write_header(const pjsip_hdr *header, char *text, int size)
-{
-    int length, prefix = 0;
-
-    if (header->type == PJSIP_H_ROUTE) { /* pjsip itself prints no hidden one */
-        const pjsip_route_hdr *route = (const pjsip_route_hdr *)(const void *)header;
-
-        pjsip_uri *uri = route->name_addr.uri;
-
-        prefix = snprintf(text, (size_t)size, "Route: <");
-        if (!uri || prefix >= size)
-            return -1;
-        length = pjsip_uri_print(PJSIP_URI_IN_ROUTING_HDR, uri, text + prefix, (pj_size_t)(size - prefix));
-        if (length > 0 && prefix + length + 1 < size)
-            text[prefix + length++] = '>';
-    } else {
-        length = header->vptr->print_on((void *)(uintptr_t)header, text, (pj_size_t)size);
-    }
-    if (length < 0 || prefix + length + 2 >= size)
-        return -1;
-    memcpy(text + prefix + length, "\r\n", 2);
-    return prefix + length + 2;
-}
-
-/*
- * Returns what a standby copies of the REGISTER, as text, the caller's to free; NULL: no memory, or more hidden Routes
- * than fit.
- */
-static char *standby_copy_register(const pjsip_tx_data *request)
-{
-    const pjsip_msg *message = tdata_msg(request);
-    const pjsip_hdr *header;
-    size_t packet;
-    int size, at, length;
-    char *text;
-
-    tdata_bytes(request, &packet);
-    size = (int)packet + MORE_ROOM;
-    text = malloc((size_t)size);
-    if (!text)
-        return NULL;
-    at = snprintf(text, (size_t)size, "REGISTER ");
-    length = pjsip_uri_print(PJSIP_URI_IN_REQ_URI, message->line.req.uri, text + at, (pj_size_t)(size - at));
-    at += length > 0 ? length : 0;
-    at += snprintf(text + at, (size_t)(size - at), " SIP/2.0\r\n");
-    for (header = message->hdr.next; length > 0 && header != &message->hdr; header = header->next) {
-        if (standby_is_of_one_request(header))
-            continue;
-        length = standby_write_header(header, text + at, size - at - 3);
-        at += length > 0 ? length : 0;
-    }
-    if (length <= 0 || at + 3 > size) {
-        free(text);
-        return NULL;
-    }
-    memcpy(text + at, "\r\n", 3);
-    return text;
-}
-
 void standby_on_register(int account, pjsip_tx_data *request, int removes)
 {
     const pjsip_from_hdr *from = host.pjsip_msg_find_hdr(tdata_msg(request), PJSIP_H_FROM, NULL);
     struct standby_account *owner;
-    struct standby_place at;
+    struct contact_place at;
     char aor[PF_MAX_URI], *message, *old;
 
     if (!atomic_load_explicit(&standbys.count, memory_order_acquire) || !from ||
         !accounts_write_aor(from->uri, aor, sizeof aor))
         return;
-    old = message = removes ? NULL : standby_copy_register(request);
-    standby_read_place(tdata_msg(request), &at);
+    old = message = removes ? NULL : register_copy_make(request);
+    register_copy_read_place(tdata_msg(request), &at);
     pthread_mutex_lock(&standbys.lock);
     owner = standby_find_account_locked(account, aor);
     if (owner && (removes || message)) {
@@ -405,18 +267,18 @@ void standby_on_registered(int account, pjsip_msg *response)
 {
     const pjsip_from_hdr *from = host.pjsip_msg_find_hdr(response, PJSIP_H_FROM, NULL);
     struct standby_account *owner;
-    struct standby_place seen;
+    struct contact_place seen;
     char aor[PF_MAX_URI];
 
     if (!atomic_load_explicit(&standbys.count, memory_order_acquire) || !from ||
         !accounts_write_aor(from->uri, aor, sizeof aor))
         return;
-    standby_read_seen(response, &seen);
+    register_copy_read_seen(response, &seen);
 
     HOLD_LOCK(&standbys.lock);
     owner = standby_find_account_locked(account, aor);
     if (owner)
-        owner->as_seen = standby_same_place(&owner->at, &seen);
+        owner->as_seen = register_copy_same_place(&owner->at, &seen);
 }
 
 void standby_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state)
@@ -454,14 +316,14 @@ static void standby_on_end(const struct pjsip_regc_cbparam *result)
     const pjsip_retry_after_hdr *retry_after =
         result->rdata ? host.pjsip_msg_find_hdr(RDATA_INFO(result->rdata)->msg, PJSIP_H_RETRY_AFTER, NULL) : NULL;
     pf_standby *event = NULL;
-    struct standby_place seen;
+    struct contact_place seen;
     struct standby_job *move;
     struct standby *standby;
     double keepalive = 0;
 
     memset(&seen, 0, sizeof seen);
     if (good && result->rdata)
-        standby_read_seen(RDATA_INFO(result->rdata)->msg, &seen);
+        register_copy_read_seen(RDATA_INFO(result->rdata)->msg, &seen);
     pthread_mutex_lock(&standbys.lock);
     standby = standby_by_id_locked(id);
     if (standby && standby->removing) {
@@ -474,7 +336,7 @@ static void standby_on_end(const struct pjsip_regc_cbparam *result)
         event = standby_make_event_locked(standby, result->code, result->status);
         if (event && retry_after)
             event->retry_after = retry_after->ivalue;
-        if (seen.port && standby->owner->as_seen && !standby->moved && !standby_same_place(&seen, &standby->at)) {
+        if (seen.port && standby->owner->as_seen && !standby->moved && !register_copy_same_place(&seen, &standby->at)) {
             move = standby_post_job_locked(JOB_MOVE, 0, "", NULL, id);
             if (move)
                 move->at = seen;
@@ -496,111 +358,6 @@ static void standby_on_result(struct pjsip_regc_cbparam *result)
 }
 
 /* --- jobs: one thread at a time, no lock held ---------------------------------------------------------------------- */
-
-/* Returns the header's value as pjsip prints it, in text; NULL: it does not fit. */
-static const char *standby_value_of(const pjsip_hdr *header, char *text, int size)
-{
-    int length = header->vptr->print_on((void *)(uintptr_t)header, text, (pj_size_t)(size - 1));
-    const char *value;
-
-    if (length <= 0)
-        return NULL;
-    text[length] = '\0';
-    value = strchr(text, ':');
-    return value ? value + 1 + strspn(value + 1, " ") : NULL;
-}
-
-/*
- * Writes the account's Contact, with that host and port where port is not 0. That of a standby has number for its reg-id
- * (RFC 5626 section 4.2), if the account's has one. Returns 0 if there is none, or it is too long.
- */
-static int standby_write_contact(pj_pool_t *pool, const pjsip_msg *message, const struct standby_place *at,
-                                 unsigned number, char contact[MAX_CONTACT])
-{
-    static const char parameter[] = ";reg-id=";
-    pjsip_contact_hdr *header = standby_contact_of(message);
-    pjsip_sip_uri *uri = standby_uri_of(header);
-    char text[MAX_CONTACT];
-    const char *value, *id;
-    pj_str_t host_name;
-
-    if (!uri)
-        return 0;
-    if (at->port) {
-        host_name.slen = (pj_ssize_t)strlen(at->host);
-        host_name.ptr = host.pj_pool_alloc(pool, strlen(at->host) + 1);
-        if (!host_name.ptr)
-            return 0;
-        memcpy(host_name.ptr, at->host, strlen(at->host) + 1);
-        uri->host = host_name;
-        uri->port = at->port;
-    }
-    value = standby_value_of((const pjsip_hdr *)header, text, sizeof text);
-    if (!value)
-        return 0;
-    id = strstr(value, parameter);
-    if (!id)
-        return snprintf(contact, MAX_CONTACT, "%s", value) < MAX_CONTACT;
-    id += strlen(parameter);
-    return snprintf(contact, MAX_CONTACT, "%.*s%u%s", (int)(id - value), value, number, id + strspn(id, "0123456789")) <
-           MAX_CONTACT;
-}
-
-/* Moves the message's headers that are not the client's own to others, and the Routes to routes. */
-static void standby_sort_headers(pjsip_msg *message, pjsip_hdr *routes, pjsip_hdr *others)
-{
-    pjsip_hdr *header, *next;
-
-    routes->next = routes->prev =
-        routes; /* as pj_list_init() does, which asserts with a function that we do not link */
-    others->next = others->prev = others;
-    for (header = message->hdr.next; header != &message->hdr; header = next) {
-        pjsip_hdr *list = header->type == PJSIP_H_ROUTE ? routes : others;
-
-        next = header->next;
-        if (header->type == PJSIP_H_FROM || header->type == PJSIP_H_TO || header->type == PJSIP_H_CONTACT ||
-            header->type == PJSIP_H_EXPIRES)
-            continue;
-        header->prev->next = header->next; /* as pj_list_erase() does */
-        header->next->prev = header->prev;
-        header->prev = list->prev;
-        header->next = list;
-        list->prev->next = header;
-        list->prev = header;
-    }
-}
-
-/* Prepares the client as a copy of the account's own. */
-static pj_status_t standby_prepare(struct standby *standby, pjsip_msg *message)
-{
-    const pjsip_expires_hdr *expires = host.pjsip_msg_find_hdr(message, PJSIP_H_EXPIRES, NULL);
-    const pjsip_hdr *from = host.pjsip_msg_find_hdr(message, PJSIP_H_FROM, NULL);
-    const pj_str_t contact = { standby->contact, (pj_ssize_t)strlen(standby->contact) };
-    char uri[PF_MAX_URI], from_text[2 * PF_MAX_URI];
-    pj_str_t server, own;
-    pjsip_hdr routes, others;
-    pj_status_t status;
-    int length;
-
-    length = pjsip_uri_print(PJSIP_URI_IN_REQ_URI, message->line.req.uri, uri, sizeof uri);
-    if (length <= 0 || !from)
-        return PJ_EINVAL;
-    server.ptr = uri;
-    server.slen = length;
-    length = pjsip_uri_print(PJSIP_URI_IN_FROMTO_HDR, ((const pjsip_from_hdr *)from)->uri, from_text, sizeof from_text);
-    if (length <= 0)
-        return PJ_EINVAL;
-    own.ptr = from_text;
-    own.slen = length;
-    standby_sort_headers(message, &routes, &others);
-    status = host.pjsip_regc_init(standby->regc, &server, &own, &own, 1, &contact,
-                                  expires ? (pj_uint32_t)expires->ivalue : PJSIP_REGC_EXPIRATION_NOT_SPECIFIED);
-    if (status == PJ_SUCCESS)
-        status = host.pjsip_regc_set_route_set(standby->regc, (const pjsip_route_hdr *)(const void *)&routes);
-    if (status == PJ_SUCCESS)
-        status = host.pjsip_regc_add_headers(standby->regc, &others);
-    return status;
-}
 
 static void standby_free(struct standby *standby)
 {
@@ -773,7 +530,7 @@ static pj_status_t standby_connect(pj_pool_t *pool, const pjsip_msg *message, co
  * go. pjsip's client has its next REGISTER remove the last Contact, which must be neither the account's own nor that of
  * an outbound registration, which each new one replaces (RFC 5626 section 6).
  */
-static struct standby *standby_change_contact(struct standby *standby, char contact[MAX_CONTACT])
+static struct standby *standby_change_contact(struct standby *standby, char contact[REGISTER_COPY_MAX_CONTACT])
 {
     pj_str_t text = { contact, (pj_ssize_t)strlen(contact) };
 
@@ -790,15 +547,15 @@ static struct standby *standby_change_contact(struct standby *standby, char cont
 
 /* Registers at the server, with a Contact of that place (port 0: the account's). */
 static pj_status_t standby_register_as(struct standby_account *owner, const struct standby_job *job,
-                                       const struct standby_place *at, const char *own_contact, pjsip_msg *message,
+                                       const struct contact_place *at, const char *own_contact, pjsip_msg *message,
                                        pj_pool_t *pool)
 {
     struct standby *standby;
-    char contact[MAX_CONTACT];
+    char contact[REGISTER_COPY_MAX_CONTACT];
     pjsip_tx_data *tdata;
     pj_status_t status;
 
-    if (!standby_write_contact(pool, message, at, job->number, contact))
+    if (!register_copy_write_contact(pool, message, at, job->number, contact))
         return PJ_EINVAL;
     pthread_mutex_lock(&standbys.lock);
     standby = standby_find_locked(owner, &job->server);
@@ -809,7 +566,7 @@ static pj_status_t standby_register_as(struct standby_account *owner, const stru
         if (!standby)
             return PJ_ENOMEM;
         strcpy(standby->contact, contact);
-        status = standby_prepare(standby, message);
+        status = register_copy_prepare(standby->regc, message, standby->contact);
         if (status != PJ_SUCCESS) {
             standby_forget(standby);
             return status;
@@ -819,7 +576,7 @@ static pj_status_t standby_register_as(struct standby_account *owner, const stru
     strcpy(standby->own_contact, own_contact);
     pthread_mutex_lock(&standbys.lock);
     standby->moved = job->what == JOB_MOVE;
-    standby_read_place(message, &standby->at);
+    register_copy_read_place(message, &standby->at);
     pthread_mutex_unlock(&standbys.lock);
     status = accounts_lend_credentials(owner->account, owner->aor, standby->regc); /* they may be others by now */
     if (status == PJ_SUCCESS)
@@ -837,15 +594,15 @@ static pj_status_t standby_register_with(struct standby_account *owner, const st
                                          pj_pool_t *pool)
 {
     pjsip_msg *message = host.pjsip_parse_msg(pool, text, strlen(text), NULL);
-    struct standby_place at = job->at;
-    const struct standby_place nowhere = { "", 0 };
+    struct contact_place at = job->at;
+    const struct contact_place nowhere = { "", 0 };
     const struct standby *standby;
-    char own_contact[MAX_CONTACT];
+    char own_contact[REGISTER_COPY_MAX_CONTACT];
     pjsip_transport *connection;
     pj_status_t status;
     int as_seen;
 
-    if (!message || !standby_write_contact(pool, message, &nowhere, job->number, own_contact))
+    if (!message || !register_copy_write_contact(pool, message, &nowhere, job->number, own_contact))
         return PJ_EINVAL;
     pthread_mutex_lock(&standbys.lock);
     as_seen = owner->as_seen;
@@ -857,7 +614,7 @@ static pj_status_t standby_register_with(struct standby_account *owner, const st
     if (status != PJ_SUCCESS)
         return status;
     if (connection && as_seen && !at.port) {
-        standby_read_place(message, &at);
+        register_copy_read_place(message, &at);
         at.port = ntohs(transport_local_address(connection)->ipv4.sin_port); /* IPv6 has it at the same place */
     }
     status = standby_register_as(owner, job, &at, own_contact, message, pool);
@@ -882,7 +639,7 @@ static void standby_register(struct standby_account *owner, const struct standby
 }
 
 /* Gives the standby the Contact that its server sees. */
-static void standby_move(struct standby *standby, const struct standby_place *at)
+static void standby_move(struct standby *standby, const struct contact_place *at)
 {
     struct standby_account *owner = standby->owner;
     struct standby_job job = { .what = JOB_MOVE, .account = owner->account, .number = standby->number, .at = *at };
