@@ -84,11 +84,12 @@ async def ask(address: str, port: int, query: Query) -> dns.message.Message:
         udp.connect(server)
         with suppress(BlockingIOError):  # as if it were lost on its way
             udp.send(query.octets)
-        loop.add_reader(udp, _read, udp, query, reply)
+        number = udp.fileno()  # asyncio writes each new reader into a message: a socket asks the system for its text
+        loop.add_reader(number, _read, udp, query, reply)
         try:
             return await reply
         finally:
-            loop.remove_reader(udp)
+            loop.remove_reader(number)
 
 
 def _read(udp: socket.socket, query: Query, reply: asyncio.Future[dns.message.Message]) -> None:
