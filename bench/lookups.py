@@ -12,12 +12,16 @@ import pjfail
 NAME_SERVER, PORT = "127.0.90.54", 5353
 AT_ONCE = 1_000
 # With authority for them, a name server sends the addresses of the servers, too; one that asks others often does not.
-DOMAINS = {"addresses asked for": "bench.test", "addresses beside the SRV records": "beside.bench.test"}
+DOMAINS = {
+    "addresses asked for": "bench.test",
+    "addresses beside the SRV records": "beside.bench.test",
+    "a name server 5 ms away": "far.bench.test",
+}
 
 # The name server has a process, and so a GIL, of its own. All answers are made before the first question, for else the
 # bench would time a name server in Python: 0.3 to 0.9 ms of each question.
 SERVE = f"""
-import socket, sys, threading
+import collections, select, socket, sys, threading, time
 import dns.flags, dns.message, dns.rrset
 
 answers = {{}}
@@ -35,7 +39,7 @@ def add(name, kind, *records, beside=()):
     answers[wire[12:end]] = wire[2:]
 
 for number in range({AT_ONCE}):
-    for domain in f"t{{number}}.bench.test.", f"t{{number}}.beside.bench.test.":
+    for domain in (f"t{{number}}.{{each}}." for each in {list(DOMAINS.values())}):
         a, b = f"a.{{domain}}", f"b.{{domain}}"
         addresses = [(a, "127.0.91.1"), (b, "127.0.91.2")]
         beside = addresses if "beside" in domain else []
@@ -48,11 +52,19 @@ server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
 server.bind(("{NAME_SERVER}", {PORT}))
 threading.Thread(target=sys.stdin.read, daemon=True).start()
 print("ready", flush=True)
+late = collections.deque()  # what to send, to whom, and when
 while True:
-    query, client = server.recvfrom(4096)
-    answer = answers.get(query[12:query.index(b"\\0", 12) + 5].lower())
-    if answer is not None:
-        server.sendto(query[:2] + answer, client)
+    wait = max(late[0][2] - time.monotonic(), 0) if late else None
+    if not late or select.select([server], [], [], wait)[0]:
+        query, client = server.recvfrom(4096)
+        question = query[12:query.index(b"\\0", 12) + 5].lower()
+        answer = query[:2] + answers[question]
+        if b"\\3far" in question:
+            late.append((answer, client, time.monotonic() + 0.005))
+        else:
+            server.sendto(answer, client)
+    while late and late[0][2] <= time.monotonic():
+        server.sendto(*late.popleft()[:2])
 """
 
 
