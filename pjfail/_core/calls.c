@@ -42,11 +42,6 @@ static uint64_t calls_hash(const pj_str_t *call_id)
     return hash_bytes(HASH_SEED, call_id->ptr, (size_t)call_id->slen);
 }
 
-static uint64_t calls_hash_connection(const pjsip_transport *connection)
-{
-    return hash_bytes(HASH_SEED, &connection, sizeof connection);
-}
-
 /* --- the table, under calls.lock --------------------------------------------------------------------------------- */
 
 static struct call *calls_find_locked(const pj_str_t *call_id)
@@ -80,7 +75,7 @@ static void calls_disconnect_locked(struct call *call)
 static void calls_connect_locked(struct call *call, const pjsip_transport *connection)
 {
     calls_disconnect_locked(call);
-    call->connected.hash = calls_hash_connection(connection);
+    call->connected.hash = hash_pointer(connection);
     if (hash_table_put(&calls.connections, &call->connected))
         call->connection = connection;
 }
@@ -179,7 +174,7 @@ void calls_on_bye(const pjsip_msg *bye)
 
 void calls_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state)
 {
-    const uint64_t hash = calls_hash_connection(transport);
+    const uint64_t hash = hash_pointer(transport);
     struct hash_link *link, *next;
 
     if (state != PJSIP_TP_STATE_DISCONNECTED && state != PJSIP_TP_STATE_DESTROY)

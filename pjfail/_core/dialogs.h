@@ -10,15 +10,15 @@
 #include "layout.h"
 #include "request_info.h"
 
-/* Records that this response, to a request of ours, came from server. */
-void dialogs_on_response(pjsip_rx_data *response, const pf_address *server);
+/* Records that this response, to a request of ours, has now come from server. */
+void dialogs_on_response(pjsip_rx_data *response, const pf_address *server, double now);
 
 /*
  * Does the work of dialogs_on_response(), given what the response says; remote_tag: of its To, may be empty; expires:
  * negative where it says nothing.
  */
 void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
-                    int expires, const pf_address *server);
+                    int expires, const pf_address *server, double now);
 
 /* Returns whether that response of ours, to a request that has come in, may tell anything of a dialog. */
 int dialogs_concern(const pjsip_msg *response);

@@ -51,6 +51,12 @@ static int hash_table_grow(struct hash_table *table)
     return 1;
 }
 
+/* The caller's lock is held: nobody else writes it meanwhile. */
+static void hash_table_set_count(struct hash_table *table, size_t count)
+{
+    atomic_store_explicit(&table->count, count, memory_order_relaxed);
+}
+
 int hash_table_put(struct hash_table *table, struct hash_link *link)
 {
     struct hash_link **bucket;
@@ -61,7 +67,7 @@ int hash_table_put(struct hash_table *table, struct hash_link *link)
     bucket = &table->buckets[link->hash & (table->size - 1)];
     link->next = *bucket;
     *bucket = link;
-    table->count++;
+    hash_table_set_count(table, table->count + 1);
     return 1;
 }
 
@@ -72,7 +78,7 @@ void hash_table_remove(struct hash_table *table, struct hash_link *link)
     while (*place != link)
         place = &(*place)->next;
     *place = link->next;
-    table->count--;
+    hash_table_set_count(table, table->count - 1);
 }
 
 void hash_table_clear(struct hash_table *table, void (*drop)(struct hash_link *link))
@@ -89,7 +95,8 @@ void hash_table_clear(struct hash_table *table, void (*drop)(struct hash_link *l
     }
     free(table->buckets);
     table->buckets = NULL;
-    table->size = table->count = 0;
+    table->size = 0;
+    hash_table_set_count(table, 0);
 }
 
 /* --- hashing ----------------------------------------------------------------------------------------------------- */
@@ -145,9 +152,9 @@ uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t size)
         hash_table_sip_round(v);
         v[0] ^= word;
     }
-    word = (uint64_t)size << 56;
-    for (i = 0; i < (int)left; i++)
-        word |= (uint64_t)octet[i] << 8 * i;
+    word = 0;
+    memcpy(&word, octet, left);
+    word ^= (uint64_t)size << 56;
     v[3] ^= word;
     hash_table_sip_round(v);
     v[0] ^= word;

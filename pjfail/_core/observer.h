@@ -26,6 +26,7 @@ struct observed_response {
     int account; /* the followed one whose REGISTER it answers, else negative */
     int removes; /* the REGISTER removes a binding */
     double rtt;  /* seconds; negative: must not be measured */
+    double at;   /* when it came */
 };
 
 void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *observed);

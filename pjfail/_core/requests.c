@@ -2,7 +2,6 @@
 
 #include "address.h"
 #include "lock.h"
-#include "servers.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -65,16 +64,11 @@ struct request *request_hold(uint64_t hash)
     return request;
 }
 
-void request_release(struct request *request)
+static void request_free(struct request *request)
 {
-    unsigned left, i;
+    unsigned i;
 
-    pthread_mutex_lock(&requests.lock);
-    left = --request->refs;
-    pthread_mutex_unlock(&requests.lock);
-    if (left)
-        return;
-    for (i = 0; i < MAX_ATTEMPTS; i++)
+    for (i = 0; i < request->state.attempt_count; i++)
         if (request->attempts[i].connection)
             host.pjsip_transport_dec_ref(request->attempts[i].connection);
     if (request->held)
@@ -86,8 +80,7 @@ void request_release(struct request *request)
 
 static uint64_t request_list_hash(const pf_address *server, const pjsip_transport *transport)
 {
-    return server->transport == PF_UDP ? hash_bytes(HASH_SEED, server, sizeof *server)
-                                       : hash_bytes(HASH_SEED, &transport, sizeof transport);
+    return server->transport == PF_UDP ? hash_bytes(HASH_SEED, server, sizeof *server) : hash_pointer(transport);
 }
 
 static struct attempt_list *request_list_find(uint64_t hash)
@@ -107,10 +100,10 @@ static void request_list_attempt_locked(struct attempt *attempt)
     struct attempt_list *list = request_list_find(hash);
 
     if (!list) {
-        list = calloc(1, sizeof *list);
+        list = malloc(sizeof *list);
         if (!list)
             return;
-        list->link.hash = hash;
+        *list = (struct attempt_list){ .link.hash = hash };
         if (!hash_table_put(&requests.lists, &list->link)) {
             free(list);
             return;
@@ -141,7 +134,7 @@ void request_unlist_attempt_locked(struct attempt *attempt)
 
 struct attempt *request_first_on_connection_locked(const pjsip_transport *transport)
 {
-    struct attempt_list *list = request_list_find(hash_bytes(HASH_SEED, &transport, sizeof transport));
+    struct attempt_list *list = request_list_find(hash_pointer(transport));
 
     return list ? list->first : NULL;
 }
@@ -205,16 +198,25 @@ struct request *request_take_any_locked(void)
     return NULL;
 }
 
-void request_forget(struct request *request)
+/* Releases the caller's reference, if release is set; and, if forget is set, takes the request out of the table. */
+static void request_drop(struct request *request, int release, int forget)
 {
-    int out;
+    unsigned left;
 
     pthread_mutex_lock(&requests.lock);
-    out = request_take_out_locked(request);
+    if (forget)
+        release += request_take_out_locked(request);
+    left = request->refs -= (unsigned)release;
     pthread_mutex_unlock(&requests.lock);
-    if (out)
-        request_release(request);
+    if (!left)
+        request_free(request);
 }
+
+void request_release(struct request *request) { request_drop(request, 1, 0); }
+
+void request_forget(struct request *request) { request_drop(request, 0, 1); }
+
+void request_finish(struct request *request, int forget) { request_drop(request, 1, forget); }
 
 /* --- what is due ------------------------------------------------------------------------------------------------- */
 
@@ -275,11 +277,11 @@ static unsigned request_list_plain(const struct request *request)
     return bits;
 }
 
-int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport,
-                               double now)
+int request_add_attempt_locked(struct request *request, const pf_address *server, int suspect,
+                               pjsip_transport *transport, double now)
 {
     int index = failover_add_attempt(&request->state, request_attempt_at_locked(request, server, NULL),
-                                     request_candidates_of(request, server), servers_is_suspect(server), now);
+                                     request_candidates_of(request, server), suspect, now);
     struct attempt *attempt;
 
     if (index < 0)

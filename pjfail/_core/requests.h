@@ -37,9 +37,7 @@ struct request {
     struct hash_link link; /* by transaction_hash() */
     struct heap_entry timer;
     unsigned refs;
-    int listed; /* in the table */
-    struct failover_state state;
-    struct attempt attempts[MAX_ATTEMPTS];
+    int listed;                       /* in the table */
     pjsip_rx_data *held;              /* a copy of the response that is held */
     uint64_t final_tag;               /* a hash of the To tag of the final response that the application has */
     unsigned ruling;                  /* the number of the last question to the application */
@@ -47,6 +45,8 @@ struct request {
     const pjsip_transport *unsettled; /* ended while a thread held the transaction; compared, never followed */
     int account; /* the followed account whose REGISTER this is; negative: as affinity_registers() has it */
     int removes; /* the REGISTER removes a binding (RFC 3261, 10.2.2) */
+    struct failover_state state;
+    struct attempt attempts[MAX_ATTEMPTS];
     /* ------------------------------------------- */
     struct transaction_key key; /* its branch, and all that follows, only of a request that may go to another server */
     pjsip_tpselector selector;  /* from which listener connections are made, if the application has chosen one */
@@ -84,6 +84,9 @@ void request_release(struct request *request);
 /* Takes the request out of the table; the caller keeps its own reference. Threads as for request_release(). */
 void request_forget(struct request *request);
 
+/* Releases a reference, and takes the request out of the table if forget is set. Threads as for request_release(). */
+void request_finish(struct request *request, int forget);
+
 /* --- any thread, under requests.lock ----------------------------------------------------------------------------- */
 
 /* Returns the request, with no further reference; NULL: there is none. */
@@ -115,11 +118,11 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
                               const pjsip_transport *transport);
 
 /*
- * Adds an attempt at the server, which has the request from now on; ends an earlier attempt at it. Returns the attempt, -1: there is
+ * Adds an attempt at the server, which has the request from now on, and is suspect or not; ends an earlier attempt at it. Returns the attempt, -1: there is
  * no room. The caller holds a reference to transport: where the request may go elsewhere, the attempt gets one of its own.
  */
-int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport,
-                               double now);
+int request_add_attempt_locked(struct request *request, const pf_address *server, int suspect,
+                               pjsip_transport *transport, double now);
 
 /*
  * Returns the transport, referenced, that the request goes to the server over: that of its attempt there, or over UDP that of any

@@ -113,6 +113,8 @@ int servers_copy_rests_locked(const struct server *server, double now)
 
 pf_address servers_original(const pf_address *address)
 {
+    if (address->transport != PF_TCP)
+        return *address; /* copies are of TCP */
     HOLD_LOCK(&servers.lock);
     const struct server *server = servers_find_locked(address);
 
@@ -153,18 +155,16 @@ static void servers_fill_failure_locked(struct server *server, pf_outcome *outco
         memcpy(server->failed_method, outcome->method, sizeof server->failed_method);
 }
 
-void servers_record_answer(const pf_address *address, const char *method, int code, int error, double rtt)
+void servers_record_answer(const pf_address *address, const char *method, int code, int error, double rtt, double now)
 {
     pf_outcome outcome;
     struct server *server;
     int news = 0;
 
-    memset(&outcome, 0, sizeof outcome);
     pthread_mutex_lock(&servers.lock);
     server = servers_find_locked(address);
     if (server) {
         int failed_before = !strncmp(server->failed_method, method, sizeof server->failed_method - 1);
-        double now = clock_now();
 
         if (rtt >= 0)
             servers_measure_locked(server, rtt, now);
@@ -173,25 +173,22 @@ void servers_record_answer(const pf_address *address, const char *method, int co
         if (code != PJSIP_SC_REQUEST_TIMEOUT)
             *(strcmp(method, "OPTIONS") ? &server->answered_other : &server->answered_options) = now;
         server->suspect_until = 0;
+        server->good += !error && code >= 200;
         news = error || server->report_answer || failed_before;
-        outcome.code = code;
-        outcome.retry_after = -1;
-        outcome.at = outcome.began = server->last_answer;
-        strncpy(outcome.method, method, sizeof outcome.method - 1);
-        if (error) {
-            outcome.seen = PF_SERVER_ERROR;
-            servers_fill_failure_locked(server, &outcome);
-        } else {
-            server->good += code >= 200;
-            outcome.seen = PF_ANSWERED;
-            outcome.sequence = server->sequence;
-            if (news)
-                servers_fill_outcome_locked(server, &outcome);
-            if (code >= 200) { /* a provisional response shows that it is alive; the final one is still news */
-                server->report_answer = 0;
-                if (failed_before)
-                    server->failed_method[0] = '\0';
-            }
+        if (news) {
+            outcome = (pf_outcome){ .seen = error ? PF_SERVER_ERROR : PF_ANSWERED,
+                                    .sequence = server->sequence,
+                                    .code = code,
+                                    .retry_after = -1,
+                                    .at = now,
+                                    .began = now };
+            strncpy(outcome.method, method, sizeof outcome.method - 1);
+            error ? servers_fill_failure_locked(server, &outcome) : servers_fill_outcome_locked(server, &outcome);
+        }
+        if (!error && code >= 200) { /* a provisional response shows that it is alive; the final one is still news */
+            server->report_answer = 0;
+            if (failed_before)
+                server->failed_method[0] = '\0';
         }
     }
     pthread_mutex_unlock(&servers.lock);
@@ -275,24 +272,30 @@ int servers_failed_within(const pf_address *address, double seconds)
     return server && server->connection_failed >= 0 && server->connection_failed > clock_now() - seconds;
 }
 
-double servers_rto(const pf_address *address)
+static int servers_answered_within_locked(const struct server *server, double seconds, double now)
 {
-    HOLD_LOCK(&servers.lock);
-    struct server *server = servers_find_locked(address);
-    double rto = -1;
-
-    if (server && server->rtt >= 0)
-        rto = server->rtt + 4 * server->rttvar;
-    return rto;
+    return server->suspect_until <= now && server->last_answer >= 0 && server->last_answer > now - seconds;
 }
 
 int servers_answered_within(const pf_address *address, double seconds)
 {
     HOLD_LOCK(&servers.lock);
-    double now = clock_now();
-    struct server *server = servers_find_locked(address);
+    const struct server *server = servers_find_locked(address);
 
-    return server && server->suspect_until <= now && server->last_answer >= 0 && server->last_answer > now - seconds;
+    return server && servers_answered_within_locked(server, seconds, clock_now());
+}
+
+int servers_view(const pf_address *address, double now, struct server_view *view)
+{
+    HOLD_LOCK(&servers.lock);
+    const struct server *server = servers_find_locked(address);
+
+    if (!server)
+        return 0;
+    view->suspect = server->suspect_until > now;
+    view->answered_recently = servers_answered_within_locked(server, RECENT_ANSWER_S, now);
+    view->rto = server->rtt < 0 ? -1 : server->rtt + 4 * server->rttvar;
+    return 1;
 }
 
 unsigned long long servers_count(void)

@@ -9,7 +9,11 @@
 
 uint64_t transaction_hash(const pj_str_t *branch, const pj_str_t *method)
 {
-    return hash_bytes(hash_bytes(HASH_SEED, branch->ptr, (size_t)branch->slen), method->ptr, (size_t)method->slen);
+    uint64_t beginning = HASH_SEED;
+
+    /* In their first eight octets no two methods are the same. */
+    memcpy(&beginning, method->ptr, method->slen < 8 ? (size_t)method->slen : 8);
+    return hash_bytes(beginning, branch->ptr, (size_t)branch->slen);
 }
 
 /*

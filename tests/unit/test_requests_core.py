@@ -23,8 +23,6 @@ static const pf_address first = { .family = 4, .transport = PF_UDP, .port = 5060
 static const pf_address second = { .family = 4, .transport = PF_UDP, .port = 5062 };
 static const pf_address elsewhere = { .family = 4, .transport = PF_UDP, .port = 9999 };
 
-int servers_is_suspect(const pf_address *server) { return server->port == 9; }
-
 int transaction_move(const struct transaction_key *key, const pf_address *server, pjsip_transport *transport)
 {
     return key && server && transport;
@@ -35,7 +33,7 @@ static struct request *make(unsigned number)
     static const pj_str_t method = { "OPTIONS", 7 };
     struct request *request = request_make(&method, PJSIP_OTHER_METHOD, 0, number);
 
-    request_add_attempt_locked(request, &first, NULL, number);
+    request_add_attempt_locked(request, &first, 0, NULL, number);
     return request;
 }
 
@@ -104,7 +102,7 @@ static void responses(void)
     struct request *request = make(1);
 
     whose(request, &elsewhere);
-    request_add_attempt_locked(request, &second, NULL, 2);
+    request_add_attempt_locked(request, &second, 0, NULL, 2);
     whose(request, &first);
     whose(request, &elsewhere);
     request->state.attempts[1].ended = 1;
