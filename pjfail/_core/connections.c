@@ -83,7 +83,7 @@ static struct {
 /* Returns the server's peer, made where there is none and make is set; NULL: none, or no memory. */
 static struct peer *connections_peer_locked(const pf_address *server, int make)
 {
-    uint64_t hash = hash_bytes(HASH_SEED, server, sizeof *server);
+    uint64_t hash = address_hash(server);
     struct hash_link *link;
     struct peer *peer;
 

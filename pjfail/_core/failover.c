@@ -778,7 +778,7 @@ static void failover_on_port_closed(const pf_address *server, int refusals, doub
     else
         servers_suspect(server);
     pthread_mutex_lock(&requests.lock);
-    for (attempt = request_first_at_server_locked(server); attempt; attempt = attempt->next) {
+    for (attempt = request_first_at_server_locked(server); attempt; attempt = request_next_attempt_locked(attempt)) {
         event.attempt = (int)(attempt - attempt->request->attempts);
         failover_decide(&attempt->request->state, &event, now, &actions);
         request_schedule_now_locked(attempt->request);
@@ -1093,7 +1093,8 @@ static int failover_loses_requests(const pjsip_transport *transport, char method
     struct attempt *attempt;
     int lost = 0;
 
-    for (attempt = request_first_on_connection_locked(transport); attempt; attempt = attempt->next) {
+    for (attempt = request_first_on_connection_locked(transport); attempt;
+         attempt = request_next_attempt_locked(attempt)) {
         struct attempt_state *state = &attempt->request->state.attempts[attempt - attempt->request->attempts];
 
         if (state->ended || state->provisional || state->silent)

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 struct hash_link {
-    struct hash_link *next;
+    struct hash_link *next, **place; /* place: the pointer to this link */
     uint64_t hash;
 };
 

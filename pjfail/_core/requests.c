@@ -13,12 +13,6 @@ enum { MAX_REQUESTS = 65536 };
 /* Due times are rounded up to multiples of this many seconds, so that the polling thread is woken less often. */
 #define TIMER_GRID_S 0.02
 
-/* The attempts that one event concerns: those on one connection, or over UDP at one server. */
-struct attempt_list {
-    struct hash_link link; /* by the hash of its connection's address in memory, or of its server's address */
-    struct attempt *first;
-};
-
 struct requests requests = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 struct request *request_make(const pj_str_t *method, pjsip_method_e method_id, size_t room, double now)
@@ -76,74 +70,41 @@ static void request_free(struct request *request)
     free(request);
 }
 
-/* --- lists of attempts ------------------------------------------------------------------------------------------- */
+/* --- attempts by what an event concerns -------------------------------------------------------------------------- */
 
-static uint64_t request_list_hash(const pf_address *server, const pjsip_transport *transport)
-{
-    return server->transport == PF_UDP ? hash_bytes(HASH_SEED, server, sizeof *server) : hash_pointer(transport);
-}
-
-static struct attempt_list *request_list_find(uint64_t hash)
-{
-    struct hash_link *link = hash_table_first(&requests.lists, hash);
-
-    return link ? entry_of(link, struct attempt_list, link) : NULL;
-}
-
-/*
- * Puts the attempt into its list. Without memory it is in no list; its server's silence then is the only sign of its
- * connection's end.
- */
+/* Without memory it is not listed; its server's silence then is the only sign of its connection's end. */
 static void request_list_attempt_locked(struct attempt *attempt)
 {
-    uint64_t hash = request_list_hash(&attempt->server, attempt->transport);
-    struct attempt_list *list = request_list_find(hash);
-
-    if (!list) {
-        list = malloc(sizeof *list);
-        if (!list)
-            return;
-        *list = (struct attempt_list){ .link.hash = hash };
-        if (!hash_table_put(&requests.lists, &list->link)) {
-            free(list);
-            return;
-        }
-    }
-    attempt->list = list;
-    attempt->next = list->first;
-    attempt->place = &list->first;
-    if (list->first)
-        list->first->place = &attempt->next;
-    list->first = attempt;
+    attempt->link.hash =
+        attempt->server.transport == PF_UDP ? address_hash(&attempt->server) : hash_pointer(attempt->transport);
+    attempt->listed = hash_table_put(&requests.attempts, &attempt->link);
 }
 
 void request_unlist_attempt_locked(struct attempt *attempt)
 {
-    if (!attempt->place)
-        return;
-    *attempt->place = attempt->next;
-    if (attempt->next)
-        attempt->next->place = attempt->place;
-    attempt->place = NULL;
-    if (!attempt->list->first) {
-        hash_table_remove(&requests.lists, &attempt->list->link);
-        free(attempt->list);
-    }
-    attempt->list = NULL;
+    if (attempt->listed)
+        hash_table_remove(&requests.attempts, &attempt->link);
+    attempt->listed = 0;
+}
+
+static struct attempt *request_attempt_of(struct hash_link *link)
+{
+    return link ? entry_of(link, struct attempt, link) : NULL;
 }
 
 struct attempt *request_first_on_connection_locked(const pjsip_transport *transport)
 {
-    struct attempt_list *list = request_list_find(hash_pointer(transport));
-
-    return list ? list->first : NULL;
+    return request_attempt_of(hash_table_first(&requests.attempts, hash_pointer(transport)));
 }
 
 struct attempt *request_first_at_server_locked(const pf_address *server)
 {
-    struct attempt_list *list = request_list_find(hash_bytes(HASH_SEED, server, sizeof *server));
+    return request_attempt_of(hash_table_first(&requests.attempts, address_hash(server)));
+}
 
-    return list ? list->first : NULL;
+struct attempt *request_next_attempt_locked(const struct attempt *attempt)
+{
+    return request_attempt_of(hash_table_next(&attempt->link));
 }
 
 /* --- the table --------------------------------------------------------------------------------------------------- */
@@ -193,7 +154,7 @@ struct request *request_take_any_locked(void)
         return entry_of(entry, struct request, timer);
     }
     hash_table_clear(&requests.table, NULL);
-    hash_table_clear(&requests.lists, NULL);
+    hash_table_clear(&requests.attempts, NULL);
     heap_free(&requests.heap);
     return NULL;
 }

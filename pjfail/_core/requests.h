@@ -18,14 +18,11 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-/*
- * One request at one server; failover_state has the rest. An attempt is in the list of its connection's attempts or,
- * over UDP, in that of its server's.
- */
+/* One request at one server; failover_state has the rest. */
 struct attempt {
+    struct hash_link link; /* by its connection or, over UDP, by its server: what one event concerns */
     struct request *request;
-    struct attempt *next, **place; /* place: the pointer to this attempt; NULL: in no list */
-    struct attempt_list *list;
+    int listed; /* in requests.attempts */
     pf_address server;
     const pjsip_transport *transport; /* compared, never followed */
     pjsip_transport
@@ -59,7 +56,7 @@ struct request {
 
 struct requests {
     pthread_mutex_t lock;
-    struct hash_table table, lists;
+    struct hash_table table, attempts;
     struct heap heap;
     atomic_ullong unwatched; /* counts the requests that found no room; read without the lock */
 };
@@ -154,11 +151,10 @@ int request_attempt_of_response_locked(const struct request *request, const pf_a
 /* Returns the candidates that are this server, as a bit mask. */
 unsigned request_candidates_of(const struct request *request, const pf_address *server);
 
-/* Returns the first attempt on that connection; the others follow by next. NULL: there is none. */
+/* Return the first attempt on that connection, the first at that server over UDP, and the next after one; NULL: there is none. */
 struct attempt *request_first_on_connection_locked(const pjsip_transport *transport);
-
-/* Returns the first attempt at that server over UDP; the others follow by next. NULL: there is none. */
 struct attempt *request_first_at_server_locked(const pf_address *server);
+struct attempt *request_next_attempt_locked(const struct attempt *attempt);
 
-/* Takes the attempt out of its list, if it is in one. */
+/* These do not find the attempt any more. */
 void request_unlist_attempt_locked(struct attempt *attempt);

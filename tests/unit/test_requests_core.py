@@ -61,7 +61,7 @@ static void limit(void)
     request_forget(request_find_locked(1));
     printf(" %d", request_put_locked(make(0), 1));
     i = take_all();
-    printf(" %u %zu %zu", i, requests.table.count, requests.lists.count);
+    printf(" %u %zu %zu", i, requests.table.count, requests.attempts.count);
 }
 
 static unsigned at_first(void)
@@ -69,7 +69,7 @@ static unsigned at_first(void)
     const struct attempt *attempt = request_first_at_server_locked(&first);
     unsigned count = 0;
 
-    for (; attempt; attempt = attempt->next)
+    for (; attempt; attempt = request_next_attempt_locked(attempt))
         count++;
     return count;
 }
