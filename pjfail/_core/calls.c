@@ -243,12 +243,10 @@ void calls_refresh(int id, const char *call_id)
 
 static void calls_drop(struct hash_link *link) { free(entry_of(link, struct call, link)); }
 
-static void calls_keep(struct hash_link *link) { (void)link; }
-
 void calls_clear(void)
 {
     HOLD_LOCK(&calls.lock);
-    hash_table_clear(&calls.connections, &calls_keep);
+    hash_table_clear(&calls.connections, NULL);
     hash_table_clear(&calls.table, &calls_drop);
     calls.newest = calls.oldest = NULL;
 }

@@ -374,7 +374,7 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     pthread_mutex_lock(&requests.lock);
     if (request->state.candidate_count)
         hedging_earn_locked();
-    request_add_attempt_locked(request, server, view.suspect, transport, now);
+    request_add_attempt_locked(request, server, &view, transport, now);
     put = request_put_locked(request, hash);
     due = put ? request_schedule_locked(request) : INFINITY;
     pthread_mutex_unlock(&requests.lock);
@@ -448,10 +448,12 @@ static int failover_on_repetition(struct request *request, const pf_address *ser
                                   double now)
 {
     const double polled_since = failover.polled_since(now);
+    struct server_view view;
     struct decision decision;
     unsigned copies = 0;
     int at, walked_on;
 
+    servers_view(server, now, &view);
     memset(&decision.actions, 0, sizeof decision.actions);
     pthread_mutex_lock(&requests.lock);
     at = request_attempt_at_locked(request, server, transport);
@@ -464,7 +466,7 @@ static int failover_on_repetition(struct request *request, const pf_address *ser
         copies = failover_resume(&request->state, polled_since, now) & ~(1u << at);
         copies |= failover_resend(&request->state, at, now, &decision.actions);
     } else if (!walked_on) {
-        request_add_attempt_locked(request, server, servers_is_suspect(server), transport, now);
+        request_add_attempt_locked(request, server, &view, transport, now);
     }
     failover_fill_decision_locked(request, &decision);
     pthread_mutex_unlock(&requests.lock);
@@ -594,8 +596,9 @@ static int failover_try_next_server(struct request *request, const struct decisi
     for (;;) {
         pjsip_transport *transport;
         pf_address server;
+        struct server_view view;
         double now, due;
-        int taken, suspect, at;
+        int taken, at;
 
         pthread_mutex_lock(&requests.lock);
         taken = failover_take_candidate_locked(request, actions->reason, &server);
@@ -606,9 +609,9 @@ static int failover_try_next_server(struct request *request, const struct decisi
             continue;
         /* The attempt is recorded before the request is sent: the response may be quick. */
         now = clock_now();
-        suspect = servers_is_suspect(&server);
+        servers_view(&server, now, &view);
         pthread_mutex_lock(&requests.lock);
-        at = request_add_attempt_locked(request, &server, suspect, transport, now);
+        at = request_add_attempt_locked(request, &server, &view, transport, now);
         due = request_schedule_locked(request);
         pthread_mutex_unlock(&requests.lock);
         failover_schedule(due);
@@ -851,6 +854,7 @@ static void failover_observe_locked(struct request *request, const struct failov
     const struct attempt_state *state = &request->state.attempts[event->attempt];
 
     observed->server = request->attempts[event->attempt].server;
+    observed->server_hash = request->attempts[event->attempt].server_hash;
     observed->registrar = request->attempts[failover_credited_attempt(&request->state, event->attempt)].server;
     observed->heard = event->heard;
     observed->after_provisional = state->provisional;

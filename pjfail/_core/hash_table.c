@@ -88,7 +88,8 @@ void hash_table_clear(struct hash_table *table, void (*drop)(struct hash_link *l
         struct hash_link *link = table->buckets[i];
         while (link) {
             struct hash_link *next = link->next;
-            drop(link);
+            if (drop)
+                drop(link);
             link = next;
         }
     }

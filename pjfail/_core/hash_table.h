@@ -34,7 +34,7 @@ struct hash_link *hash_table_next(const struct hash_link *link);
 int hash_table_put(struct hash_table *table, struct hash_link *link);
 void hash_table_remove(struct hash_table *table, struct hash_link *link);
 
-/* Empties the table and frees its buckets; calls drop for each entry. */
+/* Empties the table and frees its buckets; calls drop, if it is not NULL, for each entry. */
 void hash_table_clear(struct hash_table *table, void (*drop)(struct hash_link *link));
 
 /*

@@ -74,7 +74,7 @@ static void observer_record(pjsip_msg *msg, const pjsip_method *method, const st
         outcome.after_provisional = observed->after_provisional;
         servers_record_failure(&observed->server, &outcome);
     } else {
-        servers_record_answer(&observed->server, name, code,
+        servers_record_answer(&observed->server, observed->server_hash, name, code,
                               !observed->after_provisional && observer_is_server_error(code), observed->rtt,
                               observed->at);
     }

@@ -189,13 +189,11 @@ void registrations_on_transport_state(const pjsip_transport *transport, pjsip_tr
     pthread_mutex_unlock(&registrations.lock);
 }
 
-static void registrations_unlink(struct hash_link *link) { (void)link; }
-
 static void registrations_free(struct hash_link *link) { free(entry_of(link, struct binding, by_connection)); }
 
 void registrations_clear(void)
 {
     HOLD_LOCK(&registrations.lock);
-    hash_table_clear(&registrations.by_account, &registrations_unlink);
+    hash_table_clear(&registrations.by_account, NULL);
     hash_table_clear(&registrations.by_connection, &registrations_free);
 }

@@ -75,8 +75,7 @@ static void request_free(struct request *request)
 /* Without memory it is not listed; its server's silence then is the only sign of its connection's end. */
 static void request_list_attempt_locked(struct attempt *attempt)
 {
-    attempt->link.hash =
-        attempt->server.transport == PF_UDP ? address_hash(&attempt->server) : hash_pointer(attempt->transport);
+    attempt->link.hash = attempt->server.transport == PF_UDP ? attempt->server_hash : hash_pointer(attempt->transport);
     attempt->listed = hash_table_put(&requests.attempts, &attempt->link);
 }
 
@@ -238,11 +237,11 @@ static unsigned request_list_plain(const struct request *request)
     return bits;
 }
 
-int request_add_attempt_locked(struct request *request, const pf_address *server, int suspect,
+int request_add_attempt_locked(struct request *request, const pf_address *server, const struct server_view *view,
                                pjsip_transport *transport, double now)
 {
     int index = failover_add_attempt(&request->state, request_attempt_at_locked(request, server, NULL),
-                                     request_candidates_of(request, server), suspect, now);
+                                     request_candidates_of(request, server), view->suspect, now);
     struct attempt *attempt;
 
     if (index < 0)
@@ -251,6 +250,7 @@ int request_add_attempt_locked(struct request *request, const pf_address *server
     request_unlist_attempt_locked(attempt);
     attempt->request = request;
     attempt->server = *server;
+    attempt->server_hash = view->hash;
     attempt->transport = transport;
     request->state.attempts[index].reliable = server->transport != PF_UDP;
     if (server->transport == PF_TLS)

@@ -12,6 +12,7 @@
 #include "heap.h"
 #include "layout.h"
 #include "pjfail.h"
+#include "servers.h"
 #include "transaction.h"
 
 #include <pthread.h>
@@ -24,6 +25,7 @@ struct attempt {
     struct request *request;
     int listed; /* in requests.attempts */
     pf_address server;
+    uint64_t server_hash;             /* address_hash() */
     const pjsip_transport *transport; /* compared, never followed */
     pjsip_transport
         *connection; /* the same, referenced until it ends; NULL: the request is only watched; another: of an
@@ -115,10 +117,10 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
                               const pjsip_transport *transport);
 
 /*
- * Adds an attempt at the server, which has the request from now on, and is suspect or not; ends an earlier attempt at it. Returns the attempt, -1: there is
+ * Adds an attempt at the server, which has the request from now on, and of which view tells; ends an earlier attempt at it. Returns the attempt, -1: there is
  * no room. The caller holds a reference to transport: where the request may go elsewhere, the attempt gets one of its own.
  */
-int request_add_attempt_locked(struct request *request, const pf_address *server, int suspect,
+int request_add_attempt_locked(struct request *request, const pf_address *server, const struct server_view *view,
                                pjsip_transport *transport, double now);
 
 /*

@@ -22,11 +22,11 @@ struct servers servers = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- the table, under servers.lock ------------------------------------------------------------------------------- */
 
-static struct server *servers_find_exact_locked(const pf_address *address)
+static struct server *servers_find_exact_locked(const pf_address *address, uint64_t hash)
 {
     struct hash_link *link;
 
-    for (link = hash_table_first(&servers.table, address_hash(address)); link; link = hash_table_next(link)) {
+    for (link = hash_table_first(&servers.table, hash); link; link = hash_table_next(link)) {
         struct server *server = entry_of(link, struct server, link);
         if (address_equals(&server->address, address))
             return server;
@@ -34,27 +34,34 @@ static struct server *servers_find_exact_locked(const pf_address *address)
     return NULL;
 }
 
-struct server *servers_find_locked(const pf_address *address)
+/* Does the work of servers_find_locked(), given the address_hash() of the address. */
+static struct server *servers_find_hashed_locked(const pf_address *address, uint64_t hash)
 {
-    struct server *server = servers_find_exact_locked(address);
+    struct server *server = servers_find_exact_locked(address, hash);
     pf_address original = *address;
 
     if (server || address->transport != PF_TCP)
         return server;
     original.transport = PF_UDP;
-    return servers_find_exact_locked(&original);
+    return servers_find_exact_locked(&original, address_hash(&original));
+}
+
+struct server *servers_find_locked(const pf_address *address)
+{
+    return servers_find_hashed_locked(address, address_hash(address));
 }
 
 struct server *servers_hold_locked(const pf_address *address)
 {
-    struct server *server = servers_find_exact_locked(address);
+    const uint64_t hash = address_hash(address);
+    struct server *server = servers_find_exact_locked(address, hash);
 
     if (!server) {
         server = calloc(1, sizeof *server);
         if (!server)
             return NULL;
         server->address = *address;
-        server->link.hash = address_hash(address);
+        server->link.hash = hash;
         server->last_answer = server->connection_failed = server->copy_timed_out = server->rtt = -1;
         server->answered_options = server->answered_other = -1;
         server->report_answer = 1;
@@ -92,7 +99,7 @@ int servers_hold(const pf_address *address)
 void servers_release(const pf_address *address)
 {
     HOLD_LOCK(&servers.lock);
-    struct server *server = servers_find_exact_locked(address);
+    struct server *server = servers_find_exact_locked(address, address_hash(address));
 
     if (server)
         servers_release_locked(server);
@@ -155,14 +162,15 @@ static void servers_fill_failure_locked(struct server *server, pf_outcome *outco
         memcpy(server->failed_method, outcome->method, sizeof server->failed_method);
 }
 
-void servers_record_answer(const pf_address *address, const char *method, int code, int error, double rtt, double now)
+void servers_record_answer(const pf_address *address, uint64_t hash, const char *method, int code, int error,
+                           double rtt, double now)
 {
     pf_outcome outcome;
     struct server *server;
     int news = 0;
 
     pthread_mutex_lock(&servers.lock);
-    server = servers_find_locked(address);
+    server = servers_find_hashed_locked(address, hash);
     if (server) {
         int failed_before = !strncmp(server->failed_method, method, sizeof server->failed_method - 1);
 
@@ -287,14 +295,17 @@ int servers_answered_within(const pf_address *address, double seconds)
 
 int servers_view(const pf_address *address, double now, struct server_view *view)
 {
+    const uint64_t hash = address_hash(address);
     HOLD_LOCK(&servers.lock);
-    const struct server *server = servers_find_locked(address);
+    const struct server *server = servers_find_hashed_locked(address, hash);
 
+    *view = (struct server_view){ .hash = hash, .rto = -1 };
     if (!server)
         return 0;
     view->suspect = server->suspect_until > now;
     view->answered_recently = servers_answered_within_locked(server, RECENT_ANSWER_S, now);
-    view->rto = server->rtt < 0 ? -1 : server->rtt + 4 * server->rttvar;
+    if (server->rtt >= 0)
+        view->rto = server->rtt + 4 * server->rttvar;
     return 1;
 }
 

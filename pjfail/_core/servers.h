@@ -54,6 +54,7 @@ int servers_know(const pf_address *server);
 
 /* What a request is sent by. */
 struct server_view {
+    uint64_t hash;         /* address_hash() */
     int suspect;           /* as servers_is_suspect() */
     int answered_recently; /* as servers_answered_within() RECENT_ANSWER_S */
     double
@@ -61,7 +62,7 @@ struct server_view {
                    deviation; negative: never measured */
 };
 
-/* Fills in what is known of the server. Returns 0 where servers_know() does. */
+/* Fills in what is known of the server; returns 0 where servers_know() does. */
 int servers_view(const pf_address *server, double now, struct server_view *view);
 
 /* Returns whether that TCP address is a copy of a UDP server. */
@@ -104,10 +105,11 @@ int servers_failed_within(const pf_address *server, double seconds);
 int servers_answered_within(const pf_address *server, double seconds);
 
 /*
- * Records an answer that has come now. rtt: seconds, negative when this answer must not be measured. error: it tells of
+ * Records an answer that has come now. hash: the server's address_hash(). rtt: seconds, negative when this answer must not be measured. error: it tells of
  * trouble that is the server's own.
  */
-void servers_record_answer(const pf_address *server, const char *method, int code, int error, double rtt, double now);
+void servers_record_answer(const pf_address *server, uint64_t hash, const char *method, int code, int error, double rtt,
+                           double now);
 
 /*
  * Records a failure: fills in the outcome's server, sequence and time (and when it began, if that is 0), makes the

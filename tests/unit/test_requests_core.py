@@ -30,10 +30,11 @@ int transaction_move(const struct transaction_key *key, const pf_address *server
 
 static struct request *make(unsigned number)
 {
+    const struct server_view view = { .hash = address_hash(&first) };
     static const pj_str_t method = { "OPTIONS", 7 };
     struct request *request = request_make(&method, PJSIP_OTHER_METHOD, 0, number);
 
-    request_add_attempt_locked(request, &first, 0, NULL, number);
+    request_add_attempt_locked(request, &first, &view, NULL, number);
     return request;
 }
 
@@ -99,10 +100,11 @@ static void whose(struct request *request, const pf_address *source)
 
 static void responses(void)
 {
+    const struct server_view view = { .hash = address_hash(&second) };
     struct request *request = make(1);
 
     whose(request, &elsewhere);
-    request_add_attempt_locked(request, &second, 0, NULL, 2);
+    request_add_attempt_locked(request, &second, &view, NULL, 2);
     whose(request, &first);
     whose(request, &elsewhere);
     request->state.attempts[1].ended = 1;
