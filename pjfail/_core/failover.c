@@ -158,42 +158,15 @@ static double failover_timeout_of(const pj_str_t *method, int in_dialog)
     return INFINITY;
 }
 
-/* The headers of a request that tell where it may go; NULL: it has none. */
-struct request_headers {
-    const pjsip_via_hdr *via;
-    const pjsip_to_hdr *to;
-    const pjsip_cid_hdr *call_id;
-    int authorized; /* it has an answer to a challenge, be it of now or of before */
-};
-
-static struct request_headers failover_read_headers(const pjsip_msg *msg)
-{
-    struct request_headers headers = { 0 };
-    const pjsip_hdr *each;
-
-    for (each = msg->hdr.next; each != &msg->hdr; each = each->next)
-        switch (each->type) {
-        case PJSIP_H_VIA:
-            if (!headers.via)
-                headers.via = (const pjsip_via_hdr *)each;
-            break;
-        case PJSIP_H_TO: headers.to = (const pjsip_to_hdr *)each; break;
-        case PJSIP_H_CALL_ID: headers.call_id = (const pjsip_cid_hdr *)each; break;
-        case PJSIP_H_AUTHORIZATION:
-        case PJSIP_H_PROXY_AUTHORIZATION: headers.authorized = 1; break;
-        default: break;
-        }
-    return headers;
-}
-
 /* Returns whether the request may go to any server but this one: not within a dialog, unless its cluster takes that over. */
-static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const struct request_headers *headers,
-                                     const pf_address *server)
+static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
 {
+    pjsip_msg *msg = tdata_msg(tdata);
+    pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
+    pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     const pjsip_tpselector *selector = tdata_selector(tdata);
 
-    if (!headers->to || (headers->to->tag.slen && !dialogs_may_move_within(tdata_dest_name(tdata))) ||
-        !headers->call_id || override_is_for(tdata))
+    if (!to || (to->tag.slen && !dialogs_may_move_within(tdata_dest_name(tdata))) || !call_id || override_is_for(tdata))
         return 0;
     /*
      * If the application has chosen a connection, there is no choice of servers; if it has chosen a UDP socket, there
@@ -205,12 +178,13 @@ static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const struct request_
 }
 
 /* Returns whether the request answers a challenge of the server that it goes to. */
-static int failover_is_for_challenger(const struct request_headers *headers)
+static int failover_is_for_challenger(const pjsip_msg *msg, const pj_str_t *call_id)
 {
     struct request_info info = { 0 };
 
-    if (headers->authorized)
-        dialogs_find(&headers->call_id->id, NULL, &info);
+    if (host.pjsip_msg_find_hdr(msg, PJSIP_H_AUTHORIZATION, NULL) ||
+        host.pjsip_msg_find_hdr(msg, PJSIP_H_PROXY_AUTHORIZATION, NULL))
+        dialogs_find(call_id, NULL, &info);
     return info.bound;
 }
 
@@ -304,15 +278,17 @@ static void failover_set_early_timers(struct request *request, const struct serv
  * Makes a request that may be tried at other servers. Returns NULL if it may not, there are none, or there is no
  * memory.
  */
-static struct request *failover_make_retriable(pjsip_tx_data *tdata, const struct request_headers *headers,
-                                               const pf_address *server, const struct server_view *view, double now)
+static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_address *server,
+                                               const struct server_view *view, const pj_str_t *branch, double now)
 {
-    const pjsip_method *method = &tdata_msg(tdata)->line.req.method;
-    const pj_str_t *name = tdata_dest_name(tdata), *call_id = &headers->call_id->id,
-                   *branch = &headers->via->branch_param;
+    pjsip_msg *msg = tdata_msg(tdata);
+    const pjsip_method *method = &msg->line.req.method;
+    const pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
+    const pj_str_t *call_id = &((pjsip_cid_hdr *)host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL))->id;
+    const pj_str_t *name = tdata_dest_name(tdata);
     pf_address candidates[MAX_CANDIDATES];
     char *place;
-    int for_challenger = failover_is_for_challenger(headers);
+    int for_challenger = failover_is_for_challenger(msg, call_id);
     unsigned last_resorts, count = failover_list_candidates(tdata, server, for_challenger, candidates, &last_resorts);
     struct request *request;
     const char *bytes;
@@ -338,7 +314,7 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const struc
     request->selector = *tdata_selector(tdata);
     request->state.candidate_count = count;
     request->state.last_resorts = last_resorts;
-    request->state.timeout = failover_timeout_of(&method->name, headers->to->tag.slen != 0);
+    request->state.timeout = failover_timeout_of(&method->name, to->tag.slen != 0);
     if (failover.policy.attempts)
         request->state.max_attempts = (unsigned)failover.policy.attempts;
     failover_set_early_timers(request, view, for_challenger, now);
@@ -346,8 +322,8 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const struc
 }
 
 /* Begins to watch a request that is sent for the first time, or that pjsip itself sends to its next server. */
-static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const struct request_headers *headers,
-                           uint64_t hash, double now)
+static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const pj_str_t *branch, uint64_t hash,
+                           double now)
 {
     pjsip_msg *msg = tdata_msg(tdata);
     const pjsip_method *method = &msg->line.req.method;
@@ -360,9 +336,8 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
 
     if (!servers_view(server, now, &view))
         return;
-    if (atomic_load(&failover.on) && method->id != PJSIP_CANCEL_METHOD &&
-        failover_may_go_elsewhere(tdata, headers, server))
-        request = failover_make_retriable(tdata, headers, server, &view, now);
+    if (atomic_load(&failover.on) && method->id != PJSIP_CANCEL_METHOD && failover_may_go_elsewhere(tdata, server))
+        request = failover_make_retriable(tdata, server, &view, branch, now);
     if (!request)
         request = request_make(&method->name, method->id, 0, now);
     if (!request)
@@ -425,10 +400,10 @@ static void failover_send_copies(const struct request *request, const struct dec
 }
 
 /* The application has sent a CANCEL: sends one to the other servers where its INVITE rings. */
-static void failover_on_cancel(const pj_str_t *branch, const pf_address *server)
+static void failover_on_cancel(const pjsip_via_hdr *via, const pf_address *server)
 {
     static const pj_str_t invite = { "INVITE", 6 };
-    struct request *request = request_hold(transaction_hash(branch, &invite));
+    struct request *request = request_hold(transaction_hash(&via->branch_param, &invite));
     struct failover_event event = { .kind = FAILOVER_CANCELLED };
     struct decision decision;
 
@@ -443,7 +418,7 @@ static void failover_on_cancel(const pj_str_t *branch, const pf_address *server)
     request_release(request);
 }
 
-/* pjsip sends a request again: to a server that has it, or to its next one. Returns 0 if the request begins anew. */
+/* A request is sent again: to a server that has it, or by pjsip itself to its next one. Returns 0 if it begins anew. */
 static int failover_on_repetition(struct request *request, const pf_address *server, pjsip_transport *transport,
                                   double now)
 {
@@ -484,27 +459,28 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
 {
     const pjsip_method *method = &tdata_msg(tdata)->line.req.method;
     pjsip_transport *transport = tdata_transport(tdata);
-    const struct request_headers headers = failover_read_headers(tdata_msg(tdata));
-    const pj_str_t *branch = headers.via ? &headers.via->branch_param : NULL;
     struct request *request;
+    pjsip_via_hdr *via;
     pf_address server;
     uint64_t hash;
     double now;
     int begins;
 
-    if (method->id == PJSIP_ACK_METHOD || !branch || !branch->slen ||
-        !address_of(&server, tdata_destination(tdata), transport_type(transport)))
+    if (method->id == PJSIP_ACK_METHOD || !address_of(&server, tdata_destination(tdata), transport_type(transport)))
+        return;
+    via = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_VIA, NULL);
+    if (!via || !via->branch_param.slen)
         return;
     if (method->id == PJSIP_CANCEL_METHOD)
-        failover_on_cancel(branch, &server);
+        failover_on_cancel(via, &server);
     now = clock_now();
-    hash = transaction_hash(branch, &method->name);
+    hash = transaction_hash(&via->branch_param, &method->name);
     request = request_hold(hash);
     begins = !request || !failover_on_repetition(request, &server, transport, now);
     if (request)
         request_finish(request, begins);
     if (begins)
-        failover_begin(tdata, &server, &headers, hash, now);
+        failover_begin(tdata, &server, &via->branch_param, hash, now);
 }
 
 /* --- the next server ---------------------------------------------------------------------------------------------- */

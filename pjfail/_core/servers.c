@@ -174,8 +174,10 @@ void servers_record_answer(const pf_address *address, uint64_t hash, const char 
     if (server) {
         int failed_before = !strncmp(server->failed_method, method, sizeof server->failed_method - 1);
 
-        if (rtt >= 0)
+        if (rtt >= 0) {
             servers_measure_locked(server, rtt, now);
+            round_trips_add(address->transport, rtt);
+        }
         server->answers++;
         server->last_answer = now;
         if (code != PJSIP_SC_REQUEST_TIMEOUT)
@@ -200,8 +202,6 @@ void servers_record_answer(const pf_address *address, uint64_t hash, const char 
         }
     }
     pthread_mutex_unlock(&servers.lock);
-    if (server && rtt >= 0)
-        round_trips_add(address->transport, rtt);
     if (news)
         event_queue_post_outcome(&outcome);
 }

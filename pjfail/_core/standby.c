@@ -1046,8 +1046,6 @@ static void standby_free_account(struct hash_link *link)
 }
 
 /* Its account frees it. */
-static void standby_unlink(struct hash_link *link) { (void)link; }
-
 void standby_close(void)
 {
     struct hash_table accounts;
@@ -1057,9 +1055,9 @@ void standby_close(void)
     standbys.wake = NULL;
     accounts = standbys.accounts;
     memset(&standbys.accounts, 0, sizeof standbys.accounts);
-    hash_table_clear(&standbys.by_id, &standby_unlink);
-    hash_table_clear(&standbys.by_call_id, &standby_unlink);
-    hash_table_clear(&standbys.by_transport, &standby_unlink);
+    hash_table_clear(&standbys.by_id, NULL);
+    hash_table_clear(&standbys.by_call_id, NULL);
+    hash_table_clear(&standbys.by_transport, NULL);
     atomic_store(&standbys.count, 0);
     job = standbys.first;
     standbys.first = NULL;
