@@ -37,16 +37,11 @@ typedef union call_info {
     char room[4 * sizeof(pjsua_call_info)];
 } call_info;
 
-static uint64_t calls_hash(const pj_str_t *call_id)
-{
-    return hash_bytes(HASH_SEED, call_id->ptr, (size_t)call_id->slen);
-}
-
 /* --- the table, under calls.lock --------------------------------------------------------------------------------- */
 
 static struct call *calls_find_locked(const pj_str_t *call_id)
 {
-    struct hash_link *link = hash_table_first(&calls.table, calls_hash(call_id));
+    struct hash_link *link = hash_table_first(&calls.table, hash_text(HASH_SEED, call_id));
 
     return link ? entry_of(link, struct call, link) : NULL;
 }
@@ -104,7 +99,7 @@ static struct call *calls_make_locked(const pj_str_t *call_id)
     if (!call)
         return NULL;
     call->account = -1;
-    call->link.hash = calls_hash(call_id);
+    call->link.hash = hash_text(HASH_SEED, call_id);
     if (!hash_table_put(&calls.table, &call->link)) {
         free(call);
         return NULL;

@@ -1,7 +1,7 @@
 #include "dialogs.h"
 
-#include "hash_table.h"
 #include "lock.h"
+#include "text.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -61,12 +61,6 @@ static struct {
     char names[PF_MAX_CLUSTERS][PF_MAX_HOST];
     int count;
 } clusters;
-
-/* Returns the key of a binding, by its Call-ID and HASH_SEED, or that of a dialog, by its remote tag and the Call-ID's key. */
-static uint64_t dialogs_hash(uint64_t seed, const pj_str_t *text)
-{
-    return hash_bytes(seed, text->ptr, (size_t)text->slen);
-}
 
 /* --- entries, under dialogs.lock ------------------------------------------------------------------------------------ */
 
@@ -184,7 +178,7 @@ static enum dialog_use dialogs_use_of(const pjsip_method *method)
     return NO_USE;
 }
 
-static int dialogs_is_challenge(int code)
+int dialogs_is_challenge(int code)
 {
     return code == PJSIP_SC_UNAUTHORIZED || code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED;
 }
@@ -265,13 +259,13 @@ static void dialogs_note_locked(uint64_t hash, enum dialog_use use, int code, in
 void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
                     int expires, const pf_address *server, double now)
 {
-    const uint64_t binding = dialogs_hash(HASH_SEED, call_id);
+    const uint64_t binding = hash_text(HASH_SEED, call_id);
     HOLD_LOCK(&dialogs.lock);
     const enum dialog_use use = dialogs_use_of(method);
 
     dialogs_expire_locked(now);
     if (remote_tag->slen && code > 100)
-        dialogs_note_locked(dialogs_hash(binding, remote_tag), use, code, expires, server, 0, now);
+        dialogs_note_locked(hash_text(binding, remote_tag), use, code, expires, server, 0, now);
     /* A challenge within a dialog of another kind binds by its Call-ID, too. */
     dialogs_bind_locked(binding, use, code, server, now);
 }
@@ -283,8 +277,8 @@ void dialogs_update_called(const pj_str_t *call_id, const pj_str_t *remote_tag, 
     const double now = clock_now();
 
     dialogs_expire_locked(now);
-    dialogs_note_locked(dialogs_hash(dialogs_hash(HASH_SEED, call_id), remote_tag), dialogs_use_of(method), code,
-                        expires, server, 1, now);
+    dialogs_note_locked(hash_text(hash_text(HASH_SEED, call_id), remote_tag), dialogs_use_of(method), code, expires,
+                        server, 1, now);
 }
 
 /* The seconds in a message's Expires header; negative: there is none. */
@@ -330,7 +324,7 @@ void dialogs_on_own_response(const pjsip_msg *response, const pf_address *server
 void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag)
 {
     HOLD_LOCK(&dialogs.lock);
-    struct dialog *dialog = dialogs_lookup_locked(dialogs_hash(dialogs_hash(HASH_SEED, call_id), remote_tag));
+    struct dialog *dialog = dialogs_lookup_locked(hash_text(hash_text(HASH_SEED, call_id), remote_tag));
 
     if (dialog) {
         dialogs_put_locked(dialog, dialog->link.hash, ENDED);
@@ -349,13 +343,13 @@ void dialogs_on_bye(const pjsip_msg *bye, int incoming)
 
 void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info)
 {
-    const uint64_t binding = dialogs_hash(HASH_SEED, call_id);
+    const uint64_t binding = hash_text(HASH_SEED, call_id);
     HOLD_LOCK(&dialogs.lock);
     const double now = clock_now();
     struct dialog *dialog = NULL;
 
     if (remote_tag && remote_tag->slen)
-        dialog = dialogs_lookup_locked(dialogs_hash(binding, remote_tag));
+        dialog = dialogs_lookup_locked(hash_text(binding, remote_tag));
     if (dialog && dialog->until > now) {
         info->bound = 1;
         if (dialog->state == CALL)

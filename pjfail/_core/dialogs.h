@@ -36,6 +36,9 @@ void dialogs_on_bye(const pjsip_msg *bye, int incoming);
 /* Does the work of dialogs_on_bye() for the dialog with that Call-ID and tag of the other side. */
 void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag);
 
+/* Returns whether a response with that code is a challenge. */
+int dialogs_is_challenge(int code);
+
 /* Fills in info by a request's Call-ID and To tag; remote_tag is NULL or empty if it has none. */
 void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info);
 

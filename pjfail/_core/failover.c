@@ -432,10 +432,7 @@ static int failover_on_repetition(struct request *request, const pf_address *ser
     memset(&decision.actions, 0, sizeof decision.actions);
     pthread_mutex_lock(&requests.lock);
     at = request_attempt_at_locked(request, server, transport);
-    /*
-     * A connect has failed, and pjsip has gone on to its next server: the bytes are new, and the time begins
-     * again.
-     */
+    /* A connect has failed, and pjsip has gone on to its next server: the bytes are new, and the time begins again. */
     walked_on = at < 0 && request->state.attempt_count == 1 && request->state.attempts[0].reliable;
     if (at >= 0) {
         copies = failover_resume(&request->state, polled_since, now) & ~(1u << at);
@@ -801,18 +798,12 @@ void failover_tick(double now)
 
 /* --- a response comes --------------------------------------------------------------------------------------------- */
 
-static int failover_is_challenge(int code)
-{
-    return code == PJSIP_SC_UNAUTHORIZED || code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED;
-}
-
 static int failover_is_retriable(int code)
 {
     int i;
 
     for (i = 0; i < failover.policy.code_count; i++)
-        if (failover.policy.codes[i] == code ||
-            (failover.policy.codes[i] == code / 100 && !failover_is_challenge(code)))
+        if (failover.policy.codes[i] == code || (failover.policy.codes[i] == code / 100 && !dialogs_is_challenge(code)))
             return 1;
     return 0;
 }
@@ -939,7 +930,7 @@ static uint64_t failover_tag_of(const pjsip_rx_data *rdata)
 {
     const pjsip_to_hdr *to = RDATA_INFO(rdata)->to;
 
-    return to ? hash_bytes(HASH_SEED, to->tag.ptr, (size_t)to->tag.slen) : 0;
+    return to ? hash_text(HASH_SEED, &to->tag) : 0;
 }
 
 pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
@@ -960,7 +951,7 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     if (!via || !cseq || !via->branch_param.slen)
         return PJ_FALSE;
     now = clock_now();
-    event.askable = failover.policy.decides && code >= 300 && !failover_is_challenge(code);
+    event.askable = failover.policy.decides && code >= 300 && !dialogs_is_challenge(code);
     if (!address_of(&source, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport)))
         memset(&source, 0, sizeof source);
     hash = transaction_hash(&via->branch_param, &cseq->method.name);

@@ -117,7 +117,7 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
                               const pjsip_transport *transport);
 
 /*
- * Adds an attempt at the server, which has the request from now on, and of which view tells; ends an earlier attempt at it. Returns the attempt, -1: there is
+ * Adds an attempt at the server, which has the request from now on; ends an earlier attempt at it. Returns the attempt, -1: there is
  * no room. The caller holds a reference to transport: where the request may go elsewhere, the attempt gets one of its own.
  */
 int request_add_attempt_locked(struct request *request, const pf_address *server, const struct server_view *view,
@@ -153,10 +153,10 @@ int request_attempt_of_response_locked(const struct request *request, const pf_a
 /* Returns the candidates that are this server, as a bit mask. */
 unsigned request_candidates_of(const struct request *request, const pf_address *server);
 
-/* Return the first attempt on that connection, the first at that server over UDP, and the next after one; NULL: there is none. */
+/* Return the first attempt on a connection, the first at a server over UDP, and the one after another; NULL: there is none. */
 struct attempt *request_first_on_connection_locked(const pjsip_transport *transport);
 struct attempt *request_first_at_server_locked(const pf_address *server);
 struct attempt *request_next_attempt_locked(const struct attempt *attempt);
 
-/* These do not find the attempt any more. */
+/* Hides the attempt from these. */
 void request_unlist_attempt_locked(struct attempt *attempt);

@@ -186,12 +186,9 @@ void servers_record_answer(const pf_address *address, uint64_t hash, const char 
         server->good += !error && code >= 200;
         news = error || server->report_answer || failed_before;
         if (news) {
-            outcome = (pf_outcome){ .seen = error ? PF_SERVER_ERROR : PF_ANSWERED,
-                                    .sequence = server->sequence,
-                                    .code = code,
-                                    .retry_after = -1,
-                                    .at = now,
-                                    .began = now };
+            outcome = (pf_outcome){ .code = code, .retry_after = -1, .at = now, .began = now };
+            outcome.seen = error ? PF_SERVER_ERROR : PF_ANSWERED;
+            outcome.sequence = server->sequence;
             strncpy(outcome.method, method, sizeof outcome.method - 1);
             error ? servers_fill_failure_locked(server, &outcome) : servers_fill_outcome_locked(server, &outcome);
         }

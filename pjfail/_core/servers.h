@@ -52,17 +52,15 @@ void servers_release_locked(struct server *server);
 /* Returns whether the server is in any plan; pjfail watches no other servers. */
 int servers_know(const pf_address *server);
 
-/* What a request is sent by. */
+/* What is known of a server at one moment. */
 struct server_view {
     uint64_t hash;         /* address_hash() */
     int suspect;           /* as servers_is_suspect() */
     int answered_recently; /* as servers_answered_within() RECENT_ANSWER_S */
-    double
-        rto; /* seconds since the request after which its answer is overdue: the smoothed round trip and four times the
-                   deviation; negative: never measured */
+    double rto; /* so many seconds after the request an answer is overdue (RFC 6298); negative: not measured */
 };
 
-/* Fills in what is known of the server; returns 0 where servers_know() does. */
+/* Fills in the view of the server. Returns 0 where servers_know() does; only hash is of use then. */
 int servers_view(const pf_address *server, double now, struct server_view *view);
 
 /* Returns whether that TCP address is a copy of a UDP server. */
@@ -105,8 +103,8 @@ int servers_failed_within(const pf_address *server, double seconds);
 int servers_answered_within(const pf_address *server, double seconds);
 
 /*
- * Records an answer that has come now. hash: the server's address_hash(). rtt: seconds, negative when this answer must not be measured. error: it tells of
- * trouble that is the server's own.
+ * Records an answer that has come now. hash: the server's address_hash(). rtt: seconds, negative when this answer must
+ * not be measured. error: it tells of trouble that is the server's own.
  */
 void servers_record_answer(const pf_address *server, uint64_t hash, const char *method, int code, int error, double rtt,
                            double now);

@@ -1,7 +1,7 @@
 #include "transaction.h"
 
 #include "address.h"
-#include "hash_table.h"
+#include "text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@ uint64_t transaction_hash(const pj_str_t *branch, const pj_str_t *method)
 
     /* In their first eight octets no two methods are the same. */
     memcpy(&beginning, method->ptr, method->slen < 8 ? (size_t)method->slen : 8);
-    return hash_bytes(beginning, branch->ptr, (size_t)branch->slen);
+    return hash_text(beginning, branch);
 }
 
 /*
