@@ -968,7 +968,7 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         if (observe)
             failover_observe_locked(request, &event, now, &observed);
         failover_decide_locked(request, &event, now, &decision);
-        /* Of most responses that is all: they are passed on, and nothing follows. */
+        /* Where the response ends the request and is passed on, as most are, nothing follows that needs these. */
         if (!decision.actions.forget || !decision.actions.pass || decision.actions.move_to >= 0) {
             if (decision.actions.pass && code >= 200)
                 request->final_tag = failover_tag_of(rdata);

@@ -11,7 +11,7 @@ uint64_t transaction_hash(const pj_str_t *branch, const pj_str_t *method)
 {
     uint64_t beginning = HASH_SEED;
 
-    /* In their first eight octets no two methods are the same. */
+    /* No two methods (RFC 3261 and its extensions) begin with the same eight octets. */
     memcpy(&beginning, method->ptr, method->slen < 8 ? (size_t)method->slen : 8);
     return hash_text(beginning, branch);
 }
