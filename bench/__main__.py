@@ -274,8 +274,8 @@ def show(results: dict[str, Any]) -> None:
     )
     row = results["observer"]
     print(
-        f"the observer takes {row['sending_p50_us']:.2f} us of each request (p99 {row['sending_p99_us']:.2f}), "
-        f"{row['receiving_p50_us']:.2f} us of each response (p99 {row['receiving_p99_us']:.2f})"
+        f"the core takes {row['sending_p50_us']:.2f} us of each request (aim: 0.4; p99 {row['sending_p99_us']:.2f}), "
+        f"{row['receiving_p50_us']:.2f} us of each response (aim: 0.2; p99 {row['receiving_p99_us']:.2f})"
     )
     row = results["stall"]
     print(

@@ -10,7 +10,7 @@ REQUESTS, WINDOW = 20_000, 48
 def cost(lib: Any, ffi: Any, uri: str) -> dict[str, float]:
     """p50 and p99 (microseconds) of a request and of a response to *uri*, all in an attached program."""
     sending, receiving = ffi.new("double[]", REQUESTS), ffi.new("double[]", REQUESTS)
-    clock = lib.bench_clock(100_000)
+    clock = min(lib.bench_clock(1_000) for _ in range(100))
     assert lib.bench_time_observer(sending, receiving, REQUESTS), "pjfail is not attached"
     assert lib.bench_requests(uri.encode(), REQUESTS, WINDOW) > 0, "a request was not answered 200"
     timed = lib.bench_observer_timed()

@@ -37,21 +37,11 @@ typedef union call_info {
     char room[4 * sizeof(pjsua_call_info)];
 } call_info;
 
-static uint64_t calls_hash(const pj_str_t *call_id)
-{
-    return hash_bytes(HASH_SEED, call_id->ptr, (size_t)call_id->slen);
-}
-
-static uint64_t calls_hash_connection(const pjsip_transport *connection)
-{
-    return hash_bytes(HASH_SEED, &connection, sizeof connection);
-}
-
 /* --- the table, under calls.lock --------------------------------------------------------------------------------- */
 
 static struct call *calls_find_locked(const pj_str_t *call_id)
 {
-    struct hash_link *link = hash_table_first(&calls.table, calls_hash(call_id));
+    struct hash_link *link = hash_table_first(&calls.table, hash_text(HASH_SEED, call_id));
 
     return link ? entry_of(link, struct call, link) : NULL;
 }
@@ -80,7 +70,7 @@ static void calls_disconnect_locked(struct call *call)
 static void calls_connect_locked(struct call *call, const pjsip_transport *connection)
 {
     calls_disconnect_locked(call);
-    call->connected.hash = calls_hash_connection(connection);
+    call->connected.hash = hash_pointer(connection);
     if (hash_table_put(&calls.connections, &call->connected))
         call->connection = connection;
 }
@@ -109,7 +99,7 @@ static struct call *calls_make_locked(const pj_str_t *call_id)
     if (!call)
         return NULL;
     call->account = -1;
-    call->link.hash = calls_hash(call_id);
+    call->link.hash = hash_text(HASH_SEED, call_id);
     if (!hash_table_put(&calls.table, &call->link)) {
         free(call);
         return NULL;
@@ -179,7 +169,7 @@ void calls_on_bye(const pjsip_msg *bye)
 
 void calls_on_transport_state(const pjsip_transport *transport, pjsip_transport_state state)
 {
-    const uint64_t hash = calls_hash_connection(transport);
+    const uint64_t hash = hash_pointer(transport);
     struct hash_link *link, *next;
 
     if (state != PJSIP_TP_STATE_DISCONNECTED && state != PJSIP_TP_STATE_DESTROY)
@@ -248,12 +238,10 @@ void calls_refresh(int id, const char *call_id)
 
 static void calls_drop(struct hash_link *link) { free(entry_of(link, struct call, link)); }
 
-static void calls_keep(struct hash_link *link) { (void)link; }
-
 void calls_clear(void)
 {
     HOLD_LOCK(&calls.lock);
-    hash_table_clear(&calls.connections, &calls_keep);
+    hash_table_clear(&calls.connections, NULL);
     hash_table_clear(&calls.table, &calls_drop);
     calls.newest = calls.oldest = NULL;
 }

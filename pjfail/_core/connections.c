@@ -83,7 +83,7 @@ static struct {
 /* Returns the server's peer, made where there is none and make is set; NULL: none, or no memory. */
 static struct peer *connections_peer_locked(const pf_address *server, int make)
 {
-    uint64_t hash = hash_bytes(HASH_SEED, server, sizeof *server);
+    uint64_t hash = address_hash(server);
     struct hash_link *link;
     struct peer *peer;
 
@@ -183,7 +183,7 @@ static void connections_set_up_locked(struct connection *connection)
 /* Returns the record of the transport, made where there is none and make is set; NULL: none, or no memory. */
 static struct connection *connections_hold_locked(const pjsip_transport *transport, int make)
 {
-    uint64_t hash = hash_bytes(HASH_SEED, &transport, sizeof transport);
+    uint64_t hash = hash_pointer(transport);
     struct connection *connection;
     struct hash_link *link;
     int made_before = 0;
@@ -506,7 +506,7 @@ int connections_has_ended_under(const pjsip_tx_data *request)
     struct connection *connection;
     int ended;
 
-    if ((transport_type(tdata_transport(request)) & ~PJSIP_TRANSPORT_IPV6) == PJSIP_TRANSPORT_UDP)
+    if (transport_is_udp(tdata_transport(request)))
         return 0;
     to = host.pjsip_msg_find_hdr(tdata_msg(request), PJSIP_H_TO, NULL);
     /* A request that belongs to another one, or to a dialog, goes where that went. */
@@ -532,11 +532,13 @@ int connections_is_up(const pjsip_transport *transport)
 
 int connections_is_new(const pjsip_transport *transport, double seconds)
 {
+    if (transport_is_udp(transport))
+        return 0;
     HOLD_LOCK(&connections.lock);
     struct connection *connection = connections_hold_locked(transport, 0);
 
     if (!connection)
-        return !transport_is_udp(transport);
+        return 1;
     return !connection->connected || clock_now() < connection->connected_at + seconds;
 }
 

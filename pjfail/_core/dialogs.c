@@ -1,7 +1,7 @@
 #include "dialogs.h"
 
-#include "hash_table.h"
 #include "lock.h"
+#include "text.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -45,7 +45,7 @@ struct dialog {
     enum dialog_state state;
 };
 
-/* Guarded by lock. The newest end of a list has the entry used last. */
+/* Guarded by lock, but whether table is empty. The newest end of a list has the entry used last. */
 static struct {
     pthread_mutex_t lock;
     struct hash_table table;
@@ -61,13 +61,6 @@ static struct {
     char names[PF_MAX_CLUSTERS][PF_MAX_HOST];
     int count;
 } clusters;
-
-static uint64_t dialogs_hash(const pj_str_t *call_id, const pj_str_t *remote_tag)
-{
-    uint64_t hash = hash_bytes(HASH_SEED, call_id->ptr, (size_t)call_id->slen);
-
-    return remote_tag ? hash_bytes(hash, remote_tag->ptr, (size_t)remote_tag->slen) : hash;
-}
 
 /* --- entries, under dialogs.lock ------------------------------------------------------------------------------------ */
 
@@ -185,7 +178,7 @@ static enum dialog_use dialogs_use_of(const pjsip_method *method)
     return NO_USE;
 }
 
-static int dialogs_is_challenge(int code)
+int dialogs_is_challenge(int code)
 {
     return code == PJSIP_SC_UNAUTHORIZED || code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED;
 }
@@ -264,17 +257,17 @@ static void dialogs_note_locked(uint64_t hash, enum dialog_use use, int code, in
 }
 
 void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
-                    int expires, const pf_address *server)
+                    int expires, const pf_address *server, double now)
 {
+    const uint64_t binding = hash_text(HASH_SEED, call_id);
     HOLD_LOCK(&dialogs.lock);
     const enum dialog_use use = dialogs_use_of(method);
-    const double now = clock_now();
 
     dialogs_expire_locked(now);
     if (remote_tag->slen && code > 100)
-        dialogs_note_locked(dialogs_hash(call_id, remote_tag), use, code, expires, server, 0, now);
+        dialogs_note_locked(hash_text(binding, remote_tag), use, code, expires, server, 0, now);
     /* A challenge within a dialog of another kind binds by its Call-ID, too. */
-    dialogs_bind_locked(dialogs_hash(call_id, NULL), use, code, server, now);
+    dialogs_bind_locked(binding, use, code, server, now);
 }
 
 void dialogs_update_called(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
@@ -284,7 +277,8 @@ void dialogs_update_called(const pj_str_t *call_id, const pj_str_t *remote_tag, 
     const double now = clock_now();
 
     dialogs_expire_locked(now);
-    dialogs_note_locked(dialogs_hash(call_id, remote_tag), dialogs_use_of(method), code, expires, server, 1, now);
+    dialogs_note_locked(hash_text(hash_text(HASH_SEED, call_id), remote_tag), dialogs_use_of(method), code, expires,
+                        server, 1, now);
 }
 
 /* The seconds in a message's Expires header; negative: there is none. */
@@ -295,15 +289,18 @@ static int dialogs_expires_of(const pjsip_msg *msg)
     return expires ? (int)expires->ivalue : -1;
 }
 
-void dialogs_on_response(pjsip_rx_data *response, const pf_address *server)
+void dialogs_on_response(pjsip_rx_data *response, const pf_address *server, double now)
 {
     const pjsip_cid_hdr *call_id = RDATA_INFO(response)->cid;
     const pjsip_to_hdr *to = RDATA_INFO(response)->to;
+    const pjsip_method *method = &RDATA_INFO(response)->cseq->method;
     pjsip_msg *msg = RDATA_INFO(response)->msg;
+    const int code = msg->line.status.code;
 
-    if (call_id && to)
-        dialogs_update(&call_id->id, &to->tag, &RDATA_INFO(response)->cseq->method, msg->line.status.code,
-                       dialogs_expires_of(msg), server);
+    if (!call_id || !to ||
+        (hash_table_is_empty(&dialogs.table) && dialogs_use_of(method) == NO_USE && !dialogs_is_challenge(code)))
+        return;
+    dialogs_update(&call_id->id, &to->tag, method, code, dialogs_expires_of(msg), server, now);
 }
 
 int dialogs_concern(const pjsip_msg *response)
@@ -327,7 +324,7 @@ void dialogs_on_own_response(const pjsip_msg *response, const pf_address *server
 void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag)
 {
     HOLD_LOCK(&dialogs.lock);
-    struct dialog *dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
+    struct dialog *dialog = dialogs_lookup_locked(hash_text(hash_text(HASH_SEED, call_id), remote_tag));
 
     if (dialog) {
         dialogs_put_locked(dialog, dialog->link.hash, ENDED);
@@ -346,18 +343,19 @@ void dialogs_on_bye(const pjsip_msg *bye, int incoming)
 
 void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info)
 {
+    const uint64_t binding = hash_text(HASH_SEED, call_id);
     HOLD_LOCK(&dialogs.lock);
     const double now = clock_now();
     struct dialog *dialog = NULL;
 
     if (remote_tag && remote_tag->slen)
-        dialog = dialogs_lookup_locked(dialogs_hash(call_id, remote_tag));
+        dialog = dialogs_lookup_locked(hash_text(binding, remote_tag));
     if (dialog && dialog->until > now) {
         info->bound = 1;
         if (dialog->state == CALL)
             dialogs_put_locked(dialog, dialog->link.hash, CALL);
     } else {
-        dialog = dialogs_lookup_locked(dialogs_hash(call_id, NULL));
+        dialog = dialogs_lookup_locked(binding);
         info->bound = dialog && dialog->until > now;
     }
     if (dialog)

@@ -10,15 +10,15 @@
 #include "layout.h"
 #include "request_info.h"
 
-/* Records that this response, to a request of ours, came from server. */
-void dialogs_on_response(pjsip_rx_data *response, const pf_address *server);
+/* Records that this response, to a request of ours, has now come from server. */
+void dialogs_on_response(pjsip_rx_data *response, const pf_address *server, double now);
 
 /*
  * Does the work of dialogs_on_response(), given what the response says; remote_tag: of its To, may be empty; expires:
  * negative where it says nothing.
  */
 void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method, int code,
-                    int expires, const pf_address *server);
+                    int expires, const pf_address *server, double now);
 
 /* Returns whether that response of ours, to a request that has come in, may tell anything of a dialog. */
 int dialogs_concern(const pjsip_msg *response);
@@ -35,6 +35,9 @@ void dialogs_on_bye(const pjsip_msg *bye, int incoming);
 
 /* Does the work of dialogs_on_bye() for the dialog with that Call-ID and tag of the other side. */
 void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag);
+
+/* Returns whether a response with that code is a challenge. */
+int dialogs_is_challenge(int code);
 
 /* Fills in info by a request's Call-ID and To tag; remote_tag is NULL or empty if it has none. */
 void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info);

@@ -40,9 +40,9 @@
 /* Timers that are due within so many seconds are processed together. */
 #define SLACK_S 0.005
 
-/* Guarded by requests.lock, except what only failover_open() writes, while nothing else runs. */
+/* Written by failover_open() alone, while nothing else runs, except the atomics. */
 static struct {
-    double due; /* the soonest that a tick was asked for */
+    _Atomic double due; /* the soonest that a tick was asked for */
     void (*wake_at)(double when);
     void (*begin_ticks)(void);
     double (*polled_since)(double now);
@@ -61,15 +61,13 @@ void pf_set_retry_policy(const pf_retry_policy *policy) { failover_wanted = *pol
 /* Makes the polling thread tick at that time, too. No lock held. */
 static void failover_schedule(double when)
 {
-    int sooner;
+    double due = atomic_load(&failover.due);
 
-    pthread_mutex_lock(&requests.lock);
-    sooner = when < failover.due;
-    if (sooner)
-        failover.due = when;
-    pthread_mutex_unlock(&requests.lock);
-    if (sooner)
-        failover.wake_at(when);
+    while (when < due)
+        if (atomic_compare_exchange_weak(&failover.due, &due, when)) {
+            failover.wake_at(when);
+            break;
+        }
 }
 
 /* Starts a check of the server's port, if udp is a UDP transport. No lock of ours held. */
@@ -105,7 +103,7 @@ static void failover_fill_decision_locked(struct request *request, struct decisi
         decision->attempts[i].server = request->attempts[i].server;
         decision->attempts[i].first_sent = request->state.attempts[i].first_sent;
     }
-    decision->due = request_schedule_locked(request);
+    decision->due = decision->actions.forget ? INFINITY : request_schedule_locked(request);
 }
 
 static void failover_decide_locked(struct request *request, const struct failover_event *event, double now,
@@ -180,12 +178,13 @@ static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *ser
 }
 
 /* Returns whether the request answers a challenge of the server that it goes to. */
-static int failover_is_for_challenger(pjsip_tx_data *tdata)
+static int failover_is_for_challenger(const pjsip_msg *msg, const pj_str_t *call_id)
 {
-    const pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(tdata_msg(tdata), PJSIP_H_CALL_ID, NULL);
     struct request_info info = { 0 };
 
-    dialogs_find(&call_id->id, NULL, &info);
+    if (host.pjsip_msg_find_hdr(msg, PJSIP_H_AUTHORIZATION, NULL) ||
+        host.pjsip_msg_find_hdr(msg, PJSIP_H_PROXY_AUTHORIZATION, NULL))
+        dialogs_find(call_id, NULL, &info);
     return info.bound;
 }
 
@@ -261,16 +260,17 @@ static const void *failover_store(char **place, const void *octets, size_t size,
 }
 
 /* Fills in when the server is late by its own round trips, and when to check its port. */
-static void failover_set_early_timers(struct request *request, const pf_address *server, int for_challenger, double now)
+static void failover_set_early_timers(struct request *request, const struct server_view *view, int for_challenger,
+                                      double now)
 {
     struct failover_state *state = &request->state;
-    double rto = servers_rto(server), late = fmax(rto, MIN_HEDGE_S);
+    double late = fmax(view->rto, MIN_HEDGE_S);
 
     /* An INVITE forks where it goes, and only the challenger knows the challenge, so they wait for their time; others may be hedged. */
-    if (isfinite(state->timeout) && !state->invite && !for_challenger && hedging_is_on() && rto >= 0 &&
+    if (isfinite(state->timeout) && !state->invite && !for_challenger && hedging_is_on() && view->rto >= 0 &&
         late < state->timeout)
         state->hedge_at = now + late;
-    if (servers_answered_within(server, RECENT_ANSWER_S))
+    if (view->answered_recently)
         state->check_port_at = now + late;
 }
 
@@ -278,17 +278,17 @@ static void failover_set_early_timers(struct request *request, const pf_address 
  * Makes a request that may be tried at other servers. Returns NULL if it may not, there are none, or there is no
  * memory.
  */
-static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via,
-                                               double now)
+static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_address *server,
+                                               const struct server_view *view, const pj_str_t *branch, double now)
 {
     pjsip_msg *msg = tdata_msg(tdata);
     const pjsip_method *method = &msg->line.req.method;
-    pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
     const pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
+    const pj_str_t *call_id = &((pjsip_cid_hdr *)host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL))->id;
     const pj_str_t *name = tdata_dest_name(tdata);
     pf_address candidates[MAX_CANDIDATES];
     char *place;
-    int for_challenger = failover_is_for_challenger(tdata);
+    int for_challenger = failover_is_for_challenger(msg, call_id);
     unsigned last_resorts, count = failover_list_candidates(tdata, server, for_challenger, candidates, &last_resorts);
     struct request *request;
     const char *bytes;
@@ -298,31 +298,31 @@ static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_ad
     if (count < 2 || !size || name->slen >= PF_MAX_HOST)
         return NULL;
     request = request_make(&method->name, method->id,
-                           count * sizeof *candidates + (size_t)call_id->id.slen + 1 + (size_t)name->slen + 1 +
-                               (size_t)via->branch_param.slen + size,
+                           count * sizeof *candidates + (size_t)call_id->slen + 1 + (size_t)name->slen + 1 +
+                               (size_t)branch->slen + size,
                            now);
     if (!request)
         return NULL;
     place = request->room;
     request->candidates = failover_store(&place, candidates, count * sizeof *candidates, 0);
-    request->call_id = failover_store(&place, call_id->id.ptr, (size_t)call_id->id.slen, 1);
+    request->call_id = failover_store(&place, call_id->ptr, (size_t)call_id->slen, 1);
     request->name = failover_store(&place, name->ptr, (size_t)name->slen, 1);
-    request->key.branch_size = (size_t)via->branch_param.slen;
-    request->key.branch = failover_store(&place, via->branch_param.ptr, request->key.branch_size, 0);
+    request->key.branch_size = (size_t)branch->slen;
+    request->key.branch = failover_store(&place, branch->ptr, request->key.branch_size, 0);
     request->bytes = failover_store(&place, bytes, size, 0);
     request->size = size;
     request->selector = *tdata_selector(tdata);
     request->state.candidate_count = count;
     request->state.last_resorts = last_resorts;
-    request->state.timeout = failover_timeout_of(&method->name, to && to->tag.slen);
+    request->state.timeout = failover_timeout_of(&method->name, to->tag.slen != 0);
     if (failover.policy.attempts)
         request->state.max_attempts = (unsigned)failover.policy.attempts;
-    failover_set_early_timers(request, server, for_challenger, now);
+    failover_set_early_timers(request, view, for_challenger, now);
     return request;
 }
 
 /* Begins to watch a request that is sent for the first time, or that pjsip itself sends to its next server. */
-static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const pjsip_via_hdr *via, uint64_t hash,
+static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const pj_str_t *branch, uint64_t hash,
                            double now)
 {
     pjsip_msg *msg = tdata_msg(tdata);
@@ -330,13 +330,14 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     pjsip_transport *transport = tdata_transport(tdata);
     struct request *request = NULL;
     int put, check, account, removes;
+    struct server_view view;
     pf_target next_hop;
     double due;
 
-    if (!servers_know(server))
+    if (!servers_view(server, now, &view))
         return;
     if (atomic_load(&failover.on) && method->id != PJSIP_CANCEL_METHOD && failover_may_go_elsewhere(tdata, server))
-        request = failover_make_retriable(tdata, server, via, now);
+        request = failover_make_retriable(tdata, server, &view, branch, now);
     if (!request)
         request = request_make(&method->name, method->id, 0, now);
     if (!request)
@@ -348,7 +349,7 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     pthread_mutex_lock(&requests.lock);
     if (request->state.candidate_count)
         hedging_earn_locked();
-    request_add_attempt_locked(request, server, transport, now);
+    request_add_attempt_locked(request, server, &view, transport, now);
     put = request_put_locked(request, hash);
     due = put ? request_schedule_locked(request) : INFINITY;
     pthread_mutex_unlock(&requests.lock);
@@ -417,18 +418,50 @@ static void failover_on_cancel(const pjsip_via_hdr *via, const pf_address *serve
     request_release(request);
 }
 
+/* A request is sent again: to a server that has it, or by pjsip itself to its next one. Returns 0 if it begins anew. */
+static int failover_on_repetition(struct request *request, const pf_address *server, pjsip_transport *transport,
+                                  double now)
+{
+    const double polled_since = failover.polled_since(now);
+    struct server_view view;
+    struct decision decision;
+    unsigned copies = 0;
+    int at, walked_on;
+
+    servers_view(server, now, &view);
+    memset(&decision.actions, 0, sizeof decision.actions);
+    pthread_mutex_lock(&requests.lock);
+    at = request_attempt_at_locked(request, server, transport);
+    /* A connect has failed, and pjsip has gone on to its next server: the bytes are new, and the time begins again. */
+    walked_on = at < 0 && request->state.attempt_count == 1 && request->state.attempts[0].reliable;
+    if (at >= 0) {
+        copies = failover_resume(&request->state, polled_since, now) & ~(1u << at);
+        copies |= failover_resend(&request->state, at, now, &decision.actions);
+    } else if (!walked_on) {
+        request_add_attempt_locked(request, server, &view, transport, now);
+    }
+    failover_fill_decision_locked(request, &decision);
+    pthread_mutex_unlock(&requests.lock);
+    if (walked_on)
+        return 0;
+    if (copies && failover_note_hang_up(request))
+        copies = 0;
+    failover_schedule(decision.due);
+    failover_send_copies(request, &decision, copies);
+    failover_report_silent(request, &decision);
+    return 1;
+}
+
 void failover_on_tx_request(pjsip_tx_data *tdata)
 {
     const pjsip_method *method = &tdata_msg(tdata)->line.req.method;
     pjsip_transport *transport = tdata_transport(tdata);
     struct request *request;
-    struct decision decision;
-    unsigned copies = 0;
     pjsip_via_hdr *via;
     pf_address server;
     uint64_t hash;
-    double now, polled_since;
-    int at, walked_on = 0;
+    double now;
+    int begins;
 
     if (method->id == PJSIP_ACK_METHOD || !address_of(&server, tdata_destination(tdata), transport_type(transport)))
         return;
@@ -439,40 +472,12 @@ void failover_on_tx_request(pjsip_tx_data *tdata)
         failover_on_cancel(via, &server);
     now = clock_now();
     hash = transaction_hash(&via->branch_param, &method->name);
-    polled_since = failover.polled_since(now);
-    memset(&decision.actions, 0, sizeof decision.actions);
-    pthread_mutex_lock(&requests.lock);
-    request = request_find_locked(hash);
-    if (request) {
-        request->refs++;
-        at = request_attempt_at_locked(request, &server, transport);
-        /*
-         * A connect has failed, and pjsip has gone on to its next server: the bytes are new, and the time begins
-         * again.
-         */
-        walked_on = at < 0 && request->state.attempt_count == 1 && request->state.attempts[0].reliable;
-        if (at >= 0) {
-            copies = failover_resume(&request->state, polled_since, now) & ~(1u << at);
-            copies |= failover_resend(&request->state, at, now, &decision.actions);
-        }
-        if (at < 0 && !walked_on)
-            request_add_attempt_locked(request, &server, transport, now);
-        failover_fill_decision_locked(request, &decision);
-    }
-    pthread_mutex_unlock(&requests.lock);
-    if (copies && failover_note_hang_up(request))
-        copies = 0;
-    if (request && !walked_on) {
-        failover_schedule(decision.due);
-        failover_send_copies(request, &decision, copies);
-        failover_report_silent(request, &decision);
-    } else {
-        if (request)
-            request_forget(request);
-        failover_begin(tdata, &server, via, hash, now);
-    }
+    request = request_hold(hash);
+    begins = !request || !failover_on_repetition(request, &server, transport, now);
     if (request)
-        request_release(request);
+        request_finish(request, begins);
+    if (begins)
+        failover_begin(tdata, &server, &via->branch_param, hash, now);
 }
 
 /* --- the next server ---------------------------------------------------------------------------------------------- */
@@ -564,6 +569,7 @@ static int failover_try_next_server(struct request *request, const struct decisi
     for (;;) {
         pjsip_transport *transport;
         pf_address server;
+        struct server_view view;
         double now, due;
         int taken, at;
 
@@ -576,8 +582,9 @@ static int failover_try_next_server(struct request *request, const struct decisi
             continue;
         /* The attempt is recorded before the request is sent: the response may be quick. */
         now = clock_now();
+        servers_view(&server, now, &view);
         pthread_mutex_lock(&requests.lock);
-        at = request_add_attempt_locked(request, &server, transport, now);
+        at = request_add_attempt_locked(request, &server, &view, transport, now);
         due = request_schedule_locked(request);
         pthread_mutex_unlock(&requests.lock);
         failover_schedule(due);
@@ -624,6 +631,8 @@ static void failover_act_on_servers(const struct request *request, const struct 
     const struct failover_actions *actions = &decision->actions;
     unsigned i;
 
+    if (!(actions->suspect | actions->abandon | actions->silent | actions->resend))
+        return;
     for (i = 0; i < MAX_ATTEMPTS; i++) {
         if (actions->suspect & 1u << i)
             servers_suspect(&decision->attempts[i].server);
@@ -745,7 +754,7 @@ static void failover_on_port_closed(const pf_address *server, int refusals, doub
     else
         servers_suspect(server);
     pthread_mutex_lock(&requests.lock);
-    for (attempt = request_first_at_server_locked(server); attempt; attempt = attempt->next) {
+    for (attempt = request_first_at_server_locked(server); attempt; attempt = request_next_attempt_locked(attempt)) {
         event.attempt = (int)(attempt - attempt->request->attempts);
         failover_decide(&attempt->request->state, &event, now, &actions);
         request_schedule_now_locked(attempt->request);
@@ -760,9 +769,7 @@ void failover_tick(double now)
     pf_address server;
     int refusals;
 
-    pthread_mutex_lock(&requests.lock);
-    failover.due = INFINITY;
-    pthread_mutex_unlock(&requests.lock);
+    atomic_store(&failover.due, INFINITY);
     while ((refusals = port_check_next_refused(now + SLACK_S, &server, &next_port)) != 0)
         failover_on_port_closed(&server, refusals, now);
     for (;;) {
@@ -774,9 +781,6 @@ void failover_tick(double now)
             request->refs++;
             heap_put(&requests.heap, &request->timer,
                      now + 2 * SLACK_S); /* so that another polling thread takes other requests */
-        } else {
-            due = fmin(due, next_port);
-            failover.due = fmin(failover.due, due);
         }
         pthread_mutex_unlock(&requests.lock);
         if (!request)
@@ -789,24 +793,17 @@ void failover_tick(double now)
         pthread_mutex_unlock(&requests.lock);
         request_release(request);
     }
-    if (isfinite(due))
-        failover.wake_at(due);
+    failover_schedule(fmin(due, next_port));
 }
 
 /* --- a response comes --------------------------------------------------------------------------------------------- */
-
-static int failover_is_challenge(int code)
-{
-    return code == PJSIP_SC_UNAUTHORIZED || code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED;
-}
 
 static int failover_is_retriable(int code)
 {
     int i;
 
     for (i = 0; i < failover.policy.code_count; i++)
-        if (failover.policy.codes[i] == code ||
-            (failover.policy.codes[i] == code / 100 && !failover_is_challenge(code)))
+        if (failover.policy.codes[i] == code || (failover.policy.codes[i] == code / 100 && !dialogs_is_challenge(code)))
             return 1;
     return 0;
 }
@@ -818,12 +815,13 @@ static int failover_expects_response(const struct attempt_state *attempt, int he
 }
 
 /* Records what the response says about its server, before the decision. */
-static void failover_observe_locked(struct request *request, const struct failover_event *event,
+static void failover_observe_locked(struct request *request, const struct failover_event *event, double now,
                                     struct observed_response *observed)
 {
     const struct attempt_state *state = &request->state.attempts[event->attempt];
 
     observed->server = request->attempts[event->attempt].server;
+    observed->server_hash = request->attempts[event->attempt].server_hash;
     observed->registrar = request->attempts[failover_credited_attempt(&request->state, event->attempt)].server;
     observed->heard = event->heard;
     observed->after_provisional = state->provisional;
@@ -834,9 +832,9 @@ static void failover_observe_locked(struct request *request, const struct failov
      * Karn's rule: after a retransmission it is unknown which copy was answered. The final response to an INVITE waits
      * for a person.
      */
-    observed->rtt = event->heard && state->sends == 1 && !state->resumed && !state->provisional
-                        ? clock_now() - state->first_sent
-                        : -1;
+    observed->rtt =
+        event->heard && state->sends == 1 && !state->resumed && !state->provisional ? now - state->first_sent : -1;
+    observed->at = now;
     request->settled |= event->code >= 200 && event->code < 300;
 }
 
@@ -927,13 +925,19 @@ void pf_rule(unsigned long long hash, unsigned number, int retry)
     host_leave(0);
 }
 
+/* Returns a hash of the response's To tag. */
+static uint64_t failover_tag_of(const pjsip_rx_data *rdata)
+{
+    const pjsip_to_hdr *to = RDATA_INFO(rdata)->to;
+
+    return to ? hash_text(HASH_SEED, &to->tag) : 0;
+}
+
 pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
 {
     const pjsip_via_hdr *via = RDATA_INFO(rdata)->via;
     const pjsip_cseq_hdr *cseq = RDATA_INFO(rdata)->cseq;
-    const pj_str_t *tag = RDATA_INFO(rdata)->to ? &RDATA_INFO(rdata)->to->tag : NULL;
     int code = RDATA_INFO(rdata)->msg->line.status.code, observe = 0, moved = 0, retried = 0, hidden;
-    uint64_t tag_hash = tag ? hash_bytes(HASH_SEED, tag->ptr, (size_t)tag->slen) : 0;
     struct failover_event event = { .kind = FAILOVER_RESPONSE, .code = code, .retriable = failover_is_retriable(code) };
     struct observed_response observed;
     struct decision decision;
@@ -941,29 +945,35 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
     pjsip_transport *over, *own = NULL;
     const pf_address *sender;
     pf_address source;
+    uint64_t hash;
     double now;
 
     if (!via || !cseq || !via->branch_param.slen)
         return PJ_FALSE;
     now = clock_now();
-    event.askable = failover.policy.decides && code >= 300 && !failover_is_challenge(code);
+    event.askable = failover.policy.decides && code >= 300 && !dialogs_is_challenge(code);
     if (!address_of(&source, RDATA_SOURCE(rdata), transport_type(rdata->tp_info.transport)))
         memset(&source, 0, sizeof source);
+    hash = transaction_hash(&via->branch_param, &cseq->method.name);
     pthread_mutex_lock(&requests.lock);
-    request = request_find_locked(transaction_hash(&via->branch_param, &cseq->method.name));
+    request = request_find_locked(hash);
     if (request) {
         request->refs++;
         event.attempt = request_attempt_of_response_locked(request, &source, &event.heard);
-        event.same_dialog = request->state.state == REQUEST_COMPLETED && code >= 200 && tag_hash == request->final_tag;
+        event.same_dialog =
+            request->state.state == REQUEST_COMPLETED && code >= 200 && failover_tag_of(rdata) == request->final_tag;
         /* A server that has the request by another way, too, refuses the second copy (RFC 3261, 8.2.2.2): that is no answer yet. */
         event.retriable |= code == PJSIP_SC_LOOP_DETECTED && request->state.attempt_count > 1;
         observe = event.attempt >= 0 && failover_expects_response(&request->state.attempts[event.attempt], event.heard);
         if (observe)
-            failover_observe_locked(request, &event, &observed);
+            failover_observe_locked(request, &event, now, &observed);
         failover_decide_locked(request, &event, now, &decision);
-        if (decision.actions.pass && code >= 200)
-            request->final_tag = tag_hash;
-        own = request_hold_connection_locked(request, event.attempt);
+        /* Where the response ends the request and is passed on, as most are, nothing follows that needs these. */
+        if (!decision.actions.forget || !decision.actions.pass || decision.actions.move_to >= 0) {
+            if (decision.actions.pass && code >= 200)
+                request->final_tag = failover_tag_of(rdata);
+            own = request_hold_connection_locked(request, event.attempt);
+        }
         if (own && code >= 200) { /* over TCP or UDP, it is the same server that has said so */
             const pf_address original = servers_original(&request->attempts[event.attempt].server);
 
@@ -996,9 +1006,7 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         forking_acknowledge(request, sender, over, rdata);
     if (decision.actions.cancel_others)
         forking_cancel_others(request, decision.actions.cancel_except);
-    if (decision.actions.forget)
-        request_forget(request);
-    request_release(request);
+    request_finish(request, decision.actions.forget);
     if (own)
         host.pjsip_transport_dec_ref(own);
     hidden = retried || !decision.actions.pass;
@@ -1056,7 +1064,8 @@ static int failover_loses_requests(const pjsip_transport *transport, char method
     struct attempt *attempt;
     int lost = 0;
 
-    for (attempt = request_first_on_connection_locked(transport); attempt; attempt = attempt->next) {
+    for (attempt = request_first_on_connection_locked(transport); attempt;
+         attempt = request_next_attempt_locked(attempt)) {
         struct attempt_state *state = &attempt->request->state.attempts[attempt - attempt->request->attempts];
 
         if (state->ended || state->provisional || state->silent)
@@ -1113,7 +1122,7 @@ void failover_open(void (*wake_at)(double when), void (*begin_ticks)(void), doub
     failover.policy = failover_wanted;
     dialogs_set_clusters(failover_wanted.clusters, failover_wanted.enabled ? failover_wanted.cluster_count : 0);
     hedging_open(failover_wanted.hedge_budget);
-    failover.due = INFINITY;
+    atomic_store(&failover.due, INFINITY);
     atomic_store(&requests.unwatched, 0);
     pthread_mutex_unlock(&requests.lock);
     atomic_store(&failover_counted.retried, 0);

@@ -55,7 +55,6 @@ struct failover_state {
     unsigned candidate_count; /* 0: the request is only watched, and goes to no other server */
     unsigned last_resorts;    /* candidates, a bit each; so are tried, unreachable and deferred */
     /* What changes. */
-    struct attempt_state attempts[MAX_ATTEMPTS];
     unsigned char reliable; /* pjsip's transaction repeats nothing, and takes responses not to be repeated */
     unsigned barred;        /* candidates that the request may not go to any more, a bit each */
     unsigned attempt_count;
@@ -78,6 +77,8 @@ struct failover_state {
     enum failover_ruling ruling;
     double ruling_until; /* then the held response is passed on */
     int asked_attempt, asked_code;
+    struct attempt_state
+        attempts[MAX_ATTEMPTS]; /* last: most requests have one, and the rest of the memory is not touched */
 };
 
 enum failover_event_kind {

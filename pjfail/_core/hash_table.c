@@ -29,50 +29,55 @@ struct hash_link *hash_table_next(const struct hash_link *link)
     return next;
 }
 
+static void hash_table_insert(struct hash_table *table, struct hash_link *link)
+{
+    struct hash_link **bucket = &table->buckets[link->hash & (table->size - 1)];
+
+    link->next = *bucket;
+    link->place = bucket;
+    if (link->next)
+        link->next->place = &link->next;
+    *bucket = link;
+}
+
 static int hash_table_grow(struct hash_table *table)
 {
-    size_t size = table->size ? table->size * 2 : 64, i;
-    struct hash_link **buckets = calloc(size, sizeof *buckets);
+    struct hash_table grown = { .size = table->size ? table->size * 2 : 64 };
+    size_t i;
 
-    if (!buckets)
+    grown.buckets = calloc(grown.size, sizeof *grown.buckets);
+    if (!grown.buckets)
         return 0;
     for (i = 0; i < table->size; i++) {
         struct hash_link *link = table->buckets[i];
         while (link) {
-            struct hash_link *next = link->next, **bucket = &buckets[link->hash & (size - 1)];
-            link->next = *bucket;
-            *bucket = link;
+            struct hash_link *next = link->next;
+            hash_table_insert(&grown, link);
             link = next;
         }
     }
     free(table->buckets);
-    table->buckets = buckets;
-    table->size = size;
+    table->buckets = grown.buckets;
+    table->size = grown.size;
     return 1;
 }
 
 int hash_table_put(struct hash_table *table, struct hash_link *link)
 {
-    struct hash_link **bucket;
-
     /* A table that cannot grow still works, with longer chains. */
     if (table->count >= table->size && !hash_table_grow(table) && !table->size)
         return 0;
-    bucket = &table->buckets[link->hash & (table->size - 1)];
-    link->next = *bucket;
-    *bucket = link;
-    table->count++;
+    hash_table_insert(table, link);
+    atomic_store_explicit(&table->count, table->count + 1, memory_order_relaxed);
     return 1;
 }
 
 void hash_table_remove(struct hash_table *table, struct hash_link *link)
 {
-    struct hash_link **place = &table->buckets[link->hash & (table->size - 1)];
-
-    while (*place != link)
-        place = &(*place)->next;
-    *place = link->next;
-    table->count--;
+    *link->place = link->next;
+    if (link->next)
+        link->next->place = link->place;
+    atomic_store_explicit(&table->count, table->count - 1, memory_order_relaxed);
 }
 
 void hash_table_clear(struct hash_table *table, void (*drop)(struct hash_link *link))
@@ -83,13 +88,15 @@ void hash_table_clear(struct hash_table *table, void (*drop)(struct hash_link *l
         struct hash_link *link = table->buckets[i];
         while (link) {
             struct hash_link *next = link->next;
-            drop(link);
+            if (drop)
+                drop(link);
             link = next;
         }
     }
     free(table->buckets);
     table->buckets = NULL;
-    table->size = table->count = 0;
+    table->size = 0;
+    atomic_store_explicit(&table->count, 0, memory_order_relaxed);
 }
 
 /* --- hashing ----------------------------------------------------------------------------------------------------- */
@@ -145,9 +152,9 @@ uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t size)
         hash_table_sip_round(v);
         v[0] ^= word;
     }
-    word = (uint64_t)size << 56;
-    for (i = 0; i < (int)left; i++)
-        word |= (uint64_t)octet[i] << 8 * i;
+    word = 0;
+    memcpy(&word, octet, left);
+    word ^= (uint64_t)size << 56;
     v[3] ^= word;
     hash_table_sip_round(v);
     v[0] ^= word;

@@ -74,8 +74,9 @@ static void observer_record(pjsip_msg *msg, const pjsip_method *method, const st
         outcome.after_provisional = observed->after_provisional;
         servers_record_failure(&observed->server, &outcome);
     } else {
-        servers_record_answer(&observed->server, name, code,
-                              !observed->after_provisional && observer_is_server_error(code), observed->rtt);
+        servers_record_answer(&observed->server, observed->server_hash, name, code,
+                              !observed->after_provisional && observer_is_server_error(code), observed->rtt,
+                              observed->at);
     }
 }
 
@@ -124,7 +125,7 @@ void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *
         }
     }
     if (code != PJSIP_SC_SERVICE_UNAVAILABLE && !observed->settled) {
-        dialogs_on_response(rdata, &observed->server);
+        dialogs_on_response(rdata, &observed->server, observed->at);
         calls_on_accepted(&RDATA_INFO(rdata)->cid->id, method, code, rdata->tp_info.transport, &observed->server);
     }
 }

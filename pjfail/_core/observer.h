@@ -17,7 +17,8 @@ void observer_on_refusal(const pf_address *server);
 
 /* A response, and what the table of requests knows about it. */
 struct observed_response {
-    pf_address server; /* the server of the attempt that it belongs to */
+    pf_address server;    /* the server of the attempt that it belongs to */
+    uint64_t server_hash; /* its address_hash() */
     pf_address
         registrar; /* where its account lives, if this accepts a REGISTER: another server, where this one was hedged to */
     int heard;     /* it came from there; else nobody is credited */
@@ -26,6 +27,7 @@ struct observed_response {
     int account; /* the followed one whose REGISTER it answers, else negative */
     int removes; /* the REGISTER removes a binding */
     double rtt;  /* seconds; negative: must not be measured */
+    double at;   /* when it came */
 };
 
 void observer_on_response(pjsip_rx_data *rdata, const struct observed_response *observed);

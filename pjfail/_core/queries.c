@@ -137,8 +137,6 @@ void queries_open(double deadline, void (*wake)(void), void (*begin_ticks)(void)
     atomic_store(&queries_counted.failed, 0);
 }
 
-static void queries_forget_link(struct hash_link *link) { (void)link; }
-
 struct pending_query *queries_close(void)
 {
     struct query_group *lists[2], *group, *next;
@@ -152,7 +150,7 @@ struct pending_query *queries_close(void)
     queries.waiting = queries.ready = NULL;
     queries.ready_end = &queries.ready;
     queries.count = 0;
-    hash_table_clear(&queries.table, &queries_forget_link);
+    hash_table_clear(&queries.table, NULL);
     pthread_mutex_unlock(&queries.lock);
     for (i = 0; i < 2; i++)
         for (group = lists[i]; group; group = next) {

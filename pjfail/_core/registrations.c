@@ -34,11 +34,6 @@ static uint64_t registrations_account_hash(int account, const char *aor)
     return hash_bytes(hash_bytes(HASH_SEED, aor, strlen(aor)), &account, sizeof account);
 }
 
-static uint64_t registrations_connection_hash(const pjsip_transport *connection)
-{
-    return hash_bytes(HASH_SEED, &connection, sizeof connection);
-}
-
 static struct binding *registrations_of_account_locked(int account, const char *aor)
 {
     struct hash_link *link = hash_table_first(&registrations.by_account, registrations_account_hash(account, aor));
@@ -53,7 +48,7 @@ static struct binding *registrations_of_account_locked(int account, const char *
 
 static struct binding *registrations_of_connection_locked(const pjsip_transport *connection)
 {
-    struct hash_link *link = hash_table_first(&registrations.by_connection, registrations_connection_hash(connection));
+    struct hash_link *link = hash_table_first(&registrations.by_connection, hash_pointer(connection));
 
     for (; link; link = hash_table_next(link)) {
         struct binding *binding = entry_of(link, struct binding, by_connection);
@@ -91,7 +86,7 @@ static int registrations_put(int account, const char *aor, const pjsip_transport
     binding->peer = *transport_peer(connection);
     snprintf(binding->aor, sizeof binding->aor, "%s", aor);
     binding->by_account.hash = registrations_account_hash(account, aor);
-    binding->by_connection.hash = registrations_connection_hash(connection);
+    binding->by_connection.hash = hash_pointer(connection);
     if (!hash_table_put(&registrations.by_account, &binding->by_account)) {
         free(binding);
     } else if (!hash_table_put(&registrations.by_connection, &binding->by_connection)) {
@@ -194,13 +189,11 @@ void registrations_on_transport_state(const pjsip_transport *transport, pjsip_tr
     pthread_mutex_unlock(&registrations.lock);
 }
 
-static void registrations_unlink(struct hash_link *link) { (void)link; }
-
 static void registrations_free(struct hash_link *link) { free(entry_of(link, struct binding, by_connection)); }
 
 void registrations_clear(void)
 {
     HOLD_LOCK(&registrations.lock);
-    hash_table_clear(&registrations.by_account, &registrations_unlink);
+    hash_table_clear(&registrations.by_account, NULL);
     hash_table_clear(&registrations.by_connection, &registrations_free);
 }

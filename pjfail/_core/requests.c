@@ -2,7 +2,6 @@
 
 #include "address.h"
 #include "lock.h"
-#include "servers.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,12 +12,6 @@ enum { MAX_REQUESTS = 65536 };
 
 /* Due times are rounded up to multiples of this many seconds, so that the polling thread is woken less often. */
 #define TIMER_GRID_S 0.02
-
-/* The attempts that one event concerns: those on one connection, or over UDP at one server. */
-struct attempt_list {
-    struct hash_link link; /* by the hash of its connection's address in memory, or of its server's address */
-    struct attempt *first;
-};
 
 struct requests requests = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -65,16 +58,11 @@ struct request *request_hold(uint64_t hash)
     return request;
 }
 
-void request_release(struct request *request)
+static void request_free(struct request *request)
 {
-    unsigned left, i;
+    unsigned i;
 
-    pthread_mutex_lock(&requests.lock);
-    left = --request->refs;
-    pthread_mutex_unlock(&requests.lock);
-    if (left)
-        return;
-    for (i = 0; i < MAX_ATTEMPTS; i++)
+    for (i = 0; i < request->state.attempt_count; i++)
         if (request->attempts[i].connection)
             host.pjsip_transport_dec_ref(request->attempts[i].connection);
     if (request->held)
@@ -82,75 +70,40 @@ void request_release(struct request *request)
     free(request);
 }
 
-/* --- lists of attempts ------------------------------------------------------------------------------------------- */
+/* --- attempts by what an event concerns -------------------------------------------------------------------------- */
 
-static uint64_t request_list_hash(const pf_address *server, const pjsip_transport *transport)
-{
-    return server->transport == PF_UDP ? hash_bytes(HASH_SEED, server, sizeof *server)
-                                       : hash_bytes(HASH_SEED, &transport, sizeof transport);
-}
-
-static struct attempt_list *request_list_find(uint64_t hash)
-{
-    struct hash_link *link = hash_table_first(&requests.lists, hash);
-
-    return link ? entry_of(link, struct attempt_list, link) : NULL;
-}
-
-/*
- * Puts the attempt into its list. Without memory it is in no list; its server's silence then is the only sign of its
- * connection's end.
- */
+/* Without memory it is not listed; its server's silence then is the only sign of its connection's end. */
 static void request_list_attempt_locked(struct attempt *attempt)
 {
-    uint64_t hash = request_list_hash(&attempt->server, attempt->transport);
-    struct attempt_list *list = request_list_find(hash);
-
-    if (!list) {
-        list = calloc(1, sizeof *list);
-        if (!list)
-            return;
-        list->link.hash = hash;
-        if (!hash_table_put(&requests.lists, &list->link)) {
-            free(list);
-            return;
-        }
-    }
-    attempt->list = list;
-    attempt->next = list->first;
-    attempt->place = &list->first;
-    if (list->first)
-        list->first->place = &attempt->next;
-    list->first = attempt;
+    attempt->link.hash = attempt->server.transport == PF_UDP ? attempt->server_hash : hash_pointer(attempt->transport);
+    attempt->listed = hash_table_put(&requests.attempts, &attempt->link);
 }
 
 void request_unlist_attempt_locked(struct attempt *attempt)
 {
-    if (!attempt->place)
-        return;
-    *attempt->place = attempt->next;
-    if (attempt->next)
-        attempt->next->place = attempt->place;
-    attempt->place = NULL;
-    if (!attempt->list->first) {
-        hash_table_remove(&requests.lists, &attempt->list->link);
-        free(attempt->list);
-    }
-    attempt->list = NULL;
+    if (attempt->listed)
+        hash_table_remove(&requests.attempts, &attempt->link);
+    attempt->listed = 0;
+}
+
+static struct attempt *request_attempt_of(struct hash_link *link)
+{
+    return link ? entry_of(link, struct attempt, link) : NULL;
 }
 
 struct attempt *request_first_on_connection_locked(const pjsip_transport *transport)
 {
-    struct attempt_list *list = request_list_find(hash_bytes(HASH_SEED, &transport, sizeof transport));
-
-    return list ? list->first : NULL;
+    return request_attempt_of(hash_table_first(&requests.attempts, hash_pointer(transport)));
 }
 
 struct attempt *request_first_at_server_locked(const pf_address *server)
 {
-    struct attempt_list *list = request_list_find(hash_bytes(HASH_SEED, server, sizeof *server));
+    return request_attempt_of(hash_table_first(&requests.attempts, address_hash(server)));
+}
 
-    return list ? list->first : NULL;
+struct attempt *request_next_attempt_locked(const struct attempt *attempt)
+{
+    return request_attempt_of(hash_table_next(&attempt->link));
 }
 
 /* --- the table --------------------------------------------------------------------------------------------------- */
@@ -200,21 +153,30 @@ struct request *request_take_any_locked(void)
         return entry_of(entry, struct request, timer);
     }
     hash_table_clear(&requests.table, NULL);
-    hash_table_clear(&requests.lists, NULL);
+    hash_table_clear(&requests.attempts, NULL);
     heap_free(&requests.heap);
     return NULL;
 }
 
-void request_forget(struct request *request)
+/* Releases the caller's reference, if release is set; and, if forget is set, takes the request out of the table. */
+static void request_drop(struct request *request, int release, int forget)
 {
-    int out;
+    unsigned left;
 
     pthread_mutex_lock(&requests.lock);
-    out = request_take_out_locked(request);
+    if (forget)
+        release += request_take_out_locked(request);
+    left = request->refs -= (unsigned)release;
     pthread_mutex_unlock(&requests.lock);
-    if (out)
-        request_release(request);
+    if (!left)
+        request_free(request);
 }
+
+void request_release(struct request *request) { request_drop(request, 1, 0); }
+
+void request_forget(struct request *request) { request_drop(request, 0, 1); }
+
+void request_finish(struct request *request, int forget) { request_drop(request, 1, forget); }
 
 /* --- what is due ------------------------------------------------------------------------------------------------- */
 
@@ -275,11 +237,11 @@ static unsigned request_list_plain(const struct request *request)
     return bits;
 }
 
-int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport,
-                               double now)
+int request_add_attempt_locked(struct request *request, const pf_address *server, const struct server_view *view,
+                               pjsip_transport *transport, double now)
 {
     int index = failover_add_attempt(&request->state, request_attempt_at_locked(request, server, NULL),
-                                     request_candidates_of(request, server), servers_is_suspect(server), now);
+                                     request_candidates_of(request, server), view->suspect, now);
     struct attempt *attempt;
 
     if (index < 0)
@@ -288,6 +250,7 @@ int request_add_attempt_locked(struct request *request, const pf_address *server
     request_unlist_attempt_locked(attempt);
     attempt->request = request;
     attempt->server = *server;
+    attempt->server_hash = view->hash;
     attempt->transport = transport;
     request->state.attempts[index].reliable = server->transport != PF_UDP;
     if (server->transport == PF_TLS)

@@ -12,21 +12,20 @@
 #include "heap.h"
 #include "layout.h"
 #include "pjfail.h"
+#include "servers.h"
 #include "transaction.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
-/*
- * One request at one server; failover_state has the rest. An attempt is in the list of its connection's attempts or,
- * over UDP, in that of its server's.
- */
+/* One request at one server; failover_state has the rest. */
 struct attempt {
+    struct hash_link link; /* by its connection or, over UDP, by its server: what one event concerns */
     struct request *request;
-    struct attempt *next, **place; /* place: the pointer to this attempt; NULL: in no list */
-    struct attempt_list *list;
+    int listed; /* in requests.attempts */
     pf_address server;
+    uint64_t server_hash;             /* address_hash() */
     const pjsip_transport *transport; /* compared, never followed */
     pjsip_transport
         *connection; /* the same, referenced until it ends; NULL: the request is only watched; another: of an
@@ -37,9 +36,7 @@ struct request {
     struct hash_link link; /* by transaction_hash() */
     struct heap_entry timer;
     unsigned refs;
-    int listed; /* in the table */
-    struct failover_state state;
-    struct attempt attempts[MAX_ATTEMPTS];
+    int listed;                       /* in the table */
     pjsip_rx_data *held;              /* a copy of the response that is held */
     uint64_t final_tag;               /* a hash of the To tag of the final response that the application has */
     unsigned ruling;                  /* the number of the last question to the application */
@@ -47,6 +44,8 @@ struct request {
     const pjsip_transport *unsettled; /* ended while a thread held the transaction; compared, never followed */
     int account; /* the followed account whose REGISTER this is; negative: as affinity_registers() has it */
     int removes; /* the REGISTER removes a binding (RFC 3261, 10.2.2) */
+    struct failover_state state;
+    struct attempt attempts[MAX_ATTEMPTS];
     /* ------------------------------------------- */
     struct transaction_key key; /* its branch, and all that follows, only of a request that may go to another server */
     pjsip_tpselector selector;  /* from which listener connections are made, if the application has chosen one */
@@ -59,7 +58,7 @@ struct request {
 
 struct requests {
     pthread_mutex_t lock;
-    struct hash_table table, lists;
+    struct hash_table table, attempts;
     struct heap heap;
     atomic_ullong unwatched; /* counts the requests that found no room; read without the lock */
 };
@@ -83,6 +82,9 @@ void request_release(struct request *request);
 
 /* Takes the request out of the table; the caller keeps its own reference. Threads as for request_release(). */
 void request_forget(struct request *request);
+
+/* Releases a reference, and takes the request out of the table if forget is set. Threads as for request_release(). */
+void request_finish(struct request *request, int forget);
 
 /* --- any thread, under requests.lock ----------------------------------------------------------------------------- */
 
@@ -118,8 +120,8 @@ int request_attempt_at_locked(const struct request *request, const pf_address *s
  * Adds an attempt at the server, which has the request from now on; ends an earlier attempt at it. Returns the attempt, -1: there is
  * no room. The caller holds a reference to transport: where the request may go elsewhere, the attempt gets one of its own.
  */
-int request_add_attempt_locked(struct request *request, const pf_address *server, pjsip_transport *transport,
-                               double now);
+int request_add_attempt_locked(struct request *request, const pf_address *server, const struct server_view *view,
+                               pjsip_transport *transport, double now);
 
 /*
  * Returns the transport, referenced, that the request goes to the server over: that of its attempt there, or over UDP that of any
@@ -151,11 +153,10 @@ int request_attempt_of_response_locked(const struct request *request, const pf_a
 /* Returns the candidates that are this server, as a bit mask. */
 unsigned request_candidates_of(const struct request *request, const pf_address *server);
 
-/* Returns the first attempt on that connection; the others follow by next. NULL: there is none. */
+/* Return the first attempt on a connection, the first at a server over UDP, and the one after another; NULL: there is none. */
 struct attempt *request_first_on_connection_locked(const pjsip_transport *transport);
-
-/* Returns the first attempt at that server over UDP; the others follow by next. NULL: there is none. */
 struct attempt *request_first_at_server_locked(const pf_address *server);
+struct attempt *request_next_attempt_locked(const struct attempt *attempt);
 
-/* Takes the attempt out of its list, if it is in one. */
+/* Hides the attempt from these. */
 void request_unlist_attempt_locked(struct attempt *attempt);

@@ -13,13 +13,13 @@ static struct {
 
 void round_trips_add(int transport, double seconds)
 {
+    atomic_ullong *sum = &measured[transport].microseconds, *count = measured[transport].counts;
     int i = 0;
 
     while (i < PF_ROUND_TRIP_BOUNDS && seconds > bounds[i])
         i++;
-    atomic_fetch_add_explicit(&measured[transport].counts[i], 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&measured[transport].microseconds, (unsigned long long)(seconds * 1e6),
-                              memory_order_relaxed);
+    atomic_store_explicit(&count[i], count[i] + 1, memory_order_relaxed);
+    atomic_store_explicit(sum, *sum + (unsigned long long)(seconds * 1e6), memory_order_relaxed);
 }
 
 void pf_read_round_trips(int transport, pf_round_trips *trips)

@@ -22,11 +22,11 @@ struct servers servers = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- the table, under servers.lock ------------------------------------------------------------------------------- */
 
-static struct server *servers_find_exact_locked(const pf_address *address)
+static struct server *servers_find_exact_locked(const pf_address *address, uint64_t hash)
 {
     struct hash_link *link;
 
-    for (link = hash_table_first(&servers.table, address_hash(address)); link; link = hash_table_next(link)) {
+    for (link = hash_table_first(&servers.table, hash); link; link = hash_table_next(link)) {
         struct server *server = entry_of(link, struct server, link);
         if (address_equals(&server->address, address))
             return server;
@@ -34,27 +34,34 @@ static struct server *servers_find_exact_locked(const pf_address *address)
     return NULL;
 }
 
-struct server *servers_find_locked(const pf_address *address)
+/* Does the work of servers_find_locked(), given the address_hash() of the address. */
+static struct server *servers_find_hashed_locked(const pf_address *address, uint64_t hash)
 {
-    struct server *server = servers_find_exact_locked(address);
+    struct server *server = servers_find_exact_locked(address, hash);
     pf_address original = *address;
 
     if (server || address->transport != PF_TCP)
         return server;
     original.transport = PF_UDP;
-    return servers_find_exact_locked(&original);
+    return servers_find_exact_locked(&original, address_hash(&original));
+}
+
+struct server *servers_find_locked(const pf_address *address)
+{
+    return servers_find_hashed_locked(address, address_hash(address));
 }
 
 struct server *servers_hold_locked(const pf_address *address)
 {
-    struct server *server = servers_find_exact_locked(address);
+    const uint64_t hash = address_hash(address);
+    struct server *server = servers_find_exact_locked(address, hash);
 
     if (!server) {
         server = calloc(1, sizeof *server);
         if (!server)
             return NULL;
         server->address = *address;
-        server->link.hash = address_hash(address);
+        server->link.hash = hash;
         server->last_answer = server->connection_failed = server->copy_timed_out = server->rtt = -1;
         server->answered_options = server->answered_other = -1;
         server->report_answer = 1;
@@ -92,7 +99,7 @@ int servers_hold(const pf_address *address)
 void servers_release(const pf_address *address)
 {
     HOLD_LOCK(&servers.lock);
-    struct server *server = servers_find_exact_locked(address);
+    struct server *server = servers_find_exact_locked(address, address_hash(address));
 
     if (server)
         servers_release_locked(server);
@@ -113,6 +120,8 @@ int servers_copy_rests_locked(const struct server *server, double now)
 
 pf_address servers_original(const pf_address *address)
 {
+    if (address->transport != PF_TCP)
+        return *address; /* copies are of TCP */
     HOLD_LOCK(&servers.lock);
     const struct server *server = servers_find_locked(address);
 
@@ -153,50 +162,43 @@ static void servers_fill_failure_locked(struct server *server, pf_outcome *outco
         memcpy(server->failed_method, outcome->method, sizeof server->failed_method);
 }
 
-void servers_record_answer(const pf_address *address, const char *method, int code, int error, double rtt)
+void servers_record_answer(const pf_address *address, uint64_t hash, const char *method, int code, int error,
+                           double rtt, double now)
 {
     pf_outcome outcome;
     struct server *server;
     int news = 0;
 
-    memset(&outcome, 0, sizeof outcome);
     pthread_mutex_lock(&servers.lock);
-    server = servers_find_locked(address);
+    server = servers_find_hashed_locked(address, hash);
     if (server) {
         int failed_before = !strncmp(server->failed_method, method, sizeof server->failed_method - 1);
-        double now = clock_now();
 
-        if (rtt >= 0)
+        if (rtt >= 0) {
             servers_measure_locked(server, rtt, now);
+            round_trips_add(address->transport, rtt);
+        }
         server->answers++;
         server->last_answer = now;
         if (code != PJSIP_SC_REQUEST_TIMEOUT)
             *(strcmp(method, "OPTIONS") ? &server->answered_other : &server->answered_options) = now;
         server->suspect_until = 0;
+        server->good += !error && code >= 200;
         news = error || server->report_answer || failed_before;
-        outcome.code = code;
-        outcome.retry_after = -1;
-        outcome.at = outcome.began = server->last_answer;
-        strncpy(outcome.method, method, sizeof outcome.method - 1);
-        if (error) {
-            outcome.seen = PF_SERVER_ERROR;
-            servers_fill_failure_locked(server, &outcome);
-        } else {
-            server->good += code >= 200;
-            outcome.seen = PF_ANSWERED;
+        if (news) {
+            outcome = (pf_outcome){ .code = code, .retry_after = -1, .at = now, .began = now };
+            outcome.seen = error ? PF_SERVER_ERROR : PF_ANSWERED;
             outcome.sequence = server->sequence;
-            if (news)
-                servers_fill_outcome_locked(server, &outcome);
-            if (code >= 200) { /* a provisional response shows that it is alive; the final one is still news */
-                server->report_answer = 0;
-                if (failed_before)
-                    server->failed_method[0] = '\0';
-            }
+            strncpy(outcome.method, method, sizeof outcome.method - 1);
+            error ? servers_fill_failure_locked(server, &outcome) : servers_fill_outcome_locked(server, &outcome);
+        }
+        if (!error && code >= 200) { /* a provisional response shows that it is alive; the final one is still news */
+            server->report_answer = 0;
+            if (failed_before)
+                server->failed_method[0] = '\0';
         }
     }
     pthread_mutex_unlock(&servers.lock);
-    if (server && rtt >= 0)
-        round_trips_add(address->transport, rtt);
     if (news)
         event_queue_post_outcome(&outcome);
 }
@@ -275,24 +277,33 @@ int servers_failed_within(const pf_address *address, double seconds)
     return server && server->connection_failed >= 0 && server->connection_failed > clock_now() - seconds;
 }
 
-double servers_rto(const pf_address *address)
+static int servers_answered_within_locked(const struct server *server, double seconds, double now)
 {
-    HOLD_LOCK(&servers.lock);
-    struct server *server = servers_find_locked(address);
-    double rto = -1;
-
-    if (server && server->rtt >= 0)
-        rto = server->rtt + 4 * server->rttvar;
-    return rto;
+    return server->suspect_until <= now && server->last_answer >= 0 && server->last_answer > now - seconds;
 }
 
 int servers_answered_within(const pf_address *address, double seconds)
 {
     HOLD_LOCK(&servers.lock);
-    double now = clock_now();
-    struct server *server = servers_find_locked(address);
+    const struct server *server = servers_find_locked(address);
 
-    return server && server->suspect_until <= now && server->last_answer >= 0 && server->last_answer > now - seconds;
+    return server && servers_answered_within_locked(server, seconds, clock_now());
+}
+
+int servers_view(const pf_address *address, double now, struct server_view *view)
+{
+    const uint64_t hash = address_hash(address);
+    HOLD_LOCK(&servers.lock);
+    const struct server *server = servers_find_hashed_locked(address, hash);
+
+    *view = (struct server_view){ .hash = hash, .rto = -1 };
+    if (!server)
+        return 0;
+    view->suspect = server->suspect_until > now;
+    view->answered_recently = servers_answered_within_locked(server, RECENT_ANSWER_S, now);
+    if (server->rtt >= 0)
+        view->rto = server->rtt + 4 * server->rttvar;
+    return 1;
 }
 
 unsigned long long servers_count(void)

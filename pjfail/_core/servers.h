@@ -52,6 +52,17 @@ void servers_release_locked(struct server *server);
 /* Returns whether the server is in any plan; pjfail watches no other servers. */
 int servers_know(const pf_address *server);
 
+/* What is known of a server at one moment. */
+struct server_view {
+    uint64_t hash;         /* address_hash() */
+    int suspect;           /* as servers_is_suspect() */
+    int answered_recently; /* as servers_answered_within() RECENT_ANSWER_S */
+    double rto; /* so many seconds after the request an answer is overdue (RFC 6298); negative: not measured */
+};
+
+/* Fills in the view of the server. Returns 0 where servers_know() does; only hash is of use then. */
+int servers_view(const pf_address *server, double now, struct server_view *view);
+
 /* Returns whether that TCP address is a copy of a UDP server. */
 int servers_is_copy(const pf_address *server);
 
@@ -85,12 +96,6 @@ void servers_clear_suspect(const pf_address *server);
 /* Returns whether a connection to the server failed, or could not be made, within so many last seconds. */
 int servers_failed_within(const pf_address *server, double seconds);
 
-/*
- * Returns when an answer of the server is overdue, in seconds since it was asked: its smoothed round trip and four
- * times the deviation. Negative when it has never been measured.
- */
-double servers_rto(const pf_address *server);
-
 /* Seconds: a server that has answered within this time counts as alive, and no precautions are taken. */
 #define RECENT_ANSWER_S 30.0
 
@@ -98,10 +103,11 @@ double servers_rto(const pf_address *server);
 int servers_answered_within(const pf_address *server, double seconds);
 
 /*
- * Records an answer. rtt: seconds, negative when this answer must not be measured. error: it tells of trouble that is
- * the server's own.
+ * Records an answer that has come now. hash: the server's address_hash(). rtt: seconds, negative when this answer must
+ * not be measured. error: it tells of trouble that is the server's own.
  */
-void servers_record_answer(const pf_address *server, const char *method, int code, int error, double rtt);
+void servers_record_answer(const pf_address *server, uint64_t hash, const char *method, int code, int error, double rtt,
+                           double now);
 
 /*
  * Records a failure: fills in the outcome's server, sequence and time (and when it began, if that is 0), makes the

@@ -117,18 +117,13 @@ static struct standby *standby_by_id_locked(unsigned id)
     return link ? entry_of(link, struct standby, by_id) : NULL;
 }
 
-static uint64_t standby_transport_hash(const pjsip_transport *transport)
-{
-    return hash_bytes(HASH_SEED, &transport, sizeof transport);
-}
-
 /*
  * Records the connection that the standby is registered over; NULL: none. Returns the keepalive to set where no standby
  * had it before, else 0.
  */
 static double standby_set_transport_locked(struct standby *standby, const pjsip_transport *transport)
 {
-    const uint64_t hash = standby_transport_hash(transport);
+    const uint64_t hash = hash_pointer(transport);
     const int is_new = transport && !hash_table_first(&standbys.by_transport, hash);
 
     if (standby->transport)
@@ -290,7 +285,7 @@ void standby_on_transport_state(const pjsip_transport *transport, pjsip_transpor
         (state != PJSIP_TP_STATE_DISCONNECTED && state != PJSIP_TP_STATE_DESTROY))
         return;
     pthread_mutex_lock(&standbys.lock);
-    while ((link = hash_table_first(&standbys.by_transport, standby_transport_hash(transport))) != NULL) {
+    while ((link = hash_table_first(&standbys.by_transport, hash_pointer(transport))) != NULL) {
         struct standby *standby = entry_of(link, struct standby, by_transport);
 
         standby_set_transport_locked(standby, NULL);
@@ -808,8 +803,6 @@ static void standby_free_account(struct hash_link *link)
 }
 
 /* Its account frees it. */
-static void standby_unlink(struct hash_link *link) { (void)link; }
-
 void standby_close(void)
 {
     struct hash_table accounts;
@@ -819,9 +812,9 @@ void standby_close(void)
     standbys.wake = NULL;
     accounts = standbys.accounts;
     memset(&standbys.accounts, 0, sizeof standbys.accounts);
-    hash_table_clear(&standbys.by_id, &standby_unlink);
-    hash_table_clear(&standbys.by_call_id, &standby_unlink);
-    hash_table_clear(&standbys.by_transport, &standby_unlink);
+    hash_table_clear(&standbys.by_id, NULL);
+    hash_table_clear(&standbys.by_call_id, NULL);
+    hash_table_clear(&standbys.by_transport, NULL);
     atomic_store(&standbys.count, 0);
     job = standbys.first;
     standbys.first = NULL;

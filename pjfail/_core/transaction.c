@@ -1,7 +1,7 @@
 #include "transaction.h"
 
 #include "address.h"
-#include "hash_table.h"
+#include "text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,11 @@
 
 uint64_t transaction_hash(const pj_str_t *branch, const pj_str_t *method)
 {
-    return hash_bytes(hash_bytes(HASH_SEED, branch->ptr, (size_t)branch->slen), method->ptr, (size_t)method->slen);
+    uint64_t beginning = HASH_SEED;
+
+    /* No two methods (RFC 3261 and its extensions) begin with the same eight octets. */
+    memcpy(&beginning, method->ptr, method->slen < 8 ? (size_t)method->slen : 8);
+    return hash_text(beginning, branch);
 }
 
 /*

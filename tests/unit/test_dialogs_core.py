@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ DECLARATIONS = """
     typedef struct { int id; pj_str_t name; } pjsip_method;
     struct request_info { pf_address server; int in_dialog, bound, may_move, follows, sends, free_to_race; };
     void dialogs_update(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method,
-                               int code, int expires, const pf_address *server);
+                               int code, int expires, const pf_address *server, double now);
     void dialogs_update_called(const pj_str_t *call_id, const pj_str_t *remote_tag, const pjsip_method *method,
                                int code, int expires, const pf_address *server);
     void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag);
@@ -44,7 +45,7 @@ class Dialogs:
     def note(self, method: str, code: int, call_id: str, tag: str = "t", server: int = 1, expires: int = -1) -> None:
         address = self.ffi.new("pf_address *", {"family": 4, "transport": 1, "port": server})
         whose, remote = self.text(call_id), self.text(tag)
-        self.lib.dialogs_update(whose[0], remote[0], self.methods[method][0], code, expires, address)
+        self.lib.dialogs_update(whose[0], remote[0], self.methods[method][0], code, expires, address, time.monotonic())
 
     def called(self, method: str, code: int, call_id: str, tag: str = "t", server: int = 1, expires: int = -1) -> None:
         """A request of the other side came from *server*, and we answered it."""

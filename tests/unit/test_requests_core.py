@@ -23,8 +23,6 @@ static const pf_address first = { .family = 4, .transport = PF_UDP, .port = 5060
 static const pf_address second = { .family = 4, .transport = PF_UDP, .port = 5062 };
 static const pf_address elsewhere = { .family = 4, .transport = PF_UDP, .port = 9999 };
 
-int servers_is_suspect(const pf_address *server) { return server->port == 9; }
-
 int transaction_move(const struct transaction_key *key, const pf_address *server, pjsip_transport *transport)
 {
     return key && server && transport;
@@ -32,10 +30,11 @@ int transaction_move(const struct transaction_key *key, const pf_address *server
 
 static struct request *make(unsigned number)
 {
+    const struct server_view view = { .hash = address_hash(&first) };
     static const pj_str_t method = { "OPTIONS", 7 };
     struct request *request = request_make(&method, PJSIP_OTHER_METHOD, 0, number);
 
-    request_add_attempt_locked(request, &first, NULL, number);
+    request_add_attempt_locked(request, &first, &view, NULL, number);
     return request;
 }
 
@@ -63,7 +62,7 @@ static void limit(void)
     request_forget(request_find_locked(1));
     printf(" %d", request_put_locked(make(0), 1));
     i = take_all();
-    printf(" %u %zu %zu", i, requests.table.count, requests.lists.count);
+    printf(" %u %zu %zu", i, requests.table.count, requests.attempts.count);
 }
 
 static unsigned at_first(void)
@@ -71,7 +70,7 @@ static unsigned at_first(void)
     const struct attempt *attempt = request_first_at_server_locked(&first);
     unsigned count = 0;
 
-    for (; attempt; attempt = attempt->next)
+    for (; attempt; attempt = request_next_attempt_locked(attempt))
         count++;
     return count;
 }
@@ -101,10 +100,11 @@ static void whose(struct request *request, const pf_address *source)
 
 static void responses(void)
 {
+    const struct server_view view = { .hash = address_hash(&second) };
     struct request *request = make(1);
 
     whose(request, &elsewhere);
-    request_add_attempt_locked(request, &second, NULL, 2);
+    request_add_attempt_locked(request, &second, &view, NULL, 2);
     whose(request, &first);
     whose(request, &elsewhere);
     request->state.attempts[1].ended = 1;

@@ -61,3 +61,65 @@ def test_it_is_siphash_1_3_as_python_has_it(program: Path) -> None:
         timeout=10,
     )
     assert hashes(program, strings, "zeros") == [int(line) for line in said.split()]
+
+
+MANY = 100_000
+
+# Puts entries of one hash in, and takes out half, the one put in first first; prints how many it finds in between and after.
+ONE_HASH = f"""
+    #include "hash_table.c"
+    #include <stdio.h>
+    static unsigned found(const struct hash_table *table)
+    {{
+        struct hash_link *link = hash_table_first(table, 7);
+        unsigned count = 0;
+        for (; link; link = hash_table_next(link))
+            count++;
+        return count;
+    }}
+    int main(void)
+    {{
+        static struct hash_link links[{MANY}], other = {{ .hash = 7 + (1ull << 40) }};
+        struct hash_table table = {{ .size = 0 }};
+        size_t i;
+        hash_table_put(&table, &other);
+        for (i = 0; i < {MANY}; i++) {{
+            links[i].hash = 7;
+            hash_table_put(&table, &links[i]);
+        }}
+        printf("%u ", found(&table));
+        for (i = 0; i < {MANY} / 2; i++)
+            hash_table_remove(&table, &links[i]);
+        printf("%u %d ", found(&table), hash_table_first(&table, other.hash) == &other);
+        for (; i < {MANY}; i++)
+            hash_table_remove(&table, &links[i]);
+        hash_table_remove(&table, &other);
+        printf("%u %d\\n", found(&table), hash_table_is_empty(&table));
+        return 0;
+    }}
+"""
+
+
+def test_many_entries_of_one_hash_come_out_without_a_walk_over_them(tmp_path: Path) -> None:
+    """The attempts at one server share a hash: as many end in a moment when it fails."""
+    made = compiled(tmp_path / "one", ONE_HASH)
+    said = subprocess.check_output([made], timeout=5, text=True)
+    assert said.split() == [str(MANY), str(MANY // 2), "1", "0", "1"]
+
+
+def test_no_two_addresses_in_memory_have_one_hash_and_neighbours_do_not_share_a_bucket(tmp_path: Path) -> None:
+    source = """
+        #include "hash_table.c"
+        #include <stdio.h>
+        int main(void)
+        {
+            uintptr_t at;
+            for (at = 0x7f0000001000; at < 0x7f0000001000 + 64 * 1024; at += 1024)
+                printf("%llu\\n", (unsigned long long)hash_pointer((void *)at));
+            return 0;
+        }
+    """
+    printed = subprocess.check_output([compiled(tmp_path / "pointers", source)], timeout=10, text=True)
+    values = [int(line) for line in printed.split()]
+    assert len(set(values)) == len(values) == 64
+    assert len({value % 64 for value in values}) > 24
