@@ -49,7 +49,7 @@ def test_so_many_stranded_calls_are_remembered() -> None:
 
 
 def test_calls_that_an_account_has_left_are_looked_at_once_their_server_is_down() -> None:
-    """So many accounts are remembered; those whose server is the call's own move when that is down, and are looked at then."""
+    """Of so many accounts. Those whose own server that is move when it is down, and are looked at then."""
     after: list[float] = []
     calls = Calls(lambda _: Health(), lambda _: False, lambda _: None, lambda seconds, _: after.append(seconds))
     down = events.ServerDown(SERVER, Health(State.DOWN), None)
