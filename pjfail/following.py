@@ -427,10 +427,6 @@ class Follower:
         """Any thread. The accounts as they are now."""
         return list(self._followed.values())
 
-    def aor(self, account: int) -> str | None:
-        followed = self._followed.get(account)
-        return None if followed is None else followed.aor
-
     def servers(self) -> Mapping[Server, Watched]:
         """Returns the servers to be asked that accounts are on, as often as the account wants that wants it most."""
         if self._servers is None:

@@ -110,6 +110,7 @@ class Worker:
             self._later,
         )
         self.maintenance.follower.on_registered = self._calls.on_registered
+        self._news.add(self._calls.on_event)
         self.sharing: Sharing | None = None
         if shared is not None:
             from .shared.sharing import Sharing
@@ -274,9 +275,9 @@ class Worker:
         self.monitor.judge(outcomes)
         self.maintenance.follower.tell_moved()
         for call in queue.calls():
-            aor = self.maintenance.follower.aor(call.account)
-            if aor is not None:
-                self._calls.on_call(call, aor)
+            followed = self.maintenance.follower.get(call.account)
+            if followed is not None:
+                self._calls.on_call(call, followed)
         for answer in queue.answers():
             self.requests.deliver(answer)
         self.monitor.note_unwatched()

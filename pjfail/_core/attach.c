@@ -270,6 +270,7 @@ static int attach_plug_in_locked(pjsip_endpoint *endpt, double deadline)
         return result;
     }
     plans_clear(); /* plans that a late publish of the last attachment may have left */
+    connections_open(&poller_begin_ticks);
     queries_open(deadline, &poller_wake, &poller_begin_ticks);
     affinity_open(&poller_wake);
     standby_open(&poller_wake);

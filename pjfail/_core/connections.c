@@ -76,6 +76,7 @@ static struct {
     _Atomic double ended_at;       /* when the last one ended; 0: none has */
     double connects[MAX_CONNECTS]; /* when our own last connects began, a ring */
     unsigned connects_begun;
+    void (*begin_ticks)(void); /* written while attaching */
 } connections = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* --- servers, under connections.lock ------------------------------------------------------------------------------------ */
@@ -485,7 +486,9 @@ void connections_watch_late(pjsip_transport *transport, const pf_address *server
     pthread_mutex_unlock(&connections.lock);
     if (suspect)
         servers_suspect(server);
-    if (!taken)
+    if (taken)
+        connections.begin_ticks();
+    else
         host.pjsip_transport_dec_ref(transport);
 }
 
@@ -622,6 +625,8 @@ static void connections_drop_locked(struct hash_link *link)
     connections_release_peer_locked(connection->peer);
     free(connection);
 }
+
+void connections_open(void (*begin_ticks)(void)) { connections.begin_ticks = begin_ticks; }
 
 void connections_clear(void)
 {

@@ -89,5 +89,8 @@ int connections_has(const pf_address *server);
 void connections_tick(double now, double polled_since);
 int connections_are_late(void);
 
+/* begin_ticks: has connections_tick() called soon, and again. While attaching. */
+void connections_open(void (*begin_ticks)(void));
+
 /* Drops all records of connections. Nobody is inside the gate, no lock held. */
 void connections_clear(void);

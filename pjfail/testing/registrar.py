@@ -156,7 +156,7 @@ class Registrar:
         if self._loop is not None:
             self._run(self._open() if fault.listens else self._close())
 
-    def wait_for(self, method: str, count: int = 1, timeout: float = 5.0) -> list[Request]:
+    def wait_for(self, method: str, count: int = 1, timeout: float = 30.0) -> list[Request]:
         """Waits until *count* requests of *method* have arrived in all, retransmissions included, and returns them.
 
         Raises TimeoutError after *timeout* seconds, with what has arrived in its message.

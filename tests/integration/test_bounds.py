@@ -8,8 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from rig.app import run_app
+from rig.app import App, run_app
 from rig.network import unanswered_connects
+
+from pjfail.testing import Registrar
 
 HEAD = """
     import asyncio, ctypes, os, socket, struct, threading, time
@@ -17,6 +19,13 @@ HEAD = """
     import pjfail
     from pjfail.bridge.host import host_facts
     from rig.prelude import Account, Endpoint, emit
+
+    def connecting():
+        own = {os.readlink(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")
+               if os.path.islink(f"/proc/self/fd/{each}")}
+        sockets = [each.split() for each in open("/proc/net/tcp").read().splitlines()[1:]]
+        return {each[2] for each in sockets if each[3] == "02" and f"socket:[{each[9]}]" in own}
+
 """
 
 
@@ -143,12 +152,6 @@ def test_eight_connections_are_raced_for_one_request() -> None:
             stack.enter_context(unanswered_connects(address, 5060))
         [line] = run_app(
             app(f"""
-            def connecting():
-                own = {{os.readlink(f"/proc/self/fd/{{each}}") for each in os.listdir("/proc/self/fd")
-                       if os.path.islink(f"/proc/self/fd/{{each}}")}}
-                sockets = [each.split() for each in open("/proc/net/tcp").read().splitlines()[1:]]
-                return {{each[2] for each in sockets if each[3] == "02" and f"socket:[{{each[9]}}]" in own}}
-
             servers = [(f"{{address}}:5060", number, 1) for number, address in enumerate({addresses})]
             retry = pjfail.RetryPolicy(connection_attempt_delay=0.05)
             with Endpoint() as endpoint:
@@ -165,6 +168,41 @@ def test_eight_connections_are_raced_for_one_request() -> None:
             """)
         ).lines
     assert line == {"connecting": 8, "raced": 1}
+
+
+def test_a_connection_that_is_late_is_closed_whatever_becomes_of_the_request() -> None:
+    """The request that won the race is none of pjfail's: its table has other servers by now."""
+    first, second, third = (f"127.0.67.{number}" for number in (21, 22, 23))
+    with unanswered_connects(second, 5060), ExitStack() as slow:
+        slow.enter_context(unanswered_connects(first, 5060))
+        with App(
+            app(f"""
+            table = pjfail.StaticLookup({{"sip.test": [("{first}:5060", 1, 1), ("{second}:5060", 2, 1)]}})
+            with Endpoint() as endpoint:
+                failover = pjfail.attach(lookup=table, retry=pjfail.RetryPolicy(connection_attempt_delay=0.1))
+                account = Account(endpoint)
+                account.open("sip:alice@sip.test")
+                failover.resolve("sip:sip.test;transport=tcp")
+                time.sleep(1)  # no ticks are needed any more
+                account.send("OPTIONS", "sip:sip.test;transport=tcp")
+                while len(connecting()) < 2:
+                    time.sleep(0.01)
+                table.update({{"sip.test": ["{third}:5060"]}})
+                failover.refresh("sip:sip.test;transport=tcp")
+                emit(servers=[str(each) for each in failover.resolve("sip:sip.test;transport=tcp").servers])
+                emit(code=account.answer().code, connecting=len(connecting()))
+                until = time.monotonic() + 40
+                while connecting() and time.monotonic() < until:
+                    time.sleep(0.05)
+                emit(connecting=len(connecting()))
+            """)
+        ) as running:
+            assert running.next() == {"servers": [f"tcp:{third}:5060"]}
+            slow.close()
+            with Registrar(first):
+                assert running.next() == {"code": 200, "connecting": 1}
+                assert running.next() == {"connecting": 0}
+                running.finish()
 
 
 def test_so_many_ports_are_checked_at_once() -> None:

@@ -67,7 +67,7 @@ def registers(registrar: Registrar, user: str = "alice") -> list[Request]:
     return list(first.values())
 
 
-def eventually(what: Callable[[], object], timeout: float = 5) -> None:
+def eventually(what: Callable[[], object], timeout: float = 60) -> None:
     until = time.monotonic() + timeout
     while not what():
         assert time.monotonic() < until, "it has not come to that in time"

@@ -545,7 +545,8 @@ def test_a_request_goes_on_while_connections_are_short(first: Registrar) -> None
             account.open("sip:alice@sip.test", "sip:sip.test;transport=tcp")
             emit(**account.reregister()._asdict())
             for port in range(9001, 9041):
-                account.send("OPTIONS", f"sip:{FIRST}:{{port}};transport=tcp")
+                with contextlib.suppress(pj.Error):  # where pjsip takes a connection that is at its end
+                    account.send("OPTIONS", f"sip:{FIRST}:{{port}};transport=tcp")
             emit(refused=[account.answer().code for _ in range(40)])
             time.sleep(0.1)  # the connections go once their requests are answered
             emit(**account.reregister()._asdict())

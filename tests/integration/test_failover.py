@@ -46,7 +46,7 @@ def app_on(transport: str) -> App:
 
 def until_down(app: App, server: str) -> None:
     """Until the worker has judged what pjsip's threads have seen."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while app.ask("servers")[server] != "down":
         assert time.monotonic() < until, "it is held against nobody"
         time.sleep(0.1)
@@ -243,12 +243,12 @@ def test_a_server_that_answers_again_is_probed_and_used_again(first: Registrar, 
         assert app.ask("OPTIONS")["code"] == 503
         assert app.ask("OPTIONS")["server"] == f"{SECOND}:5060"
         first.fault = Fault()
-        probe = first.wait_for("OPTIONS", count=2, timeout=10)[-1]
+        probe = first.wait_for("OPTIONS", count=2)[-1]
         assert "pjfail@sip.test" in probe.raw
-        deadline = time.monotonic() + 5
-        while app.ask("servers")[f"udp:{FIRST}:5060"] != "up":
-            assert time.monotonic() < deadline, "the probe was answered, but the server is not up"
-        assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
+        deadline = time.monotonic() + 60
+        while app.ask("OPTIONS")["server"] != f"{FIRST}:5060":
+            assert time.monotonic() < deadline, "the probe was answered, but the server is not used"
+        assert app.ask("servers")[f"udp:{FIRST}:5060"] == "up"
 
 
 def test_a_probe_that_is_not_answered_keeps_the_server_down_longer(first: Registrar, second: Registrar) -> None:
@@ -288,7 +288,7 @@ def test_a_server_that_the_policy_leaves_out_is_watched_all_the_same(first: Regi
         assert app.ask("OPTIONS")["code"] == 503
         first.fault = Fault()
         assert app.ask("OPTIONS")["server"] == f"{SECOND}:5060"
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while app.ask("OPTIONS")["server"] != f"{FIRST}:5060":
             assert time.monotonic() < deadline, "the server is well, but nothing goes there again"
             time.sleep(0.1)

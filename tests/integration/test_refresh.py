@@ -45,7 +45,7 @@ def zone(address: str) -> list[str]:
 
 
 def eventually(what: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not what():
         assert time.monotonic() < until, "it has not come to that in time"
         time.sleep(0.05)

@@ -272,7 +272,7 @@ def listener(event):
 failover._worker._news._listeners = (listener,)
 failover.mark_down("udp:{THIRD}:5060")
 """)
-    assert "listener" in console.get("heard_of.get(timeout=5)")
+    assert "listener" in console.get("heard_of.get(timeout=30)")
     console.run("failover._worker._news._listeners = ()")
 
 
@@ -292,11 +292,11 @@ threading.Thread(target=ask, args=("{THIRD}:5060", 30), daemon=True).start()
 """)
         first.wait_for("OPTIONS")
         console.run("failover.detach()")
-        assert console.get("ends.get(timeout=5)") == "NotAttached"
+        assert console.get("ends.get(timeout=30)") == "NotAttached"
         assert console.error('failover.request("OPTIONS", "sip:sip.test")') == "NotAttached"
         console.run("failover = pjfail.attach(lookup=Table())")
         console.run(f'ask("{FOURTH}:5060", 3)')
-        assert console.get("ends.get(timeout=5)") == "RequestTimeout"
+        assert console.get("ends.get(timeout=30)") == "RequestTimeout"
 
 
 @pytest.mark.parametrize("chosen", [f', server="{CHOSEN}:5060"', ""])

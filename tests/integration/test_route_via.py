@@ -11,6 +11,8 @@ from pjfail.testing import Registrar
 
 FIRST, ROUTED, NEXT = "127.0.42.1", "127.0.42.2", "127.0.42.3"
 
+pytestmark = pytest.mark.usefixtures("servers")
+
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, Registrar]]:

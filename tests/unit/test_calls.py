@@ -12,10 +12,12 @@ from rig.core import library
 
 from pjfail import Follow, Health, Server, State, Target, events
 from pjfail.bridge.calls import Call
-from pjfail.calls import MAX_STRANDED, REVIEW_DELAY, Calls, Verdict, decide
+from pjfail.calls import MAX_LEFT, MAX_STRANDED, REVIEW_DELAY, Calls, Verdict, decide
 from pjfail.following import FollowedAccount
 
 SERVER = Server("192.0.2.1", 5060, "tcp")
+OTHER = Server("192.0.2.2", 5060, "tcp")
+FOLLOWED = FollowedAccount(0, "alice@b", Target("b"), Follow(calls="refresh"), server=OTHER)
 CORE = Path(__file__).resolve().parents[2] / "pjfail/_core"
 
 
@@ -37,13 +39,30 @@ def test_so_many_stranded_calls_are_remembered() -> None:
     calls = Calls(lambda _: Health(State.DOWN), lambda _: False, told.append, lambda *_: None)
     for number in range(MAX_STRANDED + 1):
         for _ in range(2):
-            calls.on_call(Call(0, 1, f"{number}", SERVER, True, False), "alice@b")
+            calls.on_call(Call(0, 1, f"{number}", SERVER, True, False), FOLLOWED)
     assert len(told) == MAX_STRANDED + 1
-    calls.on_call(Call(0, 1, "1", SERVER, True, False), "alice@b")
+    calls.on_call(Call(0, 1, "1", SERVER, True, False), FOLLOWED)
     assert len(told) == MAX_STRANDED + 1
-    calls.on_call(Call(0, 1, "0", SERVER, True, False), "alice@b")
+    calls.on_call(Call(0, 1, "0", SERVER, True, False), FOLLOWED)
     assert len(told) == MAX_STRANDED + 2
     assert isinstance(told[0], events.CallStranded)
+
+
+def test_calls_that_an_account_has_left_are_looked_at_once_their_server_is_down() -> None:
+    """Of so many accounts. Those whose own server that is move when it is down, and are looked at then."""
+    after: list[float] = []
+    calls = Calls(lambda _: Health(), lambda _: False, lambda _: None, lambda seconds, _: after.append(seconds))
+    down = events.ServerDown(SERVER, Health(State.DOWN), None)
+    calls.on_event(down)
+    for number in range(MAX_LEFT + 1):
+        calls.on_call(Call(number, 1, f"{number}", SERVER, False, False), FOLLOWED)
+    calls.on_call(Call(1, 1, "1", OTHER, False, False), FOLLOWED)
+    calls.on_event(events.ServerDown(OTHER, Health(State.DOWN), None))
+    assert after == []
+    calls.on_event(down)
+    assert after == [REVIEW_DELAY] * MAX_LEFT
+    calls.on_event(down)
+    assert len(after) == MAX_LEFT
 
 
 def test_only_accounts_that_ask_for_it_have_their_calls_looked_at() -> None:
