@@ -11,12 +11,10 @@
 #include "lock.h"
 #include "observer.h"
 #include "outgoing.h"
-#include "override.h"
-#include "plans.h"
 #include "port_check.h"
 #include "registrations.h"
 #include "requests.h"
-#include "resolver.h"
+#include "retriable.h"
 #include "send_guard.h"
 #include "servers.h"
 #include "standby.h"
@@ -28,14 +26,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A server counts as slow after this many seconds at least, however fast it was: a tenth of a second. */
-#define MIN_HEDGE_S 0.105
-
 /* Seconds after a connection's end within which pjsip ends its transactions, if it does. */
 #define TSX_END_S 0.02
-
-/* How long a BYE, an UPDATE or a NOTIFY of a dialog that may move waits where the policy does not say: UDP's first retransmission. */
-#define DIALOG_TIMEOUT_S 0.5
 
 /* Timers that are due within so many seconds are processed together. */
 #define SLACK_S 0.005
@@ -139,188 +131,6 @@ static int failover_note_hang_up(struct request *request)
 
 /* --- a request is sent ------------------------------------------------------------------------------------------- */
 
-/*
- * Returns the seconds without a response after which requests of that method are tried at the next server; INFINITY:
- * never.
- */
-static double failover_timeout_of(const pj_str_t *method, int in_dialog)
-{
-    static const char *const repeatable[] = { "BYE", "UPDATE", "NOTIFY" };
-    int i;
-
-    for (i = 0; i < failover.policy.timeout_count; i++)
-        if (strlen(failover.policy.timeouts[i].method) == (size_t)method->slen &&
-            !memcmp(failover.policy.timeouts[i].method, method->ptr, (size_t)method->slen))
-            return failover.policy.timeouts[i].seconds;
-    for (i = 0; in_dialog && i < (int)PJ_ARRAY_SIZE(repeatable); i++)
-        if (strlen(repeatable[i]) == (size_t)method->slen && !memcmp(repeatable[i], method->ptr, (size_t)method->slen))
-            return DIALOG_TIMEOUT_S;
-    return INFINITY;
-}
-
-/* Returns whether the request may go to any server but this one: not within a dialog, unless its cluster takes that over. */
-static int failover_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server)
-{
-    pjsip_msg *msg = tdata_msg(tdata);
-    pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
-    pjsip_cid_hdr *call_id = host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL);
-    const pjsip_tpselector *selector = tdata_selector(tdata);
-
-    if (!to || (to->tag.slen && !dialogs_may_move_within(tdata_dest_name(tdata))) || !call_id || override_is_for(tdata))
-        return 0;
-    /*
-     * If the application has chosen a connection, there is no choice of servers; if it has chosen a UDP socket, there
-     * is.
-     */
-    if (server->transport != PF_UDP && selector->type == PJSIP_TPSELECTOR_TRANSPORT)
-        return 0;
-    return 1;
-}
-
-/* Returns whether the request answers a challenge of the server that it goes to. */
-static int failover_is_for_challenger(const pjsip_msg *msg, const pj_str_t *call_id)
-{
-    struct request_info info = { 0 };
-
-    if (host.pjsip_msg_find_hdr(msg, PJSIP_H_AUTHORIZATION, NULL) ||
-        host.pjsip_msg_find_hdr(msg, PJSIP_H_PROXY_AUTHORIZATION, NULL))
-        dialogs_find(call_id, NULL, &info);
-    return info.bound;
-}
-
-/*
- * Returns whether a request that went to the one server may go to the other: none leaves TLS, nor the transport, listener or address
- * family that the application has chosen.
- */
-static int failover_may_cross(const pjsip_tpselector *selector, const pf_address *from, const pf_address *to)
-{
-    if (from->transport == PF_TLS && to->transport != PF_TLS)
-        return 0;
-    switch (selector->type) {
-    case PJSIP_TPSELECTOR_TRANSPORT:
-    case PJSIP_TPSELECTOR_LISTENER: return to->transport == from->transport && to->family == from->family;
-    case PJSIP_TPSELECTOR_IP_VER:
-        return to->family == from->family || (selector->u.ip_ver != PJSIP_TPSELECTOR_USE_IPV4_ONLY &&
-                                              selector->u.ip_ver != PJSIP_TPSELECTOR_USE_IPV6_ONLY);
-    default: return 1;
-    }
-}
-
-/*
- * Lists the servers that the request may go to, of those that pjsip was given for it: within a tier those of its
- * transport and family come first. Returns how many; a bit of *last_resorts is set for each last resort.
- */
-static unsigned failover_list_candidates(pjsip_tx_data *tdata, const pf_address *server, int for_challenger,
-                                         pf_address *candidates, unsigned *last_resorts)
-{
-    server_addresses planned;
-    const pjsip_server_addresses *addresses = tdata_addresses(tdata);
-    unsigned total, current = tdata_current(tdata), count = 0, i, to;
-    uint64_t places[MAX_CANDIDATES]; /* what they are sorted by */
-
-    if (for_challenger && resolver_answer_anew(tdata, &planned)) {
-        addresses = &planned.addresses;
-        current = 0;
-    }
-    total = addresses_count(addresses);
-    *last_resorts = 0;
-    for (i = 0; i < total && count < MAX_CANDIDATES; i++) {
-        const unsigned at = (current + i) % total;
-        uint64_t place;
-        pf_address each;
-
-        if (!address_of(&each, addresses_address(addresses, at), addresses_type(addresses, at)) ||
-            !failover_may_cross(tdata_selector(tdata), server, &each))
-            continue;
-        place = (uint64_t)(at < current) << 40 | (uint64_t)addresses_priority(addresses, at) << 1 |
-                (each.transport != server->transport || each.family != server->family);
-        for (to = count++; to && places[to - 1] > place; to--) {
-            places[to] = places[to - 1];
-            candidates[to] = candidates[to - 1];
-        }
-        places[to] = place;
-        candidates[to] = each;
-    }
-    for (i = 0; i < count; i++)
-        if ((places[i] >> 1 & 0xffffffff) >= LAST_RESORT)
-            *last_resorts |= 1u << i;
-    return count;
-}
-
-/* Copies octets to *place, which points into the request's room, and advances *place. */
-static const void *failover_store(char **place, const void *octets, size_t size, int terminate)
-{
-    char *copy = *place;
-
-    memcpy(copy, octets, size);
-    if (terminate)
-        copy[size] = '\0';
-    *place += size + (size_t)terminate;
-    return copy;
-}
-
-/* Fills in when the server is late by its own round trips, and when to check its port. */
-static void failover_set_early_timers(struct request *request, const struct server_view *view, int for_challenger,
-                                      double now)
-{
-    struct failover_state *state = &request->state;
-    double late = fmax(view->rto, MIN_HEDGE_S);
-
-    /* An INVITE forks where it goes, and only the challenger knows the challenge, so they wait for their time; others may be hedged. */
-    if (isfinite(state->timeout) && !state->invite && !for_challenger && hedging_is_on() && view->rto >= 0 &&
-        late < state->timeout)
-        state->hedge_at = now + late;
-    if (view->answered_recently)
-        state->check_port_at = now + late;
-}
-
-/*
- * Makes a request that may be tried at other servers. Returns NULL if it may not, there are none, or there is no
- * memory.
- */
-static struct request *failover_make_retriable(pjsip_tx_data *tdata, const pf_address *server,
-                                               const struct server_view *view, const pj_str_t *branch, double now)
-{
-    pjsip_msg *msg = tdata_msg(tdata);
-    const pjsip_method *method = &msg->line.req.method;
-    const pjsip_to_hdr *to = host.pjsip_msg_find_hdr(msg, PJSIP_H_TO, NULL);
-    const pj_str_t *call_id = &((pjsip_cid_hdr *)host.pjsip_msg_find_hdr(msg, PJSIP_H_CALL_ID, NULL))->id;
-    const pj_str_t *name = tdata_dest_name(tdata);
-    pf_address candidates[MAX_CANDIDATES];
-    char *place;
-    int for_challenger = failover_is_for_challenger(msg, call_id);
-    unsigned last_resorts, count = failover_list_candidates(tdata, server, for_challenger, candidates, &last_resorts);
-    struct request *request;
-    const char *bytes;
-    size_t size;
-
-    bytes = tdata_bytes(tdata, &size);
-    if (count < 2 || !size || name->slen >= PF_MAX_HOST)
-        return NULL;
-    request = request_make(&method->name, method->id,
-                           count * sizeof *candidates + (size_t)call_id->slen + 1 + (size_t)name->slen + 1 +
-                               (size_t)branch->slen + size,
-                           now);
-    if (!request)
-        return NULL;
-    place = request->room;
-    request->candidates = failover_store(&place, candidates, count * sizeof *candidates, 0);
-    request->call_id = failover_store(&place, call_id->ptr, (size_t)call_id->slen, 1);
-    request->name = failover_store(&place, name->ptr, (size_t)name->slen, 1);
-    request->key.branch_size = (size_t)branch->slen;
-    request->key.branch = failover_store(&place, branch->ptr, request->key.branch_size, 0);
-    request->bytes = failover_store(&place, bytes, size, 0);
-    request->size = size;
-    request->selector = *tdata_selector(tdata);
-    request->state.candidate_count = count;
-    request->state.last_resorts = last_resorts;
-    request->state.timeout = failover_timeout_of(&method->name, to->tag.slen != 0);
-    if (failover.policy.attempts)
-        request->state.max_attempts = (unsigned)failover.policy.attempts;
-    failover_set_early_timers(request, view, for_challenger, now);
-    return request;
-}
-
 /* Begins to watch a request that is sent for the first time, or that pjsip itself sends to its next server. */
 static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const pj_str_t *branch, uint64_t hash,
                            double now)
@@ -336,8 +146,8 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
 
     if (!servers_view(server, now, &view))
         return;
-    if (atomic_load(&failover.on) && method->id != PJSIP_CANCEL_METHOD && failover_may_go_elsewhere(tdata, server))
-        request = failover_make_retriable(tdata, server, &view, branch, now);
+    if (atomic_load(&failover.on) && method->id != PJSIP_CANCEL_METHOD)
+        request = retriable_make(tdata, server, &view, branch, &failover.policy, now);
     if (!request)
         request = request_make(&method->name, method->id, 0, now);
     if (!request)

@@ -30,7 +30,7 @@ NAMES = {
     "lookup": resolution.LOOKUP_TIMEOUT,
     "register": RETRY.timeouts["REGISTER"],
     "invite": RETRY.timeouts["INVITE"],
-    "in_dialog": value("pjfail/_core/failover.c", "DIALOG_TIMEOUT_S"),
+    "in_dialog": value("pjfail/_core/retriable.c", "DIALOG_TIMEOUT_S"),
     "ruling": retry.RULING_TIME,
     "attempt_delay": RETRY.connection_attempt_delay,
     "silent_udp": value("pjfail/_core/failover_decide.c", "OVERTAKEN_SILENT_S"),
