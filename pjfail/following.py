@@ -222,10 +222,10 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
         # It was registered before it was followed; only another REGISTER shows with which server.
         unknown = followed.server is None and followed.trying is None and not (followed.lost or followed.automatic)
         return replace(followed, register_at=now) if registration.registered and unknown else followed
-    if code in CHALLENGES:
+    if code in CHALLENGES or (registration.removed and code):
         return followed
     followed = replace(followed, over_tls=server.transport == "tls")
-    if registration.removed:  # as soon as it is sent, whatever the answer: pjfail must not register again
+    if registration.removed:  # it was just sent, and whatever the answer, pjfail must not register again
         given = followed.account, followed.aor, followed.next_hop, followed.settings
         return FollowedAccount(*given, reason="it unregisters", automatic=followed.automatic)
     if code == 0:  # where its first one goes
@@ -431,8 +431,8 @@ class Follower:
         return self._next_hops
 
     def followed(self) -> list[FollowedAccount]:
-        """Any thread. The accounts as they are now."""
-        return list(self._followed.values())
+        """Any thread. The accounts as they are now, without those that pjsua has deleted."""
+        return [each for each in list(self._followed.values()) if accounts.account_exists(each.account)]
 
     def aor(self, account: int) -> str | None:
         followed = self._followed.get(account)
@@ -502,7 +502,7 @@ class Follower:
             self._reconnect(followed, now)
         else:
             self._set(registered(followed, registration, now))
-            if registration.removed:  # pjsua does so, too, when it deletes the account
+            if registration.removed and not registration.code:  # pjsua does so, too, when it deletes the account
                 accounts.read_soon(followed.account)
             if 200 <= registration.code < 300 and not registration.removed:
                 self.on_registered(followed)

@@ -37,7 +37,7 @@ log = logging.getLogger("pjfail")
 # Seconds from one round over the followed and pinned accounts to the next, at least.
 PAUSE = 0.25
 # The same, at the most, where pjsua may delete an account without sending anything, or a round has failed.
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 10.0
 
 
 class Maintenance:

@@ -214,7 +214,7 @@ class Standbys:
         """After a REGISTER of an account: its standbys take over its Contact, or end with it."""
         key = registration.account, registration.aor
         standbys = self._standbys.get(key, ())
-        if registration.removed and standbys:
+        if registration.removed and not registration.code and standbys:
             self._standbys[key] = ()  # the core has ended them, as that REGISTER was sent
         if not (standbys and 200 <= registration.code < 300) or registration.removed:
             return
