@@ -63,7 +63,7 @@ class Monitor:
         self._aor_for = aor_for
         self._random = random
         self._prober = Prober(probe, requests, self._probed, random)
-        self._probe_due: set[Server] = set()
+        self._probe_due: dict[Server, asyncio.TimerHandle] = {}
         self._options = IgnoredOptions()
         self._recoveries = Recoveries(policy.rise)
         self._wanted: Mapping[Server, str] = {}
@@ -389,7 +389,8 @@ class Monitor:
 
     def _probe(self, server: Server) -> None:
         """Sends one probe, if *server* is in doubt and in use, or down and wanted back."""
-        self._probe_due.discard(server)
+        if (due := self._probe_due.pop(server, None)) is not None:
+            due.cancel()  # it is sent now, not twice
         state = self._health.get(server, time.monotonic()).state
         is_wanted = state is State.DOWN and self._is_wanted(server)
         host = self._wanted[server] if is_wanted else self._targets.host_of(server)
@@ -425,9 +426,8 @@ class Monitor:
     def _probe_soon(self, server: Server) -> None:
         if self._loop is None or server in self._probe_due:
             return
-        self._probe_due.add(server)
         soon = PROBE_AGAIN * self._random.uniform(1 - PROBE_JITTER, 1 + PROBE_JITTER)
-        self._loop.call_later(soon, self._probe, server)
+        self._probe_due[server] = self._loop.call_later(soon, self._probe, server)
 
     def _is_in_doubt(self, server: Server) -> bool:
         return _in_doubt(self._health.get(server, time.monotonic()))
