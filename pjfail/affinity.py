@@ -167,9 +167,10 @@ class Pins:
         return None if held is None or held.pin.aor != account.aor else held.server
 
     def pinned_accounts(self) -> list[Pin]:
-        """Those that the application has pinned; one whose pin rests is ``idle``."""
+        """Those that the application has pinned, and that pjsua has not deleted; one whose pin rests is ``idle``."""
         with self._lock:
-            return [replace(held.pin, idle=held.resting) for held in self._held.values() if held.server is not None]
+            pinned = [replace(held.pin, idle=held.resting) for held in self._held.values() if held.server is not None]
+        return [pin for pin in pinned if accounts.account_exists(pin.account)]
 
     def servers(self) -> Mapping[Server, str]:
         """Returns the servers that accounts are pinned to, each with a host name that the accounts know it by."""

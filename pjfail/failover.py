@@ -388,7 +388,7 @@ class Failover:
         self._require_no_route(settings)
         with self._taken_over(settings):
             self._worker.maintenance.pins.pin(settings, chosen)
-        self._worker.maintenance.maintain_soon()
+        self._worker.maintenance.wake()
 
     def unpin(self, account: object) -> None:
         """Ends the account's :meth:`pin`, if there is one. Raises :class:`pjfail.NotAttached`."""

@@ -142,7 +142,7 @@ class Finder:
         self._read_on()
 
     def review(self) -> None:
-        """Forgets what was said about accounts that are gone; call it often."""
+        """Forgets what was said about accounts that are gone; call it in every round."""
         for number in [number for number in (*self._left, *self._held) if not accounts.account_exists(number)]:
             self._left.pop(number, None)
             self._held.discard(number)

@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from random import Random
 from typing import NamedTuple
 
 from . import events
 from ._values import dataclass
 from .bridge import accounts, pins, plans
+from .bridge.accounts import Account
 from .bridge.pins import Pin, Registration
 from .bridge.status import INVALID_OPERATION, NOT_FOUND, REGISTERING
 from .follow_settings import GENTLE_WATCH, Follow
@@ -46,8 +47,6 @@ MAX_REFUSALS = 16  # that an account keeps; of more servers than these the one t
 FAILBACK_SPREAD = 0.5
 # Seconds after a change of the network until an account registers for which pjsip has not; it does so at once.
 REGISTER_AFTER_MOVE = 1.0
-# At each review, one account in so many is checked: the application may have deleted it.
-INQUIRY_SHARE = 4
 
 
 class Refusal(NamedTuple):
@@ -91,6 +90,12 @@ class FollowedAccount:
     def may_use(self, server: Server) -> bool:
         """Whether pjfail may have it register with *server*, without the application."""
         return server.transport == "tls" or not self.over_tls
+
+    @property
+    def due(self) -> tuple[float, ...]:
+        """When there is something to do for it, whatever happens."""
+        refusals = (refusal.until for refusal in self.refused)
+        return tuple(each for each in (self.register_at, self.return_at, *refusals) if each is not None)
 
     def refusals(self, now: float) -> Mapping[Server, Refusal]:
         """Those in force at *now*."""
@@ -217,10 +222,10 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
         # It was registered before it was followed; only another REGISTER shows with which server.
         unknown = followed.server is None and followed.trying is None and not (followed.lost or followed.automatic)
         return replace(followed, register_at=now) if registration.registered and unknown else followed
-    if code in CHALLENGES:
+    if code in CHALLENGES or (registration.removed and code):
         return followed
     followed = replace(followed, over_tls=server.transport == "tls")
-    if registration.removed:  # as soon as it is sent, whatever the answer: pjfail must not register again
+    if registration.removed:  # it was just sent, and whatever the answer, pjfail must not register again
         given = followed.account, followed.aor, followed.next_hop, followed.settings
         return FollowedAccount(*given, reason="it unregisters", automatic=followed.automatic)
     if code == 0:  # where its first one goes
@@ -358,8 +363,6 @@ class Follower:
         self.on_server: Callable[[Server], object] = lambda _: None
         self.on_registered: Callable[[FollowedAccount], object] = lambda _: None
         self._followed: dict[int, FollowedAccount] = {}
-        self._turns: Iterator[int] = iter(())
-        self._inquired: FollowedAccount | None = None
         self._moved: list[tuple[events.AccountMoved, Target, bool]] = []  # whether it has no server any more
         self._reconnections = Reconnections(random)
         self._told_of_subscriptions = False
@@ -387,7 +390,6 @@ class Follower:
         self._unfollow_deleted(list(self._of_aor.get(followed.aor, ())))
         self._tell_of_subscriptions(followed.settings)
         self._set(followed)
-        self._inquired = followed  # once: asked twice it would register twice
         pins.ask_after(followed.account, followed.aor)  # is it registered? A REGISTER may be ending just now
         self.review(now)
 
@@ -414,8 +416,13 @@ class Follower:
         found = [each for each in self._of_aor.get(aor, ()) if next_hop in (None, self._followed[each].next_hop)]
         return found[0] if len(found) == 1 or (found and next_hop is not None) else None
 
-    def __bool__(self) -> bool:
-        return bool(self._followed)
+    def due(self, now: float) -> float:
+        """Returns when :meth:`review` is to be called again, if nothing happens."""
+        return min((due for each in self._followed.values() for due in each.due if due > now), default=math.inf)
+
+    def has_unregistered(self) -> bool:
+        """Returns whether there is an account of which pjsua sends nothing when it deletes it."""
+        return any(each.bound is None for each in self._followed.values())
 
     def next_hops(self) -> frozenset[Target]:
         """Where the followed accounts send."""
@@ -424,8 +431,8 @@ class Follower:
         return self._next_hops
 
     def followed(self) -> list[FollowedAccount]:
-        """Any thread. The accounts as they are now."""
-        return list(self._followed.values())
+        """Any thread. The accounts as they are now, without those that pjsua has deleted."""
+        return [each for each in list(self._followed.values()) if accounts.account_exists(each.account)]
 
     def servers(self) -> Mapping[Server, Watched]:
         """Returns the servers to be asked that accounts are on, as often as the account wants that wants it most."""
@@ -482,12 +489,7 @@ class Follower:
         return next((each.aor for each in self._followed.values() if each.next_hop in targets), "")
 
     def on_registration(self, registration: Registration, now: float) -> None:
-        inquired, followed = self._inquired, self._followed.get(registration.account)
-        if inquired is not None and (inquired.account, inquired.aor) == (
-            registration.account,
-            registration.aor,
-        ):
-            self._inquired = None
+        followed = self._followed.get(registration.account)
         if followed is None or registration.aor != followed.aor:  # the id is another account's now
             return
         if registration.status == NOT_FOUND:
@@ -496,8 +498,16 @@ class Follower:
             self._reconnect(followed, now)
         else:
             self._set(registered(followed, registration, now))
+            if registration.removed and not registration.code:  # pjsua does so, too, when it deletes the account
+                accounts.read_soon(followed.account)
             if 200 <= registration.code < 300 and not registration.removed:
                 self.on_registered(followed)
+
+    def on_found(self, number: int, account: Account | None) -> None:
+        """Takes an account that was read: what was followed by its number may be gone, or another account now."""
+        followed = self._followed.get(number)
+        if followed is not None and (account is None or account.aor != followed.aor):
+            self._unfollow_gone(followed)
 
     def _reconnect(self, followed: FollowedAccount, now: float) -> None:
         """Has an account register again, as the connection that its last REGISTER was answered over has ended.
@@ -515,10 +525,10 @@ class Follower:
         self._set(replace(followed, register_at=due))
 
     def review(self, now: float) -> None:
-        """Does what is due. The worker calls it after every change of health, and every 0.25 s."""
+        """Does what is due. The worker calls it after every change of health, and in every round."""
         if not self._followed:
             return
-        self._inquire_after_some()
+        self._unfollow_deleted(list(self._followed))
         view = _Review(self._context)
         for followed in list(self._followed.values()):
             self._update(followed, view, now)
@@ -542,21 +552,6 @@ class Follower:
         if followed.register_at is not None and followed.register_at <= now:
             self._set(replace(followed, register_at=None))
             pins.register(followed.account, followed.aor)
-
-    def _inquire_after_some(self) -> None:
-        """Checks some accounts in turn: whether they exist, and for one at a time whether its id belongs to another
-        account now.
-
-        The second check takes pjsua's lock, so it runs on pjsip's own thread.
-        """
-        some = list(islice(self._turns, 1 + len(self._followed) // INQUIRY_SHARE))
-        if not some:
-            self._turns = iter(list(self._followed))
-        self._unfollow_deleted(some)
-        followed = next((self._followed[each] for each in some if each in self._followed), None)
-        if self._inquired is None and followed is not None:
-            self._inquired = followed
-            pins.ask_after(followed.account, followed.aor)
 
     def _unfollow_deleted(self, numbers: Iterable[int]) -> None:
         """Ends the following of those accounts of *numbers* that no longer exist."""
@@ -583,9 +578,9 @@ class Follower:
             before is None or (before.server, before.settings) != (followed.server, followed.settings)
         ):
             self.on_server(followed.server)
-        known = () if before is None else (before.register_at, before.return_at)
-        for due in (followed.register_at, followed.return_at):
-            if due is not None and due not in known:
+        known = () if before is None else before.due
+        for due in followed.due:
+            if due not in known:
                 self._context.at(due, partial(self._due, followed.account, due))
         if _has_arrived(before, followed) and followed.settings.subscriptions and followed.server is not None:
             pins.resubscribe(followed.account, followed.aor, followed.server)

@@ -1,10 +1,15 @@
-"""Keeps followed and pinned accounts on their servers, every 0.25 s, and has quiet servers probed."""
+"""Keeps followed and pinned accounts on their servers, and has quiet servers probed.
+
+That is done in rounds: one begins soon after something has happened, and when something is due; between them nothing
+runs. Moments that concern one account alone have timers of their own, so that accounts do not move in step.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
@@ -29,12 +34,14 @@ from .targets import Targets
 
 log = logging.getLogger("pjfail")
 
-# Seconds between two rounds over the followed and pinned accounts.
-INTERVAL = 0.25
+# Seconds from one round over the followed and pinned accounts to the next, at least.
+PAUSE = 0.25
+# The same, at the most, where pjsua may delete an account without sending anything, or a round has failed.
+LONGEST_PAUSE = 10.0
 
 
 class Maintenance:
-    """Keeps accounts on their servers. Worker only, except :meth:`maintain_soon` and ``pins``.
+    """Keeps accounts on their servers. Worker only, except :meth:`wake` and ``pins``.
 
     *follow*: how accounts are followed without being asked for; None: they are not. ``settings`` are those of a
     followed account that has none of its own. *news* gets the events of accounts that move.
@@ -65,16 +72,17 @@ class Maintenance:
         self._monitor: Monitor | None = None
         self._in_use: dict[Server, Watched] = {}
         self._in_use_until = 0.0
-        self._running = False
+        self._last = -math.inf  # when the last round began
+        self._next: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop, monitor: Monitor) -> None:
         """Maintains accounts and quiet servers in *loop* from now on; *monitor* sends the probes."""
         self._loop = loop
         self._monitor = monitor
-        self._running = False
+        self._next = None
         self.finder.begin()
-        self._maintain_now()
+        self.maintain_soon()
 
     def on_registration(self, registration: Registration) -> None:
         """Takes a REGISTER, or its response, of an account that is followed, or that may be found by it."""
@@ -83,13 +91,15 @@ class Maintenance:
         else:
             self.follower.on_registration(registration, time.monotonic())
             self.standbys.on_registration(registration, time.monotonic())
+        self.maintain_soon()
 
     def on_found(self, found: Iterable[tuple[int, Account | None]]) -> None:
         """Takes accounts that the finder has had read."""
         for number, account in found:
+            self.follower.on_found(number, account)
             self.finder.on_found(number, account, time.monotonic())
+            self.maintain_soon()
         self._resolution.follow(self.follower.next_hops())
-        self._maintain_now()
 
     def follow(self, account: FollowedAccount) -> None:
         """Keeps an account on a working server from now on."""
@@ -97,20 +107,29 @@ class Maintenance:
         self.standbys.follow(account)  # before the follower has it register
         self.follower.follow(account, time.monotonic())
         self._resolution.follow(self.follower.next_hops())
-        self._maintain_now()
+        self.maintain_soon()
 
     def unfollow(self, account: int) -> None:
         """Ends the following of *account*, if it is followed."""
         self.follower.unfollow(account)
         self._resolution.follow(self.follower.next_hops())
+        self.maintain_soon()
+
+    def wake(self) -> None:
+        """Any thread. Has a round begin soon."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.maintain_soon)
 
     def maintain_soon(self) -> None:
-        """Any thread. Starts the rounds, because there is an account to maintain."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._maintain_now)
+        """Has a round begin soon, because something has happened."""
+        self._maintain_at(0.0)
 
-    def review(self) -> None:
-        """Moves the accounts whose servers' health has changed, and does what is due."""
+    def on_health(self) -> None:
+        """Moves the accounts whose servers' health has changed, at once."""
+        self._review()
+        self.maintain_soon()
+
+    def _review(self) -> None:
         with contextlib.suppress(NotAttached):
             self.pins.review(self._health_now())
             self.follower.review(time.monotonic())
@@ -123,30 +142,49 @@ class Maintenance:
         followed = self.follower.get(result.account)
         if followed is not None and followed.aor == result.aor:
             self.standbys.on_result(result, followed, time.monotonic())
+            self.maintain_soon()
 
     def aor_for(self, server: Server) -> str:
         """The address of record of a followed account that *server* may serve; empty where there is none."""
         return self.follower.aor_of(self._targets.of(server))
 
-    def _maintain_now(self) -> None:
-        """Starts the rounds of :meth:`_maintain`, which continue as long as there is anything to do."""
-        if not self._running and self._loop is not None:
-            self._running = True
-            self._loop.call_soon(self._maintain)
+    def _maintain_at(self, when: float) -> None:
+        """Has the next round begin at *when*, unless one begins earlier."""
+        when = max(when, self._last + PAUSE)
+        if self._loop is None or when == math.inf or (self._next is not None and self._next.when() <= when):
+            return
+        if self._next is not None:
+            self._next.cancel()
+        self._next = self._loop.call_at(when, self._maintain)
 
     def _maintain(self) -> None:
-        needed = self.follower or self.standbys or self.pins or self.finder or self._probe.interval
-        if self._targets.ended or self._loop is None or self._monitor is None or not needed:
-            self._running = False
+        """One round: does what is due, and has the next one begin when something is due again."""
+        self._next, self._last = None, time.monotonic()
+        if self._targets.ended or self._monitor is None:
             return
+        due = self._last + LONGEST_PAUSE
         try:
-            self.review()
-            self._monitor.probe_quiet(self._watched())
+            self._review()
             self._monitor.probe_wanted(self.follower.wanted())
+            quiet = self._monitor.probe_quiet(self._watched())
+            due = min(quiet, self._due())
         except Exception:
             log.exception("accounts and quiet servers cannot be looked after just now")
         self._news.deliver()
-        self._loop.call_later(INTERVAL, self._maintain)
+        self._maintain_at(due)
+
+    def _due(self) -> float:
+        """Returns when accounts are to be looked after again, and servers in use, if nothing happens."""
+        due = min(
+            self.follower.due(self._last),
+            self.standbys.due(self._last),
+            self._resolution.renew_at(self.follower.next_hops()),
+        )
+        if self._probe.interval is not None:
+            due = min(due, self._in_use_until)
+        if self.follower.has_unregistered() or self.pins or self.finder:
+            due = min(due, self._last + LONGEST_PAUSE)
+        return due
 
     def _watched(self) -> dict[Server, Watched]:
         """Returns the servers to probe when they are quiet: those in use, and after a shorter time those that accounts
@@ -177,11 +215,12 @@ class Maintenance:
         return self._health.snapshot(time.monotonic())
 
     def _at(self, when: float, function: Callable[[], None]) -> None:
-        """Calls *function* at *when*, unless pjfail has been detached by then."""
+        """Calls *function* at *when*, unless pjfail has been detached by then; a round follows."""
 
         def run() -> None:
             with contextlib.suppress(NotAttached):
                 function()
+            self.maintain_soon()
 
         if self._loop is not None:
             self._loop.call_at(when, run)

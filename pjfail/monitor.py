@@ -63,7 +63,7 @@ class Monitor:
         self._aor_for = aor_for
         self._random = random
         self._prober = Prober(probe, requests, self._probed, random)
-        self._probe_due: set[Server] = set()
+        self._probe_due: dict[Server, asyncio.TimerHandle] = {}
         self._options = IgnoredOptions()
         self._recoveries = Recoveries(policy.rise)
         self._wanted: Mapping[Server, str] = {}
@@ -332,28 +332,19 @@ class Monitor:
 
     # --- hold-downs and probes ----------------------------------------------------------------------------------------
 
-    def probe_quiet(self, servers: Mapping[Server, Watched]) -> None:
-        """Probes those of *servers* that have been quiet for too long; call it often."""
+    def probe_quiet(self, servers: Mapping[Server, Watched]) -> float:
+        """Probes those of *servers* that have been quiet for too long, and returns when to call it again."""
         asked = {server: watched for server, watched in servers.items() if server not in self._options}
-        self._prober.watch(asked, _last_answer, time.monotonic())
+        return self._prober.watch(asked, _last_answer, time.monotonic())
 
     def probe_wanted(self, servers: Mapping[Server, str]) -> None:
-        """Probes those of *servers*, each with its host name, that are down, so that they are up soon after they work
-        again; call it often.
+        """From now on probes those of *servers*, each with its host name, that are down, so that they are up soon after
+        they work again.
         """
-        self._wanted = {server: host for server, host in servers.items() if self._recoveries.may_end_early(server)}
-        for server in self._wanted:
-            self._probe_soon(server, self._probe_wanted)
-
-    def _probe_wanted(self, server: Server) -> None:
-        self._probe_due.discard(server)
-        host = self._wanted.get(server)
-        if host is None or self._targets.ended or not self.may_probe(server):  # it is called again soon
-            return
-        if server in self._options:
-            self._ask_by_account(server)
-        else:
-            self._prober.start(server, host)
+        self._wanted = servers
+        for server in servers:
+            if self._is_wanted(server):
+                self._probe_soon(server)
 
     def _is_early(self, outcome: Outcome, before: Health) -> bool:
         """Whether *outcome* is the answer of a server that is down to a probe, of which one is not enough."""
@@ -373,12 +364,16 @@ class Monitor:
         return recovering is None
 
     def _watch(self, server: Server, health: Health) -> None:
-        """Has *server* probed: now if it is suspect or half-open, otherwise when its hold-down ends."""
+        """Has *server* probed: now if it is suspect or half-open, soon if it is down and wanted back, otherwise when
+        its hold-down ends.
+        """
         if self._loop is None:
             return
         if _in_doubt(health):
             self._loop.call_soon(self._probe, server)
-        elif health.state is State.DOWN and health.until is not None:
+        elif health.state is State.DOWN and self._is_wanted(server):
+            self._probe_soon(server)
+        if health.state is State.DOWN and health.until is not None:
             if (before := self._hold_downs.pop(server, None)) is not None:
                 before.cancel()  # each 503 with a Retry-After moves the end
             left = health.until - time.monotonic() + 0.01
@@ -393,18 +388,23 @@ class Monitor:
         self._probe(server)
 
     def _probe(self, server: Server) -> None:
-        """Sends one probe, if *server* is in doubt and in use."""
-        self._probe_due.discard(server)
-        if self._health.get(server, time.monotonic()).state is State.HALF_OPEN and not self.may_probe(server):
-            self._probe_soon(server, self._probe)
+        """Sends one probe, if *server* is in doubt and in use, or down and wanted back."""
+        if (due := self._probe_due.pop(server, None)) is not None:
+            due.cancel()  # it is sent now, not twice
+        state = self._health.get(server, time.monotonic()).state
+        is_wanted = state is State.DOWN and self._is_wanted(server)
+        host = self._wanted[server] if is_wanted else self._targets.host_of(server)
+        if host is None or self._targets.ended or not (is_wanted or self._is_in_doubt(server)):
             return
-        if server in self._options:
-            if self._is_in_doubt(server) and not self._ask_by_account(server):
-                self._leave_to_traffic(server)
-            return
-        host = self._targets.host_of(server)
-        if host is not None and not self._targets.ended and self._is_in_doubt(server):
+        if state is not State.SUSPECT and not self.may_probe(server):
+            self._probe_soon(server)
+        elif server not in self._options:
             self._prober.start(server, host)
+        elif not self._ask_by_account(server):
+            if is_wanted:
+                self._probe_soon(server)
+            else:
+                self._leave_to_traffic(server)
 
     def _probed(self, server: Server, outcome: Outcome | None) -> None:
         """Judges what the core has not seen of a probe, and probes again soon while the server is in doubt."""
@@ -413,21 +413,21 @@ class Monitor:
         health = self._health.get(server, time.monotonic())
         if outcome is not None and health.state is State.DOWN and self._is_wanted(server):
             if self._probed_early(server, health, outcome):
+                self._probe_soon(server)
                 return
         elif outcome is not None and outcome.seen is not OutcomeKind.ANSWERED:
             self._news.tell(events.ProbeFailed(server, outcome))
         if outcome is not None and (outcome.seen is OutcomeKind.ANSWERED or not _knows(health, outcome)):
             self.judge([outcome])
         self._news.deliver()
-        if self._is_in_doubt(server):
-            self._probe_soon(server, self._probe)
+        if self._is_in_doubt(server) or self._is_wanted(server):
+            self._probe_soon(server)
 
-    def _probe_soon(self, server: Server, probe: Callable[[Server], None]) -> None:
+    def _probe_soon(self, server: Server) -> None:
         if self._loop is None or server in self._probe_due:
             return
-        self._probe_due.add(server)
         soon = PROBE_AGAIN * self._random.uniform(1 - PROBE_JITTER, 1 + PROBE_JITTER)
-        self._loop.call_later(soon, probe, server)
+        self._probe_due[server] = self._loop.call_later(soon, self._probe, server)
 
     def _is_in_doubt(self, server: Server) -> bool:
         return _in_doubt(self._health.get(server, time.monotonic()))

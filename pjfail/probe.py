@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import time
 from collections.abc import Callable, Mapping
 from random import Random
@@ -184,14 +185,16 @@ class Prober:
 
     def watch(
         self, servers: Mapping[Server, Watched], last_answer: Callable[[Server], float | None], now: float
-    ) -> None:
-        """Probes those of *servers* that have been quiet for too long; call it often."""
-        self._next = {server: due for server, due in self._next.items() if server in servers}
+    ) -> float:
+        """Probes those of *servers* that have been quiet for too long, and returns when to call it again."""
         jitter = self.settings.jitter
+        before, self._next = self._next, {}
         for server, watched in servers.items():
             wait = watched.interval * self._random.uniform(1 - jitter, 1 + jitter)
-            due = min(self._next.setdefault(server, now + wait), now + wait)
-            quiet_since = last_answer(server) or 0.0
-            if now >= max(due, quiet_since + watched.interval * (1 - jitter)):
-                self._next[server] = now + wait
+            due = min(before.get(server, now + wait), now + watched.interval * (1 + jitter))
+            due = max(due, (last_answer(server) or 0.0) + watched.interval * (1 - jitter))
+            if due <= now:
                 self.start(server, watched.host)
+                due = now + wait
+            self._next[server] = due
+        return min(self._next.values(), default=math.inf)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -184,7 +185,7 @@ class Standbys:
             self._standbys.setdefault(key, ())
 
     def review(self, accounts: Iterable[FollowedAccount], health: Mapping[Server, Health], now: float) -> None:
-        """Does what is due. The worker calls it after every change of health, and every 0.25 s."""
+        """Does what is due. The worker calls it after every change of health, and in every round."""
         if self._ended:
             return
         wanted = {(each.account, each.aor): each for each in accounts if each.settings.standby and self._is_possible()}
@@ -204,11 +205,16 @@ class Standbys:
             ):
                 self._review(key, followed, health, now)
 
+    def due(self, now: float) -> float:
+        """Returns when :meth:`review` is to be called again, if nothing happens."""
+        every = (due for standbys in self._standbys.values() for each in standbys for due in (each.due, each.alive_at))
+        return min((due for due in every if due is not None and due > now), default=math.inf)
+
     def on_registration(self, registration: Registration, now: float) -> None:
         """After a REGISTER of an account: its standbys take over its Contact, or end with it."""
         key = registration.account, registration.aor
         standbys = self._standbys.get(key, ())
-        if registration.removed and standbys:
+        if registration.removed and not registration.code and standbys:
             self._standbys[key] = ()  # the core has ended them, as that REGISTER was sent
         if not (standbys and 200 <= registration.code < 300) or registration.removed:
             return
@@ -231,9 +237,6 @@ class Standbys:
         after = heard(standby, result, followed.settings.spread, now, self._random)
         self._tell(key, standby, after, result)
         self._set(key, tuple({**before, result.server: after}.values()))
-
-    def __bool__(self) -> bool:
-        return bool(self._standbys)
 
     def end(self) -> None:
         """Any thread, at a detach. Removes the bindings of all standbys, within half a second."""

@@ -45,7 +45,7 @@ class Targets:
 
     Only the worker writes; any thread may call the methods that say so. Once ``ended`` is true, no plan comes into
     force. *tell* gets each change of a plan, *gone* each server that no plan has any more, *complain* what the policy
-    did wrong.
+    did wrong. ``on_plan`` is called when a plan is in force, or is to be renewed at another time.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Targets:
         self._known: dict[Target, TargetEntry] = {}
         self._candidates = 0
         self._of: dict[Server, set[Target]] = {}
+        self.on_plan: Callable[[], object] = lambda: None
         self.ended = False
 
     def end(self) -> None:
@@ -190,6 +191,7 @@ class Targets:
             health = {server: self._health.get(server, now) for server in known.plan.servers}
             refresh_at = min(known.refresh_at, review_at(known.plan, health, now, self._policy))
             plans.publish(known.plan, refresh_at, known.servers - set(known.plan.servers))
+            self.on_plan()
 
     def _changed(self, before: Plan | None, plan: Plan) -> None:
         if before is None:

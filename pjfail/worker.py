@@ -92,10 +92,11 @@ class Worker:
             self.requests,
             self._news,
             complain,
-            self.maintenance.review,
+            self.maintenance.on_health,
             self.maintenance.aor_for,
             random,
         )
+        self._targets.on_plan = self.maintenance.maintain_soon
         follower = self.maintenance.follower
         self._network = NetworkWatch(
             follower.addresses, follower.other_addresses, self._network_stirred, self._network_changed

@@ -35,6 +35,17 @@ def watch_files(paths: Iterable[Path]) -> int | None:
     return descriptor
 
 
+def watch_file(path: Path) -> int | None:
+    """Returns a descriptor that can be read when the file at *path* has been written; None: it is not there, or this
+    system has none at the moment.
+    """
+    descriptor = int(lib.pf_watch_files())
+    if descriptor >= 0 and not lib.pf_watch_file(descriptor, os.fsencode(path)):
+        os.close(descriptor)
+        return None
+    return None if descriptor < 0 else descriptor
+
+
 def drain(descriptor: int) -> None:
     """Reads what *descriptor* has to tell."""
     try:

@@ -120,22 +120,16 @@ class Sharing:
         self._contradicting: set[Server] = set()
         self._down_since: float | None = None
         self._once = False
+        self._ticking: asyncio.TimerHandle | None = None
         self._first_read = threading.Event()
 
     async def serve(self) -> None:
         """Runs until it is cancelled."""
         self._asking.clear()
         self._contradicting.clear()
-        link = asyncio.get_running_loop().create_task(self._link.serve())
-        try:
-            while True:
-                await asyncio.sleep(TICK_S)
-                try:
-                    self.tick(time.monotonic())
-                except Exception:
-                    log.exception("what other processes told of servers cannot be looked through just now")
-        finally:
-            link.cancel()
+        self._ticking = None
+        self._tick_soon()
+        await self._link.serve()
 
     def wait_for_first_read(self) -> None:
         """Any thread but the worker. Waits until the store has been read, or cannot be, for a limited time."""
@@ -160,6 +154,7 @@ class Sharing:
     # --- telling ------------------------------------------------------------------------------------------------------
 
     def __call__(self, event: events.Event) -> None:
+        self._tick_soon()
         match event:
             case events.ServerDown(server, health, outcome) if outcome is not None:
                 self._believed.pop(server, None)
@@ -228,6 +223,7 @@ class Sharing:
     # --- hearing ------------------------------------------------------------------------------------------------------
 
     def on_entry(self, entry: Entry) -> None:
+        self._tick_soon()
         if self._board.hear(entry, time.monotonic()):
             self._heard += 1
             self._review({entry.server})
@@ -235,6 +231,8 @@ class Sharing:
     def on_read(self, entries: Sequence[Entry], began: float) -> None:
         now = time.monotonic()
         changed = self._board.take(entries, began, now)
+        if changed:
+            self._tick_soon()
         self._heard += len(changed)
         if self._link.is_up or self._once:  # what the store has lost is told again
             own = [
@@ -267,6 +265,20 @@ class Sharing:
             )  # fmt: skip
             self._news.tell(events.SharedDown(self._settings.label, reason))
             self._news.deliver()
+
+    def _tick_soon(self) -> None:
+        """Has time bring what it brings as long as there is something that it may change."""
+        if self._ticking is None:
+            self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._ticking = None
+        try:
+            self.tick(time.monotonic())
+        except Exception:
+            log.exception("what other processes told of servers cannot be looked through just now")
+        if any((self._board, self._said, self._alone, self._leases, self._stand_back, self._believed, self._ordered)):
+            self._tick_soon()
 
     def tick(self, now: float) -> None:
         """What time brings: words that end, an own success, a lost network."""
@@ -431,6 +443,7 @@ class Sharing:
                 self._asking.discard(server)
                 if ours:
                     self._leases[server] = time.monotonic() + LEASE_S
+                    self._tick_soon()
                     self._monitor.probe_if_in_doubt(server)
 
             self._link.ask_lease(server, self._writer, LEASE_S, got)

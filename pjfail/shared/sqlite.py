@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..bridge.machine import drain, watch_file
 from ..model import Server
 from .board import MAX_ENTRIES
 from .entries import SCHEMA, Entry, decode, dumps, encode
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 POLL_S = 0.1
 """Between two looks at whether another process has written: it reads a counter in shared memory."""
+LOOKS = 10
+"""So many looks follow when the file was written: the writer counts up a moment later."""
 BUSY_S = 1.0
 """So long SQLite waits for another process that writes."""
 MAX_JOBS = 100
@@ -90,6 +93,35 @@ class _Thread:
         self._last()
 
 
+class _Writes:
+    """Tells when the file at *path* was written, by whatever process. In the loop."""
+
+    def __init__(self, path: Path) -> None:
+        self._written = asyncio.Event()
+        self._written.set()  # nobody has looked until now
+        self._descriptor = watch_file(path)
+
+    def __enter__(self) -> _Writes:
+        if self._descriptor is not None:
+            asyncio.get_running_loop().add_reader(self._descriptor, self._on_written, self._descriptor)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor is not None:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            os.close(self._descriptor)
+
+    def _on_written(self, descriptor: int) -> None:
+        drain(descriptor)
+        self._written.set()
+
+    async def wait(self) -> None:
+        """Returns when it was written since the last call; at once where the system tells of no writes."""
+        if self._descriptor is not None:
+            await self._written.wait()
+            self._written.clear()
+
+
 class SqliteStore:
     """Processes of one user share a file by its path. Times in it are of the machine's wall clock."""
 
@@ -118,10 +150,13 @@ class SqliteStore:
         return await self._call(lambda: self._lease(server, holder, seconds))
 
     async def changes(self) -> AsyncIterator[Entry | None]:
-        while True:
-            await asyncio.sleep(POLL_S)
-            if await self._call(self._has_changed):
-                yield None
+        with _Writes(Path(f"{self._path.resolve()}-wal")) as writes:
+            while True:
+                await writes.wait()
+                for _ in range(LOOKS):
+                    await asyncio.sleep(POLL_S)
+                    if await self._call(self._has_changed):
+                        yield None
 
     async def close(self) -> None:
         if self._thread is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rig.app import App, Line
 
-from pjfail.testing import SILENT, WELL, Registrar, Request
+from pjfail.testing import SILENT, WELL, Fault, Registrar, Request
 
 ADDRESSES = FIRST, SECOND, OTHER = "127.0.98.1", "127.0.98.2", "127.0.98.3"
 
@@ -28,7 +28,8 @@ APP = """
 
     def attach(**options):
         global failover
-        failover = pjfail.attach(servers, listeners=[moved], retry=pjfail.RetryPolicy.off(), **options)
+        options.setdefault("servers", servers)
+        failover = pjfail.attach(listeners=[moved], retry=pjfail.RetryPolicy.off(), **options)
 
     def account(name, host="sip.test", **options):
         made = Account(endpoint, **options)
@@ -55,6 +56,16 @@ APP = """
         config.idUri = "sip:alice@sip.test"
         config.regConfig.registrarUri = f"sip:{host}"
         account.modify(config)
+
+    class Lookup:
+        # Finds what is listed now; an answer is good for a second.
+
+        def __init__(self, *listed):
+            self.listed = listed
+
+        async def lookup(self, target):
+            each = [(pjfail.Server(address, 5060), priority) for priority, address in enumerate(self.listed)]
+            return [pjfail.Candidate(server, target.host, priority, ttl=1) for server, priority in each]
 
     first, second, other = sys.argv[1:]
     servers = {"sip.test": [first, second], "other.test": [other]}
@@ -156,6 +167,52 @@ def test_an_account_that_is_unfollowed_is_not_followed_again_as_long_as_it_lives
     app.tell("bob.shutdown(); time.sleep(1); again = account('alice'); register(again)")
     told(app, "", moved=0, aor="alice@sip.test")
     told(app, "failover.unfollow(again); failover.follow(again)", moved=0)
+
+
+def test_an_account_that_is_deleted_is_forgotten(app: App, servers: list[Registrar]) -> None:
+    """By its un-REGISTER; pjsua sends none for one that is not registered."""
+    everything = "[*failover.accounts(), *failover._worker.maintenance.follower._followed]"
+    told(app, "attach(follow=pjfail.Follow(watch=None)); alice = account('alice'); register(alice)", moved=0)
+    time.sleep(1)
+    app.tell("alice.shutdown()")
+    eventually(lambda: not asked(app, everything), 3)
+    servers[0].fault = Fault(code=403)
+    app.tell("bob = account('bob'); register(bob); carol = account('carol'); failover.pin(carol, second)")
+    eventually(lambda: asked(app, "[*failover.accounts()]") == [0, 1])
+    app.tell("time.sleep(1); bob.shutdown(); carol.shutdown()")
+    assert asked(app, "[*failover.accounts()]") == []
+    eventually(lambda: not asked(app, everything), 15)
+
+
+def test_a_better_server_is_found_while_nothing_happens(app: App, servers: list[Registrar]) -> None:
+    """The account's requests use no plan, so that only pjfail itself has that renewed."""
+    app.tell(
+        "lookup = Lookup(second); attach(servers=None, lookup=lookup, follow=pjfail.Follow(watch=None, failback=0))"
+    )
+    told(app, "alice = account('alice'); register(alice)", moved=0)
+    app.tell("time.sleep(1); lookup.listed = first, second")
+    assert told(app, "", moved=0)["server"] == FIRST
+
+
+def test_a_better_server_is_probed_all_along_while_it_is_down(app: App, servers: list[Registrar]) -> None:
+    told(app, "attach(follow=pjfail.Follow(watch=None, spread=0)); alice = account('alice'); register(alice)", moved=0)
+    servers[0].fault = SILENT
+    app.tell(
+        "failover._worker.call(lambda: failover._worker.monitor._prober.start(failover.pinned(alice), 'sip.test'))"
+    )
+    told(app, "", moved=0, server=SECOND)
+    asked_before = len(of(servers[0], "OPTIONS"))
+    eventually(lambda: len(of(servers[0], "OPTIONS")) >= asked_before + 3, 15)
+
+
+def test_what_is_due_is_done_by_a_worker_that_starts_anew(app: App, servers: list[Registrar]) -> None:
+    crash = "failover._worker._loop.call_soon_threadsafe(sys.exit, 1)"
+    told(app, "attach(follow=pjfail.Follow(watch=None, spread=3)); alice = account('alice'); register(alice)", moved=0)
+    app.tell(f"time.sleep(1); failover.mark_down(first, 60); {crash}")
+    eventually(lambda: of(servers[1], "REGISTER"), 6)
+    app.tell(f"failover.follow(alice, watch=1); {crash}")
+    servers[1].fault = SILENT
+    told(app, "", moved=0, server=None)
 
 
 def test_an_account_may_be_unfollowed_before_it_registers(app: App) -> None:

@@ -211,6 +211,32 @@ def test_a_full_disk_is_told_and_what_waits_is_written_when_there_is_room(tmp_pa
     assert "full" in said[1], said
 
 
+def test_a_store_that_nobody_writes_to_is_left_alone(tmp_path: Path) -> None:
+    class Counted(SqliteStore):
+        looks = 0
+
+        def _has_changed(self) -> bool:
+            Counted.looks += 1
+            return super()._has_changed()
+
+    peers = [Peer(name, lambda: Counted(Shared(str(tmp_path / "pjfail.db")))) for name in "ab"]
+
+    async def act() -> None:
+        await soon(lambda: all(peer.link.is_up for peer in peers))
+        await asyncio.sleep(2)
+        before = Counted.looks
+        await asyncio.sleep(2)
+        assert Counted.looks == before
+        peers[0].say("down")
+        await soon(peers[1].is_down, 2)
+        await asyncio.sleep(2)
+        before = Counted.looks
+        await asyncio.sleep(1)
+        assert Counted.looks == before
+
+    asyncio.run(together(peers, act))
+
+
 class LossyStore(RedisStore):
     """Redis, of whose messages some are lost and some come twice."""
 

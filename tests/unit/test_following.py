@@ -546,11 +546,19 @@ def test_an_account_that_unregisters_is_not_registered_by_us(
     following: FollowedAccount, health: AccountsHealth, order: list[int], seed: int
 ) -> None:
     """Neither while the un-REGISTER is on its way, to a dead server perhaps, nor after it was answered."""
+    after = following
     for code in (0, 200, 503):
-        after = registered(following, register(FIRST, code, removed=True), NOW)
+        after = registered(after, register(FIRST, code, removed=True), NOW)
         for now in (NOW, NOW + 100):
             after = decided(after, health, order, now, seed)
             assert (after.server, after.trying, after.register_at) == (None, None, None)
+
+
+def test_the_answer_to_an_unregister_takes_no_server_from_an_account_that_has_registered_since() -> None:
+    """As one that has another registrar now; the last one may be dead, and its answer takes its time."""
+    registered_since = registered(following_on(SECOND), register(SECOND, 200), NOW)
+    for code in (200, 408, 503):
+        assert registered(registered_since, register(FIRST, code, removed=True), NOW) == registered_since
 
 
 # --- a REGISTER that another server has accepted ----------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 from pjfail.errors import RequestTimeout
 from pjfail.model import Outcome, OutcomeKind, Response, Server
-from pjfail.probe import Probe, Prober
+from pjfail.probe import Probe, Prober, Watched
 
 FIRST, SECOND = Server("192.0.2.1", 5060), Server("192.0.2.2", 5060)
 
@@ -52,5 +52,36 @@ def test_a_server_is_asked_once_at_a_time() -> None:
         prober.start(FIRST, "sip.test")
         await asyncio.sleep(0)
         assert requests.sent == [FIRST, SECOND, FIRST]
+
+    asyncio.run(asyncio.wait_for(program(), 20))
+
+
+def test_a_quiet_server_is_asked_when_it_is_due_and_nobody_looks_before() -> None:
+    requests = Unanswered()
+    heard: dict[Server, float] = {}
+    watched = {FIRST: Watched("sip.test", 10.0), SECOND: Watched("sip.test", 100.0)}
+
+    async def program() -> None:
+        prober = Prober(Probe(timeout=0.01), requests, lambda *_: None, Random(1))  # type: ignore[arg-type]
+
+        async def look(now: float) -> float:
+            due = prober.watch(watched, heard.get, now)
+            await asyncio.sleep(0.1)
+            return due
+
+        due = await look(1000)
+        assert 1008 <= due <= 1012
+        assert await look(1001) == due  # nothing has changed
+        heard[FIRST] = 1007
+        assert await look(due) == 1007 + 8
+        assert not requests.sent
+        due = await look(1015)
+        assert requests.sent == [FIRST]
+        assert 1015 + 8 <= due <= 1015 + 12
+        watched[SECOND] = Watched("sip.test", 1.0)  # an account that wants it asked more often
+        assert await look(1016) <= 1016 + 1.2
+        watched.clear()
+        assert await look(2000) == float("inf")
+        assert requests.sent == [FIRST]
 
     asyncio.run(asyncio.wait_for(program(), 20))
