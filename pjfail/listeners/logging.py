@@ -58,7 +58,7 @@ def _(event: events.ServerDown) -> tuple[int, str]:
     ending = (
         "until the application restores it"
         if health.until is None
-        else f"next tried in {health.until - health.since:.0f} s"
+        else f"next tried within {health.until - health.since:.0f} s"
     )
     again = f" (failure {health.failures})" if health.failures > 1 else ""
     return logging.WARNING, f"{event.server} is down, {ending}: {health.reason}{again}"

@@ -31,7 +31,7 @@ LINES: list[tuple[events.Event, int, str]] = [
     (
         events.ServerDown(ONE, DOWN, SILENT),
         logging.WARNING,
-        "udp:192.0.2.1:5060 is down, next tried in 30 s: silent to OPTIONS",
+        "udp:192.0.2.1:5060 is down, next tried within 30 s: silent to OPTIONS",
     ),
     (
         events.ServerDown(ONE, Health(State.DOWN, 3, 100.0, None, "marked down by the application"), None),
