@@ -95,6 +95,8 @@ def _(event: events.PlanChanged) -> tuple[int, str]:
 def _(event: events.AccountMoved) -> tuple[int, str]:
     account = f"account {event.account} ({event.aor})"
     why = f": {event.reason}" if event.reason else ""
+    if event.reason == events.UNREGISTERS:
+        return logging.INFO, f"{account} unregisters"
     if event.server is None:
         return logging.WARNING, f"{account} has no healthy server{why}"
     return logging.INFO, f"{account} is on {event.server}, after {event.before or 'none'}{why}"

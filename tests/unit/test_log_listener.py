@@ -85,6 +85,11 @@ LINES: list[tuple[events.Event, int, str]] = [
         logging.WARNING,
         "account 3 (alice@example.com) has no healthy server",
     ),
+    (
+        events.AccountMoved(3, "alice@example.com", None, ONE, events.UNREGISTERS),
+        logging.INFO,
+        "account 3 (alice@example.com) unregisters",
+    ),
     (events.CallRefreshed(3, 1, "1@here", ONE), logging.INFO, "call 1 of account 3 is refreshed at udp:192.0.2.1:5060"),
     (
         events.CallStranded(3, 1, "1@here", ONE, "udp:192.0.2.1:5060 is down: silent"),
