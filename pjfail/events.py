@@ -133,12 +133,16 @@ class PlanChanged(_Told):
     before: Plan
 
 
+UNREGISTERS = "it unregisters"
+"""The ``reason`` of an :class:`AccountMoved` where the application itself has the account unregister."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccountMoved(_Told):
     """A followed account (a pjsua account id, and its ``user@host``) was moved to another server.
 
     ``before`` is None for the account's first server. ``server`` is None while no server is up, and once the account
-    unregisters: the account's plan then decides.
+    unregisters (``reason`` is :data:`UNREGISTERS` then): the account's plan then decides.
     """
 
     account: int

@@ -163,7 +163,8 @@ def decide(
     if better is None:
         overdue = followed.return_at is not None and followed.return_at <= now
         return replace(followed, return_at=None) if overdue else followed
-    due = health.get(better, Health()).since + followed.settings.failback
+    well_since = health.get(better, Health()).since
+    due = well_since + followed.settings.failback
     if followed.return_at is None or followed.return_at < due:
         due = max(due, now) + random.uniform(0, FAILBACK_SPREAD * followed.settings.failback)
         followed = replace(followed, return_at=due)
@@ -171,7 +172,7 @@ def decide(
             return followed
     elif now < followed.return_at:
         return followed
-    reason = f"{better} is healthy again"
+    reason = f"{better} is healthy again" if well_since else f"{better} comes before it in the plan"
     return replace(followed, trying=better, register_at=now, return_at=None, reason=reason)
 
 
@@ -227,7 +228,7 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
     followed = replace(followed, over_tls=server.transport == "tls")
     if registration.removed:  # it was just sent, and whatever the answer, pjfail must not register again
         given = followed.account, followed.aor, followed.next_hop, followed.settings
-        return FollowedAccount(*given, reason="it unregisters", automatic=followed.automatic)
+        return FollowedAccount(*given, reason=events.UNREGISTERS, automatic=followed.automatic)
     if code == 0:  # where its first one goes
         return replace(followed, trying=server) if followed.server is None else followed
     if 200 <= code < 300:

@@ -479,11 +479,11 @@ class Health:
         return f"Health({', '.join(differing)})"
 
     def __str__(self) -> str:
-        """Says it in words, as of now: ``down, next tried in 24 s: silent to REGISTER (failure 2)``."""
+        """Says it in words, as of now: ``down, next tried within 24 s: silent to REGISTER (failure 2)``."""
         now = time.monotonic()
         words = [self.state.value]
         if self.state is State.DOWN and self.until is not None:
-            words.append(f"next tried in {max(self.until - now, 0):.0f} s")
+            words.append(f"next tried within {max(self.until - now, 0):.0f} s")
         if self.returning and self.returns_at is not None:
             words.append(f"back in its tier in {max(self.returns_at - now, 0):.0f} s")
         if self.rtt is not None:

@@ -292,7 +292,7 @@ class Monitor:
     def _went_down(self, server: Server, health: Health, outcome: Outcome | None, now: float) -> None:
         tried = "until the application restores it"
         if health.until is not None:
-            tried = f"next tried in {health.until - now:.0f} s"
+            tried = f"next tried within {health.until - now:.0f} s"
         failure = f" (failure {health.failures})" if health.failures else ""
         is_new = server not in self._down_since
         if is_new and self._targets.host_of(server) is not None:

@@ -136,7 +136,7 @@ def reason(candidate: Candidate, health: Health, now: float, wall: float | None 
     when = f" at {clock(health.failed_at + wall)}" if wall is not None and health.failed_at is not None else ""
     blamed = f"{health.reason}{when}, failure {health.failures}"
     if health.state is State.DOWN:
-        ending = "" if health.until is None else f", next tried in {max(health.until - now, 0):.0f} s"
+        ending = "" if health.until is None else f", next tried within {max(health.until - now, 0):.0f} s"
         return f"down{ending}, {blamed if health.failures else health.reason}"
     if health.state is State.HALF_OPEN:
         return f"half-open, being probed, was {blamed if health.failures else health.reason}"

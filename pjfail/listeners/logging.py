@@ -58,7 +58,7 @@ def _(event: events.ServerDown) -> tuple[int, str]:
     ending = (
         "until the application restores it"
         if health.until is None
-        else f"next tried in {health.until - health.since:.0f} s"
+        else f"next tried within {health.until - health.since:.0f} s"
     )
     again = f" (failure {health.failures})" if health.failures > 1 else ""
     return logging.WARNING, f"{event.server} is down, {ending}: {health.reason}{again}"
@@ -95,6 +95,8 @@ def _(event: events.PlanChanged) -> tuple[int, str]:
 def _(event: events.AccountMoved) -> tuple[int, str]:
     account = f"account {event.account} ({event.aor})"
     why = f": {event.reason}" if event.reason else ""
+    if event.reason == events.UNREGISTERS:
+        return logging.INFO, f"{account} unregisters"
     if event.server is None:
         return logging.WARNING, f"{account} has no healthy server{why}"
     return logging.INFO, f"{account} is on {event.server}, after {event.before or 'none'}{why}"

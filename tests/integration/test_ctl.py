@@ -75,7 +75,7 @@ def test_from_the_outage_to_the_drained_server(program: Console, ctl: Ctl, first
     assert 590 < ctl.json("mark-down", ONE, "600")[0]["next_try"] <= 600
     reason = ctl.json("plans")[0]["entries"][-1]["reason"]
     time.sleep(2)
-    assert ctl.json("plans")[0]["entries"][-1]["reason"] != reason  # "down, next tried in ...", as of now
+    assert ctl.json("plans")[0]["entries"][-1]["reason"] != reason  # "down, next tried within ...", as of now
     assert ctl.json("counters")["plans"] >= 1
     assert ctl.json("process")["pid"] == program.pid
     assert ctl.json("log", "debug")["level"] == "debug"

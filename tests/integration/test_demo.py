@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from pjfail.cli.demo import command, namespace
+from pjfail.cli.demo.program import Transaction
+from pjfail.cli.demo.scenario import Scenario
+from pjfail.testing import Registrar
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -37,6 +40,35 @@ def test_the_program_with_pjfail_outlives_its_first_server() -> None:
     assert {(cells[2], cells[4]) for cells in messages} == {("second", "200 OK")}
     assert "requests got through with pjfail" in demo.stdout
     assert "stock" not in demo.stdout
+
+
+REGISTER = """REGISTER sip:voip.example SIP/2.0
+Via: SIP/2.0/UDP {client};branch=z9hG4bK{name}
+From: <sip:pjfail@voip.example>;tag=1
+To: <sip:pjfail@voip.example>
+Call-ID: {name}
+CSeq: 1 REGISTER
+{contact}Content-Length: 0
+
+"""
+
+
+def test_what_pjfail_asks_by_itself_is_not_in_the_table() -> None:
+    scenario = Scenario(fast=True)
+    with (
+        Registrar("127.0.0.1", 0) as first,
+        Registrar("127.0.0.1", 0) as second,
+        socket.socket(type=socket.SOCK_DGRAM) as udp,
+    ):
+        scenario.first, scenario.second = first, second
+        udp.settimeout(5)
+        udp.bind(("127.0.0.1", 0))
+        client = f"127.0.0.1:{udp.getsockname()[1]}"
+        for server, name, contact in (first, "asked", ""), (second, "sent", f"Contact: <sip:pjfail@{client}>\n"):
+            message = REGISTER.format(client=client, name=name, contact=contact).replace("\n", "\r\n")
+            udp.sendto(message.encode(), (server.address, server.port))
+            assert udp.recv(4096).startswith(b"SIP/2.0 200")
+        assert scenario.route(scenario.programs[0], Transaction("REGISTER", 0, 0.0)) == [second]
 
 
 def test_ctrl_c_on_a_terminal_ends_everything() -> None:

@@ -209,7 +209,7 @@ def test_the_plan_tells_when_a_server_failed(first: Registrar) -> None:
         now = time.strftime("%H:%M")
         plan = app.ask("plan")["plan"]
         assert plan.startswith(
-            f"first: udp:{SECOND}:5060 up, priority 20, weight 0; second: udp:{FIRST}:5060 down, next tried in "
+            f"first: udp:{SECOND}:5060 up, priority 20, weight 0; second: udp:{FIRST}:5060 down, next tried within "
         )
         assert f" s, silent to MESSAGE at {now}" in plan or time.strftime("%H:%M") != now
         assert plan.endswith(", failure 1")

@@ -83,7 +83,7 @@ def lines_of(first: Registrar, second: Registrar, *arguments: str) -> list[str]:
 def test_a_program_without_a_log_is_told_what_matters(first: Registrar, second: Registrar) -> None:
     """By Python's own last resort, in this order, and nothing else."""
     one, other = f"udp:{FIRST}:5060 (first.voip.test)", f"udp:{SECOND}:5060 (second.voip.test)"
-    down = "is down, next tried in N s: silent to REGISTER (failure 1)"
+    down = "is down, next tried within N s: silent to REGISTER (failure 1)"
     told = lines_of(first, second)
     assert told[:2] == [f"{one} {down}", f"{other} {down}"]
     assert len(told) == 4

@@ -112,7 +112,7 @@ def test_a_probe_that_fails_and_a_recovery_are_told_and_counted(first: Registrar
         assert counted["pjfail_server_recovery_seconds_count"] == 1
         assert 2 < counted["pjfail_server_recovery_seconds_sum"] < 20  # the probe alone took 2.2 s
         stderr = app.finish().stderr
-    assert f"pjfail.events WARNING {UP} is down, next tried in 0 s: silent to MESSAGE" in stderr
+    assert f"pjfail.events WARNING {UP} is down, next tried within 0 s: silent to MESSAGE" in stderr
     assert f"pjfail.events INFO {UP} failed a probe: silent to OPTIONS (probe)" in stderr
 
 

@@ -314,6 +314,11 @@ def test_the_better_server_has_the_registers_first_and_the_rest_once_it_has_answ
     assert "healthy again" in after.reason
 
 
+def test_one_that_was_never_down_is_not_called_healthy_again() -> None:
+    trying = decided(replace(following_on(SECOND), return_at=NOW), {})
+    assert (trying.trying, trying.reason) == (FIRST, f"{FIRST} comes before it in the plan")
+
+
 def test_a_better_server_that_fails_meanwhile_is_given_up() -> None:
     trying = replace(following_on(SECOND), trying=FIRST)
     after = decided(trying, {FIRST: DOWN, SECOND: WELL, THIRD: WELL})

@@ -31,7 +31,7 @@ LINES: list[tuple[events.Event, int, str]] = [
     (
         events.ServerDown(ONE, DOWN, SILENT),
         logging.WARNING,
-        "udp:192.0.2.1:5060 is down, next tried in 30 s: silent to OPTIONS",
+        "udp:192.0.2.1:5060 is down, next tried within 30 s: silent to OPTIONS",
     ),
     (
         events.ServerDown(ONE, Health(State.DOWN, 3, 100.0, None, "marked down by the application"), None),
@@ -84,6 +84,11 @@ LINES: list[tuple[events.Event, int, str]] = [
         events.AccountMoved(3, "alice@example.com", None, ONE, ""),
         logging.WARNING,
         "account 3 (alice@example.com) has no healthy server",
+    ),
+    (
+        events.AccountMoved(3, "alice@example.com", None, ONE, events.UNREGISTERS),
+        logging.INFO,
+        "account 3 (alice@example.com) unregisters",
     ),
     (events.CallRefreshed(3, 1, "1@here", ONE), logging.INFO, "call 1 of account 3 is refreshed at udp:192.0.2.1:5060"),
     (

@@ -132,7 +132,7 @@ def test_a_plan_groups_its_places_by_tier() -> None:
 def test_a_health_is_printed_in_words() -> None:
     now = time.monotonic()
     assert str(Health(State.DOWN, 2, now - 5, now + 24.2, "silent to REGISTER")) == (
-        "down, next tried in 24 s: silent to REGISTER (failure 2)"
+        "down, next tried within 24 s: silent to REGISTER (failure 2)"
     )
     assert str(Health(State.DOWN, since=now, reason="marked down by the application", held=True)) == (
         "down: marked down by the application"

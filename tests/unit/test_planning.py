@@ -195,8 +195,8 @@ SILENT_TWICE = Health(State.DOWN, 2, 990.0, 1012.0, "silent to REGISTER", failed
     ("health", "words"),
     [
         (Health(), "up, priority 0, weight 60"),
-        (SILENT_TWICE, "down, next tried in 12 s, silent to REGISTER, failure 2"),
-        (replace(SILENT_TWICE, until=999.0), "down, next tried in 0 s, silent to REGISTER, failure 2"),
+        (SILENT_TWICE, "down, next tried within 12 s, silent to REGISTER, failure 2"),
+        (replace(SILENT_TWICE, until=999.0), "down, next tried within 0 s, silent to REGISTER, failure 2"),
         (
             Health(State.HALF_OPEN, 1, 990.0, None, "silent to REGISTER"),
             "half-open, being probed, was silent to REGISTER, failure 1",
@@ -222,7 +222,7 @@ def test_with_the_wall_clock_at_hand_the_reason_says_when(monkeypatch: pytest.Mo
     time.tzset()
     try:
         wall = 10 * 3600 + 31 * 60 + 2 - 990.0  # 990.0 was 10:31:02
-        words = "down, next tried in 12 s, silent to REGISTER at 10:31:02, failure 2"
+        words = "down, next tried within 12 s, silent to REGISTER at 10:31:02, failure 2"
         assert reason(A, SILENT_TWICE, NOW, wall) == words
         suspect = Health(State.SUSPECT, reason="silent to OPTIONS", failed_at=991.0)
         assert reason(A, suspect, NOW, wall) == "suspect, silent to OPTIONS at 10:31:03"
@@ -236,14 +236,14 @@ def test_a_plan_in_words_says_who_is_first_second_and_third() -> None:
     assert str(plan) == (
         "first: tls:192.0.2.1:5061 (sip1.example.com) up, priority 0, weight 60; "
         "second: tls:192.0.2.2:5061 (sip2.example.com) up, priority 0, weight 20; "
-        "third: tls:192.0.2.3:5061 (sip3.example.com) down, next tried in 12 s, silent to REGISTER, failure 2"
+        "third: tls:192.0.2.3:5061 (sip3.example.com) down, next tried within 12 s, silent to REGISTER, failure 2"
     )
 
 
 def test_each_place_has_the_reason_of_its_own_server() -> None:
     plan, _ = planned(by_priority, health={A.server: Health(State.DOWN, 1, 990.0, 1030.0, "refused the connection")})
     assert {place.server: place.reason for place in plan.entries} == {
-        A.server: "down, next tried in 30 s, refused the connection, failure 1",
+        A.server: "down, next tried within 30 s, refused the connection, failure 1",
         B.server: "up, priority 0, weight 20",
         C.server: "up, priority 1, weight 0",
     }

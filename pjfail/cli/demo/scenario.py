@@ -11,6 +11,7 @@ from typing import Self
 
 from ...testing.name_server import NameServer
 from ...testing.registrar import SILENT, Registrar
+from ...testing.sip import Request
 from .program import Program, Transaction
 
 DOMAIN = "voip.example"
@@ -92,7 +93,7 @@ class Scenario:
         reached: dict[tuple[str, int], list[Registrar]] = {}
         arrivals = [(request, server) for server in (self.first, self.second) for request in server.requests]
         for request, server in sorted(arrivals, key=lambda arrival: arrival[0].at):
-            if request.method == transaction.method and f"sip:{program.user}@" in request.from_:
+            if request.method == transaction.method and _is_from(program, request):
                 servers = reached.setdefault((request.call_id, request.cseq), [])
                 if server not in servers:
                     servers.append(server)
@@ -112,6 +113,12 @@ class Scenario:
             any(one.method == method and (one.succeeded or (program.stock and one.code)) for one in sent)
             for method in ("REGISTER", "MESSAGE")
         )
+
+
+def _is_from(program: Program, request: Request) -> bool:
+    """Whether *program* itself has sent it, not pjfail: that asks with a REGISTER that binds no Contact."""
+    binds = request.method != "REGISTER" or request.header("contact") != ""
+    return binds and f"sip:{program.user}@" in request.from_
 
 
 def _calm(program: Program) -> bool:
