@@ -153,7 +153,8 @@ uint64_t hash_bytes(uint64_t seed, const void *bytes, size_t size)
         v[0] ^= word;
     }
     word = 0;
-    memcpy(&word, octet, left);
+    if (left) /* bytes may be NULL if the size is 0 */
+        memcpy(&word, octet, left);
     word ^= (uint64_t)size << 56;
     v[3] ^= word;
     hash_table_sip_round(v);

@@ -65,7 +65,7 @@ def test_it_is_siphash_1_3_as_python_has_it(program: Path) -> None:
 
 MANY = 100_000
 
-# Puts entries of one hash in, and takes out half, the oldest first; prints how many it finds in between and after.
+# Puts entries of one hash in, takes out the older half, then the rest; prints how many it finds each time.
 ONE_HASH = f"""
     #include "hash_table.c"
     #include <stdio.h>
