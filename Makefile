@@ -46,7 +46,7 @@ help:
 	@echo 'make check      lint, and make unit'
 	@echo 'make test       lint and docs, then all tests'
 	@echo 'make test-hosts what works in every kind of host: pjsua2 static, shared, from PyPI, PJPROJECT_DIR, newer Pythons, ARM; a table'
-	@echo 'make test-musl  the same in a Python built with musl, which is made first, some minutes'
+	@echo 'make test-musl  the same in Pythons built with musl, also for ARM, which are made first, some minutes'
 	@echo 'make test-apps  programs as people write them, unmodified, while their registrar fails: all combinations'
 	@echo 'make sanitize   the tests of the C core, with it and pjsip built with the sanitizers, half an hour'
 	@echo 'make sanitize-hosts  the programs of make test-hosts on such a core, in two hosts'
@@ -103,9 +103,9 @@ test-hosts: setup test-packages $(done)/test $(done)/dist
 	@tools/hosts.sh '$(python)' '$(tree)' static shared wheel pybind11 python3.12 python3.13 python3.14 python3.15 own arm64
 	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts
 
-# The host of those that takes longest to build. Debian has no OpenSSL for musl.
+# The hosts of those that take longest to build. Debian has no OpenSSL for musl.
 test-musl: setup test-packages musl-packages $(done)/test $(done)/dist
-	@tools/hosts.sh '$(python)' '$(tree)' musl
+	@tools/hosts.sh '$(python)' '$(tree)' musl musl-arm64
 	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts -k 'not tls'
 
 # Both have their say, whatever the first one finds. The longest tests first.

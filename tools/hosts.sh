@@ -2,7 +2,7 @@
 # hosts.sh PYTHON TREE HOST...: makes the HOSTs that pjfail is tested in, where that has not been done, and lists them in
 # build/hosts/list (tests/rig/hosts.py says how). PYTHON is that of the virtual environment which `make setup` has made of
 # the pjproject tree TREE, and is a host itself; each other one has an environment of its own in build/hosts. All but the
-# last two use the pjfail of this clone, its extension too; those two run the wheel for their platform.
+# last three use the pjfail of this clone, its extension too; those run the wheel for their platform.
 #
 #   static   our pjproject, its libraries linked into pjsua2
 #   shared   the same sources, built a second time with shared libraries
@@ -12,12 +12,13 @@
 #   own      the tree that PJPROJECT_DIR names, where it does
 #   arm64    the same sources, built for aarch64, and run by qemu
 #   musl     the same sources without OpenSSL, built with musl, and so is its Python
+#   musl-arm64  the same with musl for aarch64, and run by qemu
 set -eu
 
 say() { printf 'hosts: %s\n' "$*"; }
 die() { printf 'hosts: %s\n' "$*" >&2; exit 1; }
 
-[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|pybind11|python3.X|own|arm64|musl..."
+[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|pybind11|python3.X|own|arm64|musl|musl-arm64..."
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 tree=$(cd "$2" && pwd -P)
@@ -151,7 +152,16 @@ for host in "$@"; do
         tools/musl.sh "$python" "$folder/musl"
         platform musl "musllinux_1_2_$(uname -m)" --disable-ssl
         ;;
-    *) die "\"$host\" is none of static, shared, wheel, pybind11, python3.X, own, arm64, musl." ;;
+    musl-arm64)
+        if [ "$(uname -m)" = aarch64 ]; then
+            add musl-arm64 - "this machine is one"
+        else
+            tools/musl.sh "$python" "$folder/musl"
+            tools/musl.sh "$python" "$folder/musl-arm64" "$folder/musl/bin/python"
+            platform musl-arm64 musllinux_1_2_aarch64 --host=aarch64-linux-gnu --disable-ssl
+        fi
+        ;;
+    *) die "\"$host\" is none of static, shared, wheel, pybind11, python3.X, own, arm64, musl, musl-arm64." ;;
     esac
 done
 mv "$folder/list.new" "$folder/list"

@@ -182,7 +182,7 @@ def test_accounts_that_lose_one_connection_register_one_after_the_other() -> Non
 @pytest.mark.parametrize(
     "words",
     [
-        pytest.param("alice.setRegistration(False); alice.answer(10)", id="unregistered"),
+        pytest.param("alice.send_register(False); alice.answer()", id="unregistered"),
         pytest.param("failover.unfollow(alice)", id="followed-no-more"),
         pytest.param("alice.shutdown()", id="deleted"),
         pytest.param("failover.detach()", id="detached"),
@@ -207,7 +207,7 @@ def test_an_account_is_unregistered_deleted_or_changed_in_the_middle() -> None:
 
         do(app, "accounts = {name: account(name) for name in ('bob', 'carol', 'dave')}")
         first.close_connections()
-        do(app, "accounts['bob'].setRegistration(False)")
+        do(app, "accounts['bob'].send_register(False)")
         do(app, "accounts.pop('carol').shutdown()")
         do(
             app,

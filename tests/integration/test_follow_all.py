@@ -258,7 +258,7 @@ def test_two_accounts_of_one_address_may_be_followed_by_name(app: App) -> None:
 
 def test_an_account_that_unregisters_is_left_alone(app: App, servers: list[Registrar]) -> None:
     told(app, "attach(follow=pjfail.Follow(watch=0.5, spread=0)); alice = account('alice'); register(alice)", moved=0)
-    assert told(app, "alice.setRegistration(False)", moved=0)["server"] is None
+    assert told(app, "alice.send_register(False)", moved=0)["server"] is None
     servers[0].fault = SILENT
     time.sleep(1.5)
     assert [each.header("expires") for each in of(servers[0], "REGISTER")] in (["300"], ["300", "0"])

@@ -148,7 +148,7 @@ def test_a_call_comes_by_the_standby_while_its_own_server_is_silent(
 def test_the_standby_is_unregistered_with_the_account(servers: list[Registrar]) -> None:
     with started() as app:
         stands(app, servers)
-        told(app, "alice.setRegistration(False); emit(**alice.answer()._asdict())", code=200)
+        app.tell("alice.send_register(False)")
         eventually(lambda: registers(servers[0], expires=False))
         eventually(lambda: registers(servers[1], expires=False))
         count = len(servers[1].requests)

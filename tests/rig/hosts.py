@@ -19,7 +19,7 @@ from .app import PYTHON
 Mode = Literal["threads", "polls"]
 MODES: tuple[Mode, ...] = ("threads", "polls")
 # Those for another machine or C library than this one, each with the wheel for it.
-PLATFORMS = ("arm64", "musl")
+PLATFORMS = ("arm64", "musl", "musl-arm64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Host:
 
     @property
     def tls(self) -> bool:
-        return self.name != "musl"  # Debian has no OpenSSL for it
+        return self.name not in ("musl", "musl-arm64")  # Debian has no OpenSSL for it
 
     def __str__(self) -> str:
         return f"{self.name}, {self.mode}"

@@ -26,6 +26,7 @@ _TRANSPORTS = {
     "udp": pj.PJSIP_TRANSPORT_UDP, "tcp": pj.PJSIP_TRANSPORT_TCP, "tls": pj.PJSIP_TRANSPORT_TLS,
     "udp6": pj.PJSIP_TRANSPORT_UDP6, "tcp6": pj.PJSIP_TRANSPORT_TCP6, "tls6": pj.PJSIP_TRANSPORT_TLS6,
 }  # fmt: skip
+PJSIP_EBUSY = 171001
 LARGE = {"X-Large": "x" * 1300}
 """A header that makes a request too large for UDP (RFC 3261 section 18.1.1)."""
 
@@ -203,10 +204,17 @@ class Account(pj.Account):  # type: ignore[misc]  # pjsua2 has no types
         self.send_register()
         return self.answer(timeout)
 
-    def send_register(self) -> None:
-        """Registers and does not wait."""
-        self._sent["REGISTER"] = time.monotonic()
-        self.setRegistration(True)
+    def send_register(self, renew: bool = True) -> None:
+        """Registers, or unregisters, and does not wait, but for a REGISTER of pjfail's or pjsua's that is under way."""
+        for _ in range(500):
+            self._sent["REGISTER"] = time.monotonic()
+            try:
+                return self.setRegistration(renew)
+            except pj.Error as error:
+                if error.status != PJSIP_EBUSY:
+                    raise
+            self.endpoint.run(0.02)
+        raise TimeoutError("pjsip has had a REGISTER under way for 10 s")
 
     def send(self, method: str, uri: str, **headers: str) -> None:
         """Sends a request and does not wait."""
