@@ -451,7 +451,7 @@ def test_who_asks_again_at_once_does_not_keep_the_polling_thread(servers: int) -
         str(servers),
     ).lines
     assert line["asked"] > 60
-    assert line["longest"] < 0.3
+    assert line["longest"] < 2
 
 
 def test_an_account_may_be_deleted_while_it_is_read() -> None:

@@ -697,7 +697,7 @@ def test_a_large_answer_to_a_challenge_goes_to_who_challenged() -> None:
 def test_a_call_taken_by_the_server_that_was_left_is_acknowledged_and_released(
     first: Registrar, second: Registrar
 ) -> None:
-    first.fault = Fault(latency=2.5)
+    first.fault = Fault(latency=6)
     with call_on("tcp") as app:
         assert states(app, "CONFIRMED")[-1][1] == 200
         [ack] = first.wait_for("ACK")

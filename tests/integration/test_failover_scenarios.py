@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,7 @@ def test_a_call_fails_over_and_is_cancelled(transport: Transport, failing: str, 
         second.fault = Fault(delay=60, provisional=(180,), methods=("INVITE",))
         app.tell("call")
         assert until(app, "EARLY") == 180
-        first.fault = WELL
+        first.fault = replace(SILENT, methods=("INVITE",))  # which pjsip may repeat there, late
         time.sleep(0.5)  # pjsip lets go of the connection that was reset
         app.tell("hang up")
         assert until(app, "DISCONNECTED") == 487
