@@ -21,6 +21,15 @@ def is_async(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
+def is_plain(function: Callable[..., object]) -> bool:
+    """Returns whether *function* is written in Python as ``def``, so that its result cannot be awaited.
+
+    False for a wrapper (``functools.wraps``) of an async function, and for what is not written in Python.
+    """
+    inner = inspect.unwrap(getattr(function, "__func__", function))
+    return inspect.isfunction(inner) and not is_async(inner)
+
+
 def require(name: str, value: object, kind: type, advice: str) -> None:
     """Raises TypeError unless *value* is an instance of *kind*; a class is not. *advice* says what to give."""
     if not isinstance(value, kind) or isinstance(value, type):

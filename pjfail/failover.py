@@ -18,7 +18,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Protocol, Unpack, runtime_checkable
 
 from . import host as hosts
-from ._validation import checked_listeners, is_amount, require, require_arguments, require_function
+from ._validation import checked_listeners, is_amount, require, require_function
 from .affinity import account_id, own_next_hop, require_reachable, route_server, server_for
 from .bridge import accounts, core, counts, plans
 from .bridge.accounts import Account
@@ -29,6 +29,7 @@ from .events import Listener
 from .follow_settings import Changes, Follow
 from .following import FollowedAccount
 from .lookup import Lookup
+from .lookup.optional import require_lookup
 from .model import Health, Plan, Response, Server, State, Target, Transport, parse_server
 from .order import Order
 from .policy import Policy
@@ -102,9 +103,7 @@ def attach(
         from .lookup import DnsLookup
 
         lookup = DnsLookup()
-    advice = "an object with a method: async def lookup(self, target)"
-    require("lookup", lookup, Lookup, advice)
-    require_arguments("lookup", lookup.lookup, ("target",), advice)
+    require_lookup("lookup", lookup)
     if table is not None:
         from .lookup import ChainLookup
 

@@ -107,7 +107,8 @@ class Maintenance:
     def maintain_soon(self) -> None:
         """Any thread. Starts the rounds, because there is an account to maintain."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._maintain_now)
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile; the next one begins with it
+                self._loop.call_soon_threadsafe(self._maintain_now)
 
     def review(self) -> None:
         """Moves the accounts whose servers' health has changed, and does what is due."""
