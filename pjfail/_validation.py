@@ -36,6 +36,12 @@ def require(name: str, value: object, kind: type, advice: str) -> None:
         raise TypeError(f"{name} is {value!r}; give {advice}")
 
 
+def require_bool(name: str, value: object) -> None:
+    """Raises ValueError unless *value* is True or False: of another value nobody knows which one it stands for."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; give True or False")
+
+
 def require_function(
     name: str, value: object, takes: Sequence[str], returns: str, keywords: Sequence[str] = (), instead: str = ""
 ) -> None:
@@ -50,6 +56,18 @@ def require_function(
     if is_async(value):
         raise TypeError(f"{name} is {value!r}, which is async, and nobody would await it; write def")
     require_arguments(name, value, takes, advice, keywords)
+    # One of pjfail's own says by the names of its arguments what it is.
+    if _is_own(value) and (named := _positional(value)[: len(takes)]) != list(takes):
+        raise TypeError(f"{name} is {value!r}, a function ({', '.join(named)}); give {advice}")
+
+
+def _is_own(function: Callable[..., object]) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("pjfail.")
+
+
+def _positional(function: Callable[..., object]) -> list[str]:
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [each.name for each in inspect.signature(function).parameters.values() if each.kind in positional]
 
 
 def require_arguments(

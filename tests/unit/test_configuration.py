@@ -173,6 +173,7 @@ def test_variables_of_somebody_else_are_left_alone() -> None:
             "line 4: retry.attempt: this is not a known key; did you mean attempts?",
         ),
         ("[retry]\nattempts = 0", "line 2: retry.attempts: attempts is 0; give a whole number from 1 to 8"),
+        ('[retry]\nport_check = "off"', "line 2: retry.port_check: port_check is 'off'; give True or False"),
         ("retry = { codes = [401] }", "line 1: retry.codes: 401 is not a valid code to fail over at"),
         ("[retry.timeouts]\nACK = 1", "line 1: retry.timeouts: 'ACK' is not a valid method in timeouts"),
         ("retry = false", "line 1: retry: False is not a valid table; write its keys below [retry]"),
