@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -40,6 +41,23 @@ def require_bool(name: str, value: object) -> None:
     """Raises ValueError unless *value* is True or False: of another value nobody knows which one it stands for."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}; give True or False")
+
+
+def require_some_of(name: str, given: object, known: Sequence[str]) -> None:
+    """Raises ValueError unless *given* is None, or a list of some of *known*, each once."""
+    if given is None:
+        return
+    if isinstance(given, str):
+        raise ValueError(f"{name} is one string; give a list of them: [{given!r}]")
+    listed = list(given) if isinstance(given, Collection) else []
+    if not listed or any(each not in known or listed.count(each) > 1 for each in listed):
+        raise ValueError(f"{name} is {given!r}; give a list of some of {', '.join(known)}, each once")
+
+
+def require_path(name: str, value: object) -> None:
+    """Raises TypeError unless *value* is a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} is {value!r}; give a path")
 
 
 def require_function(

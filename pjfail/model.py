@@ -130,7 +130,7 @@ class Server:
     def __post_init__(self) -> None:
         try:
             canonical = _canonical_address(self.address)
-        except (ValueError, OSError, AttributeError):
+        except (ValueError, OSError, AttributeError, TypeError):
             raise BadServer(f"{self.address!r} is not a valid numeric address; write an IPv4 or IPv6 address") from None
         object.__setattr__(self, "address", canonical)
         if not (isinstance(self.port, int) and 0 < self.port < 65536):

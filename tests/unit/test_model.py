@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,6 +112,12 @@ def test_a_server_reads_back_what_it_prints(address: object, port: int, transpor
 def test_what_is_no_server_is_refused(text: str) -> None:
     with pytest.raises(BadServer):
         Server.parse(text)
+
+
+@pytest.mark.parametrize("address", [b"192.0.2.1", None, 5, ["192.0.2.1"]])
+def test_an_address_that_is_not_text_is_refused_in_words(address: Any) -> None:
+    with pytest.raises(BadServer, match="is not a valid numeric address; write"):
+        Server(address, 5060)
 
 
 @given(st.ip_addresses(), st.sampled_from(TRANSPORTS), st.sampled_from(["{}", " {} ", "[{}]"]))

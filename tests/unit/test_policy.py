@@ -615,7 +615,7 @@ def test_parts_that_are_no_functions_are_refused(wrong: dict[str, Any]) -> None:
         ),
         (
             {"detect": ExponentialBackoff()},
-            r"a function \(failures, random\); give a function \(health, outcome\) -> bool",
+            r"a function \(failures, random\); give a function \(health, out",
         ),
         (
             {"backoff": Consecutive()},
