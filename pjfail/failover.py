@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Protocol, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, Unpack, runtime_checkable
 
 from . import host as hosts
 from ._validation import checked_listeners, is_amount, require, require_function
@@ -65,7 +65,7 @@ def attach(
     listeners: Iterable[Listener] = (),
     host: str | Path | ModuleType | None = None,
     control: bool | str | Path | None = None,
-    shared: Shared | str | Path | None = None,
+    shared: Shared | str | Path | Literal[False] | None = None,
 ) -> Failover:
     """Makes the pjsip of this process ask pjfail where its requests go, and watch what becomes of them.
 
@@ -85,7 +85,8 @@ def attach(
     which ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
     variable ``PJFAIL_CONTROL`` of the environment says so (``1``, or a path). *shared* is where the processes of a
     fleet keep what they have learnt of servers: a path, ``redis://host:port/db``, or a :class:`pjfail.Shared`; by
-    default the variable ``PJFAIL_SHARED`` says so. ``attach()`` waits one second at most for the first reading.
+    default the variable ``PJFAIL_SHARED`` says so, and with False there is none. ``attach()`` waits one second at most
+    for the first reading.
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
     and at interpreter exit. Raises :class:`pjfail.HostError`, :class:`pjfail.ControlError`, :class:`pjfail.BadServer`

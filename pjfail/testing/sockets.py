@@ -88,7 +88,7 @@ class Sockets:
         await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn
 
     def release(self) -> None:
-        """In a forked child: closes its copies of the sockets that listen. The loop is the parent's, and stays as it is."""
+        """In a forked child: closes its copies of the sockets that listen. The loop, which is the parent's, stays."""
         for one in (*self._datagrams, *self._listening, *self._stalled):
             one.close()
 
