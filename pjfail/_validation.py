@@ -51,7 +51,7 @@ def require_some_of(name: str, given: object, known: Sequence[str]) -> None:
         raise ValueError(f"{name} is one string; give a list of them: [{given!r}]")
     listed = list(given) if isinstance(given, Collection) else []
     if not listed or any(each not in known or listed.count(each) > 1 for each in listed):
-        raise ValueError(f"{name} is {given!r}; give a list of some of {', '.join(known)}, each once")
+        raise ValueError(f"{name} is {given!r}; choose among {', '.join(known)}, each once")
 
 
 def require_path(name: str, value: object) -> None:

@@ -333,8 +333,8 @@ def test_pjsua2_registers_with_digest_and_calls(registrar: Registrar) -> None:
     ("arguments", "words"),
     [
         ({"transports": "udp"}, "transports is one string; give a list of them"),
-        ({"transports": ["sctp"]}, "some of udp, tcp, tls"),
-        ({"transports": ()}, "some of udp, tcp, tls"),
+        ({"transports": ["sctp"]}, "choose among udp, tcp, tls"),
+        ({"transports": ()}, "choose among udp, tcp, tls"),
         ({"tls": 5}, r"tls is 5; give an ssl\.SSLContext, or a function \(client\)"),
         ({"tls": ssl.SSLContext}, "tls is"),
         ({"port": 70000}, "port is 70000; give 1 to 65535, or 0 for a free one"),
