@@ -294,8 +294,9 @@ class Failover:
         name, for whatever transport and port it has there. In force when this returns. Raises
         :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for seconds that are not valid.
         """
-        if seconds is not None and not (is_amount(seconds) and seconds > 0):
-            raise ValueError(f"seconds is {seconds!r}; give a positive number, or None for until restored")
+        if seconds is not None and not (is_amount(seconds, most=threading.TIMEOUT_MAX) and seconds > 0):
+            most = f"{threading.TIMEOUT_MAX:.0f}"
+            raise ValueError(f"seconds is {seconds!r}; give more than 0, at most {most}, or None for until restored")
 
         def down(health: Health, now: float) -> Health:
             until = None if seconds is None else now + seconds

@@ -29,6 +29,7 @@ class Client:
 
     def __init__(self, path: Path, timeout: float = 15.0) -> None:
         self.path = path
+        self.timeout = timeout
         self.connected = True
         self._buffer = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
