@@ -116,4 +116,6 @@ def checked_listeners(listeners: object) -> tuple[Callable[[Any], object], ...]:
         if callable(listener) and is_async(listener):
             raise TypeError(f"{listener!r} is async, and nobody would await it; write def, or give a QueueListener")
         require_function("a listener", listener, ("event",), "None")
+        if is_async(getattr(listener, "on_attach", None)):
+            raise TypeError(f"{listener!r} has an async on_attach(), and nobody would await it; write def")
     return found

@@ -123,7 +123,9 @@ def _told_of_waiting(client: Client) -> Iterator[None]:
 
 def _follow(path: Any, *, as_json: bool) -> int:
     with Client(path) as client:
-        for event in client.events():
+        with _told_of_waiting(client):
+            events = client.events()
+        for event in events:
             print(json.dumps(event) if as_json else "  ".join(words.event_cells(event)), flush=True)
     return 0
 
