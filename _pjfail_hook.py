@@ -82,7 +82,7 @@ def _attaching(start: Any) -> Any:
 
             attach()
         except Exception as error:
-            if os.environ.get("PJFAIL_STRICT", "0") not in ("", "0"):
+            if os.environ.get("PJFAIL_STRICT", "0").strip().lower() not in ("", "0", "false"):
                 raise
             import logging
 

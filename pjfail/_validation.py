@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -21,10 +22,42 @@ def is_async(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
+def is_plain(function: Callable[..., object]) -> bool:
+    """Returns whether *function* is written in Python as ``def``, so that its result cannot be awaited.
+
+    False for a wrapper (``functools.wraps``) of an async function, and for what is not written in Python.
+    """
+    inner = inspect.unwrap(getattr(function, "__func__", function))
+    return inspect.isfunction(inner) and not is_async(inner)
+
+
 def require(name: str, value: object, kind: type, advice: str) -> None:
     """Raises TypeError unless *value* is an instance of *kind*; a class is not. *advice* says what to give."""
     if not isinstance(value, kind) or isinstance(value, type):
         raise TypeError(f"{name} is {value!r}; give {advice}")
+
+
+def require_bool(name: str, value: object) -> None:
+    """Raises ValueError unless *value* is True or False: of another value nobody knows which one it stands for."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; give True or False")
+
+
+def require_some_of(name: str, given: object, known: Sequence[str]) -> None:
+    """Raises ValueError unless *given* is None, or a list of some of *known*, each once."""
+    if given is None:
+        return
+    if isinstance(given, str):
+        raise ValueError(f"{name} is one string; give a list of them: [{given!r}]")
+    listed = list(given) if isinstance(given, Collection) else []
+    if not listed or any(each not in known or listed.count(each) > 1 for each in listed):
+        raise ValueError(f"{name} is {given!r}; choose among {', '.join(known)}, each once")
+
+
+def require_path(name: str, value: object) -> None:
+    """Raises TypeError unless *value* is a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} is {value!r}; give a path")
 
 
 def require_function(
@@ -41,6 +74,18 @@ def require_function(
     if is_async(value):
         raise TypeError(f"{name} is {value!r}, which is async, and nobody would await it; write def")
     require_arguments(name, value, takes, advice, keywords)
+    # One of pjfail's own says by the names of its arguments what it is.
+    if _is_own(value) and (named := _positional(value)[: len(takes)]) != list(takes):
+        raise TypeError(f"{name} is {value!r}, a function ({', '.join(named)}); give {advice}")
+
+
+def _is_own(function: Callable[..., object]) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("pjfail.")
+
+
+def _positional(function: Callable[..., object]) -> list[str]:
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [each.name for each in inspect.signature(function).parameters.values() if each.kind in positional]
 
 
 def require_arguments(
@@ -71,4 +116,6 @@ def checked_listeners(listeners: object) -> tuple[Callable[[Any], object], ...]:
         if callable(listener) and is_async(listener):
             raise TypeError(f"{listener!r} is async, and nobody would await it; write def, or give a QueueListener")
         require_function("a listener", listener, ("event",), "None")
+        if is_async(getattr(listener, "on_attach", None)):
+            raise TypeError(f"{listener!r} has an async on_attach(), and nobody would await it; write def")
     return found

@@ -57,12 +57,25 @@ class Configuration:
         return DnsLookup(self.nameservers, transports=self.transports)
 
 
+def is_strict(environment: Mapping[str, str]) -> bool:
+    """Whether ``PJFAIL_STRICT`` says that the program is not to run where pjfail cannot attach.
+
+    Raises :class:`BadConfiguration`.
+    """
+    text = environment.get("PJFAIL_STRICT", "").strip() or "0"
+    strict = _bool_of_text(text)
+    if not isinstance(strict, bool):
+        raise BadConfiguration(f"PJFAIL_STRICT: {text!r} is not valid; write 1 or 0")
+    return strict
+
+
 def read(environment: Mapping[str, str]) -> Configuration:
     """The configuration of a process: its variables, and what they leave open from the file of ``PJFAIL_CONFIG``.
 
     Raises :class:`BadConfiguration`.
     """
     _refuse_misspelt(environment)
+    is_strict(environment)
     found: dict[str, Any] = {}
     if file := environment.get("PJFAIL_CONFIG", "").strip():
         found = _read_file(Path(file))

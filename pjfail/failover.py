@@ -15,10 +15,10 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Protocol, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, Unpack, runtime_checkable
 
 from . import host as hosts
-from ._validation import checked_listeners, is_amount, require, require_arguments, require_function
+from ._validation import checked_listeners, is_amount, require, require_function
 from .affinity import account_id, own_next_hop, require_reachable, route_server, server_for
 from .bridge import accounts, core, counts, plans
 from .bridge.accounts import Account
@@ -29,6 +29,7 @@ from .events import Listener
 from .follow_settings import Changes, Follow
 from .following import FollowedAccount
 from .lookup import Lookup
+from .lookup.optional import require_lookup
 from .model import Health, Plan, Response, Server, State, Target, Transport, parse_server
 from .order import Order
 from .policy import Policy
@@ -64,7 +65,7 @@ def attach(
     listeners: Iterable[Listener] = (),
     host: str | Path | ModuleType | None = None,
     control: bool | str | Path | None = None,
-    shared: Shared | str | Path | None = None,
+    shared: Shared | str | Path | Literal[False] | None = None,
 ) -> Failover:
     """Makes the pjsip of this process ask pjfail where its requests go, and watch what becomes of them.
 
@@ -84,7 +85,8 @@ def attach(
     which ``python -m pjfail watch`` and ``ctl`` see and steer this process, or a path to have it there; by default the
     variable ``PJFAIL_CONTROL`` of the environment says so (``1``, or a path). *shared* is where the processes of a
     fleet keep what they have learnt of servers: a path, ``redis://host:port/db``, or a :class:`pjfail.Shared`; by
-    default the variable ``PJFAIL_SHARED`` says so. ``attach()`` waits one second at most for the first reading.
+    default the variable ``PJFAIL_SHARED`` says so, and with False there is none. ``attach()`` waits one second at most
+    for the first reading.
 
     Detaching happens with :meth:`Failover.detach`, at the end of a ``with`` block, when the endpoint is destroyed,
     and at interpreter exit. Raises :class:`pjfail.HostError`, :class:`pjfail.ControlError`, :class:`pjfail.BadServer`
@@ -102,9 +104,7 @@ def attach(
         from .lookup import DnsLookup
 
         lookup = DnsLookup()
-    advice = "an object with a method: async def lookup(self, target)"
-    require("lookup", lookup, Lookup, advice)
-    require_arguments("lookup", lookup.lookup, ("target",), advice)
+    require_lookup("lookup", lookup)
     if table is not None:
         from .lookup import ChainLookup
 
@@ -294,8 +294,9 @@ class Failover:
         name, for whatever transport and port it has there. In force when this returns. Raises
         :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for seconds that are not valid.
         """
-        if seconds is not None and not (is_amount(seconds) and seconds > 0):
-            raise ValueError(f"seconds is {seconds!r}; give a positive number, or None for until restored")
+        if seconds is not None and not (is_amount(seconds, most=threading.TIMEOUT_MAX) and seconds > 0):
+            most = f"{threading.TIMEOUT_MAX:.0f}"
+            raise ValueError(f"seconds is {seconds!r}; give more than 0, at most {most}, or None for until restored")
 
         def down(health: Health, now: float) -> Health:
             until = None if seconds is None else now + seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from ._validation import is_amount
+from ._validation import is_amount, require_bool
 from ._values import dataclass
 
 GENTLE_WATCH = 15.0
@@ -62,9 +62,8 @@ class Follow:
             raise ValueError(f"spread is {self.spread!r}; give seconds")
         if not isinstance(self.standby, int) or not 0 <= self.standby <= MAX_STANDBY:
             raise ValueError(f"standby is {self.standby!r}; give True, or a number of servers up to {MAX_STANDBY}")
-        for name, value in (("subscriptions", self.subscriptions), ("network", self.network)):
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} is {value!r}; give True or False")
+        require_bool("subscriptions", self.subscriptions)
+        require_bool("network", self.network)
         if self.calls not in ("refresh", None):
             raise ValueError(f'calls is {self.calls!r}; give "refresh", or None to leave calls alone')
         object.__setattr__(self, "standby", int(self.standby))

@@ -35,7 +35,7 @@ def attach() -> None:
     try:
         attached = attach_with(control=settings.control)
     except ControlError as error:
-        if os.environ.get("PJFAIL_STRICT", "0") not in ("", "0"):
+        if configuration.is_strict(os.environ):
             raise
         log.warning("there is no control socket: %s", error)
         attached = attach_with(control=False)

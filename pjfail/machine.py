@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection
-from pathlib import Path
+from collections.abc import Callable
 
 from .bridge.machine import drain, watch_clock, watch_files
-from .lookup import Lookup, NamesFiles, ReadsFiles
+from .lookup import Lookup
+from .lookup.optional import OptionalMethods
 from .network import Clocks, NetworkWatch
 
 log = logging.getLogger("pjfail")
@@ -24,7 +24,7 @@ class MachineWatch:
     """Calls *changed* when a file that *lookup* reads has changed, and has *network* look at clocks. Worker only."""
 
     def __init__(self, lookup: Lookup, changed: Callable[[], object], network: NetworkWatch) -> None:
-        self._lookup = lookup
+        self._methods = OptionalMethods(lookup)
         self._changed = changed
         self._network = network
         self._descriptors: list[int] = []
@@ -44,7 +44,7 @@ class MachineWatch:
 
     def _watch(self) -> None:
         """Has the system tell of the next change; has a timer look for what it does not tell."""
-        files = self._files()
+        files = self._methods.files()  # None: which ones is not known
         watches = [watch_clock()] if files == () else [watch_clock(), None if files is None else watch_files(files)]
         for descriptor in watches:
             if self._loop is not None and descriptor is not None:
@@ -63,12 +63,6 @@ class MachineWatch:
             self._timer.cancel()
         self._timer = None
 
-    def _files(self) -> Collection[Path] | None:
-        """The files to watch; None where they are not known."""
-        if not isinstance(self._lookup, ReadsFiles):
-            return ()
-        return self._lookup.files() if isinstance(self._lookup, NamesFiles) else None
-
     def _told(self, descriptor: int) -> None:
         drain(descriptor)
         self._look_in(PAUSE)
@@ -85,11 +79,12 @@ class MachineWatch:
     def _look(self) -> None:
         # A file may be another one now, which is watched before it is looked at: so no change is missed.
         self._unwatch()
-        self._watch()
         try:
+            self._watch()
             self._network.tick(Clocks.now())
-            if isinstance(self._lookup, ReadsFiles) and self._lookup.files_changed():
+            if self._methods.files_changed():
                 log.info("a file has changed: every name is looked up again")
                 self._changed()
         except Exception:
             log.exception("what has changed on this machine cannot be looked after just now")
+            self._look_in(INTERVAL)

@@ -29,6 +29,9 @@ FAMILIES: tuple[Family, ...] = get_args(Family)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
+# What pjsip takes for a host, and what else international names have; IDNA decides about that.
+_HOST = r"(?:[\w.-]|[^\x00-\x7f\s])+"
+
 DEFAULT_PORT: Mapping[Transport, int] = {"udp": 5060, "tcp": 5060, "tls": 5061}
 
 
@@ -130,7 +133,7 @@ class Server:
     def __post_init__(self) -> None:
         try:
             canonical = _canonical_address(self.address)
-        except (ValueError, OSError, AttributeError):
+        except (ValueError, OSError, AttributeError, TypeError):
             raise BadServer(f"{self.address!r} is not a valid numeric address; write an IPv4 or IPv6 address") from None
         object.__setattr__(self, "address", canonical)
         if not (isinstance(self.port, int) and 0 < self.port < 65536):
@@ -192,7 +195,7 @@ class Target:
         if bracketed is not None:
             text = bracketed.group(1)
         match = re.fullmatch(
-            r"(sips?):(?:[^@]*@)?(\[[^]]+]|[^:;?\[\]\s]+)(?::([^;?]*))?((?:;[^?]*)?)(?:\?.*)?", text, re.IGNORECASE
+            rf"(sips?):(?:[^@]*@)?(\[[^]]+]|{_HOST})(?::([^;?]*))?((?:;[^?]*)?)(?:\?.*)?", text, re.IGNORECASE
         )
         if match is None or _CONTROL.search(text):
             raise BadURI(
@@ -215,6 +218,8 @@ class Target:
                 transport = "tls"  # RFC 3261 section 26.2.2: sips;transport=tcp is TLS over TCP
         if parameters.get("maddr"):
             host = parameters["maddr"]
+            if not (host.startswith("[") or _is_address(host) or re.fullmatch(_HOST, host)):
+                raise BadURI(f"{uri!r}: {host!r} in maddr is not a valid host")
         if host.startswith("["):
             try:
                 ipaddress.IPv6Address(host.strip("[]"))

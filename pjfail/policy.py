@@ -12,7 +12,7 @@ from dataclasses import replace
 from random import Random
 from types import MappingProxyType
 
-from ._validation import is_amount, require_function
+from ._validation import is_amount, require_bool, require_function
 from ._values import dataclass
 from .detection import Consecutive, Detect, counts
 from .model import CertificateProblem, Health, Outcome, OutcomeKind, State
@@ -95,10 +95,16 @@ class Policy:
         for name in ("retry_after_ceiling", "retry_after_floor", "failback", "slow_start", "window"):
             if not is_amount(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give a number of seconds")
+        if self.retry_after_floor > self.retry_after_ceiling:
+            raise ValueError(
+                f"retry_after_floor is {self.retry_after_floor!r}; give at most retry_after_ceiling, "
+                f"{self.retry_after_ceiling!r}"
+            )
         if not (isinstance(self.rise, int) and self.rise >= 1):
             raise ValueError(f"rise is {self.rise!r}; give a whole number from 1 on")
         if self.replan is not None and not is_amount(self.replan, least=1, most=math.inf):
             raise ValueError(f"replan is {self.replan!r}; give a second or more, or None")
+        require_bool("per_method", self.per_method)
         Window(self.window)
 
     @property

@@ -14,8 +14,8 @@ from dataclasses import replace
 from . import events
 from .bridge import core, plans
 from .errors import LookupFailed, UnknownTarget
-from .lookup import Adaptive, Caching, Lookup, ServesStale
-from .lookup.protocol import HasTable, Prepares
+from .lookup import Lookup
+from .lookup.optional import OptionalMethods
 from .lookup.rfc3263 import numeric_candidate
 from .model import DEFAULT_PORT, Candidate, Family, Plan, Question, Request, Target, Transport, canonical_host
 from .news import News
@@ -45,6 +45,7 @@ class Resolution:
 
     def __init__(self, lookup: Lookup, targets: Targets, news: News) -> None:
         self._lookup = lookup
+        self._methods = OptionalMethods(lookup)
         self._targets = targets
         self._news = news
         self._lookups: dict[Target, asyncio.Task[Plan]] = {}
@@ -58,14 +59,12 @@ class Resolution:
         self._ported: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._listed: frozenset[tuple[str, int]] = frozenset()
         self._next_hops: frozenset[Target] = frozenset()
-        if isinstance(lookup, ServesStale):
-            lookup.on_stale(lambda target, reason: news.tell(events.LookupStale(target, reason)))
+        self._methods.on_stale(lambda target, reason: news.tell(events.LookupStale(target, reason)))
 
     def begin(self) -> None:
         """Prepares the lookup; looks up again what was being looked up when the worker's last event loop crashed."""
         self._loop = asyncio.get_running_loop()
-        if isinstance(self._lookup, HasTable):
-            self._lookup.on_table(self._on_table)
+        self._methods.on_table(self._on_table)
         if self._preparing is None:
             self._preparing = asyncio.get_running_loop().create_task(self._prepare())
         unanswered = list(self._lookups)
@@ -137,11 +136,7 @@ class Resolution:
 
     def refresh(self, target: Target | None) -> None:
         """Looks *target* up again, or all that are known, with nothing from a cache; the plans in force serve on."""
-        if isinstance(self._lookup, Caching):
-            try:
-                self._lookup.ask_anew()
-            except Exception:
-                log.exception("%s.ask_anew() failed", type(self._lookup).__name__)
+        self._methods.ask_anew()
         for each in [known for known, _ in self._targets] if target is None else [target]:
             self._look_up(each)
 
@@ -257,20 +252,15 @@ class Resolution:
             )
 
     async def _prepare(self) -> None:
-        try:
-            self._adapt()
-            if isinstance(self._lookup, Prepares):
-                await self._lookup.prepare()
-        except Exception:
-            log.exception("%s.prepare() failed", type(self._lookup).__name__)
+        self._adapt()
+        await self._methods.prepare()
 
     def _adapt(self) -> None:
         """Tells the lookup which transports the endpoint has: an application may create transports at any time."""
-        if isinstance(self._lookup, Adaptive):
-            endpoint_has = core.transports()
-            if endpoint_has != self._endpoint_has:
-                self._endpoint_has = endpoint_has
-                self._lookup.adapt(*endpoint_has)
+        endpoint_has = core.transports()
+        if endpoint_has != self._endpoint_has:
+            self._endpoint_has = endpoint_has
+            self._methods.adapt(*endpoint_has)
 
     async def _find(self, target: Target) -> tuple[Candidate, ...]:
         """Returns what the lookup finds. Raises CancelledError, whatever it finds, if pjfail has ended meanwhile.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from types import MappingProxyType
 
-from ._validation import is_amount
+from ._validation import is_amount, require_bool
 from ._values import dataclass
 from .model import Response, SentRequest, Server
 
@@ -82,8 +82,8 @@ class RetryPolicy:
 
     These never fail over: ACK, CANCEL, requests within a dialog, a request with a provisional response other than 100,
     an INVITE that the caller has hung up. The answer to a challenge goes to the challenger, and to the next server when
-    the challenger then fails. Raises ValueError for an invalid time, code or share, and TypeError if an argument is not
-    a mapping or sequence.
+    the challenger then fails. Raises ValueError for an invalid time, code, share or bool, and TypeError if an argument
+    is not a mapping or sequence.
     """
 
     timeouts: Mapping[str, float] = field(default_factory=lambda: TIMEOUTS)
@@ -125,6 +125,8 @@ class RetryPolicy:
             )
         if not is_amount(self.hedge_budget, most=1):
             raise ValueError(f"hedge_budget is {self.hedge_budget!r}; give a share from 0 to 1")
+        require_bool("port_check", self.port_check)
+        require_bool("enabled", self.enabled)
         whole = isinstance(self.attempts, int) and not isinstance(self.attempts, bool)
         if not (whole and 1 <= self.attempts <= MAX_ATTEMPTS):
             raise ValueError(f"attempts is {self.attempts!r}; give a whole number from 1 to {MAX_ATTEMPTS}")

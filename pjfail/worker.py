@@ -48,6 +48,10 @@ T = TypeVar("T")
 
 # After so many crashes of its loop, the worker gives up and pjfail detaches.
 MAX_CRASHES = 3
+# So long after a crash the worker starts anew, if it is not the last (seconds).
+RESTART_PAUSE = 1.0
+# A crash after the worker has run for so long counts as its first (seconds).
+CRASHES_FORGOTTEN = 60.0
 
 
 class Worker:
@@ -122,6 +126,7 @@ class Worker:
             self._beside.append(self.sharing.serve)
         self._attachment = 0
         self._stopping = False
+        self._stopped = threading.Event()  # ends the pause before a restart
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
         self._ready = threading.Event()
@@ -146,6 +151,7 @@ class Worker:
         later.
         """
         self._stopping = True
+        self._stopped.set()
         self._targets.end()
         loop, end = self._loop, self._end
         if loop is not None and end is not None:
@@ -186,36 +192,47 @@ class Worker:
             raise TimeoutError(f"a listener, policy or lookup has held up pjfail's worker for {timeout:g} s") from None
 
     def _wait_for(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
-        loop = self._loop
-        if loop is None or self._stopping:
+        loop, future = self._loop, None
+        if loop is not None and not self._stopping:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        if loop is None or future is None:
             coroutine.close()
-            raise NotAttached(DETACHED)
-        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+            raise self._does_not_run()
         try:
             return future.result(timeout)
         except CancelledError:
-            if self._stopping:
-                raise NotAttached(DETACHED) from None
-            raise NotAttached("an error stopped pjfail's worker, which starts anew (see the log); retry") from None
+            raise self._does_not_run() from None
         finally:
             if not loop.is_closed():
                 future.cancel()
+
+    def _does_not_run(self) -> NotAttached:
+        return NotAttached(
+            DETACHED
+            if self._stopping
+            else "an error stopped pjfail's worker, which starts anew (see the log); retry in a second"
+        )
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         crashes = 0
         while not self._stopping:
+            began = time.monotonic()
             try:
                 asyncio.run(self._main())
             except BaseException:
-                crashes += 1
+                self._loop = None
+                crashes = 1 if time.monotonic() - began >= CRASHES_FORGOTTEN else crashes + 1
                 log.exception("an error has stopped pjfail's worker (%d of %d times)", crashes, MAX_CRASHES)
                 if crashes >= MAX_CRASHES:
                     log.critical("pjfail detaches, as errors keep stopping its worker; pjsip resolves by itself again")
                     self._give_up()
             finally:
                 self._ready.set()
+            if not self._stopping:
+                self._stopped.wait(RESTART_PAUSE)
         self._loop = None
 
     def _give_up(self) -> bool:

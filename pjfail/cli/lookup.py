@@ -26,6 +26,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "lookup",
         help="list the servers that a SIP URI leads to",
         description="Find the servers of a SIP URI by RFC 3263.",
+        epilog="Exit status: 0 when servers were found, 1 when none was, 2 for wrong arguments.",
     )
     parser.add_argument("uri", metavar="URI", help="sip:host, sip:user@host:port;transport=tcp, sips:host")
     parser.add_argument(

@@ -30,6 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="run a Python program that does not know of pjfail",
         usage="%(prog)s [-h] [--config FILE] [--strict] PROGRAM | -m MODULE [ARG ...]",
         description="Run a Python program, and attach pjfail when its pjsua2 endpoint starts.",
+        epilog="Exit status: the program's own; 2 for wrong arguments, and where --strict finds wrong settings.",
     )
     parser.add_argument("--config", metavar="FILE", help="a TOML file with the settings, instead of PJFAIL_CONFIG")
     parser.add_argument("--strict", action="store_true", help="do not run the program where pjfail cannot attach")

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +30,7 @@ class Client:
 
     def __init__(self, path: Path, timeout: float = 15.0) -> None:
         self.path = path
+        self.timeout = timeout
         self.connected = True
         self._buffer = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -73,8 +75,10 @@ class Client:
         return said.get("result")
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """The last events, and then every one as it comes."""
-        yield from self.ask("events", {"follow": True})
+        """The last events, which are asked for at once, and then every one as it comes."""
+        return chain(self.ask("events", {"follow": True}), self._coming_events())
+
+    def _coming_events(self) -> Iterator[dict[str, Any]]:
         self._socket.settimeout(None)
         while True:
             yield self._next()["event"]

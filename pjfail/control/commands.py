@@ -18,6 +18,7 @@ from ..planning import reason
 from ..resolution import asked_target
 from ..worker import Worker
 from .journal import Journal
+from .server import LEVELS
 
 log = logging.getLogger("pjfail")
 
@@ -26,8 +27,6 @@ MAX_ROWS = 1000
 
 CHANGING = ("drain", "mark-down", "restore", "refresh", "log")
 """The commands that change something; the log says who gave them."""
-
-LEVELS = ("debug", "info", "warning", "error", "critical")
 
 Row = dict[str, Any]
 

@@ -25,6 +25,9 @@ log = logging.getLogger("pjfail")
 PROTOCOL = 1
 """The version of the protocol; every line has it."""
 
+LEVELS = ("debug", "info", "warning", "error", "critical")
+"""What the command "log" takes."""
+
 MAX_CLIENTS = 8
 BACKLOG = 128
 """Connections that may wait to be taken, or to be told that there are too many."""

@@ -14,7 +14,7 @@ class QueueListener:
 
     It belongs to *loop*, by default the running one (RuntimeError if there is none); take events only in that loop. It
     holds at most *size* events. If the loop does not take them in time, the oldest are dropped, and ``dropped`` counts
-    them.
+    them. After a detach both wait on, for the events of the next attachment: cancel the task that takes them.
     """
 
     def __init__(self, size: int = 1000, loop: asyncio.AbstractEventLoop | None = None) -> None:

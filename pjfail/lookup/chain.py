@@ -9,19 +9,8 @@ from pathlib import Path
 
 from ..errors import LookupFailed, UnknownTarget
 from ..model import Candidate, Family, Target, Transport
-from .protocol import (
-    Adaptive,
-    Caching,
-    HasTable,
-    Lookup,
-    NamesFiles,
-    NamesHosts,
-    Prepares,
-    ReadsFiles,
-    ServesStale,
-    TellStale,
-    TellTable,
-)
+from .optional import OptionalMethods, require_lookup
+from .protocol import Lookup, TellStale, TellTable
 
 log = logging.getLogger("pjfail")
 
@@ -43,12 +32,11 @@ class ChainLookup:
         if not lookups:
             raise TypeError("a ChainLookup without lookups finds nothing; give at least one")
         for lookup in lookups:
-            if not isinstance(lookup, Lookup):
-                raise TypeError(f"{lookup!r} is not a valid lookup; give an object with async def lookup(self, target)")
+            require_lookup("a lookup", lookup)
         self._lookups = lookups
-        for place, lookup in enumerate(lookups[:-1], 1):
-            if isinstance(lookup, NamesHosts):
-                lookup.resolve_names_by(ChainLookup(*lookups[place:]))
+        self._methods = [OptionalMethods(lookup) for lookup in lookups]
+        for place, methods in enumerate(self._methods[:-1], 1):
+            methods.resolve_names_by(ChainLookup(*lookups[place:]))
 
     async def lookup(self, target: Target) -> Sequence[Candidate]:
         """Returns the candidates of the first lookup that has any. Runs in the loop of the caller.
@@ -77,21 +65,18 @@ class ChainLookup:
 
     def adapt(self, transports: Sequence[Transport], families: Sequence[Family]) -> None:
         """Tells those lookups that are :class:`Adaptive` what the endpoint has."""
-        for lookup in self._lookups:
-            if isinstance(lookup, Adaptive):
-                lookup.adapt(transports, families)
+        for methods in self._methods:
+            methods.adapt(transports, families)
 
     def ask_anew(self) -> None:
         """Has those of the lookups that remember answers ask anew (:class:`Caching`)."""
-        for lookup in self._lookups:
-            if isinstance(lookup, Caching):
-                lookup.ask_anew()
+        for methods in self._methods:
+            methods.ask_anew()
 
     def on_stale(self, tell: TellStale) -> None:
         """Makes those lookups that are :class:`ServesStale` call *tell* when they use old answers."""
-        for lookup in self._lookups:
-            if isinstance(lookup, ServesStale):
-                lookup.on_stale(tell)
+        for methods in self._methods:
+            methods.on_stale(tell)
 
     def on_table(self, tell: TellTable) -> None:
         """Has *tell* called with the hosts in the tables of all lookups."""
@@ -101,28 +86,25 @@ class ChainLookup:
             tables[place] = hosts
             tell(frozenset().union(*tables.values()))
 
-        for place, lookup in enumerate(self._lookups):
-            if isinstance(lookup, HasTable):
-                lookup.on_table(partial(tell_all, place))
+        for place, methods in enumerate(self._methods):
+            methods.on_table(partial(tell_all, place))
 
     async def prepare(self) -> None:
         """Has those of the lookups that can tell at once what they will not find do so."""
-        for lookup in self._lookups:
-            if isinstance(lookup, Prepares):
-                await lookup.prepare()
+        for methods in self._methods:
+            await methods.prepare()
 
     def files(self) -> Collection[Path] | None:
         """The files that the lookups read; None where one does not tell which."""
         named: list[Path] = []
-        for lookup in self._lookups:
-            if isinstance(lookup, ReadsFiles):
-                files = lookup.files() if isinstance(lookup, NamesFiles) else None
-                if files is None:
-                    return None
-                named += files
+        for methods in self._methods:
+            files = methods.files()
+            if files is None:
+                return None
+            named += files
         return named
 
     def files_changed(self) -> bool:
         """Whether one of the lookups says that a file of its own has changed (:class:`ReadsFiles`)."""
-        changed = [lookup.files_changed() for lookup in self._lookups if isinstance(lookup, ReadsFiles)]
+        changed = [methods.files_changed() for methods in self._methods]
         return any(changed)  # of all that have been asked

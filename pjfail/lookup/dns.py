@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
 
-from .._validation import is_amount
+from .._validation import is_amount, require_function, require_path, require_some_of
 from ..errors import LookupFailed, UnknownTarget
 from ..model import FAMILIES, TRANSPORTS, Candidate, Family, Target, Transport
 from .cache import ROOM, Cache
@@ -32,6 +32,7 @@ T = TypeVar("T")
 # While the name servers are silent to a target's SRV questions, each lookup waits for them this share of the time.
 SILENT_SHARE = 1 / 8
 
+MAX_CNAMES = 16
 LEAST_ROOM = 1 << 20  # octets; with less, an answer of some kB would count as large
 
 
@@ -60,8 +61,8 @@ class DnsLookup:
     in ``.local``, and a host of the hosts file. A name behind more than *cname_limit* CNAMEs (16 at most) is not
     followed. *trace* gets each question to the name servers, and its answer.
 
-    Raises :class:`pjfail.BadServer` for an invalid name server, and :class:`ValueError` for another invalid argument.
-    Reads the cache file.
+    Raises :class:`pjfail.BadServer` for an invalid name server, TypeError for what is not a function or a path, and
+    ValueError for another invalid argument. Reads the cache file.
     """
 
     def __init__(
@@ -79,20 +80,33 @@ class DnsLookup:
         cache_room: int = ROOM,
         hosts: str | Path | None = "/etc/hosts",
         resolv_conf: str | Path = "/etc/resolv.conf",
-        cname_limit: int = 16,
+        cname_limit: int = MAX_CNAMES,
         trace: Trace | None = None,
         clock: Callable[[], float] = time.monotonic,
         has_route: Callable[[str], bool] = has_route,
     ) -> None:
-        _check("transports", transports, TRANSPORTS)
-        _check("families", families, FAMILIES)
-        _check("naptr", [naptr], get_args(UseOfNaptr))
-        if not (is_amount(timeout) and timeout > 0):
-            raise ValueError(f"timeout is {timeout!r}; give the seconds that a lookup may take")
+        require_client(transports, families, timeout)
+        if naptr not in get_args(UseOfNaptr):
+            raise ValueError(f"naptr is {naptr!r}; give one of {', '.join(get_args(UseOfNaptr))}")
+        for name, seconds in (("ttl_floor", ttl_floor), ("ttl_ceiling", ttl_ceiling)):
+            if not is_amount(seconds, most=math.inf):
+                raise ValueError(f"{name} is {seconds!r}; give seconds")
+        if ttl_floor > ttl_ceiling:
+            raise ValueError(f"ttl_floor is {ttl_floor!r}; give at most ttl_ceiling, {ttl_ceiling!r}")
         if not is_amount(max_stale, most=math.inf):
             raise ValueError(f"max_stale is {max_stale!r}; give seconds, 0 for no answer beyond its TTL")
         if not is_amount(cache_room, least=LEAST_ROOM):
             raise ValueError(f"cache_room is {cache_room!r}; give octets, {LEAST_ROOM} (1 MB) or more")
+        if not (isinstance(cname_limit, int) and 0 <= cname_limit <= MAX_CNAMES):
+            raise ValueError(f"cname_limit is {cname_limit!r}; give a whole number from 0 to {MAX_CNAMES}")
+        require_path("resolv_conf", resolv_conf)
+        for name, path in (("hosts", hosts), ("cache_file", cache_file)):
+            if path is not None:
+                require_path(name, path)
+        if trace is not None:
+            require_function("trace", trace, ("line",), "None")
+        require_function("clock", clock, (), "seconds")
+        require_function("has_route", has_route, ("address",), "bool")
         given = None if nameservers is None else NameServer.parse_all(nameservers)
         if given == []:
             raise ValueError("nameservers is empty; give at least one, or None for the system's")
@@ -224,11 +238,9 @@ def in_common(preferred: Sequence[T] | None, had: Sequence[T]) -> tuple[T, ...]:
     return tuple(had) if preferred is None else tuple(each for each in preferred if each in had)
 
 
-def _check(name: str, given: Sequence[str] | None, known: Sequence[str]) -> None:
-    """Raises ValueError unless *given* is None, or some of *known*, each once."""
-    if given is None:
-        return
-    if isinstance(given, str):
-        raise ValueError(f"{name} is one string; give a list of them: [{given!r}]")
-    if not given or len(set(given)) < len(given) or not set(given) <= set(known):
-        raise ValueError(f"{name} {', '.join(given)!r}: choose among {', '.join(known)}, each once")
+def require_client(transports: object, families: object, timeout: float) -> None:
+    """Raises ValueError unless these arguments of a lookup are valid."""
+    require_some_of("transports", transports, TRANSPORTS)
+    require_some_of("families", families, FAMILIES)
+    if not (is_amount(timeout) and timeout > 0):
+        raise ValueError(f"timeout is {timeout!r}; give the seconds that a lookup may take")

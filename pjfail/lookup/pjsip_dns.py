@@ -22,7 +22,7 @@ from dns.rdatatype import RdataType
 
 from ..errors import LookupFailed, PjfailError
 from ..model import FAMILIES, TRANSPORTS, Candidate, Family, Target, Transport
-from .dns import in_common
+from .dns import in_common, require_client
 from .nameservers import NameServer
 from .reachability import has_route
 from .resolver import Answer, Kind
@@ -55,7 +55,7 @@ class PjsipDnsLookup:
     :class:`pjfail.DnsLookup`. *transports* and *families* are those that may be used, in order of preference; None
     takes those of the endpoint. A lookup ends within *timeout* seconds. Works only while pjfail is attached.
 
-    Raises :class:`pjfail.BadServer`.
+    Raises :class:`pjfail.BadServer` for an invalid name server, and ValueError for another invalid argument.
     """
 
     def __init__(
@@ -66,13 +66,14 @@ class PjsipDnsLookup:
         families: Sequence[Family] | None = None,
         timeout: float = 3.0,
     ) -> None:
+        require_client(transports, families, timeout)
         servers = () if nameservers is None else tuple(NameServer.parse_all(nameservers))
+        if nameservers is not None and not servers:
+            raise ValueError("nameservers is empty; give at least one, or None for pjsua's")
         self._timeout = timeout
-        self._transports = transports
-        self._families = families
-        self._client = Client(
-            tuple(transports or TRANSPORTS), tuple(families or FAMILIES), "off", timeout / 3, has_route
-        )
+        self._transports = None if transports is None else tuple(transports)
+        self._families = None if families is None else tuple(families)
+        self._client = Client(self._transports or TRANSPORTS, self._families or FAMILIES, "off", timeout / 3, has_route)
         self._resolver = _PjsipResolver(servers)
 
     async def lookup(self, target: Target) -> list[Candidate]:

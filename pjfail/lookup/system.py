@@ -7,6 +7,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from .._validation import is_amount
 from ..errors import LookupFailed
 from ..model import DEFAULT_PORT, Candidate, Server, Target, Transport
 
@@ -19,10 +20,12 @@ MAX_WAITING = 1000
 class SystemLookup:
     """Finds the addresses of a host as any other program on this machine does: no NAPTR, no SRV.
 
-    *ttl* is how many seconds an answer is valid, because the system does not say.
+    *ttl* is how many seconds an answer is valid, because the system does not say. Raises ValueError if it is not valid.
     """
 
     def __init__(self, *, ttl: float = 30.0) -> None:
+        if not is_amount(ttl):
+            raise ValueError(f"ttl is {ttl!r}; give seconds")
         self._ttl = ttl
         self._calls: _Calls | None = None
 

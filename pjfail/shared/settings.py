@@ -69,12 +69,16 @@ class Shared:
 
     @classmethod
     def wanted(cls, shared: object, environment: Mapping[str, str] = os.environ) -> Shared | None:
-        """What ``attach(shared=)`` asks for, or with None the environment. Raises TypeError, ValueError."""
+        """What ``attach(shared=)`` asks for: with False nothing, with None what the environment does. Raises TypeError,
+        ValueError.
+        """
         if shared is None:
             text = environment.get(VARIABLE, "").strip()
             return cls(text) if text else None
+        if shared is False:
+            return None
         if isinstance(shared, cls):
             return shared
         if not isinstance(shared, str | Path):
-            raise TypeError(f'shared is {shared!r}; give a path, "redis://host:port/db" or a pjfail.Shared')
+            raise TypeError(f'shared is {shared!r}; give a path, "redis://host:port/db", a pjfail.Shared, or False')
         return cls(str(shared))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socketserver
 import struct
 import threading
@@ -63,6 +64,7 @@ class NameServer:
             raise OSError(error.errno, f"cannot listen on {address}:{port}: {error.strerror}") from None
 
     def __enter__(self) -> Self:
+        self._process = os.getpid()
         for server in self._servers:
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
@@ -71,7 +73,8 @@ class NameServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for server in self._servers:
-            server.shutdown()
+            if os.getpid() == self._process:  # in a forked child there are no threads to wait for
+                server.shutdown()
             server.server_close()
 
     @property

@@ -14,15 +14,18 @@ final responses that were sent.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import ssl
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from ..model import Transport
+from .._validation import is_amount, require, require_bool, require_function, require_some_of
+from ..model import TRANSPORTS, Transport
 from .sip import Request
 from .sockets import Peer, Sockets, Tls, bind
 
@@ -64,6 +67,20 @@ class Fault:
     provisional: tuple[int, ...] = ()
     methods: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("listens", "handshakes", "answers", "resets", "dies"):
+            require_bool(name, getattr(self, name))
+        for name in ("delay", "latency"):
+            if not is_amount(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; give seconds")
+        for name, codes in (("code", [] if self.code is None else [self.code]), ("provisional", self.provisional)):
+            if isinstance(codes, str) or not all(isinstance(each, int) and 100 <= each < 700 for each in codes):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; give numbers from 100 to 699")
+        if self.retry_after is not None and not is_amount(self.retry_after):
+            raise ValueError(f"retry_after is {self.retry_after!r}; give seconds, or None for no Retry-After")
+        if isinstance(self.methods, str):
+            raise ValueError(f"methods is one string; give a tuple of them: ({self.methods!r},)")
+
 
 WELL = Fault()
 SILENT = Fault(answers=False)
@@ -91,7 +108,9 @@ class Registrar:
     its own nonce; it checks no passwords. While ``busy`` is True it answers INVITE with 486. Any thread may use all
     attributes and methods.
 
-    Raises ValueError for "tls" in *transports* without *tls*.
+    Raises ValueError for "tls" in *transports* without *tls*, and for another argument that is not valid, TypeError for
+    a *tls* of another kind. In a forked child of the process that started it, nothing but :meth:`stop` works, which
+    closes the child's own copies of the sockets.
     """
 
     def __init__(
@@ -102,11 +121,20 @@ class Registrar:
         tls: Tls | None = None,
         realm: str | None = None,
     ) -> None:
+        if transports or tls is None:
+            require_some_of("transports", transports, TRANSPORTS)
+        highest = 65535 if tls is None else 65534  # that for TLS is the one after it
+        if not (isinstance(port, int) and 0 <= port <= highest):
+            raise ValueError(f"port is {port!r}; give 1 to {highest}, or 0 for a free one")
+        if tls is not None and not isinstance(tls, ssl.SSLContext):
+            require_function("tls", tls, ("client",), "ssl.SSLContext", instead="an ssl.SSLContext, or ")
         if "tls" in transports and tls is None:
             raise ValueError("a registrar that speaks TLS needs its certificate: give it tls=, an ssl.SSLContext")
         self.address = address
         self.port = port or _free_port(address)
-        self.transports = tuple(transports) if tls is None else (*transports, "tls")
+        self.transports: tuple[Transport, ...] = tuple(transports)
+        if tls is not None and "tls" not in transports:
+            self.transports += ("tls",)
         self.realm = realm
         self.nonce = secrets.token_hex(8)
         self.busy = False
@@ -118,6 +146,7 @@ class Registrar:
         self._delayed: dict[tuple[str, str], _Delayed] = {}
         self._death: asyncio.Task[None] | None = None
         self._sockets = Sockets(address, tls, self._receive, lambda: self._fault.handshakes)
+        self._process = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -146,15 +175,17 @@ class Registrar:
     def fault(self) -> Fault:
         """How it fails now; a new fault applies to everything that arrives after the assignment.
 
-        Assigning a fault that listens again raises OSError if another program has taken the port meanwhile.
+        Assigning a fault that listens again raises OSError if another program has taken the port meanwhile; assigning
+        what is not a :class:`Fault` raises TypeError.
         """
         return self._fault
 
     @fault.setter
     def fault(self, fault: Fault) -> None:
+        require("fault", fault, Fault, "a Fault, such as SILENT")
         self._fault = fault
         if self._loop is not None:
-            self._run(self._open() if fault.listens else self._close())
+            self._run(self._open if fault.listens else self._close)
 
     def wait_for(self, method: str, count: int = 1, timeout: float = 30.0) -> list[Request]:
         """Waits until *count* requests of *method* have arrived in all, retransmissions included, and returns them.
@@ -173,15 +204,16 @@ class Registrar:
             return matching()
 
     def reset(self) -> None:
-        """Closes all connections with RST, and continues to listen."""
-        self._run(self._sockets.reset())
+        """Closes all connections with RST, and continues to listen. Raises RuntimeError unless it is started."""
+        self._run(self._sockets.reset)
 
     def close_connections(self) -> None:
-        """Closes all connections with FIN, and continues to listen."""
-        self._run(self._sockets.finish())
+        """Closes all connections with FIN, and continues to listen. Raises RuntimeError unless it is started."""
+        self._run(self._sockets.finish)
 
     def start(self) -> None:
         """Listens, and starts the thread. Raises OSError, with the address in its message, if a port is taken."""
+        self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"registrar {self}", daemon=True)
         self._thread.start()
@@ -195,10 +227,13 @@ class Registrar:
         """Closes all sockets and ends the thread. A second call does nothing."""
         if self._loop is None or self._thread is None:
             return
-        self._run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        if os.getpid() == self._process:
+            self._run(self._close)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+        else:  # the thread is the parent's, which the loop still serves
+            self._sockets.release()
         self._loop = self._thread = None
 
     def __enter__(self) -> Self:
@@ -213,9 +248,12 @@ class Registrar:
     def __str__(self) -> str:
         return f"{self.address}:{self.port}"
 
-    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+    def _run(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._loop is None:
+            raise RuntimeError(f"the registrar at {self} does not run; start() it first")
+        if os.getpid() != self._process:
+            raise RuntimeError(f"the registrar at {self} runs in the parent process, not in this forked child")
+        asyncio.run_coroutine_threadsafe(function(), self._loop).result()
 
     # What follows runs on the registrar's own thread.
 

@@ -87,6 +87,11 @@ class Sockets:
             closed.clear()
         await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn
 
+    def release(self) -> None:
+        """In a forked child: closes its copies of the sockets that listen. The loop, which is the parent's, stays."""
+        for one in (*self._datagrams, *self._listening, *self._stalled):
+            one.close()
+
     async def reset(self) -> None:
         """Closes all connections with RST."""
         for connection in tuple(self._connections):

@@ -106,7 +106,7 @@ def test_it_drains_marks_down_and_restores(program: Console, client: Client) -> 
         ("drain", {"server": 5}, "is not a valid server"),
         ("drain", {}, "missing a required argument: 'server'"),
         ("drain", {"server": ONE, "seconds": 3}, "unexpected keyword argument 'seconds'"),
-        ("mark-down", {"server": ONE, "seconds": -1}, "give a positive number"),
+        ("mark-down", {"server": ONE, "seconds": -1}, "give more than 0"),
         ("plan", {"uri": "voip"}, "is not a valid SIP URI"),
         ("log", {"level": "loud"}, "is not a valid log level"),
         ("events", {"last": "all"}, "is not a valid number"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -102,13 +103,34 @@ def test_the_exit_status_says_what_was_wrong(program: Console, ctl: Ctl) -> None
     assert refused.stderr.endswith(
         'is not in any plan yet; to name it before its first use, write "udp:192.0.2.7:5060"\n'
     )
-    assert "give a positive number" in ctl("mark-down", ONE, "0").stderr
     said = ctl("--json", "drain", "voip")
     assert said.returncode == 1
     assert json.loads(said.stdout)["error"] == "'voip' is not in any plan yet; name its address"
     for wrong in (["stop"], ["drain"], ["mark-down", ONE, "soon"], ["plan", "voip"], []):
         done = ctl(*wrong)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False), wrong
+
+
+@pytest.mark.parametrize("asked", [["process"], ["events", "--follow"]])
+def test_a_process_that_is_stopped_is_named_while_it_is_waited_for(
+    program: Console, ctl: Ctl, asked: list[str]
+) -> None:
+    assert ctl("process").returncode == 0
+    os.kill(program.pid, signal.SIGSTOP)
+    command = [sys.executable, "-m", "pjfail", "ctl", *asked]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ctl.environment
+    ) as waiting:
+        try:
+            assert waiting.stderr is not None
+            assert waiting.stderr.readline() == f"pjfail: waiting for process {program.pid}, 15 s at the most\n"
+            assert waiting.poll() is None
+        finally:
+            os.kill(program.pid, signal.SIGCONT)
+        if asked != ["process"]:
+            program.run("failover.detach()")
+        assert waiting.wait(15) == len(asked) - 1
+        assert "waiting" not in waiting.stderr.read()
 
 
 def test_several_programs_are_told_apart(program: Console, ctl: Ctl, tmp_path: Path) -> None:

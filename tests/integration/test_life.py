@@ -139,9 +139,12 @@ def test_a_failover_says_what_it_is_and_who_ended_it() -> None:
 def test_a_lookup_that_is_none_is_told_so() -> None:
     result = run_app(
         app("""
-            class Plain:
-                def lookup(self, target):
+            class Answers:
+                def __call__(self, target):
                     return []
+
+            class Plain:
+                lookup = Answers()  # of which nobody can tell before the call
 
             class Texts:
                 async def lookup(self, target):
@@ -164,6 +167,34 @@ def test_a_lookup_that_is_none_is_told_so() -> None:
     assert "Plain.lookup() cannot be awaited; write it as async def" in plain
     assert "Texts.lookup() has returned '192.0.2.1:5060', which is not a pjfail.Candidate" in texts
     assert "Nothing.lookup() has returned None, which is not a sequence of pjfail.Candidate" in nothing
+
+
+def test_a_lookup_whose_optional_methods_fail_is_asked_all_the_same() -> None:
+    """Each once stopped the worker three times within milliseconds, and pjfail detached for good."""
+    result = run_app(
+        app("""
+            class Failing:
+                def fail(self, *arguments):
+                    raise OSError("database is away")
+
+                adapt = on_stale = on_table = ask_anew = files = files_changed = prepare = fail
+
+                async def lookup(self, target):
+                    return [pjfail.Candidate(pjfail.Server("127.0.31.1", 5060), "sip.test", ttl=30)]
+
+            with Endpoint() as endpoint, pjfail.attach(lookup=Failing()) as failover:
+                for _ in range(2):
+                    failover.refresh()
+                    emit(servers=[str(server) for server in failover.resolve("sip:sip.test").servers])
+                emit(attached=failover.attached)
+        """)
+    )
+    first, second, end = result.lines
+    assert first["servers"] == second["servers"] == ["udp:127.0.31.1:5060"]
+    assert end["attached"]
+    for each in ("adapt", "on_stale", "on_table", "ask_anew", "files", "prepare"):
+        assert result.stderr.count(f"Failing.{each}() failed; pjfail goes on without it") == 1
+    assert "has stopped pjfail's worker" not in result.stderr
 
 
 def test_a_lookup_that_is_cancelled_by_somebody_else_has_failed_and_nobody_waits_for_it() -> None:

@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import trustme
@@ -323,3 +324,83 @@ def test_pjsua2_registers_with_digest_and_calls(registrar: Registrar) -> None:
     methods = [seen.method for seen in registrar.requests]
     assert methods[:2] == ["REGISTER", "REGISTER"]
     assert {"INVITE", "ACK", "BYE"} < set(methods)
+
+
+# --- what it refuses --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"transports": "udp"}, "transports is one string; give a list of them"),
+        ({"transports": ["sctp"]}, "choose among udp, tcp, tls"),
+        ({"transports": ()}, "choose among udp, tcp, tls"),
+        ({"tls": 5}, r"tls is 5; give an ssl\.SSLContext, or a function \(client\)"),
+        ({"tls": ssl.SSLContext}, "tls is"),
+        ({"port": 70000}, "port is 70000; give 1 to 65535, or 0 for a free one"),
+        ({"port": "5060"}, "port is '5060'"),
+    ],
+)
+def test_an_argument_that_is_not_valid_is_refused_in_words(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=words):
+        Registrar("127.0.21.1", **{"port": 0} | arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"answers": "no"},
+        {"delay": -1},
+        {"code": "503"},
+        {"methods": "INVITE"},
+        {"provisional": "100"},
+        {"retry_after": "x"},
+    ],
+)
+def test_a_fault_that_is_not_valid_is_refused_by_name(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(arguments))} is "):
+        Fault(**arguments)
+
+
+def test_what_is_not_a_fault_changes_nothing(registrar: Registrar) -> None:
+    wrong: Any = "SILENT"
+    with pytest.raises(TypeError, match="fault is 'SILENT'; give a Fault, such as SILENT"):
+        registrar.fault = wrong
+    assert registrar.fault is WELL
+
+
+@pytest.mark.filterwarnings("error")
+def test_before_its_start_and_after_its_end_there_is_nothing_to_reset() -> None:
+    registrar = Registrar("127.0.21.1", 0)
+    for change in (registrar.reset, registrar.close_connections):
+        with pytest.raises(RuntimeError, match="does not run"):
+            change()
+    registrar.start()
+    registrar.stop()
+    with pytest.raises(RuntimeError, match="does not run"):
+        registrar.reset()
+
+
+def test_in_a_forked_child_it_ends_at_once_and_the_parents_goes_on() -> None:
+    """A child that leaves a with block of its parent's waited for a thread that it does not have."""
+    run_app("""
+        import os, signal, socket
+        from pjfail.testing import NameServer, Registrar
+
+        registrar = Registrar("127.0.21.1", 0)
+        names = NameServer("@ 60 IN SOA . . 1 60 60 60 60\\n@ 60 IN NS ns", "voip.example", "127.0.21.1", 0)
+        with registrar, names:
+            if not (child := os.fork()):
+                signal.alarm(10)
+                try:
+                    registrar.reset()
+                except RuntimeError as error:
+                    assert "in the parent process" in str(error)
+                names.__exit__(None, None, None)
+                registrar.stop()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            socket.create_connection((registrar.address, registrar.port), timeout=5).close()
+            socket.create_connection((names.address, names.port), timeout=5).close()
+            registrar.reset()
+    """)

@@ -128,5 +128,5 @@ def test_what_is_a_lookup_and_what_it_is_besides() -> None:
 def test_a_chain_of_nothing_or_of_something_else_is_refused() -> None:
     with pytest.raises(TypeError, match="at least one"):
         ChainLookup()
-    with pytest.raises(TypeError, match="is not a valid lookup"):
+    with pytest.raises(TypeError, match="a lookup is 'dns'; give an object with a method: async def lookup"):
         ChainLookup(Says(FOUND), "dns")  # type: ignore[arg-type]

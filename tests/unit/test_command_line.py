@@ -12,7 +12,7 @@ import pytest
 
 import pjfail
 from pjfail.cli.lookup import as_json
-from pjfail.cli.main import main
+from pjfail.cli.main import SUBCOMMANDS, main
 from pjfail.errors import LookupFailed
 from pjfail.lookup import DnsLookup
 from pjfail.model import Candidate, Server, Target
@@ -105,6 +105,43 @@ def test_what_argparse_refuses_is_status_2(arguments: list[str], capsys: pytest.
         main(arguments)
     assert caught.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", SUBCOMMANDS)
+def test_the_help_of_each_command_has_its_exit_statuses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As README says."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "Exit status: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["ctl", "mark-down", "192.0.2.1", "0"], "'0' is not valid; give seconds, more than 0"),
+        (["ctl", "mark-down", "192.0.2.1", "1e308"], "'1e308' is not valid; give seconds"),
+        (["ctl", "mark-down", "192.0.2.1", "nan"], "'nan' is not valid"),
+        (["ctl", "mark-down", "192.0.2.1:x"], "'192.0.2.1:x'"),
+        (["ctl", "drain", "sip:voip.example"], "is a URI; write its host alone"),
+        (["ctl", "log", "loud"], "invalid choice: 'loud'"),
+        (["ctl", "--for", "5", "servers"], "--for is for --fleet"),
+        (["ctl", "--shared", "x", "servers"], "--shared is for --fleet"),
+        (["ctl", "--author", "alice", "drain", "192.0.2.1"], "--author is for --fleet"),
+        (["ctl", "--fleet", "--to", "1", "drain", "udp:192.0.2.1:5060"], "--to names one program"),
+        (["doctor", "--nameserver", "192.0.2.53"], "write --uri URI too"),
+    ],
+)
+def test_what_a_command_cannot_do_with_is_refused_and_not_ignored(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main(arguments)
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    out, error = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert reason in error
+    assert "None" not in error
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pjfail import DnsLookup, Follow, Probe, RetryPolicy
-from pjfail.configuration import KEYS, OTHER_VARIABLES, VARIABLES, BadConfiguration, Configuration, line_of, read
+from pjfail.configuration import (
+    KEYS,
+    OTHER_VARIABLES,
+    VARIABLES,
+    BadConfiguration,
+    Configuration,
+    is_strict,
+    line_of,
+    read,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 WHOLE = """\
@@ -130,6 +139,7 @@ def test_any_text_in_a_variable_is_read_or_refused_in_words(text: str) -> None:
             "http:// is not known; write redis://host:port/db, rediss:// for TLS, or",
         ),
         ("PJFAIL_SHARED", "redis://192.0.2.3:x", "the address of Redis is not a valid URL"),
+        ("PJFAIL_STRICT", "maybe", "PJFAIL_STRICT: 'maybe' is not valid; write 1 or 0"),
         ("PJFAIL_SERVER", "a=192.0.2.1:1", "is not a known variable; did you mean PJFAIL_SERVERS?"),
         ("PJFAIL_CONFIG", "/nowhere/pjfail.toml", "/nowhere/pjfail.toml cannot be read: No such file or directory"),
     ],
@@ -139,6 +149,13 @@ def test_a_wrong_variable_is_told(variable: str, text: str, said: str) -> None:
         read({variable: text})
     assert said in str(raised.value)
     assert variable in str(raised.value) or variable == "PJFAIL_CONFIG"
+
+
+@pytest.mark.parametrize(
+    ("text", "strict"), [("", False), ("0", False), ("False", False), ("1", True), ("true", True), (" 1 ", True)]
+)
+def test_what_is_strict(text: str, strict: bool) -> None:
+    assert is_strict({"PJFAIL_STRICT": text}) is strict
 
 
 @pytest.mark.parametrize(
@@ -173,6 +190,7 @@ def test_variables_of_somebody_else_are_left_alone() -> None:
             "line 4: retry.attempt: this is not a known key; did you mean attempts?",
         ),
         ("[retry]\nattempts = 0", "line 2: retry.attempts: attempts is 0; give a whole number from 1 to 8"),
+        ('[retry]\nport_check = "off"', "line 2: retry.port_check: port_check is 'off'; give True or False"),
         ("retry = { codes = [401] }", "line 1: retry.codes: 401 is not a valid code to fail over at"),
         ("[retry.timeouts]\nACK = 1", "line 1: retry.timeouts: 'ACK' is not a valid method in timeouts"),
         ("retry = false", "line 1: retry: False is not a valid table; write its keys below [retry]"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
 
 from pjfail.errors import BadServer, LookupFailed
-from pjfail.lookup import DnsLookup, Lookup
+from pjfail.lookup import DnsLookup, Lookup, PjsipDnsLookup, SystemLookup
 from pjfail.lookup.nameservers import NameServer
 from pjfail.model import TRANSPORTS, Family, Target, Transport
 
@@ -41,6 +42,16 @@ def test_what_is_no_name_server_is_refused(text: str) -> None:
         ({"transports": ("udp", "sctp")}, "udp, tcp, tls"),
         ({"transports": "udp"}, "transports is one string"),
         ({"transports": ("udp", "udp")}, "once"),
+        ({"transports": 5}, "transports is 5; choose among udp, tcp, tls"),
+        ({"transports": 0}, "transports is 0"),
+        ({"transports": [["udp"]]}, "transports is"),
+        ({"families": b"ipv4"}, "families is"),
+        ({"naptr": False}, "naptr is False; give one of on, off, always"),
+        ({"ttl_floor": -5}, "ttl_floor is -5; give seconds"),
+        ({"ttl_ceiling": "x"}, "ttl_ceiling is 'x'; give seconds"),
+        ({"ttl_floor": 60, "ttl_ceiling": 30}, "ttl_floor is 60; give at most ttl_ceiling, 30"),
+        ({"cname_limit": "x"}, "cname_limit is 'x'; give a whole number from 0 to 16"),
+        ({"cname_limit": 17}, "cname_limit is 17"),
         ({"families": ("ipv5",)}, "ipv4, ipv6"),
         ({"naptr": "maybe"}, "on, off, always"),
         ({"timeout": 0}, "timeout"),
@@ -54,6 +65,46 @@ def test_what_is_no_name_server_is_refused(text: str) -> None:
 def test_a_wrong_argument_is_refused(arguments: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         DnsLookup(**{"nameservers": ["127.0.0.1"]} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"trace": 5}, r"^trace is 5; give a function \(line\) -> None"),
+        ({"trace": lambda: None}, "^trace is .*takes other arguments"),
+        ({"clock": 5}, "^clock is 5; give a function"),
+        ({"has_route": "yes"}, r"^has_route is 'yes'; give a function \(address\) -> bool"),
+        ({"hosts": 5}, "^hosts is 5; give a path"),
+        ({"resolv_conf": None}, "^resolv_conf is None; give a path"),
+        ({"cache_file": True}, "^cache_file is True; give a path"),
+    ],
+)
+def test_what_is_not_a_function_or_a_path_is_refused(arguments: dict[str, Any], reason: str) -> None:
+    with pytest.raises(TypeError, match=reason):
+        DnsLookup(**{"nameservers": ["127.0.0.1"]} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"transports": "udp"}, "transports is one string; give a list of them"),
+        ({"transports": ["sctp"]}, r"transports is .*'sctp'.*; choose among udp, tcp, tls"),
+        ({"families": ["ipv5"]}, "choose among ipv4, ipv6"),
+        ({"timeout": -1}, "timeout is -1"),
+        ({"timeout": math.nan}, "timeout is nan"),
+        ({"timeout": "3"}, "timeout is '3'"),
+        ({"nameservers": []}, "nameservers is empty; give at least one, or None for pjsua's"),
+    ],
+)
+def test_the_lookup_by_pjsip_refuses_the_same(arguments: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        PjsipDnsLookup(**arguments)
+
+
+@pytest.mark.parametrize("ttl", [-1, "x", None, math.nan, True])
+def test_the_lookup_by_the_system_takes_seconds(ttl: Any) -> None:
+    with pytest.raises(ValueError, match=r"^ttl is .*; give seconds"):
+        SystemLookup(ttl=ttl)
 
 
 def test_it_is_a_lookup() -> None:

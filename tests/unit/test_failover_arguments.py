@@ -128,7 +128,8 @@ def test_a_control_socket_is_asked_for_by_true_or_a_path(control: Any) -> None:
 
 @pytest.mark.parametrize("shared", [5, True, ["a.db"]])
 def test_the_shared_memory_is_a_place(shared: Any) -> None:
-    with pytest.raises(TypeError, match=r"shared is .*; give a path, \"redis://host:port/db\" or a pjfail.Shared"):
+    words = r"shared is .*; give a path, \"redis://host:port/db\", a pjfail\.Shared, or False"
+    with pytest.raises(TypeError, match=words):
         pjfail.attach(lookup=LOOKUP, shared=shared)
 
 
@@ -138,9 +139,11 @@ def test_the_environment_names_the_shared_memory_where_the_program_does_not(
     monkeypatch.setenv("PJFAIL_SHARED", "redis://192.0.2.9:6379/0")
     pjfail.attach(lookup=LOOKUP)
     pjfail.attach(lookup=LOOKUP, shared="/var/lib/pjfail.db")
+    pjfail.attach(lookup=LOOKUP, shared=False)
     assert [arguments[8] for arguments in made] == [
         pjfail.Shared("redis://192.0.2.9:6379/0"),
         pjfail.Shared("/var/lib/pjfail.db"),
+        None,
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -34,6 +35,11 @@ hosts = st.one_of(
         ("sip:example.com;maddr=192.0.2.7", Target("192.0.2.7")),
         ("sip:[2001:db8::1]:5061;transport=tls", Target("2001:db8::1", 5061, "tls", secure=True)),
         ("sip:example.com?subject=hello", Target("example.com")),
+        ("sip://alice/b@voip_1.example", Target("voip_1.example")),  # as pjsip reads it
+        ("sip:m\u00fcnchen.example", Target("m\u00fcnchen.example")),
+        ("sip:100", Target("100")),
+        ("sip:alice@voip.example;maddr=2001:db8::1", Target("2001:db8::1")),
+        ("sip:[fe80::1%251]", Target("fe80::1%251")),
     ],
 )
 def test_a_uri_has_one_target(uri: str, target: Target) -> None:
@@ -55,10 +61,17 @@ def test_a_uri_has_one_target(uri: str, target: Target) -> None:
         "sip:[2001:db8::g]",
         "sip:example.com\0",
         "sip:example.com;lr\r\nX: y",
+        "sip://voip.example",
+        "sip:voip.example/",
+        "sip:a@b@c",
+        "sip:alice:p@ss@voip.example",
+        "sip:voip!example",
+        "sip:voip%2eexample",
+        "sip:alice@voip.example;maddr=//192.0.2.1",
     ],
 )
 def test_what_is_no_uri_is_refused(uri: str) -> None:
-    with pytest.raises(BadURI, match=r"sip|port|address|speaks"):
+    with pytest.raises(BadURI, match=r"not a valid|pjfail speaks"):
         Target.parse(uri)
 
 
@@ -110,6 +123,12 @@ def test_a_server_reads_back_what_it_prints(address: object, port: int, transpor
 def test_what_is_no_server_is_refused(text: str) -> None:
     with pytest.raises(BadServer):
         Server.parse(text)
+
+
+@pytest.mark.parametrize("address", [b"192.0.2.1", None, 5, ["192.0.2.1"]])
+def test_an_address_that_is_not_text_is_refused_in_words(address: Any) -> None:
+    with pytest.raises(BadServer, match="is not a valid numeric address; write"):
+        Server(address, 5060)
 
 
 @given(st.ip_addresses(), st.sampled_from(TRANSPORTS), st.sampled_from(["{}", " {} ", "[{}]"]))

@@ -586,10 +586,12 @@ def test_where_one_plan_serves_all_methods_a_failure_is_held_against_all() -> No
         {"window": 0.0},
         {"replan": 0.5},
         {"retry_after_floor": -1.0},
+        {"retry_after_floor": 10.0, "retry_after_ceiling": 1.0},
+        {"per_method": "no"},
     ],
 )
 def test_numbers_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"rise|seconds|window|replan"):
+    with pytest.raises(ValueError, match=r"rise|seconds|window|replan|retry_after_floor|give True or False"):
         Policy(**wrong)
 
 
@@ -597,6 +599,34 @@ def test_numbers_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
 def test_parts_that_are_no_functions_are_refused(wrong: dict[str, Any]) -> None:
     [name] = wrong
     with pytest.raises(TypeError, match=f"^{name} is .*; give a function"):
+        Policy(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (
+            {"order": Consecutive(failures=3)},
+            r"^order is Consecutive\(.*, a function \(health, outcome\); give",
+        ),
+        (
+            {"detect": by_priority},
+            r"^detect is .*, a function \(candidates, health\); give",
+        ),
+        (
+            {"detect": ExponentialBackoff()},
+            r"a function \(failures, random\); give a function \(health, out",
+        ),
+        (
+            {"backoff": Consecutive()},
+            r"a function \(health, outcome\); give a function \(failures, random\)",
+        ),
+        ({"backoff": Sticky()}, "takes other arguments"),
+    ],
+)
+def test_a_ready_part_in_the_place_of_another_is_refused(wrong: dict[str, Any], words: str) -> None:
+    """All of them take two arguments, and would be found out at the first outcome."""
+    with pytest.raises(TypeError, match=words):
         Policy(**wrong)
 
 

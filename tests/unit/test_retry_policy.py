@@ -101,6 +101,14 @@ def test_what_cannot_be_asked_about_a_response_is_refused(decide: Any) -> None:
         pjfail.RetryPolicy(decide=decide)
 
 
+@pytest.mark.parametrize("value", ["no", "off", 1, 0, None])
+def test_what_is_neither_true_nor_false_is_refused(value: Any) -> None:
+    """The core once refused it in attach(), and not by name."""
+    for name in ("enabled", "port_check"):
+        with pytest.raises(ValueError, match=f"^{name} is {value!r}; give True or False$"):
+            pjfail.RetryPolicy(**{name: value})
+
+
 @pytest.mark.parametrize("decide", [lambda *_: True, lambda _1, _2, _3, _4=0: True, max])
 def test_any_plain_function_of_three_can_be_asked(decide: Any) -> None:
     assert pjfail.RetryPolicy(decide=decide).decide is decide

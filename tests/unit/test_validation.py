@@ -19,6 +19,12 @@ NO_LIST: Any = 5
 async def in_a_coroutine(*_: object) -> Any: ...
 
 
+class AsyncOnAttach:
+    def __call__(self, _event: object) -> None: ...
+
+    async def on_attach(self, _failover: object) -> None: ...
+
+
 class Called:
     async def __call__(self, *_: object) -> Any: ...
 
@@ -115,6 +121,10 @@ def test_a_number_that_is_none_is_named(make: Callable[[], object], words: str) 
         (lambda: pjfail.listeners.PrometheusListener(NO_LIST), "registry is 5"),
         (lambda: pjfail.attach(policy=in_a_coroutine), "is async"),
         (lambda: pjfail.attach(listeners=[in_a_coroutine]), "is async.*QueueListener"),
+        (lambda: pjfail.attach(listeners=[AsyncOnAttach()]), r"has an async on_attach\(\), and nobody would await it"),
+        (lambda: pjfail.attach(policy=pjfail.Consecutive()), r"a function \(health, outcome\); give a Policy, or a"),  # type: ignore[arg-type]
+        (lambda: pjfail.any_of(pjfail.by_priority), r"a function \(candidates, health\); give a function"),  # type: ignore[arg-type]
+        (lambda: pjfail.Panic(pjfail.Consecutive()), r"a function \(health, outcome\); give a function"),  # type: ignore[arg-type]
         (lambda: pjfail.attach(listeners=NO_LIST), "listeners is 5; give a list"),
         (lambda: pjfail.attach(listeners="told"), "listeners is 'told'; give a list"),
         (lambda: pjfail.attach(listeners=print), "listeners is .*print.*; give a list"),  # type: ignore[arg-type]

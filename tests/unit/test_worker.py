@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -114,8 +115,11 @@ def test_a_worker_that_does_not_run_says_so() -> None:
         worker().resolve(Target("example.com"), 1.0)
 
 
-def test_a_worker_that_cannot_be_kept_alive_detaches_loudly(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_that_cannot_be_kept_alive_detaches_loudly(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without an attached core there is no descriptor to wait on, so each of its lives ends at once."""
+    monkeypatch.setattr("pjfail.worker.RESTART_PAUSE", 0.3)
     detached: list[str] = []
     ended = threading.Event()
 
@@ -129,10 +133,49 @@ def test_a_worker_that_cannot_be_kept_alive_detaches_loudly(caplog: pytest.LogCa
     assert ended.wait(5)
     one.stop()
     assert detached == ["pjfail"]
-    levels = [record.levelno for record in caplog.records if record.name == "pjfail"]
-    assert levels == [logging.ERROR] * MAX_CRASHES + [logging.CRITICAL]
-    with pytest.raises(NotAttached):
+    records = [record for record in caplog.records if record.name == "pjfail"]
+    assert [record.levelno for record in records] == [logging.ERROR] * MAX_CRASHES + [logging.CRITICAL]
+    times = [record.created for record in records[:MAX_CRASHES]]
+    assert all(later - earlier > 0.25 for earlier, later in pairwise(times))
+    with pytest.raises(NotAttached, match="has been detached"):
         one.call(lambda: 1)
+
+
+def test_between_two_lives_of_the_worker_its_callers_hear_why_and_a_stop_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pjfail.worker.RESTART_PAUSE", 60.0)
+    one = worker()
+    one.start(1)
+    for ask in (lambda: one.call(lambda: 1), lambda: one.resolve(Target("example.com"), 1.0)):
+        with pytest.raises(NotAttached, match="which starts anew"):
+            ask()
+    one.maintenance.maintain_soon()
+    began = time.monotonic()
+    one.stop(10)
+    assert time.monotonic() - began < 5
+
+
+def test_a_loop_that_has_just_been_closed_is_not_an_error_of_its_own() -> None:
+    one = worker()
+    one._loop = one.maintenance._loop = asyncio.new_event_loop()
+    one._loop.close()
+    with pytest.raises(NotAttached, match="which starts anew"):
+        one.resolve(Target("example.com"), 1.0)
+    one.maintenance.maintain_soon()
+
+
+def test_crashes_long_ago_do_not_count(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pjfail.worker.RESTART_PAUSE", 0.02)
+    monkeypatch.setattr("pjfail.worker.CRASHES_FORGOTTEN", 0.0)
+    one = worker()
+    one.start(1)
+    until = time.monotonic() + 5
+    while len(caplog.records) <= 2 * MAX_CRASHES and time.monotonic() < until:
+        time.sleep(0.01)
+    one.stop()
+    assert len(caplog.records) > 2 * MAX_CRASHES
+    assert {record.levelno for record in caplog.records} == {logging.ERROR}
 
 
 def test_of_more_servers_than_a_plan_has_room_for_the_best_are_used(caplog: pytest.LogCaptureFixture) -> None:

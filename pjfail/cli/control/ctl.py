@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..._tables import print_table
 from ...control.client import Client, find
+from ...control.server import LEVELS
 from ...errors import ControlError
-from ...model import Target
+from ...model import Target, parse_server
 from . import fleet, words
+
+SILENCE = 2.0
+"""Seconds after which the command says that it waits."""
 
 COMMANDS = {
     "process": "show which program it is",
@@ -52,24 +58,29 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         if name in ("drain", "mark-down", "restore"):
             one.add_argument("server", metavar="SERVER", help="address:port, or udp:address:port")
         if name == "mark-down":
-            one.add_argument("seconds", metavar="SECONDS", type=float, nargs="?", help="for how long (until restored)")
+            one.add_argument(
+                "seconds", metavar="SECONDS", type=fleet.seconds, nargs="?", help="for how long (until restored)"
+            )
         if name in ("plan", "refresh"):
             one.add_argument("uri", metavar="URI", nargs="?" if name == "refresh" else None, help="a SIP URI")
         if name == "events":
             one.add_argument("--follow", action="store_true", help="go on with each event as it comes")
         if name == "log":
-            one.add_argument("level", metavar="LEVEL", help="debug, info, warning, error, critical")
+            one.add_argument("level", metavar="LEVEL", type=str.lower, choices=LEVELS, help=", ".join(LEVELS))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Asks, and prints what is answered. Raises ControlError when nothing can be asked, and ValueError."""
     if arguments.fleet:
         return fleet.run(arguments)
+    fleet.require_fleet(arguments)
     command: str = arguments.asked
     names = ("server", "seconds", "uri", "level")
     given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
     if "uri" in given:
         Target.parse(given["uri"])  # what is written wrong here is a wrong argument
+    if "server" in given:
+        parse_server(given["server"])
     paths = find(arguments.to)
     if command == "events" and arguments.follow:
         if len(paths) > 1:
@@ -78,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     answers: list[dict[str, Any]] = []
     for path in paths:
         try:
-            with Client(path) as client:
+            with Client(path) as client, _told_of_waiting(client):
                 answers.append({"pid": client.pid, "result": client.ask(command, given)})
         except ControlError as error:
             if arguments.to != "all":
@@ -97,9 +108,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any("error" in answer for answer in answers) else 0
 
 
+@contextlib.contextmanager
+def _told_of_waiting(client: Client) -> Iterator[None]:
+    """Says on standard error whom the block waits for, if it takes long."""
+    words = f"pjfail: waiting for process {client.pid}, {client.timeout:g} s at the most"
+    timer = threading.Timer(SILENCE, lambda: print(words, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _follow(path: Any, *, as_json: bool) -> int:
     with Client(path) as client:
-        for event in client.events():
+        with _told_of_waiting(client):
+            events = client.events()
+        for event in events:
             print(json.dumps(event) if as_json else "  ".join(words.event_cells(event)), flush=True)
     return 0
 

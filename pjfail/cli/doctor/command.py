@@ -26,7 +26,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "doctor",
         help="show the pjsip of this environment, and whether pjfail works with it",
         description="Find the pjsip of this environment, try pjfail on it in a process of its own, and report.",
-        epilog="Exit status: 0 when pjfail works with it, 1 when not (the reason is printed), 3 without a pjsip.",
+        epilog="Exit status: 0 when pjfail works with it, 1 when not (the reason is printed), 2 for wrong arguments, "
+        "3 without a pjsip.",
     )
     parser.add_argument("--module", metavar="NAME", help=f"the Python module that loads pjsip ({USUAL})")
     parser.add_argument("--uri", metavar="URI", help="a registrar's URI: show what pjfail makes of it, too")
@@ -45,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     module = arguments.module
     if module is not None and not all(part.isidentifier() for part in module.split(".")):
         raise ValueError(f"--module {module}: write the module's name as in an import statement")
+    if arguments.nameserver and arguments.uri is None:
+        raise ValueError("--nameserver is asked about a URI; write --uri URI too")
     found = None if arguments.uri is None else registrar.examined(arguments.uri, arguments.nameserver)
     report = examined(Report(Pjfail(own_version()), _python()), module)
     report = replace(report, registrar=found)
