@@ -551,9 +551,10 @@ class Failover:
         """Sends one request outside any dialog, and returns its final response, whatever the code.
 
         With *server* the request goes to exactly that server, over a transport that pjfail acquires for it; TLS shows
-        and checks the host of *uri*. Without *server* the plan of *uri* decides. *headers* are pairs or a mapping, and
-        may include From, To and Content-Type (default: text/plain). *timeout* is in seconds. Blocks: call
-        :meth:`request_async` in a pjsua2 callback, and in the thread that polls ``libHandleEvents()``.
+        and checks the host of *uri*. Without *server* the plan of *uri* decides, and the request fails over as the
+        :class:`pjfail.RetryPolicy` says. *headers* are pairs or a mapping, and may include From, To and Content-Type
+        (default: text/plain). *timeout* is in seconds. Blocks: call :meth:`request_async` in a pjsua2 callback, and in
+        the thread that polls ``libHandleEvents()``.
 
         Raises :class:`pjfail.RequestTimeout`, :class:`pjfail.RequestFailed`, :class:`pjfail.BadURI`,
         :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, ValueError for an invalid method, header or timeout, and

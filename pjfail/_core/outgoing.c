@@ -328,13 +328,15 @@ static void outgoing_post_unsent(unsigned id, pj_status_t status)
 static void outgoing_send(struct outgoing *outgoing)
 {
     const pf_address *server = outgoing->server.family ? &outgoing->server : NULL;
+    void *id = (void *)(uintptr_t)outgoing->id;
     pj_status_t status = PJ_SUCCESS;
 
     if (server)
         status = outgoing_select_transport(outgoing->tdata, server);
     if (status == PJ_SUCCESS) {
         host.pjsip_tx_data_add_ref(outgoing->tdata); /* pjsip takes this reference over, whether or not it can send */
-        status = override_send(server, outgoing->tdata, &outgoing_transmit, (void *)(uintptr_t)outgoing->id);
+        status = server ? override_send(server, outgoing->tdata, &outgoing_transmit, id)
+                        : outgoing_transmit(outgoing->tdata, id);
     }
     if (status != PJ_SUCCESS)
         outgoing_post_unsent(outgoing->id, status);

@@ -12,11 +12,12 @@ from rig.console import Console
 from rig.network import unanswered_connects
 from rig.tls import TlsServer
 
-from pjfail.testing import REFUSING, RESETTING, SILENT, WELL, Fault, Registrar, Request
+from pjfail.testing import REFUSING, RESETTING, SILENT, UNAVAILABLE, WELL, Fault, Registrar, Request
 from pjfail.testing.sockets import Peer
 
 FIRST, CHOSEN, THIRD, FOURTH = "127.0.43.1", "127.0.43.2", "127.0.43.3", "127.0.43.4"
 TRANSPORTS = ("udp", "tcp", "tls")
+FAULTS = {"silent": SILENT, "refusing": REFUSING, "resetting": RESETTING, "503": UNAVAILABLE}
 
 # What the servers say beyond what a registrar says; `rewrite` of one makes its raw responses anew.
 EXTRA = (
@@ -93,6 +94,19 @@ def told(*arguments, **more):
 async def at_once(count, method, uri, server):
     requests = [failover.request_async(method, uri, server=server) for _ in range(count)]
     return [response.code for response in await asyncio.gather(*requests)]
+
+def asked(count, uri, server=None, timeout=5.0):
+    # who answered, or what was raised: request() for a count of 0, else so many of request_async() at once
+    async def one():
+        return str((await failover.request_async("OPTIONS", uri, server=server, timeout=timeout)).server)
+    async def several():
+        return await asyncio.gather(*(one() for _ in range(count)))
+    try:
+        answered = asyncio.run(several()) if count else [
+            str(failover.request("OPTIONS", uri, server=server, timeout=timeout).server)]
+    except pjfail.RequestFailed as error:
+        answered = [type(error).__name__]
+    return sorted(set(answered))
 """)
         yield console
 
@@ -149,6 +163,29 @@ def test_without_a_server_the_plan_decides_and_the_headers_wait_for_it(
         request = servers[transport, FIRST].requests[-1]
         assert request.header(f"x-header-{number}") == f"{number}" * 200
         assert request.header("contact") == f"<sip:{number}@x.test>"
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_without_a_server_it_fails_over_once_the_plan_is_known_and_with_one_it_does_not(
+    console: Console, servers: dict[tuple[str, str], Registrar], transport: str, name: str
+) -> None:
+    fault = FAULTS[name]
+    hosts = [f"{kind}.{name}.test" for kind in ("planned", "cold")]
+    first, planned, cold = f"{transport}:{FIRST}:5060", *(uri(transport, host) for host in hosts)
+    for host in hosts:
+        console.run(f'settings["table"]["{host}"] = ["{FIRST}:5060", "{CHOSEN}:5060"]')
+    console.run(f'failover.resolve("{planned}")')
+    for count, target in ((0, planned), (1, planned), (20, planned), (20, cold)):
+        servers[transport, FIRST].fault = WELL
+        console.run(f'failover.restore("{first}")')
+        assert console.get(f'asked(1, "{planned}", "{first}")') == [first]
+        servers[transport, FIRST].fault = fault
+        assert console.get(f'asked({count}, "{target}")') == [f"{transport}:{CHOSEN}:5060"]
+    before = len(servers[transport, CHOSEN].requests)
+    [end] = console.get(f'asked(0, "{planned}", "{first}", timeout=1)')
+    assert end in (first if name == "503" else "", "RequestTimeout", "RequestFailed")
+    assert len(servers[transport, CHOSEN].requests) == before
 
 
 def test_codes_are_returned_and_a_challenge_is_not_answered(
