@@ -548,7 +548,8 @@ class Failover:
         body: bytes | str = b"",
         timeout: float = 5.0,
     ) -> Response:
-        """Sends one request outside any dialog, and returns its final response, whatever the code.
+        """Sends one request outside any dialog, and returns its final response, whatever the code. *method* is in
+        capitals.
 
         With *server* the request goes to exactly that server, over a transport that pjfail acquires for it; TLS shows
         and checks the host of *uri*. Without *server* the plan of *uri* decides, and the request fails over as the

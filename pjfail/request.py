@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 
+from ._validation import is_method
 from .bridge import requests
 from .bridge.requests import Answer
 from .bridge.status import TIMED_OUT, UNRESOLVED, strerror
@@ -69,8 +70,10 @@ class Requests:
 
         The caller calls :meth:`forget` when it no longer waits.
         """
-        if not (isinstance(method, str) and _TOKEN.fullmatch(method)):
-            raise ValueError(f"{method!r} is not a valid method; write a token such as OPTIONS")
+        if not is_method(method):
+            raise ValueError(
+                f"{method!r:.60} is not a valid method; write at most 15 characters in capitals, such as OPTIONS"
+            )
         if method in _NEED_A_DIALOG:
             raise ValueError(f"{method} needs a dialog; make a call with pjsua instead")
         target = Target.parse(uri)

@@ -29,11 +29,33 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls
 
 
-@pytest.mark.parametrize("method", ["", "OP TIONS", "OPTIONS\r\nX: y", "INVITE", "ACK", "CANCEL", "BYE", "PRACK"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "",
+        "OP TIONS",
+        "OPTIONS\r\nX: y",
+        "INVITE",
+        "ACK",
+        "CANCEL",
+        "BYE",
+        "PRACK",
+        "options",
+        "ack",
+        "Invite",
+        "ÖPTIONS",
+        "A" * 16,
+        "A" * 8000,
+        None,
+        b"OPTIONS",
+    ],
+)
 def test_what_is_no_method_or_needs_a_dialog_is_refused(sent: list[dict[str, Any]], method: str) -> None:
     with pytest.raises(ValueError, match=r"is not a valid method|needs a dialog"):
         Requests().send(method, "sip:example.com")
     assert sent == []
+    Requests().send("A" * 15, "sip:example.com")
+    assert len(sent) == 1
 
 
 @pytest.mark.parametrize("headers", ["Subject: hello", [("Subject",)], {"Subject": 5}, [None]])
