@@ -33,7 +33,7 @@ from .model import Health, Plan, Response, Server, State, Target, Transport, par
 from .order import Order
 from .policy import Policy
 from .probe import Probe
-from .request import Headers, timeout_error
+from .request import Headers, awaitable, timeout_error
 from .resolution import asked_target
 from .retry import RetryPolicy
 from .shared import Shared
@@ -576,8 +576,8 @@ class Failover:
         timeout: float = 5.0,
     ) -> Response:
         """Does what :meth:`request` does, for asyncio."""
-        with self._sent(method, uri, server, headers, body, timeout) as future:
-            return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+        with self._sent(method, uri, server, headers, body, timeout) as sent, awaitable(sent) as future:
+            return await asyncio.wait_for(future, timeout)
 
     @contextmanager
     def _sent(

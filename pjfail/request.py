@@ -10,8 +10,9 @@ import itertools
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 from ._validation import is_method
 from .bridge import requests
@@ -48,6 +49,20 @@ class Sent(Future[Response]):
         self.what = what
         self.server = server
         self.at = time.monotonic()
+
+
+@contextmanager
+def awaitable(sent: Future[Response]) -> Iterator[asyncio.Future[Response]]:
+    """Gives the block a future that follows *sent*, in the running loop.
+
+    The block may be cancelled as *sent* ends. Nobody reads its exception then, and asyncio would log that.
+    """
+    future = asyncio.wrap_future(sent)
+    try:
+        yield future
+    finally:
+        if not future.cancel() and not future.cancelled():
+            future.exception()
 
 
 # Numbers are never used twice: a transaction of an earlier attachment may end in this one.
@@ -133,15 +148,15 @@ class Requests:
         While pjsip's polling thread does not run, it neither sends nor reads anything, and no time passes: silence is
         then not the server's. Raises RequestTimeout, and what the future does.
         """
-        future = asyncio.wrap_future(sent)
         left = timeout
-        while left > 0:
-            done, _ = await asyncio.wait([future], timeout=left)
-            left = max(sent.at, requests.polled_since()) + timeout - time.monotonic()
-            if done and left > 0 and isinstance(future.exception(), RequestTimeout):
-                raise RequestFailed(f"{sent.what}{_to(sent.server)}: pjsip's thread did not run meanwhile")
-            if done:
-                return future.result()
+        with awaitable(sent) as future:
+            while left > 0:
+                done, _ = await asyncio.wait([future], timeout=left)
+                left = max(sent.at, requests.polled_since()) + timeout - time.monotonic()
+                if done and left > 0 and isinstance(future.exception(), RequestTimeout):
+                    raise RequestFailed(f"{sent.what}{_to(sent.server)}: pjsip's thread did not run meanwhile")
+                if done:
+                    return future.result()
         raise RequestTimeout(f"{sent.what}{_to(sent.server)}: no answer within {timeout:g} s")
 
     def deliver(self, answer: Answer) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 from concurrent.futures import Future
 from typing import Any
 
@@ -211,3 +214,30 @@ def test_a_detach_ends_all(sent: list[dict[str, Any]]) -> None:
     assert isinstance(future.exception(0), pjfail.NotAttached)
     with pytest.raises(pjfail.NotAttached):
         requests.send("OPTIONS", "sip:example.com")
+
+
+@pytest.mark.parametrize("ended_first", [False, True])
+def test_a_detach_that_also_ends_the_loop_is_no_news_for_asyncios_log(
+    sent: list[dict[str, Any]], ended_first: bool
+) -> None:
+    """A task that is cancelled reads no exception of the request that it waited for."""
+    logged: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        requests = Requests()
+        future = requests.send("OPTIONS", "sip:example.com", SERVER)
+        waiting = asyncio.create_task(requests.response(future, 5.0))
+        await asyncio.sleep(0)
+        if ended_first:
+            requests.end()
+            await asyncio.sleep(0)  # the exception is there, and the task has not run since
+        waiting.cancel()
+        requests.end()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    gc.collect()
+    assert logged == []
