@@ -14,6 +14,11 @@ from typing import Any
 _METHOD = re.compile(r"[A-Z0-9.!%*_+`'~-]{1,15}")
 
 
+# What a function of the application may raise on pjfail's thread; only that call has failed then. SystemExit and
+# KeyboardInterrupt would end the thread there, and no program. CancelledError is missing: by that asyncio ends a task.
+FAILURES = (Exception, SystemExit, KeyboardInterrupt)
+
+
 def is_amount(value: object, least: float = 0.0, most: float = sys.float_info.max) -> bool:
     """Returns whether *value* is a number from *least* to *most*: not a string, a bool or a NaN, and finite unless
     *most* is infinite.
