@@ -265,7 +265,7 @@ static int outgoing_fill_in(pjsip_tx_data *tdata, const struct order *order)
         void *header =
             host.pjsip_parse_hdr(tdata_pool(tdata), &name, (char *)order->values[i], strlen(order->values[i]), NULL);
         if (!header)
-            return host_problem(PF_BAD_URI, 0, "%s: %s", order->names[i], order->values[i]);
+            return host_problem(PF_BAD_HEADER, 0, "%s: %s", order->names[i], order->values[i]);
         outgoing_add_header(tdata, header);
     }
     if (order->body.slen) {
@@ -459,6 +459,10 @@ static int outgoing_make(const struct order *order)
     host.pjsip_method_init_np(&method, (pj_str_t *)&order->method);
     status = host.pjsip_endpt_create_request(host_endpoint(), &method, &order->uri, &order->from, &order->to, NULL,
                                              NULL, -1, NULL, &tdata);
+    if (status == PJSIP_EINVALIDREQURI)
+        return host_problem(PF_BAD_URI, status, "%s", order->uri.ptr);
+    if (status == PJSIP_EINVALIDHDR) /* one of these two */
+        return host_problem(PF_BAD_HEADER, status, "From: %s, To: %s", order->from.ptr, order->to.ptr);
     if (status != PJ_SUCCESS)
         return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_create_request()");
     result = outgoing_fill_in(tdata, order);

@@ -288,14 +288,22 @@ def test_misuse(console: Console) -> None:
     assert error('"OPTIONS", "sip:sip.test", server="127.0.0.1:0"') == "BadServer"
     assert error('"OPTIONS", "sip:sip.test", server=5060', "is not a valid server") == "TypeError"
     assert error('"OPTIONS", "sip:sip.test", server=b"127.0.0.1:5060"', "is not a valid server") == "TypeError"
-    assert error('"OPTIONS", "sip:sip.test", server="127.0.0.1:5060", headers=[("Contact", "<sip:")]') == "BadURI"
-    assert error('"OPTIONS", "sip:sip.test", server="127.0.0.1:5060", headers=[("From", "no uri")]') == "RequestFailed"
+    for header in ("Contact", "<sip:"), ("Expires", "abc"), ("Authorization", "x"), ("From", "no uri"), ("To", "<sip:"):
+        given = f'"OPTIONS", "sip:sip.test", headers=[{header}]'
+        assert error(given, "cannot parse the header", ": ".join(header)) == "ValueError"
+    assert error('"OPTIONS", "sip:a b@sip.test"', "sip:a b@sip.test") == "BadURI"
     assert error('"OPTIONS", "sip:sip.test", server="[::1]:5060"', "no udp transport over IPv6") == "BadServer"
     # long ones are no crash, whatever becomes of them
     for long in ("sip:" + "u" * 5000 + "@sip.test", "sip:" + "h" * 300 + ".test"):
         console._tell(f'failover.request("OPTIONS", "{long}", server="{CHOSEN}:5060", timeout=0.5)')
     assert console.get(f'told("OPTIONS", "sip:%41%FF%00@sip.test", server="{CHOSEN}:5060")[0]') == 200
     assert console.get(f'told("OPTIONS", "sip:[::1]", server="{CHOSEN}:5060")[0]') == 200
+
+
+def test_a_probe_for_an_account_that_makes_no_header_tells_nothing(console: Console) -> None:
+    probe = f"probe(failover._worker.requests, pjfail.Server('{CHOSEN}', 5060), 'sip.test', 1.0, 'sip:a>b')"
+    console.run("from pjfail.probe import probe")
+    assert console.get(f"asyncio.run({probe})") is None
 
 
 def test_a_listener_cannot_wait_for_an_answer(console: Console) -> None:
