@@ -146,6 +146,9 @@ class Attached(Protocol):
 class Failover:
     """An attached pjfail, made by :func:`attach`. Any thread may call the methods, unless a method says otherwise.
 
+    Methods that change something wait for pjfail's thread, and raise :class:`pjfail.WorkerBusy` where a listener,
+    policy or lookup holds that up for 5 s.
+
     ``pjsip_version`` is what the loaded pjsip's ``pj_get_version()`` returns, for example "2.17". A ``with`` block
     detaches at its end.
     """
@@ -268,7 +271,8 @@ class Failover:
         Meanwhile, and where that fails, requests go by the plans in force. Returns once the lookups are under way;
         ``events.PlanChanged`` tells what they have changed. All that a lookup remembers is asked for again when it is
         needed next, if it has a method ``ask_anew()``, as :class:`pjfail.DnsLookup` has (:class:`pjfail.PjsipDnsLookup`
-        cannot empty pjsip's cache). Raises :class:`pjfail.BadURI`, :class:`pjfail.NotAttached`.
+        cannot empty pjsip's cache). Raises :class:`pjfail.BadURI`, :class:`pjfail.NotAttached`,
+        :class:`pjfail.WorkerBusy`.
         """
         self._require_attached()
         target = None if uri is None else asked_target(uri)
@@ -292,7 +296,8 @@ class Failover:
 
         *server* is a ``Server``, "tls:address:port", or one in pjfail's plans: "address:port", "address" or a host
         name, for whatever transport and port it has there. In force when this returns. Raises
-        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for seconds that are not valid.
+        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, :class:`pjfail.WorkerBusy`, and ValueError for seconds
+        that are not valid.
         """
         if seconds is not None and not (is_amount(seconds) and seconds > 0):
             raise ValueError(f"seconds is {seconds!r}; give a positive number, or None for until restored")

@@ -488,11 +488,12 @@ def test_who_waits_for_a_worker_that_is_held_up_is_told_so() -> None:
             held_up.wait()
             try:
                 failover._worker.call(lambda: None, timeout=0.3)
-            except TimeoutError as error:
-                emit(error=str(error))
+            except pjfail.WorkerBusy as error:
+                emit(error=str(error), kinds=[kind.__name__ for kind in type(error).__mro__])
         """)
     ).lines
     assert line["error"].endswith("has held up pjfail's worker for 0.3 s")
+    assert {"PjfailError", "TimeoutError"} < set(line["kinds"])
 
 
 def test_what_would_end_the_program_ends_nothing_on_pjfails_thread(registrar: Registrar) -> None:
