@@ -9,7 +9,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -33,7 +32,7 @@ from .model import Health, Plan, Response, Server, State, Target, Transport, par
 from .order import Order
 from .policy import Policy
 from .probe import Probe
-from .request import Headers, awaitable, timeout_error
+from .request import Headers, Sent, awaitable, timeout_error
 from .resolution import asked_target
 from .retry import RetryPolicy
 from .shared import Shared
@@ -568,8 +567,8 @@ class Failover:
         """
         if self._worker.is_current():
             raise RuntimeError("request() waits for pjfail's worker; do not call it from a listener or policy")
-        with self._sent(method, uri, server, headers, body, timeout) as future:
-            return future.result(timeout)
+        with self._sent(method, uri, server, headers, body, timeout) as sent:
+            return sent.result(timeout)
 
     async def request_async(
         self,
@@ -593,7 +592,7 @@ class Failover:
         headers: Headers,
         body: bytes | str,
         timeout: float,
-    ) -> Iterator[Future[Response]]:
+    ) -> Iterator[Sent]:
         """Sends a request for the block, which waits up to *timeout* seconds for the response; nobody waits after the
         block.
         """
@@ -606,13 +605,13 @@ class Failover:
             server = named if isinstance(named, Server) else Server.parse(named, spoken or "udp")
         if server is not None:
             require_reachable(server)
-        future = self._worker.requests.send(method, uri, server, headers, body)
+        sent = self._worker.requests.send(method, uri, server, headers, body)
         try:
-            yield future
+            yield sent
         except TimeoutError:
-            raise timeout_error(method, uri, server, timeout) from None
+            raise timeout_error(sent, timeout) from None
         finally:
-            self._worker.requests.forget(future)
+            self._worker.requests.forget(sent)
 
     def counters(self) -> Counters:
         """Returns what the C core has counted: queries, where their answers came from, and what it holds now. Never

@@ -52,7 +52,7 @@ class Sent(Future[Response]):
 
 
 @contextmanager
-def awaitable(sent: Future[Response]) -> Iterator[asyncio.Future[Response]]:
+def awaitable(sent: Sent) -> Iterator[asyncio.Future[Response]]:
     """Gives the block a future that follows *sent*, in the running loop.
 
     The block may be cancelled as *sent* ends. Nobody reads its exception then, and asyncio would log that.
@@ -186,8 +186,14 @@ class Requests:
                 each.set_exception(NotAttached(DETACHED))
 
 
-def timeout_error(method: str, uri: str, server: Server | None, seconds: float) -> RequestTimeout:
-    return RequestTimeout(f"{method} {uri}{_to(server)}: no answer within {seconds:g} s")
+def timeout_error(sent: Sent, seconds: float) -> RequestTimeout:
+    """The error for a caller that has waited for *sent* for so many *seconds*."""
+    problem = f"{sent.what}{_to(sent.server)}: no answer within {seconds:g} s"
+    stalled = requests.polled_since() - sent.at
+    if stalled > 0:
+        problem += f"; pjsip's thread did not run for the first {min(stalled, seconds):.1f} s of them"
+        problem += ": in its callbacks, and in a thread that polls, use request_async()"
+    return RequestTimeout(problem)
 
 
 def _to(server: Server | None) -> str:

@@ -473,3 +473,30 @@ def beside():
 """)
         assert console.get("asyncio.run(polling())") == 200
         assert console.get("beside()") == 200
+
+
+def test_who_waits_in_pjsips_own_thread_is_told_that_it_did_not_run() -> None:
+    """In a callback, and in a program that polls; it is not said of a server that is silent."""
+    request = f'failover.request("OPTIONS", "sip:sip.test", server="{FOURTH}:5060", timeout=0.8)'
+    stalled = "pjsip's thread did not run for the first 0.8 s of them"
+    with Registrar(FOURTH) as server:
+        with Console(threads=0) as console:
+            assert console.error(request, "no answer within 0.8 s", stalled, "request_async()") == "RequestTimeout"
+            console.finish()
+        with Console([f"{FOURTH}:5060"]) as console:
+            console.run(f"""
+class Asking(Account):
+    def onRegState(self, prm):
+        try:
+            {request}
+        except pjfail.RequestTimeout as error:
+            heard_of.put(str(error))
+
+heard_of = queue.SimpleQueue()
+account = opened("sip:alice@sip.test", "sip:sip.test", kind=Asking)
+account.setRegistration(True)
+""")
+            assert stalled in console.get("heard_of.get(timeout=30)")
+            server.fault = SILENT
+            error = console._tell(request)["text"]
+            assert error == f"OPTIONS sip:sip.test to udp:{FOURTH}:5060: no answer within 0.8 s"
