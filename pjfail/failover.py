@@ -470,7 +470,8 @@ class Failover:
         self._worker.call(lambda: self._worker.maintenance.follow(followed))
 
     def unfollow(self, account: object) -> None:
-        """Ends the following of *account*, whoever began it: its plan decides again. Raises :class:`NotAttached`.
+        """Ends the following of *account*, whoever began it: its plan decides again. Raises :class:`NotAttached`,
+        :class:`WorkerBusy`.
 
         Until it is deleted, the account is followed again only by :meth:`follow`.
         """
