@@ -38,6 +38,7 @@ from .errors import (
     UnknownTarget,
     UnsupportedVersion,
     UnusablePjsip,
+    WorkerBusy,
 )
 from .follow_settings import Follow
 from .lookup.protocol import Lookup
@@ -124,6 +125,7 @@ __all__ = [
     "UnknownTarget",
     "UnsupportedVersion",
     "UnusablePjsip",
+    "WorkerBusy",
     "any_of",
     "attach",
     "attached",

@@ -21,6 +21,7 @@ class _Lib:
     PF_NO_RESOLVER: int
     PF_NO_ACCOUNT: int
     PF_BAD_URI: int
+    PF_BAD_HEADER: int
     PF_PJSIP_FAILED: int
     PF_ANY: int
     PF_UDP: int

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from numbers import Real
 from typing import Any
+
+# A token (RFC 3261 section 25.1) in capitals. pjsip copies a method into its packet's 4 000 octets unchecked, and takes
+# "invite" for INVITE. The C core has room for 15 octets.
+_METHOD = re.compile(r"[A-Z0-9.!%*_+`'~-]{1,15}")
+
+
+# What a function of the application may raise on pjfail's thread; only that call has failed then. SystemExit and
+# KeyboardInterrupt would end the thread there, and no program. CancelledError is missing: by that asyncio ends a task.
+FAILURES = (Exception, SystemExit, KeyboardInterrupt)
 
 
 def is_amount(value: object, least: float = 0.0, most: float = sys.float_info.max) -> bool:
@@ -15,6 +25,11 @@ def is_amount(value: object, least: float = 0.0, most: float = sys.float_info.ma
     *most* is infinite.
     """
     return isinstance(value, Real) and not isinstance(value, bool) and not value < least and value <= most
+
+
+def is_method(value: object) -> bool:
+    """Returns whether *value* is a SIP method in capitals, of at most 15 characters."""
+    return isinstance(value, str) and _METHOD.fullmatch(value) is not None
 
 
 def is_async(function: object) -> bool:

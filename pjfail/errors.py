@@ -1,6 +1,7 @@
 """pjfail's exceptions. The message of each says what to do.
 
-All are a :class:`PjfailError`; those for a bad argument (a URI, a server) are also a ValueError.
+All are a :class:`PjfailError`; those for a bad argument (a URI, a server) are also a ValueError, and WorkerBusy is a
+TimeoutError.
 """
 
 from __future__ import annotations
@@ -77,6 +78,10 @@ class NotAttached(PjfailError):
 
 
 DETACHED = "pjfail has been detached, by detach() or with its endpoint; pjfail.attach() attaches it again"
+
+
+class WorkerBusy(PjfailError, TimeoutError):
+    """A listener, policy or lookup has held up pjfail's thread for 5 s. The call may take effect later."""
 
 
 class PjsipError(PjfailError):

@@ -9,7 +9,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -34,7 +33,7 @@ from .model import Health, Plan, Response, Server, State, Target, Transport, par
 from .order import Order
 from .policy import Policy
 from .probe import Probe
-from .request import Headers, timeout_error
+from .request import Headers, Sent, awaitable, timeout_error
 from .resolution import asked_target
 from .retry import RetryPolicy
 from .shared import Shared
@@ -145,6 +144,9 @@ class Attached(Protocol):
 
 class Failover:
     """An attached pjfail, made by :func:`attach`. Any thread may call the methods, unless a method says otherwise.
+
+    Methods that change something wait for pjfail's thread, and raise :class:`pjfail.WorkerBusy` where a listener,
+    policy or lookup holds that up for 5 s.
 
     ``pjsip_version`` is what the loaded pjsip's ``pj_get_version()`` returns, for example "2.17". A ``with`` block
     detaches at its end.
@@ -268,7 +270,8 @@ class Failover:
         Meanwhile, and where that fails, requests go by the plans in force. Returns once the lookups are under way;
         ``events.PlanChanged`` tells what they have changed. All that a lookup remembers is asked for again when it is
         needed next, if it has a method ``ask_anew()``, as :class:`pjfail.DnsLookup` has (:class:`pjfail.PjsipDnsLookup`
-        cannot empty pjsip's cache). Raises :class:`pjfail.BadURI`, :class:`pjfail.NotAttached`.
+        cannot empty pjsip's cache). Raises :class:`pjfail.BadURI`, :class:`pjfail.NotAttached`,
+        :class:`pjfail.WorkerBusy`.
         """
         self._require_attached()
         target = None if uri is None else asked_target(uri)
@@ -292,7 +295,8 @@ class Failover:
 
         *server* is a ``Server``, "tls:address:port", or one in pjfail's plans: "address:port", "address" or a host
         name, for whatever transport and port it has there. In force when this returns. Raises
-        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, and ValueError for seconds that are not valid.
+        :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, :class:`pjfail.WorkerBusy`, and ValueError for seconds
+        that are not valid.
         """
         if seconds is not None and not (is_amount(seconds, most=threading.TIMEOUT_MAX) and seconds > 0):
             most = f"{threading.TIMEOUT_MAX:.0f}"
@@ -467,7 +471,8 @@ class Failover:
         self._worker.call(lambda: self._worker.maintenance.follow(followed))
 
     def unfollow(self, account: object) -> None:
-        """Ends the following of *account*, whoever began it: its plan decides again. Raises :class:`NotAttached`.
+        """Ends the following of *account*, whoever began it: its plan decides again. Raises :class:`NotAttached`,
+        :class:`WorkerBusy`.
 
         Until it is deleted, the account is followed again only by :meth:`follow`.
         """
@@ -549,12 +554,14 @@ class Failover:
         body: bytes | str = b"",
         timeout: float = 5.0,
     ) -> Response:
-        """Sends one request outside any dialog, and returns its final response, whatever the code.
+        """Sends one request outside any dialog, and returns its final response, whatever the code. *method* is in
+        capitals.
 
         With *server* the request goes to exactly that server, over a transport that pjfail acquires for it; TLS shows
-        and checks the host of *uri*. Without *server* the plan of *uri* decides. *headers* are pairs or a mapping, and
-        may include From, To and Content-Type (default: text/plain). *timeout* is in seconds. Blocks: call
-        :meth:`request_async` in a pjsua2 callback, and in the thread that polls ``libHandleEvents()``.
+        and checks the host of *uri*. Without *server* the plan of *uri* decides, and the request fails over as the
+        :class:`pjfail.RetryPolicy` says. *headers* are pairs or a mapping, and may include From, To and Content-Type
+        (default: text/plain). *timeout* is in seconds. Blocks: call :meth:`request_async` in a pjsua2 callback, and in
+        the thread that polls ``libHandleEvents()``.
 
         Raises :class:`pjfail.RequestTimeout`, :class:`pjfail.RequestFailed`, :class:`pjfail.BadURI`,
         :class:`pjfail.BadServer`, :class:`pjfail.NotAttached`, ValueError for an invalid method, header or timeout, and
@@ -562,8 +569,8 @@ class Failover:
         """
         if self._worker.is_current():
             raise RuntimeError("request() waits for pjfail's worker; do not call it from a listener or policy")
-        with self._sent(method, uri, server, headers, body, timeout) as future:
-            return future.result(timeout)
+        with self._sent(method, uri, server, headers, body, timeout) as sent:
+            return sent.result(timeout)
 
     async def request_async(
         self,
@@ -575,8 +582,8 @@ class Failover:
         timeout: float = 5.0,
     ) -> Response:
         """Does what :meth:`request` does, for asyncio."""
-        with self._sent(method, uri, server, headers, body, timeout) as future:
-            return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+        with self._sent(method, uri, server, headers, body, timeout) as sent, awaitable(sent) as future:
+            return await asyncio.wait_for(future, timeout)
 
     @contextmanager
     def _sent(
@@ -587,7 +594,7 @@ class Failover:
         headers: Headers,
         body: bytes | str,
         timeout: float,
-    ) -> Iterator[Future[Response]]:
+    ) -> Iterator[Sent]:
         """Sends a request for the block, which waits up to *timeout* seconds for the response; nobody waits after the
         block.
         """
@@ -600,13 +607,13 @@ class Failover:
             server = named if isinstance(named, Server) else Server.parse(named, spoken or "udp")
         if server is not None:
             require_reachable(server)
-        future = self._worker.requests.send(method, uri, server, headers, body)
+        sent = self._worker.requests.send(method, uri, server, headers, body)
         try:
-            yield future
+            yield sent
         except TimeoutError:
-            raise timeout_error(method, uri, server, timeout) from None
+            raise timeout_error(sent, timeout) from None
         finally:
-            self._worker.requests.forget(future)
+            self._worker.requests.forget(sent)
 
     def counters(self) -> Counters:
         """Returns what the C core has counted: queries, where their answers came from, and what it holds now. Never

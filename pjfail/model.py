@@ -566,7 +566,10 @@ class SentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A server's final response. ``rtt`` is in seconds, from sending the request (connecting included)."""
+    """A server's final response.
+
+    ``rtt`` is in seconds, from sending the request: connecting, and the servers tried before, are included.
+    """
 
     code: int
     reason: str

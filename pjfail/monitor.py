@@ -11,6 +11,7 @@ from random import Random
 from types import MappingProxyType
 
 from . import events
+from ._validation import FAILURES
 from .bridge import counts, plans
 from .health import HealthTable
 from .model import Health, Outcome, OutcomeKind, Server, State, Target, Transport
@@ -285,7 +286,7 @@ class Monitor:
     def _judged(self, before: Health, outcome: Outcome, now: float) -> Health:
         try:
             return judge(before, outcome, self._policy, now, self._random)
-        except Exception as error:
+        except FAILURES as error:
             self._complain(f"raised {type(error).__name__} when it judged {outcome.seen.name}", error)
             return judge(before, outcome, Policy(), now, self._random)
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from . import events
+from ._validation import FAILURES
 
 log = logging.getLogger("pjfail")
 
@@ -35,7 +36,7 @@ class News:
             for listener in self._listeners:
                 try:
                     listener(event)
-                except Exception:
+                except FAILURES:
                     log.exception("a listener failed on %s", type(event).__name__)
 
 
@@ -45,7 +46,7 @@ class PolicyErrors:
     def __init__(self) -> None:
         self._logged: set[str] = set()
 
-    def __call__(self, problem: str, error: Exception | None) -> None:
+    def __call__(self, problem: str, error: BaseException | None) -> None:
         """Logs *problem* after the words "the policy"; *error* is the exception that the policy raised, or None."""
         if problem not in self._logged and len(self._logged) < MAX_POLICY_ERRORS:
             self._logged.add(problem)

@@ -9,7 +9,7 @@ from .model import Candidate, Health, Plan, PlanEntry, Request, Server, State, T
 from .order import Order, Tiers, ask, by_priority, tiers_of
 from .policy import Policy, share
 
-Complain = Callable[[str, Exception | None], object]
+Complain = Callable[[str, BaseException | None], object]
 """Called with what the policy did wrong, in words, and the exception that it raised, if any."""
 
 
@@ -69,7 +69,7 @@ def _tiers(
         except TypeError as error:
             complain(f"returned what is not an order of the candidates ({type(ordered).__name__})", error)
             return None
-    except Exception as error:  # an order may be a generator, which raises only now
+    except (Exception, SystemExit) as error:  # an order may be a generator, which raises only now
         complain(f"raised {type(error).__name__}", error)
         return None
     if foreign:

@@ -138,7 +138,7 @@ async def probe(requests: Requests, server: Server, host: str, timeout: float, a
             requests.forget(future)
     except RequestTimeout:
         return seen(OutcomeKind.SILENT)
-    except (PjfailError, UnicodeError):
+    except (PjfailError, ValueError):
         return None  # detached, no connection, or a host or an account that makes no URI
     if response.code in TOLD_BY_THE_CORE:
         return None

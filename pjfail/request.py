@@ -10,9 +10,11 @@ import itertools
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 
+from ._validation import is_method
 from .bridge import requests
 from .bridge.requests import Answer
 from .bridge.status import TIMED_OUT, UNRESOLVED, strerror
@@ -49,6 +51,20 @@ class Sent(Future[Response]):
         self.at = time.monotonic()
 
 
+@contextmanager
+def awaitable(sent: Sent) -> Iterator[asyncio.Future[Response]]:
+    """Gives the block a future that follows *sent*, in the running loop.
+
+    The block may be cancelled as *sent* ends. Nobody reads its exception then, and asyncio would log that.
+    """
+    future = asyncio.wrap_future(sent)
+    try:
+        yield future
+    finally:
+        if not future.cancel() and not future.cancelled():
+            future.exception()
+
+
 # Numbers are never used twice: a transaction of an earlier attachment may end in this one.
 _numbers = itertools.count(1)
 
@@ -69,8 +85,10 @@ class Requests:
 
         The caller calls :meth:`forget` when it no longer waits.
         """
-        if not (isinstance(method, str) and _TOKEN.fullmatch(method)):
-            raise ValueError(f"{method!r} is not a valid method; write a token such as OPTIONS")
+        if not is_method(method):
+            raise ValueError(
+                f"{method!r:.60} is not a valid method; write at most 15 characters in capitals, such as OPTIONS"
+            )
         if method in _NEED_A_DIALOG:
             raise ValueError(f"{method} needs a dialog; make a call with pjsua instead")
         target = Target.parse(uri)
@@ -130,15 +148,15 @@ class Requests:
         While pjsip's polling thread does not run, it neither sends nor reads anything, and no time passes: silence is
         then not the server's. Raises RequestTimeout, and what the future does.
         """
-        future = asyncio.wrap_future(sent)
         left = timeout
-        while left > 0:
-            done, _ = await asyncio.wait([future], timeout=left)
-            left = max(sent.at, requests.polled_since()) + timeout - time.monotonic()
-            if done and left > 0 and isinstance(future.exception(), RequestTimeout):
-                raise RequestFailed(f"{sent.what}{_to(sent.server)}: pjsip's thread did not run meanwhile")
-            if done:
-                return future.result()
+        with awaitable(sent) as future:
+            while left > 0:
+                done, _ = await asyncio.wait([future], timeout=left)
+                left = max(sent.at, requests.polled_since()) + timeout - time.monotonic()
+                if done and left > 0 and isinstance(future.exception(), RequestTimeout):
+                    raise RequestFailed(f"{sent.what}{_to(sent.server)}: pjsip's thread did not run meanwhile")
+                if done:
+                    return future.result()
         raise RequestTimeout(f"{sent.what}{_to(sent.server)}: no answer within {timeout:g} s")
 
     def deliver(self, answer: Answer) -> None:
@@ -168,8 +186,14 @@ class Requests:
                 each.set_exception(NotAttached(DETACHED))
 
 
-def timeout_error(method: str, uri: str, server: Server | None, seconds: float) -> RequestTimeout:
-    return RequestTimeout(f"{method} {uri}{_to(server)}: no answer within {seconds:g} s")
+def timeout_error(sent: Sent, seconds: float) -> RequestTimeout:
+    """The error for a caller that has waited for *sent* for so many *seconds*."""
+    problem = f"{sent.what}{_to(sent.server)}: no answer within {seconds:g} s"
+    stalled = requests.polled_since() - sent.at
+    if stalled > 0:
+        problem += f"; pjsip's thread did not run for the first {min(stalled, seconds):.1f} s of them"
+        problem += ": in its callbacks, and in a thread that polls, use request_async()"
+    return RequestTimeout(problem)
 
 
 def _to(server: Server | None) -> str:

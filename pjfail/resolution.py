@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import replace
 
 from . import events
+from ._validation import FAILURES
 from .bridge import core, plans
 from .errors import LookupFailed, UnknownTarget
 from .lookup import Lookup
@@ -216,7 +217,7 @@ class Resolution:
                 plans.fail(target, stale=error.temporary, number=number)
             self._news.tell(events.LookupFailed(target, str(error), error.temporary))
             raise
-        except Exception as error:
+        except FAILURES as error:
             log.exception("%s: the lookup failed; the system's resolver is asked", target)
             self._pass_on(target)
             raise LookupFailed(f"{target}: the lookup failed: {error!r}", temporary=True) from error
@@ -237,7 +238,7 @@ class Resolution:
         plain = replace(target, port=0)
         try:
             candidates = await self._lookup.lookup(plain)
-        except Exception:  # there are none, or nobody knows just now
+        except FAILURES:  # there are none, or nobody knows just now
             return
         known = {each.server for each in found}
         unused = [str(each.server) for each in candidates if each.query.endswith(" SRV") and each.server not in known]
@@ -272,7 +273,10 @@ class Resolution:
             answer = self._lookup.lookup(self._next_hop(target))
             if not isinstance(answer, Awaitable):
                 raise TypeError(f"{name} cannot be awaited; write it as async def lookup(self, target)")
-            answered = await asyncio.wait_for(answer, LOOKUP_TIMEOUT)
+            async with asyncio.timeout(
+                LOOKUP_TIMEOUT
+            ):  # wait_for() would have SystemExit end the loop, up to Python 3.11
+                answered = await answer
             if not isinstance(answered, Iterable):
                 raise TypeError(f"{name} has returned {answered!r}, which is not a sequence of pjfail.Candidate")
             found = tuple(answered)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from types import MappingProxyType
 
-from ._validation import is_amount, require_bool
+from ._validation import is_amount, is_method, require_bool
 from ._values import dataclass
 from .model import Response, SentRequest, Server
 
@@ -102,10 +102,10 @@ class RetryPolicy:
         if not isinstance(self.codes, Sequence) or isinstance(self.codes, str):
             raise TypeError(f'codes is {self.codes!r}; give a tuple of codes, such as (503, "5xx")')
         for method, seconds in self.timeouts.items():
-            is_method = isinstance(method, str) and method.isascii() and method.isupper() and len(method) < 16
-            if not is_method or method in _NEVER:
+            if not is_method(method) or method in _NEVER:
                 raise ValueError(
-                    f"{method!r} is not a valid method in timeouts; write it in capitals, not ACK or CANCEL"
+                    f"{method!r} is not a valid method in timeouts; write at most 15 characters in capitals, "
+                    "not ACK or CANCEL"
                 )
             if not is_amount(seconds, 0.05, 32):
                 raise ValueError(f"{seconds!r} is not a valid timeout of {method}; give seconds from 0.05 to 32")

@@ -7,6 +7,7 @@ import logging
 import re
 import time
 
+from ._validation import FAILURES
 from .bridge import rulings
 from .bridge.rulings import Ruling
 from .model import SentRequest
@@ -37,7 +38,7 @@ class Rulings:
         began = time.monotonic()
         try:
             decided: object = self._decide(request_of(ruling.message), response, ruling.remaining)
-        except Exception as error:
+        except FAILURES as error:
             self._complain("raised", f"raised {type(error).__name__}", ruling, error)
             return False
         took = time.monotonic() - began
@@ -50,7 +51,7 @@ class Rulings:
             return False
         return decided
 
-    def _complain(self, kind: str, problem: str, ruling: Ruling, error: Exception | None = None) -> None:
+    def _complain(self, kind: str, problem: str, ruling: Ruling, error: BaseException | None = None) -> None:
         if kind not in self._logged:
             self._logged.add(kind)
             log.error(

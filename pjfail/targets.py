@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from . import events
+from ._validation import FAILURES
 from ._values import dataclass
 from .bridge import counts, plans
 from .health import HealthTable
@@ -160,7 +161,7 @@ class Targets:
         for target in self.with_any(servers):
             try:
                 self.replan(target, self._known[target])
-            except Exception:
+            except FAILURES:
                 log.exception("%s: its plan cannot be made anew, and stays", target)
 
     def make(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import events
 from .bridge import accounts, core, queue
 from .calls import Calls
-from .errors import DETACHED, LookupFailed, NotAttached
+from .errors import DETACHED, LookupFailed, NotAttached, WorkerBusy
 from .follow_settings import Follow
 from .health import HealthTable
 from .lookup import Lookup
@@ -175,7 +175,7 @@ class Worker:
             raise LookupFailed(f"{target}: no answer within {timeout:g} s", temporary=True) from None
 
     def call(self, function: Callable[[], T], timeout: float = 5.0) -> T:
-        """Runs *function* on the worker and returns its result. Raises NotAttached, TimeoutError.
+        """Runs *function* on the worker and returns its result. Raises NotAttached, WorkerBusy.
 
         The worker first takes what SIP threads have queued by then.
         """
@@ -189,7 +189,7 @@ class Worker:
         try:
             return self._wait_for(run(), timeout)
         except TimeoutError:
-            raise TimeoutError(f"a listener, policy or lookup has held up pjfail's worker for {timeout:g} s") from None
+            raise WorkerBusy(f"a listener, policy or lookup has held up pjfail's worker for {timeout:g} s") from None
 
     def _wait_for(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
         loop, future = self._loop, None

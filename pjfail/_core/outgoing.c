@@ -265,7 +265,7 @@ static int outgoing_fill_in(pjsip_tx_data *tdata, const struct order *order)
         void *header =
             host.pjsip_parse_hdr(tdata_pool(tdata), &name, (char *)order->values[i], strlen(order->values[i]), NULL);
         if (!header)
-            return host_problem(PF_BAD_URI, 0, "%s: %s", order->names[i], order->values[i]);
+            return host_problem(PF_BAD_HEADER, 0, "%s: %s", order->names[i], order->values[i]);
         outgoing_add_header(tdata, header);
     }
     if (order->body.slen) {
@@ -328,13 +328,15 @@ static void outgoing_post_unsent(unsigned id, pj_status_t status)
 static void outgoing_send(struct outgoing *outgoing)
 {
     const pf_address *server = outgoing->server.family ? &outgoing->server : NULL;
+    void *id = (void *)(uintptr_t)outgoing->id;
     pj_status_t status = PJ_SUCCESS;
 
     if (server)
         status = outgoing_select_transport(outgoing->tdata, server);
     if (status == PJ_SUCCESS) {
         host.pjsip_tx_data_add_ref(outgoing->tdata); /* pjsip takes this reference over, whether or not it can send */
-        status = override_send(server, outgoing->tdata, &outgoing_transmit, (void *)(uintptr_t)outgoing->id);
+        status = server ? override_send(server, outgoing->tdata, &outgoing_transmit, id)
+                        : outgoing_transmit(outgoing->tdata, id);
     }
     if (status != PJ_SUCCESS)
         outgoing_post_unsent(outgoing->id, status);
@@ -457,6 +459,10 @@ static int outgoing_make(const struct order *order)
     host.pjsip_method_init_np(&method, (pj_str_t *)&order->method);
     status = host.pjsip_endpt_create_request(host_endpoint(), &method, &order->uri, &order->from, &order->to, NULL,
                                              NULL, -1, NULL, &tdata);
+    if (status == PJSIP_EINVALIDREQURI)
+        return host_problem(PF_BAD_URI, status, "%s", order->uri.ptr);
+    if (status == PJSIP_EINVALIDHDR) /* one of these two */
+        return host_problem(PF_BAD_HEADER, status, "From: %s, To: %s", order->from.ptr, order->to.ptr);
     if (status != PJ_SUCCESS)
         return host_problem(PF_PJSIP_FAILED, status, "pjsip_endpt_create_request()");
     result = outgoing_fill_in(tdata, order);

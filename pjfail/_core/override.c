@@ -19,8 +19,6 @@ pj_status_t override_send(const pf_address *server, pjsip_tx_data *tdata, pj_sta
     return status;
 }
 
-int override_is_for(const pjsip_tx_data *tdata) { return override_tdata == tdata; }
-
 const pf_address *override_server(const pjsip_tx_data *tdata)
 {
     return override_tdata == tdata ? override_only_server : NULL;

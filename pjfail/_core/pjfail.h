@@ -20,6 +20,7 @@ enum {
     PF_NO_RESOLVER, /* no such DNS resolver of pjsip's, or none any more */
     PF_NO_ACCOUNT,  /* pjsua has no account with this id */
     PF_BAD_URI,     /* pjsip cannot parse pf_problem() */
+    PF_BAD_HEADER,  /* the same, of a header, "name: value" */
     PF_PJSIP_FAILED /* a pjsip function failed; pf_status() is its status, pf_problem() its name */
 };
 

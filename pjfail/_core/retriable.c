@@ -36,10 +36,13 @@ static double retriable_timeout_of(const pf_retry_policy *policy, const pj_str_t
     return INFINITY;
 }
 
-/* Returns whether the request may go to any server but this one: not within a dialog, unless its cluster takes that over. */
+/*
+ * Returns whether the request may go to any server but this one: not if it has its server given, and not within a dialog, unless its
+ * cluster takes that over.
+ */
 static int retriable_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *server, int in_dialog)
 {
-    if ((in_dialog && !dialogs_may_move_within(tdata_dest_name(tdata))) || override_is_for(tdata))
+    if ((in_dialog && !dialogs_may_move_within(tdata_dest_name(tdata))) || override_server(tdata))
         return 0;
     /* A connection that the application has chosen leaves no choice of servers; a UDP socket does. */
     return server->transport == PF_UDP || tdata_selector(tdata)->type != PJSIP_TPSELECTOR_TRANSPORT;

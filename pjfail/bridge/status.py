@@ -55,5 +55,7 @@ def check(result: int) -> None:
         raise errors.UnknownAccount(f"pjsua has no account {problem}{unmade}")
     if result == lib.PF_BAD_URI:
         raise errors.BadURI(f"pjsip cannot parse {problem!r}; write sip:host or sip:user@host:port")
+    if result == lib.PF_BAD_HEADER:
+        raise ValueError(f"pjsip cannot parse the header {problem!r}; write a value that its RFC allows")
     status = lib.pf_status()
     raise errors.PjsipError(problem, status, strerror(status))

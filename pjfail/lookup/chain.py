@@ -57,7 +57,7 @@ class ChainLookup:
                 failed.append(error)
                 if not error.temporary:
                     break
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 name = type(lookup).__name__
                 log.exception("%s: %s failed; the next lookup is asked", target, name)
                 failed.append(LookupFailed(f"{target}: {name} failed: {error!r}", temporary=True))

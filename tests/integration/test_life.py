@@ -9,7 +9,7 @@ import pytest
 from rig.app import SANITIZED, App, run_app
 
 from pjfail.errors import DETACHED
-from pjfail.testing import Registrar
+from pjfail.testing import UNAVAILABLE, Registrar
 
 ADDRESS = "127.0.31.1"
 SERVER = f"{ADDRESS}:5060"
@@ -519,23 +519,71 @@ def test_who_waits_for_a_worker_that_is_held_up_is_told_so() -> None:
             held_up.wait()
             try:
                 failover._worker.call(lambda: None, timeout=0.3)
-            except TimeoutError as error:
-                emit(error=str(error))
+            except pjfail.WorkerBusy as error:
+                emit(error=str(error), kinds=[kind.__name__ for kind in type(error).__mro__])
         """)
     ).lines
     assert line["error"].endswith("has held up pjfail's worker for 0.3 s")
+    assert {"PjfailError", "TimeoutError"} < set(line["kinds"])
+
+
+def test_what_would_end_the_program_ends_nothing_on_pjfails_thread(registrar: Registrar) -> None:
+    """sys.exit() in a function of the application's is a mistake there, and no end of pjfail's thread."""
+    registrar.fault = UNAVAILABLE
+    result = run_app(
+        app("""
+        def exits(*arguments):
+            sys.exit(1)
+        def interrupts(event):
+            raise KeyboardInterrupt
+        class Exiting:
+            async def lookup(self, target):
+                sys.exit(1)
+        with Endpoint() as endpoint:
+            failover = pjfail.attach(
+                servers={"sip.test": ["127.0.31.1", "127.0.31.2"]}, lookup=Exiting(), listeners=[exits, interrupts],
+                policy=pjfail.Policy(order=exits, detect=exits), retry=pjfail.RetryPolicy(decide=exits, codes=()))
+            answer = Account(endpoint).register("sip:alice@sip.test", "sip:sip.test", timeout=10)
+            try:
+                failover.resolve("sip:other.test")
+            except pjfail.LookupFailed as error:
+                emit(code=answer.code, error=str(error))
+            for _ in range(3):
+                failover.mark_down("127.0.31.1")
+                failover.restore("127.0.31.1")
+            emit(attached=failover.attached)
+        """)
+    )
+    [failed, end] = result.lines
+    assert failed["code"] == 503
+    assert "SystemExit" in failed["error"]
+    assert end == {"attached": True}
+    assert "an error has stopped pjfail's worker" not in result.stderr
+    for said in (
+        "the policy raised SystemExit;",
+        "the policy raised SystemExit when it judged UNAVAILABLE",
+        "RetryPolicy.decide raised SystemExit",
+        "Exiting failed; the next lookup is asked",
+    ):
+        assert said in result.stderr
+    for event in ("ServerDown", "ServerUp"):
+        assert result.stderr.count(f"a listener failed on {event}") >= 6  # two listeners, three times
 
 
 def test_a_worker_brought_down_recovers() -> None:
     result = run_app(
         app("""
-        raises = [SystemExit(1)]
-        def policy(candidates, health):
-            if raises:
-                raise raises.pop()
-            return candidates
+        def crash():
+            raise SystemExit(1)
+        crashes = [crash]
+        class Crashing:
+            async def lookup(self, target):
+                if crashes:
+                    asyncio.get_running_loop().call_soon(crashes.pop())
+                    await asyncio.sleep(60)
+                return await table.lookup(target)
         with Endpoint() as endpoint:
-            failover = pjfail.attach(lookup=table, policy=policy)
+            failover = pjfail.attach(lookup=Crashing())
             account = Account(endpoint)
             answer = account.register("sip:alice@sip.test", "sip:sip.test", timeout=10)
             emit(code=answer.code, attached=failover.attached)
@@ -548,10 +596,14 @@ def test_a_worker_brought_down_recovers() -> None:
 def test_a_worker_that_cannot_be_kept_alive_detaches_loudly() -> None:
     result = run_app(
         app("""
-        def policy(candidates, health):
+        def crash():
             raise SystemExit(1)
+        class Crashing:
+            async def lookup(self, target):
+                asyncio.get_running_loop().call_soon(crash)
+                await asyncio.sleep(60)
         with Endpoint() as endpoint:
-            failover = pjfail.attach(lookup=table, policy=policy)
+            failover = pjfail.attach(lookup=Crashing())
             account = Account(endpoint)
             account.open("sip:alice@localhost", "sip:localhost")
             account.send("OPTIONS", "sip:sip.test")

@@ -12,11 +12,12 @@ from rig.console import Console
 from rig.network import unanswered_connects
 from rig.tls import TlsServer
 
-from pjfail.testing import REFUSING, RESETTING, SILENT, WELL, Fault, Registrar, Request
+from pjfail.testing import REFUSING, RESETTING, SILENT, UNAVAILABLE, WELL, Fault, Registrar, Request
 from pjfail.testing.sockets import Peer
 
 FIRST, CHOSEN, THIRD, FOURTH = "127.0.43.1", "127.0.43.2", "127.0.43.3", "127.0.43.4"
 TRANSPORTS = ("udp", "tcp", "tls")
+FAULTS = {"silent": SILENT, "refusing": REFUSING, "resetting": RESETTING, "503": UNAVAILABLE}
 
 # What the servers say beyond what a registrar says; `rewrite` of one makes its raw responses anew.
 EXTRA = (
@@ -93,6 +94,19 @@ def told(*arguments, **more):
 async def at_once(count, method, uri, server):
     requests = [failover.request_async(method, uri, server=server) for _ in range(count)]
     return [response.code for response in await asyncio.gather(*requests)]
+
+def asked(count, uri, server=None, timeout=5.0):
+    # who answered, or what was raised: request() for a count of 0, else so many of request_async() at once
+    async def one():
+        return str((await failover.request_async("OPTIONS", uri, server=server, timeout=timeout)).server)
+    async def several():
+        return await asyncio.gather(*(one() for _ in range(count)))
+    try:
+        answered = asyncio.run(several()) if count else [
+            str(failover.request("OPTIONS", uri, server=server, timeout=timeout).server)]
+    except pjfail.RequestFailed as error:
+        answered = [type(error).__name__]
+    return sorted(set(answered))
 """)
         yield console
 
@@ -149,6 +163,29 @@ def test_without_a_server_the_plan_decides_and_the_headers_wait_for_it(
         request = servers[transport, FIRST].requests[-1]
         assert request.header(f"x-header-{number}") == f"{number}" * 200
         assert request.header("contact") == f"<sip:{number}@x.test>"
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_without_a_server_it_fails_over_once_the_plan_is_known_and_with_one_it_does_not(
+    console: Console, servers: dict[tuple[str, str], Registrar], transport: str, name: str
+) -> None:
+    fault = FAULTS[name]
+    hosts = [f"{kind}.{name}.test" for kind in ("planned", "cold")]
+    first, planned, cold = f"{transport}:{FIRST}:5060", *(uri(transport, host) for host in hosts)
+    for host in hosts:
+        console.run(f'settings["table"]["{host}"] = ["{FIRST}:5060", "{CHOSEN}:5060"]')
+    console.run(f'failover.resolve("{planned}")')
+    for count, target in ((0, planned), (1, planned), (20, planned), (20, cold)):
+        servers[transport, FIRST].fault = WELL
+        console.run(f'failover.restore("{first}")')
+        assert console.get(f'asked(1, "{planned}", "{first}")') == [first]
+        servers[transport, FIRST].fault = fault
+        assert console.get(f'asked({count}, "{target}")') == [f"{transport}:{CHOSEN}:5060"]
+    before = len(servers[transport, CHOSEN].requests)
+    [end] = console.get(f'asked(0, "{planned}", "{first}", timeout=1)')
+    assert end in (first if name == "503" else "", "RequestTimeout", "RequestFailed")
+    assert len(servers[transport, CHOSEN].requests) == before
 
 
 def test_codes_are_returned_and_a_challenge_is_not_answered(
@@ -251,14 +288,22 @@ def test_misuse(console: Console) -> None:
     assert error('"OPTIONS", "sip:sip.test", server="127.0.0.1:0"') == "BadServer"
     assert error('"OPTIONS", "sip:sip.test", server=5060', "is not a valid server") == "TypeError"
     assert error('"OPTIONS", "sip:sip.test", server=b"127.0.0.1:5060"', "is not a valid server") == "TypeError"
-    assert error('"OPTIONS", "sip:sip.test", server="127.0.0.1:5060", headers=[("Contact", "<sip:")]') == "BadURI"
-    assert error('"OPTIONS", "sip:sip.test", server="127.0.0.1:5060", headers=[("From", "no uri")]') == "RequestFailed"
+    for header in ("Contact", "<sip:"), ("Expires", "abc"), ("Authorization", "x"), ("From", "no uri"), ("To", "<sip:"):
+        given = f'"OPTIONS", "sip:sip.test", headers=[{header}]'
+        assert error(given, "cannot parse the header", ": ".join(header)) == "ValueError"
+    assert error('"OPTIONS", "sip:a b@sip.test"', "sip:a b@sip.test") == "BadURI"
     assert error('"OPTIONS", "sip:sip.test", server="[::1]:5060"', "no udp transport over IPv6") == "BadServer"
     # long ones are no crash, whatever becomes of them
     for long in ("sip:" + "u" * 5000 + "@sip.test", "sip:" + "h" * 300 + ".test"):
         console._tell(f'failover.request("OPTIONS", "{long}", server="{CHOSEN}:5060", timeout=0.5)')
     assert console.get(f'told("OPTIONS", "sip:%41%FF%00@sip.test", server="{CHOSEN}:5060")[0]') == 200
     assert console.get(f'told("OPTIONS", "sip:[::1]", server="{CHOSEN}:5060")[0]') == 200
+
+
+def test_a_probe_for_an_account_that_makes_no_header_tells_nothing(console: Console) -> None:
+    probe = f"probe(failover._worker.requests, pjfail.Server('{CHOSEN}', 5060), 'sip.test', 1.0, 'sip:a>b')"
+    console.run("from pjfail.probe import probe")
+    assert console.get(f"asyncio.run({probe})") is None
 
 
 def test_a_listener_cannot_wait_for_an_answer(console: Console) -> None:
@@ -428,3 +473,30 @@ def beside():
 """)
         assert console.get("asyncio.run(polling())") == 200
         assert console.get("beside()") == 200
+
+
+def test_who_waits_in_pjsips_own_thread_is_told_that_it_did_not_run() -> None:
+    """In a callback, and in a program that polls; it is not said of a server that is silent."""
+    request = f'failover.request("OPTIONS", "sip:sip.test", server="{FOURTH}:5060", timeout=0.8)'
+    stalled = "pjsip's thread did not run for the first 0.8 s of them"
+    with Registrar(FOURTH) as server:
+        with Console(threads=0) as console:
+            assert console.error(request, "no answer within 0.8 s", stalled, "request_async()") == "RequestTimeout"
+            console.finish()
+        with Console([f"{FOURTH}:5060"]) as console:
+            console.run(f"""
+class Asking(Account):
+    def onRegState(self, prm):
+        try:
+            {request}
+        except pjfail.RequestTimeout as error:
+            heard_of.put(str(error))
+
+heard_of = queue.SimpleQueue()
+account = opened("sip:alice@sip.test", "sip:sip.test", kind=Asking)
+account.setRegistration(True)
+""")
+            assert stalled in console.get("heard_of.get(timeout=30)")
+            server.fault = SILENT
+            error = console._tell(request)["text"]
+            assert error == f"OPTIONS sip:sip.test to udp:{FOURTH}:5060: no answer within 0.8 s"

@@ -239,7 +239,7 @@ def catching(failover: Failover, account: object) -> str:
         return str(error)
     except pjfail.LookupFailed as error:
         assert_type(error.temporary, bool)
-    except (pjfail.RequestTimeout, pjfail.RequestFailed, pjfail.NotAttached):
+    except (pjfail.RequestTimeout, pjfail.RequestFailed, pjfail.NotAttached, pjfail.WorkerBusy):
         raise
     return ""
 

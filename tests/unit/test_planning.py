@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -130,6 +131,10 @@ def raising(_candidates: Sequence[Candidate], _health: Mapping[Server, Health]) 
     raise KeyError("no such server")
 
 
+def exiting(_candidates: Sequence[Candidate], _health: Mapping[Server, Health]) -> Sequence[Candidate]:
+    sys.exit(1)
+
+
 def changing_its_mind(_candidates: Sequence[Candidate], _health: Mapping[Server, Health]) -> Any:
     yield A
     raise KeyError("no such server")
@@ -139,6 +144,7 @@ def changing_its_mind(_candidates: Sequence[Candidate], _health: Mapping[Server,
     ("order", "problem", "error"),
     [
         (raising, "raised KeyError", KeyError),
+        (exiting, "raised SystemExit", SystemExit),
         (changing_its_mind, "raised KeyError", KeyError),
         (lambda: ALL, "raised TypeError", TypeError),
         (returning(None), "not an order of the candidates (NoneType)", TypeError),
@@ -157,7 +163,7 @@ def changing_its_mind(_candidates: Sequence[Candidate], _health: Mapping[Server,
     ],
 )
 def test_a_wrong_policy_is_complained_of_and_the_default_order_used(
-    order: AnyOrder, problem: str, error: type[Exception] | None
+    order: AnyOrder, problem: str, error: type[BaseException] | None
 ) -> None:
     plan, complaints = planned(order, health={A.server: Health(State.DOWN)})
     assert plan.tiers == ((B,), (C,), (A,))

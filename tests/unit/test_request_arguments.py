@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 from concurrent.futures import Future
 from typing import Any
 
@@ -29,11 +32,33 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls
 
 
-@pytest.mark.parametrize("method", ["", "OP TIONS", "OPTIONS\r\nX: y", "INVITE", "ACK", "CANCEL", "BYE", "PRACK"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "",
+        "OP TIONS",
+        "OPTIONS\r\nX: y",
+        "INVITE",
+        "ACK",
+        "CANCEL",
+        "BYE",
+        "PRACK",
+        "options",
+        "ack",
+        "Invite",
+        "ÖPTIONS",
+        "A" * 16,
+        "A" * 8000,
+        None,
+        b"OPTIONS",
+    ],
+)
 def test_what_is_no_method_or_needs_a_dialog_is_refused(sent: list[dict[str, Any]], method: str) -> None:
     with pytest.raises(ValueError, match=r"is not a valid method|needs a dialog"):
         Requests().send(method, "sip:example.com")
     assert sent == []
+    Requests().send("A" * 15, "sip:example.com")
+    assert len(sent) == 1
 
 
 @pytest.mark.parametrize("headers", ["Subject: hello", [("Subject",)], {"Subject": 5}, [None]])
@@ -189,3 +214,30 @@ def test_a_detach_ends_all(sent: list[dict[str, Any]]) -> None:
     assert isinstance(future.exception(0), pjfail.NotAttached)
     with pytest.raises(pjfail.NotAttached):
         requests.send("OPTIONS", "sip:example.com")
+
+
+@pytest.mark.parametrize("ended_first", [False, True])
+def test_a_detach_that_also_ends_the_loop_is_no_news_for_asyncios_log(
+    sent: list[dict[str, Any]], ended_first: bool
+) -> None:
+    """A task that is cancelled reads no exception of the request that it waited for."""
+    logged: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        requests = Requests()
+        future = requests.send("OPTIONS", "sip:example.com", SERVER)
+        waiting = asyncio.create_task(requests.response(future, 5.0))
+        await asyncio.sleep(0)
+        if ended_first:
+            requests.end()
+            await asyncio.sleep(0)  # the exception is there, and the task has not run since
+        waiting.cancel()
+        requests.end()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    gc.collect()
+    assert logged == []

@@ -43,6 +43,7 @@ def test_it_does_not_change_with_the_mapping_that_it_was_made_of() -> None:
         lambda: pjfail.RetryPolicy(timeouts={"register": 1.0}),
         lambda: pjfail.RetryPolicy(timeouts={"": 1.0}),
         lambda: pjfail.RetryPolicy(timeouts={"A" * 16: 1.0}),
+        lambda: pjfail.RetryPolicy(timeouts={"OP TIONS": 1.0}),
         lambda: pjfail.RetryPolicy(timeouts={"OPTIONS": 0.0}),
         lambda: pjfail.RetryPolicy(timeouts={"OPTIONS": float("nan")}),
         lambda: pjfail.RetryPolicy(timeouts={"OPTIONS": 33.0}),

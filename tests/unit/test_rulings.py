@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import Any
 
@@ -57,6 +58,10 @@ def raises(*_: object) -> bool:
     raise KeyError("no such thing")
 
 
+def exits(*_: object) -> bool:
+    sys.exit(1)
+
+
 async def later() -> bool:
     return True
 
@@ -70,6 +75,7 @@ def sleeps(*_: object) -> bool:
     ("decide", "words", "retry"),
     [
         (raises, "raised KeyError", False),
+        (exits, "raised SystemExit", False),
         (lambda *_: None, "returned None, not True or False", False),
         (lambda *_: 1, "returned 1, not", False),
         (lambda *_: later(), "returned <coroutine", False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -74,11 +75,14 @@ def test_a_change_is_given_the_health_before_and_is_seen_at_once() -> None:
     assert one.monitor.health() == {ONE: MARKED, OTHER: MARKED}
 
 
-def test_a_listener_that_raises_is_logged_and_the_others_are_told(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("out of order"), SystemExit(1)])
+def test_a_listener_that_raises_is_logged_and_the_others_are_told(
+    caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
     told: list[Event] = []
 
     def broken(_event: Event) -> None:
-        raise RuntimeError("out of order")
+        raise error
 
     one = worker(broken, told.append)
     one.monitor.set_health([ONE], become(MARKED))
@@ -150,7 +154,7 @@ def test_between_two_lives_of_the_worker_its_callers_hear_why_and_a_stop_does_no
     for ask in (lambda: one.call(lambda: 1), lambda: one.resolve(Target("example.com"), 1.0)):
         with pytest.raises(NotAttached, match="which starts anew"):
             ask()
-    one.maintenance.maintain_soon()
+    one.maintenance.wake()
     began = time.monotonic()
     one.stop(10)
     assert time.monotonic() - began < 5
@@ -162,7 +166,7 @@ def test_a_loop_that_has_just_been_closed_is_not_an_error_of_its_own() -> None:
     one._loop.close()
     with pytest.raises(NotAttached, match="which starts anew"):
         one.resolve(Target("example.com"), 1.0)
-    one.maintenance.maintain_soon()
+    one.maintenance.wake()
 
 
 def test_crashes_long_ago_do_not_count(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +235,16 @@ def test_a_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(LookupFailed, match=r"did not end within 0\.05 s") as caught:
         asyncio.run(one.resolution.plan(Target("example.com")))
     assert caught.value.temporary
+
+
+def test_a_lookup_that_would_end_the_program_has_failed() -> None:
+    class Exiting:
+        async def lookup(self, _target: Target) -> list[Candidate]:
+            sys.exit(1)
+
+    one = Worker(Exiting(), Policy(), Probe(), None, (), lambda: True)
+    with pytest.raises(LookupFailed, match=r"the lookup failed: SystemExit\(1\)"):
+        asyncio.run(one.resolution.plan(Target("example.com")))
 
 
 class SrvBeside:
