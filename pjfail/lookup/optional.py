@@ -68,7 +68,7 @@ class OptionalMethods:
         if isinstance(self._lookup, Prepares):
             try:
                 await self._lookup.prepare()
-            except Exception:
+            except (Exception, SystemExit):
                 self._log("prepare")
 
     def files(self) -> Collection[Path] | None:
@@ -93,7 +93,7 @@ class OptionalMethods:
                 found.close()
                 raise TypeError("it is async, and nobody would await it; write def")
             result = returns(found)
-        except Exception:
+        except (Exception, SystemExit):
             self._log(method)
             return None
         self._failed.discard(method)

@@ -25,16 +25,22 @@ class Plain:
         raise UnknownTarget(f"{target} is not looked up here")
 
 
+AWAY = OSError("database is away")
+
+
 class Failing(Plain):
     """Each optional method raises."""
 
+    def __init__(self, error: BaseException = AWAY) -> None:
+        self.error = error
+
     def fail(self, *_: object) -> Any:
-        raise OSError("database is away")
+        raise self.error
 
     adapt = on_stale = on_table = resolve_names_by = ask_anew = files = files_changed = fail
 
     async def prepare(self) -> None:
-        raise OSError("database is away")
+        raise self.error
 
 
 METHODS = ("adapt", "on_stale", "on_table", "resolve_names_by", "ask_anew", "files", "files_changed", "prepare")
@@ -50,8 +56,11 @@ def call_all(methods: OptionalMethods | ChainLookup) -> tuple[object, object]:
     return methods.files(), methods.files_changed()
 
 
-def test_each_method_that_fails_is_logged_once_and_done_without(caplog: pytest.LogCaptureFixture) -> None:
-    methods = OptionalMethods(Failing())
+@pytest.mark.parametrize("error", [AWAY, SystemExit(1)])
+def test_each_method_that_fails_is_logged_once_and_done_without(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    methods = OptionalMethods(Failing(error))
     for _ in range(3):
         methods.resolve_names_by(Plain())
         assert call_all(methods) == (None, False)
