@@ -233,12 +233,10 @@ static int failover_on_repetition(struct request *request, const pf_address *ser
                                   double now)
 {
     const double polled_since = failover.polled_since(now);
-    struct server_view view;
     struct decision decision;
     unsigned copies = 0;
     int at, walked_on;
 
-    servers_view(server, now, &view);
     memset(&decision.actions, 0, sizeof decision.actions);
     pthread_mutex_lock(&requests.lock);
     at = request_attempt_at_locked(request, server, transport);
@@ -248,6 +246,9 @@ static int failover_on_repetition(struct request *request, const pf_address *ser
         copies = failover_resume(&request->state, polled_since, now) & ~(1u << at);
         copies |= failover_resend(&request->state, at, now, &decision.actions);
     } else if (!walked_on) {
+        struct server_view view;
+
+        servers_view(server, now, &view);
         request_add_attempt_locked(request, server, &view, transport, now);
     }
     failover_fill_decision_locked(request, &decision);

@@ -77,8 +77,7 @@ struct failover_state {
     enum failover_ruling ruling;
     double ruling_until; /* then the held response is passed on */
     int asked_attempt, asked_code;
-    struct attempt_state
-        attempts[MAX_ATTEMPTS]; /* last: most requests have one, and the rest of the memory is not touched */
+    struct attempt_state attempts[MAX_ATTEMPTS]; /* last: most requests have one, which so lies near the rest */
 };
 
 enum failover_event_kind {

@@ -10,6 +10,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 
 /* A server counts as slow after this many seconds at least, however fast it was: a tenth of a second. */
 #define MIN_HEDGE_S 0.105
@@ -48,13 +49,30 @@ static int retriable_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *se
     return server->transport == PF_UDP || tdata_selector(tdata)->type != PJSIP_TPSELECTOR_TRANSPORT;
 }
 
+/*
+ * Returns whether the request has an answer to a challenge. Looks for its name: one that the application has written
+ * itself is a header of no type to pjsip.
+ */
+static int retriable_has_credentials(const pjsip_msg *msg)
+{
+    static const pj_str_t names[] = { { "Authorization", 13 }, { "Proxy-Authorization", 19 } };
+    const pjsip_hdr *header;
+    size_t i;
+
+    for (header = msg->hdr.next; header != &msg->hdr; header = header->next)
+        for (i = 0; i < PJ_ARRAY_SIZE(names); i++)
+            if (header->name.slen == names[i].slen &&
+                !strncasecmp(header->name.ptr, names[i].ptr, (size_t)names[i].slen))
+                return 1;
+    return 0;
+}
+
 /* Returns whether the request answers a challenge of the server that it goes to. */
 static int retriable_is_for_challenger(const pjsip_msg *msg, const pj_str_t *call_id)
 {
     struct request_info info = { 0 };
 
-    if (host.pjsip_msg_find_hdr(msg, PJSIP_H_AUTHORIZATION, NULL) ||
-        host.pjsip_msg_find_hdr(msg, PJSIP_H_PROXY_AUTHORIZATION, NULL))
+    if (retriable_has_credentials(msg))
         dialogs_find(call_id, NULL, &info);
     return info.bound;
 }

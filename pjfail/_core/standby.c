@@ -802,7 +802,6 @@ static void standby_free_account(struct hash_link *link)
     free(owner);
 }
 
-/* Its account frees it. */
 void standby_close(void)
 {
     struct hash_table accounts;

@@ -19,10 +19,36 @@ FIRST, SECOND = "127.0.78.1", "127.0.78.2"
 
 # Calls sip:sip.test and prints each state of the call; "hang up" ends it. Any other word is the method of a request.
 APP = """
+    import ctypes
     import sys
     import pjfail
     import pjsua2 as pj
     from rig.prelude import Account, Endpoint, emit, heard
+
+    class Text(ctypes.Structure):
+        _fields_ = [("octets", ctypes.c_char_p), ("length", ctypes.c_ssize_t)]
+
+    class Method(ctypes.Structure):
+        _fields_ = [("id", ctypes.c_int), ("name", Text)]
+
+    pjsip = ctypes.CDLL(pj._pjsua2.__file__)
+    pjsip.pjsua_get_pjsip_endpt.restype = pjsip.pjsip_generic_string_hdr_create.restype = ctypes.c_void_p
+
+    def by_hand(answer):
+        '''Sends a REGISTER of always the same Call-ID through pjsip alone; answer: a Digest, or anything else.'''
+        def text(value):
+            return ctypes.byref(Text(value.encode(), len(value)))
+        endpt, request = ctypes.c_void_p(pjsip.pjsua_get_pjsip_endpt()), ctypes.c_void_p()
+        register, whom = Method(4, Text(b"REGISTER", 8)), text("<sip:alice@sip.test>")
+        assert not pjsip.pjsip_endpt_create_request(
+            endpt, ctypes.byref(register), text("sip:sip.test"), whom, whom, None, text("by-hand"), 1, None,
+            ctypes.byref(request))
+        pool = ctypes.c_void_p.from_address(request.value + 16)
+        message = ctypes.c_void_p.from_address(request.value + 392)
+        name = "Authorization" if answer.startswith("Digest") else "X-Kind"
+        header = pjsip.pjsip_generic_string_hdr_create(pool, text(name), text(answer))
+        pjsip.pj_list_insert_before(ctypes.c_void_p(message.value + 40), ctypes.c_void_p(header))
+        assert not pjsip.pjsip_endpt_send_request(endpt, request, -1, None, None)
 
     class Call(pj.Call):
         def onCallState(self, prm):
@@ -62,6 +88,8 @@ APP = """
                 emit(moves=moves)
             elif word == "counters":
                 emit(hedged=failover.counters().hedged)
+            elif word.startswith("by hand: "):
+                by_hand(word.removeprefix("by hand: "))
             elif word == "REGISTER":
                 emit(**account.reregister()._asdict())
             else:
@@ -191,6 +219,20 @@ def test_the_answer_to_a_challenge_is_not_hedged(tmp_path: Path) -> None:
         first.nonce = "another"
         first.fault = Fault(delay=0.35)
         assert app.ask("REGISTER")["server"] == f"{FIRST}:5060"
+        assert not second.requests
+
+
+def test_an_answer_to_a_challenge_that_the_program_writes_itself_is_not_hedged(tmp_path: Path) -> None:
+    """Its header is a text to pjsip, which knows neither its kind nor what it answers."""
+    with pair(tmp_path, kind=FailingChallenger, realm="sip.test") as (first, second, app):
+        for _ in range(12):
+            assert app.ask("REGISTER")["code"] == 200
+        app.tell("by hand: no answer yet")
+        assert first.wait_for("REGISTER", 25)[-1].header("x-kind") == "no answer yet"
+        first.fault = Fault(delay=0.35)
+        app.tell(f'by hand: Digest nonce="{first.nonce}"')
+        first.wait_for("REGISTER", 26)
+        time.sleep(0.5)
         assert not second.requests
 
 

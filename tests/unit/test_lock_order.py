@@ -14,7 +14,13 @@ FUNCTION = re.compile(
 )
 TAKEN = re.compile(r"(?:pthread_mutex_lock\(|HOLD_LOCK\()&([\w.]+)\)")
 # What is called through a pointer that was handed in.
-HANDED_IN = {"wake": "poller_wake", "wake_at": "poller_wake_at", "on_tick": "attach_on_tick"}
+HANDED_IN = {
+    "wake": "poller_wake",
+    "wake_at": "poller_wake_at",
+    "begin_ticks": "poller_begin_ticks",
+    "on_tick": "attach_on_tick",
+    "needs_ticks": "attach_needs_ticks",
+}
 
 
 @cache
