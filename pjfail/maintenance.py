@@ -36,7 +36,7 @@ log = logging.getLogger("pjfail")
 
 # Seconds from one round over the followed and pinned accounts to the next, at least.
 PAUSE = 0.25
-# The same, at the most, where pjsua may delete an account without sending anything, or a round has failed.
+# The same, at the most, where an account may be gone that pjfail leaves alone or pins, or a round has failed.
 LONGEST_PAUSE = 10.0
 
 
@@ -182,7 +182,7 @@ class Maintenance:
         )
         if self._probe.interval is not None:
             due = min(due, self._in_use_until)
-        if self.follower.has_unregistered() or self.pins or self.finder:
+        if self.pins or self.finder:
             due = min(due, self._last + LONGEST_PAUSE)
         return due
 

@@ -205,6 +205,23 @@ def test_a_better_server_is_probed_all_along_while_it_is_down(app: App, servers:
     eventually(lambda: len(of(servers[0], "OPTIONS")) >= asked_before + 3, 15)
 
 
+def test_an_account_whose_id_another_one_has_is_forgotten(app: App) -> None:
+    """pjsua sends nothing when it deletes an account that is not registered, and the next one may never register."""
+    app.tell("attach(follow=False); alice = account('alice'); failover.follow(alice)")
+    eventually(lambda: asked(app, "[*failover.accounts()]") == [0])
+    app.tell("time.sleep(2); alice.shutdown(); bob = account('bob')")
+    assert asked(app, "[bob.getId(), *failover.accounts()]") == [0, 0]
+    eventually(lambda: asked(app, "[*failover.accounts()]") == [], 15)
+
+
+def test_an_account_goes_back_soon_after_its_server_has_its_tier_again(app: App) -> None:
+    """By Policy(failback=), after 2 to 3 s; the next lookup is due after 24 s."""
+    policy, follow = "pjfail.Policy(failback=2)", "pjfail.Follow(watch=None, failback=1, spread=0)"
+    told(app, f"attach(policy={policy}, follow={follow}); alice = account('alice'); register(alice)", moved=0)
+    assert told(app, "time.sleep(1); failover.mark_down(first, 1)", moved=0)["server"] == SECOND
+    assert told(app, "", moved=0, timeout=12)["server"] == FIRST
+
+
 def test_what_is_due_is_done_by_a_worker_that_starts_anew(app: App, servers: list[Registrar]) -> None:
     crash = "failover._worker._loop.call_soon_threadsafe(sys.exit, 1)"
     told(app, "attach(follow=pjfail.Follow(watch=None, spread=3)); alice = account('alice'); register(alice)", moved=0)
