@@ -118,7 +118,8 @@ class Maintenance:
     def wake(self) -> None:
         """Any thread. Has a round begin soon."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self.maintain_soon)
+            with contextlib.suppress(RuntimeError):  # the loop has crashed, and the next one begins with a round
+                self._loop.call_soon_threadsafe(self.maintain_soon)
 
     def maintain_soon(self) -> None:
         """Has a round begin soon, because something has happened."""

@@ -222,6 +222,12 @@ def test_an_account_goes_back_soon_after_its_server_has_its_tier_again(app: App)
     assert told(app, "", moved=0, timeout=12)["server"] == FIRST
 
 
+def test_a_pin_may_be_set_while_the_worker_starts_anew(app: App) -> None:
+    app.tell("import asyncio; crashed = asyncio.new_event_loop(); crashed.close(); attach(follow=False)")
+    app.tell("alice = account('alice'); failover._worker.maintenance._loop = crashed")
+    assert asked(app, "[raised(failover.pin, alice, first), on(alice)]") == [None, FIRST]
+
+
 def test_what_is_due_is_done_by_a_worker_that_starts_anew(app: App, servers: list[Registrar]) -> None:
     crash = "failover._worker._loop.call_soon_threadsafe(sys.exit, 1)"
     told(app, "attach(follow=pjfail.Follow(watch=None, spread=3)); alice = account('alice'); register(alice)", moved=0)
