@@ -47,7 +47,9 @@ MAX_REFUSALS = 16  # that an account keeps; of more servers than these the one t
 FAILBACK_SPREAD = 0.5
 # Seconds after a change of the network until an account registers for which pjsip has not; it does so at once.
 REGISTER_AFTER_MOVE = 1.0
-# Of an account that is not registered, pjsua sends nothing when it deletes it: such ones are asked after so often (seconds).
+# pjsua gives the id of a deleted account to the next one, and tells of neither. So many accounts, in turn, are asked after
+# every so many seconds: while one is not registered, of which no un-REGISTER would tell; else in rounds that begin anyway.
+MAX_ASKED = 64
 ASK_AGAIN = 10.0
 
 
@@ -224,7 +226,9 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
     if server is None:
         # It was registered before it was followed; only another REGISTER shows with which server.
         unknown = followed.server is None and followed.trying is None and not (followed.lost or followed.automatic)
-        return replace(followed, register_at=now) if registration.registered and unknown else followed
+        unregisters = followed.reason == events.UNREGISTERS  # which may be under way
+        ask = registration.registered and unknown and not unregisters
+        return replace(followed, register_at=now) if ask else followed
     if code in CHALLENGES or (registration.removed and code):
         return followed
     followed = replace(followed, over_tls=server.transport == "tls")
@@ -369,6 +373,7 @@ class Follower:
         self._moved: list[tuple[events.AccountMoved, Target, bool]] = []  # whether it has no server any more
         self._reconnections = Reconnections(random)
         self._asked_after: set[int] = set()  # once at a time: an account that is asked after twice may register twice
+        self._to_ask: list[int] = []
         self._ask_at = 0.0
         self._told_of_subscriptions = False
         self._of_aor: dict[str, set[int]] = {}
@@ -535,9 +540,7 @@ class Follower:
         self._unfollow_deleted(list(self._followed))
         if self._ask_at <= now:
             self._ask_at = now + ASK_AGAIN
-            for each in self._followed.values():
-                if each.bound is None:
-                    self._ask_after(each)
+            self._ask_after_some()
         view = _Review(self._context)
         for followed in list(self._followed.values()):
             self._update(followed, view, now)
@@ -561,6 +564,13 @@ class Follower:
         if followed.register_at is not None and followed.register_at <= now:
             self._set(replace(followed, register_at=None))
             pins.register(followed.account, followed.aor)
+
+    def _ask_after_some(self) -> None:
+        """Asks after the next accounts in turn."""
+        numbers = self._to_ask or list(self._followed)
+        self._to_ask = numbers[MAX_ASKED:]
+        for followed in filter(None, map(self._followed.get, numbers[:MAX_ASKED])):
+            self._ask_after(followed)
 
     def _ask_after(self, followed: FollowedAccount) -> None:
         """Has pjsip's thread look whether the account is still there, with its AOR, and registered."""

@@ -214,6 +214,20 @@ def test_an_account_whose_id_another_one_has_is_forgotten(app: App) -> None:
     eventually(lambda: asked(app, "[*failover.accounts()]") == [], 15)
 
 
+def test_an_account_whose_id_another_one_has_is_forgotten_though_it_could_not_unregister(
+    app: App, servers: list[Registrar]
+) -> None:
+    """pjsua sends no un-REGISTER while a REGISTER is under way, here one that is answered once the account is gone."""
+    told(app, "attach(); alice = account('alice'); register(alice)", moved=0)
+    time.sleep(1)
+    servers[0].fault = SILENT
+    app.tell("alice.send_register(); alice.shutdown(); bob = account('bob')")
+    assert asked(app, "[bob.getId(), *failover.accounts()]") == [0, 0]
+    servers[0].fault = WELL
+    eventually(lambda: asked(app, "[*failover.accounts()]") == [], 40)
+    assert "0" not in [each.header("expires") for each in of(servers[0], "REGISTER")]
+
+
 def test_an_account_goes_back_soon_after_its_server_has_its_tier_again(app: App) -> None:
     """By Policy(failback=), after 2 to 3 s; the next lookup is due after 24 s."""
     policy, follow = "pjfail.Policy(failback=2)", "pjfail.Follow(watch=None, failback=1, spread=0)"
