@@ -166,7 +166,7 @@ class Maintenance:
         due = self._last + LONGEST_PAUSE
         try:
             self._review()
-            self._monitor.probe_wanted(self.follower.wanted())
+            self._monitor.probe_wanted({**self.pins.servers(), **self.follower.wanted()})
             quiet = self._monitor.probe_quiet(self._watched())
             due = min(quiet, self._due())
         except Exception:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rig.app import App, Line
 
-from pjfail.testing import SILENT, WELL, Fault, Registrar, Request
+from pjfail.testing import SILENT, UNAVAILABLE, WELL, Fault, Registrar, Request
 
 ADDRESSES = FIRST, SECOND, OTHER = "127.0.98.1", "127.0.98.2", "127.0.98.3"
 
@@ -240,6 +240,18 @@ def test_a_pin_may_be_set_while_the_worker_starts_anew(app: App) -> None:
     app.tell("import asyncio; crashed = asyncio.new_event_loop(); crashed.close(); attach(follow=False)")
     app.tell("alice = account('alice'); failover._worker.maintenance._loop = crashed")
     assert asked(app, "[raised(failover.pin, alice, first), on(alice)]") == [None, FIRST]
+
+
+def test_a_pin_to_a_server_that_no_plan_has_holds_again_by_itself(app: App, servers: list[Registrar]) -> None:
+    servers[2].fault = UNAVAILABLE
+    options = "follow=False, probe=pjfail.Probe(accounts=None), policy=pjfail.Policy(backoff=lambda *_: 2)"
+    app.tell(f"attach({options}); alice = account('alice', retries=False)")
+    app.tell("failover.pin(alice, other); alice.send_register()")
+    accounts = "[*map(str, failover.accounts().values())]"
+    eventually(lambda: asked(app, accounts) == ["None"], 15)
+    time.sleep(4)
+    servers[2].fault = WELL
+    eventually(lambda: asked(app, accounts) == [f"udp:{OTHER}:5060"], 10)
 
 
 def test_what_is_due_is_done_by_a_worker_that_starts_anew(app: App, servers: list[Registrar]) -> None:
