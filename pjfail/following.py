@@ -47,6 +47,10 @@ MAX_REFUSALS = 16  # that an account keeps; of more servers than these the one t
 FAILBACK_SPREAD = 0.5
 # Seconds after a change of the network until an account registers for which pjsip has not; it does so at once.
 REGISTER_AFTER_MOVE = 1.0
+# pjsua gives the id of a deleted account to the next one, and tells of neither. So many accounts, in turn, are asked after
+# every so many seconds: while one is not registered, of which no un-REGISTER would tell; else in rounds that begin anyway.
+MAX_ASKED = 64
+ASK_AGAIN = 10.0
 
 
 class Refusal(NamedTuple):
@@ -222,7 +226,9 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
     if server is None:
         # It was registered before it was followed; only another REGISTER shows with which server.
         unknown = followed.server is None and followed.trying is None and not (followed.lost or followed.automatic)
-        return replace(followed, register_at=now) if registration.registered and unknown else followed
+        unregisters = followed.reason == events.UNREGISTERS  # which may be under way
+        ask = registration.registered and unknown and not unregisters
+        return replace(followed, register_at=now) if ask else followed
     if code in CHALLENGES or (registration.removed and code):
         return followed
     followed = replace(followed, over_tls=server.transport == "tls")
@@ -366,6 +372,9 @@ class Follower:
         self._followed: dict[int, FollowedAccount] = {}
         self._moved: list[tuple[events.AccountMoved, Target, bool]] = []  # whether it has no server any more
         self._reconnections = Reconnections(random)
+        self._asked_after: set[int] = set()  # once at a time: an account that is asked after twice may register twice
+        self._to_ask: list[int] = []
+        self._ask_at = 0.0
         self._told_of_subscriptions = False
         self._of_aor: dict[str, set[int]] = {}
         self._next_hops: frozenset[Target] | None = None
@@ -391,7 +400,7 @@ class Follower:
         self._unfollow_deleted(list(self._of_aor.get(followed.aor, ())))
         self._tell_of_subscriptions(followed.settings)
         self._set(followed)
-        pins.ask_after(followed.account, followed.aor)  # is it registered? A REGISTER may be ending just now
+        self._ask_after(followed)  # is it registered? A REGISTER may be ending just now
         self.review(now)
 
     def unfollow(self, account: int) -> None:
@@ -402,6 +411,7 @@ class Follower:
             if not self._of_aor[followed.aor]:
                 del self._of_aor[followed.aor]
             pins.drop_pin(followed.pin)
+        self._asked_after.discard(account)
         self._reconnections.forget(account)
 
     def server(self, account: int) -> Server | None:
@@ -419,11 +429,8 @@ class Follower:
 
     def due(self, now: float) -> float:
         """Returns when :meth:`review` is to be called again, if nothing happens."""
-        return min((due for each in self._followed.values() for due in each.due if due > now), default=math.inf)
-
-    def has_unregistered(self) -> bool:
-        """Returns whether there is an account of which pjsua sends nothing when it deletes it."""
-        return any(each.bound is None for each in self._followed.values())
+        due = min((due for each in self._followed.values() for due in each.due if due > now), default=math.inf)
+        return min(due, self._ask_at) if any(each.bound is None for each in self._followed.values()) else due
 
     def next_hops(self) -> frozenset[Target]:
         """Where the followed accounts send."""
@@ -490,6 +497,7 @@ class Follower:
         return next((each.aor for each in self._followed.values() if each.next_hop in targets), "")
 
     def on_registration(self, registration: Registration, now: float) -> None:
+        self._asked_after.discard(registration.account)
         followed = self._followed.get(registration.account)
         if followed is None or registration.aor != followed.aor:  # the id is another account's now
             return
@@ -530,6 +538,9 @@ class Follower:
         if not self._followed:
             return
         self._unfollow_deleted(list(self._followed))
+        if self._ask_at <= now:
+            self._ask_at = now + ASK_AGAIN
+            self._ask_after_some()
         view = _Review(self._context)
         for followed in list(self._followed.values()):
             self._update(followed, view, now)
@@ -553,6 +564,19 @@ class Follower:
         if followed.register_at is not None and followed.register_at <= now:
             self._set(replace(followed, register_at=None))
             pins.register(followed.account, followed.aor)
+
+    def _ask_after_some(self) -> None:
+        """Asks after the next accounts in turn."""
+        numbers = self._to_ask or list(self._followed)
+        self._to_ask = numbers[MAX_ASKED:]
+        for followed in filter(None, map(self._followed.get, numbers[:MAX_ASKED])):
+            self._ask_after(followed)
+
+    def _ask_after(self, followed: FollowedAccount) -> None:
+        """Has pjsip's thread look whether the account is still there, with its AOR, and registered."""
+        if followed.account not in self._asked_after:
+            self._asked_after.add(followed.account)
+            pins.ask_after(followed.account, followed.aor)
 
     def _unfollow_deleted(self, numbers: Iterable[int]) -> None:
         """Ends the following of those accounts of *numbers* that no longer exist."""

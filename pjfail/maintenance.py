@@ -36,7 +36,7 @@ log = logging.getLogger("pjfail")
 
 # Seconds from one round over the followed and pinned accounts to the next, at least.
 PAUSE = 0.25
-# The same, at the most, where pjsua may delete an account without sending anything, or a round has failed.
+# The same, at the most, where an account may be gone that pjfail leaves alone or pins, or a round has failed.
 LONGEST_PAUSE = 10.0
 
 
@@ -118,7 +118,7 @@ class Maintenance:
     def wake(self) -> None:
         """Any thread. Has a round begin soon."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile; the next one begins with it
+            with contextlib.suppress(RuntimeError):  # the loop has crashed, and the next one begins with a round
                 self._loop.call_soon_threadsafe(self.maintain_soon)
 
     def maintain_soon(self) -> None:
@@ -166,7 +166,7 @@ class Maintenance:
         due = self._last + LONGEST_PAUSE
         try:
             self._review()
-            self._monitor.probe_wanted(self.follower.wanted())
+            self._monitor.probe_wanted({**self.pins.servers(), **self.follower.wanted()})
             quiet = self._monitor.probe_quiet(self._watched())
             due = min(quiet, self._due())
         except Exception:
@@ -183,7 +183,7 @@ class Maintenance:
         )
         if self._probe.interval is not None:
             due = min(due, self._in_use_until)
-        if self.follower.has_unregistered() or self.pins or self.finder:
+        if self.pins or self.finder:
             due = min(due, self._last + LONGEST_PAUSE)
         return due
 

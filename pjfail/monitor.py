@@ -339,12 +339,12 @@ class Monitor:
         return self._prober.watch(asked, _last_answer, time.monotonic())
 
     def probe_wanted(self, servers: Mapping[Server, str]) -> None:
-        """From now on probes those of *servers*, each with its host name, that are down, so that they are up soon after
-        they work again.
+        """From now on probes those of *servers*, each with its host name, that are down or in doubt, so that they are up
+        soon after they work again; also those that no plan has.
         """
         self._wanted = servers
         for server in servers:
-            if self._is_wanted(server):
+            if self._is_wanted(server) or self._is_in_doubt(server):
                 self._probe_soon(server)
 
     def _is_early(self, outcome: Outcome, before: Health) -> bool:
@@ -394,7 +394,7 @@ class Monitor:
             due.cancel()  # it is sent now, not twice
         state = self._health.get(server, time.monotonic()).state
         is_wanted = state is State.DOWN and self._is_wanted(server)
-        host = self._wanted[server] if is_wanted else self._targets.host_of(server)
+        host = self._wanted.get(server) or self._targets.host_of(server)
         if host is None or self._targets.ended or not (is_wanted or self._is_in_doubt(server)):
             return
         if state is not State.SUSPECT and not self.may_probe(server):

@@ -32,7 +32,7 @@ class Probe:
     """When servers are asked whether they are alive. Times are in seconds.
 
     Each second, whatever is set here, pjfail asks the servers in doubt (suspect, half-open), and those that are down
-    and that followed accounts would go back to.
+    and that followed and pinned accounts would go back to.
 
     ``interval``: a server in use that has said nothing for so long is asked; None: it is not. ``accounts``: the same
     for one that a pinned account lives on; for followed accounts :class:`pjfail.Follow` says so. Both give or take the

@@ -146,8 +146,8 @@ class Resolution:
         return [known.plan for _, known in list(self._targets)[: -most - 1 : -1]]
 
     def plan_of(self, target: Target) -> Plan | None:
-        """Returns the plan in force for *target*; if there is none or it is old, starts a lookup for the next call, at
-        :meth:`renew_at`.
+        """Returns the plan in force for *target*, made anew where that is due; if there is none or it is old, starts a
+        lookup for the next call, at :meth:`renew_at`.
 
         For followed accounts: their requests do not use that plan, so pjsip never asks for a new one.
         """
@@ -156,15 +156,19 @@ class Resolution:
             self._not_before = {other: due for other, due in self._not_before.items() if due > now}
             self._not_before[target] = now + MIN_LOOKUP_INTERVAL
             self._look_up(target)
+        if known is not None and known.replan_at <= now:
+            return self._targets.replan(target, known)
         return None if known is None else known.plan
 
     def renew_at(self, targets: Iterable[Target]) -> float:
         """Returns when :meth:`plan_of` is to be called again, so that the plans of *targets* stay new."""
-        known = {target: self._targets.get(target) for target in targets}
-        return min(
-            (max(entry.refresh_at if entry else 0.0, self._not_before.get(each, 0.0)) for each, entry in known.items()),
-            default=math.inf,
-        )
+        due = math.inf
+        for target in targets:
+            known, not_before = self._targets.get(target), self._not_before.get(target, 0.0)
+            due = (
+                min(due, not_before) if known is None else min(due, known.replan_at, max(known.refresh_at, not_before))
+            )
+        return due
 
     def _answer_request(self, question: Question, known: TargetEntry) -> None:
         """Answers one request's own question with a plan made for that request."""

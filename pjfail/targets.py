@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -28,12 +29,16 @@ MOST_CANDIDATES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class TargetEntry:
-    """What a lookup found for a target, and until when it is valid."""
+    """What a lookup found for a target, and until when it is valid.
+
+    ``replan_at`` is when the plan is to be made of the same candidates anew, before ``refresh_at`` or not at all.
+    """
 
     candidates: tuple[Candidate, ...]
     refresh_at: float
     valid_until: float
     plan: Plan
+    replan_at: float = math.inf
 
     @property
     def servers(self) -> frozenset[Server]:
@@ -141,18 +146,15 @@ class Targets:
     def replan(self, target: Target, known: TargetEntry) -> Plan:
         """Makes a plan of the same candidates, by their present health, and puts it in force."""
         plan = self.make(target, known.candidates, known.valid_until)
-        changed = replace(known, plan=plan)
-        self._publish(changed)
-        self._known[target] = changed
+        self._publish(replace(known, plan=plan))
         self._changed(known.plan, plan)
         return plan
 
     def outdate(self) -> None:
         """Has each target looked up again at its next use; its plan serves meanwhile."""
         now = time.monotonic()
-        for target, known in list(self._known.items()):
-            self._known[target] = replace(known, refresh_at=min(known.refresh_at, now))
-            self._publish(self._known[target])
+        for known in list(self._known.values()):
+            self._publish(replace(known, refresh_at=min(known.refresh_at, now)))
 
     def replan_all(self, servers: Iterable[Server]) -> None:
         """Replans the targets that have any of *servers*, whose health has changed; a plan that cannot be made stays as
@@ -187,11 +189,12 @@ class Targets:
         )
 
     def _publish(self, known: TargetEntry) -> None:
+        now = time.monotonic()
+        health = {server: self._health.get(server, now) for server in known.plan.servers}
+        due = review_at(known.plan, health, now, self._policy)
+        self._known[known.plan.target] = replace(known, replan_at=due if due < known.refresh_at else math.inf)
         if not self.ended:
-            now = time.monotonic()
-            health = {server: self._health.get(server, now) for server in known.plan.servers}
-            refresh_at = min(known.refresh_at, review_at(known.plan, health, now, self._policy))
-            plans.publish(known.plan, refresh_at, known.servers - set(known.plan.servers))
+            plans.publish(known.plan, min(known.refresh_at, due), known.servers - set(known.plan.servers))
             self.on_plan()
 
     def _changed(self, before: Plan | None, plan: Plan) -> None:

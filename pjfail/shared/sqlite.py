@@ -94,12 +94,12 @@ class _Thread:
 
 
 class _Writes:
-    """Tells when the file at *path* was written, by whatever process. In the loop."""
+    """Tells when a file was written, by whatever process. In the loop. It closes *descriptor*, of :func:`watch_file`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, descriptor: int | None) -> None:
         self._written = asyncio.Event()
         self._written.set()  # nobody has looked until now
-        self._descriptor = watch_file(path)
+        self._descriptor = descriptor
 
     def __enter__(self) -> _Writes:
         if self._descriptor is not None:
@@ -133,6 +133,7 @@ class SqliteStore:
         self._thread: _Thread | None = None
         self._connection: sqlite3.Connection | None = None
         self._version: object = None
+        self._watch: int | None = None
 
     async def open(self) -> None:
         if self._thread is not None and self._thread.is_alive:
@@ -150,7 +151,8 @@ class SqliteStore:
         return await self._call(lambda: self._lease(server, holder, seconds))
 
     async def changes(self) -> AsyncIterator[Entry | None]:
-        with _Writes(Path(f"{self._path.resolve()}-wal")) as writes:
+        descriptor, self._watch = self._watch, None
+        with _Writes(descriptor) as writes:
             while True:
                 await writes.wait()
                 for _ in range(LOOKS):
@@ -191,6 +193,7 @@ class SqliteStore:
             elif schema != SCHEMA:
                 raise StoreFailed("this is the database of another program; name another file")
         self._inode = os.stat(self._path).st_ino
+        self._watch = watch_file(Path(f"{self._path.resolve()}-wal"))
 
     def _read(self) -> list[Entry]:
         if not self._path.exists() or os.stat(self._path).st_ino != self._inode:
@@ -240,6 +243,9 @@ class SqliteStore:
         return cursor.rowcount == 1
 
     def _close(self) -> None:
+        if self._watch is not None:
+            os.close(self._watch)
+            self._watch = None
         if self._connection is not None:
             _open.remove(self._connection)
             self._connection.close()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rig.app import App, Line
 
-from pjfail.testing import SILENT, WELL, Fault, Registrar, Request
+from pjfail.testing import SILENT, UNAVAILABLE, WELL, Fault, Registrar, Request
 
 ADDRESSES = FIRST, SECOND, OTHER = "127.0.98.1", "127.0.98.2", "127.0.98.3"
 
@@ -203,6 +203,55 @@ def test_a_better_server_is_probed_all_along_while_it_is_down(app: App, servers:
     told(app, "", moved=0, server=SECOND)
     asked_before = len(of(servers[0], "OPTIONS"))
     eventually(lambda: len(of(servers[0], "OPTIONS")) >= asked_before + 3, 15)
+
+
+def test_an_account_whose_id_another_one_has_is_forgotten(app: App) -> None:
+    """pjsua sends nothing when it deletes an account that is not registered, and the next one may never register."""
+    app.tell("attach(follow=False); alice = account('alice'); failover.follow(alice)")
+    eventually(lambda: asked(app, "[*failover.accounts()]") == [0])
+    app.tell("time.sleep(2); alice.shutdown(); bob = account('bob')")
+    assert asked(app, "[bob.getId(), *failover.accounts()]") == [0, 0]
+    eventually(lambda: asked(app, "[*failover.accounts()]") == [], 15)
+
+
+def test_an_account_whose_id_another_one_has_is_forgotten_though_it_could_not_unregister(
+    app: App, servers: list[Registrar]
+) -> None:
+    """pjsua sends no un-REGISTER while a REGISTER is under way, here one that is answered once the account is gone."""
+    told(app, "attach(); alice = account('alice'); register(alice)", moved=0)
+    time.sleep(1)
+    servers[0].fault = SILENT
+    app.tell("alice.send_register(); alice.shutdown(); bob = account('bob')")
+    assert asked(app, "[bob.getId(), *failover.accounts()]") == [0, 0]
+    servers[0].fault = WELL
+    eventually(lambda: asked(app, "[*failover.accounts()]") == [], 40)
+    assert "0" not in [each.header("expires") for each in of(servers[0], "REGISTER")]
+
+
+def test_an_account_goes_back_soon_after_its_server_has_its_tier_again(app: App) -> None:
+    """By Policy(failback=), after 2 to 3 s; the next lookup is due after 24 s."""
+    policy, follow = "pjfail.Policy(failback=2)", "pjfail.Follow(watch=None, failback=1, spread=0)"
+    told(app, f"attach(policy={policy}, follow={follow}); alice = account('alice'); register(alice)", moved=0)
+    assert told(app, "time.sleep(1); failover.mark_down(first, 1)", moved=0)["server"] == SECOND
+    assert told(app, "", moved=0, timeout=12)["server"] == FIRST
+
+
+def test_a_pin_may_be_set_while_the_worker_starts_anew(app: App) -> None:
+    app.tell("import asyncio; crashed = asyncio.new_event_loop(); crashed.close(); attach(follow=False)")
+    app.tell("alice = account('alice'); failover._worker.maintenance._loop = crashed")
+    assert asked(app, "[raised(failover.pin, alice, first), on(alice)]") == [None, FIRST]
+
+
+def test_a_pin_to_a_server_that_no_plan_has_holds_again_by_itself(app: App, servers: list[Registrar]) -> None:
+    servers[2].fault = UNAVAILABLE
+    options = "follow=False, probe=pjfail.Probe(accounts=None), policy=pjfail.Policy(backoff=lambda *_: 2)"
+    app.tell(f"attach({options}); alice = account('alice', retries=False)")
+    app.tell("failover.pin(alice, other); alice.send_register()")
+    accounts = "[*map(str, failover.accounts().values())]"
+    eventually(lambda: asked(app, accounts) == ["None"], 15)
+    time.sleep(4)
+    servers[2].fault = WELL
+    eventually(lambda: asked(app, accounts) == [f"udp:{OTHER}:5060"], 10)
 
 
 def test_what_is_due_is_done_by_a_worker_that_starts_anew(app: App, servers: list[Registrar]) -> None:

@@ -18,6 +18,7 @@ import pytest
 from rig.app import TESTS
 from rig.redis_server import RedisServer
 
+from pjfail.bridge.machine import watch_file
 from pjfail.model import Server
 from pjfail.shared import Shared, link
 from pjfail.shared.board import Board
@@ -223,18 +224,37 @@ def test_a_store_that_nobody_writes_to_is_left_alone(tmp_path: Path) -> None:
 
     async def act() -> None:
         await soon(lambda: all(peer.link.is_up for peer in peers))
-        await asyncio.sleep(2)
+        await asyncio.sleep(4)  # after each of two writes it is looked at for a second
         before = Counted.looks
         await asyncio.sleep(2)
         assert Counted.looks == before
         peers[0].say("down")
         await soon(peers[1].is_down, 2)
-        await asyncio.sleep(2)
+        await asyncio.sleep(4)
         before = Counted.looks
         await asyncio.sleep(1)
         assert Counted.looks == before
 
     asyncio.run(together(peers, act))
+
+
+def test_a_disk_that_hangs_holds_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(path: Path) -> int | None:
+        time.sleep(0.5)
+        return watch_file(path)
+
+    monkeypatch.setattr("pjfail.shared.sqlite.watch_file", slow)
+    peer = Peer("a", sqlite(tmp_path / "pjfail.db"))
+    waits: list[float] = []
+
+    async def act() -> None:
+        while not peer.link.is_up or len(waits) < 150:
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            waits.append(time.monotonic() - began)
+
+    asyncio.run(together([peer], act))
+    assert max(waits) < 0.4
 
 
 class LossyStore(RedisStore):

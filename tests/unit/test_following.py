@@ -559,6 +559,12 @@ def test_an_account_that_unregisters_is_not_registered_by_us(
             assert (after.server, after.trying, after.register_at) == (None, None, None)
 
 
+def test_an_account_that_is_asked_after_while_it_unregisters_does_not_register() -> None:
+    """pjsua calls it registered until the answer has come."""
+    unregistering = registered(following_on(FIRST), register(FIRST, 0, removed=True), NOW)
+    assert registered(unregistering, replace(register(None, 0), registered=True), NOW) == unregistering
+
+
 def test_the_answer_to_an_unregister_takes_no_server_from_an_account_that_has_registered_since() -> None:
     """As one that has another registrar now; the last one may be dead, and its answer takes its time."""
     registered_since = registered(following_on(SECOND), register(SECOND, 200), NOW)
