@@ -97,14 +97,16 @@ static int retriable_may_cross(const pjsip_tpselector *selector, const pf_addres
 
 /*
  * Lists the servers that the request may go to, of those that pjsip was given for it: within a tier those of its
- * transport and family come first. Returns how many; a bit of *last_resorts is set for each last resort.
+ * transport and family come first. One that its plan has put behind a later tier, as a suspect, stays there, even when
+ * Python has judged it meanwhile and it is none any more. Returns how many; a bit of *last_resorts is set for each last
+ * resort.
  */
 static unsigned retriable_list_candidates(pjsip_tx_data *tdata, const pf_address *server, int for_challenger,
                                           pf_address *candidates, unsigned *last_resorts)
 {
     server_addresses planned;
     const pjsip_server_addresses *addresses = tdata_addresses(tdata);
-    unsigned total, current = tdata_current(tdata), count = 0, i, to;
+    unsigned total, current = tdata_current(tdata), count = 0, tier = 0, i, to;
     uint64_t places[MAX_CANDIDATES]; /* what they are sorted by */
 
     if (for_challenger && resolver_answer_anew(tdata, &planned)) {
@@ -114,15 +116,18 @@ static unsigned retriable_list_candidates(pjsip_tx_data *tdata, const pf_address
     total = addresses_count(addresses);
     *last_resorts = 0;
     for (i = 0; i < total && count < MAX_CANDIDATES; i++) {
-        const unsigned at = (current + i) % total;
+        const unsigned at = (current + i) % total, own_tier = addresses_priority(addresses, at);
         uint64_t place;
         pf_address each;
 
         if (!address_of(&each, addresses_address(addresses, at), addresses_type(addresses, at)) ||
             !retriable_may_cross(tdata_selector(tdata), server, &each))
             continue;
-        place = (uint64_t)(at < current) << 40 | (uint64_t)addresses_priority(addresses, at) << 1 |
-                (each.transport != server->transport || each.family != server->family);
+        if (i && own_tier > tier) /* the first is the server that it goes to, whatever its tier */
+            tier = own_tier;
+        place = (uint64_t)(at < current) << 40 | (uint64_t)(i ? tier : own_tier) << 2 |
+                (uint64_t)(each.transport != server->transport || each.family != server->family) << 1 |
+                (own_tier >= LAST_RESORT);
         for (to = count++; to && places[to - 1] > place; to--) {
             places[to] = places[to - 1];
             candidates[to] = candidates[to - 1];
@@ -131,7 +136,7 @@ static unsigned retriable_list_candidates(pjsip_tx_data *tdata, const pf_address
         candidates[to] = each;
     }
     for (i = 0; i < count; i++)
-        if ((places[i] >> 1 & 0xffffffff) >= LAST_RESORT)
+        if (places[i] & 1)
             *last_resorts |= 1u << i;
     return count;
 }

@@ -414,6 +414,22 @@ def test_a_server_that_rests_is_asked_after_one_that_was_only_overtaken(first: R
         assert methods(first) == ["REGISTER"]
 
 
+def test_no_hedge_goes_to_a_server_that_was_judged_once_the_request_had_left(
+    first: Registrar, second: Registrar
+) -> None:
+    """The core then suspects the server no more, and the request has a plan that was made before."""
+    first.fault = Fault(code=503, retry_after=60)
+    slowly = "pjfail.Policy(detect=lambda *_: time.sleep(0.06) or True)"  # a hedge comes after 0.1 s
+    code = APP.replace("RetryPolicy()", 'RetryPolicy(timeouts={"OPTIONS": 5})').replace(
+        "listeners", f"policy={slowly}, listeners"
+    )
+    with Registrar(THIRD), App(code, "tcp", "", *(f"{each}:5060" for each in (FIRST, SECOND, THIRD))) as app:
+        assert app.ask("REGISTER")["server"] == f"{SECOND}:5060"
+        second.fault = SILENT
+        assert app.ask("OPTIONS")["server"] == f"{THIRD}:5060"
+        assert methods(first) == ["REGISTER"]
+
+
 def test_the_application_sees_the_503_of_the_last_server_and_other_errors_of_the_first(
     first: Registrar, second: Registrar
 ) -> None:
