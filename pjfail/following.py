@@ -47,8 +47,9 @@ MAX_REFUSALS = 16  # that an account keeps; of more servers than these the one t
 FAILBACK_SPREAD = 0.5
 # Seconds after a change of the network until an account registers for which pjsip has not; it does so at once.
 REGISTER_AFTER_MOVE = 1.0
-# pjsua gives the id of a deleted account to the next one, and tells of neither. So many accounts, in turn, are asked after
-# every so many seconds: while one is not registered, of which no un-REGISTER would tell; else in rounds that begin anyway.
+# pjsua gives the id of a deleted account to the next one, and tells of neither. So many accounts, in turn, are asked
+# after every so many seconds: while one is not registered, as no un-REGISTER would tell of its end; else in rounds that
+# begin anyway.
 MAX_ASKED = 64
 ASK_AGAIN = 10.0
 

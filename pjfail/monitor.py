@@ -339,8 +339,8 @@ class Monitor:
         return self._prober.watch(asked, _last_answer, time.monotonic())
 
     def probe_wanted(self, servers: Mapping[Server, str]) -> None:
-        """From now on probes those of *servers*, each with its host name, that are down or in doubt, so that they are up
-        soon after they work again; also those that no plan has.
+        """From now on probes those of *servers*, each with its host name, that are down or in doubt, so that they are
+        up soon after they work again. No plan need have them.
         """
         self._wanted = servers
         for server in servers:
@@ -389,7 +389,7 @@ class Monitor:
         self._probe(server)
 
     def _probe(self, server: Server) -> None:
-        """Sends one probe, if *server* is in doubt and in use, or down and wanted back."""
+        """Sends one probe, if *server* is in doubt and in use, or wanted back."""
         if (due := self._probe_due.pop(server, None)) is not None:
             due.cancel()  # it is sent now, not twice
         state = self._health.get(server, time.monotonic()).state

@@ -60,7 +60,7 @@ class Policy:
     """How pjfail decides. Times are in seconds.
 
     ``order``, ``detect`` and ``backoff`` are callables. A hold-down is never shorter than the one before it, unless the
-    server has answered in between; that of a server which followed accounts want back may end early, unless it flaps.
+    server has answered in between; that of a server which accounts want back may end early, unless it flaps.
 
     ``retry_after_floor`` and ``retry_after_ceiling`` bound the Retry-After of a 503. ``rise``: how many probes in a row
     a server must answer to be up again; with 1 any answer is enough. ``failback``: how long the server must then stay

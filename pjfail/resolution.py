@@ -165,9 +165,10 @@ class Resolution:
         due = math.inf
         for target in targets:
             known, not_before = self._targets.get(target), self._not_before.get(target, 0.0)
-            due = (
-                min(due, not_before) if known is None else min(due, known.replan_at, max(known.refresh_at, not_before))
-            )
+            if known is None:
+                due = min(due, not_before)
+            else:
+                due = min(due, known.replan_at, max(known.refresh_at, not_before))
         return due
 
     def _answer_request(self, question: Question, known: TargetEntry) -> None:

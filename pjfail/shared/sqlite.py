@@ -94,7 +94,7 @@ class _Thread:
 
 
 class _Writes:
-    """Tells when a file was written, by whatever process. In the loop. It closes *descriptor*, of :func:`watch_file`."""
+    """Tells when a file was written, by whatever process. In the loop. It closes *descriptor* (:func:`watch_file`)."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._written = asyncio.Event()
