@@ -344,8 +344,9 @@ def test_a_server_that_closes_every_connection_is_left_in_peace(servers: list[Re
             servers[1].reset()
             time.sleep(0.02)
         count = len(registers(servers[1]))
-        assert 2 <= count <= 6
+        assert count <= 6
         told(app, "emit(server=failover.pinned(alice).address)", server=FIRST)
+        eventually(lambda: len(registers(servers[1])) > count)  # one that was reset under way has it down for a while
 
 
 def test_with_outbound_it_has_a_reg_id_of_its_own(servers: list[Registrar]) -> None:
