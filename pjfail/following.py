@@ -381,6 +381,10 @@ class Follower:
         self._next_hops: frozenset[Target] | None = None
         self._servers: Mapping[Server, Watched] | None = None
 
+    def begin(self) -> None:
+        """Asks after each account again in its turn: an answer that was on its way to an earlier loop may be lost."""
+        self._asked_after.clear()
+
     def add(self, followed: FollowedAccount) -> None:
         """Follows an account of which nothing is known yet but what its REGISTERs will show."""
         self._tell_of_subscriptions(followed.settings)

@@ -81,6 +81,7 @@ class Maintenance:
         self._loop = loop
         self._monitor = monitor
         self._next = None
+        self.follower.begin()
         self.finder.begin()
         self.maintain_soon()
 

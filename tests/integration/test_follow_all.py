@@ -264,6 +264,16 @@ def test_what_is_due_is_done_by_a_worker_that_starts_anew(app: App, servers: lis
     told(app, "", moved=0, server=None)
 
 
+def test_an_account_is_asked_after_again_whose_answer_a_crash_has_lost(app: App) -> None:
+    """It would stay followed, although its id is another account's, until that one registers."""
+    told(app, "attach(follow=pjfail.Follow(watch=None)); alice = account('alice'); register(alice)", moved=0)
+    app.tell(
+        "time.sleep(0.5); follower = failover._worker.maintenance.follower; follower._asked_after.add(alice.getId())"
+    )
+    app.tell("follower._ask_at = 0.0; failover._worker._loop.call_soon_threadsafe(sys.exit, 1)")
+    eventually(lambda: asked(app, "sorted(follower._asked_after)") == [], 6)
+
+
 def test_an_account_may_be_unfollowed_before_it_registers(app: App) -> None:
     app.tell("attach(); alice = account('alice'); failover.unfollow(alice); register(alice); time.sleep(0.5)")
     assert asked(app, "on(alice)") is None
