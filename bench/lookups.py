@@ -68,6 +68,16 @@ while True:
 """
 
 
+class NoLookup:
+    """Knows the candidates without asking anybody: what remains is the way to the worker, a plan, and the way back."""
+
+    async def lookup(self, target: pjfail.Target) -> list[pjfail.Candidate]:
+        return [
+            pjfail.Candidate(pjfail.Server(address, 5060), f"{host}.{target.host}", priority, 1, 3600)
+            for priority, (host, address) in enumerate((("a", "127.0.91.1"), ("b", "127.0.91.2")), 1)
+        ]
+
+
 def lookup() -> pjfail.DnsLookup:
     return pjfail.DnsLookup([f"{NAME_SERVER}:{PORT}"], transports=("udp",), families=("ipv4",), naptr="off", timeout=30)
 
@@ -103,6 +113,7 @@ class Served:
 def show(rows: dict[str, dict[str, float]]) -> None:
     for name, row in rows.items():
         print(
-            f"a cold lookup, {name}: {row['pjfail_ms']:.2f} ms with pjfail, {row['stock_ms']:.2f} ms with stock pjsip, "
-            f"ratio {row['ratio']:.2f} (aim: at most 1); 1 000 targets at once: {row['at_once_s']:.2f} s (aim: 1 s)"
+            f"a cold lookup, {name}: {row['pjfail_ms']:.2f} ms with pjfail ({row['policy_ms']:.2f} ms of it the policy in "
+            f"Python), {row['stock_ms']:.2f} ms with stock pjsip, ratio {row['ratio']:.2f} (aim: at most 1); "
+            f"1 000 targets at once: {row['at_once_s']:.2f} s (aim: 1 s)"
         )
