@@ -11,6 +11,7 @@
 #include "text.h"
 
 #include <ctype.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -276,6 +277,64 @@ pj_status_t accounts_lend_credentials(int id, const char *aor, pjsip_regc *regc)
     accounts_unlock(locked);
     host.pjsip_endpt_release_pool(host_endpoint(), pool);
     return status;
+}
+
+/* --- the Contact ------------------------------------------------------------------------------------------------- */
+
+/* Returns whether the account has this AOR. Accounts locked. */
+static int accounts_has_aor_locked(int id, const char *aor, pj_pool_t *pool)
+{
+    char text[2 * PF_MAX_URI], own[PF_MAX_URI];
+    account_info now;
+    pjsip_uri *uri;
+
+    if (!host.pjsua_acc_is_valid(id) || host.pjsua_acc_get_info(id, &now.info) != PJ_SUCCESS)
+        return 0;
+    uri = accounts_parse(pool, &now.info.acc_uri, text, sizeof text);
+    return uri && accounts_write_aor(uri, own, sizeof own) && !strcmp(own, aor);
+}
+
+/* Returns the id of the account with this AOR; PJSUA_INVALID_ID: there is none. Accounts locked. */
+static int accounts_find_locked(const char *aor, pj_pool_t *pool)
+{
+    enum { MAX_ID = 1 << 16 };
+    static atomic_int last = PJSUA_INVALID_ID; /* found: most accounts register in the order of their ids */
+    unsigned count = host.pjsua_acc_get_count();
+    int id = atomic_load(&last) + 1;
+
+    if (!accounts_has_aor_locked(id, aor, pool))
+        for (id = 0; count && id < MAX_ID; id++) {
+            if (accounts_has_aor_locked(id, aor, pool))
+                break;
+            count -= host.pjsua_acc_is_valid(id) != 0;
+        }
+    if (!count || id >= MAX_ID)
+        return PJSUA_INVALID_ID;
+    atomic_store(&last, id);
+    return id;
+}
+
+int accounts_set_contact_rewrite(int id, const char *aor, int from, int to)
+{
+    pj_pool_t *pool = host.pjsip_endpt_create_pool(host_endpoint(), "pjfail", 4000, 4000);
+    account_config config;
+    pj_mutex_t *locked;
+    int set = 0;
+
+    if (!pool)
+        return PJSUA_INVALID_ID;
+    locked = accounts_lock();
+    if (id == PJSUA_INVALID_ID)
+        id = accounts_find_locked(aor, pool);
+    if (id != PJSUA_INVALID_ID && accounts_has_aor_locked(id, aor, pool) &&
+        accounts_read_config_locked(id, pool, &config) == PF_OK && config_contact_follows_connection(&config) &&
+        config_contact_rewrite(&config) == from) {
+        config_set_contact_rewrite(&config, to);
+        set = host.pjsua_acc_modify(id, &config.config) == PJ_SUCCESS;
+    }
+    accounts_unlock(locked);
+    host.pjsip_endpt_release_pool(host_endpoint(), pool);
+    return set ? id : PJSUA_INVALID_ID;
 }
 
 /* --- from Python ------------------------------------------------------------------------------------------------- */

@@ -22,6 +22,13 @@ int accounts_read(int id, pf_account *account);
 pj_status_t accounts_lend_credentials(int id, const char *aor, pjsip_regc *regc);
 
 /*
+ * Has pjsua treat the Contact of the account with this AOR as its configuration says with allow_contact_rewrite at to, where it
+ * is at from. With an id of PJSUA_INVALID_ID the account is looked for. Returns the account's id; PJSUA_INVALID_ID: there is no such
+ * account, the value is another, or the Contact does not follow the connection anyway. Any thread that pjsip knows; takes pjsua's lock.
+ */
+int accounts_set_contact_rewrite(int id, const char *aor, int from, int to);
+
+/*
  * Keeps pjsua from looking up an account's domain by itself, until accounts_resume_lookups(). While attaching; nothing where it is
  * not known how (doctor says so).
  */

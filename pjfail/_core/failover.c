@@ -155,6 +155,8 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     request->state.reliable = server->transport != PF_UDP;
     account = request->account = affinity_registers(tdata, &next_hop);
     removes = request->removes = method->id == PJSIP_REGISTER_METHOD && observer_removes_binding(msg);
+    if (request->state.reliable && method->id == PJSIP_REGISTER_METHOD && !removes)
+        request->contact_port = contact_port_of(msg);
     check = request->state.candidate_count && isinf(request->state.check_port_at);
     pthread_mutex_lock(&requests.lock);
     if (request->state.candidate_count)
@@ -744,7 +746,7 @@ static uint64_t failover_tag_of(const pjsip_rx_data *rdata)
     return to ? hash_text(HASH_SEED, &to->tag) : 0;
 }
 
-pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
+pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata, struct contact_sent *sent)
 {
     const pjsip_via_hdr *via = RDATA_INFO(rdata)->via;
     const pjsip_cseq_hdr *cseq = RDATA_INFO(rdata)->cseq;
@@ -779,6 +781,10 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata)
         if (observe)
             failover_observe_locked(request, &event, now, &observed);
         failover_decide_locked(request, &event, now, &decision);
+        if (code >= 200) {
+            sent->account = request->account;
+            sent->port = request->contact_port;
+        }
         /* Where the response ends the request and is passed on, as most are, nothing follows that needs these. */
         if (!decision.actions.forget || !decision.actions.pass || decision.actions.move_to >= 0) {
             if (decision.actions.pass && code >= 200)

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "contact.h"
 #include "layout.h"
 #include "pjfail.h"
 
@@ -33,8 +34,11 @@ void failover_close(void);
  */
 void failover_on_tx_request(pjsip_tx_data *tdata);
 
-/* Returns whether to keep the response from the transaction, and so from the application. SIP threads, no lock held. */
-pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata);
+/*
+ * Returns whether to keep the response from the transaction, and so from the application. Of a final response to a REGISTER it fills
+ * in what was sent. SIP threads, no lock held.
+ */
+pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata, struct contact_sent *sent);
 
 /* Called by the transport manager's state callback, before pjsip's own listeners. */
 void failover_on_transport_state(pjsip_transport *transport, pjsip_transport_state state,

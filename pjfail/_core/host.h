@@ -21,7 +21,7 @@
     X(pjsip_endpt_get_ioqueue) X(pjsip_endpt_create_pool) X(pjsip_endpt_release_pool) X(pjsip_endpt_atexit)       \
     X(pjsip_endpt_get_tpmgr) X(pjsip_tpmgr_get_state_cb) X(pjsip_tpmgr_set_state_cb)                              \
     X(pjsip_tpmgr_find_local_addr2)                                                                               \
-    X(pjsip_endpt_register_module)                                                                                \
+    X(pjsip_endpt_register_module) X(pjsip_endpt_process_rx_data)                                                 \
     X(pjsip_endpt_set_ext_resolver) X(pjsip_endpt_set_resolver) X(pjsip_endpt_get_resolver)                       \
     X(pjsip_endpt_resolve) X(pjsip_resolver_create) X(pjsip_resolver_destroy) X(pjsip_resolve)                    \
     X(pjsip_endpt_create_request) X(pjsip_endpt_send_request_stateless) X(pjsip_get_options_method)               \

@@ -508,7 +508,9 @@ static void layout_find_config(struct layout *found)
         if (LAYOUT_READ(unsigned, config, row->config_proxy_cnt) ||
             LAYOUT_READ(unsigned, config, timeout) != PJSUA_REG_INTERVAL ||
             LAYOUT_READ(unsigned, config, row->config_cred_count + more * (unsigned)sizeof(pj_str_t)) ||
-            LAYOUT_READ(int, config, row->config_transport_id + behind) != PJSUA_INVALID_ID)
+            LAYOUT_READ(int, config, row->config_transport_id + behind) != PJSUA_INVALID_ID ||
+            LAYOUT_READ(int, config, row->config_transport_id + behind + CONFIG_TO_CONTACT_REWRITE) != PJ_TRUE ||
+            LAYOUT_READ(int, config, row->config_transport_id + behind + CONFIG_TO_CONTACT_USE_SRC_PORT) != PJ_TRUE)
             continue;
         found->proxies = proxies;
         found->config_cred_count = row->config_cred_count + more * (unsigned)sizeof(pj_str_t);

@@ -523,6 +523,32 @@ static inline const pjsip_cred_info *config_credentials(const account_config *co
     return &LAYOUT_READ(pjsip_cred_info, config, layout.config_cred_info);
 }
 
+/* These stand at the same distance from their neighbours in every version. */
+enum {
+    CONFIG_TO_CONTACT_REWRITE = offsetof(pjsua_acc_config, allow_contact_rewrite) -
+        offsetof(pjsua_acc_config, transport_id),
+    CONFIG_TO_CONTACT_USE_SRC_PORT = offsetof(pjsua_acc_config, contact_use_src_port) -
+        offsetof(pjsua_acc_config, transport_id),
+    CONFIG_TO_FORCE_CONTACT = offsetof(pjsua_acc_config, force_contact) - offsetof(pjsua_acc_config, auth_pref)
+};
+
+static inline int config_contact_rewrite(const account_config *config)
+{
+    return LAYOUT_READ(int, config, layout.config_transport_id + CONFIG_TO_CONTACT_REWRITE);
+}
+
+static inline void config_set_contact_rewrite(account_config *config, int rewrite)
+{
+    LAYOUT_AT(int, config, layout.config_transport_id + CONFIG_TO_CONTACT_REWRITE) = rewrite;
+}
+
+/* Returns whether pjsua is to write the Contact, with the port of the connection. */
+static inline int config_contact_follows_connection(const account_config *config)
+{
+    return LAYOUT_READ(int, config, layout.config_transport_id + CONFIG_TO_CONTACT_USE_SRC_PORT) &&
+           !LAYOUT_READ(pj_str_t, config, layout.row.config_auth_pref + CONFIG_TO_FORCE_CONTACT).slen;
+}
+
 /* pjsua_server_affinity_mode, after pjproject 2.17: 1 enabled, 0 disabled, or there is none, -1 inherited. */
 static inline int config_affinity(const account_config *config)
 {

@@ -3,6 +3,7 @@
 #include "calls.h"
 #include "connection_attempts.h"
 #include "connections.h"
+#include "contact.h"
 #include "dialogs.h"
 #include "failover.h"
 #include "gate.h"
@@ -44,6 +45,7 @@ static pj_status_t module_on_tx_request(pjsip_tx_data *tdata)
 
 static pj_bool_t module_on_rx_response(pjsip_rx_data *rdata)
 {
+    struct contact_sent sent = { .account = -1 };
     pj_bool_t hidden;
 
     if (gate_is_forked_child())
@@ -51,9 +53,9 @@ static pj_bool_t module_on_rx_response(pjsip_rx_data *rdata)
     send_guard_wait_for_sender(rdata); /* also during a detach: a thread of ours may still be sending */
     if (!gate_enter())
         return PJ_FALSE;
-    hidden = failover_on_rx_response(rdata);
+    hidden = failover_on_rx_response(rdata, &sent);
     gate_leave();
-    return hidden;
+    return hidden || contact_put_right(rdata, &sent);
 }
 
 static pj_bool_t module_on_rx_request(pjsip_rx_data *rdata)

@@ -42,8 +42,9 @@ struct request {
     unsigned ruling;                  /* the number of the last question to the application */
     int settled;                      /* a 2xx has come: further responses say nothing about account and dialog */
     const pjsip_transport *unsettled; /* ended while a thread held the transaction; compared, never followed */
-    int account; /* the followed account whose REGISTER this is; negative: as affinity_registers() has it */
-    int removes; /* the REGISTER removes a binding (RFC 3261, 10.2.2) */
+    int account;      /* the followed account whose REGISTER this is; negative: as affinity_registers() has it */
+    int removes;      /* the REGISTER removes a binding (RFC 3261, 10.2.2) */
+    int contact_port; /* of a REGISTER over a connection that removes none; else 0 */
     struct failover_state state;
     struct attempt attempts[MAX_ATTEMPTS];
     /* ------------------------------------------- */

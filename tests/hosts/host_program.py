@@ -96,6 +96,7 @@ failover = pjfail.attach(
 )
 account = Account(endpoint)
 account.affinity = affinity == "native"
+account.contact_rewrite = 1  # as it is by default
 account.open(f"sip:alice@{DOMAIN}", uri)
 
 for word, *arguments in words():

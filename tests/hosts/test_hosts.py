@@ -147,6 +147,14 @@ def test_raced_tcp(program: Program, second: Registrar) -> None:
     assert program.tell("raced") == {"raced": 1}
 
 
+@pytest.mark.parametrize("transport", ["tcp"])
+def test_contact(program: Program, first: Registrar, second: Registrar) -> None:
+    """The Contact has the port of the connection, which the registrar can reach."""
+    assert program.tell("REGISTER")["code"] == 200
+    *_, request = first.wait_for("REGISTER", 2)
+    assert f":{request.source[1]};" in request.header("contact").partition("@")[2]
+
+
 @pytest.mark.parametrize(("transport", "affinity"), [("tls", "native")])
 def test_tls_pin(program: Program, authority: Authority) -> None:
     """The pinned server is shown the host name, and must have a certificate for that name."""

@@ -44,7 +44,6 @@ class Account(pj.Account):  # type: ignore[misc]
         config = pj.AccountConfig()
         config.idUri = uri
         config.regConfig.registrarUri = registrar
-        config.natConfig.contactRewriteUse = 2  # with 1 pjsua keeps a port that is not its own in a private network
         self.create(config)
 
     def onRegState(self, prm: pj.OnRegStateParam) -> None:
