@@ -29,6 +29,12 @@
 /* Seconds after a connection's end within which pjsip ends its transactions, if it does. */
 #define TSX_END_S 0.02
 
+/*
+ * Seconds that a connection's end waits for a thread that sends the request, or works with its transaction. That is done within a
+ * millisecond, or a few on a busy machine, unless it waits for this thread; and pjsip ends the transaction at once.
+ */
+#define SETTLE_S 0.02
+
 /* Timers that are due within so many seconds are processed together. */
 #define SLACK_S 0.005
 
@@ -491,7 +497,7 @@ static int failover_catch_up(struct request *request)
         return 1;
     if (!listed)
         return 0; /* that thread has gone on with the request */
-    send_guard_wait(request->link.hash);
+    send_guard_wait(request->link.hash, SEND_TIMEOUT_S);
     if (!transaction_keep_alive(&request->key, ended)) {
         request_forget(request);
         return 0;
@@ -850,8 +856,8 @@ static void failover_on_attempt_lost(struct request *request, int attempt, pjsip
     outlives = failover_outlives_connection(&request->state);
     pthread_mutex_unlock(&requests.lock);
     if (open) {
-        busy = send_guard_is_sending_elsewhere(request->link.hash);
-        event.kept = !busy && transaction_try_keep_alive(&request->key, transport, outlives, &busy);
+        busy = !send_guard_wait(request->link.hash, SETTLE_S);
+        event.kept = !busy && transaction_try_keep_alive(&request->key, transport, outlives, SETTLE_S, &busy);
         event.kept |= busy;
     }
     pthread_mutex_lock(&requests.lock);

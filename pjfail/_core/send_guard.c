@@ -6,9 +6,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* Seconds: sending itself does not wait, but within it the application may be told of a failure, and do anything. */
-#define SEND_TIMEOUT_S 1.0
-
 /*
  * Seconds: a request sent on a connection that was connecting leaves once it is established, by the thread that learns
  * of that.
@@ -81,7 +78,7 @@ void send_guard_return(struct pending_query *query)
     send_guard_end(&sending, query);
 }
 
-int send_guard_is_sending_elsewhere(uint64_t hash)
+static int send_guard_is_sending_elsewhere(uint64_t hash)
 {
     const struct sending *sending;
 
@@ -95,12 +92,14 @@ int send_guard_is_sending_elsewhere(uint64_t hash)
     return sending != NULL;
 }
 
-void send_guard_wait(uint64_t hash)
+int send_guard_wait(uint64_t hash, double seconds)
 {
-    double until = clock_now() + SEND_TIMEOUT_S;
+    double until = clock_now() + seconds;
+    int sending;
 
-    while (send_guard_is_sending_elsewhere(hash) && clock_now() < until)
+    while ((sending = send_guard_is_sending_elsewhere(hash)) && clock_now() < until)
         clock_pause(1e-4);
+    return !sending;
 }
 
 void send_guard_wait_for_sender(const pjsip_rx_data *response)
@@ -111,7 +110,7 @@ void send_guard_wait_for_sender(const pjsip_rx_data *response)
     if (!via || !cseq)
         return;
     if (atomic_load(&send_guard.count))
-        send_guard_wait(transaction_hash(&via->branch_param, &cseq->method.name));
+        send_guard_wait(transaction_hash(&via->branch_param, &cseq->method.name), SEND_TIMEOUT_S);
     if (connections_is_new(response->tp_info.transport, NEW_CONNECTION_S))
         transaction_wait_until_sent(via->branch_param, &cseq->method, SEND_TIMEOUT_S);
 }

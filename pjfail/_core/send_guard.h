@@ -11,6 +11,9 @@
 #include "layout.h"
 #include "request_info.h"
 
+/* Seconds: sending itself does not wait, but within it the application may be told of a failure, and do anything. */
+#define SEND_TIMEOUT_S 1.0
+
 /* A query of pjsip's, with what its callback needs. */
 struct pending_query {
     struct pending_query *next;
@@ -35,8 +38,5 @@ void send_guard_return(struct pending_query *query);
  */
 void send_guard_wait_for_sender(const pjsip_rx_data *response);
 
-/* Waits as send_guard_wait_for_sender() does, for a transaction_hash(). */
-void send_guard_wait(uint64_t hash);
-
-/* Returns whether another thread is sending that request. Any thread. */
-int send_guard_is_sending_elsewhere(uint64_t hash);
+/* Waits, at most so many seconds, while another thread is sending that request. Returns whether none is. SIP thread, no lock held. */
+int send_guard_wait(uint64_t hash, double seconds);

@@ -324,18 +324,18 @@ int transaction_keep_alive(const struct transaction_key *key, const pjsip_transp
 }
 
 int transaction_try_keep_alive(const struct transaction_key *key, const pjsip_transport *transport, int wanted,
-                               int *busy)
+                               double seconds, int *busy)
 {
     pjsip_transaction *tsx = transaction_find(key);
+    const double until = clock_now() + seconds;
     pj_grp_lock_t *lock;
-    int kept = 0, i;
+    int kept = 0;
 
     *busy = 0;
     if (!tsx)
         return 0;
     lock = tsx_lock(tsx);
-    /* A thread that sends is usually done at once. */
-    for (i = 0; (*busy = host.pj_grp_lock_tryacquire(lock) != PJ_SUCCESS) && i < 10; i++)
+    while ((*busy = host.pj_grp_lock_tryacquire(lock) != PJ_SUCCESS) && clock_now() < until)
         clock_pause(1e-4);
     if (!*busy) {
         kept = wanted && transaction_keep_alive_locked(tsx, transport);

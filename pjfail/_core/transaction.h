@@ -97,8 +97,8 @@ void transaction_cancel(const pjsip_tx_data *tdata);
 int transaction_keep_alive(const struct transaction_key *key, const pjsip_transport *transport);
 
 /*
- * Does the same if wanted is set, but does not wait for a thread that holds the transaction, so that two threads do
- * not wait for each other. *busy: another thread holds it.
+ * Does the same if wanted is set, but waits for a thread that holds the transaction for so many seconds at most, so that two
+ * threads do not wait for each other. *busy: another thread still holds it.
  */
 int transaction_try_keep_alive(const struct transaction_key *key, const pjsip_transport *transport, int wanted,
-                               int *busy);
+                               double seconds, int *busy);

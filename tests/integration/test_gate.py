@@ -12,7 +12,7 @@ import pytest
 from rig.app import App, run_app
 from rig.dns_server import DnsServer
 
-from pjfail.testing import SILENT, UNAVAILABLE, WELL, Registrar
+from pjfail.testing import RESETTING, SILENT, UNAVAILABLE, WELL, Registrar
 
 FIRST, SECOND = "127.0.36.1", "127.0.36.2"
 NAME_SERVER = "127.0.36.53"
@@ -491,3 +491,42 @@ def test_a_response_overtakes_its_own_sending_over_a_new_connection(
             stack.enter_context(Registrar(server))
         [line] = run_app(code).lines
     assert line["codes"] == [200] * len(servers)
+
+
+LATE_SENDERS = r"""
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <sys/socket.h>
+    #include <unistd.h>
+
+    ssize_t send(int fd, const void *octets, size_t size, int flags)
+    {
+        ssize_t sent = ((__typeof__(&send))dlsym(RTLD_NEXT, "send"))(fd, octets, size, flags);
+
+        usleep(5000);
+        return sent;
+    }
+"""
+
+
+def test_a_request_outlives_the_end_of_its_connection_while_its_sender_is_held_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a busy machine, between sending and noting that: another thread had pjsip end it with 503 by then."""
+    preload(tmp_path, monkeypatch, LATE_SENDERS)
+    code = app(f"""
+        def in_turn(candidates, health, *, request):  # each request asks for itself, and is sent by a polling thread
+            return sorted(candidates, key=lambda each: each.priority)
+        with Endpoint(threads=4) as endpoint:
+            account = Account(endpoint)
+            account.open("sip:alice@sip.test")
+            servers = {{"sip.test": ["tcp:{FIRST}:5060", "tcp:{SECOND}:5060"]}}
+            failover = pjfail.attach(servers=servers, policy=in_turn, follow=False)
+            emit(codes=[account.options("sip:sip.test;transport=tcp").code for _ in range(20)])
+    """)
+    with Registrar(FIRST) as first, Registrar(SECOND) as second:
+        first.fault = RESETTING
+        [line] = run_app(code).lines
+        assert {request.method for request in first.requests} == {"OPTIONS"}
+        assert second.requests
+    assert line["codes"] == [200] * 20
