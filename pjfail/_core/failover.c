@@ -62,13 +62,13 @@ static void failover_schedule(double when)
         }
 }
 
-/* Starts a check of the server's port, if udp is a UDP transport. No lock of ours held. */
-static void failover_check_port(const pf_address *server, pjsip_transport *udp, double now)
+/* Starts a check of the server's port, if udp is a UDP transport; overdue: as in port_check.h. No lock of ours held. */
+static void failover_check_port(const pf_address *server, pjsip_transport *udp, int overdue, double now)
 {
     double due = INFINITY;
 
     if (server->transport == PF_UDP && failover.policy.port_check)
-        due = port_check_start(server, udp, now);
+        due = port_check_start(server, udp, overdue, now);
     if (isfinite(due))
         failover_schedule(due);
 }
@@ -172,7 +172,7 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     if (server->transport != PF_UDP)
         connections_carry(transport);
     if (check)
-        failover_check_port(server, transport, now);
+        failover_check_port(server, transport, 0, now);
     if (account >= 0 || account == AFFINITY_NOT_FOLLOWED) {
         const pf_address original = servers_original(server);
 
@@ -403,7 +403,7 @@ static int failover_try_next_server(struct request *request, const struct decisi
             failover_reschedule(request);
         taken = at >= 0 && forking_send(request, &server, transport) == PJ_SUCCESS;
         if (taken && !servers_answered_within(&server, RECENT_ANSWER_S))
-            failover_check_port(&server, transport, now);
+            failover_check_port(&server, transport, 0, now);
         host.pjsip_transport_dec_ref(transport);
         if (taken) {
             failover_post(request, left, &server, actions->reason, actions->code);
@@ -539,7 +539,7 @@ static void failover_process(struct request *request, double now)
     event.alive = expired && transaction_exists(&request->key);
     failover_decide_unlocked(request, &event, now, &decision);
     if (decision.actions.check_port && (udp = request_hold_connection(request, 0)) != NULL) {
-        failover_check_port(&decision.attempts[0].server, udp, now);
+        failover_check_port(&decision.attempts[0].server, udp, 1, now);
         host.pjsip_transport_dec_ref(udp);
     }
     if (copies && event.kind == FAILOVER_TIMER && !failover_note_hang_up(request))

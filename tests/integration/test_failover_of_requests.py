@@ -332,6 +332,18 @@ def test_a_port_that_closes_is_noticed_once_the_answer_is_overdue(first: Registr
         assert answer["seconds"] < 0.3
 
 
+def test_a_port_that_closes_just_after_it_was_looked_at_is_looked_at_again(first: Registrar, second: Registrar) -> None:
+    """The OPTIONS has the port looked at, which is done once in a second. The MESSAGE then waited for 32 s, in vain."""
+    with app_on("udp") as app:
+        assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
+        first.fault = REFUSING
+        answer = app.ask("MESSAGE")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 1.4, "before it is taken for silent"
+        until_down(app)
+        assert app.ask("why")[FIRST] == "refused the connection (port unreachable)"
+
+
 def test_with_every_port_closed_a_server_that_returns_is_still_asked(first: Registrar, second: Registrar) -> None:
     first.fault = second.fault = REFUSING
     with app_on("udp") as app:
