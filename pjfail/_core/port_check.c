@@ -66,7 +66,9 @@ static void port_check_set_local_locked(struct port *port, pjsip_transport *udp)
 {
     pj_sockaddr *local = &port->local;
 
-    port->local_size = sizeof *local;
+    port->local_size = udp ? sizeof *local : 0;
+    if (!udp)
+        return;
     if (getsockname((int)host.pjsip_udp_transport_get_socket(udp), (struct sockaddr *)local, &port->local_size) != 0)
         port->local_size = 0;
     else
