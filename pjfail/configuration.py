@@ -84,7 +84,8 @@ def read(environment: Mapping[str, str]) -> Configuration:
             try:
                 found[key] = KEYS[key](parse(text))
             except _Wrong as error:
-                raise BadConfiguration(f"{name}: {error}") from None
+                where = "".join(f"{each}: " for each in error.below if not str(error).startswith(each))
+                raise BadConfiguration(f"{name}: {where}{error}") from None
     return Configuration(**{"servers": {}, **found})
 
 
@@ -224,7 +225,7 @@ def _table_of_text(text: str) -> dict[str, list[str]]:
     table: dict[str, list[str]] = {}
     for part in text.split():
         name, equals, servers = part.partition("=")
-        if not (name and equals and servers):
+        if not (name and equals and servers) or "=" in servers:
             raise _Wrong(f'{part!r} is not valid; write "name=server,server name=server"')
         if name in table:
             raise _Wrong(f"{name} is there twice; write all of its servers after one {name}=")
@@ -243,7 +244,9 @@ def _bool_of_text(text: str) -> bool | str:
 def _follow_of_text(text: str) -> object:
     """``1``, ``0``, or ``watch=4,failback=30``, each value as TOML has it; what is not TOML is text."""
     if "=" not in text:
-        return _bool_of_text(text)
+        if not isinstance(switch := _bool_of_text(text), bool):
+            raise _Wrong(f"{text!r} is not valid; write 1, 0, or settings such as watch=4,failback=30")
+        return switch
     table: dict[str, object] = {}
     for part in _list_of_text(text):
         key, _, value = part.partition("=")

@@ -216,13 +216,13 @@ class SharedUp(_Told):
 
 
 class Reason(enum.Enum):
-    """Why a request failed over to another server; the value says what the server did that the request left."""
+    """Why a request failed over to another server; the value says it of the server that the request left."""
 
     SILENT = "no response"
     SLOW = "later than its round trips so far"
     CODE = "answered"
     LOST = "closed the connection"
-    RACE = "connected later than another"
+    RACE = "another connected first"
     REFUSED = "port unreachable"
 
 

@@ -239,6 +239,8 @@ def registered(followed: FollowedAccount, registration: Registration, now: float
     if code == 0:  # where its first one goes
         return replace(followed, trying=server) if followed.server is None else followed
     if 200 <= code < 300:
+        if followed.lost:  # *server* was known to be down: the account has no server to stay with
+            server = registration.answered or server
         if server == followed.server and followed.trying not in (None, server):
             return followed  # a refresh that was on its way when the better server's turn came
         moving = followed.server is not None and server in (followed.trying, followed.server)

@@ -68,13 +68,13 @@ static void failover_schedule(double when)
         }
 }
 
-/* Starts a check of the server's port, if udp is a UDP transport. No lock of ours held. */
-static void failover_check_port(const pf_address *server, pjsip_transport *udp, double now)
+/* Starts a check of the port of a UDP server; udp, overdue: as in port_check.h. No lock of ours held. */
+static void failover_check_port(const pf_address *server, pjsip_transport *udp, int overdue, double now)
 {
     double due = INFINITY;
 
     if (server->transport == PF_UDP && failover.policy.port_check)
-        due = port_check_start(server, udp, now);
+        due = port_check_start(server, udp, overdue, now);
     if (isfinite(due))
         failover_schedule(due);
 }
@@ -145,14 +145,15 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     const pjsip_method *method = &msg->line.req.method;
     pjsip_transport *transport = tdata_transport(tdata);
     struct request *request = NULL;
-    int put, check, account, removes;
+    int put, on, account, removes;
     struct server_view view;
     pf_target next_hop;
     double due;
 
     if (!servers_view(server, now, &view))
         return;
-    if (atomic_load(&failover.on) && method->id != PJSIP_CANCEL_METHOD)
+    on = atomic_load(&failover.on) && method->id != PJSIP_CANCEL_METHOD;
+    if (on)
         request = retriable_make(tdata, server, &view, branch, &failover.policy, now);
     if (!request)
         request = request_make(&method->name, method->id, 0, now);
@@ -163,7 +164,8 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     removes = request->removes = method->id == PJSIP_REGISTER_METHOD && observer_removes_binding(msg);
     if (request->state.reliable && method->id == PJSIP_REGISTER_METHOD && !removes)
         request->contact_port = contact_port_of(msg);
-    check = request->state.candidate_count && isinf(request->state.check_port_at);
+    if (on && view.answered_recently)
+        request->state.check_port_at = now + fmax(view.rto, MIN_HEDGE_S);
     pthread_mutex_lock(&requests.lock);
     if (request->state.candidate_count)
         hedging_earn_locked();
@@ -179,8 +181,8 @@ static void failover_begin(pjsip_tx_data *tdata, const pf_address *server, const
     failover_schedule(due);
     if (server->transport != PF_UDP)
         connections_carry(transport);
-    if (check)
-        failover_check_port(server, transport, now);
+    if (on && !view.answered_recently)
+        failover_check_port(server, transport, 0, now);
     if (account >= 0 || account == AFFINITY_NOT_FOLLOWED) {
         const pf_address original = servers_original(server);
 
@@ -411,7 +413,7 @@ static int failover_try_next_server(struct request *request, const struct decisi
             failover_reschedule(request);
         taken = at >= 0 && forking_send(request, &server, transport) == PJ_SUCCESS;
         if (taken && !servers_answered_within(&server, RECENT_ANSWER_S))
-            failover_check_port(&server, transport, now);
+            failover_check_port(&server, transport, 0, now);
         host.pjsip_transport_dec_ref(transport);
         if (taken) {
             failover_post(request, left, &server, actions->reason, actions->code);
@@ -546,9 +548,12 @@ static void failover_process(struct request *request, double now)
         event.kind = FAILOVER_GIVEN_UP;
     event.alive = expired && transaction_exists(&request->key);
     failover_decide_unlocked(request, &event, now, &decision);
-    if (decision.actions.check_port && (udp = request_hold_connection(request, 0)) != NULL) {
-        failover_check_port(&decision.attempts[0].server, udp, now);
-        host.pjsip_transport_dec_ref(udp);
+    if (decision.actions.check_port) {
+        udp = request_hold_connection(request,
+                                      0); /* NULL: pjsip alone has the transport, and the request is only watched */
+        failover_check_port(&decision.attempts[0].server, udp, 1, now);
+        if (udp)
+            host.pjsip_transport_dec_ref(udp);
     }
     if (copies && event.kind == FAILOVER_TIMER && !failover_note_hang_up(request))
         decision.actions.resend |= copies;

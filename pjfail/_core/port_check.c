@@ -30,6 +30,7 @@ struct port {
     double since, due; /* due: INFINITY: the check has ended */
     int socket;        /* -1: none */
     int refusals;
+    int again;            /* 1: once this check has ended, there is another, CHECK_INTERVAL_S after it began */
     pj_sockaddr local;    /* the local address to send from, with port 0 */
     socklen_t local_size; /* 0: any local address */
 };
@@ -65,7 +66,9 @@ static void port_check_set_local_locked(struct port *port, pjsip_transport *udp)
 {
     pj_sockaddr *local = &port->local;
 
-    port->local_size = sizeof *local;
+    port->local_size = udp ? sizeof *local : 0;
+    if (!udp)
+        return;
     if (getsockname((int)host.pjsip_udp_transport_get_socket(udp), (struct sockaddr *)local, &port->local_size) != 0)
         port->local_size = 0;
     else
@@ -83,12 +86,25 @@ static void port_check_stop_locked(struct port *port)
 /* Asks the server, for the first time or again. */
 static void port_check_ask_locked(struct port *port, double now)
 {
+    if (port->again)
+        port->refusals = 0;
+    port->again = 0;
     port->socket = port_check_open_socket(port);
     port->since = now;
     port->due = port->socket < 0 ? INFINITY : now + FIRST_LOOK_S;
 }
 
-double port_check_start(const pf_address *server, pjsip_transport *udp, double now)
+/* Has the server asked again, a second after it was asked for the last time. Returns when it is to be looked at. */
+static double port_check_repeat_locked(struct port *port)
+{
+    if (port->socket >= 0 || isinf(port->due))
+        port->again = 1;
+    if (isinf(port->due))
+        port->due = port->since + CHECK_INTERVAL_S;
+    return port->due;
+}
+
+double port_check_start(const pf_address *server, pjsip_transport *udp, int overdue, double now)
 {
     HOLD_LOCK(&port_check.lock);
     struct port *port = NULL;
@@ -98,12 +114,15 @@ double port_check_start(const pf_address *server, pjsip_transport *udp, double n
     for (i = 0; i < MAX_PORTS; i++) {
         struct port *each = &port_check.ports[i];
 
-        if (each->server.family && each->since + CHECK_INTERVAL_S <= now) {
+        if (each->server.family && !each->again && each->since + CHECK_INTERVAL_S <= now) {
             port_check_stop_locked(each);
             memset(each, 0, sizeof *each);
         }
-        if (each->server.family && !memcmp(&each->server, server, sizeof *server))
+        if (each->server.family && !memcmp(&each->server, server, sizeof *server)) {
+            if (overdue)
+                due = port_check_repeat_locked(each);
             break;
+        }
         if (!each->server.family)
             port = each;
     }
@@ -127,8 +146,11 @@ static int port_check_look_locked(struct port *port, double now)
         port->due = now + fmax(now - port->since, FIRST_LOOK_S);
     } else {
         port_check_stop_locked(port);
+        port->again &= !refused;
         if (refused && !port->refusals++)
             port->due = now + SECOND_CHECK_S;
+        else if (port->again)
+            port->due = port->since + CHECK_INTERVAL_S;
     }
     return refused;
 }

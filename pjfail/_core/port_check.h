@@ -11,11 +11,12 @@
 #include "pjfail.h"
 
 /*
- * Begins to look at the server's port, from the address that udp sends from; no more often than once a second.
- * Returns when to call port_check_next_refused(); INFINITY: there is nothing to wait for. SIP threads, whatever they
- * hold.
+ * Begins to look at the server's port, once a second at the most, from the address that udp sends from (NULL: from
+ * any). overdue: a response of the server is overdue, so if its port has been looked at within the last second, there
+ * is another look when that second is over. Returns when to call port_check_next_refused(); INFINITY: there is nothing
+ * to wait for. SIP threads, whatever they hold.
  */
-double port_check_start(const pf_address *server, pjsip_transport *udp, double now);
+double port_check_start(const pf_address *server, pjsip_transport *udp, int overdue, double now);
 
 /*
  * Finds a server for whose port an ICMP has come. Returns 1 for the first, which anybody may have forged; 2 for

@@ -12,9 +12,6 @@
 #include <string.h>
 #include <strings.h>
 
-/* A server counts as slow after this many seconds at least, however fast it was: a tenth of a second. */
-#define MIN_HEDGE_S 0.105
-
 /* How long a BYE, an UPDATE or a NOTIFY of a dialog that may move waits where the policy does not say: UDP's first retransmission. */
 #define DIALOG_TIMEOUT_S 0.5
 
@@ -153,9 +150,9 @@ static const void *retriable_store(char **place, const void *octets, size_t size
     return copy;
 }
 
-/* Fills in when the server is late by its own round trips, and when to check its port. */
-static void retriable_set_early_timers(struct request *request, const struct server_view *view, int for_challenger,
-                                       double now)
+/* Fills in when the server is late by its own round trips. */
+static void retriable_set_hedge_timer(struct request *request, const struct server_view *view, int for_challenger,
+                                      double now)
 {
     struct failover_state *state = &request->state;
     double late = fmax(view->rto, MIN_HEDGE_S);
@@ -164,8 +161,6 @@ static void retriable_set_early_timers(struct request *request, const struct ser
     if (isfinite(state->timeout) && !state->invite && !for_challenger && hedging_is_on() && view->rto >= 0 &&
         late < state->timeout)
         state->hedge_at = now + late;
-    if (view->answered_recently)
-        state->check_port_at = now + late;
 }
 
 struct request *retriable_make(pjsip_tx_data *tdata, const pf_address *server, const struct server_view *view,
@@ -212,6 +207,6 @@ struct request *retriable_make(pjsip_tx_data *tdata, const pf_address *server, c
     request->state.timeout = retriable_timeout_of(policy, &method->name, to->tag.slen != 0);
     if (policy->attempts)
         request->state.max_attempts = (unsigned)policy->attempts;
-    retriable_set_early_timers(request, view, for_challenger, now);
+    retriable_set_hedge_timer(request, view, for_challenger, now);
     return request;
 }

@@ -8,6 +8,9 @@
 #include "requests.h"
 #include "servers.h"
 
+/* A server counts as slow after this many seconds at least, however fast it was: a tenth of a second. */
+#define MIN_HEDGE_S 0.105
+
 /*
  * Returns a request that may be tried at other servers than this one, the caller's reference; NULL: it may not, there are
  * none, or there is no memory. view: of the server; branch: of its Via.

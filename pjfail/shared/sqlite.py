@@ -174,8 +174,12 @@ class SqliteStore:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.close(descriptor)
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except FileNotFoundError:
+            raise StoreFailed(f"the folder {self._path.parent} is missing; create it") from None
+        except IsADirectoryError:
+            raise StoreFailed("this is a folder; name a file in it") from None
         self._connection = connection = sqlite3.connect(
             self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
         )

@@ -39,6 +39,10 @@ a=rtpmap:0 PCMU/8000\r
 """
 
 
+def _is_code(value: object) -> bool:
+    return isinstance(value, int) and 100 <= value < 700
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """How a registrar fails; with the defaults it does not. Times are in seconds.
@@ -73,9 +77,10 @@ class Fault:
         for name in ("delay", "latency"):
             if not is_amount(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give seconds")
-        for name, codes in (("code", [] if self.code is None else [self.code]), ("provisional", self.provisional)):
-            if isinstance(codes, str) or not all(isinstance(each, int) and 100 <= each < 700 for each in codes):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; give numbers from 100 to 699")
+        if self.code is not None and not _is_code(self.code):
+            raise ValueError(f"code is {self.code!r}; give a number from 100 to 699")
+        if not isinstance(self.provisional, Sequence) or not all(map(_is_code, self.provisional)):
+            raise ValueError(f"provisional is {self.provisional!r}; give a tuple of numbers from 100 to 699")
         if self.retry_after is not None and not is_amount(self.retry_after):
             raise ValueError(f"retry_after is {self.retry_after!r}; give seconds, or None for no Retry-After")
         if isinstance(self.methods, str):
@@ -135,6 +140,8 @@ class Registrar:
         self.transports: tuple[Transport, ...] = tuple(transports)
         if tls is not None and "tls" not in transports:
             self.transports += ("tls",)
+        if realm is not None:
+            require("realm", realm, str, "a string")
         self.realm = realm
         self.nonce = secrets.token_hex(8)
         self.busy = False
@@ -350,7 +357,8 @@ class Registrar:
     def _contact(self, request: Request) -> tuple[str, str]:
         host = f"[{self.address}]" if ":" in self.address else self.address
         port = self.tls_port if request.transport == "tls" else self.port
-        return "Contact", f"<sip:{host}:{port};transport={request.transport}>"
+        scheme = "sips" if request.uri.startswith("sips:") else "sip"
+        return "Contact", f"<{scheme}:{host}:{port};transport={request.transport}>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -332,6 +332,44 @@ def test_a_port_that_closes_is_noticed_once_the_answer_is_overdue(first: Registr
         assert answer["seconds"] < 0.3
 
 
+def test_a_port_that_closes_just_after_it_was_looked_at_is_looked_at_again(first: Registrar, second: Registrar) -> None:
+    """The OPTIONS has the port looked at, which is done once in a second. The MESSAGE then waited for 32 s, in vain."""
+    with app_on("udp") as app:
+        assert app.ask("OPTIONS")["server"] == f"{FIRST}:5060"
+        first.fault = REFUSING
+        answer = app.ask("MESSAGE")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert answer["seconds"] < 1.4, "before it is taken for silent"
+        until_down(app)
+        assert app.ask("why")[FIRST] == "refused the connection (port unreachable)"
+
+
+@pytest.mark.parametrize("answers", [0, 1], ids=["new", "known"])
+def test_the_only_servers_closed_port_is_named(answers: int) -> None:
+    """Its request can go nowhere else, but whoever reads that the server is silent looks for a broken network."""
+    [line] = run_app(
+        """
+        import contextlib, sys
+        import pjfail
+        from pjfail.testing import REFUSING, Registrar
+        from rig.prelude import Endpoint, emit
+
+        with Registrar(sys.argv[1]) as registrar, Endpoint():
+            failover = pjfail.attach(servers={"sip.test": [registrar.endpoint]})
+            for _ in range(int(sys.argv[2])):
+                failover.request("OPTIONS", "sip:sip.test")
+            registrar.fault = REFUSING
+            with contextlib.suppress(pjfail.RequestTimeout):
+                failover.request("OPTIONS", "sip:sip.test", timeout=3)
+            [health] = failover.servers().values()
+            emit(state=health.state.value, reason=health.reason)
+        """,
+        FIRST,
+        str(answers),
+    ).lines
+    assert line == {"state": "down", "reason": "refused the connection (port unreachable)"}
+
+
 def test_with_every_port_closed_a_server_that_returns_is_still_asked(first: Registrar, second: Registrar) -> None:
     first.fault = second.fault = REFUSING
     with app_on("udp") as app:

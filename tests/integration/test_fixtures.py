@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import pjfail
-from pjfail.testing import REFUSING, SILENT, UNAVAILABLE, WELL, NameServer, Registrar
+from pjfail.testing import DYING, REFUSING, SILENT, UNAVAILABLE, WELL, NameServer, Registrar
 
 pytest_plugins = ["pjfail.testing.fixtures"]
 
@@ -60,8 +60,11 @@ def test_a_name_server_fails_on_command(failing_dns: Callable[..., NameServer]) 
         asked(dns)
     dns.fault = WELL
     assert asked(dns) == ["udp:192.0.2.1:5060"]
-    with pytest.raises(ValueError, match="give WELL, SILENT or UNAVAILABLE"):
-        dns.fault = REFUSING
+    dns.fault = REFUSING
+    with pytest.raises(pjfail.LookupFailed, match="refuses the connection"):
+        asked(dns)
+    with pytest.raises(ValueError, match="give WELL, SILENT, REFUSING or UNAVAILABLE"):
+        dns.fault = DYING
 
 
 def test_two_of_them_do_not_disturb_each_other(failing_dns: Callable[..., NameServer]) -> None:

@@ -126,6 +126,7 @@ def test_a_process_that_was_stopped_convicts_nobody(transport: Transport) -> Non
 @OVER
 def test_a_server_that_died_meanwhile_is_found_out_afterwards(transport: Transport) -> None:
     with app_on(transport) as (first, _, app):
+        first.fault = Fault(latency=0.3)  # as above
         assert app.ask("block")["blocked"]
         first.fault = Fault(answers=False)
         answer = app.ask("OPTIONS")

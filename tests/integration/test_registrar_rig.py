@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import dns.message
 import pytest
 import trustme
 from rig.app import run_app
 
-from pjfail.testing import DYING, REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, Registrar
+from pjfail.testing import DYING, REFUSING, RESETTING, SILENT, STALLING, UNAVAILABLE, WELL, Fault, NameServer, Registrar
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -74,6 +75,16 @@ def test_register_is_granted_as_asked(registrar: Registrar, udp: socket.socket) 
     assert (seen.method, seen.call_id, seen.cseq, seen.branch) == ("REGISTER", "call-1", 7, "z9hG4bKone")
     assert (seen.transport, seen.source) == ("udp", udp.getsockname())
     assert 0 <= time.monotonic() - seen.at < 5
+
+
+def test_a_sips_call_gets_a_sips_contact(registrar: Registrar, udp: socket.socket) -> None:
+    """RFC 3261 section 12.1.1; pjsip answers another Contact with 480 SIPS Required."""
+    for scheme in (b"sips", b"sip"):
+        udp.send(request("INVITE", branch=scheme.decode()).replace(b" sip:voip.example SIP", b" " + scheme + b":x SIP"))
+        ringing, answer = udp.recv(4096), udp.recv(4096)
+        assert (status(ringing), status(answer)) == (180, 200)
+        assert b"Contact: <" + scheme + b":127.0.21.1:" in ringing
+        assert b"Contact: <" + scheme + b":127.0.21.1:" in answer
 
 
 def test_messages_on_a_stream_are_cut_by_their_length(registrar: Registrar, tcp: socket.socket) -> None:
@@ -339,6 +350,7 @@ def test_pjsua2_registers_with_digest_and_calls(registrar: Registrar) -> None:
         ({"tls": ssl.SSLContext}, "tls is"),
         ({"port": 70000}, "port is 70000; give 1 to 65535, or 0 for a free one"),
         ({"port": "5060"}, "port is '5060'"),
+        ({"realm": 3}, "realm is 3; give a string"),
     ],
 )
 def test_an_argument_that_is_not_valid_is_refused_in_words(arguments: dict[str, Any], words: str) -> None:
@@ -354,12 +366,50 @@ def test_an_argument_that_is_not_valid_is_refused_in_words(arguments: dict[str, 
         {"code": "503"},
         {"methods": "INVITE"},
         {"provisional": "100"},
+        {"provisional": 180},
         {"retry_after": "x"},
     ],
 )
 def test_a_fault_that_is_not_valid_is_refused_by_name(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(arguments))} is "):
         Fault(**arguments)
+
+
+ZONE = "@ 60 SOA ns admin 1 60 60 60 60\n@ 60 NS ns\n@ 60 A 192.0.2.1\n"
+
+
+@pytest.mark.parametrize(("zone", "words"), [("garbage", "malformed"), ("@ 60 A 192.0.2.1\n", "no SOA")])
+def test_a_zone_that_is_not_valid_is_refused_with_one_that_is(zone: str, words: str) -> None:
+    with pytest.raises(ValueError, match=f"the zone of voip.example is not valid: .*{words}.*; begin with @ 60 SOA"):
+        NameServer(zone, "voip.example", "127.0.21.1", 0)
+
+
+def test_a_name_server_is_gone_while_it_refuses() -> None:
+    def answers() -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.settimeout(5)
+            udp.connect((names.address, names.port))
+            udp.send(dns.message.make_query("voip.example", "A").to_wire())
+            try:
+                return bool(udp.recv(4096))
+            except ConnectionRefusedError:
+                return False
+
+    names = NameServer(ZONE, "voip.example", "127.0.21.1", 0)
+    names.fault = REFUSING
+    assert not answers()
+    with names:
+        assert not answers()
+        names.fault = WELL
+        assert answers()
+        names.fault = REFUSING
+        assert not answers()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((names.address, names.port), timeout=5)
+        names.fault = WELL
+        assert answers()
+        socket.create_connection((names.address, names.port), timeout=5).close()
+    assert not answers()
 
 
 def test_what_is_not_a_fault_changes_nothing(registrar: Registrar) -> None:

@@ -139,7 +139,7 @@ def test_an_order_that_cannot_be_meant_is_refused(store: Path) -> None:
     assert "an order to a fleet holds from 1 to 86400 seconds" in ctl(
         store, "--for", "1e9", "drain", "udp:192.0.2.1:5060", status=2
     )
-    assert "No such file" in ctl(store / "nowhere" / "x.db", "drain", "udp:192.0.2.1:5060", status=1)
+    assert "nowhere is missing; create" in ctl(store / "nowhere" / "x.db", "drain", "udp:192.0.2.1:5060", status=1)
 
 
 def told(store: Path, entry: Entry) -> None:

@@ -149,7 +149,9 @@ def test_a_place_that_cannot_be_used_is_told(tmp_path: Path, what: str) -> None:
         await soon(lambda: bool(peer.said))
 
     asyncio.run(together([peer], act))
-    assert {"text": "not a database", "folder": "Is a directory", "nowhere": "No such file"}[what] in peer.said[0]
+    assert {"text": "not a database", "folder": "name a file in it", "nowhere": "nowhere is missing; create"}[
+        what
+    ] in peer.said[0]
 
 
 def test_a_file_that_is_removed_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,9 +130,10 @@ def test_any_text_in_a_variable_is_read_or_refused_in_words(text: str) -> None:
         ("PJFAIL_SERVERS", "a=192.0.2.1:99999", "'99999' is not a valid port number; write 1 to 65535"),
         ("PJFAIL_NAMESERVERS", "here", "'here' is not a valid name server"),
         ("PJFAIL_LOG", "loud", "'loud' is not a valid level; use one of debug, info, warning, error"),
-        ("PJFAIL_FOLLOW", "maybe", "'maybe' is not valid; write true or false, or settings such as watch = 4"),
+        ("PJFAIL_SERVERS", "a=192.0.2.1;b=192.0.2.2", '2.2\' is not valid; write "name=server,server name=server"'),
+        ("PJFAIL_FOLLOW", "maybe", "'maybe' is not valid; write 1, 0, or settings such as watch=4,failback=30"),
         ("PJFAIL_FOLLOW", "watch=soon", "watch is 'soon'; give seconds, more than 0, or None for never"),
-        ("PJFAIL_FOLLOW", "watsch=4", "this is not a known key; did you mean watch?"),
+        ("PJFAIL_FOLLOW", "watsch=4", "PJFAIL_FOLLOW: watsch: this is not a known key; did you mean watch?"),
         (
             "PJFAIL_SHARED",
             "http://192.0.2.3",

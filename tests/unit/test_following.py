@@ -598,6 +598,12 @@ def test_an_account_that_leaves_a_server_registers_unless_it_has_a_binding_where
     assert (after.register_at is None) == bound
 
 
+def test_an_account_that_no_server_had_is_on_the_one_that_answered() -> None:
+    lost = decided(following_on(FIRST), dict.fromkeys(SERVERS, DOWN))
+    found = registered(lost, replace(register(FIRST, 200), answered=SECOND), NOW)
+    assert (found.server, found.lost, found.reason) == (SECOND, False, f"it registered with {SECOND}")
+
+
 @given(healths, st.permutations(SERVERS), st.integers(0, 2**32))
 def test_an_account_that_registered_over_tls_is_not_taken_to_a_server_without(
     health: AccountsHealth, order: list[Server], seed: int
