@@ -1,11 +1,11 @@
 #!/bin/sh
 # arm64.sh FOLDER: makes an ARM machine of FOLDER, as far as a Python program can tell, where that has not been done: FOLDER/root
-# has Debian's Python and OpenSSL for arm64, FOLDER/bin/python runs that Python by qemu, and FOLDER/bin/cc and c++ compile
-# for it. Nothing is installed in this machine, and nothing needs to be root.
+# has Debian's Python and OpenSSL for arm64, FOLDER/bin/python runs that Python by qemu, FOLDER/bin/cc and c++ compile for it,
+# and FOLDER/configure has pjproject's options for it. Nothing is installed in this machine, and nothing needs to be root.
 set -eu
 
 [ $# -eq 1 ] || { echo 'usage: arm64.sh FOLDER' >&2; exit 2; }
-[ ! -e "$1/done" ] || exit 0
+[ ! -e "$1/configure" ] || exit 0
 rm -rf "$1"
 mkdir -p "$1/bin"
 folder=$(cd "$1" && pwd)
@@ -23,4 +23,4 @@ for tool in cc=gcc c++=g++; do
 done
 printf '#!/bin/sh\nexec qemu-aarch64-static -L "%s" "%s/usr/bin/python3" "$@"\n' "$root" "$root" >"$folder/bin/python"
 chmod +x "$folder"/bin/*
-touch "$folder/done"
+echo "--host=aarch64-linux-gnu --with-ssl=$root/usr" >"$folder/configure"

@@ -36,6 +36,11 @@ class Host:
         return Path(self.python).parents[1] if self.name in PLATFORMS else Path(_native.__file__).parent
 
     @property
+    def our_wheel(self) -> bool:
+        """Whether its pjsua2 is the wheel that `make pjsua2-wheel` makes."""
+        return self.name in PLATFORMS or self.name.startswith("python3")
+
+    @property
     def tls(self) -> bool:
         return self.name not in ("musl", "musl-arm64")  # Debian has no OpenSSL for it
 
