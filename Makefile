@@ -101,7 +101,7 @@ test-apps: setup test-packages $(done)/test
 
 # Where a host is not there, the table says so.
 test-hosts: setup test-packages $(done)/test $(done)/dist
-	@tools/hosts.sh '$(python)' '$(tree)' static shared wheel pybind11 python3.12 python3.13 python3.14 python3.15 own arm64
+	@tools/hosts.sh '$(python)' '$(tree)' static shared wheel pybind11 python3.12 python3.13 python3.14 python3.15 own arm64 arm64-trixie
 	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts
 
 # The hosts of those that take longest to build. Debian has no OpenSSL for musl.
@@ -153,13 +153,13 @@ format: $(done)/lint
 dist: pjproject $(done)/dist
 	@tools/dist.sh '$(python)' '$(tree)'
 
-# For PYTHON, whatever Python $(VENV) is of; it is left alone. With FOR=arm64: for the Python of Debian for ARM.
-ifneq ($(filter-out arm64,$(FOR)),)
-$(error "$(FOR)" is not a machine that pjsua2 is built for here; write FOR=arm64, or leave it out for this machine)
+# For PYTHON, whatever Python $(VENV) is of; it is left alone. FOR=arm64: for the Python of Debian for ARM, FOR=arm64-SUITE: of that.
+ifneq ($(filter-out arm64 arm64-%,$(FOR)),)
+$(error "$(FOR)" is not a machine that pjsua2 is built for here; write FOR=arm64, FOR=arm64-trixie, or nothing for this one)
 endif
-pjsua2-wheel: pjproject $(FOR:%=%-packages)
-	@$(if $(FOR),tools/$(FOR).sh build/hosts/$(FOR))
-	@tools/pjsua2-wheel.sh '$(PYTHON)' '$(tree)' $(FOR:%=build/hosts/%)
+pjsua2-wheel: pjproject $(if $(FOR),arm64-packages)
+	@$(if $(FOR),tools/arm64.sh build/hosts/$(FOR) $(patsubst arm64-%,%,$(filter arm64-%,$(FOR))))
+	@tools/pjsua2-wheel.sh '$(PYTHON)' '$(tree)' $(if $(FOR),build/hosts/$(FOR))
 
 test-wheel: dist $(done)/lint
 	@tools/test_wheel.sh '$(python)' dist '$(tree)'

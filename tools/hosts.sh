@@ -11,6 +11,7 @@
 #   python3.X that Python (tools/python.sh), with the wheel that `make pjsua2-wheel` makes of TREE for it
 #   own      the tree that PJPROJECT_DIR names, where it does
 #   arm64    Debian's Python for ARM, run by qemu, with the wheel that `make pjsua2-wheel FOR=arm64` makes of TREE
+#   arm64-SUITE  the same with the Python of that Debian, as "trixie"
 #   musl     a Python that was built with musl, with such a wheel, without OpenSSL
 #   musl-arm64  the same with musl for aarch64, and run by qemu
 set -eu
@@ -18,7 +19,7 @@ set -eu
 say() { printf 'hosts: %s\n' "$*"; }
 die() { printf 'hosts: %s\n' "$*" >&2; exit 1; }
 
-[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|pybind11|python3.X|own|arm64|musl|musl-arm64..."
+[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|pybind11|python3.X|own|arm64[-SUITE]|musl|musl-arm64..."
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 tree=$(cd "$2" && pwd -P)
@@ -125,13 +126,14 @@ for host in "$@"; do
             add own "$python" "$tree"
         fi
         ;;
-    arm64)
+    arm64*)
+        suite=${host#arm64}
         if [ "$(uname -m)" = aarch64 ]; then
-            add arm64 - "this machine is one"
-        elif ! tools/arm64.sh "$folder/arm64"; then
-            add arm64 - "its Python could not be unpacked; see build/host-arm64.log"
+            add "$host" - "this machine is one"
+        elif ! tools/arm64.sh "$folder/$host" ${suite:+"${suite#-}"}; then
+            add "$host" - "its Python could not be unpacked; see build/host-$host.log"
         else
-            platform arm64 manylinux_2_17_aarch64
+            platform "$host" manylinux_2_17_aarch64
         fi
         ;;
     musl)
@@ -147,7 +149,7 @@ for host in "$@"; do
             platform musl-arm64 musllinux_1_2_aarch64
         fi
         ;;
-    *) die "\"$host\" is none of static, shared, wheel, pybind11, python3.X, own, arm64, musl, musl-arm64." ;;
+    *) die "\"$host\" is none of static, shared, wheel, pybind11, python3.X, own, arm64[-SUITE], musl, musl-arm64." ;;
     esac
 done
 mv "$folder/list.new" "$folder/list"

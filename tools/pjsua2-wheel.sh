@@ -32,7 +32,8 @@ if [ "$machine" ]; then
 fi
 swig=$tree/pjsip-apps/src/swig/python
 
-abi=$("$its_python" -c 'import sysconfig; print(sysconfig.get_config_var("SOABI"))')
+of_python() { "$its_python" -c "import sysconfig; print(sysconfig.get_$1)"; }
+abi=$(of_python 'config_var("SOABI")')
 work=$root/build/pjsua2/$abi
 told=$work/wheel # the path of the wheel, and of its tree
 mkdir -p "$work/src"
@@ -54,7 +55,8 @@ if ! fresh; then
     cp "$swig/setup.py" "$swig/pjsua2.py" "$swig/pjsua2_wrap.cpp" "$swig/pjsua2_wrap.h" "$tree/COPYING" "$work/src"
     printf '[metadata]\nlicense = GPL-2.0-or-later\nlicense_files = COPYING\n' >"$work/src/setup.cfg"
     rm -rf "$work/src/build" "$work/built" "$work/dist"
-    MAKE="make -C '$swig'" PJDIR=$tree CFLAGS='-O2 -g0 -w' LDFLAGS=-s \
+    # Left to itself, setuptools would take the headers of the Python in this machine's /usr for those of MACHINE's.
+    MAKE="make -C '$swig'" PJDIR=$tree CPPFLAGS=-I$(of_python 'path("include")') CFLAGS='-O2 -g0 -w' LDFLAGS=-s \
         PYTHONPATH=$("$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
         tools/step.sh "pjsua2-$abi" "compiling the wrapper with -O2, a minute or two" env -C "$work/src" "$its_python" -c \
         'from setuptools import build_meta; build_meta.build_wheel("../built", {"--build-option": "--compression=stored"})'
@@ -64,7 +66,7 @@ if ! fresh; then
         tools/step.sh "pjsua2-$abi" 'putting the shared libraries in' "$work/venv/bin/python" -m auditwheel repair \
         --plat auto --exclude libc.so --wheel-dir "$work/dist" "$work"/built/pjsua2-*.whl
     wheel=$(basename "$work"/dist/pjsua2-*.whl)
-    rm -f build/pjsua2/pjsua2-*-"$(echo "$wheel" | cut -d- -f3)"-*.whl
+    [ ! -e "$told" ] || rm -f "$(sed -n 1p "$told")"
     mv "$work/dist/$wheel" build/pjsua2
     printf '%s\n' "$root/build/pjsua2/$wheel" "$tree" >"$told"
 fi
