@@ -55,13 +55,14 @@ if ! fresh; then
     cp "$swig/setup.py" "$swig/pjsua2.py" "$swig/pjsua2_wrap.cpp" "$swig/pjsua2_wrap.h" "$tree/COPYING" "$work/src"
     printf '[metadata]\nlicense = GPL-2.0-or-later\nlicense_files = COPYING\n' >"$work/src/setup.cfg"
     rm -rf "$work/src/build" "$work/built" "$work/dist"
-    # Left to itself, setuptools would take the headers of the Python in this machine's /usr for those of MACHINE's.
+    # Left to itself, setuptools would take the headers of the Python in this machine's /usr for those of MACHINE's. Its wheel is
+    # not compressed, for not every Python has zlib; auditwheel's is.
     MAKE="make -C '$swig'" PJDIR=$tree CPPFLAGS=-I$(of_python 'path("include")') CFLAGS='-O2 -g0 -w' LDFLAGS=-s \
         PYTHONPATH=$("$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
         tools/step.sh "pjsua2-$abi" "compiling the wrapper with -O2, a minute or two" env -C "$work/src" "$its_python" -c \
         'from setuptools import build_meta; build_meta.build_wheel("../built", {"--build-option": "--compression=stored"})'
-    # "libc.so" is what zig calls musl; whatever its file is called, every musl knows itself by that name.
     libraries=$(printf '%s:' "$tree"/*/lib ${machine:+"$machine"/root/usr/lib/*-linux-gnu})
+    # "libc.so" is what zig calls musl; every musl knows itself by that name.
     PATH=$work/venv/bin:$PATH LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:-} \
         tools/step.sh "pjsua2-$abi" 'putting the shared libraries in' "$work/venv/bin/python" -m auditwheel repair \
         --plat auto --exclude libc.so --wheel-dir "$work/dist" "$work"/built/pjsua2-*.whl
@@ -70,4 +71,4 @@ if ! fresh; then
     mv "$work/dist/$wheel" build/pjsua2
     printf '%s\n' "$root/build/pjsua2/$wheel" "$tree" >"$told"
 fi
-say "pip install $(sed -n "1s,^$root/,,p" "$told")"
+say "${machine:+on such a machine: }pip install $(sed -n "1s,^$root/,,p" "$told")"
