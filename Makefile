@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PJPROJECT_DIR ?=
+FOR ?=
 SANITIZERS ?= address thread
 SOAK_SECONDS ?= 1800
 
@@ -29,7 +30,7 @@ endif
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test sanitize bench lint clean distclean again build-packages test-packages sanitize-packages musl-packages
 .PHONY: pjproject fuzz soak docs embed dist test-wheel test-hosts test-musl test-apps sanitize-hosts
-.PHONY: unit check format headers wrapper pjsua2 ready-pjsua2 pjsua2-wheel
+.PHONY: unit check format headers wrapper pjsua2 ready-pjsua2 pjsua2-wheel arm64-packages
 
 # One goal's prerequisites are made in parallel; several goals are made one after the other.
 jobs := $(or $(shell nproc 2>/dev/null),1)
@@ -64,6 +65,7 @@ help:
 	@echo 'make distclean  removes the fetched pjproject tree and its archive too'
 	@echo
 	@echo 'PJPROJECT_DIR=  a pjproject tree of your own (now: $(tree))'
+	@echo 'FOR=            arm64, or arm64-trixie: make pjsua2-wheel makes it for the Python of that Debian for ARM'
 	@echo 'VENV=           another folder for the virtual environment (now: $(VENV))'
 	@echo 'SANITIZERS=     which of them make sanitize uses (now: $(SANITIZERS))'
 	@echo 'SOAK_SECONDS=   how long make soak runs (now: $(SOAK_SECONDS))'
@@ -86,8 +88,9 @@ longest := $(patsubst %,tests/%.py,integration/test_dns_faults integration/test_
 	e2e/test_churn e2e/test_fault_matrix integration/test_life integration/test_core_regressions e2e/test_examples \
 	integration/test_follow integration/test_hosts_in_process)
 # Of other Pythons and of a program for ARM, which qemu runs, this has a failover; make test-hosts has all of them.
-part := not test_hosts.py or wheel or (polls and not arm64 and not python3) or (python3 and (failover or challenge)) \
-	or (arm64 and threads and (challenge or silence or raced))
+part := not test_hosts.py or wheel or (polls and not arm64 and not python3) \
+	or (python3 and (failover or challenge or installed)) \
+	or (arm64 and threads and (challenge or silence or raced or installed))
 test: setup test-packages lint docs $(done)/test $(done)/dist
 	@tools/hosts.sh '$(python)' '$(tree)' $(if $(PJPROJECT_DIR),own,static) wheel pybind11 python3.14 arm64
 	@PYTEST_XDIST_AUTO_NUM_WORKERS=$$((3 * $(jobs))) PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest -n auto \
@@ -100,7 +103,8 @@ test-apps: setup test-packages $(done)/test
 
 # Where a host is not there, the table says so.
 test-hosts: setup test-packages $(done)/test $(done)/dist
-	@tools/hosts.sh '$(python)' '$(tree)' static shared wheel pybind11 python3.12 python3.13 python3.14 python3.15 own arm64
+	@tools/hosts.sh '$(python)' '$(tree)' static shared wheel pybind11 python3.12 python3.13 python3.14 python3.15 own \
+		arm64 arm64-trixie
 	@PJFAIL_TEST_HOSTS=build/hosts/list $(python) -m pytest tests/hosts
 
 # The hosts of those that take longest to build. Debian has no OpenSSL for musl.
@@ -152,9 +156,13 @@ format: $(done)/lint
 dist: pjproject $(done)/dist
 	@tools/dist.sh '$(python)' '$(tree)'
 
-# For PYTHON, whatever Python $(VENV) is of; it is left alone.
-pjsua2-wheel: pjproject
-	@tools/pjsua2-wheel.sh '$(PYTHON)' '$(tree)'
+# For PYTHON, whatever Python $(VENV) is of; it is left alone. FOR=arm64[-SUITE]: for the Python of that Debian for ARM.
+ifneq ($(filter-out arm64 arm64-%,$(FOR)),)
+$(error "$(FOR)" is not a machine that pjsua2 is built for here; write FOR=arm64, FOR=arm64-trixie, or nothing for this one)
+endif
+pjsua2-wheel: pjproject $(if $(FOR),arm64-packages)
+	@$(if $(FOR),tools/arm64.sh build/hosts/$(FOR) $(patsubst arm64-%,%,$(filter arm64-%,$(FOR))))
+	@tools/pjsua2-wheel.sh '$(PYTHON)' '$(tree)' $(if $(FOR),build/hosts/$(FOR))
 
 test-wheel: dist $(done)/lint
 	@tools/test_wheel.sh '$(python)' dist '$(tree)'
@@ -185,6 +193,9 @@ test-packages: | build-packages
 
 sanitize-packages: | build-packages
 	@tools/system-packages.sh sanitize '$(PYTHON)'
+
+arm64-packages: | build-packages
+	@tools/system-packages.sh arm64 '$(PYTHON)'
 
 musl-packages: | build-packages
 	@tools/system-packages.sh musl '$(PYTHON)'

@@ -10,15 +10,16 @@
 #   pybind11 pjsua2-pybind11 0.1a3 as pip installs it: pjsip 2.14.1 in shared libraries that auditwheel has renamed
 #   python3.X that Python (tools/python.sh), with the wheel that `make pjsua2-wheel` makes of TREE for it
 #   own      the tree that PJPROJECT_DIR names, where it does
-#   arm64    the same sources, built for aarch64, and run by qemu
-#   musl     the same sources without OpenSSL, built with musl, and so is its Python
+#   arm64    Debian's Python for ARM, run by qemu, with the wheel that `make pjsua2-wheel FOR=arm64` makes of TREE
+#   arm64-SUITE  the same with the Python of that Debian, as "trixie"
+#   musl     a Python that was built with musl, with such a wheel, without OpenSSL
 #   musl-arm64  the same with musl for aarch64, and run by qemu
 set -eu
 
 say() { printf 'hosts: %s\n' "$*"; }
 die() { printf 'hosts: %s\n' "$*" >&2; exit 1; }
 
-[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|pybind11|python3.X|own|arm64|musl|musl-arm64..."
+[ $# -ge 3 ] || die "usage: hosts.sh PYTHON TREE static|shared|wheel|pybind11|python3.X|own|arm64[-SUITE]|musl|musl-arm64..."
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 tree=$(cd "$2" && pwd -P)
@@ -43,18 +44,6 @@ environment() {
     touch "$venv/done"
 }
 
-# Our sources once more, without what has been built of them.
-copy_sources() {
-    [ ! -e "$1" ] || cmp -s "$1/pjlib/include/pj/config_site.h" $recipe/config_site.h || rm -rf "$1"
-    [ ! -e "$1/copied" ] || return 0
-    say "copying the sources of our pjproject, to build them once more"
-    rm -rf "$1"
-    mkdir -p "$1"
-    (cd "$ours" && tar -cf - --exclude='*.[ao]' --exclude='.*.depend' --exclude=output --exclude=build.mak \
-        --exclude='pjfail-*' --exclude=pjsip-apps/src/swig/python/build .) | tar -xf - -C "$1"
-    touch "$1/copied"
-}
-
 # from_pypi HOST WHEEL: the host whose pjsua2 is that wheel, where pip has it for this Python.
 from_pypi() {
     environment "$1" "$python"
@@ -67,29 +56,27 @@ from_pypi() {
     fi
 }
 
-# platform NAME PLATFORM OPTION...: the host NAME, in whose folder are a Python and compilers for PLATFORM, with the wheel of
-# these sources, and with a pjsua2 of our pjproject, configured with the OPTIONs.
+# platform NAME PLATFORM: the host NAME, in whose folder are a Python and compilers for PLATFORM, with the wheel of these sources,
+# and with the one that `make pjsua2-wheel` makes for it of TREE.
 platform() {
-    name=$1 platform=$2 machine=$folder/$1
-    shift 2
+    machine=$folder/$1
     of_python() { "$machine/bin/python" -c "import sysconfig; print(sysconfig.get_$1)"; }
     site=$(of_python "path('purelib')")
     mkdir -p "$site"
-    if [ ! -e "$machine/installed" ] || [ -n "$(find pjfail* _pjfail_hook.py setup.py pyproject.toml -newer "$machine/installed" \
-        -name '*.[chp]*' ! -name '*.pyc' ! -name '_native.*')" ]; then
+    tools/pjsua2-wheel.sh "$python" "$tree" "$machine"
+    pjsua2=$(head -n 1 "build/pjsua2/$(of_python "config_var('SOABI')")/wheel")
+    its_platform=${pjsua2##*-}
+    if [ ! -e "$machine/installed" ] || [ "$pjsua2" -nt "$machine/installed" ] || [ -n "$(find pjfail* _pjfail_hook.py setup.py \
+        pyproject.toml -newer "$machine/installed" -name '*.[chp]*' ! -name '*.pyc' ! -name '_native.*')" ]; then
         rm -rf "$machine/wheel"
-        tools/step.sh "host-$name" 'building the sdist' "$python" -m build --sdist --no-isolation --outdir "$machine/wheel" .
-        tools/wheel.sh "$python" "$tree" "$platform" "$machine"/wheel/*.tar.gz "$machine/wheel"
-        tools/step.sh "host-$name" 'installing it' "$python" -m pip --disable-pip-version-check --no-input install \
+        tools/step.sh "host-$1" 'building the sdist' "$python" -m build --sdist --no-isolation --outdir "$machine/wheel" .
+        tools/wheel.sh "$python" "$tree" "$2" "$machine"/wheel/*.tar.gz "$machine/wheel"
+        tools/step.sh "host-$1" 'installing both wheels' "$python" -m pip --disable-pip-version-check --no-input install \
             --target "$site" --upgrade --implementation cp --python-version "$(of_python 'python_version()')" \
-            --platform "$platform" --only-binary :all: "$machine"/wheel/*.whl
+            --platform "$2" --platform "${its_platform%%.*}" --only-binary :all: "$machine"/wheel/*.whl "$pjsua2"
         touch "$machine/installed"
     fi
-    $recipe/fetch.sh
-    copy_sources "$folder/pjproject-$name"
-    CC=$machine/bin/cc CXX=$machine/bin/c++ $recipe/build.sh "$folder/pjproject-$name" "$@"
-    CXX=$machine/bin/c++ $recipe/pjsua2.sh "$folder/pjproject-$name" "$machine"
-    add "$name" "$machine/bin/python" "$folder/pjproject-$name"
+    add "$1" "$machine/bin/python" "${pjsua2##*/}"
 }
 
 : >"$folder/list.new"
@@ -109,7 +96,7 @@ for host in "$@"; do
     shared)
         $recipe/fetch.sh
         $recipe/build.sh "$ours"
-        copy_sources "$folder/pjproject-shared"
+        $recipe/copy.sh "$ours" "$folder/pjproject-shared"
         $recipe/build.sh "$folder/pjproject-shared" --enable-shared
         environment shared "$python"
         $recipe/pjsua2.sh "$folder/pjproject-shared" "$venv"
@@ -139,18 +126,19 @@ for host in "$@"; do
             add own "$python" "$tree"
         fi
         ;;
-    arm64)
+    arm64*)
+        suite=${host#arm64}
         if [ "$(uname -m)" = aarch64 ]; then
-            add arm64 - "this machine is one"
-        elif ! tools/arm64.sh "$folder/arm64"; then
-            add arm64 - "its Python could not be unpacked; see build/host-arm64.log"
+            add "$host" - "this machine is one"
+        elif ! tools/arm64.sh "$folder/$host" ${suite:+"${suite#-}"}; then
+            add "$host" - "its Python could not be unpacked; see build/host-$host.log"
         else
-            platform arm64 manylinux_2_17_aarch64 --host=aarch64-linux-gnu --with-ssl="$folder/arm64/root/usr"
+            platform "$host" manylinux_2_17_aarch64
         fi
         ;;
     musl)
         tools/musl.sh "$python" "$folder/musl"
-        platform musl "musllinux_1_2_$(uname -m)" --disable-ssl
+        platform musl "musllinux_1_2_$(uname -m)"
         ;;
     musl-arm64)
         if [ "$(uname -m)" = aarch64 ]; then
@@ -158,10 +146,10 @@ for host in "$@"; do
         else
             tools/musl.sh "$python" "$folder/musl"
             tools/musl.sh "$python" "$folder/musl-arm64" "$folder/musl/bin/python"
-            platform musl-arm64 musllinux_1_2_aarch64 --host=aarch64-linux-gnu --disable-ssl
+            platform musl-arm64 musllinux_1_2_aarch64
         fi
         ;;
-    *) die "\"$host\" is none of static, shared, wheel, pybind11, python3.X, own, arm64, musl, musl-arm64." ;;
+    *) die "\"$host\" is none of static, shared, wheel, pybind11, python3.X, own, arm64[-SUITE], musl, musl-arm64." ;;
     esac
 done
 mv "$folder/list.new" "$folder/list"

@@ -1,14 +1,15 @@
 #!/bin/sh
 # musl.sh PYTHON FOLDER [BUILDER]: makes FOLDER/bin/python, a CPython that was built with musl from Debian's sources, and
-# FOLDER/bin/cc and c++, which compile for it, where that has not been done. PYTHON is that of a virtual environment with the
-# extra "dist". BUILDER is such a CPython of this machine: given that, the new one is built for aarch64, and qemu runs it.
+# FOLDER/bin/cc and c++, which compile for it, and FOLDER/configure, pjproject's options for it, where that has not been done.
+# PYTHON is that of a virtual environment with the extra "dist". BUILDER is such a CPython of this machine: given that, the new
+# one is built for aarch64, and qemu runs it.
 set -eu
 
 # Called from a Makefile: its variables and flags are not meant for those of others.
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
 
 [ $# -eq 2 ] || [ $# -eq 3 ] || { echo 'usage: musl.sh PYTHON FOLDER [BUILDER]' >&2; exit 2; }
-[ ! -e "$2/done" ] || exit 0
+[ ! -e "$2/configure" ] || exit 0
 rm -rf "$2"
 mkdir -p "$2/bin"
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
@@ -90,4 +91,4 @@ step "configuring $cpython" env -C "$folder/python" ./configure --build="$this" 
 # It runs where it was built.
 step 'building it, some minutes' make -j"$jobs" -C "$folder/python"
 step 'looking whether it has what the tests need' "$folder/bin/python" -c 'import asyncio, binascii, ctypes'
-touch "$folder/done"
+echo "${builder:+--host=aarch64-linux-gnu }--disable-ssl" >"$folder/configure"

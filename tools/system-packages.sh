@@ -1,7 +1,7 @@
 #!/bin/sh
-# system-packages.sh build|test|sanitize|musl PYTHON: finds what building pjfail with that Python needs of this machine, or
-# what its tests, its tests with gcc's sanitizers, or those with musl need too. Missing Debian packages are installed where
-# that is allowed (root, or sudo without a password); otherwise this prints the line to run, and stops.
+# system-packages.sh build|test|sanitize|arm64|musl PYTHON: finds what building pjfail with that Python needs of this machine, or
+# what its tests, its tests with gcc's sanitizers, building for ARM, or the tests with musl need too. Missing Debian packages are
+# installed where that is allowed (root, or sudo without a password); otherwise this prints the line to run, and stops.
 set -eu
 
 # Debian's daemons are not on an ordinary user's path.
@@ -10,7 +10,7 @@ PATH=$PATH:/usr/sbin:/sbin
 say() { printf 'packages: %s\n' "$*"; }
 die() { printf 'packages: %s\n' "$*" >&2; exit 1; }
 
-[ $# -eq 2 ] || die "usage: system-packages.sh build|test|sanitize|musl PYTHON"
+[ $# -eq 2 ] || die "usage: system-packages.sh build|test|sanitize|arm64|musl PYTHON"
 purpose=$1
 python=$2
 
@@ -65,6 +65,15 @@ look() {
         done
     fi
     [ "$purpose" != musl ] || [ -e "/lib/ld-musl-$(uname -m).so.1" ] || missing="$missing musl"
+    case $purpose-$(uname -m) in
+    arm64-x86_64 | test-x86_64)
+        need mmdebstrap mmdebstrap
+        need qemu-aarch64-static qemu-user-static
+        need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+        need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+        ;;
+    arm64-*) die "wheels for ARM are made on x86-64, or on ARM itself: there, leave FOR out." ;;
+    esac
     [ "$purpose" = test ] || return 0
     need kamailio kamailio
     [ -n "$(find /usr/lib -path '*/kamailio/modules/tls.so' 2>/dev/null)" ] || missing="$missing kamailio-tls-modules"
@@ -76,11 +85,6 @@ look() {
     need ip iproute2
     need nft nftables
     need redis-server redis-server
-    [ "$(uname -m)" = x86_64 ] || return 0
-    need mmdebstrap mmdebstrap
-    need qemu-aarch64-static qemu-user-static
-    need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
-    need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
 }
 
 # The tests start their own kamailio, knotd and prometheus. Debian's packages would each start one as a service too, on

@@ -259,6 +259,35 @@ def test_challenge(host: Host) -> None:
     assert any("utilSslGetAvailableCiphers()" in note for note in told["notes"]) is not able
 
 
+INSTALLED = """
+    import json, importlib.metadata
+    import pjsua2
+
+    try:
+        wheel = importlib.metadata.distribution("pjsua2")
+    except importlib.metadata.PackageNotFoundError:
+        tag, files = "", []
+    else:
+        tag = wheel.read_text("WHEEL").partition("Tag: ")[2].split()[0]
+        files = [str(file.locate()) for file in wheel.files]
+    print(json.dumps({"tag": tag, "files": files, "loaded": [pjsua2.__file__, pjsua2._pjsua2.__file__]}))
+"""
+
+
+def test_installed_pjsua2(host: Host, record_property: Callable[[str, object], None]) -> None:
+    """Where it is the wheel of `make pjsua2-wheel`, that has pjproject's licence in it, and none of its sources."""
+    with App(INSTALLED, python=host.python) as app:
+        found = app.next(90)
+    record_property("facts", {"our wheel": found["tag"]})
+    assert bool(found["files"]) is host.our_wheel
+    if host.our_wheel:
+        assert set(found["loaded"]) <= set(found["files"])
+        assert [file for file in found["files"] if file.endswith("/licenses/COPYING")]
+        assert not [
+            file for file in found["files"] if Path(file).suffix in (".i", ".c", ".h", ".cpp", ".hpp", ".o", ".a")
+        ]
+
+
 def test_one_thousand_requests(program: Program, first: Registrar, second: Registrar) -> None:
     """Now to a server that is well and now to one that is not; each is answered, and pjsip left as it was found."""
     codes: list[int] = []

@@ -210,7 +210,7 @@ def test_an_account_whose_id_another_one_has_is_forgotten(app: App) -> None:
     app.tell("attach(follow=False); alice = account('alice'); failover.follow(alice)")
     eventually(lambda: asked(app, "[*failover.accounts()]") == [0])
     app.tell("time.sleep(2); alice.shutdown(); bob = account('bob')")
-    assert asked(app, "[bob.getId(), *failover.accounts()]") == [0, 0]
+    assert asked(app, "bob.getId()") == 0
     eventually(lambda: asked(app, "[*failover.accounts()]") == [], 15)
 
 
@@ -222,7 +222,7 @@ def test_an_account_whose_id_another_one_has_is_forgotten_though_it_could_not_un
     time.sleep(1)
     servers[0].fault = SILENT
     app.tell("alice.send_register(); alice.shutdown(); bob = account('bob')")
-    assert asked(app, "[bob.getId(), *failover.accounts()]") == [0, 0]
+    assert asked(app, "bob.getId()") == 0
     servers[0].fault = WELL
     eventually(lambda: asked(app, "[*failover.accounts()]") == [], 40)
     assert "0" not in [each.header("expires") for each in of(servers[0], "REGISTER")]

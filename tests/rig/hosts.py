@@ -18,8 +18,8 @@ from .app import PYTHON
 
 Mode = Literal["threads", "polls"]
 MODES: tuple[Mode, ...] = ("threads", "polls")
-# Those for another machine or C library than this one, each with the wheel for it.
-PLATFORMS = ("arm64", "musl", "musl-arm64")
+# How the names begin of those for another machine or C library than this one, each with the wheel for it.
+PLATFORMS = ("arm64", "musl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,16 @@ class Host:
     @property
     def pjfail(self) -> Path:
         """Where its pjfail lies: in this clone; for a host of another platform, in the host's own folder."""
-        return Path(self.python).parents[1] if self.name in PLATFORMS else Path(_native.__file__).parent
+        return Path(self.python).parents[1] if self.name.startswith(PLATFORMS) else Path(_native.__file__).parent
+
+    @property
+    def our_wheel(self) -> bool:
+        """Whether its pjsua2 is the wheel that `make pjsua2-wheel` makes."""
+        return self.name.startswith((*PLATFORMS, "python3"))
 
     @property
     def tls(self) -> bool:
-        return self.name not in ("musl", "musl-arm64")  # Debian has no OpenSSL for it
+        return not self.name.startswith("musl")  # Debian has no OpenSSL for it
 
     def __str__(self) -> str:
         return f"{self.name}, {self.mode}"

@@ -1,4 +1,4 @@
-"""third_party/pjproject/build.sh: which tree it builds again, shown on trees that hold nothing but makefiles."""
+"""third_party/pjproject: which tree build.sh builds again, what copy.sh copies; on trees that hold only makefiles."""
 
 from __future__ import annotations
 
@@ -109,3 +109,31 @@ def test_more_options_go_to_configure(recipe: Path, tmp_path: Path) -> None:
     (own / "aconfigure").chmod(0o755)
     assert build(recipe, own, "--enable-shared")[0] == 0
     assert (own / "options").read_text().splitlines()[-2:] == ["--disable-upnp", "--enable-shared"]
+
+
+def test_a_copy_has_nothing_that_was_built_and_stays_until_its_tree_is_another(tmp_path: Path) -> None:
+    """So a tree is built for another machine: what is left of this one's would be taken for done."""
+    copy = tmp_path / "copy"
+
+    def copied(tree: Path) -> bool:
+        write(copy / "of before")
+        subprocess.run([RECIPE / "copy.sh", tree, copy], check=True)
+        return not (copy / "of before").exists()
+
+    own = tree_at(tmp_path / "own")
+    for built in (
+        "pjlib/lib/libpj.so",
+        "pjlib/lib/libpj.so.2",
+        "pjlib/build/output/here/os.o",
+        "pjlib/build/.here.depend",
+    ):
+        write(own / built)
+    assert copied(own)
+    names = {path.name for path in copy.rglob("*") if path.is_file()}
+    assert names == {"version.mak", "bdimad_dev.c", "Makefile", "config_site.h", "copied"}
+    assert not copied(own)
+    other = tree_at(tmp_path / "other")
+    assert copied(other)
+    write(other / SITE, "/* newer */\n")
+    assert copied(other)
+    assert not copied(other)

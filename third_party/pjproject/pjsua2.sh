@@ -52,7 +52,7 @@ if outdated "$object" include '*.h*'; then
     quietly make pjsua2_wrap.cpp
     # Optimization would more than double the time, and a call through the wrapper is not where time goes.
     # shellcheck disable=SC2046
-    quietly ${CXX:-g++} $(of_tree cflags) -fPIC -O0 -g0 -w -I"$(of_python "path('include')")" \
+    quietly g++ $(of_tree cflags) -fPIC -O0 -g0 -w -I"$(of_python "path('include')")" \
         -I"$(of_python "path('platinclude')")" -c pjsua2_wrap.cpp -o "$object.new"
     mv "$object.new" "$object"
 fi
@@ -66,7 +66,7 @@ if outdated "$module" lib 'lib*' || [ "$object" -nt "$module" ]; then
         [ ! -e "$library" ] || rpath="$rpath -Wl,--disable-new-dtags,-rpath,${library%/*}"
     done
     # shellcheck disable=SC2046,SC2086
-    quietly ${CXX:-g++} -shared -o "$module" "$object" $(of_tree ldflags) $(of_tree libs | sed 's/^/-l/') $rpath
+    quietly g++ -shared -o "$module" "$object" $(of_tree ldflags) $(of_tree libs | sed 's/^/-l/') $rpath
 fi
 # The ready wheel, which the demo makes do with, would hide it.
 [ -z "$(find "$folder" -maxdepth 1 -name 'pjsua2*.dist-info')" ] ||
