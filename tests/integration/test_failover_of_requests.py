@@ -685,6 +685,14 @@ def test_a_call_is_answered_elsewhere_while_its_own_connect_is_pending(second: R
             assert states(app, "DISCONNECTED")
 
 
+def test_an_answer_from_elsewhere_does_not_wait_for_the_connect_that_is_pending(second: Registrar) -> None:
+    """pjsip counts its request as being sent for as long, and the thread that polls has others to look after."""
+    with unanswered_connects(FIRST, 5060), app_on("tcp", retry="connection_attempt_delay=None") as app:
+        answer = app.ask("REGISTER")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert 0.4 < answer["seconds"] < 1.2, "it waits half a second for the first server, and no longer"
+
+
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_a_cancel_follows_the_call(first: Registrar, second: Registrar, transport: str) -> None:
     first.fault, second.fault = SILENT, Fault(delay=9, provisional=(180,))
