@@ -810,3 +810,16 @@ def test_off_means_off(first: Registrar, second: Registrar) -> None:
         assert len({request.raw for request in sent}) == 1
         assert 2 <= len(sent) <= 3, "pjsip repeats it after 0.5 s and after 1.5 s"
     assert not second.requests
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "taken"])
+def test_with_retries_off_a_call_goes_where_pjsip_itself_takes_it(second: Registrar, busy: bool) -> None:
+    """As where the first server has no route: a datagram to the broadcast address cannot be sent."""
+    second.busy = busy
+    code = CALL.replace("StaticLookup(table))", "StaticLookup(table), retry=pjfail.RetryPolicy.off())")
+    with App(code, "udp", "255.255.255.255:5060", f"{SECOND}:5060") as app:
+        state = ("DISCONNECTED", 486) if busy else ("CONFIRMED", 200)
+        assert states(app, state[0])[-1] == state
+        second.wait_for("ACK")
+        assert methods(second) == ["INVITE", "ACK"]
+        assert app.finish().returncode == 0
