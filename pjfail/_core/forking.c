@@ -70,18 +70,9 @@ static void forking_send_for(const struct request *request, const pf_address *se
     host.pjsip_transport_dec_ref(transport);
 }
 
-void forking_cancel_others(struct request *request, int except)
+void forking_cancel(const struct request *request, const pf_address *server)
 {
-    pf_address others[MAX_ATTEMPTS];
-    unsigned count = 0, i;
-
-    pthread_mutex_lock(&requests.lock);
-    for (i = 0; i < request->state.attempt_count; i++)
-        if (failover_may_ring(&request->state.attempts[i]) && (int)i != except)
-            others[count++] = request->attempts[i].server;
-    pthread_mutex_unlock(&requests.lock);
-    for (i = 0; i < count; i++)
-        forking_send_for(request, &others[i], NULL, "CANCEL", NULL);
+    forking_send_for(request, server, NULL, "CANCEL", NULL);
 }
 
 void forking_acknowledge(const struct request *request, const pf_address *server, pjsip_transport *over,
