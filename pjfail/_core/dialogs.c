@@ -183,6 +183,17 @@ int dialogs_is_challenge(int code)
     return code == PJSIP_SC_UNAUTHORIZED || code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED;
 }
 
+int dialogs_is_credentials(const pjsip_hdr *header)
+{
+    static const pj_str_t names[] = { { "Authorization", 13 }, { "Proxy-Authorization", 19 } };
+    size_t i;
+
+    for (i = 0; i < PJ_ARRAY_SIZE(names); i++)
+        if (header->name.slen == names[i].slen && !strncasecmp(header->name.ptr, names[i].ptr, (size_t)names[i].slen))
+            return 1;
+    return 0;
+}
+
 /* Returns what the dialog is after that response; NONE: still none. RFC 3261 section 12, RFC 6665 section 4.4. */
 static enum dialog_state dialogs_next_state(enum dialog_state state, enum dialog_use use, int code, int expires)
 {
