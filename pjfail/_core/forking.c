@@ -1,6 +1,5 @@
 #include "forking.h"
 
-#include "address.h"
 #include "raw_send.h"
 #include "sip_write.h"
 
@@ -21,7 +20,7 @@ static struct written forking_write(const struct request *request, const pjsip_t
 {
     struct written written = { request->bytes, request->size, NULL };
 
-    if (transport_type(transport) == address_pjsip_type(&request->attempts[0].server))
+    if (transport_type(transport) == request->type)
         return written;
     written.copy = malloc(request->size + SIP_WRITE_VIA_ROOM);
     written.bytes = written.copy;

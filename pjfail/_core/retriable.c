@@ -197,6 +197,7 @@ struct request *retriable_make(pjsip_tx_data *tdata, const pf_address *server, c
     request->key.branch = retriable_store(&place, branch->ptr, request->key.branch_size, 0);
     request->bytes = retriable_store(&place, bytes, size, 0);
     request->size = size;
+    request->type = address_pjsip_type(server);
     request->selector = *tdata_selector(tdata);
     request->state.candidate_count = count;
     request->state.last_resorts = last_resorts;
