@@ -207,12 +207,12 @@ static struct connection *connections_hold_locked(const pjsip_transport *transpo
         if (transport_is_outgoing(transport) &&
             address_of(&server, transport_peer(transport), transport_type(transport)))
             connection->peer = connections_peer_locked(&server, 1);
-        made_before = transport_is_outgoing(transport) && transport_has_received(transport);
+        made_before = !transport_is_outgoing(transport) || transport_has_received(transport);
         if (connection->peer) {
             connection->peer->refs++;
             connection->peer->open++;
         }
-        if (made_before) /* made before we attached, so we did not see its CONNECTED */
+        if (made_before) /* by the server, or before we attached, so we did not see its CONNECTED */
             connections_set_up_locked(connection);
     }
     return connection;
@@ -316,7 +316,7 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
     pthread_mutex_lock(&connections.lock);
     if (state == PJSIP_TP_STATE_DESTROY)
         connections_add_end_locked(ours ? &outcome->server : NULL);
-    connection = ours ? connections_hold_locked(transport, state == PJSIP_TP_STATE_CONNECTED) : NULL;
+    connection = connections_hold_locked(transport, ours && state == PJSIP_TP_STATE_CONNECTED);
     if (!connection) {
         outcome->seen = PF_REFUSED;
         failed = ours && state == PJSIP_TP_STATE_DESTROY && answering;
@@ -324,7 +324,7 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
         connections_set_up_locked(connection);
         cleared = connection->late && !connection->ended;
     } else if (state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY) {
-        failed = !connection->ended;
+        failed = ours && !connection->ended;
         outcome->certificate = connection->connected ? 0 : connections_certificate_problem(info);
         outcome->seen = connection->connected ? PF_DISCONNECTED : outcome->certificate ? PF_CERTIFICATE : PF_REFUSED;
         connections_set_ended_locked(connection);
