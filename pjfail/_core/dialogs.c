@@ -32,9 +32,10 @@ enum { MAX_DIALOGS = 32768, MAX_BINDINGS = 16384 };
 
 /*
  * The kinds of entries. When there is no room for a dialog, the first kind in this order that has any drops the one
- * idle for longest: calls come last.
+ * idle for longest: calls come last, and one INVITE that a server answers by thousands of early dialogs ends none but
+ * those.
  */
-enum dialog_state { BINDING, ENDED, SUBSCRIBED, EARLY, CALL, STATES, NONE = STATES };
+enum dialog_state { BINDING, ENDED, EARLY, SUBSCRIBED, CALL, STATES, NONE = STATES };
 
 struct dialog {
     /* keyed by 64 bits of a hash of Call-ID and, except for a binding, remote tag; the hash stands for them */
