@@ -28,12 +28,17 @@ static struct written forking_write(const struct request *request, const pjsip_t
     return written;
 }
 
-/* Returns over, or what the request goes to the server over, found or made; referenced. NULL: there is none. */
+/*
+ * Returns over, or what the request goes to the server over, found or made; referenced. NULL: there is none, or the request
+ * is only watched, so that nothing can be made of it, and has ended while its response was on the way.
+ */
 static pjsip_transport *forking_hold_transport(const struct request *request, const pf_address *server,
                                                pjsip_transport *over)
 {
     pjsip_transport *transport = over ? NULL : request_hold_transport(request, server);
 
+    if (!request->bytes)
+        return NULL;
     if (over)
         host.pjsip_transport_add_ref(over);
     else if (!transport && raw_send_connect(server, request->name, &request->selector, &transport) != PJ_SUCCESS)

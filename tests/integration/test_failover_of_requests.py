@@ -823,3 +823,22 @@ def test_with_retries_off_a_call_goes_where_pjsip_itself_takes_it(second: Regist
         second.wait_for("ACK")
         assert methods(second) == ["INVITE", "ACK"]
         assert app.finish().returncode == 0
+
+
+def test_with_one_attempt_the_server_that_pjsip_itself_went_on_to_has_the_account(second: Registrar) -> None:
+    """The first, which cannot be sent to, was taken for the one that answered."""
+    [line] = run_app(f"""
+        import time
+        import pjfail
+        from rig.prelude import Account, Endpoint, emit
+        with Endpoint() as endpoint:
+            servers = {{"sip.test": ["255.255.255.255:5060", "{SECOND}:5060"]}}
+            failover = pjfail.attach(servers=servers, retry=pjfail.RetryPolicy(attempts=1))
+            account = Account(endpoint)
+            code = account.register("sip:alice@sip.test", "sip:sip.test").code
+            until = time.monotonic() + 20
+            while not (followed := failover.accounts()) and time.monotonic() < until:
+                time.sleep(0.05)
+            emit(code=code, servers=[server.address for server in followed.values()])
+    """).lines
+    assert line == {"code": 200, "servers": [SECOND]}
