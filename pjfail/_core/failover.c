@@ -249,12 +249,8 @@ static int failover_on_repetition(struct request *request, const pf_address *ser
     memset(&decision.actions, 0, sizeof decision.actions);
     pthread_mutex_lock(&requests.lock);
     at = request_attempt_at_locked(request, server, transport);
-    /*
-     * A connect has failed, or the sending of what has one attempt at most, and pjsip has gone on to its next server: the
-     * bytes are new, or the attempt is, and the time begins again.
-     */
-    walked_on = at < 0 && request->state.attempt_count == 1 &&
-                (request->state.attempts[0].reliable || request->state.max_attempts == 1);
+    /* Sending or a connect has failed, and pjsip has gone on to its next server, where the request begins anew. */
+    walked_on = at < 0 && request->state.attempt_count == 1;
     if (at >= 0) {
         copies = failover_resume(&request->state, polled_since, now) & ~(1u << at);
         copies |= failover_resend(&request->state, at, now, &decision.actions);

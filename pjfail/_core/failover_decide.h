@@ -50,8 +50,8 @@ struct failover_state {
     /* What never changes. */
     unsigned char invite;
     double began;
-    double timeout;           /* seconds without a response after which the next server is tried; INFINITY: never */
-    unsigned max_attempts;    /* 1 for a request that is only watched */
+    double timeout; /* seconds without a response after which the next server is tried; INFINITY: never */
+    unsigned max_attempts;
     unsigned candidate_count; /* 0: the request is only watched, and goes to no other server */
     unsigned last_resorts;    /* candidates, a bit each; so are tried, unreachable and deferred */
     /* What changes. */

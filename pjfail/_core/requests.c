@@ -28,7 +28,7 @@ struct request *request_make(const pj_str_t *method, pjsip_method_e method_id, s
     memcpy(request->key.method, method->ptr, (size_t)method->slen);
     request->state.invite = method_id == PJSIP_INVITE_METHOD;
     request->state.timeout = INFINITY;
-    request->state.max_attempts = 1;
+    request->state.max_attempts = MAX_ATTEMPTS;
     failover_start(&request->state, now);
     return request;
 }

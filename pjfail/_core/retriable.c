@@ -202,7 +202,8 @@ struct request *retriable_make(pjsip_tx_data *tdata, const pf_address *server, c
     request->state.candidate_count = count;
     request->state.last_resorts = last_resorts;
     request->state.timeout = retriable_timeout_of(policy, &method->name, to->tag.slen != 0);
-    request->state.max_attempts = policy->attempts ? (unsigned)policy->attempts : MAX_ATTEMPTS;
+    if (policy->attempts)
+        request->state.max_attempts = (unsigned)policy->attempts;
     retriable_set_early_timers(request, view, for_challenger, now);
     return request;
 }

@@ -825,15 +825,16 @@ def test_with_retries_off_a_call_goes_where_pjsip_itself_takes_it(second: Regist
         assert app.finish().returncode == 0
 
 
-def test_with_one_attempt_the_server_that_pjsip_itself_went_on_to_has_the_account(second: Registrar) -> None:
-    """The first, which cannot be sent to, was taken for the one that answered."""
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_the_server_that_pjsip_itself_went_on_to_has_the_account(second: Registrar, attempts: int) -> None:
+    """The first two cannot be sent to, and one of them was taken for the one that answered."""
     [line] = run_app(f"""
         import time
         import pjfail
         from rig.prelude import Account, Endpoint, emit
         with Endpoint() as endpoint:
-            servers = {{"sip.test": ["255.255.255.255:5060", "{SECOND}:5060"]}}
-            failover = pjfail.attach(servers=servers, retry=pjfail.RetryPolicy(attempts=1))
+            servers = {{"sip.test": ["255.255.255.255:5060", "255.255.255.255:5070", "{SECOND}:5060"]}}
+            failover = pjfail.attach(servers=servers, retry=pjfail.RetryPolicy(attempts={attempts}))
             account = Account(endpoint)
             code = account.register("sip:alice@sip.test", "sip:sip.test").code
             until = time.monotonic() + 20

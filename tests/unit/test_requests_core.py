@@ -34,7 +34,6 @@ static struct request *make(unsigned number)
     static const pj_str_t method = { "OPTIONS", 7 };
     struct request *request = request_make(&method, PJSIP_OTHER_METHOD, 0, number);
 
-    request->state.max_attempts = MAX_ATTEMPTS;
     request_add_attempt_locked(request, &first, &view, NULL, number);
     return request;
 }
