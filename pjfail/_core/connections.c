@@ -51,6 +51,7 @@ struct connection {
     double since, connected_at;
     int connected;
     int ended;             /* and that is recorded */
+    int counted;           /* among the ends */
     pjsip_transport *late; /* referenced, and listed: a request went to another server meanwhile */
     struct connection *late_next, **late_place;
 };
@@ -151,8 +152,11 @@ static void connections_add_end_locked(const pf_address *server)
     atomic_store(&connections.ended_at, now);
 }
 
-/* Returns whether pjsip can bear a new connection to the server. */
-static int connections_may_connect_locked(const pf_address *server, int by_hand)
+/*
+ * Returns whether pjsip can bear a new connection to the server, beside so many others that it may make for the same
+ * request: each counts for as many threads, that answer at once, as keys are left over.
+ */
+static int connections_may_connect_locked(const pf_address *server, int by_hand, unsigned others)
 {
     const unsigned keys = layout.keys ? layout.keys : PJSIP_MAX_TRANSPORTS;
     pjsip_endpoint *endpt = host.pjsua_get_pjsip_endpt();
@@ -166,7 +170,8 @@ static int connections_may_connect_locked(const pf_address *server, int by_hand)
     if (peer && peer->ends >= keys / SHARE_OF_SERVER)
         return 0;
     /* If pjsip's own count cannot be read, half of the keys count as in use. */
-    used = connections.ends + (layout.keys && endpt ? ioqueue_used(host.pjsip_endpt_get_ioqueue(endpt)) : keys / 2);
+    used = others * (keys / LEFT_OVER) + connections.ends +
+           (layout.keys && endpt ? ioqueue_used(host.pjsip_endpt_get_ioqueue(endpt)) : keys / 2);
     return used + keys / (by_hand ? LEFT_OVER_BY_US : LEFT_OVER) < keys;
 }
 
@@ -207,12 +212,12 @@ static struct connection *connections_hold_locked(const pjsip_transport *transpo
         if (transport_is_outgoing(transport) &&
             address_of(&server, transport_peer(transport), transport_type(transport)))
             connection->peer = connections_peer_locked(&server, 1);
-        made_before = transport_is_outgoing(transport) && transport_has_received(transport);
+        made_before = !transport_is_outgoing(transport) || transport_has_received(transport);
         if (connection->peer) {
             connection->peer->refs++;
             connection->peer->open++;
         }
-        if (made_before) /* made before we attached, so we did not see its CONNECTED */
+        if (made_before) /* by the server, or before we attached, so we did not see its CONNECTED */
             connections_set_up_locked(connection);
     }
     return connection;
@@ -314,9 +319,14 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
     outcome->retry_after = -1;
     outcome->status = info ? info->status : PJ_SUCCESS;
     pthread_mutex_lock(&connections.lock);
-    if (state == PJSIP_TP_STATE_DESTROY)
-        connections_add_end_locked(ours ? &outcome->server : NULL);
-    connection = ours ? connections_hold_locked(transport, state == PJSIP_TP_STATE_CONNECTED) : NULL;
+    connection = connections_hold_locked(transport, ours && state == PJSIP_TP_STATE_CONNECTED);
+    /* pjsip closes the socket of TLS when a handshake fails or the server closes it, however long the transport stays. */
+    if (state == PJSIP_TP_STATE_DESTROY || (state == PJSIP_TP_STATE_DISCONNECTED && plain == PJSIP_TRANSPORT_TLS)) {
+        if (!connection || !connection->counted)
+            connections_add_end_locked(ours ? &outcome->server : NULL);
+        if (connection)
+            connection->counted = 1;
+    }
     if (!connection) {
         outcome->seen = PF_REFUSED;
         failed = ours && state == PJSIP_TP_STATE_DESTROY && answering;
@@ -324,7 +334,7 @@ int connections_on_state(pjsip_transport *transport, pjsip_transport_state state
         connections_set_up_locked(connection);
         cleared = connection->late && !connection->ended;
     } else if (state == PJSIP_TP_STATE_DISCONNECTED || state == PJSIP_TP_STATE_DESTROY) {
-        failed = !connection->ended;
+        failed = ours && !connection->ended;
         outcome->certificate = connection->connected ? 0 : connections_certificate_problem(info);
         outcome->seen = connection->connected ? PF_DISCONNECTED : outcome->certificate ? PF_CERTIFICATE : PF_REFUSED;
         connections_set_ended_locked(connection);
@@ -345,14 +355,24 @@ static int connections_any_ended_lately(void)
     return ended_at > 0 && clock_now() < ended_at + KEY_REST_S;
 }
 
-/* Returns whether pjsip needs no new connection for this server, or can bear one. */
-static int connections_is_borne_locked(const pjsip_server_addresses *addresses, unsigned index)
+/*
+ * Returns the servers for which pjsip needs no new connection, or can bear one, a bit each. Where all refuse at once, pjsip
+ * goes through the whole list, and each connection takes a key.
+ */
+static unsigned connections_list_borne_locked(const pjsip_server_addresses *addresses)
 {
+    unsigned total = addresses_count(addresses), borne = 0, made = 0, i;
     pf_address server;
 
-    return !address_of(&server, addresses_address(addresses, index), addresses_type(addresses, index)) ||
-           server.transport == PF_UDP || connections_has_locked(&server, 0) ||
-           connections_may_connect_locked(&server, 0);
+    for (i = 0; i < total; i++)
+        if (!address_of(&server, addresses_address(addresses, i), addresses_type(addresses, i)) ||
+            server.transport == PF_UDP || connections_has_locked(&server, 1)) {
+            borne |= 1u << i;
+        } else if (connections_may_connect_locked(&server, 0, made)) {
+            borne |= 1u << i;
+            made++;
+        }
+    return borne;
 }
 
 /* Returns whether a connect to this server would most likely fail at once. */
@@ -364,30 +384,19 @@ static int connections_is_refusing(const pjsip_server_addresses *addresses, unsi
            servers_failed_within(&server, REFUSING_S);
 }
 
-static int connections_is_any_borne_locked(const pjsip_server_addresses *addresses)
-{
-    unsigned total = addresses_count(addresses), i;
-
-    for (i = 0; i < total; i++)
-        if (connections_is_borne_locked(addresses, i))
-            return 1;
-    return 0;
-}
-
-/*
- * Writes to ordered the servers that pjsip needs no new connection for, or bears one, then those that a request may
- * go on to, so that they do not fail all at once.
- */
-static void connections_put_borne_first_locked(const pjsip_server_addresses *addresses, server_addresses *ordered)
+/* Writes to ordered the servers that are borne, then one that a request may go on to, so that they do not fail all at once. */
+static void connections_put_borne_first(const pjsip_server_addresses *addresses, unsigned borne,
+                                        server_addresses *ordered)
 {
     unsigned total = addresses_count(addresses), count = 0, i;
 
     for (i = 0; i < total; i++)
-        if (connections_is_borne_locked(addresses, i))
+        if (borne & 1u << i)
             addresses_copy(ordered, count++, addresses, i);
-    for (i = 0; i < total; i++)
-        if (!connections_is_borne_locked(addresses, i) && !connections_is_refusing(addresses, i))
-            addresses_copy(ordered, count++, addresses, i);
+    for (i = 0; i < total && ((borne & 1u << i) || connections_is_refusing(addresses, i)); i++)
+        ;
+    if (i < total)
+        addresses_copy(ordered, count++, addresses, i);
     addresses_set_count(ordered, count);
 }
 
@@ -401,7 +410,7 @@ int connections_bear(const pjsip_server_addresses *addresses)
                server.transport != PF_UDP && servers_failed_within(&server, REFUSING_S);
     if (refusing || connections_any_ended_lately()) {
         pthread_mutex_lock(&connections.lock);
-        bear = refusing ? connections_has_locked(&server, 1) : connections_is_any_borne_locked(addresses);
+        bear = refusing ? connections_has_locked(&server, 1) : connections_list_borne_locked(addresses) != 0;
         pthread_mutex_unlock(&connections.lock);
     }
     return bear;
@@ -411,17 +420,19 @@ void connections_answer(pjsip_resolver_callback *callback, pj_status_t status, v
                         const pjsip_server_addresses *addresses)
 {
     server_addresses ordered;
+    unsigned borne;
 
     if (addresses && connections_any_ended_lately()) {
         pthread_mutex_lock(&connections.lock);
-        if (connections_is_any_borne_locked(addresses)) {
-            connections_put_borne_first_locked(addresses, &ordered);
+        borne = connections_list_borne_locked(addresses);
+        pthread_mutex_unlock(&connections.lock);
+        if (borne) {
+            connections_put_borne_first(addresses, borne, &ordered);
             addresses = &ordered.addresses;
         } else {
             addresses = NULL;
             status = PJ_ETOOMANYCONN;
         }
-        pthread_mutex_unlock(&connections.lock);
     }
     answering++;
     callback(status, token, addresses);
@@ -434,11 +445,13 @@ static int connections_begin_connect(const pf_address *server)
     HOLD_LOCK(&connections.lock);
     double now = clock_now(), *oldest = &connections.connects[connections.connects_begun % MAX_CONNECTS];
 
-    if (connections_has_locked(server, 0))
+    /* One that is not established may have failed by now, with pjsip about to tell. */
+    if (connections_has_locked(server, 0) &&
+        (connections_has_locked(server, 1) || connections_may_connect_locked(server, 1, 0)))
         return 1;
     if (servers_failed_within(server, REFUSED_PAUSE_S) ||
         (connections.connects_begun >= MAX_CONNECTS && now < *oldest + KEY_REST_S) ||
-        !connections_may_connect_locked(server, 1))
+        !connections_may_connect_locked(server, 1, 0))
         return 0;
     *oldest = now;
     connections.connects_begun++;
@@ -460,7 +473,7 @@ pj_status_t connections_acquire(const pf_address *server, const char *host_name,
 
     if (server->transport != PF_UDP && connections_any_ended_lately()) {
         pthread_mutex_lock(&connections.lock);
-        none = !connections_has_locked(server, 0) && !connections_may_connect_locked(server, 0);
+        none = !connections_has_locked(server, 1) && !connections_may_connect_locked(server, 0, 0);
         pthread_mutex_unlock(&connections.lock);
     }
     if (none)

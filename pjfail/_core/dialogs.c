@@ -32,9 +32,10 @@ enum { MAX_DIALOGS = 32768, MAX_BINDINGS = 16384 };
 
 /*
  * The kinds of entries. When there is no room for a dialog, the first kind in this order that has any drops the one
- * idle for longest: calls come last.
+ * idle for longest: calls come last, and one INVITE that a server answers by thousands of early dialogs ends none but
+ * those.
  */
-enum dialog_state { BINDING, ENDED, SUBSCRIBED, EARLY, CALL, STATES, NONE = STATES };
+enum dialog_state { BINDING, ENDED, EARLY, SUBSCRIBED, CALL, STATES, NONE = STATES };
 
 struct dialog {
     /* keyed by 64 bits of a hash of Call-ID and, except for a binding, remote tag; the hash stands for them */
@@ -181,6 +182,17 @@ static enum dialog_use dialogs_use_of(const pjsip_method *method)
 int dialogs_is_challenge(int code)
 {
     return code == PJSIP_SC_UNAUTHORIZED || code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED;
+}
+
+int dialogs_is_credentials(const pjsip_hdr *header)
+{
+    static const pj_str_t names[] = { { "Authorization", 13 }, { "Proxy-Authorization", 19 } };
+    size_t i;
+
+    for (i = 0; i < PJ_ARRAY_SIZE(names); i++)
+        if (header->name.slen == names[i].slen && !strncasecmp(header->name.ptr, names[i].ptr, (size_t)names[i].slen))
+            return 1;
+    return 0;
 }
 
 /* Returns what the dialog is after that response; NONE: still none. RFC 3261 section 12, RFC 6665 section 4.4. */

@@ -39,6 +39,12 @@ void dialogs_end(const pj_str_t *call_id, const pj_str_t *remote_tag);
 /* Returns whether a response with that code is a challenge. */
 int dialogs_is_challenge(int code);
 
+/*
+ * Returns whether the header answers a challenge. Looks for its name: one that the application has written itself is a
+ * header of no type to pjsip.
+ */
+int dialogs_is_credentials(const pjsip_hdr *header);
+
 /* Fills in info by a request's Call-ID and To tag; remote_tag is NULL or empty if it has none. */
 void dialogs_find(const pj_str_t *call_id, const pj_str_t *remote_tag, struct request_info *info);
 

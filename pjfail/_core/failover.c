@@ -219,6 +219,16 @@ static void failover_send_copies(const struct request *request, const struct dec
     }
 }
 
+/* Cancels the INVITE at the servers of these attempts. No lock held. */
+static void failover_cancel(const struct request *request, const struct decision *decision, unsigned attempts)
+{
+    unsigned i;
+
+    for (i = 0; i < MAX_ATTEMPTS; i++)
+        if (attempts & 1u << i)
+            forking_cancel(request, &decision->attempts[i].server);
+}
+
 /* The application has sent a CANCEL: sends one to the other servers where its INVITE rings. */
 static void failover_on_cancel(const pjsip_via_hdr *via, const pf_address *server)
 {
@@ -233,8 +243,7 @@ static void failover_on_cancel(const pjsip_via_hdr *via, const pf_address *serve
     event.attempt = request_attempt_at_locked(request, server, NULL);
     failover_decide_locked(request, &event, clock_now(), &decision);
     pthread_mutex_unlock(&requests.lock);
-    if (decision.actions.cancel_others)
-        forking_cancel_others(request, decision.actions.cancel_except);
+    failover_cancel(request, &decision, decision.actions.cancel);
     request_release(request);
 }
 
@@ -250,8 +259,8 @@ static int failover_on_repetition(struct request *request, const pf_address *ser
     memset(&decision.actions, 0, sizeof decision.actions);
     pthread_mutex_lock(&requests.lock);
     at = request_attempt_at_locked(request, server, transport);
-    /* A connect has failed, and pjsip has gone on to its next server: the bytes are new, and the time begins again. */
-    walked_on = at < 0 && request->state.attempt_count == 1 && request->state.attempts[0].reliable;
+    /* Sending or a connect has failed, and pjsip has gone on to its next server, where the request begins anew. */
+    walked_on = at < 0 && request->state.attempt_count == 1;
     if (at >= 0) {
         copies = failover_resume(&request->state, polled_since, now) & ~(1u << at);
         copies |= failover_resend(&request->state, at, now, &decision.actions);
@@ -832,8 +841,7 @@ pj_bool_t failover_on_rx_response(pjsip_rx_data *rdata, struct contact_sent *sen
     /* If the attempt's connection is not established yet, the transaction can neither be moved nor send an ACK. */
     if (decision.actions.acknowledge_unmoved && !moved)
         forking_acknowledge(request, sender, over, rdata);
-    if (decision.actions.cancel_others)
-        forking_cancel_others(request, decision.actions.cancel_except);
+    failover_cancel(request, &decision, decision.actions.cancel);
     request_finish(request, decision.actions.forget);
     if (own)
         host.pjsip_transport_dec_ref(own);
@@ -978,16 +986,16 @@ static int failover_move_back(struct request *request, const struct decision *de
     return moved;
 }
 
-/* Returns the attempt at whose server the transaction is; -1: none. */
-static int failover_attempt_of_transaction(const struct request *request, const struct decision *decision)
+/* Returns the attempts at whose server the transaction is, a bit each. */
+static unsigned failover_attempts_of_transaction(const struct request *request, const struct decision *decision)
 {
+    unsigned attempts = 0, i;
     pf_address server;
-    int i;
 
-    for (i = transaction_where(&request->key, &server) ? (int)decision->attempt_count - 1 : -1; i >= 0; i--)
-        if (!memcmp(&decision->attempts[i].server, &server, sizeof server))
-            break;
-    return i;
+    if (transaction_where(&request->key, &server))
+        for (i = 0; i < decision->attempt_count; i++)
+            attempts |= (unsigned)address_equals(&decision->attempts[i].server, &server) << i;
+    return attempts;
 }
 
 /* Gives the request back to pjsip, as if it had gone to no other server. No lock held. */
@@ -1002,8 +1010,9 @@ static void failover_give_back(struct request *request)
     if (transaction_is_kept(&request->key) && !failover_move_back(request, &decision) &&
         !held_response_deliver(request))
         transaction_end(&request->key);
-    if (decision.actions.cancel_others)
-        forking_cancel_others(request, failover_attempt_of_transaction(request, &decision));
+    if (decision.actions.cancel)
+        failover_cancel(request, &decision,
+                        decision.actions.cancel & ~failover_attempts_of_transaction(request, &decision));
 }
 
 void failover_close(void)

@@ -52,6 +52,9 @@ enum { MAX_SENDS = 7 }; /* of an INVITE */
 /* Times that were meant to coincide may differ by this, which is also how early the polling thread may look. */
 #define SLACK_S 0.005
 
+/* Returns the attempt's bit; -1: none. */
+static unsigned decide_bit(int attempt) { return attempt >= 0 ? 1u << attempt : 0; }
+
 static int decide_is_open(const struct attempt_state *attempt) { return !attempt->ended; }
 
 static int decide_is_unanswered(const struct attempt_state *attempt)
@@ -84,9 +87,16 @@ void failover_start(struct failover_state *request, double now)
     request->winner = -1;
 }
 
-int failover_may_ring(const struct attempt_state *attempt)
+/* Returns the attempts but for one (-1: none) whose servers may be ringing, which only a CANCEL ends; a bit each. */
+static unsigned decide_list_ringing(const struct failover_state *request, int except)
 {
-    return attempt->provisional && (!attempt->ended || attempt->guessed);
+    unsigned ringing = 0, i;
+
+    for (i = 0; i < request->attempt_count; i++)
+        if (request->attempts[i].provisional && (!request->attempts[i].ended || request->attempts[i].guessed) &&
+            (int)i != except)
+            ringing |= 1u << i;
+    return ringing;
 }
 
 int failover_add_attempt(struct failover_state *request, int at, unsigned candidates, int suspect, double now)
@@ -297,8 +307,7 @@ static void decide_late(struct failover_state *request, const struct failover_ev
     } else if (request->invite && event->code >= 200) {
         actions->hang_up = 1;
     } else if (request->invite && event->code > 100) {
-        actions->cancel_others = 1;
-        actions->cancel_except = request->winner;
+        actions->cancel = decide_list_ringing(request, -1) & decide_bit(event->attempt);
     }
 }
 
@@ -330,10 +339,8 @@ static void decide_pass(struct failover_state *request, const struct failover_ev
     if (event->attempt >= 0 && (request->attempt_count > 1 || event->code == 401 || event->code == 407))
         actions->move_to = event->attempt;
     actions->acknowledge_unmoved = request->attempt_count > 1 && request->invite && event->code >= 300;
-    if (request->invite && event->code >= 200) {
-        actions->cancel_others = request->attempt_count > 1;
-        actions->cancel_except = event->heard ? event->attempt : -1;
-    }
+    if (request->invite && event->code >= 200 && request->attempt_count > 1)
+        actions->cancel = decide_list_ringing(request, event->heard ? event->attempt : -1);
 }
 
 /* Holds the response, unless the application decides about another one. */
@@ -432,7 +439,8 @@ static void decide_response(struct failover_state *request, const struct failove
             attempt->provisional = 1;
             attempt->bound |= event->code > 100;
         }
-        actions->cancel_others = request->cancelled && request->attempt_count > 1;
+        if (request->cancelled && request->attempt_count > 1)
+            actions->cancel = decide_bit(event->attempt);
         if (request->invite && !request->answered)
             request->expires_at = now + RINGING_S;
         request->answered = 1;
@@ -685,7 +693,7 @@ void failover_decide(struct failover_state *request, const struct failover_event
                      struct failover_actions *actions)
 {
     memset(actions, 0, sizeof *actions);
-    actions->move_to = actions->cancel_except = actions->left = -1;
+    actions->move_to = actions->left = -1;
     switch (event->kind) {
     case FAILOVER_RESPONSE: decide_response(request, event, now, actions); break;
     case FAILOVER_TIMER: decide_timer(request, event, now, actions); break;
@@ -701,8 +709,8 @@ void failover_decide(struct failover_state *request, const struct failover_event
         break;
     case FAILOVER_CANCELLED:
         request->cancelled = 1;
-        actions->cancel_others = request->attempt_count > 1;
-        actions->cancel_except = event->attempt;
+        if (request->attempt_count > 1)
+            actions->cancel = decide_list_ringing(request, event->attempt);
         break;
     case FAILOVER_GIVEN_UP:
         /* The servers are still watched; their responses do not reach the application. */
@@ -715,7 +723,8 @@ void failover_decide(struct failover_state *request, const struct failover_event
     case FAILOVER_DETACH:
         actions->forget = 1;
         actions->deliver_held = request->ruling != RULING_NONE;
-        actions->cancel_others = request->invite && request->attempt_count > 1 && request->state != REQUEST_COMPLETED;
+        if (request->invite && request->attempt_count > 1 && request->state != REQUEST_COMPLETED)
+            actions->cancel = decide_list_ringing(request, -1);
         break;
     }
 }

@@ -116,8 +116,6 @@ struct failover_actions {
     int acknowledge;         /* send the ACK to this non-2xx ourselves, to its sender */
     int acknowledge_unmoved; /* the same, if the transaction was not moved to move_to */
     int hang_up;             /* send the ACK to this 2xx ourselves, and a BYE */
-    int cancel_others;       /* send a CANCEL to every server that may ring, except that of attempt cancel_except */
-    int cancel_except;       /* -1: none */
     int move_to;             /* move the transaction to this attempt; -1: do not */
     int retry;               /* try the next candidate, for this reason, in place of attempt left */
     enum failover_reason reason;
@@ -133,6 +131,7 @@ struct failover_actions {
     unsigned resend;     /* send their servers another copy */
     unsigned abandon;    /* close their connections to later requests */
     unsigned silent;     /* report their servers' silence */
+    unsigned cancel;     /* send their servers a CANCEL */
 };
 
 /* Begins a request, all of which is 0. */
@@ -197,6 +196,3 @@ void failover_note_deferred(struct failover_state *request, unsigned candidates,
  * be tried.
  */
 int failover_outlives_connection(const struct failover_state *request);
-
-/* Returns whether the attempt's server may be ringing, which only a CANCEL ends. */
-int failover_may_ring(const struct attempt_state *attempt);

@@ -1,6 +1,5 @@
 #include "forking.h"
 
-#include "address.h"
 #include "raw_send.h"
 #include "sip_write.h"
 
@@ -21,7 +20,7 @@ static struct written forking_write(const struct request *request, const pjsip_t
 {
     struct written written = { request->bytes, request->size, NULL };
 
-    if (transport_type(transport) == address_pjsip_type(&request->attempts[0].server))
+    if (transport_type(transport) == request->type)
         return written;
     written.copy = malloc(request->size + SIP_WRITE_VIA_ROOM);
     written.bytes = written.copy;
@@ -29,12 +28,17 @@ static struct written forking_write(const struct request *request, const pjsip_t
     return written;
 }
 
-/* Returns over, or what the request goes to the server over, found or made; referenced. NULL: there is none. */
+/*
+ * Returns over, or what the request goes to the server over, found or made; referenced. NULL: there is none, or the request
+ * is only watched, so that nothing can be made of it, and has ended while its response was on the way.
+ */
 static pjsip_transport *forking_hold_transport(const struct request *request, const pf_address *server,
                                                pjsip_transport *over)
 {
     pjsip_transport *transport = over ? NULL : request_hold_transport(request, server);
 
+    if (!request->bytes)
+        return NULL;
     if (over)
         host.pjsip_transport_add_ref(over);
     else if (!transport && raw_send_connect(server, request->name, &request->selector, &transport) != PJ_SUCCESS)
@@ -70,18 +74,9 @@ static void forking_send_for(const struct request *request, const pf_address *se
     host.pjsip_transport_dec_ref(transport);
 }
 
-void forking_cancel_others(struct request *request, int except)
+void forking_cancel(const struct request *request, const pf_address *server)
 {
-    pf_address others[MAX_ATTEMPTS];
-    unsigned count = 0, i;
-
-    pthread_mutex_lock(&requests.lock);
-    for (i = 0; i < request->state.attempt_count; i++)
-        if (failover_may_ring(&request->state.attempts[i]) && (int)i != except)
-            others[count++] = request->attempts[i].server;
-    pthread_mutex_unlock(&requests.lock);
-    for (i = 0; i < count; i++)
-        forking_send_for(request, &others[i], NULL, "CANCEL", NULL);
+    forking_send_for(request, server, NULL, "CANCEL", NULL);
 }
 
 void forking_acknowledge(const struct request *request, const pf_address *server, pjsip_transport *over,

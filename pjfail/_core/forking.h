@@ -11,8 +11,8 @@
 /* Sends the request to one of its servers over that transport, which its Via then names. */
 pj_status_t forking_send(const struct request *request, const pf_address *server, pjsip_transport *over);
 
-/* Cancels the INVITE at every server where it rings, except one attempt (-1: none). */
-void forking_cancel_others(struct request *request, int except);
+/* Cancels the INVITE at the server. */
+void forking_cancel(const struct request *request, const pf_address *server);
 
 /* Sends the ACK for a final response other than 2xx, in place of the transaction. */
 void forking_acknowledge(const struct request *request, const pf_address *server, pjsip_transport *over,

@@ -1,5 +1,6 @@
 #include "register_copy.h"
 
+#include "dialogs.h"
 #include "text.h"
 
 #include <stdint.h>
@@ -63,14 +64,15 @@ int register_copy_same_place(const struct contact_place *one, const struct conta
 /* Returns whether pjsip's registration client adds the header by itself, or each request has its own. */
 static int register_copy_is_of_one_request(const pjsip_hdr *header)
 {
+    /* What the program has written itself answers a challenge of its own server, and is no other's to see. */
+    if (dialogs_is_credentials(header))
+        return 1;
     switch (header->type) {
     case PJSIP_H_VIA:
     case PJSIP_H_CALL_ID:
     case PJSIP_H_CSEQ:
     case PJSIP_H_MAX_FORWARDS:
     case PJSIP_H_CONTENT_LENGTH:
-    case PJSIP_H_AUTHORIZATION:
-    case PJSIP_H_PROXY_AUTHORIZATION:
     case PJSIP_H_ALLOW: return 1;
     default: return 0;
     }

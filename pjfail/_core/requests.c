@@ -311,7 +311,7 @@ int request_move_transaction(struct request *request, const pf_address *server, 
     if (!transaction_move(&request->key, server, transport))
         return 0;
     pthread_mutex_lock(&requests.lock);
-    request->state.reliable |= address_pjsip_type(server) != address_pjsip_type(&request->attempts[0].server);
+    request->state.reliable |= address_pjsip_type(server) != request->type;
     pthread_mutex_unlock(&requests.lock);
     return 1;
 }

@@ -54,6 +54,7 @@ struct request {
     const char *call_id, *name;   /* name: the host name that TLS checks */
     const char *bytes;
     size_t size;
+    int type; /* pjsip's, of the transport that their Via names */
     char room[];
 };
 

@@ -10,7 +10,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <strings.h>
 
 /* How long a BYE, an UPDATE or a NOTIFY of a dialog that may move waits where the policy does not say: UDP's first retransmission. */
 #define DIALOG_TIMEOUT_S 0.5
@@ -46,22 +45,14 @@ static int retriable_may_go_elsewhere(pjsip_tx_data *tdata, const pf_address *se
     return server->transport == PF_UDP || tdata_selector(tdata)->type != PJSIP_TPSELECTOR_TRANSPORT;
 }
 
-/*
- * Returns whether the request has an answer to a challenge. Looks for its name: one that the application has written
- * itself is a header of no type to pjsip.
- */
+/* Returns whether the request has an answer to a challenge. */
 static int retriable_has_credentials(const pjsip_msg *msg)
 {
-    static const pj_str_t names[] = { { "Authorization", 13 }, { "Proxy-Authorization", 19 } };
-    const pjsip_hdr *header;
-    size_t i;
+    const pjsip_hdr *header = msg->hdr.next;
 
-    for (header = msg->hdr.next; header != &msg->hdr; header = header->next)
-        for (i = 0; i < PJ_ARRAY_SIZE(names); i++)
-            if (header->name.slen == names[i].slen &&
-                !strncasecmp(header->name.ptr, names[i].ptr, (size_t)names[i].slen))
-                return 1;
-    return 0;
+    while (header != &msg->hdr && !dialogs_is_credentials(header))
+        header = header->next;
+    return header != &msg->hdr;
 }
 
 /* Returns whether the request answers a challenge of the server that it goes to. */
@@ -201,6 +192,7 @@ struct request *retriable_make(pjsip_tx_data *tdata, const pf_address *server, c
     request->key.branch = retriable_store(&place, branch->ptr, request->key.branch_size, 0);
     request->bytes = retriable_store(&place, bytes, size, 0);
     request->size = size;
+    request->type = address_pjsip_type(server);
     request->selector = *tdata_selector(tdata);
     request->state.candidate_count = count;
     request->state.last_resorts = last_resorts;

@@ -112,5 +112,5 @@ void send_guard_wait_for_sender(const pjsip_rx_data *response)
     if (atomic_load(&send_guard.count))
         send_guard_wait(transaction_hash(&via->branch_param, &cseq->method.name), SEND_TIMEOUT_S);
     if (connections_is_new(response->tp_info.transport, NEW_CONNECTION_S))
-        transaction_wait_until_sent(via->branch_param, &cseq->method, SEND_TIMEOUT_S);
+        transaction_wait_until_sent(via->branch_param, &cseq->method, response->tp_info.transport, SEND_TIMEOUT_S);
 }

@@ -221,18 +221,19 @@ void transaction_cancel(const pjsip_tx_data *tdata)
 
 void transaction_wait_for_unlock(pjsip_tx_data *tdata) { HOLD_TRANSACTION(transaction_find_of(tdata)); }
 
-void transaction_wait_until_sent(pj_str_t branch, const pjsip_method *method, double seconds)
+static int transaction_is_sending_over(pj_str_t branch, const pjsip_method *method, const pjsip_transport *transport)
 {
-    pjsip_transaction *tsx = transaction_find_branch(branch, method);
-    double until = clock_now() + seconds;
-    pj_grp_lock_t *lock;
+    HOLD_TRANSACTION(transaction_find_branch(branch, method));
+    return tsx && tsx_is_sending(tsx) && tsx_last_sent(tsx) && tdata_transport(tsx_last_sent(tsx)) == transport;
+}
 
-    if (!tsx)
-        return;
-    lock = tsx_lock(tsx);
-    while (tsx_is_sending(tsx) && clock_now() < until)
+void transaction_wait_until_sent(pj_str_t branch, const pjsip_method *method, const pjsip_transport *transport,
+                                 double seconds)
+{
+    double until = clock_now() + seconds;
+
+    while (transaction_is_sending_over(branch, method, transport) && clock_now() < until)
         clock_pause(1e-4);
-    transaction_drop(lock);
 }
 
 void transaction_receive(const struct transaction_key *key, pjsip_rx_data *response)

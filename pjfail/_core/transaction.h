@@ -33,10 +33,11 @@ uint64_t transaction_hash(const pj_str_t *branch, const pj_str_t *method);
 void transaction_wait_for_unlock(pjsip_tx_data *tdata);
 
 /*
- * Waits, at most so many seconds, until the client transaction of that branch has sent its message. SIP thread, no
- * lock held; takes only the transaction table's.
+ * Waits, at most so many seconds, until the client transaction of that branch has sent its message over that transport, if
+ * that is what it sends it over: to another server it may wait for a connection for long. SIP thread, no lock held.
  */
-void transaction_wait_until_sent(pj_str_t branch, const pjsip_method *method, double seconds);
+void transaction_wait_until_sent(pj_str_t branch, const pjsip_method *method, const pjsip_transport *transport,
+                                 double seconds);
 
 /* --- SIP threads that hold no lock of ours; the transaction's is taken -------------------------------------------- */
 

@@ -86,6 +86,30 @@ def test_a_storm_of_connections_that_end_does_not_use_up_the_keys() -> None:
         program.finish()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_a_whole_fleet_that_refuses_does_not_use_up_the_keys(transport: str) -> None:
+    """pjsip goes through all of a request's servers by itself, and each connect takes a key for half a second."""
+    [line] = run_app(
+        app(f"""
+        fleet = [(f"{transport}:127.0.37.{{number}}:9001", number // 15, 1) for number in range(11, 19)]
+        with Endpoint(threads=2, log_level=0, transports=("udp", "tcp", "tls")) as endpoint:
+            pjfail.attach(lookup=pjfail.StaticLookup({{"fleet.test": fleet}}), follow=False)
+            account = Account(endpoint)
+            account.open("sip:alice@fleet.test")
+            sent, until = 0, time.monotonic() + 6
+            while time.monotonic() < until:
+                with suppress(pj.Error):  # where pjsip takes a connection that is at its end
+                    account.send("OPTIONS", "sip:fleet.test;transport={transport}")
+                    sent += 1
+                time.sleep(0.01)
+            emit(sent=sent, codes=sorted({{account.answer().code for _ in range(sent)}}))
+        """)
+    ).lines
+    assert line["sent"] > 100
+    assert not {200} & set(line["codes"])
+
+
 def test_counting_the_keys_in_use_takes_none() -> None:
     """The soak counts them while four threads poll. Taking all of them, to count, ended such a program."""
     [line] = run_app(

@@ -723,6 +723,14 @@ def test_a_call_is_answered_elsewhere_while_its_own_connect_is_pending(second: R
             assert states(app, "DISCONNECTED")
 
 
+def test_an_answer_from_elsewhere_does_not_wait_for_the_connect_that_is_pending(second: Registrar) -> None:
+    """pjsip counts its request as being sent for as long, and the thread that polls has others to look after."""
+    with unanswered_connects(FIRST, 5060), app_on("tcp", retry="connection_attempt_delay=None") as app:
+        answer = app.ask("REGISTER")
+        assert (answer["code"], answer["server"]) == (200, f"{SECOND}:5060")
+        assert 0.4 < answer["seconds"] < 1.2, "it waits half a second for the first server, and no longer"
+
+
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_a_cancel_follows_the_call(first: Registrar, second: Registrar, transport: str) -> None:
     first.fault, second.fault = SILENT, Fault(delay=9, provisional=(180,))
@@ -840,3 +848,36 @@ def test_off_means_off(first: Registrar, second: Registrar) -> None:
         assert len({request.raw for request in sent}) == 1
         assert 2 <= len(sent) <= 3, "pjsip repeats it after 0.5 s and after 1.5 s"
     assert not second.requests
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "taken"])
+def test_with_retries_off_a_call_goes_where_pjsip_itself_takes_it(second: Registrar, busy: bool) -> None:
+    """As where the first server has no route: a datagram to the broadcast address cannot be sent."""
+    second.busy = busy
+    code = CALL.replace("StaticLookup(table))", "StaticLookup(table), retry=pjfail.RetryPolicy.off())")
+    with App(code, "udp", "255.255.255.255:5060", f"{SECOND}:5060") as app:
+        state = ("DISCONNECTED", 486) if busy else ("CONFIRMED", 200)
+        assert states(app, state[0])[-1] == state
+        second.wait_for("ACK")
+        assert methods(second) == ["INVITE", "ACK"]
+        assert app.finish().returncode == 0
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_the_server_that_pjsip_itself_went_on_to_has_the_account(second: Registrar, attempts: int) -> None:
+    """The first two cannot be sent to, and one of them was taken for the one that answered."""
+    [line] = run_app(f"""
+        import time
+        import pjfail
+        from rig.prelude import Account, Endpoint, emit
+        with Endpoint() as endpoint:
+            servers = {{"sip.test": ["255.255.255.255:5060", "255.255.255.255:5070", "{SECOND}:5060"]}}
+            failover = pjfail.attach(servers=servers, retry=pjfail.RetryPolicy(attempts={attempts}))
+            account = Account(endpoint)
+            code = account.register("sip:alice@sip.test", "sip:sip.test").code
+            until = time.monotonic() + 20
+            while not (followed := failover.accounts()) and time.monotonic() < until:
+                time.sleep(0.05)
+            emit(code=code, servers=[server.address for server in followed.values()])
+    """).lines
+    assert line == {"code": 200, "servers": [SECOND]}

@@ -145,6 +145,23 @@ def test_a_call_comes_by_the_standby_while_its_own_server_is_silent(
         assert rang["at"] - at < 1
 
 
+def test_an_authorization_of_the_programs_own_is_for_the_accounts_server_alone(servers: list[Registrar]) -> None:
+    """Made of a nonce of that server's; pjsip would take the other's challenge for a refusal of it."""
+    with started() as app:
+        app.tell("own = pj.AccountConfig(); own.idUri = 'sip:alice@sip.test'; own.regConfig.registrarUri = uri")
+        app.tell("own.regConfig.registerOnAdd = False; own.natConfig.contactRewriteUse = 0; headers = []")
+        for name, value in [("aUTHORIZATION", "Digest realm=r"), ("Proxy-Authorization", "Basic eA=="), ("X-Own", "1")]:
+            app.tell("headers.append(pj.SipHeader())")
+            app.tell(f"headers[-1].hName, headers[-1].hValue = {name!r}, {value!r}")
+        app.tell("[own.regConfig.headers.append(each) for each in headers]")
+        app.tell("alice = Called(endpoint); alice.create(own); alice.reregister(); failover.follow(alice)")
+        eventually(lambda: registers(servers[1]))
+        given = [registers(server)[-1] for server in servers[:2]]
+        assert [each.header("authorization") for each in given] == ["Digest realm=r", ""]
+        assert [each.header("proxy-authorization") for each in given] == ["Basic eA==", ""]
+        assert [each.header("x-own") for each in given] == ["1", "1"]
+
+
 def test_the_standby_is_unregistered_with_the_account(servers: list[Registrar]) -> None:
     with started() as app:
         stands(app, servers)

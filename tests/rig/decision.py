@@ -12,9 +12,9 @@ from .core import pure_library
 Changes = dict[str, Any]
 
 # Actions that are attempts, a bit each.
-_SETS = ("suspect", "resend", "abandon", "silent")
+_SETS = ("suspect", "resend", "abandon", "silent", "cancel")
 # Actions that tell an attempt: -1 is none.
-_ATTEMPTS = ("move_to", "cancel_except", "left")
+_ATTEMPTS = ("move_to", "left")
 
 
 class Decider:

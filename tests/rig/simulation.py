@@ -238,8 +238,7 @@ class Simulation:
         at, self.cancelled = self.transaction_at, True
         if self.known():
             actions = self.decide(self.decider.event("CANCELLED", attempt=self.attempt_at(at.server)))
-            if actions.cancel_others:
-                self.cancel_others(actions.cancel_except)
+            self.cancel_attempts(actions.cancel)
         self.cancel_at(at)
         self.at(self.now + TIMER_F, lambda: self.end_transaction("cancelled"))
 
@@ -488,14 +487,12 @@ class Simulation:
         outcomes = self.scenario.servers[server].connects if self.scenario.reliable else ()
         return outcomes[number] if number < len(outcomes) else "ok"
 
-    def cancel_others(self, excepted: int) -> None:
-        """forking_cancel_others()"""
-        if self.scenario.watched_only:
+    def cancel_attempts(self, attempts: int) -> None:
+        """failover_cancel()"""
+        if attempts and self.scenario.watched_only:
             raise LawBroken("there are no octets to make a CANCEL of")
-        for index in range(self.request.attempt_count):
-            attempt = self.decider.ffi.addressof(self.request.attempts, index)
-            if self.lib.failover_may_ring(attempt) and index != excepted:
-                self.cancel_at(self.attempts[index])
+        for index in members(attempts):
+            self.cancel_at(self.attempts[index])
 
     def on_response(self, served: Served, response: Response) -> None:
         """failover_on_rx_response()"""
@@ -540,8 +537,7 @@ class Simulation:
             moved = connection.alive and self.move(connection)
         if actions.acknowledge_unmoved and not moved:
             self.acknowledge(sender)
-        if actions.cancel_others:
-            self.cancel_others(actions.cancel_except)
+        self.cancel_attempts(actions.cancel)
         if actions.forget:
             self.forget()
         if not retried and passes(actions):

@@ -114,6 +114,18 @@ def test_at_the_bound_what_ended_goes_then_subscriptions_then_the_call_that_was_
     assert dialogs.find("used", "t") == (1, True)
 
 
+def test_a_server_that_answers_with_early_dialogs_without_end_drops_none_but_those(dialogs: Dialogs) -> None:
+    dialogs.note("INVITE", 200, "quiet", server=2)
+    dialogs.note("SUBSCRIBE", 200, "watched", server=3, expires=3600)
+    for number in range(2 * MAX_DIALOGS):
+        dialogs.note("INVITE", 183, "flood", tag=f"t{number}")
+    assert dialogs.find("quiet", "t") == (2, True)
+    assert dialogs.find("watched", "t") == (3, True)
+    assert dialogs.find("flood", "t0") == (0, False)
+    assert dialogs.find("flood", f"t{2 * MAX_DIALOGS - 1}") == (1, True)
+    assert dialogs.counts == (MAX_DIALOGS, MAX_DIALOGS + 2)
+
+
 @pytest.mark.parametrize("code", [200, 404, 408, 481])
 def test_a_call_ends_with_its_bye(dialogs: Dialogs, code: int) -> None:
     dialogs.note("INVITE", 200, "call")

@@ -112,7 +112,7 @@ RESPONSES = [
         invite(rings(), **PROCEEDING),
         response(200, 0),
         9.0,
-        {"pass": 1, "cancel_except": 0, "forget": 1},
+        {"pass": 1, "forget": 1},
         {**completed(9.0, 0), "0.ended": 1},
     ),
     Row(
@@ -136,7 +136,7 @@ RESPONSES = [
         invite(rings(), sent(2.0), **PROCEEDING),
         response(200, 1),
         3.0,
-        {"pass": 1, "move_to": 1, "cancel_others": 1, "cancel_except": 1},
+        {"pass": 1, "move_to": 1, "cancel": {0}},
         {**completed(3.0, 1), "1.ended": 1, "0.overtaken": 1},
     ),
     Row(
@@ -184,7 +184,7 @@ RESPONSES = [
         invite(works(), **ANSWERED, cancelled=1),
         response(503, 0),
         0.2,
-        {"pass": 1, "cancel_except": 0, "forget": 1},
+        {"pass": 1, "forget": 1},
         {**completed(0.2, 0), "0.ended": 1},
     ),
     Row(
@@ -248,7 +248,7 @@ RESPONSES = [
         invite(rings(), **PROCEEDING),
         response(503, 0),
         5.0,
-        {"pass": 1, "cancel_except": 0, "forget": 1},
+        {"pass": 1, "forget": 1},
         {**completed(5.0, 0), "0.ended": 1},
     ),
     Row(
@@ -264,7 +264,7 @@ RESPONSES = [
         invite(sent(), sent(2.0)),
         response(486, 1),
         3.0,
-        {"pass": 1, "move_to": 1, "acknowledge_unmoved": 1, "cancel_others": 1, "cancel_except": 1, "suspect": {0}},
+        {"pass": 1, "move_to": 1, "acknowledge_unmoved": 1, "suspect": {0}},
         {**completed(3.0, 1), "1.ended": 1, "0.overtaken": 1, "0.suspected": 1},
     ),
     Row(
@@ -320,8 +320,24 @@ RESPONSES = [
         invite(ended(), sent(2.0), **COMPLETED, winner=0),
         response(180, 1),
         3.0,
-        {"cancel_others": 1, "cancel_except": 0},
+        {"cancel": {1}},
         {"1.provisional": 1},
+    ),
+    Row(
+        "and nobody else with it: a server that rings again and again has no others flooded",
+        invite(ended(), rings(1.0), rings(2.0), **COMPLETED, winner=0),
+        response(180, 1),
+        3.0,
+        {"cancel": {1}},
+        {},
+    ),
+    Row(
+        "nor is who has ended",
+        invite(ended(), rings(1.0, ended=1), **COMPLETED, winner=0),
+        response(180, 1),
+        3.0,
+        {},
+        {},
     ),
     Row(
         "a late 100 is nothing to cancel yet",
@@ -432,7 +448,7 @@ RESPONSES = [
         invite(rings(), sent(2.0), **PROCEEDING, expires_at=300.0),
         response(200, 0),
         9.0,
-        {"pass": 1, "move_to": 0, "cancel_others": 1, "cancel_except": 0},
+        {"pass": 1, "move_to": 0},
         {**completed(9.0, 0), "0.ended": 1, "1.overtaken": 1},
     ),
     Row(
@@ -448,7 +464,7 @@ RESPONSES = [
         tcp(ended(), sent(0.1), stranded=1, invite=1),
         response(200, 0),
         0.2,
-        {"pass": 1, "move_to": 0, "cancel_others": 1, "cancel_except": 0},
+        {"pass": 1, "move_to": 0},
         {**completed(0.2, 0), "1.overtaken": 1},
     ),
     Row(
@@ -464,7 +480,7 @@ RESPONSES = [
         invite(ended(), ended(0.5), candidates=3, **PROCEEDING),
         guessed(486, -1),
         0.7,
-        {"pass": 1, "acknowledge_unmoved": 1, "cancel_others": 1},
+        {"pass": 1, "acknowledge_unmoved": 1},
         {**completed(0.7), "0.overtaken": 1, "1.overtaken": 1},
     ),
     Row(
@@ -472,7 +488,7 @@ RESPONSES = [
         invite(sent(), rings(2.0), **PROCEEDING),
         guessed(200, 1),
         3.0,
-        {"pass": 1, "move_to": 1, "cancel_others": 1, "suspect": {0}},
+        {"pass": 1, "move_to": 1, "cancel": {1}, "suspect": {0}},
         {**completed(3.0, 1), "1.ended": 1, "1.guessed": 1, "0.overtaken": 1, "0.suspected": 1},
     ),
     Row(
@@ -480,7 +496,7 @@ RESPONSES = [
         invite(sent(), rings(2.0), **PROCEEDING, cancelled=1),
         response(180, 0),
         9.0,
-        {"pass": 1, "move_to": 0, "cancel_others": 1},
+        {"pass": 1, "move_to": 0, "cancel": {0}},
         {"0.provisional": 1, "0.bound": 1},
     ),
     Row(
@@ -1000,7 +1016,7 @@ OTHERS = [
         invite(rings(), rings(2.0), **PROCEEDING),
         ("DETACH", {}),
         3.0,
-        {"cancel_others": 1, "forget": 1},
+        {"cancel": {0, 1}, "forget": 1},
         {},
     ),
     Row("with one attempt nobody is cancelled", invite(rings(), **PROCEEDING), ("DETACH", {}), 3.0, {"forget": 1}, {}),
@@ -1035,7 +1051,7 @@ OTHERS = [
         invite(rings(), rings(2.0), **PROCEEDING),
         ("CANCELLED", {"attempt": 1}),
         9.0,
-        {"cancel_others": 1, "cancel_except": 1},
+        {"cancel": {0}},
         {"cancelled": 1},
     ),
     Row(
@@ -1043,7 +1059,7 @@ OTHERS = [
         invite(rings(), **PROCEEDING),
         ("CANCELLED", {"attempt": 0}),
         9.0,
-        {"cancel_except": 0},
+        {},
         {"cancelled": 1},
     ),
 ]
@@ -1086,7 +1102,7 @@ RULED = [
         invite(rings(), **PROCEEDING),
         response(404, 0, askable=1),
         0.1,
-        {"pass": 1, "cancel_except": 0, "forget": 1},
+        {"pass": 1, "forget": 1},
         {**completed(0.1, 0), "0.ended": 1},
     ),
     Row(
@@ -1094,7 +1110,7 @@ RULED = [
         invite(sent(), cancelled=1),
         response(404, 0, askable=1),
         0.1,
-        {"pass": 1, "cancel_except": 0, "forget": 1},
+        {"pass": 1, "forget": 1},
         {**completed(0.1, 0), "0.ended": 1},
     ),
     Row(
@@ -1483,8 +1499,8 @@ def test_what_was_just_repeated_has_a_transaction(
     ],
 )
 def test_who_may_ring(decider: Decider, behaviour: str, attempt: Fields, may_ring: bool) -> None:
-    request = decider.request(**invite(attempt))
-    assert bool(decider.lib.failover_may_ring(request.attempts)) == may_ring
+    request = decider.request(**invite(attempt, sent(2.0)))
+    assert bool(decider.decide(request, decider.event("CANCELLED"), 3.0).cancel) == may_ring
 
 
 # --- laws ---------------------------------------------------------------------------------------------------------
