@@ -558,8 +558,7 @@ static void failover_process(struct request *request, double now)
     event.alive = expired && transaction_exists(&request->key);
     failover_decide_unlocked(request, &event, now, &decision);
     if (decision.actions.check_port) {
-        udp = request_hold_connection(request,
-                                      0); /* NULL: pjsip alone has the transport, and the request is only watched */
+        udp = request_hold_connection(request, 0); /* NULL: the request is only watched */
         failover_check_port(&decision.attempts[0].server, udp, 1, now);
         if (udp)
             host.pjsip_transport_dec_ref(udp);
