@@ -115,7 +115,7 @@ test-musl: setup test-packages musl-packages $(done)/test $(done)/dist
 # Both have their say, whatever the first one finds. The longest tests first.
 sanitized := $(patsubst %,tests/integration/test_%.py,failover_scenarios failover_of_requests life follow health_of_servers failover core_regressions pin \
 	pjsip_dns pin_misuse request route_via application_decides other_transports own_stall refresh retry_rules dialogs \
-	moved_calls closed_connections standby subscriptions network calls_refreshed)
+	moved_calls closed_connections standby subscriptions network calls_refreshed contact_port connections_by_servers)
 sanitize: setup sanitize-packages $(done)/test
 	@failed=; for kind in $(SANITIZERS); do \
 	    tools/sanitize.sh '$(python)' '$(tree)' $$kind $(sanitized) || failed="$$failed $$kind"; \
