@@ -141,6 +141,7 @@ def test_a_call_that_came_in_is_refreshed_too(first: Registrar) -> None:
         [invite] = sent(first, "INVITE")
         assert invite.call_id == "comes-in"
         assert invite.source == sent(first, "REGISTER")[-1].source
+        wait(lambda: bool(running.ask("state")["events"]))
         [event] = running.ask("state")["events"]
         assert (event["event"], event["call_id"]) == ("CallRefreshed", "comes-in")
 
