@@ -7,7 +7,8 @@
  * saw, and puts its Contact right; but not in a private network if only the port differs, unless contactRewriteUse is 2
  * (acc_check_nat_addr(), pjsua_acc.c). So it is 2 while pjsua hears of such an answer.
  *
- * SIP threads, outside the gate and without a lock: the application's callbacks run inside.
+ * SIP threads, outside the gate and without a lock: the application's callbacks run inside. Takes pjsua's lock, as pjsua itself does a
+ * moment later for the same answer.
  */
 #pragma once
 
