@@ -36,7 +36,7 @@ static int contact_is_wrong(const pjsip_rx_data *answer, const struct contact_pl
 
 /*
  * Returns whether the same was tried with the account's last answer of that kind, in vain: pjsua leaves a Contact alone while
- * outbound (RFC 5626) is active, and each try costs a kilobyte of the account's pool. Two accounts that share a place forget for each
+ * outbound (RFC 5626) is active, and each try costs half a kilobyte of the account's pool. Two accounts that share a place forget for each
  * other. SIP threads.
  */
 static int contact_is_tried(const pjsip_rx_data *answer, const char *aor, const struct contact_place *seen, int port)
